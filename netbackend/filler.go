@@ -1,0 +1,4 @@
+package netbackend
+
+// Filler is the way into the guest's receive queue.
+type Filler struct{}

@@ -1,0 +1,69 @@
+package netbackend
+
+import "github.com/vringnet/vring/virtqueue"
+
+// Event is the readiness of a file descriptor that a Port registered with its Worker.
+type Event struct {
+	Token  uint64 // as given to Worker.Register
+	Events uint32 // EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP and EPOLLERR, as in epoll_ctl(2)
+}
+
+// Port is where the frames of one queue pair go to and come from: a TAP queue, a shard of the NAT engine, a stub.
+//
+// All methods are called on the worker's thread, except Offers, which the control plane calls before Start.
+type Port interface {
+	// Offers returns the virtio feature bits that this Port can honour end to end, ring features included. A bit that
+	// is not returned is not shown to the guest.
+	Offers() uint64
+
+	// Start begins a run of the guest's driver: features are the bits that the guest acknowledged. It is called again,
+	// without a Close between, when the driver negotiates anew.
+	Start(features uint64, w Worker) error
+
+	// Turn takes the guest's frames, readiness events and the time, and fills the guest's receive queue through rx.
+	//
+	// now is a monotonic clock in nanoseconds. Each chain of tx begins with a virtio-net header; a chain without
+	// buffers was malformed and is only to be used up. The first done chains are finished: the worker returns them to
+	// the guest after Turn. The rest stay in the ring and are offered again on the next turn, so a Port must not have
+	// acted on them. next is the time at which the Port wants a turn though nothing else happens, 0 for none; a value
+	// that is not after now asks for another turn at once.
+	//
+	// tx, events, and the guest memory that they point at may be used until Turn returns, and no longer.
+	Turn(now int64, tx []virtqueue.Chain, events []Event, rx *Filler) (done int, next int64)
+
+	// RingsChanged tells that a ring was started, stopped, enabled or disabled, or that guest memory was replaced.
+	RingsChanged(s RingState)
+
+	// Close releases what the Port holds. It is the last call.
+	Close() error
+}
+
+// RingState is what a Port may expect of its rings.
+type RingState struct {
+	Transmit bool // frames of the guest may come
+	Receive  bool // rx can take frames, as far as the guest posts buffers
+	MTU      int  // the guest's MTU in bytes as the front end set it (NET_SET_MTU), 0 if it did not
+	// Restarted is set when the receive queue began at index 0: the driver is new, and knows nothing of earlier
+	// connections.
+	Restarted bool
+}
+
+// Worker is what a Port may ask of the thread that runs it. Its methods are for that thread only.
+type Worker interface {
+	// Register adds fd to the worker's epoll set, edge-triggered, for input, output and hang-up; its events carry token.
+	// The fd stays the Port's: it must call Unregister before it closes fd.
+	Register(fd int, token uint64) error
+	// Unregister takes fd out of the epoll set. Events of fd that were already collected may still be delivered.
+	Unregister(fd int)
+	// Raise hands a notice to the control plane, which logs it. It never blocks: with the queue full the notice is
+	// dropped and counted.
+	Raise(n Notice)
+}
+
+// Notice is something rare that a user should learn of. Ports do not log: a full stderr pipe would stall the ring.
+type Notice struct {
+	Level   int    // as slog.Level
+	Message string // a constant text
+	Key     string // name of Value, "" for none
+	Value   string // detail
+}

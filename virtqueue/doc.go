@@ -1,0 +1,2 @@
+// Package virtqueue serves the device side of a split virtqueue.
+package virtqueue

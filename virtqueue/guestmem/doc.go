@@ -1,0 +1,2 @@
+// Package guestmem maps guest memory.
+package guestmem
