@@ -1,4 +1,206 @@
 package netbackend
 
-// Filler is the way into the guest's receive queue.
-type Filler struct{}
+import (
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// maxSegments bounds the iovecs of one frame: what one system call of the kernel takes (UIO_MAXIOV), less a few
+	// that a Port may put in front.
+	maxSegments = 1000
+	// lookAhead is how many chains are fetched at once beyond those that are needed.
+	lookAhead = 32
+	// MinFrame is the length in bytes of the shortest Ethernet frame without its check sequence (IEEE 802.3). Shorter
+	// ones are filled up with zeros, since some guests drop them.
+	MinFrame = 60
+)
+
+// Filler writes frames into the guest's receive queue (virtio 1.2 section 5.1.6.4). A frame goes into one descriptor
+// chain, or, with VIRTIO_NET_F_MRG_RXBUF, into as many as it needs.
+//
+// The way of a frame is Reserve, then writing into what it gave, then Commit. What was reserved and not committed stays
+// for the next frame. Frames become visible to the guest when the worker flushes the ring after the turn.
+//
+// A Filler belongs to the worker's thread. Its zero value is that of a stopped ring: it has no room.
+type Filler struct {
+	q         *virtqueue.Queue
+	headerLen int
+	mergeable bool
+	starved   bool
+	n         int // iovecs in use
+	iov       [maxSegments]guestmem.Iovec
+	header    [vnet.HeaderLen]byte
+
+	// Frames and Bytes count what was committed, without virtio-net headers.
+	Frames, Bytes uint64
+}
+
+// Attach points the filler at the receive ring of a running driver; nil takes it away. headerLen is the length of the
+// virtio-net header in bytes as negotiated.
+func (f *Filler) Attach(q *virtqueue.Queue, headerLen int, mergeable bool) {
+	f.q, f.headerLen, f.mergeable, f.starved, f.n = q, headerLen, mergeable, false, 0
+}
+
+// Starved tells, and forgets, that a frame found too little room since the last call.
+func (f *Filler) Starved() bool {
+	s := f.starved
+	f.starved = false
+	return s
+}
+
+// Reserve returns guest memory for a frame of up to most bytes, Ethernet header first, without the virtio-net header.
+// It is shorter than most, but not than least, when the ring has no more, or when the chain is smaller and buffers
+// cannot be merged; it is empty when there is no room for least bytes. Buffers that can never hold least bytes are
+// returned to the guest empty. What is reserved stays so until Commit, and is valid until the next call of Reserve,
+// Commit or Write. least must be at least 1.
+func (f *Filler) Reserve(least, most int) []guestmem.Iovec {
+	f.n = 0
+	if f.q == nil || !f.reserve(least, most) {
+		f.starved = true
+		return nil
+	}
+	return f.iov[:f.n]
+}
+
+func (f *Filler) reserve(least, most int) bool {
+	if f.mergeable {
+		return f.gather(least, most)
+	}
+	return f.single(least, most)
+}
+
+// single reserves the oldest chain, if it holds least bytes.
+func (f *Filler) single(least, most int) bool {
+	for {
+		chains := f.chains(1)
+		if len(chains) == 0 {
+			return false
+		}
+		if int64(chains[0].Len) >= int64(f.headerLen+least) && f.take(chains[0].Iov, f.headerLen, most) {
+			return true
+		}
+		f.discard(1)
+	}
+}
+
+// gather reserves as many of the oldest chains as most bytes need.
+func (f *Filler) gather(least, most int) bool {
+	room := 0 // bytes reserved
+	for i := 0; room < most; i++ {
+		chains := f.chains(i + 1)
+		if len(chains) <= i {
+			if len(chains) < virtqueue.MaxBatch || room >= least {
+				return room >= least
+			}
+			// So many buffers, and so small, that no frame will ever fit.
+			f.discard(len(chains))
+			i, room = -1, 0
+			continue
+		}
+		skip := 0
+		if i == 0 {
+			skip = f.headerLen
+		}
+		if int64(chains[i].Len) <= int64(skip) {
+			// A malformed chain ends what can be merged; nothing is gained by keeping what stands before it.
+			f.discard(i + 1)
+			i, room = -1, 0
+			continue
+		}
+		if !f.take(chains[i].Iov, skip, most-room) {
+			return room >= least
+		}
+		room += int(chains[i].Len) - skip
+	}
+	return true
+}
+
+// chains returns the pending chains, after fetching more if there are fewer than n.
+func (f *Filler) chains(n int) []virtqueue.Chain {
+	if p := f.q.Pending(); len(p) >= n {
+		return p
+	}
+	return f.q.Fetch(min(n+lookAhead, virtqueue.MaxBatch))
+}
+
+// discard returns the n oldest chains empty: they can carry nothing.
+func (f *Filler) discard(n int) {
+	f.n = 0
+	f.q.UseN(n)
+}
+
+// take appends iov without its first skip bytes, and no more than max bytes of it. It tells whether all fitted.
+func (f *Filler) take(iov []guestmem.Iovec, skip, max int) bool {
+	for _, v := range iov {
+		if uint64(skip) >= v.Len {
+			skip -= int(v.Len)
+			continue
+		}
+		if max <= 0 {
+			return true
+		}
+		if f.n == len(f.iov) {
+			return false
+		}
+		n := min(v.Len-uint64(skip), uint64(max))
+		f.iov[f.n] = guestmem.Iovec{Base: v.Base + uintptr(skip), Len: n}
+		f.n++
+		skip = 0
+		max -= int(n)
+	}
+	return true
+}
+
+// Commit gives the guest the first n bytes of what was reserved as one frame, with h in front of it; h.NumBuffers is
+// set here. n must not be more than was reserved, nor 0.
+func (f *Filler) Commit(h *vnet.Header, n int) {
+	chains := f.q.Pending()
+	total := n + f.headerLen
+	used := 0
+	for left := total; left > 0; used++ {
+		left -= int(chains[used].Len)
+	}
+	f.writeHeader(h, chains[0].Iov, used)
+	for left := total; left > 0; {
+		part := min(left, int(f.q.Pending()[0].Len))
+		f.q.Use(uint32(part))
+		left -= part
+	}
+	f.n = 0
+	f.Frames++
+	f.Bytes += uint64(n)
+}
+
+// writeHeader puts the virtio-net header at the start of the first chain, in the format that was negotiated.
+func (f *Filler) writeHeader(h *vnet.Header, iov []guestmem.Iovec, buffers int) {
+	v := *h
+	v.NumBuffers = uint16(buffers)
+	v.Encode(f.header[:f.headerLen])
+	guestmem.CopyTo(iov, 0, f.header[:f.headerLen])
+}
+
+// zeros fill up short frames.
+var zeros [MinFrame]byte
+
+// Pad fills up the reserved frame iov of n bytes to the shortest length of Ethernet, as far as there is room, and
+// returns the new length.
+func (f *Filler) Pad(iov []guestmem.Iovec, n int) int {
+	if n >= MinFrame {
+		return n
+	}
+	return n + guestmem.CopyTo(iov, n, zeros[n:])
+}
+
+// Write copies a whole frame of ours into the receive queue. It tells whether there was room; if not, nothing was
+// written.
+func (f *Filler) Write(h *vnet.Header, frame []byte) bool {
+	iov := f.Reserve(len(frame), max(len(frame), MinFrame))
+	if len(iov) == 0 {
+		return false
+	}
+	guestmem.CopyTo(iov, 0, frame)
+	f.Commit(h, f.Pad(iov, len(frame)))
+	return true
+}

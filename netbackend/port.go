@@ -12,8 +12,9 @@ type Event struct {
 //
 // All methods are called on the worker's thread, except Offers, which the control plane calls before Start.
 type Port interface {
-	// Offers returns the virtio feature bits that this Port can honour end to end, ring features included. A bit that
-	// is not returned is not shown to the guest.
+	// Offers returns the virtio-net feature bits that this Port can honour end to end (checksum and segmentation
+	// offloads). What the rings bring, such as mergeable buffers and event index, the worker adds. A bit that neither
+	// returns is not shown to the guest.
 	Offers() uint64
 
 	// Start begins a run of the guest's driver: features are the bits that the guest acknowledged. It is called again,
@@ -40,9 +41,10 @@ type Port interface {
 
 // RingState is what a Port may expect of its rings.
 type RingState struct {
-	Transmit bool // frames of the guest may come
-	Receive  bool // rx can take frames, as far as the guest posts buffers
-	MTU      int  // the guest's MTU in bytes as the front end set it (NET_SET_MTU), 0 if it did not
+	Connected bool // a front end is there
+	Transmit  bool // frames of the guest may come
+	Receive   bool // rx can take frames, as far as the guest posts buffers
+	MTU       int  // the guest's MTU in bytes as the front end set it (NET_SET_MTU), 0 if it did not
 	// Restarted is set when the receive queue began at index 0: the driver is new, and knows nothing of earlier
 	// connections.
 	Restarted bool
@@ -53,12 +55,21 @@ type Worker interface {
 	// Register adds fd to the worker's epoll set, edge-triggered, for input, output and hang-up; its events carry token.
 	// The fd stays the Port's: it must call Unregister before it closes fd.
 	Register(fd int, token uint64) error
+	// Rearm asks for the present readiness of a registered fd as a fresh event, and to be told of the next change. It
+	// is how a Port waits for room in a socket that no call has found full: an edge alone would never come.
+	Rearm(fd int, token uint64) error
 	// Unregister takes fd out of the epoll set. Events of fd that were already collected may still be delivered.
 	Unregister(fd int)
 	// Raise hands a notice to the control plane, which logs it. It never blocks: with the queue full the notice is
 	// dropped and counted.
 	Raise(n Notice)
+	// Fault tells that the kernel could not reach guest memory (EFAULT): the worker stops both rings after this turn,
+	// and the session is closed.
+	Fault(err error)
 }
+
+// PortTokens is the range of tokens that a Port may register: those below it. The rest are the worker's own.
+const PortTokens = uint64(0xff) << 56
 
 // Notice is something rare that a user should learn of. Ports do not log: a full stderr pipe would stall the ring.
 type Notice struct {
