@@ -1,0 +1,52 @@
+package vhostuser
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config tells a Server where its front ends come from and what they get.
+type Config struct {
+	// SocketPath is the unix socket to listen on, or to dial with Client. At most 107 bytes.
+	SocketPath string
+	// Client makes the server dial SocketPath, and dial again when the front end goes away.
+	Client bool
+	// FD is used when SocketPath is empty: an inherited unix stream socket, listening or connected to a front end. The
+	// server takes it over.
+	FD int
+
+	// Device is the data path. It is the server's as long as Serve runs.
+	Device Device
+	// Log gets what a user should know, key-value pairs only; nil discards it.
+	Log *slog.Logger
+
+	// WriteTimeout bounds how long a front end may leave a reply unread, 0 means 5 seconds.
+	WriteTimeout time.Duration
+}
+
+// maxPairs is the number of queue pairs whose rings a front end can name: ring indices have 8 bits.
+const maxPairs = 128
+
+func (c *Config) check() error {
+	if c.Device == nil {
+		return errors.New("no device")
+	}
+	if n := c.Device.QueuePairs(); n < 1 || n > maxPairs {
+		return fmt.Errorf("%d queue pairs, want 1 to %d", n, maxPairs)
+	}
+	if c.SocketPath == "" && c.Client {
+		return errors.New("client without a socket path")
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 5 * time.Second
+	}
+}

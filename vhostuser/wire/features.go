@@ -1,0 +1,50 @@
+package wire
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// FeatureProtocolFeatures is the virtio feature bit VHOST_USER_F_PROTOCOL_FEATURES. Acknowledging it means that rings
+// start disabled, and wait for SET_VRING_ENABLE.
+const FeatureProtocolFeatures uint64 = 1 << 30
+
+// FeatureLogAll is the virtio feature bit VHOST_F_LOG_ALL: log what the back end writes to guest memory.
+const FeatureLogAll uint64 = 1 << 26
+
+// Protocol feature bits ("Protocol features"), as far as this project implements them.
+const (
+	ProtocolMQ         uint64 = 1 << 0 // several queue pairs: GET_QUEUE_NUM
+	ProtocolRARP       uint64 = 1 << 2 // SEND_RARP
+	ProtocolReplyAck   uint64 = 1 << 3 // NEED_REPLY
+	ProtocolNetMTU     uint64 = 1 << 4 // NET_SET_MTU
+	ProtocolBackendReq uint64 = 1 << 5 // SET_BACKEND_REQ_FD
+)
+
+// ProtocolNames returns the names of the protocol features in f, lowest bit first, without the prefix
+// VHOST_USER_PROTOCOL_F_. A bit without a name gives "BIT_n".
+func ProtocolNames(f uint64) []string {
+	var names []string
+	for f != 0 {
+		bit := bits.TrailingZeros64(f)
+		f &= f - 1
+		names = append(names, protocolName(bit))
+	}
+	return names
+}
+
+func protocolName(bit int) string {
+	switch uint64(1) << bit {
+	case ProtocolMQ:
+		return "MQ"
+	case ProtocolRARP:
+		return "RARP"
+	case ProtocolReplyAck:
+		return "REPLY_ACK"
+	case ProtocolNetMTU:
+		return "NET_MTU"
+	case ProtocolBackendReq:
+		return "BACKEND_REQ"
+	}
+	return fmt.Sprintf("BIT_%d", bit)
+}
