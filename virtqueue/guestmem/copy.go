@@ -1,0 +1,41 @@
+package guestmem
+
+// CopyFrom copies from guest memory, beginning off bytes into iov, to dst. It returns the number of bytes copied, which
+// is less than len(dst) when iov ends. Call it inside [Guard].
+func CopyFrom(dst []byte, iov []Iovec, off int) int {
+	n := 0
+	skip := uint64(off)
+	for i := range iov {
+		if n == len(dst) {
+			break
+		}
+		v := &iov[i]
+		if skip >= v.Len {
+			skip -= v.Len
+			continue
+		}
+		n += copy(dst[n:], v.bytes()[skip:])
+		skip = 0
+	}
+	return n
+}
+
+// CopyTo copies src to guest memory, beginning off bytes into iov. It returns the number of bytes copied, which is less
+// than len(src) when iov ends. Call it inside [Guard].
+func CopyTo(iov []Iovec, off int, src []byte) int {
+	n := 0
+	skip := uint64(off)
+	for i := range iov {
+		if n == len(src) {
+			break
+		}
+		v := &iov[i]
+		if skip >= v.Len {
+			skip -= v.Len
+			continue
+		}
+		n += copy(v.bytes()[skip:], src[n:])
+		skip = 0
+	}
+	return n
+}
