@@ -1,0 +1,182 @@
+package fdconn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/vhostuser/wire"
+)
+
+// Conn is a connection to a front end.
+type Conn struct {
+	socket  *net.UnixConn
+	timeout time.Duration
+
+	// Scratch of Read.
+	header  [wire.HeaderSize]byte
+	payload [wire.MaxPayload]byte
+	oob     [oobSize]byte
+}
+
+// oobSize is CMSG_SPACE(MaxRegions * sizeof(int)): it takes the descriptors of any valid message. The kernel closes what does not fit, and tells so.
+const oobSize = unix.SizeofCmsghdr + wire.MaxRegions*4
+
+// Message is one request as it arrived.
+type Message struct {
+	Header  wire.Header
+	Payload []byte // valid until the next Read
+	FDs     FDs    // owned by the receiver of the message
+}
+
+// New returns a connection that owns socket. timeout bounds the time that a peer may take to read what is written, and to
+// complete a message of which it sent the first byte.
+func New(socket *net.UnixConn, timeout time.Duration) *Conn {
+	return &Conn{socket: socket, timeout: timeout}
+}
+
+// Read waits for the next request. At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF within a message.
+// After any error the connection is of no more use.
+func (c *Conn) Read() (Message, error) {
+	_, fds, err := c.receive(c.header[:1])
+	if err != nil {
+		return Message{}, err
+	}
+	m, err := c.readRest()
+	if err != nil {
+		fds.Close()
+		return Message{}, err
+	}
+	m.FDs = fds
+	return m, nil
+}
+
+// readRest reads a message from its second byte on.
+func (c *Conn) readRest() (Message, error) {
+	if err := c.socket.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return Message{}, err
+	}
+	if err := c.readFull(c.header[1:]); err != nil {
+		return Message{}, err
+	}
+	h, err := wire.DecodeHeader(c.header[:])
+	if err != nil {
+		return Message{}, err
+	}
+	m := Message{Header: h, Payload: c.payload[:h.Size]}
+	if err := c.readFull(m.Payload); err != nil {
+		return Message{}, err
+	}
+	return m, c.socket.SetReadDeadline(time.Time{})
+}
+
+// ReadReply fills b with what the peer answers: the front end's side. A reply carries no descriptors.
+func (c *Conn) ReadReply(b []byte) error {
+	if err := c.socket.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return err
+	}
+	return c.readFull(b)
+}
+
+// readFull fills b. Descriptors are out of place here.
+func (c *Conn) readFull(b []byte) error {
+	for len(b) > 0 {
+		n, fds, err := c.receive(b)
+		if errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		if len(fds) > 0 {
+			fds.Close()
+			return fmt.Errorf("%w: file descriptors in the middle of a message", wire.ErrFraming)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// receive reads into b, at least one byte. The kernel ends a read behind the bytes that descriptors came with, so those
+// returned belong to bytes in b.
+func (c *Conn) receive(b []byte) (int, FDs, error) {
+	n, oobn, flags, _, err := c.socket.ReadMsgUnix(b, c.oob[:]) // sets MSG_CMSG_CLOEXEC
+	fds, parseErr := parseRights(c.oob[:oobn])
+	if err == nil {
+		err = parseErr
+	}
+	if err == nil && flags&unix.MSG_CTRUNC != 0 {
+		err = fmt.Errorf("%w: more file descriptors than any message has", wire.ErrFraming)
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		fds.Close()
+		return 0, nil, err
+	}
+	return n, fds, nil
+}
+
+func parseRights(oob []byte) (FDs, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var fds FDs
+	for i := range messages {
+		rights, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue // not SCM_RIGHTS
+		}
+		fds = append(fds, rights...)
+	}
+	return fds, nil
+}
+
+// Write sends b, with fds attached to its first byte. The descriptors stay the caller's.
+func (c *Conn) Write(b []byte, fds ...int) error {
+	if err := c.socket.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return err
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	n, _, err := c.socket.WriteMsgUnix(b, oob, nil)
+	if err == nil && n < len(b) {
+		_, err = c.socket.Write(b[n:])
+	}
+	return err
+}
+
+// PeerGone tells whether the peer has closed or shut down its end, so that nothing new can come. It is true after Close.
+func (c *Conn) PeerGone() bool {
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0
+	})
+	return gone || err != nil
+}
+
+// Close ends a Read or Write in progress. It may be called again.
+func (c *Conn) Close() error {
+	err := c.socket.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
