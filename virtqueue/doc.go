@@ -1,2 +1,25 @@
-// Package virtqueue serves the device side of a split virtqueue.
+// Package virtqueue serves the device side of a split virtqueue (virtio 1.2 section 2.7): it takes the chains that a
+// driver made available, checks and translates them, and gives them back as used.
+//
+// A turn of a device is one [Queue.Fetch], any number of [Queue.Use] and one [Queue.Flush]; before it sleeps, it calls
+// [Queue.EnableKicks] and looks again if that says so. Fetching and flushing cost one access to the driver's index and
+// one store of ours, whatever the size of the batch, and nothing is allocated.
+//
+// Chains are used in the order in which they were made available. So the index of the used ring is the point at which
+// another back end can resume, and feature IN_ORDER can be offered.
+//
+// # Trust
+//
+// The guest may write ring memory at any time. Each descriptor is copied once and checked as copied. A malformed chain
+// comes out without buffers, to be used up with length 0, and the queue goes on. A driver that moves its index by more
+// than the queue holds breaks the queue for good: see [Queue.Err].
+//
+// # Concurrency
+//
+// A Queue belongs to one thread at a time. Its methods touch guest memory: they are called inside guestmem.Guard, and a
+// queue in which a fault happened is given up.
+//
+// # What does not belong here
+//
+// File descriptors, waiting and notifying, goroutines, logs; and what is in the buffers (package vnet).
 package virtqueue

@@ -1,0 +1,82 @@
+package virtqueue
+
+import (
+	"fmt"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/internal/ring"
+)
+
+// Direction is the way of the data in a queue.
+type Direction uint8
+
+const (
+	FromGuest Direction = iota // a transmit queue: the device reads the buffers
+	ToGuest                    // a receive queue: the device writes the buffers
+)
+
+// Config describes a ring.
+type Config struct {
+	Size              uint16       // descriptors: a power of two, at most 32768 (VHOST_USER_SET_VRING_NUM)
+	Desc, Avail, Used guestmem.UVA // the three parts (VHOST_USER_SET_VRING_ADDR)
+	Base              uint16       // index of the first available entry that was not used yet (VHOST_USER_SET_VRING_BASE)
+	Dir               Direction
+	Indirect          bool // VIRTIO_F_INDIRECT_DESC was acknowledged
+	EventIdx          bool // VIRTIO_F_EVENT_IDX was acknowledged
+}
+
+// Error is a condition that callers tell apart with errors.Is.
+type Error string
+
+func (e Error) Error() string { return "virtqueue: " + string(e) }
+
+const (
+	// ErrConfig is a ring that cannot be served as configured.
+	ErrConfig = Error("invalid ring")
+	// ErrUnmapped is a ring that is not in guest memory.
+	ErrUnmapped = Error("ring is not in guest memory")
+	// ErrIndex is a driver whose index is further ahead than the queue holds.
+	ErrIndex = Error("available index ran away")
+)
+
+func (c *Config) check() error {
+	if c.Size == 0 || c.Size&(c.Size-1) != 0 || c.Size > ring.MaxSize {
+		return fmt.Errorf("%w: size %d is not a power of two up to %d", ErrConfig, c.Size, ring.MaxSize)
+	}
+	if c.Dir > ToGuest {
+		return fmt.Errorf("%w: direction %d", ErrConfig, c.Dir)
+	}
+	areas := c.areas()
+	for i, a := range areas {
+		if uint64(a.addr)%a.align != 0 {
+			return fmt.Errorf("%w: %s at %#x is not aligned to %d", ErrConfig, a.name, uint64(a.addr), a.align)
+		}
+		for _, b := range areas[:i] {
+			if a.overlaps(b) {
+				return fmt.Errorf("%w: %s and %s overlap", ErrConfig, b.name, a.name)
+			}
+		}
+	}
+	return nil
+}
+
+// area is one of the three parts of a ring.
+type area struct {
+	name  string
+	addr  guestmem.UVA
+	len   uint64
+	align uint64
+}
+
+func (c *Config) areas() [3]area {
+	return [3]area{
+		{"descriptor table", c.Desc, ring.DescLen(c.Size), ring.DescAlign},
+		{"available ring", c.Avail, ring.AvailLen(c.Size, c.EventIdx), ring.AvailAlign},
+		{"used ring", c.Used, ring.UsedLen(c.Size, c.EventIdx), ring.UsedAlign},
+	}
+}
+
+// overlaps does not care about areas that wrap around: they are not mapped.
+func (a area) overlaps(b area) bool {
+	return uint64(a.addr-b.addr) < b.len || uint64(b.addr-a.addr) < a.len
+}

@@ -1,0 +1,187 @@
+package virtqueue
+
+import (
+	"math"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/internal/ring"
+)
+
+// gather fetches up to want new chains.
+func (q *Queue) gather(want int) {
+	if q.first == q.end { // begin at the front, where the cache is warm
+		q.first, q.end, q.pieces, q.top = 0, 0, 0, 0
+	}
+	if n := int(q.avail - q.fetched); n < want {
+		if !q.refresh() {
+			return
+		}
+		want = min(want, int(q.avail-q.fetched))
+	}
+	if q.end+want > len(q.chains) {
+		q.slide()
+	}
+	for range want {
+		if len(q.arena)-q.top < MaxIovecs && !q.makeRoom() {
+			return
+		}
+		q.fetchOne()
+	}
+}
+
+// refresh loads the driver's index. The driver may be ahead of what it saw as used by the size of the queue at most;
+// more, or going back, leaves no sane way to go on.
+func (q *Queue) refresh() bool {
+	avail := q.dev.AvailIdx()
+	if avail-q.fetched > q.cfg.Size-(q.fetched-q.published) {
+		q.err = ErrIndex
+		return false
+	}
+	q.avail = avail
+	return true
+}
+
+// slide moves the pending chains to the front of their array.
+func (q *Queue) slide() {
+	copy(q.heads[:], q.heads[q.first:q.end])
+	q.end = copy(q.chains[:], q.chains[q.first:q.end])
+	q.first = 0
+}
+
+// makeRoom moves the pieces of the pending chains to the front of the arena, and reports whether the longest chain fits
+// behind them now.
+func (q *Queue) makeRoom() bool {
+	if len(q.arena)-(q.top-q.pieces) < MaxIovecs {
+		return false
+	}
+	q.top = copy(q.arena, q.arena[q.pieces:q.top])
+	q.pieces = 0
+	at := 0
+	for i := q.first; i < q.end; i++ {
+		c := &q.chains[i]
+		n := len(c.Iov)
+		c.Iov = q.arena[at : at+n : at+n]
+		at += n
+	}
+	return true
+}
+
+// fetchOne takes the next entry of the available ring. A malformed chain has no pieces.
+func (q *Queue) fetchOne() {
+	head := q.dev.Avail(q.fetched)
+	c := &q.chains[q.end]
+	if iov, n, ok := q.walk(head); ok {
+		c.Iov, c.Len = iov[:len(iov):len(iov)], n
+		q.top += len(iov)
+	} else {
+		c.Iov, c.Len = nil, 0
+	}
+	q.heads[q.end] = head
+	q.end++
+	q.fetched++
+}
+
+// walk follows the chain that begins at head, and translates its buffers into the arena. It reports false if the chain
+// is malformed in any way, or has no bytes.
+func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, ok bool) {
+	table := descTable{view: q.dev.Desc, len: uint32(q.cfg.Size)}
+	// A chain cannot have more buffers than the queue has descriptors, in an indirect table neither (virtio 1.2 sections
+	// 2.7.5.2 and 2.7.5.3.1). Counting them finds loops too.
+	left := q.cfg.Size
+	direction := writeFlag(q.cfg.Dir)
+	iov = q.arena[q.top : q.top : q.top+MaxIovecs]
+	var total uint64
+	for i := uint32(head); ; left-- {
+		if left == 0 {
+			return nil, 0, false
+		}
+		d, ok := q.load(&table, i)
+		if ok && d.Flags&ring.FlagIndirect != 0 {
+			// Buffers may precede the table (section 2.7.5.3.2); nothing follows it.
+			if table, ok = q.indirect(&table, d); ok {
+				d, ok = q.load(&table, 0)
+			}
+			ok = ok && d.Flags&ring.FlagIndirect == 0
+		}
+		if !ok || d.Flags&ring.FlagWrite != direction {
+			return nil, 0, false
+		}
+		if d.Len != 0 {
+			if iov, ok = q.translate(iov, guestmem.GPA(d.Addr), uint64(d.Len)); !ok {
+				return nil, 0, false
+			}
+			total += uint64(d.Len)
+		}
+		if d.Flags&ring.FlagNext == 0 {
+			break
+		}
+		i = uint32(d.Next)
+	}
+	if total == 0 || total > math.MaxUint32 {
+		return nil, 0, false
+	}
+	return iov, uint32(total), true
+}
+
+// writeFlag is what FlagWrite must be in all descriptors of a queue.
+func writeFlag(dir Direction) uint16 {
+	if dir == ToGuest {
+		return ring.FlagWrite
+	}
+	return 0
+}
+
+// translate appends the host memory of a buffer to iov.
+func (q *Queue) translate(iov []guestmem.Iovec, addr guestmem.GPA, n uint64) ([]guestmem.Iovec, bool) {
+	if base, ok := q.tr.Hit(addr, n); ok && len(iov) < cap(iov) {
+		return append(iov, guestmem.Iovec{Base: base, Len: n}), true
+	}
+	return q.tr.AppendGPA(iov, addr, n)
+}
+
+// descTable is where the descriptors of a chain come from: the table of the queue, or an indirect one.
+type descTable struct {
+	view     ring.Table
+	len      uint32 // descriptors
+	indirect bool
+	split    bool         // it is not in one piece of host memory: view is unusable
+	gpa      guestmem.GPA // where it is then
+}
+
+// load copies descriptor i of t.
+func (q *Queue) load(t *descTable, i uint32) (ring.Desc, bool) {
+	if i >= t.len {
+		return ring.Desc{}, false
+	}
+	if t.split {
+		return q.loadSplit(t.gpa + guestmem.GPA(i)*ring.DescSize)
+	}
+	return t.view.Load(i), true
+}
+
+// loadSplit copies a descriptor of a table that lies across regions, and may do so itself.
+func (q *Queue) loadSplit(addr guestmem.GPA) (ring.Desc, bool) {
+	var room [2]guestmem.Iovec
+	iov, ok := q.tr.AppendGPA(room[:0], addr, ring.DescSize)
+	if !ok {
+		return ring.Desc{}, false
+	}
+	var b [ring.DescSize]byte
+	guestmem.CopyFrom(b[:], iov, 0)
+	return ring.DecodeDesc(&b), true
+}
+
+// indirect checks descriptor d of table from, which names an indirect table, and returns that table (virtio 1.2 section
+// 2.7.5.3). FlagWrite in d means nothing.
+func (q *Queue) indirect(from *descTable, d ring.Desc) (descTable, bool) {
+	switch {
+	case !q.cfg.Indirect, from.indirect, d.Flags&ring.FlagNext != 0:
+		return descTable{}, false
+	case d.Len == 0, d.Len%ring.DescSize != 0, d.Addr > math.MaxUint64-uint64(d.Len):
+		return descTable{}, false
+	}
+	t := descTable{len: d.Len / ring.DescSize, indirect: true, gpa: guestmem.GPA(d.Addr)}
+	view, ok := indirectTable(q.mem, t.gpa, uint64(d.Len))
+	t.view, t.split = view, !ok
+	return t, true
+}

@@ -1,0 +1,255 @@
+package virtqueue
+
+import (
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/internal/ring"
+)
+
+const (
+	// MaxBatch is the largest number of chains that Fetch hands out at a time.
+	MaxBatch = 256
+	// MaxIovecs is the largest number of pieces of one chain: what the kernel takes in one call (UIO_MAXIOV).
+	MaxIovecs = 1024
+
+	// arenaLen is how many pieces the chains that are fetched at a time can have together: room for the longest chain
+	// at any time, and for a batch of chains of 16 pieces each.
+	arenaLen = 16 * MaxBatch
+)
+
+// Queue is the device side of a split virtqueue. See the package documentation for its use.
+//
+// Four indexes, all modulo 2^16, order the entries of the available ring:
+//
+//	published ≤ used ≤ fetched ≤ avail
+//
+// Entries before published are the driver's again, those up to used have their used element staged, those up to fetched
+// are pending, and those up to avail were not looked at yet.
+type Queue struct {
+	dev ring.Device
+	tr  guestmem.Translator
+	mem *guestmem.Table
+	cfg Config
+
+	avail     uint16 // the driver's index as last seen
+	fetched   uint16
+	used      uint16
+	published uint16
+
+	usedFlags uint16 // flags of the used ring, ours
+	signal    bool   // the next Flush notifies, whatever the driver's event index says
+	resumed   bool
+	err       error
+
+	// Pending chains are chains[first:end]. Their pieces lie in arena[pieces:top] in the same order. Both slide to the
+	// front when the room behind them does not suffice.
+	first, end  int
+	pieces, top int
+	chains      [2 * MaxBatch]Chain
+	heads       [2 * MaxBatch]uint16
+	arena       []guestmem.Iovec
+
+	stats Stats
+}
+
+// Stats counts what was given back to the driver. They are plain numbers for the thread that owns the queue.
+type Stats struct {
+	Chains    uint64 // chains used
+	BadChains uint64 // those of them that were malformed
+	Bytes     uint64 // read from chains (FromGuest), or written to them (ToGuest)
+	Flushes   uint64 // times the used index was published
+	Signals   uint64 // those of them for which the driver wanted an interrupt
+}
+
+// New returns a queue on the ring that cfg describes in mem. Mem is borrowed: it must not be released before the queue
+// was given another table, or was dropped.
+//
+// If the used index in the ring differs from cfg.Base, it wins: chains are used in order, so it is where an earlier back
+// end really was, while the front end may only know what was available. See [Queue.Resumed].
+func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	dev, err := cfg.device(mem)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{dev: dev, mem: mem, tr: mem.Translator(), cfg: cfg, arena: make([]guestmem.Iovec, arenaLen)}
+	if err := guestmem.Guard(q.start); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// start reads where the ring is.
+func (q *Queue) start() {
+	base := q.cfg.Base
+	used := q.dev.UsedIdx()
+	// A used index that cannot be, with what is available, is not believed.
+	if used != base && q.dev.AvailIdx()-used <= q.cfg.Size {
+		base = used
+		q.resumed = true
+	}
+	q.dev.PublishUsed(0, used) // an earlier back end may have left UsedNoNotify
+	q.avail, q.fetched, q.used, q.published = base, base, base, base
+	// An earlier back end may have gone between publishing and notifying.
+	q.signal = true
+}
+
+// Resumed reports whether the queue began at the used index of the ring instead of Config.Base.
+func (q *Queue) Resumed() bool { return q.resumed }
+
+// Config returns the configuration of the queue. Its Base is the one that the queue was made with.
+func (q *Queue) Config() Config { return q.cfg }
+
+// Err returns why the queue is broken, or nil. A broken queue fetches nothing and wants no kicks; chains that were
+// fetched before can be used.
+func (q *Queue) Err() error { return q.err }
+
+// Stats returns the counters of the queue.
+func (q *Queue) Stats() Stats { return q.stats }
+
+// Base returns the index of the first entry that was not used: the answer to VHOST_USER_GET_VRING_BASE. Call it after
+// Flush.
+func (q *Queue) Base() uint16 { return q.used }
+
+// Pending returns all chains that were fetched and not used yet, oldest first. It is valid as long as Fetch's result.
+func (q *Queue) Pending() []Chain { return q.chains[q.first:q.end] }
+
+// Fetch returns up to max chains (at most MaxBatch), oldest first: those pending, and new ones. It returns fewer when
+// the driver has not made more available, or when the chains have very many pieces (4096 in all).
+//
+// The result is valid until the next call of Fetch, Use, UseN, Rewind or SetMemory, and must not be changed.
+func (q *Queue) Fetch(max int) []Chain {
+	if q.err != nil {
+		return nil
+	}
+	max = min(max, MaxBatch)
+	if want := max - (q.end - q.first); want > 0 {
+		q.gather(want)
+	}
+	return q.chains[q.first:min(q.end, q.first+max)]
+}
+
+// HasAvail reports whether there are entries that were not fetched.
+func (q *Queue) HasAvail() bool {
+	return q.err == nil && q.dev.AvailIdx() != q.fetched
+}
+
+// Use gives the oldest pending chain back to the driver, with written bytes written to it (0 for a chain that was
+// read). The driver sees it after Flush. A chain must be pending.
+func (q *Queue) Use(written uint32) {
+	q.stage(written)
+	if q.cfg.Dir == ToGuest {
+		q.stats.Bytes += uint64(written)
+	}
+}
+
+// UseN gives the n oldest pending chains back, with nothing written to them. So many must be pending.
+func (q *Queue) UseN(n int) {
+	for range n {
+		q.stage(0)
+	}
+}
+
+// stage writes the used element of the oldest pending chain and takes the chain off.
+func (q *Queue) stage(written uint32) {
+	if q.first == q.end {
+		panic("virtqueue: no chain is pending")
+	}
+	c := &q.chains[q.first]
+	q.dev.SetUsed(q.used, q.heads[q.first], written)
+	q.used++
+	q.stats.Chains++
+	switch {
+	case len(c.Iov) == 0:
+		q.stats.BadChains++
+	case q.cfg.Dir == FromGuest:
+		q.stats.Bytes += uint64(c.Len)
+	}
+	q.pieces += len(c.Iov)
+	q.first++
+}
+
+// Flush publishes what was used since the last Flush, by one store, and reports whether the driver wants an interrupt
+// for it.
+func (q *Queue) Flush() (notify bool) {
+	if q.used == q.published {
+		return false
+	}
+	before := q.published
+	q.published = q.used
+	q.dev.PublishUsed(q.usedFlags, q.used)
+	q.stats.Flushes++
+	if !q.interruptWanted(before) {
+		return false
+	}
+	q.stats.Signals++
+	return true
+}
+
+// interruptWanted asks the driver's side of the ring after the used index moved from before to q.published (virtio 1.2
+// section 2.7.7.2).
+func (q *Queue) interruptWanted(before uint16) bool {
+	if !q.cfg.EventIdx {
+		return q.dev.AvailFlags()&ring.AvailNoInterrupt == 0
+	}
+	event := q.dev.UsedEvent()
+	wanted := q.signal || ring.NeedEvent(event, q.published, before)
+	q.signal = false
+	return wanted
+}
+
+// DisableKicks tells the driver that no kicks are needed. It is advice: kicks may still come. With EVENT_IDX nothing has
+// to be written, since the index of the last EnableKicks was passed.
+func (q *Queue) DisableKicks() {
+	if q.err != nil || q.cfg.EventIdx {
+		return
+	}
+	q.setFlags(ring.UsedNoNotify)
+}
+
+// EnableKicks asks the driver for a kick when it makes the next entry available, and reports whether there are entries
+// already that were not fetched: for those no kick may come.
+func (q *Queue) EnableKicks() (more bool) {
+	if q.err != nil {
+		return false
+	}
+	if q.cfg.EventIdx {
+		q.dev.SetAvailEvent(q.fetched)
+	} else {
+		q.setFlags(0)
+	}
+	return q.dev.AvailIdx() != q.fetched
+}
+
+// setFlags stores the flags of the used ring if they change. Staged elements stay unpublished. The store is a full
+// barrier before the next load of the driver's index; where nothing changed, none is needed.
+func (q *Queue) setFlags(flags uint16) {
+	if q.usedFlags == flags {
+		return
+	}
+	q.usedFlags = flags
+	q.dev.PublishUsed(flags, q.published)
+}
+
+// Rewind forgets the pending chains: the next Fetch reads them from the ring again.
+func (q *Queue) Rewind() {
+	q.fetched = q.used
+	q.first, q.end = 0, 0
+	q.pieces, q.top = 0, 0
+}
+
+// SetMemory gives the queue another memory table and forgets the pending chains, since their translations belonged to
+// the old one. After it returned, the old table is not used any more, whether or not there was an error: a ring that is
+// not in mem breaks the queue (see Err).
+func (q *Queue) SetMemory(mem *guestmem.Table) error {
+	q.Rewind()
+	dev, err := q.cfg.device(mem)
+	if err != nil {
+		q.used, q.fetched = q.published, q.published
+		q.dev, q.mem, q.tr, q.err = ring.Device{}, nil, guestmem.Translator{}, err
+		return err
+	}
+	q.dev, q.mem, q.tr = dev, mem, mem.Translator()
+	return nil
+}
