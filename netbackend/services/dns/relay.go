@@ -1,0 +1,172 @@
+package dns
+
+import (
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// DefaultFile is where the host keeps its resolvers.
+	DefaultFile = "/etc/resolv.conf"
+	// Port is that of DNS over UDP and TCP (RFC 1035 section 4.2).
+	Port = 53
+
+	recheck  = int64(time.Second)      // how long a look at the file is good for
+	setAside = int64(10 * time.Second) // how long a resolver that failed is the last choice
+	// maxResolvers bounds what is taken from the file. The C library stops at 3.
+	maxResolvers = 16
+	// maxDatagram is what we say that we take by UDP: what passes everywhere without fragments.
+	maxDatagram = 1232
+)
+
+// Config tells where resolvers come from.
+type Config struct {
+	// Resolvers are asked in this order. If there are any, File is not looked at.
+	Resolvers []netip.AddrPort
+	// File is a resolv.conf(5) file, read again when it changes; a file that cannot be read counts as empty.
+	File string
+	// Usable tells whether the engine can reach a resolver at that address; nil takes all.
+	Usable func(netip.Addr) bool
+}
+
+// Relay knows the resolvers.
+type Relay struct {
+	cfg Config
+
+	mu      sync.Mutex
+	list    []resolver
+	checked int64       // when the file was last looked at
+	known   bool        // whether it ever was
+	file    fs.FileInfo // of the version of the file that list was read from; nil if of none
+}
+
+// resolver is one name server and its recent past.
+type resolver struct {
+	addr   netip.AddrPort
+	failed int64 // until when it is the last choice
+}
+
+// New returns a Relay. It does not fail: without a resolver, queries are answered with SERVFAIL until one is known.
+func New(cfg Config) *Relay {
+	r := &Relay{cfg: cfg}
+	for _, a := range cfg.Resolvers {
+		r.add(a)
+	}
+	return r
+}
+
+// Decide tells what to do with one query of the guest, a whole message that cannot change meanwhile. If to is valid, the
+// query goes to that resolver as it is; otherwise answer is for the guest, and nil if nothing is due. now is a monotonic
+// clock in nanoseconds.
+func (r *Relay) Decide(now int64, query []byte) (to netip.AddrPort, answer []byte) {
+	if to, ok := r.Resolver(now); ok {
+		return to, nil
+	}
+	return netip.AddrPort{}, failure(query)
+}
+
+// Resolver returns the resolver to ask at now, in nanoseconds of a monotonic clock: the first that did not fail lately,
+// or the first of all if every one did. ok is false if none is known.
+func (r *Relay) Resolver(now int64) (to netip.AddrPort, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh(now)
+	for _, v := range r.list {
+		if v.failed <= now {
+			return v.addr, true
+		}
+	}
+	if len(r.list) == 0 {
+		return netip.AddrPort{}, false
+	}
+	return r.list[0].addr, true
+}
+
+// Failed tells that the resolver to did not answer, or refused a connection, at now. Others are preferred for a while.
+func (r *Relay) Failed(now int64, to netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.list {
+		if r.list[i].addr == to {
+			r.list[i].failed = now + setAside
+		}
+	}
+}
+
+// refresh reads the file again if it changed.
+func (r *Relay) refresh(now int64) {
+	if len(r.cfg.Resolvers) > 0 || r.cfg.File == "" || r.known && now-r.checked < recheck {
+		return
+	}
+	r.checked, r.known = now, true
+	info, err := os.Stat(r.cfg.File)
+	if err != nil || !info.Mode().IsRegular() { // reading anything else could block
+		r.list, r.file = nil, nil
+		return
+	}
+	if r.file != nil && same(r.file, info) {
+		return
+	}
+	r.file = info // from before reading: what changes meanwhile is seen next time
+	r.read()
+}
+
+// same tells whether a and b are of the same version of the same file. A new file under the old name has another inode.
+func same(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+}
+
+// read takes the resolvers of the file.
+func (r *Relay) read() {
+	r.list = nil
+	found, err := dns.ClientConfigFromFile(r.cfg.File)
+	if err != nil {
+		r.file = nil
+		return
+	}
+	for _, s := range found.Servers {
+		if a, err := netip.ParseAddr(s); err == nil {
+			r.add(netip.AddrPortFrom(a, Port))
+		}
+	}
+}
+
+// add appends a resolver unless it is known already or of no use.
+func (r *Relay) add(a netip.AddrPort) {
+	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	ip := a.Addr()
+	if !a.IsValid() || a.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || len(r.list) == maxResolvers {
+		return
+	}
+	if r.cfg.Usable != nil && !r.cfg.Usable(ip) {
+		return
+	}
+	if slices.ContainsFunc(r.list, func(v resolver) bool { return v.addr == a }) {
+		return
+	}
+	r.list = append(r.list, resolver{addr: a})
+}
+
+// failure returns the SERVFAIL answer to query, nil if it is not a query at all. It must not answer answers, or two
+// servers could keep each other busy.
+func failure(query []byte) []byte {
+	var q dns.Msg
+	if q.Unpack(query) != nil || q.Response {
+		return nil
+	}
+	a := new(dns.Msg).SetRcode(&q, dns.RcodeServerFailure)
+	if opt := q.IsEdns0(); opt != nil { // RFC 6891 section 6.1.1
+		a.SetEdns0(maxDatagram, opt.Do())
+	}
+	b, err := a.Pack()
+	if err != nil {
+		return nil
+	}
+	return b
+}

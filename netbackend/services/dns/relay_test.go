@@ -1,0 +1,149 @@
+package dns_test
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	mdns "github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/services/dns"
+)
+
+const second = int64(time.Second)
+
+// resolvConf writes a file of the given lines and returns its name.
+func resolvConf(t *testing.T, lines ...string) string {
+	name := filepath.Join(t.TempDir(), "resolv.conf")
+	write(t, name, lines...)
+	return name
+}
+
+func write(t *testing.T, name string, lines ...string) {
+	require.NoError(t, os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+}
+
+// first returns the resolver to ask as text, "" if there is none.
+func first(r *dns.Relay, now int64) string {
+	a, ok := r.Resolver(now)
+	if !ok {
+		return ""
+	}
+	return a.String()
+}
+
+func TestConfiguredResolverWinsOverTheFile(t *testing.T) {
+	r := dns.New(dns.Config{
+		Resolvers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:5353")},
+		File:      resolvConf(t, "nameserver 192.0.2.9"),
+	})
+	require.Equal(t, "192.0.2.1:5353", first(r, 0))
+}
+
+func TestTakesTheFirstUsableResolverOfTheFile(t *testing.T) {
+	file := resolvConf(t,
+		"# a comment", "search lab.example", "nameserver", "nameserver host.example", "nameserver 0.0.0.0",
+		"nameserver 224.0.0.1", "nameserver fd00::1", "nameserver 127.0.0.53", "nameserver 192.0.2.9")
+	require.Equal(t, "[fd00::1]:53", first(dns.New(dns.Config{File: file}), 0))
+	require.Equal(t, "127.0.0.53:53", first(dns.New(dns.Config{File: file, Usable: netip.Addr.Is4}), 0))
+}
+
+func TestFollowsTheFile(t *testing.T) {
+	file := resolvConf(t, "nameserver 192.0.2.1")
+	r := dns.New(dns.Config{File: file})
+	require.Equal(t, "192.0.2.1:53", first(r, 0))
+
+	write(t, file, "nameserver 192.0.2.22")
+	require.Equal(t, "192.0.2.1:53", first(r, second-1), "looked at once a second")
+	require.Equal(t, "192.0.2.22:53", first(r, second))
+
+	replacement := file + ".new"
+	write(t, replacement, "nameserver 192.0.2.33") // same length: only the inode tells
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.NoError(t, os.Chtimes(replacement, info.ModTime(), info.ModTime()))
+	require.NoError(t, os.Rename(replacement, file))
+	require.Equal(t, "192.0.2.33:53", first(r, 2*second))
+
+	require.NoError(t, os.Remove(file))
+	require.Empty(t, first(r, 3*second))
+
+	write(t, file, "nameserver 192.0.2.44")
+	require.Equal(t, "192.0.2.44:53", first(r, 4*second))
+}
+
+func TestAvoidsAResolverThatFailed(t *testing.T) {
+	r := dns.New(dns.Config{File: resolvConf(t, "nameserver 192.0.2.1", "nameserver 192.0.2.2")})
+	require.Equal(t, "192.0.2.1:53", first(r, 0))
+
+	r.Failed(0, netip.MustParseAddrPort("192.0.2.1:53"))
+	require.Equal(t, "192.0.2.2:53", first(r, second))
+
+	r.Failed(second, netip.MustParseAddrPort("192.0.2.2:53"))
+	require.Equal(t, "192.0.2.1:53", first(r, 2*second), "with all failed, one is still tried")
+
+	require.Equal(t, "192.0.2.1:53", first(r, 11*second))
+}
+
+// A host that is offline, or has a directory or a pipe in the file's place, must not stop the guest or the worker.
+func TestWithoutAResolverQueriesFailAtOnce(t *testing.T) {
+	files := map[string]string{
+		"none configured": "",
+		"missing":         filepath.Join(t.TempDir(), "missing"),
+		"a directory":     t.TempDir(),
+		"empty":           resolvConf(t),
+	}
+	for name, file := range files {
+		t.Run(name, func(t *testing.T) {
+			query := new(mdns.Msg).SetQuestion("host.example.", mdns.TypeAAAA)
+			query.SetEdns0(4096, true)
+			b, err := query.Pack()
+			require.NoError(t, err)
+
+			to, answer := dns.New(dns.Config{File: file}).Decide(0, b)
+			require.False(t, to.IsValid())
+			var a mdns.Msg
+			require.NoError(t, a.Unpack(answer))
+			require.True(t, a.Response)
+			require.Equal(t, query.Id, a.Id)
+			require.Equal(t, mdns.RcodeServerFailure, a.Rcode)
+			require.Equal(t, query.Question, a.Question)
+			require.NotNil(t, a.IsEdns0())
+		})
+	}
+}
+
+func TestQueryPassesUnread(t *testing.T) {
+	r := dns.New(dns.Config{Resolvers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}})
+	to, answer := r.Decide(0, []byte("anything"))
+	require.Equal(t, "192.0.2.1:53", to.String())
+	require.Nil(t, answer)
+}
+
+func TestWhatIsNoQueryIsNotAnswered(t *testing.T) {
+	response, err := new(mdns.Msg).SetReply(new(mdns.Msg).SetQuestion("host.example.", mdns.TypeA)).Pack()
+	require.NoError(t, err)
+	for _, b := range [][]byte{nil, []byte("short"), response, response[:len(response)-1]} {
+		_, answer := dns.New(dns.Config{}).Decide(0, b)
+		require.Nil(t, answer)
+	}
+}
+
+func FuzzDecide(f *testing.F) {
+	query, err := new(mdns.Msg).SetQuestion("host.example.", mdns.TypeA).Pack()
+	require.NoError(f, err)
+	f.Add(query)
+	r := dns.New(dns.Config{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, answer := r.Decide(0, b)
+		if answer == nil {
+			return
+		}
+		require.Equal(t, b[:2], answer[:2])
+		require.NotZero(t, answer[2]&0x80, "an answer is marked as one")
+	})
+}
