@@ -1,0 +1,92 @@
+package stub
+
+import (
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// maxFrame is the longest frame: an IP packet of 64 KiB behind an Ethernet header with two VLAN tags.
+	maxFrame = 65535 + vnet.EthernetHeaderLen + 2*4
+	// chunkLen is what is copied at a time; it stays in the processor's nearest cache.
+	chunkLen = 8192
+)
+
+// Echo sends every frame back to the guest as it came, addresses included. A frame that finds no receive buffer stays
+// in the transmit ring until there is one.
+type Echo struct {
+	base
+	chunk [chunkLen]byte
+}
+
+var _ netbackend.Port = (*Echo)(nil)
+
+// NewEcho returns an Echo.
+func NewEcho() *Echo { return &Echo{} }
+
+// Offers implements netbackend.Port: an offloaded frame goes back with its work still undone, so each transmit offload
+// is offered beside the receive offload that undoes it.
+func (e *Echo) Offers() uint64 { return transmitOffloads | receiveOffloads }
+
+// Turn implements netbackend.Port.
+func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+	for i := range tx {
+		if !e.frame(&tx[i], rx) {
+			return i, 0
+		}
+	}
+	return len(tx), 0
+}
+
+// frame deals with one chain. It returns false if the frame must wait for a receive buffer.
+func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.Filler) bool {
+	h, length, ok := e.header(c)
+	if !ok {
+		e.counters.Bad++
+		return true
+	}
+	h.Clean(length)
+	if length > maxFrame || !e.accepts(&h) {
+		e.counters.Undeliverable++
+		return true
+	}
+	to := rx.Reserve(length, max(length, netbackend.MinFrame))
+	if len(to) == 0 {
+		return false
+	}
+	e.copy(to, c.Iov, length)
+	rx.Commit(&h, rx.Pad(to, length))
+	e.counters.Frames++
+	e.counters.Bytes += uint64(length)
+	return true
+}
+
+// accepts tells whether the guest takes frames with header h, which it sent.
+func (e *Echo) accepts(h *vnet.Header) bool {
+	var need uint64
+	if h.Flags&vnet.FlagNeedsCSum != 0 {
+		need |= vnet.FeatureGuestCSum
+	}
+	if h.GSOType&vnet.GSOECN != 0 {
+		need |= vnet.FeatureGuestECN
+	}
+	switch h.GSOType &^ vnet.GSOECN {
+	case vnet.GSOTCPv4:
+		need |= vnet.FeatureGuestTSO4
+	case vnet.GSOTCPv6:
+		need |= vnet.FeatureGuestTSO6
+	case vnet.GSOUDPL4: // the header does not tell which IP version it is
+		need |= vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6
+	}
+	return e.features&need == need
+}
+
+// copy copies the frame of length bytes behind the header of the chain from.
+func (e *Echo) copy(to, from []guestmem.Iovec, length int) {
+	for done := 0; done < length; {
+		n := guestmem.CopyFrom(e.chunk[:min(chunkLen, length-done)], from, e.headerLen+done)
+		done += guestmem.CopyTo(to, done, e.chunk[:n])
+	}
+}

@@ -1,0 +1,62 @@
+package stub
+
+import (
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// transmitOffloads are the features by which the guest leaves work to us, and receiveOffloads those by which we may
+	// leave the same work to the guest.
+	transmitOffloads = vnet.FeatureCSum |
+		vnet.FeatureHostTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureHostECN | vnet.FeatureHostUSO
+	receiveOffloads = vnet.FeatureGuestCSum |
+		vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6 | vnet.FeatureGuestECN | vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6
+)
+
+// Counters are plain numbers of the worker's thread, since the Port was made.
+type Counters struct {
+	Frames uint64 // taken from the guest in good order
+	Bytes  uint64 // in those frames, without virtio-net headers
+	Bad    uint64 // chains that were malformed, or with a header that lies
+	// Undeliverable counts frames that cannot go back: longer than a frame can be, or with an offload that the guest
+	// uses, but does not take. Only an Echo has them.
+	Undeliverable uint64
+}
+
+// base is what both Ports have in common.
+type base struct {
+	features  uint64
+	headerLen int
+	counters  Counters
+	scratch   [vnet.HeaderLen]byte
+}
+
+// Start implements netbackend.Port.
+func (b *base) Start(features uint64, _ netbackend.Worker) error {
+	b.features, b.headerLen = features, vnet.HeaderLength(features)
+	return nil
+}
+
+// RingsChanged implements netbackend.Port.
+func (b *base) RingsChanged(netbackend.RingState) {}
+
+// Close implements netbackend.Port. There is nothing to release.
+func (b *base) Close() error { return nil }
+
+// Counters returns what was counted so far. It is for the worker's thread, or for anybody after Close.
+func (b *base) Counters() Counters { return b.counters }
+
+// header copies and checks the virtio-net header of a chain, and returns the length of the frame behind it. If it is
+// not ok, the chain is to be used up.
+func (b *base) header(c *virtqueue.Chain) (h vnet.Header, length int, ok bool) {
+	length = int(c.Len) - b.headerLen
+	if length < vnet.EthernetHeaderLen {
+		return h, 0, false
+	}
+	guestmem.CopyFrom(b.scratch[:b.headerLen], c.Iov, 0)
+	h.Decode(b.scratch[:b.headerLen])
+	return h, length, h.Check(length, b.features) == nil
+}
