@@ -1,0 +1,190 @@
+package guest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// ErrRestarted ends the calls that were under way when the guest booted again.
+var ErrRestarted = errors.New("the guest has restarted")
+
+// ErrGone ends the calls that were under way when the guest's console ended.
+var ErrGone = errors.New("the guest is gone")
+
+// eventBacklog is how many events of a call may wait. A test that asks for more reads them.
+const eventBacklog = 64
+
+// Console is the host's end of a guest's console.
+type Console struct {
+	in    io.Writer
+	hello chan proto.Hello // one value a boot, the newest wins
+
+	mu    sync.Mutex
+	next  int
+	calls map[int]*Call
+	gone  bool
+}
+
+// Call is a command that the guest runs.
+type Call struct {
+	Command string
+	events  chan json.RawMessage
+	done    chan struct{}
+	result  json.RawMessage // valid once done is closed
+	err     error           // valid once done is closed
+}
+
+// NewConsole talks to a guest whose console output is read from out, until that ends, and whose input is written to in.
+func NewConsole(out io.Reader, in io.Writer) *Console {
+	c := &Console{in: in, hello: make(chan proto.Hello, 1), next: 1, calls: make(map[int]*Call)}
+	go c.read(out)
+	return c
+}
+
+// read hands out what comes from the guest.
+func (c *Console) read(out io.Reader) {
+	r := bufio.NewReader(out)
+	for {
+		line, err := r.ReadString('\n')
+		if answer, ok := proto.ParseAnswer(line); ok {
+			c.deliver(answer)
+		}
+		if err != nil {
+			c.endAll(ErrGone)
+			return
+		}
+	}
+}
+
+// deliver gives one answer to its call.
+func (c *Console) deliver(a proto.Answer) {
+	if a.ID == 0 {
+		c.deliverHello(a)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call := c.calls[a.ID]
+	if call == nil {
+		return // of a boot before
+	}
+	switch a.Kind {
+	case proto.Event:
+		select {
+		case call.events <- a.Payload:
+		default: // nobody reads the events of this call
+		}
+	case proto.OK:
+		c.end(a.ID, a.Payload, nil)
+	default:
+		c.end(a.ID, nil, fmt.Errorf("guest: %s: %s", call.Command, a.Payload))
+	}
+}
+
+// deliverHello notes that the guest has booted.
+func (c *Console) deliverHello(a proto.Answer) {
+	var hello proto.Hello
+	if a.Kind != proto.Event || json.Unmarshal(a.Payload, &hello) != nil {
+		return
+	}
+	c.endAll(ErrRestarted)
+	select {
+	case <-c.hello: // nobody has waited for the boot before
+	default:
+	}
+	c.hello <- hello
+}
+
+// end finishes a call. c.mu is held.
+func (c *Console) end(id int, result json.RawMessage, err error) {
+	call := c.calls[id]
+	delete(c.calls, id)
+	call.result, call.err = result, err
+	close(call.done)
+}
+
+// endAll finishes all calls.
+func (c *Console) endAll(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = errors.Is(err, ErrGone)
+	for id := range c.calls {
+		c.end(id, nil, err)
+	}
+}
+
+// WaitBoot waits until the guest is ready for commands. Each boot can be waited for once.
+func (c *Console) WaitBoot(ctx context.Context) (proto.Hello, error) {
+	select {
+	case hello := <-c.hello:
+		return hello, nil
+	case <-ctx.Done():
+		return proto.Hello{}, fmt.Errorf("the guest has not booted: %w", ctx.Err())
+	}
+}
+
+// Start sends a command to the guest. Arguments are formatted with fmt.Sprint and must not contain white space.
+func (c *Console) Start(command string, args ...any) *Call {
+	call := &Call{Command: command, events: make(chan json.RawMessage, eventBacklog), done: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	request := proto.Request{ID: c.next, Command: command}
+	for _, arg := range args {
+		request.Args = append(request.Args, fmt.Sprint(arg))
+	}
+	c.calls[c.next] = call
+	c.next++
+	if c.gone {
+		c.end(request.ID, nil, ErrGone)
+		return call
+	}
+	if _, err := io.WriteString(c.in, request.String()+"\n"); err != nil {
+		c.end(request.ID, nil, err)
+	}
+	return call
+}
+
+// Do runs a command in the guest and stores its result in the value that result points to; a nil result is dropped.
+func (c *Console) Do(ctx context.Context, result any, command string, args ...any) error {
+	return c.Start(command, args...).Wait(ctx, result)
+}
+
+// Wait waits for the end of the command and stores its result in the value that result points to, if not nil.
+func (call *Call) Wait(ctx context.Context, result any) error {
+	select {
+	case <-call.done:
+	case <-ctx.Done():
+		return fmt.Errorf("guest: %s: %w", call.Command, ctx.Err())
+	}
+	if call.err != nil || result == nil {
+		return call.err
+	}
+	return json.Unmarshal(call.result, result)
+}
+
+// Event waits for the next event of the command and stores it in the value that event points to, if not nil.
+func (call *Call) Event(ctx context.Context, event any) error {
+	var payload json.RawMessage
+	select {
+	case payload = <-call.events:
+	case <-call.done:
+		select {
+		case payload = <-call.events:
+		default:
+			return errors.Join(fmt.Errorf("guest: %s has ended", call.Command), call.err)
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("guest: event of %s: %w", call.Command, ctx.Err())
+	}
+	if event == nil {
+		return nil
+	}
+	return json.Unmarshal(payload, event)
+}

@@ -1,0 +1,163 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/cavaliergopher/cpio"
+)
+
+// InstallHint tells how to get what is missing.
+const InstallHint = "run integration/install.sh"
+
+// initPackage is the program that the guest runs.
+const initPackage = "github.com/vringnet/vring/integration/guest/init"
+
+// Image is an initramfs: the guest's only file system.
+type Image struct {
+	Init    string   // static program that becomes /init
+	Modules []string // kernel modules, in the order in which to load them
+	Busybox string   // static busybox for the shell, or empty
+}
+
+// Write writes the archive in the "newc" format that the kernel unpacks. It is not compressed: unpacking costs an
+// emulated processor more than reading.
+func (im Image) Write(file string) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	w := cpio.NewWriter(f)
+	return errors.Join(im.write(w), w.Close(), f.Close())
+}
+
+func (im Image) write(w *cpio.Writer) error {
+	for _, dir := range []string{"bin", "dev", "etc", "modules", "proc", "sys", "tmp"} {
+		if err := w.WriteHeader(&cpio.Header{Name: dir, Mode: cpio.TypeDir | 0o755}); err != nil {
+			return err
+		}
+	}
+	if err := addFile(w, "init", im.Init, 0o755); err != nil {
+		return err
+	}
+	for i, module := range im.Modules {
+		name := fmt.Sprintf("modules/%02d-%s", i, filepath.Base(module))
+		if err := addFile(w, name, module, 0o644); err != nil {
+			return err
+		}
+	}
+	if im.Busybox == "" {
+		return nil
+	}
+	return addFile(w, "bin/busybox", im.Busybox, 0o755)
+}
+
+// addFile copies a file of the host into the archive.
+func addFile(w *cpio.Writer, name, source string, perm cpio.FileMode) error {
+	data, err := os.ReadFile(source)
+	if err != nil {
+		return err
+	}
+	if err := w.WriteHeader(&cpio.Header{Name: name, Mode: cpio.TypeReg | perm, Size: int64(len(data))}); err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+// BuildInit builds the guest's program into a directory and returns its path.
+func BuildInit(ctx context.Context, dir string) (string, error) {
+	file := filepath.Join(dir, "init")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, initPackage)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir = ProjectRoot()
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", initPackage, err, out)
+	}
+	return file, nil
+}
+
+// ProjectRoot returns the directory of go.mod, seen from the working directory; "." if there is none above.
+func ProjectRoot() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return "."
+		}
+	}
+}
+
+// KernelImage returns the path of the kernel for virtual machines that install.sh has fetched.
+func KernelImage() (string, error) {
+	return existing(filepath.Join(kernelDir(), "vmlinuz"))
+}
+
+func kernelDir() string { return filepath.Join(ProjectRoot(), ".cache", "guest-kernel") }
+
+// KernelModules returns the modules that KernelImage needs to drive a virtio network card.
+func KernelModules() ([]string, error) {
+	return findModules(filepath.Join(kernelDir(), "modules"), "virtio_ring", "virtio", "virtio_pci_modern_dev",
+		"virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net")
+}
+
+// UMLModules returns the modules that User-mode Linux needs to drive a virtio network card.
+func UMLModules() ([]string, error) {
+	return findModules("/usr/lib/uml/modules", "failover", "net_failover", "virtio_net")
+}
+
+// findModules returns the files of the named modules below a directory, in the order of the names.
+func findModules(dir string, names ...string) ([]string, error) {
+	if _, err := existing(dir); err != nil {
+		return nil, err
+	}
+	found := make(map[string]string)
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		found[filepath.Base(path)] = path
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var modules []string
+	for _, name := range names {
+		path, ok := found[name+".ko"]
+		if !ok {
+			return nil, fmt.Errorf("no module %s below %s", name, dir)
+		}
+		modules = append(modules, path)
+	}
+	return modules, nil
+}
+
+// existing returns path, or an error that tells what to do.
+func existing(path string) (string, error) {
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w; %s", err, InstallHint)
+	}
+	return path, nil
+}
+
+// FindTool returns the path of a program, or an error that tells what to do.
+func FindTool(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} { // not on the PATH of ordinary users
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%w; %s", err, InstallHint)
+}

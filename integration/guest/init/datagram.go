@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// Datagrams may be lost by anyone on the way, so each is tried a few times.
+const (
+	echoTries = 5
+	echoWait  = 2 * time.Second
+)
+
+// udpDial sends datagrams of all sizes from FIRST to LAST to an echo server, and compares what comes back.
+func udpDial(args arguments, _ func(any)) (any, error) {
+	address, err := args.text(0)
+	if err != nil {
+		return nil, err
+	}
+	first, err := args.number(1)
+	if err != nil {
+		return nil, err
+	}
+	last, err := args.number(2)
+	if err != nil {
+		return nil, err
+	}
+	step, err := args.optional(3, 1)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.Dial("udp4", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+
+	var result proto.Echoes
+	for size := first; size <= last; size += step {
+		result.Sent++
+		if echoed(conn, payload(size)) {
+			result.Answered++
+			continue
+		}
+		result.Lost = append(result.Lost, size)
+	}
+	return result, nil
+}
+
+// payload returns the test data of a size.
+func payload(size int) []byte {
+	p, _ := io.ReadAll(proto.Pattern(uint64(size), int64(size)))
+	return p
+}
+
+// echoed tells whether the server sent a datagram back.
+func echoed(conn net.Conn, want []byte) bool {
+	buf := make([]byte, 65536)
+	for range echoTries {
+		if _, err := conn.Write(want); err != nil {
+			continue
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(echoWait)); err != nil {
+			return false
+		}
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				break
+			}
+			if bytes.Equal(buf[:n], want) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// udpEcho sends datagrams back, until the guest ends.
+func udpEcho(args arguments, event func(any)) (any, error) {
+	port, err := args.number(0)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, err
+	}
+	event(proto.Listening{Address: conn.LocalAddr().String()})
+	buf := make([]byte, 65536)
+	for {
+		n, peer, err := conn.ReadFrom(buf)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := conn.WriteTo(buf[:n], peer); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// ping sends ICMP echo requests.
+func ping(args arguments, _ func(any)) (any, error) {
+	text, err := args.text(0)
+	if err != nil {
+		return nil, err
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return nil, err
+	}
+	count, err := args.number(1)
+	if err != nil {
+		return nil, err
+	}
+	size, err := args.optional(2, 56)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+
+	var result proto.Echoes
+	for seq := range count {
+		result.Sent++
+		ok, err := pong(conn, address, seq, payload(size))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			result.Lost = append(result.Lost, size)
+			continue
+		}
+		result.Answered++
+	}
+	return result, nil
+}
+
+// pong sends one echo request and tells whether its answer came.
+func pong(conn *icmp.PacketConn, to netip.Addr, seq int, data []byte) (bool, error) {
+	const id = 0x5652
+	request := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq, Data: data}}
+	packet, err := request.Marshal(nil)
+	if err != nil {
+		return false, err
+	}
+	if _, err := conn.WriteTo(packet, &net.IPAddr{IP: to.AsSlice()}); err != nil {
+		return false, err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(echoWait)); err != nil {
+		return false, err
+	}
+	buf := make([]byte, 65536)
+	for {
+		n, _, err := conn.ReadFrom(buf)
+		if err != nil {
+			return false, nil
+		}
+		answer, err := icmp.ParseMessage(ipv4.ICMPTypeEcho.Protocol(), buf[:n])
+		if err != nil || answer.Type != ipv4.ICMPTypeEchoReply {
+			continue
+		}
+		echo, ok := answer.Body.(*icmp.Echo)
+		if ok && echo.ID == id && echo.Seq == seq && bytes.Equal(echo.Data, data) {
+			return true, nil
+		}
+	}
+}

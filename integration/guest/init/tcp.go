@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// dialTimeout is generous: a guest under a processor emulator is slow.
+const dialTimeout = 30 * time.Second
+
+// exchange sends test data and at the same time reads what the peer sends, each to its end. It closes conn.
+func exchange(conn net.Conn, seed uint64, n int64) (proto.Transfer, error) {
+	defer conn.Close()
+	sent := make(chan error, 1)
+	go func() { sent <- sendPattern(conn, seed, n) }()
+	got := proto.Sum(conn)
+	got.Peer, got.Local = conn.RemoteAddr().String(), conn.LocalAddr().String()
+	return got, <-sent
+}
+
+func sendPattern(conn net.Conn, seed uint64, n int64) error {
+	// Large writes: a system call is dear in User-mode Linux.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, proto.Pattern(seed, n), make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	return conn.(*net.TCPConn).CloseWrite()
+}
+
+// patternArguments reads BYTES and SEED from argument i on.
+func patternArguments(args arguments, i int) (seed uint64, n int64, err error) {
+	length, err := args.number(i)
+	if err != nil {
+		return 0, 0, err
+	}
+	number, err := args.number(i + 1)
+	return uint64(number), int64(length), err
+}
+
+// tcpDial connects and exchanges test data with the peer.
+func tcpDial(args arguments, _ func(any)) (any, error) {
+	address, err := args.text(0)
+	if err != nil {
+		return nil, err
+	}
+	seed, n, err := patternArguments(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("tcp4", address, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return exchange(conn, seed, n)
+}
+
+// tcpListen exchanges test data with everyone who connects. It reports each transfer as an event, and ends after the
+// given number of connections, which are served at the same time.
+func tcpListen(args arguments, event func(any)) (any, error) {
+	seed, n, err := patternArguments(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	count, err := args.optional(3, 1)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(args, event)
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+
+	failed := make(chan error, count)
+	for range count {
+		conn, err := listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			transfer, err := exchange(conn, seed, n)
+			event(transfer)
+			failed <- err
+		}()
+	}
+	for range count {
+		if err := <-failed; err != nil {
+			return nil, err
+		}
+	}
+	return proto.Text{}, nil
+}
+
+// tcpEcho sends back what comes, until the guest ends.
+func tcpEcho(args arguments, event func(any)) (any, error) {
+	listener, err := listen(args, event)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			defer conn.Close()
+			_, _ = io.Copy(conn, conn)
+		}()
+	}
+}
+
+// listen opens the port of the first argument and says so.
+func listen(args arguments, event func(any)) (net.Listener, error) {
+	port, err := args.number(0)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp4", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, err
+	}
+	event(proto.Listening{Address: listener.Addr().String()})
+	return listener, nil
+}

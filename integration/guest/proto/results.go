@@ -1,0 +1,73 @@
+package proto
+
+// Hello is the first event of a guest that has booted.
+type Hello struct {
+	Kernel string `json:"kernel"`
+	UML    bool   `json:"uml"` // User-mode Linux, else a virtual machine
+}
+
+// Lease is what the DHCP server gave the guest.
+type Lease struct {
+	Address   string   `json:"address"` // with prefix length: 10.0.2.15/24
+	Server    string   `json:"server"`
+	Router    string   `json:"router"`
+	DNS       []string `json:"dns"`
+	MTU       int      `json:"mtu"`        // option 26, 0 if absent
+	LeaseTime int      `json:"lease_time"` // seconds
+	Domain    string   `json:"domain"`
+	Search    []string `json:"search"`
+	HostName  string   `json:"host_name"`
+}
+
+// Link is the state of a network interface, with its counters.
+type Link struct {
+	Name    string `json:"name"`
+	MAC     string `json:"mac"`
+	MTU     int    `json:"mtu"`
+	Up      bool   `json:"up"`      // set up by the administrator
+	Carrier bool   `json:"carrier"` // what the device reports
+
+	ReceivedPackets uint64 `json:"received_packets"`
+	ReceivedBytes   uint64 `json:"received_bytes"`
+	ReceiveDropped  uint64 `json:"receive_dropped"`
+	ReceiveErrors   uint64 `json:"receive_errors"`
+	SentPackets     uint64 `json:"sent_packets"`
+	SentBytes       uint64 `json:"sent_bytes"`
+}
+
+// Transfer is what came in over one TCP connection until the peer's end of stream.
+type Transfer struct {
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"`
+	Peer   string `json:"peer"`
+	Local  string `json:"local"`
+}
+
+// Echoes counts datagrams, or pings, and their answers. Lost lists the payload sizes that no answer came for after all
+// tries.
+type Echoes struct {
+	Sent     int   `json:"sent"`
+	Answered int   `json:"answered"`
+	Lost     []int `json:"lost,omitempty"`
+}
+
+// Names is the answer of a resolver.
+type Names struct {
+	Addresses []string `json:"addresses"`
+}
+
+// Page is the answer of an HTTP server.
+type Page struct {
+	Status int    `json:"status"`
+	Body   string `json:"body"`
+}
+
+// Listening is the event of a command that serves, once its port is open.
+type Listening struct {
+	Address string `json:"address"`
+}
+
+// Text is any other output.
+type Text struct {
+	Text string `json:"text"`
+}

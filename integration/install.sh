@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Installs what `make test` and `make demo` need beyond Go: Debian packages by name, and a guest kernel in .cache/.
+# Says nothing and needs no rights when all of it is there. Safe to run again and again, and from several checkouts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# program or file that must be there -> Debian package that brings it
+needs=(
+	gcc:gcc                                       # go test -race links with it
+	/usr/include/stdlib.h:libc6-dev
+	qemu-system-x86_64:qemu-system-x86
+	/usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu
+	linux.uml:user-mode-linux
+	dpdk-testpmd:dpdk-dev
+	busybox:busybox-static
+	ip:iproute2
+	ss:iproute2
+	ethtool:ethtool
+)
+
+# DPDK's drivers are plugins with versioned names, so the package database is asked for them.
+plugins=(librte-net-virtio23 librte-net-vhost23)
+
+kernel_meta=linux-image-cloud-amd64
+kernel_dir=.cache/guest-kernel
+
+fail() {
+	echo "install.sh: $*" >&2
+	exit 1
+}
+
+# Tools in sbin are often not on the PATH of ordinary users.
+PATH=$PATH:/usr/sbin:/sbin
+
+present() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) command -v "$1" >/dev/null 2>&1 ;;
+	esac
+}
+
+installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing_packages() {
+	local need plugin
+	for need in "${needs[@]}"; do
+		present "${need%%:*}" || echo "${need##*:}"
+	done
+	for plugin in "${plugins[@]}"; do
+		installed "$plugin" || echo "$plugin"
+	done
+}
+
+# refresh_lists asks the mirrors for their package lists, once per run.
+refreshed=
+refresh_lists() {
+	[ -z "$refreshed" ] || return 1
+	refreshed=yes
+	echo "install.sh: refreshing the package lists"
+	apt-get -qq update
+}
+
+install_packages() {
+	local packages=("$@")
+	[ "$(id -u)" = 0 ] || fail "missing: ${packages[*]}. Run it as root, or: sudo apt-get install ${packages[*]}"
+	apt-cache show "${packages[@]}" >/dev/null 2>&1 || refresh_lists
+	echo "install.sh: installing ${packages[*]}"
+	try_install "${packages[@]}" || { refresh_lists && try_install "${packages[@]}"; } ||
+		fail "apt-get could not install: ${packages[*]}"
+}
+
+try_install() {
+	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+# kernel_package prints the package that the meta package stands for, such as linux-image-6.1.0-56-cloud-amd64.
+kernel_package() {
+	apt-cache depends "$kernel_meta" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
+}
+
+# fetch_kernel unpacks the guest kernel without installing it: vmlinuz and the module tree.
+fetch_kernel() {
+	local package
+	package=$(kernel_package)
+	if [ -z "$package" ]; then
+		refresh_lists || true
+		package=$(kernel_package)
+	fi
+	[ -n "$package" ] || fail "no package $kernel_meta in the package lists; is this Debian?"
+
+	echo "install.sh: fetching the guest kernel $package"
+	mkdir -p .cache
+	work=$(mktemp -d .cache/kernel.XXXXXX)
+	trap 'rm -rf "$work"' EXIT # work is global: the trap runs when this function is over
+	download "$package" "$work" || { refresh_lists && download "$(kernel_package)" "$work"; } ||
+		fail "apt-get could not download $package"
+	dpkg -x "$work"/*.deb "$work/root"
+	mkdir "$work/kernel"
+	mv "$work"/root/boot/vmlinuz-* "$work/kernel/vmlinuz"
+	mv "$work"/root/lib/modules/*/kernel "$work/kernel/modules"
+	echo "$package" >"$work/kernel/package"
+	# Another run may have been quicker: then the rename fails and its result serves.
+	mv -T "$work/kernel" "$kernel_dir" 2>/dev/null || [ -e "$kernel_dir/vmlinuz" ]
+}
+
+download() {
+	# apt warns that its own user cannot write here; it then downloads as the caller, which is what is wanted.
+	(cd "$2" && apt-get -qq download "$1" 2>apt.log) || {
+		cat "$2/apt.log" >&2
+		return 1
+	}
+}
+
+command -v go >/dev/null 2>&1 || fail "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"
+
+mapfile -t packages < <(missing_packages | sort -u)
+need_kernel=
+[ -e "$kernel_dir/vmlinuz" ] || need_kernel=yes
+[ ${#packages[@]} -gt 0 ] || [ -n "$need_kernel" ] || exit 0
+
+for tool in apt-get apt-cache dpkg dpkg-query; do
+	command -v "$tool" >/dev/null 2>&1 ||
+		fail "$tool is missing: this script knows Debian only. Install by hand: ${packages[*]:-}${need_kernel:+ and a kernel in $kernel_dir}"
+done
+[ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
+[ -z "$need_kernel" ] || fetch_kernel
