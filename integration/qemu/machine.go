@@ -1,0 +1,115 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/process"
+)
+
+// The program, and the identifiers of the network in its options.
+const (
+	program   = "qemu-system-x86_64"
+	netdevID  = "n"
+	memoryMiB = 256
+)
+
+// Options describe a machine.
+type Options struct {
+	// Dir is an existing directory for the machine's sockets. Its path must be short: a socket's path has 107 bytes.
+	Dir string
+	// Initrd is the guest's initramfs. Without one the machine boots from the network (iPXE), and has no Console.
+	Initrd string
+	// KernelArgs are added to the kernel's command line.
+	KernelArgs string
+	// Socket is the vhost-user back end that QEMU connects to. Empty means QEMU's own user network.
+	Socket string
+	// Reconnect makes QEMU connect again, every second, when the back end has gone.
+	Reconnect bool
+	// Device are more properties of the network card, such as "host_mtu=9000".
+	Device []string
+	// Output gets what the guest prints, if set. Writes must not block.
+	Output io.Writer
+}
+
+// Machine is a running QEMU.
+type Machine struct {
+	*process.Process
+	Console *guest.Console // nil without an initramfs
+	QMP     *QMP
+	Input   io.WriteCloser // the guest's serial line; a Console writes there too
+}
+
+// Start starts a machine and connects to its monitor. The machine ends with ctx.
+func Start(ctx context.Context, opt Options) (*Machine, error) {
+	path, err := guest.FindTool(program)
+	if err != nil {
+		return nil, err
+	}
+	args, err := commandLine(opt)
+	if err != nil {
+		return nil, err
+	}
+	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{Output: opt.Output})
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{Process: p, Input: in}
+	if opt.Initrd != "" {
+		m.Console = guest.NewConsole(out, in)
+	} else {
+		go func() { _, _ = io.Copy(io.Discard, out) }()
+	}
+	m.QMP, err = DialQMP(ctx, monitorSocket(opt.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", errors.Join(err, p.Kill()), p.Output())
+	}
+	return m, nil
+}
+
+func monitorSocket(dir string) string { return filepath.Join(dir, "qmp") }
+
+// commandLine returns QEMU's arguments.
+func commandLine(opt Options) ([]string, error) {
+	args := []string{
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", fmt.Sprintf("%dM", memoryMiB),
+		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", memoryMiB), "-machine", "q35,memory-backend=m",
+		"-nographic", "-nodefaults", "-serial", "mon:stdio",
+		"-qmp", "unix:" + monitorSocket(opt.Dir) + ",server=on,wait=off",
+	}
+	args = append(args, network(opt)...)
+	if opt.Initrd == "" {
+		return append(args, "-boot", "n"), nil
+	}
+	kernel, err := guest.KernelImage()
+	if err != nil {
+		return nil, err
+	}
+	return append(args, "-kernel", kernel, "-initrd", opt.Initrd,
+		"-append", "console=ttyS0 quiet loglevel=1 panic=-1 "+opt.KernelArgs), nil
+}
+
+// network returns the arguments for the network card.
+func network(opt Options) []string {
+	// vectors=0: QEMU 7.2 dies in its MSI-X code when a driver starts a vhost-user device under TCG.
+	device := "virtio-net-pci,netdev=" + netdevID + ",vectors=0"
+	if opt.Initrd != "" {
+		device += ",romfile="
+	}
+	for _, property := range opt.Device {
+		device += "," + property
+	}
+	if opt.Socket == "" {
+		return []string{"-netdev", "user,id=" + netdevID, "-device", device}
+	}
+	chardev := "socket,id=c,path=" + opt.Socket
+	if opt.Reconnect {
+		chardev += ",reconnect=1"
+	}
+	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c", "-device", device}
+}
