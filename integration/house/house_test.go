@@ -1,0 +1,213 @@
+package house
+
+import (
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/vringnet/vring"
+
+// Third parties, by import path; what lies below is included.
+const (
+	sys      = "golang.org/x/sys"
+	multierr = "github.com/hashicorp/go-multierror"
+	checksum = "gvisor.dev/gvisor/pkg/tcpip/checksum"
+	tcpip    = "gvisor.dev/gvisor/pkg/tcpip"
+	dhcp     = "github.com/insomniacslk/dhcp"
+	dns      = "github.com/miekg/dns"
+	netlink  = "github.com/vishvananda/netlink"
+	testify  = "github.com/stretchr/testify"
+	rapid    = "pgregory.net/rapid"
+)
+
+// rooms is the import table: for each package of the product, what it may import beside the standard library. Paths
+// without a dot in the first element are this module's. A package must be in the first row that matches it; a row that
+// ends in "/..." holds for all below. multierror is for packages that check a configuration: they report all of its faults.
+var rooms = []struct {
+	pkg     string
+	imports []string
+}{
+	{"virtqueue", []string{"virtqueue/guestmem", "virtqueue/internal/ring", "virtqueue/vnet", sys}},
+	{"virtqueue/guestmem", []string{sys, multierr}},
+	{"virtqueue/internal/ring", []string{sys + "/cpu"}},
+	{"virtqueue/vnet", []string{checksum}},
+	{"virtqueue/vqtest", []string{"virtqueue", sys, testify, rapid}},
+
+	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue", sys, multierr}},
+	{"vhostuser/wire", nil},
+	{"vhostuser/internal/fdconn", []string{"vhostuser/wire", sys}},
+	{"vhostuser/frontend", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue", sys}},
+
+	{"netbackend", []string{"virtqueue", sys}},
+	{"netbackend/worker", []string{"netbackend", "virtqueue", sys, multierr}},
+	{"netbackend/nat/...", []string{"netbackend", "virtqueue", sys, multierr, tcpip}},
+	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},
+	{"netbackend/stub", []string{"netbackend", "virtqueue"}},
+	{"tap", []string{"netbackend", "virtqueue", sys, netlink}},
+}
+
+// testOnly are packages that only tests, bench and integration may import.
+var testOnly = []string{"virtqueue/vqtest", "vhostuser/frontend", "netbackend/nat/natguest", "bench", "integration"}
+
+// unsafePlaces are the packages in which files named *_unsafe.go may import unsafe.
+var unsafePlaces = []string{
+	"virtqueue",
+	"virtqueue/guestmem",
+	"virtqueue/internal/ring",
+	"virtqueue/vqtest", // the driver's side of ring memory
+	"vhostuser/internal/fdconn",
+	"netbackend/worker", // raw system calls of the loop
+	"netbackend/nat",    // raw system calls with guest iovecs
+	"tap",               // raw system calls with guest iovecs
+	"integration/uml",   // the seccomp filter of the harness
+}
+
+// goPackage is what `go list -json` tells of a package.
+type goPackage struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	list := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", module+"/...")
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	require.NoError(t, err)
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}
+
+// short returns a path without the module's.
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+}
+
+// within tells whether path is prefix or lies below it.
+func within(path, prefix string) bool {
+	return path == prefix || strings.HasPrefix(path, prefix+"/")
+}
+
+func withinAny(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return within(path, p) })
+}
+
+// isStandard tells whether an import is of the standard library: those have no dot in their first element.
+func isStandard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+// allowed returns the row of a package.
+func allowed(pkg string) (imports []string, found bool) {
+	for _, row := range rooms {
+		tree, below := strings.CutSuffix(row.pkg, "/...")
+		if pkg == tree || below && within(pkg, tree) {
+			return row.imports, true
+		}
+	}
+	return nil, false
+}
+
+// Every package is checked on what it imports itself; what it links follows from that.
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
+	for _, p := range listPackages(t) {
+		pkg := short(p.ImportPath)
+		if withinAny(pkg, []string{"bench", "integration"}) {
+			continue
+		}
+		imports, found := allowed(pkg)
+		isCommand := within(pkg, "cmd")
+		if !found && !isCommand {
+			t.Errorf("package %s is not in the table of rooms: which packages may it import?", pkg)
+			continue
+		}
+		for _, path := range p.Imports {
+			switch {
+			case isStandard(path):
+			case withinAny(short(path), testOnly):
+				if !withinAny(pkg, testOnly) {
+					t.Errorf("%s imports %s, which is for tests, bench and integration only", pkg, short(path))
+				}
+			case isCommand:
+			case !withinAny(short(path), imports):
+				t.Errorf("%s must not import %s", pkg, short(path))
+			}
+		}
+	}
+}
+
+func TestEveryPackageIsExplained(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if !slices.Contains(p.GoFiles, "doc.go") {
+			t.Errorf("package %s has no doc.go", short(p.ImportPath))
+		}
+	}
+}
+
+func TestUnsafeStandsOnlyInFilesNamedSo(t *testing.T) {
+	root := projectRoot(t)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" {
+			return nil
+		}
+		name, err := filepath.Rel(root, path)
+		require.NoError(t, err)
+		checkUnsafe(t, path, name)
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+// checkUnsafe looks at the imports of one file, whatever its build constraints.
+func checkUnsafe(t *testing.T, path, name string) {
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	require.NoError(t, err)
+	for _, spec := range file.Imports {
+		switch spec.Path.Value {
+		case `"C"`:
+			t.Errorf("%s imports C: this is a pure Go project", name)
+		case `"unsafe"`:
+			base := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(name), ".go"), "_test")
+			if !strings.HasSuffix(base, "_unsafe") {
+				t.Errorf("%s imports unsafe but is not named *_unsafe.go", name)
+			}
+			if !slices.Contains(unsafePlaces, filepath.Dir(name)) && !strings.HasSuffix(name, "_test.go") {
+				t.Errorf("%s imports unsafe; packages that may: %s", name, strings.Join(unsafePlaces, ", "))
+			}
+		}
+	}
+}
+
+func projectRoot(t *testing.T) string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	require.NoError(t, err)
+	return strings.TrimSpace(string(out))
+}
