@@ -1,11 +1,42 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs everything that a change must pass.
 
 GO ?= go
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test
+.PHONY: help build test
+.PHONY: steps install format vet lint unit integration
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
 build: ## bin/vring
 	$(GO) build -o bin/vring ./cmd/vring
 
-test:
-	$(GO) vet ./...
-	$(GO) test -race ./...
+test: ## everything that a change must pass; installs what is missing (Debian, as root)
+	@if $(MAKE) --no-print-directory steps; then echo "make test: PASS"; else echo "make test: FAIL"; exit 1; fi
+
+# What `make test` does, in this order.
+steps:
+	@for step in install format vet lint unit integration; do \
+		start=$$(date +%s); echo "== $$step"; \
+		$(MAKE) --no-print-directory $$step || { echo "== $$step failed"; exit 1; }; \
+		echo "== $$step passed in $$(($$(date +%s) - start)) s"; \
+	done
+
+install: # Debian packages and a guest kernel, nothing if they are there
+	@integration/install.sh
+
+format: # all Go files of this tree
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')) && [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+
+vet:
+	@$(GO) vet ./...
+
+lint:
+	@$(STATICCHECK) ./...
+
+unit: # with the race detector; fuzz targets run their seeds; house rules
+	@$(GO) test -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
+
+integration: # real front ends, one at a time: two processors have no room for more
+	@$(GO) test -p 1 -timeout 15m ./integration/...
