@@ -9,9 +9,6 @@ import (
 // start disabled, and wait for SET_VRING_ENABLE.
 const FeatureProtocolFeatures uint64 = 1 << 30
 
-// FeatureLogAll is the virtio feature bit VHOST_F_LOG_ALL: log what the back end writes to guest memory.
-const FeatureLogAll uint64 = 1 << 26
-
 // Protocol feature bits ("Protocol features"), as far as this project implements them.
 const (
 	ProtocolMQ         uint64 = 1 << 0 // several queue pairs: GET_QUEUE_NUM

@@ -1,0 +1,154 @@
+package vhostuser
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPath is what fits in sun_path with its terminating zero (unix(7)).
+const maxPath = 107
+
+// source is where front ends come from: exactly one of its fields is set.
+type source struct {
+	listener *net.UnixListener
+	conn     *net.UnixConn // an inherited connection: the only front end there will be
+	dial     string        // path of a front end that listens
+}
+
+func newSource(c *Config) (source, error) {
+	if c.SocketPath == "" {
+		return inherit(c.FD)
+	}
+	if len(c.SocketPath) > maxPath {
+		return source{}, fmt.Errorf("socket path has %d bytes, unix sockets allow %d: %s", len(c.SocketPath), maxPath, c.SocketPath)
+	}
+	if c.Client {
+		return source{dial: c.SocketPath}, nil
+	}
+	l, err := listen(c.SocketPath)
+	return source{listener: l}, err
+}
+
+// close may be called again, and after the connection was closed.
+func (s *source) close() error {
+	var err error
+	switch {
+	case s.listener != nil:
+		err = s.listener.Close()
+	case s.conn != nil:
+		err = s.conn.Close()
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// listen binds path, where the socket of a process that is gone may lie.
+func listen(path string) (*net.UnixListener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // socketFile does it, and looks first
+	return l, nil
+}
+
+// removeStale removes a socket on which nobody listens. Anything else at path is an error.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s exists and is not a socket", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("%s is in use by another process", path)
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w", path, err)
+	}
+	return os.Remove(path)
+}
+
+// socketFile remembers which file a listener bound, to remove no other.
+type socketFile struct {
+	path string
+	info os.FileInfo
+}
+
+func newSocketFile(path string) (socketFile, error) {
+	info, err := os.Lstat(path)
+	return socketFile{path, info}, err
+}
+
+func (f socketFile) remove() error {
+	if f.info == nil {
+		return nil
+	}
+	info, err := os.Lstat(f.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.info) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(f.path)
+}
+
+// inherit takes over a socket that the process was started with.
+func inherit(fd int) (source, error) {
+	listening, err := inspect(fd)
+	if err != nil {
+		return source{}, fmt.Errorf("inherited file descriptor %d: %w", fd, err)
+	}
+	f := os.NewFile(uintptr(fd), "front end")
+	defer f.Close() // package net works on a duplicate, which is close-on-exec
+	if listening {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return source{}, err
+		}
+		return source{listener: l.(*net.UnixListener)}, nil
+	}
+	c, err := net.FileConn(f)
+	if err != nil {
+		return source{}, err
+	}
+	return source{conn: c.(*net.UnixConn)}, nil
+}
+
+// inspect tells whether fd, which must be a unix stream socket, listens.
+func inspect(fd int) (listening bool, err error) {
+	for _, want := range []struct {
+		option, value int
+		what          string
+	}{
+		{unix.SO_DOMAIN, unix.AF_UNIX, "a unix"},
+		{unix.SO_TYPE, unix.SOCK_STREAM, "a stream"},
+	} {
+		v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, want.option)
+		if err != nil {
+			return false, err
+		}
+		if v != want.value {
+			return false, fmt.Errorf("is not %s socket", want.what)
+		}
+	}
+	v, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return v != 0, err
+}

@@ -1,0 +1,67 @@
+package vhostuser
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A front end can connect, fail and come again thousands of times a second, and could fill a disk with what is logged
+// about it. So each Server logs at most logBurst lines at once and one more every logInterval; the next line tells how
+// many were left out.
+const (
+	logBurst    = 50
+	logInterval = time.Second
+)
+
+// limitedLog is a logger with a budget. It may be used by several goroutines.
+type limitedLog struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu         sync.Mutex
+	budget     int
+	filled     time.Time // when budget was last topped up
+	suppressed int
+}
+
+func newLimitedLog(log *slog.Logger, now func() time.Time) *limitedLog {
+	return &limitedLog{log: log, now: now, budget: logBurst, filled: now()}
+}
+
+func (l *limitedLog) Info(msg string, args ...any)  { l.write(slog.LevelInfo, msg, args) }
+func (l *limitedLog) Warn(msg string, args ...any)  { l.write(slog.LevelWarn, msg, args) }
+func (l *limitedLog) Debug(msg string, args ...any) { l.write(slog.LevelDebug, msg, args) }
+
+func (l *limitedLog) write(level slog.Level, msg string, args []any) {
+	ctx := context.Background()
+	if !l.log.Enabled(ctx, level) {
+		return
+	}
+	suppressed, ok := l.take()
+	if !ok {
+		return
+	}
+	if suppressed > 0 {
+		args = append(args, "lines_left_out", suppressed)
+	}
+	l.log.Log(ctx, level, msg, args...)
+}
+
+// take spends one line of the budget, and returns how many lines were left out since the last one that was not.
+func (l *limitedLog) take() (suppressed int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := int(l.now().Sub(l.filled) / logInterval); n > 0 {
+		l.budget = min(l.budget+n, logBurst)
+		l.filled = l.filled.Add(time.Duration(n) * logInterval)
+	}
+	if l.budget == 0 {
+		l.suppressed++
+		return 0, false
+	}
+	l.budget--
+	suppressed, l.suppressed = l.suppressed, 0
+	return suppressed, true
+}

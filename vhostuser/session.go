@@ -1,0 +1,201 @@
+package vhostuser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/vringnet/vring/vhostuser/internal/fdconn"
+	"github.com/vringnet/vring/vhostuser/wire"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// session is the time that one front end is connected. Its goroutine owns everything in it but conn, which others may
+// close.
+type session struct {
+	conn *fdconn.Conn
+	dev  Device
+	log  *limitedLog
+
+	offered         uint64 // virtio features, FeatureProtocolFeatures among them
+	offeredProtocol uint64
+
+	features     uint64 // as the device knows them
+	haveFeatures bool   // SET_FEATURES came
+	protocol     uint64
+
+	rings     []ring
+	mem       *guestmem.Table // nil until SET_MEM_TABLE came
+	backendFD int             // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
+	announced bool            // what was negotiated has been logged
+
+	// What the device may or may not use still, after an error of a call that should have replaced it.
+	limboFDs    []int
+	limboTables []*guestmem.Table
+}
+
+// failure is an error by which the device ended the session, rather than the front end.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return "device: " + f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// fail makes a failure of a device call that did not work.
+func fail(err error, format string, args ...any) error {
+	return &failure{fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)}
+}
+
+func newSession(conn *fdconn.Conn, dev Device, log *limitedLog) *session {
+	pairs := dev.QueuePairs()
+	s := &session{
+		conn:            conn,
+		dev:             dev,
+		log:             log,
+		offered:         dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
+		offeredProtocol: protocolFeatures(pairs),
+		rings:           make([]ring, 2*pairs),
+		backendFD:       noFD,
+	}
+	for i := range s.rings {
+		s.rings[i] = newRing()
+	}
+	return s
+}
+
+// run serves the front end until it hangs up, which gives nil, or until something ends the session.
+func (s *session) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watch(ctx, cancel)
+	}()
+	err := s.serve()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	<-watched
+	return err
+}
+
+// watch ends the session when the device fails or ctx ends.
+func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case err := <-s.dev.Failed():
+		cancel(&failure{err})
+	case <-ctx.Done():
+	}
+	s.conn.Close()
+}
+
+func (s *session) serve() error {
+	for {
+		m, err := s.conn.Read()
+		if err == nil {
+			err = s.handle(m)
+		}
+		switch {
+		case err == nil:
+		case hungUp(err):
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// hungUp tells whether err is the front end's ordinary end.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// finish takes everything away from the device and releases it. It does not return before the device has let go, unless
+// ctx ends: what the device may still use is kept then, and the error tells so.
+func (s *session) finish(ctx context.Context, cause error) error {
+	s.conn.Close()
+	var f *failure
+	if errors.As(cause, &f) {
+		for _, r := range s.rings {
+			signal(r.fds.Err)
+		}
+	}
+	if err := s.reset(ctx); err != nil {
+		return fmt.Errorf("device still uses the memory of a front end that is gone: %w", err)
+	}
+	return s.release()
+}
+
+// reset asks the device to let go until it does.
+func (s *session) reset(ctx context.Context) error {
+	wait := backoff{}
+	for {
+		err := s.dev.Reset()
+		if err == nil {
+			s.drainFailure()
+			return nil
+		}
+		if wait.first() {
+			s.log.Warn("device does not let go of guest memory, no other front end is served until it does", "err", err)
+		}
+		if !wait.sleep(ctx) {
+			return err
+		}
+	}
+}
+
+// drainFailure forgets a failure that came too late to end the session: the next one has nothing to do with it.
+func (s *session) drainFailure() {
+	select {
+	case <-s.dev.Failed():
+	default:
+	}
+}
+
+// release closes and unmaps all that the front end passed. The device must have been reset.
+func (s *session) release() error {
+	for i := range s.rings {
+		fds := &s.rings[i].fds
+		closeFD(fds.Kick)
+		closeFD(fds.Call)
+		closeFD(fds.Err)
+		s.rings[i] = newRing()
+	}
+	for _, fd := range append(s.limboFDs, s.backendFD) {
+		closeFD(fd)
+	}
+	s.limboFDs, s.backendFD = nil, noFD
+	var errs *multierror.Error
+	for _, t := range append(s.limboTables, s.mem) {
+		if t != nil {
+			errs = multierror.Append(errs, t.Release())
+		}
+	}
+	s.limboTables, s.mem = nil, nil
+	return errs.ErrorOrNil()
+}
+
+// backoff is a pause that grows from 100 ms to a second. Its zero value is ready.
+type backoff struct{ next time.Duration }
+
+const (
+	backoffMin = 100 * time.Millisecond
+	backoffMax = time.Second
+)
+
+// first tells whether there was no pause yet.
+func (b *backoff) first() bool { return b.next == 0 }
+
+// reset makes the next pause the shortest again.
+func (b *backoff) reset() { b.next = 0 }
+
+// sleep pauses, and reports false if ctx ended.
+func (b *backoff) sleep(ctx context.Context) bool {
+	b.next = min(max(b.next*2, backoffMin), backoffMax)
+	return pause(ctx, b.next)
+}
