@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// maxSegments bounds the iovecs of one frame: what one system call of the kernel takes (UIO_MAXIOV), less a few
-	// that a Port may put in front.
-	maxSegments = 1000
+	// maxSegments bounds the iovecs of one frame: what one system call of the kernel takes (UIO_MAXIOV), less what
+	// a Port may put in front.
+	maxSegments = 900
 	// lookAhead is how many chains are fetched at once beyond those that are needed.
 	lookAhead = 32
 	// MinFrame is the length in bytes of the shortest Ethernet frame without its check sequence (IEEE 802.3). Shorter
@@ -48,6 +48,14 @@ func (f *Filler) Starved() bool {
 	s := f.starved
 	f.starved = false
 	return s
+}
+
+// Starve asks for a turn when the guest posts buffers, as a Reserve without success does.
+func (f *Filler) Starve() { f.starved = true }
+
+// HasRoom tells whether the guest has posted buffers that were not used yet.
+func (f *Filler) HasRoom() bool {
+	return f.q != nil && (len(f.q.Pending()) > 0 || f.q.HasAvail())
 }
 
 // Reserve returns guest memory for a frame of up to most bytes, Ethernet header first, without the virtio-net header.

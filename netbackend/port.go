@@ -41,7 +41,7 @@ type Port interface {
 
 // RingState is what a Port may expect of its rings.
 type RingState struct {
-	Connected bool // a front end is there
+	Connected bool // a front end is there and gave us the guest's memory
 	Transmit  bool // frames of the guest may come
 	Receive   bool // rx can take frames, as far as the guest posts buffers
 	MTU       int  // the guest's MTU in bytes as the front end set it (NET_SET_MTU), 0 if it did not

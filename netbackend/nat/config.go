@@ -1,0 +1,142 @@
+package nat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// leaseTime is how long a guest may use its address without asking again. The address is its own anyway.
+const leaseTime = 24 * time.Hour
+
+// Config describes the network of one guest. DefaultConfig gives values that work; all addresses are IPv4.
+type Config struct {
+	Prefix           netip.Prefix // the guest's network
+	Gateway          netip.Addr   // the guest's router, and the host as far as it is opened
+	DNS              netip.Addr   // the name server that the guest asks
+	Guest            netip.Addr   // what DHCP gives the guest, and where forwards lead
+	GatewayMAC       [6]byte      // of all of the engine's addresses
+	MTU              int          // the guest's, in bytes
+	Hostname, Domain string       // what DHCP tells the guest; empty is not told
+	Forwards         []Forward
+	AllowHost        []HostService    // what of the host is opened to the guest
+	Resolvers        []netip.AddrPort // asked instead of those of ResolvConf, if there are any
+	ResolvConf       string           // where the host keeps its resolvers
+	MaxFlows         int              // connections and associations at once
+	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
+	InitialSequence  func() uint32    // chooses initial sequence numbers, for tests; nil for unpredictable ones
+}
+
+// DefaultConfig returns the network that users of QEMU know: 10.0.2.0/24 with the host at 10.0.2.2.
+func DefaultConfig() Config {
+	return Config{
+		Prefix:     netip.MustParsePrefix("10.0.2.0/24"),
+		Gateway:    netip.MustParseAddr("10.0.2.2"),
+		DNS:        netip.MustParseAddr("10.0.2.3"),
+		Guest:      netip.MustParseAddr("10.0.2.15"),
+		GatewayMAC: [6]byte{0x52, 0x55, 10, 0, 2, 2},
+		MTU:        1500,
+		ResolvConf: "/etc/resolv.conf",
+		MaxFlows:   16384,
+		PeekOffset: HasPeekOffset(),
+	}
+}
+
+// SetNetwork moves the network to prefix, with the gateway at .2, the name server at .3 and the guest at .15, as in the
+// default one.
+func (c *Config) SetNetwork(prefix netip.Prefix) error {
+	if !prefix.Addr().Is4() || prefix.Bits() > 27 || prefix.Bits() < 8 {
+		return fmt.Errorf("network %s: it must be an IPv4 network between /8 and /27, to hold the guest at .15", prefix)
+	}
+	c.Prefix = prefix.Masked()
+	host := func(n byte) netip.Addr {
+		b := c.Prefix.Addr().As4()
+		b[3] += n // the network's last five bits are zero at least
+		return netip.AddrFrom4(b)
+	}
+	c.Gateway, c.DNS, c.Guest = host(2), host(3), host(15)
+	b := c.Gateway.As4()
+	copy(c.GatewayMAC[2:], b[:])
+	return nil
+}
+
+const (
+	minMTU = 576 // every host must take such a packet (RFC 791 section 3.1), DHCP relies on it
+	maxMTU = 65520
+)
+
+// check returns all that is wrong with c.
+func (c *Config) check() error {
+	var errs *multierror.Error
+	if c.MTU < minMTU || c.MTU > maxMTU {
+		errs = multierror.Append(errs, fmt.Errorf("MTU %d: it must be between %d and %d", c.MTU, minMTU, maxMTU))
+	}
+	for _, a := range []netip.Addr{c.Gateway, c.DNS, c.Guest} {
+		if !c.Prefix.Contains(a) {
+			errs = multierror.Append(errs, fmt.Errorf("address %s is not in the network %s", a, c.Prefix))
+		}
+	}
+	if c.Gateway == c.DNS || c.Gateway == c.Guest || c.DNS == c.Guest {
+		errs = multierror.Append(errs, errors.New("gateway, name server and guest need addresses of their own"))
+	}
+	for _, r := range c.Resolvers {
+		if !r.Addr().Is4() {
+			errs = multierror.Append(errs, fmt.Errorf("resolver %s: only IPv4 resolvers can be asked so far", r))
+		}
+	}
+	return errs.ErrorOrNil()
+}
+
+// New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong.
+func New(cfg Config) (*Port, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	s, err := newServices(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &Port{
+		cfg: cfg, services: s, mtu: cfg.MTU,
+		flows:   newFlowTable(cfg.MaxFlows),
+		slow:    make([]byte, slowCopy),
+		swallow: make([]byte, 64<<10),
+	}
+	p.wheel.flows = p.flows
+	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
+	p.onExpired = p.expire
+	if p.identity, err = newISNSource(cfg.InitialSequence); err != nil {
+		return nil, err
+	}
+	if p.policy, err = newPolicy(&cfg, s.dns.Resolver); err != nil {
+		return nil, err
+	}
+	if p.listen, err = listenAll(&cfg); err != nil {
+		p.policy.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func appendValid(dst []netip.Addr, a netip.Addr) []netip.Addr {
+	if a.IsValid() {
+		dst = append(dst, a)
+	}
+	return dst
+}
+
+// HasPeekOffset tells whether the kernel can be told where to peek in a TCP socket (SO_PEEK_OFF, since Linux 6.9).
+func HasPeekOffset() bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, 0) == nil
+}

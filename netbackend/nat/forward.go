@@ -1,0 +1,274 @@
+package nat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+)
+
+// Forward opens ports of the host that lead to ports of the guest.
+type Forward struct {
+	Proto uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Host  netip.AddrPort // first of the host's ports, and the address that it is bound to
+	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
+	Count uint16         // number of ports
+}
+
+// ParseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST].
+func ParseForward(text string) (Forward, error) {
+	fail := func(format string, args ...any) (Forward, error) {
+		return Forward{}, fmt.Errorf("forward %q: "+format+
+			"; it reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], as in 8080:80",
+			append([]any{text}, args...)...)
+	}
+	proto, rest := parseProto(text)
+	parts := strings.Split(rest, ":")
+	host, guest, err := splitSides(parts)
+	if err != nil {
+		return fail("%w", err)
+	}
+	hostAddr, hostFirst, hostCount, err := parseSide(host, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	if err != nil {
+		return fail("host side: %w", err)
+	}
+	guestAddr, guestFirst, guestCount, err := parseSide(guest, netip.Addr{})
+	if err != nil {
+		return fail("guest side: %w", err)
+	}
+	if hostCount != guestCount {
+		return fail("%d ports of the host cannot lead to %d of the guest", hostCount, guestCount)
+	}
+	return Forward{
+		Proto: proto, Count: hostCount,
+		Host: netip.AddrPortFrom(hostAddr, hostFirst), Guest: netip.AddrPortFrom(guestAddr, guestFirst),
+	}, nil
+}
+
+// parseProto takes the protocol from the front of text; it is TCP if nothing is said.
+func parseProto(text string) (proto uint8, rest string) {
+	if rest, ok := strings.CutPrefix(text, "udp:"); ok {
+		return protoUDP, rest
+	}
+	return protoTCP, strings.TrimPrefix(text, "tcp:")
+}
+
+// splitSides tells which parts name the host and which the guest: an address is what has dots.
+func splitSides(parts []string) (host, guest []string, err error) {
+	isAddress := func(s string) bool { return strings.Contains(s, ".") }
+	n := 1
+	if isAddress(parts[0]) {
+		n = 2
+	}
+	if len(parts) <= n || len(parts)-n > 2 || (len(parts)-n == 2) != isAddress(parts[n]) {
+		return nil, nil, errors.New("a host port and a guest port are needed")
+	}
+	return parts[:n], parts[n:], nil
+}
+
+// parseSide reads [ADDRESS:]PORT[-LAST], split at the colon.
+func parseSide(parts []string, addr netip.Addr) (_ netip.Addr, first, count uint16, err error) {
+	if len(parts) == 2 {
+		if addr, err = netip.ParseAddr(parts[0]); err != nil || !addr.Is4() {
+			return addr, 0, 0, fmt.Errorf("%q is not an IPv4 address", parts[0])
+		}
+	}
+	ports := parts[len(parts)-1]
+	from, to, isRange := strings.Cut(ports, "-")
+	if first, err = parsePort(from); err != nil {
+		return addr, 0, 0, err
+	}
+	last := first
+	if isRange {
+		if last, err = parsePort(to); err != nil {
+			return addr, 0, 0, err
+		}
+	}
+	if last < first {
+		return addr, 0, 0, fmt.Errorf("the range %q ends before it begins", ports)
+	}
+	return addr, first, last - first + 1, nil
+}
+
+func parsePort(text string) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port between 1 and 65535", text)
+	}
+	return uint16(n), nil
+}
+
+// ParseHostService reads tcp:PORT or udp:PORT, for the host's loopback behind the gateway's address, or
+// tcp:ADDRESS:PORT for another address of the host's. Without a protocol it is TCP.
+func ParseHostService(text string) (HostService, error) {
+	proto, rest := parseProto(text)
+	s := HostService{Proto: proto}
+	if addr, port, ok := strings.Cut(rest, ":"); ok {
+		a, err := netip.ParseAddr(addr)
+		if err != nil || !a.Is4() {
+			return s, fmt.Errorf("host service %q: %q is not an IPv4 address; it reads [tcp:|udp:][ADDRESS:]PORT", text, addr)
+		}
+		s.Addr, rest = a, port
+	}
+	port, err := parsePort(rest)
+	if err != nil {
+		return s, fmt.Errorf("host service %q: %w; it reads [tcp:|udp:][ADDRESS:]PORT", text, err)
+	}
+	s.Port = port
+	return s, nil
+}
+
+// listener is a port of the host that leads into the guest.
+type listener struct {
+	fd    int32
+	proto uint8
+	ready bool     // only EAGAIN clears it
+	to    endpoint // in the guest
+}
+
+const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
+
+// listenAll opens all ports of the forwards, or none.
+func listenAll(cfg *Config) (opened []listener, err error) {
+	var errs *multierror.Error
+	for _, f := range cfg.Forwards {
+		for i := range f.Count {
+			l, err := listen(cfg, f, i)
+			if err != nil {
+				errs = multierror.Append(errs, err)
+				continue
+			}
+			opened = append(opened, l)
+		}
+	}
+	if errs == nil {
+		return opened, nil
+	}
+	for _, l := range opened {
+		_ = unix.Close(int(l.fd))
+	}
+	return nil, errs.ErrorOrNil()
+}
+
+// listen opens the i-th port of f.
+func listen(cfg *Config, f Forward, i uint16) (listener, error) {
+	guest := f.Guest.Addr()
+	if !guest.IsValid() {
+		guest = cfg.Guest
+	}
+	host := netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
+	l := listener{proto: f.Proto, to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i))}
+	kind := unix.SOCK_STREAM
+	if f.Proto == protoUDP {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return l, fmt.Errorf("socket for the forward of %s %s: %w", protoName(f.Proto), host, err)
+	}
+	l.fd = int32(fd)
+	if err := bind(fd, f.Proto, host); err != nil {
+		_ = unix.Close(fd)
+		return l, fmt.Errorf("forward of %s %s: %w", protoName(f.Proto), host, explain(err, host))
+	}
+	return l, nil
+}
+
+func bind(fd int, proto uint8, to netip.AddrPort) error {
+	if proto == protoUDP {
+		return unix.Bind(fd, endpointFrom(to).sockaddr())
+	}
+	// Without it, a restart would have to wait for connections of the run before to time out.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, endpointFrom(to).sockaddr()); err != nil {
+		return err
+	}
+	return unix.Listen(fd, backlog)
+}
+
+// explain adds to an error of bind what can be done about it.
+func explain(err error, to netip.AddrPort) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w; another program has the port, choose another host port or end it", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w; ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher host port", err)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; %s is not an address of this host", err, to.Addr())
+	}
+	return err
+}
+
+// registerListeners lets the worker watch the forwards' ports.
+func (p *Port) registerListeners() error {
+	for i := range p.listen {
+		if err := p.worker.Register(int(p.listen[i].fd), token(tokenListener, 0, uint32(i))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acceptBurst is how many connections or datagrams a forward gets through in one turn.
+const acceptBurst = 64
+
+// acceptAll takes what has come in on the forwards.
+func (p *Port) acceptAll() {
+	if p.now < p.acceptAt {
+		return
+	}
+	p.acceptAt = 0
+	for i := range p.listen {
+		l := &p.listen[i]
+		if !l.ready {
+			continue
+		}
+		if l.proto == protoUDP {
+			p.receiveForwarded(l)
+		} else {
+			p.acceptBurst(l)
+		}
+	}
+}
+
+func (p *Port) acceptBurst(l *listener) {
+	for range acceptBurst {
+		fd, peer, err := unix.Accept4(int(l.fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err == unix.EAGAIN {
+			l.ready = false
+			return
+		}
+		if err != nil {
+			p.acceptFailed(err)
+			return
+		}
+		from, ok := peer.(*unix.SockaddrInet4)
+		if !ok {
+			_ = unix.Close(fd)
+			continue
+		}
+		p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l.to)
+	}
+	p.again = true
+}
+
+// acceptRetry is how long accepting pauses when the process lacks descriptors or memory.
+const acceptRetry = int64(100e6)
+
+// acceptFailed deals with connections that ended before they were taken, which are of no interest, and with a lack of
+// descriptors or memory: then the rest waits in the kernel for a while.
+func (p *Port) acceptFailed(err error) {
+	switch err {
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		p.counters.SocketErrors++
+		p.acceptAt = p.now + acceptRetry
+	default:
+		p.again = true
+	}
+}

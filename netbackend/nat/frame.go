@@ -1,0 +1,221 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	etherLen = 14
+	ipv4Len  = 20 // without options
+	tcpLen   = 20 // without options
+	udpLen   = 8
+
+	etherIPv4 = 0x0800
+	etherARP  = 0x0806
+
+	protoICMP = unix.IPPROTO_ICMP
+	protoTCP  = unix.IPPROTO_TCP
+	protoUDP  = unix.IPPROTO_UDP
+)
+
+// packet is what is known of a frame while it is handled. All of it was checked against the frame's length.
+type packet struct {
+	chain    *virtqueue.Chain
+	l4       []byte // the part of the transport header and payload that was copied, in the Port's scratch
+	l4Offset int    // of the transport header in the chain, in bytes
+	l4Len    int    // of transport header and payload, in bytes
+	src, dst []byte // IPv4 addresses, in the Port's scratch
+}
+
+// frame handles one frame of the guest.
+func (p *Port) frame(c *virtqueue.Chain) {
+	p.counters.FramesIn++
+	if int64(c.Len) < int64(p.headerLen+etherLen) {
+		p.counters.Malformed++
+		return
+	}
+	n := guestmem.CopyFrom(p.head[:], c.Iov, 0)
+	head := p.head[:n]
+	if !p.headerTrue(head, int(c.Len)) {
+		p.counters.BadHeader++
+		return
+	}
+	ether := head[p.headerLen:]
+	p.learn(ether[6:12])
+	switch binary.BigEndian.Uint16(ether[12:]) {
+	case etherIPv4:
+		p.ipv4(c, head)
+	case etherARP:
+		p.arp(c)
+	default:
+		p.counters.Unsupported++
+	}
+}
+
+// headerTrue checks the guest's virtio-net header.
+func (p *Port) headerTrue(head []byte, frameLen int) bool {
+	var h vnet.Header
+	h.Decode(head[:p.headerLen])
+	return h.Check(frameLen-p.headerLen, p.features) == nil
+}
+
+// learn takes note of where the guest is. Connections that were waiting for it are begun at once.
+func (p *Port) learn(mac []byte) {
+	if [6]byte(mac) == p.guestMAC {
+		return
+	}
+	if mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} || [6]byte(mac) == p.cfg.GatewayMAC {
+		return
+	}
+	first := p.guestMAC == [6]byte{}
+	p.guestMAC = [6]byte(mac)
+	if !first {
+		return
+	}
+	p.flows.each(func(f *flow) {
+		if f.state == stateSynSent {
+			f.bits |= synDue
+			p.run.push(p.flows, f)
+		}
+	})
+}
+
+// ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
+func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
+	start := p.headerLen + etherLen
+	ip := head[start:]
+	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
+		p.counters.Malformed++
+		return
+	}
+	headerLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
+	// What follows the packet is the padding of a short frame (IEEE 802.3 section 3.2.7), and not part of it.
+	if headerLen < ipv4Len || total < headerLen || int64(start+total) > int64(c.Len) || len(ip) < headerLen {
+		p.counters.Malformed++
+		return
+	}
+	const moreFragments, fragmentOffset = 0x2000, 0x1fff
+	if binary.BigEndian.Uint16(ip[6:])&(moreFragments|fragmentOffset) != 0 {
+		p.counters.Fragments++
+		return
+	}
+	l4 := ip[headerLen:min(len(ip), total)]
+	k := packet{chain: c, l4: l4, l4Offset: start + headerLen, l4Len: total - headerLen, src: ip[12:16], dst: ip[16:20]}
+	switch ip[9] {
+	case protoTCP:
+		p.tcp(&k)
+	case protoUDP:
+		p.udp(&k)
+	case protoICMP:
+		p.icmp(&k)
+	default:
+		p.counters.Unsupported++
+	}
+}
+
+// key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.
+func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
+	key = flowKey{
+		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: proto,
+		guestPort: binary.BigEndian.Uint16(k.l4), remotePort: binary.BigEndian.Uint16(k.l4[2:]),
+	}
+	ok = key.guestPort != 0 && key.remotePort != 0 && unicast(k.src) && unicast(k.dst) && !p.ours(k.src)
+	return key, ok
+}
+
+// unicast tells whether a is the address of one host: not 0/8, multicast, or the reserved and broadcast ones above
+// (RFC 1122 section 3.2.1.3).
+func unicast(a []byte) bool { return a[0] != 0 && a[0] < 224 }
+
+// ours tells whether a is an address that the engine itself answers for.
+func (p *Port) ours(a []byte) bool {
+	return [4]byte(a) == p.cfg.Gateway.As4() || [4]byte(a) == p.cfg.DNS.As4()
+}
+
+// payload appends the bytes [offset, offset+n) of a packet's transport part to iov, without looking at them.
+func appendRange(dst []guestmem.Iovec, iov []guestmem.Iovec, offset, n int) ([]guestmem.Iovec, bool) {
+	for _, v := range iov {
+		if n <= 0 {
+			return dst, true
+		}
+		if uint64(offset) >= v.Len {
+			offset -= int(v.Len)
+			continue
+		}
+		if len(dst) == cap(dst) {
+			return dst, false
+		}
+		part := min(v.Len-uint64(offset), uint64(n))
+		dst = append(dst, guestmem.Iovec{Base: v.Base + uintptr(offset), Len: part})
+		offset = 0
+		n -= int(part)
+	}
+	return dst, n <= 0
+}
+
+// copyFrame copies a whole frame, without its virtio-net header, for those who are in no hurry. nil if it is too long.
+func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
+	if int64(c.Len) > int64(len(p.slow)) {
+		p.counters.Malformed++
+		return nil
+	}
+	n := guestmem.CopyFrom(p.slow, c.Iov, 0)
+	return p.slow[p.headerLen:n]
+}
+
+// putEtherIPv4 writes the Ethernet and IPv4 headers of a packet to the guest into b. length is that of the IP packet.
+func (p *Port) putEtherIPv4(b []byte, src, dst []byte, proto uint8, length int) {
+	copy(b[0:], p.guestMAC[:])
+	copy(b[6:], p.cfg.GatewayMAC[:])
+	binary.BigEndian.PutUint16(b[12:], etherIPv4)
+	ip := b[etherLen : etherLen+ipv4Len]
+	clear(ip)
+	ip[0] = 0x45
+	binary.BigEndian.PutUint16(ip[2:], uint16(length))
+	const dontFragment = 0x40
+	ip[6] = dontFragment
+	const hops = 64
+	ip[8], ip[9] = hops, proto
+	copy(ip[12:], src)
+	copy(ip[16:], dst)
+	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+}
+
+// pseudo is the sum of the pseudo header of TCP and UDP (RFC 9293 section 3.1).
+func pseudo(src, dst []byte, proto uint8, length int) uint16 {
+	var b [12]byte
+	copy(b[0:], src)
+	copy(b[4:], dst)
+	b[9] = proto
+	binary.BigEndian.PutUint16(b[10:], uint16(length))
+	return vnet.Sum(b[:], 0)
+}
+
+// send writes a whole frame of ours to the guest, and tells whether there was room.
+func (p *Port) send(frame []byte) bool {
+	var h vnet.Header
+	if p.rxFull || !p.rx.Write(&h, frame) {
+		p.rxFull = true
+		return false
+	}
+	return true
+}
+
+// sumRange returns the checksum of n bytes of guest memory from offset on, added to initial. It copies them piecewise:
+// the guest may change them meanwhile, which harms only itself.
+func (p *Port) sumRange(iov []guestmem.Iovec, offset, n int, initial uint16) uint16 {
+	for n > 0 {
+		piece := p.slow[:min(n, len(p.slow)&^1)]
+		guestmem.CopyFrom(piece, iov, offset)
+		initial = vnet.Sum(piece, initial)
+		offset += len(piece)
+		n -= len(piece)
+	}
+	return initial
+}

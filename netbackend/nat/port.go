@@ -1,0 +1,327 @@
+package nat
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// headCopy is how much of a frame is copied before anything is decided by it: a virtio-net header, Ethernet, and
+	// IPv4 and TCP with all the options they can have.
+	headCopy = vnet.HeaderLen + etherLen + 60 + 60
+	// slowCopy is the longest frame that a service of ours (ARP, DHCP, ICMP) looks at: the longest of all.
+	slowCopy = vnet.HeaderLen + etherLen + 65535
+
+	maxIovecs = 1024 // of one system call (UIO_MAXIOV)
+)
+
+// Port is the NAT engine of one queue pair. It implements netbackend.Port.
+type Port struct {
+	cfg      Config
+	worker   netbackend.Worker
+	services services
+	policy   policy
+	flows    *flowTable
+	wheel    wheel
+	run      runList
+	starved  runList // flows that wait for receive buffers of the guest
+	listen   []listener
+	counters Counters
+
+	headerLen int  // of the virtio-net header, as negotiated
+	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
+	guestTSO  bool // the guest takes frames of many segments (VIRTIO_NET_F_GUEST_TSO4)
+	features  uint64
+	connected bool
+	mtu       int
+	guestMAC  [6]byte // zero until the guest has sent a frame
+	identity  isnSource
+	acceptAt  int64 // no connection is accepted before, 0 if they may be now
+
+	// The rest is valid, or of use, during one turn.
+	now       int64
+	rx        *netbackend.Filler
+	rxFull    bool // the guest's receive ring had no room for something
+	again     bool // work is left over though nothing is awaited
+	out       outgoing
+	msg       message
+	mem       memInfo
+	head      [headCopy]byte
+	slow      []byte
+	template  [headCopy]byte
+	pieces    [maxIovecs]guestmem.Iovec
+	swallow   []byte
+	onExpired func(*flow)
+}
+
+// Offers implements netbackend.Port. Checksums of the guest are never looked at, for no wire can have damaged them,
+// and its large segments go to a socket as they are.
+func (p *Port) Offers() uint64 {
+	return vnet.FeatureCSum | vnet.FeatureGuestCSum |
+		vnet.FeatureHostTSO4 | vnet.FeatureHostECN | vnet.FeatureGuestTSO4 | vnet.FeatureGuestECN
+}
+
+// Start implements netbackend.Port.
+func (p *Port) Start(features uint64, w netbackend.Worker) error {
+	p.features = features
+	p.guestCsum = features&vnet.FeatureGuestCSum != 0
+	p.guestTSO = p.guestCsum && features&vnet.FeatureGuestTSO4 != 0
+	p.headerLen = vnet.LegacyHeaderLen
+	if features&(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf) != 0 {
+		p.headerLen = vnet.HeaderLen
+	}
+	if p.worker != nil {
+		return nil
+	}
+	p.worker = w
+	return p.registerListeners()
+}
+
+// RingsChanged implements netbackend.Port. With the front end gone, so is the guest: all its connections end.
+func (p *Port) RingsChanged(s netbackend.RingState) {
+	p.mtu = p.cfg.MTU
+	if s.MTU != 0 {
+		p.mtu = min(s.MTU, p.cfg.MTU)
+	}
+	if p.connected && !s.Connected {
+		p.flows.each(p.abandon)
+		p.guestMAC = [6]byte{}
+	}
+	p.connected = s.Connected
+}
+
+// Close implements netbackend.Port.
+func (p *Port) Close() error {
+	p.flows.each(p.abandon)
+	for i := range p.listen {
+		p.worker.Unregister(int(p.listen[i].fd))
+		_ = unix.Close(int(p.listen[i].fd))
+	}
+	p.policy.close()
+	return nil
+}
+
+// Turn implements netbackend.Port. It takes all of the guest's frames always: what a socket refuses is not
+// acknowledged, and the guest sends it again.
+func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+	p.now, p.rx, p.rxFull, p.again = now, rx, false, false
+	for i := range events {
+		p.event(events[i])
+	}
+	for i := range tx {
+		p.frame(&tx[i])
+	}
+	p.flushOutgoing()
+	p.wheel.advance(now, p.onExpired)
+	p.acceptAll()
+	p.serve()
+	if p.again || p.run.count > 0 {
+		return len(tx), now
+	}
+	return len(tx), earlier(p.wheel.next(), p.acceptAt)
+}
+
+// earlier returns the earlier of two times, of which 0 means never.
+func earlier(a, b int64) int64 {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
+}
+
+// Kinds of tokens: what an event is about stands in the highest byte, a generation below it, an index in the low half.
+const (
+	tokenFlow = iota
+	tokenListener
+
+	generationMask = 1<<24 - 1
+)
+
+func token(kind uint64, gen, index uint32) uint64 {
+	return kind<<56 | uint64(gen)<<32 | uint64(index)
+}
+
+// event takes note of a socket's readiness. What follows from it is done when the flow is served.
+func (p *Port) event(e netbackend.Event) {
+	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
+	if e.Token>>56 == tokenListener {
+		p.listen[index].ready = true
+		return
+	}
+	f := p.flows.byIndex(index, gen)
+	if f == nil {
+		p.counters.StaleEvents++
+		return
+	}
+	if e.Events&unix.EPOLLIN != 0 {
+		f.bits |= readable
+	}
+	if e.Events&unix.EPOLLOUT != 0 {
+		f.bits |= writable
+	}
+	if e.Events&unix.EPOLLRDHUP != 0 {
+		f.bits |= hungUp | readable
+	}
+	if e.Events&unix.EPOLLERR != 0 {
+		f.bits |= failed | readable | writable
+	}
+	if e.Events&unix.EPOLLHUP != 0 {
+		f.bits |= readable // both directions have ended, which need not be an error
+	}
+	p.run.push(p.flows, f)
+}
+
+// runList is a list of flows that have something to do, in the order in which they get their turn.
+type runList struct {
+	first, last uint32
+	count       int
+}
+
+// push appends f, unless it stands in a list already.
+func (l *runList) push(t *flowTable, f *flow) {
+	if f.bits&onRunList != 0 {
+		return
+	}
+	f.bits |= onRunList
+	f.runNext = none
+	if l.first == none {
+		l.first = f.index
+	} else {
+		t.at(l.last).runNext = f.index
+	}
+	l.last = f.index
+	l.count++
+}
+
+// pop takes the first flow out of the list.
+func (l *runList) pop(t *flowTable) *flow {
+	f := t.at(l.first)
+	l.first = f.runNext
+	l.count--
+	f.bits &^= onRunList
+	return f
+}
+
+// move appends all of other, and empties it.
+func (l *runList) move(t *flowTable, other *runList) {
+	if other.first == none {
+		return
+	}
+	if l.first == none {
+		l.first = other.first
+	} else {
+		t.at(l.last).runNext = other.first
+	}
+	l.last = other.last
+	l.count += other.count
+	*other = runList{}
+}
+
+// outcome is how the service of a flow ended.
+type outcome uint8
+
+const (
+	idle    outcome = iota // nothing is left to do
+	more                   // its share of this turn is used up
+	starves                // the guest's receive ring had no room
+)
+
+// serve gives each flow on the run list its turn.
+func (p *Port) serve() {
+	if p.starved.count > 0 && p.rx.HasRoom() {
+		p.run.move(p.flows, &p.starved)
+	}
+	for n := p.run.count; n > 0; n-- {
+		f := p.run.pop(p.flows)
+		switch p.service(f) {
+		case more:
+			p.run.push(p.flows, f)
+		case starves:
+			p.starved.push(p.flows, f)
+		}
+	}
+	if p.starved.count > 0 {
+		p.rx.Starve()
+	}
+}
+
+func (p *Port) service(f *flow) outcome {
+	switch f.state {
+	case stateDead:
+		p.flows.release(f)
+		return idle
+	case stateUDP:
+		return p.serviceUDP(f)
+	default:
+		return p.serviceTCP(f)
+	}
+}
+
+// expire is called when a flow's deadline has passed.
+func (p *Port) expire(f *flow) {
+	if f.state == stateUDP {
+		p.counters.UDPExpired++
+		p.remove(f)
+		return
+	}
+	p.expireTCP(f)
+}
+
+// remove ends a flow: its socket is closed, its key is free, and its record will be with the next turn.
+func (p *Port) remove(f *flow) {
+	if f.fd >= 0 && f.bits&shared == 0 {
+		p.worker.Unregister(int(f.fd))
+		_ = unix.Close(int(f.fd))
+	}
+	f.fd = -1
+	p.wheel.remove(f)
+	p.flows.unlink(f)
+	p.run.push(p.flows, f)
+}
+
+// abandon ends a flow whose guest is gone: the host's side learns it by a reset.
+func (p *Port) abandon(f *flow) {
+	if f.state != stateUDP {
+		p.resetHost(f)
+	}
+	p.remove(f)
+}
+
+// create makes a flow for key with the host socket fd, which is the flow's from now on. It returns nil, and closes fd,
+// if that cannot be done.
+func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits) *flow {
+	f := p.flows.insert(key)
+	if f == nil {
+		p.counters.TableFull++
+		if bits&shared == 0 {
+			resetSocket(fd)
+		}
+		return nil
+	}
+	f.fd, f.state, f.bits = int32(fd), state, bits
+	if bits&shared != 0 {
+		return f
+	}
+	if err := p.worker.Register(fd, token(tokenFlow, f.gen, f.index)); err != nil {
+		p.counters.SocketErrors++
+		_ = unix.Close(fd)
+		f.fd = -1
+		p.remove(f)
+		return nil
+	}
+	return f
+}
+
+// warn tells the user of something rare.
+func (p *Port) warn(message, key, value string) {
+	p.worker.Raise(netbackend.Notice{Level: int(slog.LevelWarn), Message: message, Key: key, Value: value})
+}
+
+// Counters returns what the engine has counted. The worker's thread may call it, or anybody after Close.
+func (p *Port) Counters() Counters { return p.counters }

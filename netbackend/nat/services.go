@@ -1,0 +1,189 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"github.com/vringnet/vring/netbackend/services/arp"
+	"github.com/vringnet/vring/netbackend/services/dhcp4"
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// services are the protocols that the engine answers itself. They are rare, so they work on copies and may allocate.
+type services struct {
+	arp  *arp.Responder
+	dhcp *dhcp4.Server
+	dns  *dns.Relay
+}
+
+const (
+	dhcpServerPort = 67
+	dhcpClientPort = 68
+
+	icmpEchoReply   = 0
+	icmpUnreachable = 3
+	icmpEchoRequest = 8
+	icmpLen         = 8
+	codePort        = 3 // port unreachable
+)
+
+func newServices(cfg *Config) (services, error) {
+	server, err := dhcp4.New(dhcp4.Config{
+		Guest: cfg.Guest, Server: cfg.Gateway, Prefix: cfg.Prefix, Router: cfg.Gateway,
+		DNS: appendValid(nil, cfg.DNS), MTU: cfg.MTU, Hostname: cfg.Hostname, Domain: cfg.Domain,
+		LeaseTime: leaseTime,
+	})
+	if err != nil {
+		return services{}, err
+	}
+	return services{
+		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
+		dhcp: server,
+		dns:  dns.New(dns.Config{Resolvers: cfg.Resolvers, File: cfg.ResolvConf}),
+	}, nil
+}
+
+// arp answers for the engine's addresses.
+func (p *Port) arp(c *virtqueue.Chain) {
+	frame := p.copyFrame(c)
+	if frame == nil {
+		return
+	}
+	reply, sender, ok := p.services.arp.Answer(frame)
+	if !ok {
+		p.counters.Malformed++
+		return
+	}
+	p.learn(sender.MAC[:])
+	p.reply(reply)
+}
+
+// reply sends an answer of a service, if there is one. Whoever asked will ask again if it is lost.
+func (p *Port) reply(frame []byte) {
+	if frame != nil && !p.send(frame) {
+		p.counters.NoRoom++
+	}
+}
+
+// ask sends an ARP request for an address of the guest (RFC 826).
+func (p *Port) ask(guest address) {
+	b := p.template[:etherLen+28]
+	for i := range 6 {
+		b[i] = 0xff
+	}
+	copy(b[6:], p.cfg.GatewayMAC[:])
+	binary.BigEndian.PutUint16(b[12:], etherARP)
+	// Ethernet, IPv4, the lengths of their addresses, a request.
+	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
+	copy(b[22:], p.cfg.GatewayMAC[:])
+	gateway := p.cfg.Gateway.As4()
+	copy(b[28:], gateway[:])
+	clear(b[32:38])
+	copy(b[38:], guest.v4())
+	p.reply(b)
+}
+
+// askForGuest asks where the guest of an inbound connection is. Its SYN follows when the guest answers.
+func (p *Port) askForGuest(f *flow) { p.ask(f.key.guest) }
+
+// forDHCP tells whether a datagram to the DHCP port is for us.
+func (p *Port) forDHCP(k *packet) bool {
+	return [4]byte(k.dst) == [4]byte{255, 255, 255, 255} || p.ours(k.dst)
+}
+
+// dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
+func (p *Port) dhcp(k *packet, length int) {
+	start := k.l4Offset - p.headerLen
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
+	}
+	answer, to, ok := p.services.dhcp.Answer(frame[start+udpLen : start+length])
+	if !ok || len(answer) > p.mtu-ipv4Len-udpLen {
+		return
+	}
+	ip := to.IP.As4()
+	gateway := p.cfg.Gateway.As4()
+	p.reply(p.udpFrame(to.MAC, gateway[:], ip[:], dhcpServerPort, dhcpClientPort, answer))
+}
+
+// answerDNS answers a query that no resolver can be asked. length is that of UDP header and payload.
+func (p *Port) answerDNS(key *flowKey, k *packet, length int) {
+	start := k.l4Offset - p.headerLen
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
+	}
+	if _, answer := p.services.dns.Decide(p.now, frame[start+udpLen:start+length]); answer != nil {
+		p.reply(p.udpFrame(p.guestMAC, key.remote.v4(), key.guest.v4(), key.remotePort, key.guestPort, answer))
+	}
+}
+
+// udpFrame builds a datagram to the guest.
+func (p *Port) udpFrame(mac [6]byte, src, dst []byte, from, to uint16, payload []byte) []byte {
+	b := make([]byte, udpHeaders+len(payload))
+	p.putEtherIPv4(b, src, dst, protoUDP, len(b)-etherLen)
+	copy(b, mac[:])
+	udp := b[etherLen+ipv4Len:]
+	putUDP(udp, from, to, len(udp))
+	copy(udp[udpLen:], payload)
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudo(src, dst, protoUDP, len(udp)))))
+	return b
+}
+
+// icmp answers echo requests to the engine's own addresses (RFC 792).
+func (p *Port) icmp(k *packet) {
+	if len(k.l4) < icmpLen {
+		p.counters.Malformed++
+		return
+	}
+	if !unicast(k.src) || p.ours(k.src) {
+		p.counters.BadAddress++
+		return
+	}
+	if !p.ours(k.dst) || k.l4[0] != icmpEchoRequest || k.l4[1] != 0 {
+		p.counters.Unsupported++
+		return
+	}
+	start := k.l4Offset - p.headerLen
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
+	}
+	p.echo(frame[start:start+k.l4Len], k.dst, k.src)
+}
+
+// echo sends the answer to the echo request message.
+func (p *Port) echo(message []byte, src, dst []byte) {
+	b := make([]byte, etherLen+ipv4Len+len(message))
+	p.putEtherIPv4(b, src, dst, protoICMP, ipv4Len+len(message))
+	icmp := b[etherLen+ipv4Len:]
+	copy(icmp, message)
+	icmp[0], icmp[2], icmp[3] = icmpEchoReply, 0, 0
+	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
+	p.reply(b)
+}
+
+// unreachableFlow tells the guest that the peer of an association does not take its datagrams.
+func (p *Port) unreachableFlow(f *flow) {
+	var udp [udpLen]byte
+	putUDP(udp[:], f.key.guestPort, f.key.remotePort, udpLen)
+	p.unreachable(&f.key, udp[:])
+}
+
+// unreachable sends the guest an ICMP message "port unreachable", quoting the IP header that the datagram had, and its
+// first eight bytes (RFC 792, RFC 1122 section 3.2.2.1).
+func (p *Port) unreachable(key *flowKey, udp []byte) {
+	const total = etherLen + ipv4Len + icmpLen + ipv4Len + udpLen
+	b := p.template[:total]
+	quoted := b[etherLen+ipv4Len+icmpLen-etherLen:] // an Ethernet header earlier, which is overwritten below
+	p.putEtherIPv4(quoted, key.guest.v4(), key.remote.v4(), protoUDP, ipv4Len+int(binary.BigEndian.Uint16(udp[4:])))
+	copy(quoted[etherLen+ipv4Len:], udp)
+	gateway := p.cfg.Gateway.As4()
+	p.putEtherIPv4(b, gateway[:], key.guest.v4(), protoICMP, total-etherLen)
+	icmp := b[etherLen+ipv4Len:]
+	copy(icmp, []byte{icmpUnreachable, codePort, 0, 0, 0, 0, 0, 0})
+	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
+	p.reply(b)
+}

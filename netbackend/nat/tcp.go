@@ -1,0 +1,544 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// tcpFlow is the state of a TCP connection between the guest's segments and the host's socket.
+//
+// Towards the guest, names are those of RFC 9293 section 3.3.1. The bytes from sndUna on are still in the receive
+// queue of the host's socket, which is the retransmission buffer: they leave it when the guest has acknowledged them.
+type tcpFlow struct {
+	irs     uint32 // the guest's initial sequence number
+	rcvNxt  uint32 // all before it was taken by the host's socket, and is acknowledged
+	rcvEdge uint32 // first sequence number beyond the window that the guest knows; it never moves back
+	room    uint32 // size of the window when it was last measured
+	taken   uint32 // bytes taken since
+	iss     uint32
+	sndUna  uint32
+	sndNxt  uint32
+	sndMax  uint32 // one beyond all that was ever sent
+	recover uint32 // fast recovery ends when this is acknowledged (RFC 6582)
+	sndWnd  uint32 // in bytes
+	maxWnd  uint32 // largest seen
+	wl1     uint32 // sequence and acknowledgement number of the last window update
+	wl2     uint32
+	drop    uint32 // acknowledged by the guest, and not yet removed from the socket's queue
+	peek    uint32 // the kernel's peek offset in that queue
+	rttSeq  uint32 // acknowledging this ends the round trip that is being measured
+
+	srtt, rttvar, rto int64 // nanoseconds (RFC 6298)
+	rttStart          int64
+
+	mss      uint16 // of segments to the guest
+	sndScale uint8  // shift of the windows that the guest sends
+	rcvScale uint8  // and of those that it gets
+	dupAcks  uint8  // acknowledgements in a row that told nothing new
+	dupDue   uint8  // and how many of those are owed to the guest
+	retries  uint8  // retransmissions since something was acknowledged
+}
+
+const (
+	initialRTO = int64(1e9)  // RFC 6298 section 2
+	minRTO     = int64(20e6) // the link loses nothing, and has no delay but the guest's own
+	maxRTO     = int64(60e9)
+	// maxRetries is when a guest that does not acknowledge is given up: after about ten minutes.
+	maxRetries = 15
+	// maxSynRetries is the same for a guest that does not answer a SYN: after about a minute.
+	maxSynRetries = 6
+
+	// ourScale shifts the windows that the guest gets: up to 4 MiB, what a socket buffers by default.
+	ourScale  = 6
+	maxWindow = 65535
+)
+
+// tcp handles a TCP segment of the guest.
+func (p *Port) tcp(k *packet) {
+	s, ok := parseSegment(k)
+	if !ok {
+		p.counters.Malformed++
+		return
+	}
+	key, ok := p.key(k, protoTCP)
+	if !ok {
+		p.counters.BadAddress++
+		return
+	}
+	f := p.flows.lookup(&key)
+	if f == nil {
+		p.tcpUnknown(&key, &s)
+		return
+	}
+	switch f.state {
+	case stateConnecting:
+		p.tcpWhileConnecting(f, &s)
+	case stateSynSent:
+		p.tcpWhileSynSent(f, &s)
+	case stateReset:
+		// Nobody is there any more; the reset that is due says so.
+	default:
+		p.tcpSegment(f, &s, k)
+	}
+}
+
+// tcpUnknown handles a segment that belongs to no connection.
+func (p *Port) tcpUnknown(key *flowKey, s *segment) {
+	if s.flags&flagRST != 0 {
+		return
+	}
+	if s.flags&(flagSYN|flagACK) == flagSYN {
+		p.connect(key, s)
+		return
+	}
+	p.refuse(key, s)
+}
+
+// refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
+func (p *Port) refuse(key *flowKey, s *segment) {
+	seq, ack, flags := s.ack, uint32(0), uint8(flagRST)
+	if s.flags&flagACK == 0 {
+		seq, ack, flags = 0, s.seq+s.length(), flagRST|flagACK
+	}
+	p.counters.ResetsSent++
+	p.sendBare(key, flags, seq, ack)
+}
+
+// tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
+func (p *Port) tcpWhileConnecting(f *flow, s *segment) {
+	switch {
+	case s.flags&flagRST != 0:
+		if s.seq == f.tcp.rcvNxt || s.seq == f.tcp.irs {
+			p.abandon(f)
+		}
+	case s.flags&flagSYN != 0 && s.seq != f.tcp.irs:
+		key := f.key
+		p.abandon(f)
+		p.connect(&key, s)
+	}
+}
+
+// tcpWhileSynSent handles the guest's answer to our SYN (RFC 9293 section 3.10.7.3).
+func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
+	t := &f.tcp
+	if s.flags&flagACK != 0 && s.ack != t.iss+1 {
+		if s.flags&flagRST == 0 {
+			p.refuse(&f.key, s)
+		}
+		return
+	}
+	if s.flags&flagRST != 0 {
+		if s.flags&flagACK != 0 {
+			p.abandon(f)
+		}
+		return
+	}
+	if s.flags&(flagSYN|flagACK) != flagSYN|flagACK {
+		return
+	}
+	p.tcpOptions(f, s)
+	t.rcvNxt, t.rcvEdge = s.seq+1, s.seq+1
+	t.irs = s.seq
+	t.sndUna, t.sndNxt, t.sndMax = s.ack, s.ack, s.ack
+	p.established(f, s, s.window) // the window of a SYN is not scaled
+	f.bits |= ackDue
+}
+
+// established opens a connection after its handshake. window is the guest's, in bytes.
+func (p *Port) established(f *flow, s *segment, window uint32) {
+	f.state = stateOpen
+	f.bits = f.bits&^synDue | readable
+	t := &f.tcp
+	t.retries, t.rto = 0, initialRTO
+	t.wl1, t.wl2 = s.seq, s.ack
+	t.sndWnd, t.maxWnd = window, window
+	p.wheel.set(f, 0)
+	p.run.push(p.flows, f)
+}
+
+// tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
+func (p *Port) tcpOptions(f *flow, s *segment) {
+	o := parseOptions(s.options)
+	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
+	f.tcp.mss = uint16(min(max(int(o.mss), leastMSS), p.mtu-ipv4Len-tcpLen))
+	if o.scales {
+		f.bits |= guestScales
+		f.tcp.sndScale, f.tcp.rcvScale = o.scale, ourScale
+	}
+}
+
+// tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
+func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
+	t := &f.tcp
+	if s.flags&(flagRST|flagSYN) != 0 {
+		p.flushOutgoing() // what came before counts first
+		if f.state == stateDead {
+			return
+		}
+	}
+	switch {
+	case s.flags&flagRST != 0:
+		p.tcpReset(f, s)
+		return
+	case s.flags&flagSYN != 0:
+		p.tcpRepeatedSyn(f, s)
+		return
+	case s.flags&flagACK == 0:
+		return
+	case f.state == stateSynRcvd && s.ack != t.iss+1:
+		p.refuse(&f.key, s)
+		return
+	case f.state == stateSynRcvd:
+		t.sndUna = s.ack
+		p.established(f, s, s.window<<t.sndScale)
+	}
+	if after(s.seq, t.rcvEdge) {
+		p.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
+		return
+	}
+	if p.tcpAck(f, s) {
+		p.tcpData(f, s, k.chain)
+	}
+}
+
+// tcpReset handles the guest's reset (RFC 5961 section 3.2).
+func (p *Port) tcpReset(f *flow, s *segment) {
+	t := &f.tcp
+	if s.seq == t.rcvNxt {
+		p.abandon(f)
+		return
+	}
+	if after(s.seq, t.rcvNxt) && before(s.seq, t.rcvEdge) {
+		p.owe(f, ackDue)
+	}
+}
+
+// tcpRepeatedSyn handles a SYN on a connection that exists. The same SYN again means that our answer was lost. Another
+// one means that the guest has begun anew and knows nothing of the old connection.
+func (p *Port) tcpRepeatedSyn(f *flow, s *segment) {
+	switch {
+	case s.flags&flagACK != 0:
+		p.owe(f, ackDue)
+	case s.seq != f.tcp.irs:
+		key := f.key
+		p.abandon(f)
+		p.connect(&key, s)
+	case f.state == stateSynRcvd:
+		p.owe(f, synDue)
+	default:
+		p.owe(f, ackDue)
+	}
+}
+
+// owe notes that something is to be sent to the guest.
+func (p *Port) owe(f *flow, b flowBits) {
+	f.bits |= b
+	p.run.push(p.flows, f)
+}
+
+// tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
+func (p *Port) tcpAck(f *flow, s *segment) bool {
+	t := &f.tcp
+	switch {
+	case after(s.ack, t.sndMax):
+		p.owe(f, ackDue)
+		return false
+	case after(s.ack, t.sndUna):
+		p.tcpAcked(f, s.ack)
+	case s.ack == t.sndUna && s.n == 0 && s.flags&flagFIN == 0 && t.sndUna != t.sndMax && s.window<<t.sndScale == t.sndWnd:
+		p.tcpDuplicateAck(f)
+	}
+	p.tcpWindow(f, s)
+	return true
+}
+
+// tcpAcked takes note that the guest has all before ack.
+func (p *Port) tcpAcked(f *flow, ack uint32) {
+	t := &f.tcp
+	n := ack - t.sndUna
+	if f.bits&finSent != 0 && ack == t.sndMax {
+		f.bits |= finAcked
+		n--
+	}
+	t.drop += n
+	t.sndUna = ack
+	if before(t.sndNxt, ack) {
+		t.sndNxt = ack
+	}
+	t.dupAcks, t.retries = 0, 0
+	f.bits &^= persisting
+	p.measureRTT(f, ack)
+	t.rto = t.baseRTO()
+	if f.bits&recovering != 0 {
+		f.bits &^= resendDue
+		if atLeast(ack, t.recover) {
+			f.bits &^= recovering
+		} else {
+			f.bits |= resendDue // the next hole (RFC 6582 section 3.2)
+		}
+	}
+	if t.sndUna == t.sndMax {
+		p.wheel.set(f, 0)
+	} else {
+		p.wheel.set(f, p.now+t.rto)
+	}
+	p.run.push(p.flows, f)
+}
+
+// measureRTT ends the measurement of a round trip if ack answers it (RFC 6298 section 2).
+func (p *Port) measureRTT(f *flow, ack uint32) {
+	t := &f.tcp
+	if f.bits&timing == 0 || before(ack, t.rttSeq) {
+		return
+	}
+	f.bits &^= timing
+	r := p.now - t.rttStart
+	if t.srtt == 0 {
+		t.srtt, t.rttvar = r, r/2
+	} else {
+		t.rttvar += (max(t.srtt-r, r-t.srtt) - t.rttvar) / 4
+		t.srtt += (r - t.srtt) / 8
+	}
+}
+
+// baseRTO is the retransmission timeout before any back-off.
+func (t *tcpFlow) baseRTO() int64 {
+	if t.srtt == 0 {
+		return initialRTO
+	}
+	return min(max(t.srtt+4*t.rttvar, minRTO), maxRTO)
+}
+
+// tcpDuplicateAck counts an acknowledgement that tells that the guest misses something (RFC 5681 section 3.2).
+func (p *Port) tcpDuplicateAck(f *flow) {
+	t := &f.tcp
+	const threshold = 3
+	if t.dupAcks < threshold {
+		t.dupAcks++
+	}
+	if t.dupAcks < threshold || f.bits&recovering != 0 {
+		return
+	}
+	t.recover = t.sndMax
+	p.owe(f, recovering|resendDue)
+}
+
+// tcpWindow takes the guest's window, unless the segment is older than one already seen.
+func (p *Port) tcpWindow(f *flow, s *segment) {
+	t := &f.tcp
+	if before(s.ack, t.sndUna) || before(s.seq, t.wl1) || (s.seq == t.wl1 && before(s.ack, t.wl2)) {
+		return
+	}
+	t.wl1, t.wl2 = s.seq, s.ack
+	w := s.window << t.sndScale
+	if w == t.sndWnd {
+		if f.bits&persisting != 0 {
+			t.retries = 0 // a guest that answers probes is not dead
+		}
+		return
+	}
+	if w > t.sndWnd {
+		p.run.push(p.flows, f)
+	}
+	t.sndWnd = w
+	t.maxWnd = max(t.maxWnd, w)
+}
+
+// outgoing is a run of the guest's bytes that are to go out by one system call.
+type outgoing struct {
+	flow *flow // nil if there is nothing
+	end  uint32
+	n    int
+	fin  bool
+	iov  []guestmem.Iovec
+}
+
+// tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
+func (p *Port) tcpData(f *flow, s *segment, c *virtqueue.Chain) {
+	if s.n == 0 && s.flags&flagFIN == 0 {
+		p.answerProbe(f, s)
+		return
+	}
+	if f.bits&(guestFIN|hostReset) != 0 {
+		p.owe(f, ackDue)
+		return
+	}
+	t := &f.tcp
+	next := t.rcvNxt
+	if p.out.flow == f {
+		next = p.out.end
+	}
+	skip := next - s.seq // already taken; repeated bytes are cut off
+	if after(s.seq, next) {
+		p.counters.TCPOutOfOrder++
+		t.dupDue = min(t.dupDue+1, 3)
+		p.run.push(p.flows, f)
+		return
+	}
+	fin := s.flags&flagFIN != 0
+	if p.out.fin && p.out.flow == f || skip > uint32(s.n) || (skip == uint32(s.n) && !fin) {
+		p.owe(f, ackDue)
+		return
+	}
+	n := uint32(s.n) - skip
+	if room := t.rcvEdge - next; n > room {
+		n, fin = room, false
+	}
+	if n == 0 && !fin {
+		p.owe(f, ackDue)
+		return
+	}
+	p.queue(f, next, s.offset+int(skip), int(n), fin, c)
+}
+
+// answerProbe answers a keepalive or window probe: a segment without data from before what was acknowledged.
+func (p *Port) answerProbe(f *flow, s *segment) {
+	if before(s.seq, f.tcp.rcvNxt) || after(s.seq, f.tcp.rcvEdge) {
+		p.owe(f, ackDue)
+	}
+}
+
+// queue appends n bytes of the guest's to what goes out next.
+func (p *Port) queue(f *flow, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+	if p.out.flow != f {
+		p.flushOutgoing()
+		if f.state != stateOpen {
+			return
+		}
+		p.out.flow, p.out.end = f, seq
+	}
+	iov, ok := appendRange(p.out.iov, c.Iov, offset, n)
+	if !ok && p.out.n > 0 {
+		p.flushOutgoing()
+		if f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0 {
+			p.queue(f, seq, offset, n, fin, c)
+		}
+		return
+	}
+	if !ok {
+		p.out = outgoing{iov: p.out.iov[:0]}
+		p.counters.Malformed++ // more pieces than one call takes
+		return
+	}
+	p.out.iov = iov
+	p.out.n += n
+	p.out.end = seq + uint32(n)
+	p.out.fin = fin
+}
+
+// flushOutgoing gives the host's socket what has been queued for it. Exactly what it takes is acknowledged.
+func (p *Port) flushOutgoing() {
+	f := p.out.flow
+	if f == nil {
+		return
+	}
+	n, fin, iov := p.out.n, p.out.fin, p.out.iov
+	p.out = outgoing{iov: iov[:0]}
+	if f.state != stateOpen {
+		return
+	}
+	p.owe(f, ackDue)
+	if n > 0 && !p.deliver(f, iov, n) {
+		return
+	}
+	if fin {
+		f.tcp.rcvNxt++
+		if atMost(f.tcp.rcvEdge, f.tcp.rcvNxt) {
+			f.tcp.rcvEdge = f.tcp.rcvNxt
+		}
+		f.bits |= guestFIN
+		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
+	}
+}
+
+// deliver sends n bytes to the host's socket, and tells whether it took all.
+func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
+	sent, errno := p.msg.send(f.fd, iov, 0)
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:
+		sent = 0
+	case unix.EFAULT:
+		p.worker.Fault(errno)
+		return false
+	default:
+		f.bits |= hostReset
+		return false
+	}
+	f.tcp.rcvNxt += uint32(sent)
+	f.tcp.taken += uint32(sent)
+	if sent == n {
+		return true
+	}
+	p.counters.TCPRefused += uint64(n - sent)
+	f.tcp.room = 0 // measure again
+	f.bits = f.bits&^writable | refused | stalled
+	return false
+}
+
+// expireTCP is called when a connection's timer has run out.
+func (p *Port) expireTCP(f *flow) {
+	t := &f.tcp
+	p.run.push(p.flows, f)
+	if f.state == stateReset {
+		p.remove(f)
+		return
+	}
+	limit := uint8(maxRetries)
+	if f.state != stateOpen {
+		limit = maxSynRetries
+	}
+	if t.retries >= limit {
+		p.counters.Timeouts++
+		p.resetHost(f)
+		p.resetGuest(f)
+		return
+	}
+	t.retries++
+	t.rto = min(2*t.rto, maxRTO)
+	f.bits &^= timing | recovering
+	switch {
+	case f.state != stateOpen:
+		f.bits |= synDue
+	case t.sndUna != t.sndMax:
+		p.rewind(f)
+	default:
+		f.bits |= probeDue
+	}
+}
+
+// rewind goes back to the oldest byte that the guest has not acknowledged (RFC 6298 section 5.4). All from there on is
+// sent again, as far as the guest does not say that it has it.
+func (p *Port) rewind(f *flow) {
+	p.counters.Retransmits++
+	f.tcp.sndNxt = f.tcp.sndUna
+	f.tcp.dupAcks = 0
+	f.bits |= readable
+	if f.tcp.sndWnd == 0 {
+		f.bits |= probeDue
+	}
+}
+
+// sendBare sends a segment without data, and without a connection to speak of.
+func (p *Port) sendBare(key *flowKey, flags uint8, seq, ack uint32) bool {
+	b := p.template[:etherLen+ipv4Len+tcpLen]
+	tcp := b[etherLen+ipv4Len:]
+	p.putTCP(tcp, key, flags, seq, ack, 0)
+	return p.sendTCP(b, key)
+}
+
+// putTCP writes a TCP header without options or checksum.
+func (p *Port) putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack uint32, window uint16) {
+	clear(tcp[:tcpLen])
+	binary.BigEndian.PutUint16(tcp[0:], key.remotePort)
+	binary.BigEndian.PutUint16(tcp[2:], key.guestPort)
+	binary.BigEndian.PutUint32(tcp[4:], seq)
+	binary.BigEndian.PutUint32(tcp[8:], ack)
+	tcp[12] = tcpLen / 4 << 4
+	tcp[13] = flags
+	binary.BigEndian.PutUint16(tcp[14:], window)
+}

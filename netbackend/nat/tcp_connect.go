@@ -1,0 +1,160 @@
+package nat
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
+// answered (T2 of the engine's rules in doc.go).
+func (p *Port) connect(key *flowKey, s *segment) {
+	to, verdict := p.policy.destination(p.now, key)
+	if verdict != allowed {
+		p.deny(key, verdict)
+		p.refuse(key, s)
+		return
+	}
+	fd, err := p.dial(to)
+	if err != nil {
+		p.refuse(key, s)
+		return
+	}
+	f := p.create(key, fd, stateConnecting, 0)
+	if f == nil {
+		p.refuse(key, s)
+		return
+	}
+	p.counters.TCPFlows++
+	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
+	f.tcp.rto = initialRTO
+	p.tcpOptions(f, s)
+}
+
+// dial opens a socket and begins to connect it.
+func (p *Port) dial(to endpoint) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		p.counters.SocketErrors++
+		return -1, err
+	}
+	p.setUp(fd)
+	if err := unix.Connect(fd, to.sockaddr()); err != nil && err != unix.EINPROGRESS {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// setUp prepares the host's socket of a connection.
+func (p *Port) setUp(fd int) {
+	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if p.cfg.PeekOffset {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, 0)
+	}
+}
+
+// checkConnect looks how the host's connect has ended, if it has.
+func (p *Port) checkConnect(f *flow) {
+	if f.bits&(writable|failed) == 0 {
+		return
+	}
+	f.bits &^= writable
+	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil || errno != 0 {
+		p.resetGuest(f)
+		return
+	}
+	t := &f.tcp
+	t.iss = p.identity.initial(&f.key, p.now)
+	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
+	t.rcvEdge = t.rcvNxt + synWindow
+	f.state = stateSynRcvd
+	f.bits |= synDue
+}
+
+// synWindow is the window in bytes that our SYN-ACK offers; the first acknowledgement opens it further. Every new
+// socket takes as much (tcp_wmem).
+const synWindow = 14600
+
+// accept begins the guest's side of a connection that a forward took.
+func (p *Port) accept(fd int, peer endpoint, to endpoint) {
+	p.counters.Accepts++
+	key := flowKey{
+		guest: to.addr, guestPort: to.port, proto: protoTCP,
+		remote: p.asSeen(peer.addr), remotePort: peer.port,
+	}
+	if !p.connected || !p.freePort(&key) {
+		resetSocket(fd)
+		return
+	}
+	p.setUp(fd)
+	f := p.create(&key, fd, stateSynSent, inbound|synDue)
+	if f == nil {
+		return
+	}
+	p.counters.TCPFlows++
+	t := &f.tcp
+	t.iss = p.identity.initial(&key, p.now)
+	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
+	t.rto = initialRTO
+	t.mss = defaultMSS
+	p.run.push(p.flows, f)
+}
+
+// resetSocket closes a connected socket so that its peer sees a reset.
+func resetSocket(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(fd)
+}
+
+// asSeen returns the address under which the guest sees a peer of the host's: itself, if the guest's answers can find
+// the way back by it.
+func (p *Port) asSeen(peer address) address {
+	a := peer.netip()
+	if a.IsLoopback() || a.IsUnspecified() || p.cfg.Prefix.Contains(a) {
+		return addressFrom(p.cfg.Gateway)
+	}
+	return peer
+}
+
+// freePort finds a remote port under which key is not in use yet, the peer's own if possible.
+func (p *Port) freePort(key *flowKey) bool {
+	const first, tries = 49152, 64
+	for i := range uint16(tries) {
+		if p.flows.lookup(key) == nil {
+			return true
+		}
+		key.remotePort = first + uint16(p.identity.initial(key, p.now)+uint32(i))%(65535-first)
+	}
+	return false
+}
+
+// isnSource makes initial sequence numbers that cannot be guessed, but rise for each pair of endpoints, so that a new
+// connection is not taken for an old one (RFC 6528).
+type isnSource struct {
+	secret [32]byte
+	fixed  func() uint32 // tests choose the numbers
+}
+
+func newISNSource(fixed func() uint32) (isnSource, error) {
+	s := isnSource{fixed: fixed}
+	_, err := rand.Read(s.secret[:])
+	return s, err
+}
+
+// initial returns the number for a connection that begins now (nanoseconds). It advances every 64 ns.
+func (s *isnSource) initial(k *flowKey, now int64) uint32 {
+	if s.fixed != nil {
+		return s.fixed()
+	}
+	var b [32 + 37]byte
+	key := k.bytes()
+	copy(b[:], s.secret[:])
+	copy(b[32:], key[:])
+	sum := sha256.Sum256(b[:])
+	return binary.BigEndian.Uint32(sum[:]) + uint32(now>>6)
+}

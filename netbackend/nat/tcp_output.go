@@ -1,0 +1,518 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// tcpHeaders is what stands in front of a segment's data.
+	tcpHeaders = etherLen + ipv4Len + tcpLen
+	// largest is the most data that one frame can carry: an IPv4 packet has at most 65535 bytes.
+	largest = 65535 - ipv4Len - tcpLen
+	// share is how many bytes a flow may send to the guest in one turn before others have theirs.
+	share = 256 << 10
+	// persistDelay is how long a closed window is left alone before it is probed.
+	persistDelay = int64(200e6)
+)
+
+// serviceTCP does for a connection whatever is due.
+func (p *Port) serviceTCP(f *flow) outcome {
+	switch f.state {
+	case stateConnecting:
+		p.checkConnect(f)
+		if f.state != stateSynRcvd {
+			return idle
+		}
+		return p.sendSyn(f)
+	case stateReset:
+		return p.sendReset(f)
+	case stateSynRcvd, stateSynSent:
+		return p.sendSyn(f)
+	}
+	p.dropAcknowledged(f)
+	p.hostWritable(f)
+	result := p.sendStream(f)
+	if f.state == stateOpen && f.bits&ackDue != 0 || f.tcp.dupDue > 0 {
+		if !p.sendAcks(f) {
+			result = starves
+		}
+	}
+	if p.finished(f) {
+		p.remove(f)
+		return idle
+	}
+	return result
+}
+
+// finished tells whether both sides have ended their streams, and know it.
+func (p *Port) finished(f *flow) bool {
+	const both = guestFIN | finAcked
+	return f.state == stateOpen && f.bits&both == both && f.bits&ackDue == 0
+}
+
+// dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
+func (p *Port) dropAcknowledged(f *flow) {
+	t := &f.tcp
+	for t.drop > 0 {
+		n, errno := drop(f.fd, t.drop)
+		if errno != 0 || n == 0 {
+			break // the host's reset has emptied the queue
+		}
+		t.drop -= uint32(n)
+		t.peek -= min(t.peek, uint32(n)) // the kernel moves its peek offset back likewise
+	}
+	t.drop = 0
+}
+
+// hostWritable reopens the window if it was closed until the host's socket has room.
+func (p *Port) hostWritable(f *flow) {
+	if f.bits&writable == 0 {
+		return
+	}
+	f.bits &^= writable
+	if f.bits&stalled == 0 {
+		return
+	}
+	f.bits &^= stalled
+	f.bits |= ackDue
+	f.tcp.room = 0 // measure again
+	if f.bits&refused != 0 {
+		// Three of a kind make the guest repeat at once what the socket had refused (RFC 5681 section 3.2).
+		f.bits &^= refused
+		f.tcp.dupDue = 3
+	}
+}
+
+// sendStream sends the guest what it is to get of the host's stream, and its end.
+func (p *Port) sendStream(f *flow) outcome {
+	if f.bits&probeDue != 0 && !p.sendProbe(f) {
+		return starves
+	}
+	if f.bits&resendDue != 0 && !p.resend(f) {
+		return starves
+	}
+	result := p.sendData(f)
+	if result != idle {
+		return result
+	}
+	if f.bits&(hostReset|failed) != 0 {
+		p.resetGuest(f) // what the window allowed was sent, the rest is lost on both sides
+		return p.sendReset(f)
+	}
+	return p.sendFIN(f)
+}
+
+// sendData sends new data within the guest's window.
+func (p *Port) sendData(f *flow) outcome {
+	t := &f.tcp
+	for budget := share; f.bits&readable != 0 && f.bits&hostEOF == 0; {
+		flight := t.sndNxt - t.sndUna
+		if !p.windowOpen(f, flight) {
+			return idle
+		}
+		if budget <= 0 {
+			return more
+		}
+		n := p.sendSegment(f, flight, int(t.sndWnd-flight))
+		if n == noRoom {
+			return starves
+		}
+		if n <= 0 {
+			return idle
+		}
+		budget -= n
+	}
+	return idle
+}
+
+// windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
+// it is closed, and nothing is under way whose acknowledgement could open it, the persist timer is started.
+func (p *Port) windowOpen(f *flow, flight uint32) bool {
+	t := &f.tcp
+	if t.sndWnd > flight && (flight == 0 || t.sndWnd-flight >= min(uint32(t.mss), t.maxWnd/2)) {
+		return true
+	}
+	if t.sndUna == t.sndMax && f.deadline == 0 {
+		f.bits |= persisting
+		t.rto = max(t.baseRTO(), persistDelay)
+		p.wheel.set(f, p.now+t.rto)
+	}
+	return false
+}
+
+// What sendSegment returns instead of a length.
+const (
+	nothing = 0  // the host has no more data now, or no more at all
+	noRoom  = -1 // the guest's receive ring has no room
+)
+
+// sendSegment sends up to most bytes of the host's stream from offset on, counted from sndUna, in one frame. Unless it
+// is a repetition, the flow's sequence numbers and timer follow.
+func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
+	if p.rxFull {
+		return noRoom
+	}
+	t := &f.tcp
+	most = min(most, p.largestSegment(t))
+	iov := p.rx.Reserve(max(tcpHeaders+1, minPayloadFrame), max(tcpHeaders+most, minPayloadFrame))
+	if len(iov) == 0 {
+		p.rxFull = true
+		return noRoom
+	}
+	n := p.peek(f, offset, iov, most)
+	if n <= 0 {
+		return nothing
+	}
+	seq := t.sndUna + offset
+	p.commitSegment(f, iov, seq, n)
+	if end := seq + uint32(n); offset == t.sndNxt-t.sndUna {
+		p.sent(f, seq, end)
+	}
+	return n
+}
+
+// minPayloadFrame is the least room in which a segment is put: short frames are filled up.
+const minPayloadFrame = 60
+
+// largestSegment is how much data one frame may carry.
+func (p *Port) largestSegment(t *tcpFlow) int {
+	mss := int(t.mss)
+	if !p.guestTSO {
+		return mss
+	}
+	return largest / mss * mss
+}
+
+// sent moves the sequence numbers on after new data, and starts timer and measurement.
+func (p *Port) sent(f *flow, seq, end uint32) {
+	t := &f.tcp
+	if f.bits&timing == 0 && seq == t.sndMax {
+		f.bits |= timing
+		t.rttSeq, t.rttStart = end, p.now
+	}
+	t.sndNxt = end
+	if after(end, t.sndMax) {
+		t.sndMax = end
+	}
+	if f.deadline == 0 || f.bits&persisting != 0 {
+		f.bits &^= persisting
+		t.rto = t.baseRTO()
+		p.wheel.set(f, p.now+t.rto)
+	}
+}
+
+// peek reads up to most bytes from offset on in the socket's queue, without taking them from it, to their place behind
+// the headers of the frame iov. It returns 0 if there are none, and takes note of why.
+func (p *Port) peek(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
+	pieces := p.pieces[:0]
+	skipped := 0
+	if p.cfg.PeekOffset {
+		p.movePeek(f, offset)
+	} else {
+		pieces, skipped = p.swallowed(pieces, offset)
+	}
+	pieces, _ = appendRange(pieces, iov, tcpHeaders, most)
+	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK, false)
+	if errno != 0 {
+		p.peekFailed(f, errno)
+		return 0
+	}
+	n -= skipped
+	if n <= 0 {
+		p.peekedNothing(f, skipped)
+		return 0
+	}
+	f.tcp.peek = offset + uint32(n)
+	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 {
+		// A short answer of a stream socket means that its queue is empty (epoll(7)), and what comes now comes with
+		// an event of its own. Only the end of the stream must be looked for.
+		f.bits &^= readable
+	}
+	return n
+}
+
+// capacity is the sum of the lengths in iov.
+func capacity(iov []guestmem.Iovec) int {
+	n := 0
+	for _, v := range iov {
+		n += int(v.Len)
+	}
+	return n
+}
+
+// movePeek sets the kernel's peek offset, if it is not there already.
+func (p *Port) movePeek(f *flow, offset uint32) {
+	if f.tcp.peek != offset && setPeekOffset(f.fd, int32(offset)) == 0 {
+		f.tcp.peek = offset
+	}
+}
+
+// swallowed appends room for n bytes that are of no interest: without a peek offset the kernel begins at the oldest
+// byte.
+func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int) {
+	base, left := addressOf(p.swallow), n
+	for left > 0 {
+		part := min(left, uint32(len(p.swallow)))
+		iov = append(iov, guestmem.Iovec{Base: base, Len: uint64(part)})
+		left -= part
+	}
+	return iov, int(n)
+}
+
+// peekedNothing tells the end of the stream from a queue that is empty for now.
+func (p *Port) peekedNothing(f *flow, skipped int) {
+	f.bits &^= readable
+	if skipped == 0 || f.bits&hungUp != 0 {
+		f.bits |= hostEOF
+	}
+}
+
+func (p *Port) peekFailed(f *flow, errno unix.Errno) {
+	switch errno {
+	case unix.EAGAIN:
+		f.bits &^= readable
+	case unix.EINTR:
+	case unix.EFAULT:
+		f.bits &^= readable
+		p.worker.Fault(errno)
+	default:
+		f.bits &^= readable
+		f.bits |= hostReset
+	}
+}
+
+// commitSegment writes the headers in front of n bytes of data in iov, and gives the guest the frame.
+func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
+	t := &f.tcp
+	b := p.template[:tcpHeaders]
+	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoTCP, ipv4Len+tcpLen+n)
+	tcp := b[etherLen+ipv4Len:]
+	flags := uint8(flagACK)
+	if f.bits&readable == 0 || n < p.largestSegment(t) {
+		flags |= flagPSH
+	}
+	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
+	f.bits &^= ackDue
+	var h vnet.Header
+	sum := pseudo(f.key.remote.v4(), f.key.guest.v4(), protoTCP, tcpLen+n)
+	if p.guestCsum {
+		p.offload(&h, t, n)
+		binary.BigEndian.PutUint16(tcp[16:], sum)
+	} else {
+		sum = p.sumRange(iov, tcpHeaders, n, vnet.Sum(tcp, sum))
+		binary.BigEndian.PutUint16(tcp[16:], ^sum)
+	}
+	guestmem.CopyTo(iov, 0, b)
+	p.rx.Commit(&h, p.rx.Pad(iov, tcpHeaders+n))
+}
+
+// offload fills the virtio-net header of a segment whose checksum the guest finishes (virtio 1.2 section 5.1.6.4.1).
+func (p *Port) offload(h *vnet.Header, t *tcpFlow, n int) {
+	h.Flags = vnet.FlagNeedsCSum
+	h.CsumStart, h.CsumOffset = etherLen+ipv4Len, 16
+	if n > int(t.mss) {
+		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, t.mss, tcpHeaders
+	}
+}
+
+// resend repeats the oldest segment that the guest misses.
+func (p *Port) resend(f *flow) bool {
+	f.bits &^= resendDue
+	if f.bits&finSent != 0 || f.tcp.sndUna == f.tcp.sndMax {
+		return true
+	}
+	p.counters.Retransmits++
+	f.bits &^= timing
+	most := min(int(f.tcp.mss), int(f.tcp.sndMax-f.tcp.sndUna))
+	if p.sendSegment(f, 0, most) == noRoom {
+		f.bits |= resendDue
+		return false
+	}
+	return true
+}
+
+// sendFIN sends the end of the host's stream once the guest has acknowledged all of it, and again if it was lost.
+func (p *Port) sendFIN(f *flow) outcome {
+	t := &f.tcp
+	switch {
+	case f.bits&hostEOF == 0 || f.bits&finAcked != 0 || t.sndNxt != t.sndUna:
+		return idle
+	case f.bits&finSent == 0 && t.sndUna != t.sndMax:
+		return idle
+	}
+	if !p.sendControl(f, flagFIN|flagACK, t.sndUna) {
+		return starves
+	}
+	f.bits |= finSent
+	f.bits &^= ackDue
+	p.sent(f, t.sndUna, t.sndUna+1)
+	f.bits &^= timing
+	return idle
+}
+
+// sendProbe asks a guest with a closed window whether it is still so: by a byte that the guest has already
+// (RFC 9293 section 3.8.6.1).
+func (p *Port) sendProbe(f *flow) bool {
+	t := &f.tcp
+	if t.sndWnd > t.sndNxt-t.sndUna {
+		f.bits &^= probeDue | persisting // it has opened meanwhile
+		return true
+	}
+	if !p.sendControl(f, flagACK, t.sndUna-1) {
+		return false
+	}
+	f.bits &^= probeDue | ackDue
+	f.bits |= persisting
+	p.wheel.set(f, p.now+t.rto)
+	return true
+}
+
+// sendAcks sends the acknowledgement that is due, and the repetitions that are.
+func (p *Port) sendAcks(f *flow) bool {
+	t := &f.tcp
+	if f.bits&ackDue != 0 {
+		if !p.sendControl(f, flagACK, t.sndNxt) {
+			return false
+		}
+		f.bits &^= ackDue
+	}
+	for ; t.dupDue > 0; t.dupDue-- {
+		if !p.sendControl(f, flagACK, t.sndNxt) {
+			return false
+		}
+	}
+	return true
+}
+
+// sendControl sends a segment without data.
+func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
+	b := p.template[:tcpHeaders]
+	p.putTCP(b[etherLen+ipv4Len:], &f.key, flags, seq, f.tcp.rcvNxt, p.advertise(f))
+	return p.sendTCP(b, &f.key)
+}
+
+// sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
+func (p *Port) sendTCP(b []byte, key *flowKey) bool {
+	tcp := b[etherLen+ipv4Len:]
+	p.putEtherIPv4(b, key.remote.v4(), key.guest.v4(), protoTCP, ipv4Len+len(tcp))
+	sum := pseudo(key.remote.v4(), key.guest.v4(), protoTCP, len(tcp))
+	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, sum))
+	return p.send(b)
+}
+
+// advertise returns the window field of a segment to the guest. Its right edge never moves back.
+func (p *Port) advertise(f *flow) uint16 {
+	t := &f.tcp
+	if f.state == stateOpen && f.bits&(guestFIN|stalled) == 0 && 2*t.taken >= t.room {
+		p.measure(f)
+	}
+	// Rounded up, for rounding down would take back what was promised (RFC 7323 section 2.3).
+	field := min((t.rcvEdge-t.rcvNxt+1<<t.rcvScale-1)>>t.rcvScale, maxWindow)
+	if edge := t.rcvNxt + field<<t.rcvScale; after(edge, t.rcvEdge) {
+		t.rcvEdge = edge
+	}
+	return uint16(field)
+}
+
+// measure opens the window as far as the host's socket has room for more, less what the kernel needs to describe it.
+func (p *Port) measure(f *flow) {
+	t := &f.tcp
+	p.counters.WindowReads++
+	if p.mem.read(f.fd) != 0 {
+		return
+	}
+	size, queued := p.mem[memSendBuffer], p.mem[memSendQueued]
+	room := size - min(size, queued)
+	room -= room / 8
+	if queued > 0 && room < min(uint32(t.mss), size/4) {
+		room = 0 // a small window is worse than none (RFC 9293 section 3.8.6.2.2)
+	}
+	room = min(room, maxWindow<<t.rcvScale)
+	if edge := t.rcvNxt + room; after(edge, t.rcvEdge) {
+		t.rcvEdge = edge
+	}
+	t.room, t.taken = t.rcvEdge-t.rcvNxt, 0
+	if t.room < uint32(t.mss) {
+		f.bits |= stalled
+		_ = p.worker.Rearm(int(f.fd), token(tokenFlow, f.gen, f.index))
+	}
+}
+
+// sendSyn sends our SYN, or our answer to the guest's, if it is due.
+func (p *Port) sendSyn(f *flow) outcome {
+	if f.bits&synDue == 0 {
+		return idle
+	}
+	if p.guestMAC == [6]byte{} {
+		p.askForGuest(f)
+	} else if !p.sendSynSegment(f) {
+		return starves
+	}
+	f.bits &^= synDue
+	if f.deadline == 0 {
+		p.wheel.set(f, p.now+f.tcp.rto)
+	}
+	return idle
+}
+
+func (p *Port) sendSynSegment(f *flow) bool {
+	const optionsLen = 8
+	t := &f.tcp
+	b := p.template[:tcpHeaders+optionsLen]
+	tcp := b[etherLen+ipv4Len:]
+	flags, ack, window := uint8(flagSYN), uint32(0), uint16(maxWindow)
+	scales := true
+	if f.state == stateSynRcvd {
+		flags, ack, window = flagSYN|flagACK, t.rcvNxt, uint16(t.rcvEdge-t.rcvNxt)
+		scales = f.bits&guestScales != 0
+	}
+	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
+	options := tcp[tcpLen:]
+	options[0], options[1] = optionMSS, 4
+	binary.BigEndian.PutUint16(options[2:], uint16(p.mtu-ipv4Len-tcpLen))
+	copy(options[4:], []byte{optionNop, optionNop, optionNop, optionNop})
+	if scales {
+		copy(options[4:], []byte{optionNop, optionScale, 3, ourScale})
+	}
+	tcp[12] = byte(len(tcp)) / 4 << 4
+	return p.sendTCP(b, &f.key)
+}
+
+// resetHost ends the host's side of a connection by a reset.
+func (p *Port) resetHost(f *flow) {
+	if f.fd < 0 {
+		return
+	}
+	// Closing a socket that lingers for no time sends a reset (socket(7)).
+	_ = unix.SetsockoptLinger(int(f.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	p.worker.Unregister(int(f.fd))
+	_ = unix.Close(int(f.fd))
+	f.fd = -1
+}
+
+// resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
+// closed at once.
+func (p *Port) resetGuest(f *flow) {
+	p.resetHost(f)
+	f.state = stateReset
+	f.bits |= rstDue
+	const forget = int64(60e9)
+	p.wheel.set(f, p.now+forget)
+	p.run.push(p.flows, f)
+}
+
+// sendReset sends the reset that is left of a connection.
+func (p *Port) sendReset(f *flow) outcome {
+	t := &f.tcp
+	if !p.sendBare(&f.key, flagRST|flagACK, t.sndMax, t.rcvNxt) {
+		return starves
+	}
+	p.counters.ResetsSent++
+	p.remove(f)
+	return idle
+}

@@ -1,0 +1,291 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// ReleaseTimeout is how long the control plane waits for a worker to obey. A turn takes well under a millisecond, so a
+// worker that needs longer is stuck in guest memory that does not answer.
+const ReleaseTimeout = time.Second
+
+// ErrCondemned tells that a worker did not let go of the guest's rings in time. Memory and fds of the session must be
+// kept until Device.Reset returns nil.
+var ErrCondemned = errors.New("worker does not let go of the guest's memory")
+
+// ringFeatures are the feature bits that rings and worker bring, whatever the Port is.
+const ringFeatures = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc | vnet.FeatureEventIdx |
+	vnet.FeatureAnyLayout
+
+// Config says what a Device is made of.
+type Config struct {
+	// Ports are the queue pairs' ports in order. The Device owns them from New on, and closes them.
+	Ports []netbackend.Port
+	// Notices is called with what Ports raise, from a goroutine of the Device's own. Nil drops them.
+	Notices func(netbackend.Notice)
+	// Now is the clock in nanoseconds that Ports are given. Nil means the monotonic clock.
+	Now func() int64
+}
+
+// Device is the data path of one guest.
+type Device struct {
+	loops    []*loop
+	features uint64
+	notices  chan netbackend.Notice
+	failed   chan error
+	wg       sync.WaitGroup
+
+	mu        sync.Mutex // guards the fields below, for Close
+	condemned bool
+	closed    bool
+}
+
+// New starts a thread for each port of cfg.
+func New(cfg Config) (*Device, error) {
+	if len(cfg.Ports) == 0 {
+		return nil, errors.New("a device needs at least one queue pair")
+	}
+	if cfg.Now == nil {
+		start := time.Now()
+		cfg.Now = func() int64 { return int64(time.Since(start)) }
+	}
+	d := &Device{
+		features: ringFeatures,
+		notices:  make(chan netbackend.Notice, 64),
+		failed:   make(chan error, 1),
+	}
+	offers := ^uint64(0)
+	for i, p := range cfg.Ports {
+		offers &= p.Offers()
+		l, err := newLoop(d, i, p, cfg.Now)
+		if err != nil {
+			return nil, multierror.Append(err, d.Close()).ErrorOrNil()
+		}
+		d.loops = append(d.loops, l)
+	}
+	d.features |= offers
+	if len(cfg.Ports) > 1 {
+		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
+	}
+	d.start(cfg.Notices)
+	return d, nil
+}
+
+// start lets the threads run, with a processor left for everybody else.
+func (d *Device) start(notices func(netbackend.Notice)) {
+	if n := len(d.loops) + 1; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+	go func() {
+		for n := range d.notices {
+			if notices != nil {
+				notices(n)
+			}
+		}
+	}()
+	for _, l := range d.loops {
+		d.wg.Add(1)
+		go func() {
+			defer d.wg.Done()
+			l.run()
+		}()
+	}
+}
+
+// Features returns the virtio features that the device can honour.
+func (d *Device) Features() uint64 { return d.features }
+
+// QueuePairs returns the number of queue pairs: rings 2i take frames to the guest, rings 2i+1 bring its own.
+func (d *Device) QueuePairs() int { return len(d.loops) }
+
+// Failed tells why the data path gave up this session's guest: a fault in its memory, or a broken ring.
+func (d *Device) Failed() <-chan error { return d.failed }
+
+// fail reports err once; the session that reads it ends.
+func (d *Device) fail(err error) {
+	select {
+	case d.failed <- err:
+	default:
+	}
+}
+
+// SetFeatures tells what the guest's driver acknowledged.
+func (d *Device) SetFeatures(features uint64) error {
+	if extra := features &^ d.features; extra != 0 {
+		return fmt.Errorf("features were acknowledged that had not been offered: %v", vnet.FeatureNames(extra))
+	}
+	return d.each(func(l *loop) error { return l.setFeatures(features) })
+}
+
+// SetMemory replaces the guest's memory; nil takes it away. After a nil error nobody uses the previous table.
+func (d *Device) SetMemory(t *guestmem.Table) error {
+	return d.each(func(l *loop) error { return l.setMemory(t) })
+}
+
+// StartRing lets ring i run from the state that cfg describes. fds stay the caller's.
+func (d *Device) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFDs) error {
+	return d.ring(i, func(l *loop, r *ring) error { return l.startRing(r, cfg, fds) })
+}
+
+// StopRing stops ring i, flushes it, and returns the index of its first unused avail entry. Its fds are out of use then.
+func (d *Device) StopRing(i int) (base uint16, err error) {
+	err = d.ring(i, func(l *loop, r *ring) error {
+		var err error
+		base, err = l.stopRing(r)
+		return err
+	})
+	if errors.Is(err, ErrCondemned) {
+		return 0, err // base belongs to the thread still
+	}
+	return base, err
+}
+
+// EnableRing lets frames pass through ring i, or keeps them away from it. It is remembered while the ring is stopped.
+func (d *Device) EnableRing(i int, on bool) error {
+	return d.ring(i, func(l *loop, r *ring) error { return l.enableRing(r, on) })
+}
+
+// SetKick replaces the kick fd of ring i; -1 means that the driver does not kick, and the ring is polled.
+func (d *Device) SetKick(i, fd int) error {
+	return d.ring(i, func(l *loop, r *ring) error { return l.setKick(r, fd) })
+}
+
+// SetCall replaces the call fd of ring i, -1 for none, and signals it once, in case an interrupt was lost between.
+func (d *Device) SetCall(i, fd int) error {
+	return d.ring(i, func(l *loop, r *ring) error { return l.setCall(r, fd) })
+}
+
+// SetErr replaces the error fd of ring i, -1 for none.
+func (d *Device) SetErr(i, fd int) error {
+	return d.ring(i, func(_ *loop, r *ring) error {
+		r.fds.Err = fd
+		return nil
+	})
+}
+
+// minMTU is the least MTU that virtio allows (virtio 1.2 section 5.1.4.1).
+const minMTU = 68
+
+// SetMTU tells the MTU in bytes that the guest will use.
+func (d *Device) SetMTU(mtu int) error {
+	if mtu < minMTU || mtu > 65535 {
+		return fmt.Errorf("MTU %d is not between %d and 65535", mtu, minMTU)
+	}
+	return d.each(func(l *loop) error {
+		l.state.MTU = mtu
+		l.tellPort()
+		return nil
+	})
+}
+
+// SendRARP is asked after a live migration, so that switches learn where the guest is. No Port has a switch behind it
+// yet, so there is nobody to tell.
+func (d *Device) SendRARP([6]byte) error { return nil }
+
+// Reset ends a session: rings are stopped where they are and guest memory is forgotten. A non-nil error means that a
+// thread still uses the session's memory or fds; the caller keeps them and calls Reset again.
+func (d *Device) Reset() error {
+	err := d.eachAnyway(func(l *loop) error {
+		l.reset()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.setCondemned(false)
+	select {
+	case <-d.failed:
+	default:
+	}
+	return nil
+}
+
+// Close ends the threads and closes the ports.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	var errs *multierror.Error
+	for _, l := range d.loops {
+		errs = multierror.Append(errs, l.quit())
+	}
+	d.wg.Wait()
+	close(d.notices)
+	return errs.ErrorOrNil()
+}
+
+func (d *Device) setCondemned(on bool) {
+	d.mu.Lock()
+	d.condemned = on
+	d.mu.Unlock()
+}
+
+func (d *Device) isCondemned() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.condemned
+}
+
+// ring runs fn for ring i on its thread.
+func (d *Device) ring(i int, fn func(*loop, *ring) error) error {
+	if i < 0 || i >= 2*len(d.loops) {
+		return fmt.Errorf("there is no ring %d: the device has %d queue pairs", i, len(d.loops))
+	}
+	if d.isCondemned() {
+		return ErrCondemned
+	}
+	l := d.loops[i/2]
+	return d.call(l, func() error { return fn(l, l.rings[i%2]) })
+}
+
+// each runs fn on every thread, one after the other.
+func (d *Device) each(fn func(*loop) error) error {
+	if d.isCondemned() {
+		return ErrCondemned
+	}
+	return d.eachAnyway(fn)
+}
+
+func (d *Device) eachAnyway(fn func(*loop) error) error {
+	var errs *multierror.Error
+	for _, l := range d.loops {
+		if err := d.call(l, func() error { return fn(l) }); err != nil {
+			errs = multierror.Append(errs, err)
+		}
+	}
+	return errs.ErrorOrNil()
+}
+
+// call runs fn on l's thread between two turns, and waits for it.
+func (d *Device) call(l *loop, fn func() error) error {
+	done := make(chan error, 1)
+	timeout := time.NewTimer(ReleaseTimeout)
+	defer timeout.Stop()
+	select {
+	case l.mail <- func() { done <- fn() }:
+		l.wake()
+	case <-timeout.C:
+		d.setCondemned(true)
+		return ErrCondemned
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-timeout.C:
+		d.setCondemned(true)
+		return ErrCondemned
+	}
+}

@@ -1,0 +1,467 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// batch is how many of the guest's chains are handed to the Port at once.
+	batch = 128
+	// maxEvents is how many readiness events are taken a turn.
+	maxEvents = 128
+	// pollInterval, in milliseconds, is how often a ring without a kick fd is looked at.
+	pollInterval = 1
+
+	tokenReceive  = netbackend.PortTokens | 0
+	tokenTransmit = netbackend.PortTokens | 1
+	tokenMail     = netbackend.PortTokens | 2
+)
+
+// loop is the thread of one queue pair. All but mail and wake belong to that thread.
+type loop struct {
+	device *Device
+	port   netbackend.Port
+	now    func() int64
+	mail   chan func()
+	mailFD int
+	epFD   int
+	stop   bool
+
+	rings    [2]*ring // receive (to the guest), transmit (from the guest)
+	rx, tx   *ring
+	memory   *guestmem.Table
+	features uint64
+	state    netbackend.RingState
+	filler   netbackend.Filler
+
+	guarded func() // method value of turn, made once
+	next    int64  // deadline that the Port asked for, 0 for none
+	again   bool   // there is more to do: do not sleep
+	blocked bool   // the Port left frames in the ring
+	fault   error  // what the Port said through Worker.Fault
+	ready   [maxEvents]unix.EpollEvent
+	events  [maxEvents]netbackend.Event
+	nEvents int
+	scratch [512]byte
+}
+
+func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, error) {
+	l := &loop{
+		device: d, port: p, now: now, mail: make(chan func(), 16),
+		rx: newRing(tokenReceive, virtqueue.ToGuest), tx: newRing(tokenTransmit, virtqueue.FromGuest),
+	}
+	l.rings = [2]*ring{l.rx, l.tx}
+	l.guarded = l.turn
+	var err error
+	if l.epFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll set of queue pair %d: %w", index, err)
+	}
+	if l.mailFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		_ = unix.Close(l.epFD)
+		return nil, fmt.Errorf("mailbox of queue pair %d: %w", index, err)
+	}
+	if err := l.watch(l.mailFD, tokenMail, unix.EPOLLIN); err != nil {
+		_ = unix.Close(l.epFD)
+		_ = unix.Close(l.mailFD)
+		return nil, err
+	}
+	return l, nil
+}
+
+// wake makes the thread look into its mailbox. Any goroutine may call it.
+func (l *loop) wake() { _, _ = unix.Write(l.mailFD, one[:]) }
+
+// quit ends the thread; it is called once, by the control plane.
+func (l *loop) quit() error {
+	err := make(chan error, 1)
+	l.mail <- func() {
+		l.reset()
+		l.stop = true
+		err <- l.port.Close()
+	}
+	l.wake()
+	return <-err
+}
+
+// run is the thread's life.
+func (l *loop) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	l.startPort(0)
+	for !l.stop {
+		l.wait()
+		l.obey()
+		if err := guestmem.Guard(l.guarded); err != nil {
+			l.condemn(err)
+		}
+		l.check()
+	}
+	_ = unix.Close(l.epFD)
+	_ = unix.Close(l.mailFD)
+}
+
+// check stops rings that the guest or the kernel broke.
+func (l *loop) check() {
+	err := l.fault
+	for _, r := range l.rings {
+		if r.q != nil && err == nil {
+			err = r.q.Err()
+		}
+	}
+	if err != nil {
+		l.condemn(err)
+	}
+}
+
+// condemn gives up the guest's rings without touching them again, and tells the front end and the session.
+func (l *loop) condemn(err error) {
+	l.fault = nil
+	for _, r := range l.rings {
+		fd := r.fds.Err
+		l.forget(r)
+		signal(fd)
+	}
+	l.tellPort()
+	l.device.fail(err)
+}
+
+// turn is one round of the data path. It runs under guestmem.Guard.
+func (l *loop) turn() {
+	var chains []virtqueue.Chain
+	l.tx.kickedOff()
+	if l.tx.runs() {
+		chains = l.tx.q.Fetch(batch)
+	} else if l.tx.kicked {
+		l.drain()
+	}
+	done, next := l.port.Turn(l.now(), chains, l.events[:l.nEvents], &l.filler)
+	l.nEvents = 0
+	if len(chains) > 0 {
+		l.tx.q.UseN(done)
+	}
+	l.tx.flush()
+	l.rx.flush()
+	l.next, l.blocked = next, done < len(chains)
+	l.again = !l.blocked && len(chains) == batch
+	l.tx.kicked, l.rx.kicked = false, false
+	if !l.again {
+		l.again = l.arm()
+	}
+}
+
+// kickedOff stops notifications for the time of a turn.
+func (r *ring) kickedOff() {
+	if r.runs() {
+		r.quiet()
+	}
+}
+
+// arm asks the guest for the notifications that could change something, and tells whether there is more to do already.
+func (l *loop) arm() (more bool) {
+	if l.tx.runs() && !l.blocked && !l.tx.polled() {
+		more = l.tx.arm()
+	}
+	if l.filler.Starved() && l.rx.runs() && !l.rx.polled() {
+		more = l.rx.arm() || more
+	} else if l.rx.runs() {
+		l.rx.quiet()
+	}
+	return more
+}
+
+// drain empties the transmit side of a ring that runs but is not enabled: its frames are dropped.
+func (l *loop) drain() {
+	if l.tx.q == nil {
+		return
+	}
+	for chains := l.tx.q.Fetch(batch); len(chains) > 0; chains = l.tx.q.Fetch(batch) {
+		l.tx.q.UseN(len(chains))
+		l.tx.flush()
+	}
+	l.tx.arm()
+}
+
+// wait collects readiness, and sleeps until there is some if nothing else is to be done.
+func (l *loop) wait() {
+	n, err := unix.EpollWait(l.epFD, l.ready[:], l.timeout())
+	if err != nil {
+		n = 0 // EINTR: the loop comes round again
+	}
+	for _, e := range l.ready[:n] {
+		token := uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32
+		switch token {
+		case tokenMail:
+			_, _ = unix.Read(l.mailFD, l.scratch[:8])
+		case tokenReceive:
+			l.kick(l.rx)
+		case tokenTransmit:
+			l.kick(l.tx)
+		default:
+			l.events[l.nEvents] = netbackend.Event{Token: token, Events: e.Events}
+			l.nEvents++
+		}
+	}
+}
+
+// kick empties a kick fd. It is edge-triggered, so a strange one that stays readable does not keep the thread awake.
+func (l *loop) kick(r *ring) {
+	r.kicked = true
+	if r.fds.Kick >= 0 {
+		_, _ = unix.Read(r.fds.Kick, l.scratch[:])
+	}
+}
+
+// timeout returns how long to sleep, in milliseconds, -1 for ever.
+func (l *loop) timeout() int {
+	if l.again || len(l.mail) > 0 {
+		return 0
+	}
+	timeout := -1
+	if l.next != 0 {
+		const ms = 1_000_000
+		timeout = int(min(max(0, (l.next-l.now()+ms-1)/ms), 1<<30))
+	}
+	if (l.rx.polled() || l.tx.polled()) && (timeout < 0 || timeout > pollInterval) {
+		timeout = pollInterval
+	}
+	return timeout
+}
+
+// obey does what the control plane asked for.
+func (l *loop) obey() {
+	for {
+		select {
+		case fn := <-l.mail:
+			fn()
+		default:
+			return
+		}
+	}
+}
+
+// watch adds fd to the epoll set.
+func (l *loop) watch(fd int, token uint64, events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
+	if err := unix.EpollCtl(l.epFD, unix.EPOLL_CTL_ADD, fd, &e); err != nil {
+		return fmt.Errorf("watch fd %d: %w", fd, err)
+	}
+	return nil
+}
+
+const portEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// Register implements netbackend.Worker.
+func (l *loop) Register(fd int, token uint64) error {
+	if token >= netbackend.PortTokens {
+		return errors.New("token is one of the worker's own")
+	}
+	return l.watch(fd, token, portEvents)
+}
+
+// Rearm implements netbackend.Worker.
+func (l *loop) Rearm(fd int, token uint64) error {
+	e := unix.EpollEvent{Events: portEvents, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
+	return unix.EpollCtl(l.epFD, unix.EPOLL_CTL_MOD, fd, &e)
+}
+
+// Unregister implements netbackend.Worker.
+func (l *loop) Unregister(fd int) { _ = unix.EpollCtl(l.epFD, unix.EPOLL_CTL_DEL, fd, nil) }
+
+// Raise implements netbackend.Worker.
+func (l *loop) Raise(n netbackend.Notice) {
+	select {
+	case l.device.notices <- n:
+	default:
+	}
+}
+
+// Fault implements netbackend.Worker.
+func (l *loop) Fault(err error) { l.fault = err }
+
+// The rest are the commands of the control plane. They run on the thread, between two turns.
+
+func (l *loop) startPort(features uint64) {
+	if err := l.port.Start(features, l); err != nil {
+		l.device.fail(err)
+	}
+}
+
+func (l *loop) setFeatures(features uint64) error {
+	if features == l.features {
+		return nil
+	}
+	l.features = features
+	l.attach()
+	return l.port.Start(features, l)
+}
+
+// setMemory moves the running rings to a new table. A ring whose areas it does not hold stops.
+func (l *loop) setMemory(t *guestmem.Table) error {
+	l.memory = t
+	var failed error
+	for _, r := range l.rings {
+		if r.q == nil {
+			continue
+		}
+		err := errors.New("guest memory was taken away under a running ring")
+		if t != nil {
+			err = l.guard(func() error { return r.q.SetMemory(t) })
+		}
+		if err != nil {
+			failed = err
+			l.forget(r)
+		}
+	}
+	l.changed()
+	return failed
+}
+
+func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) error {
+	if r.q != nil {
+		return errors.New("the ring runs already")
+	}
+	if l.memory == nil {
+		return errors.New("there is no guest memory yet")
+	}
+	cfg.Dir = r.dir
+	cfg.Indirect = l.features&vnet.FeatureIndirectDesc != 0
+	cfg.EventIdx = l.features&vnet.FeatureEventIdx != 0
+	err := l.guard(func() (err error) {
+		r.q, err = virtqueue.New(l.memory, cfg)
+		return err
+	})
+	if err != nil {
+		r.q = nil
+		return err
+	}
+	r.fds = fds
+	r.resumed = r.q.Base() != 0
+	if err := l.watchKick(r); err != nil {
+		l.forget(r)
+		return err
+	}
+	r.armed = true
+	l.changed()
+	return nil
+}
+
+func (l *loop) watchKick(r *ring) error {
+	if r.fds.Kick < 0 {
+		return nil
+	}
+	return l.watch(r.fds.Kick, r.token, unix.EPOLLIN|unix.EPOLLET)
+}
+
+func (l *loop) stopRing(r *ring) (base uint16, err error) {
+	if r.q == nil {
+		return 0, nil
+	}
+	err = l.guard(func() error {
+		r.q.Rewind()
+		r.flush()
+		base = r.q.Base()
+		return nil
+	})
+	l.forget(r)
+	l.changed()
+	return base, err
+}
+
+// forget stops a ring without looking at it.
+func (l *loop) forget(r *ring) {
+	if r.q == nil {
+		return
+	}
+	if r.fds.Kick >= 0 {
+		l.Unregister(r.fds.Kick)
+	}
+	r.q, r.fds, r.kicked, r.armed = nil, noFDs, false, false
+	l.attach()
+}
+
+func (l *loop) enableRing(r *ring, on bool) error {
+	if r.enabled == on {
+		return nil
+	}
+	r.enabled = on
+	if r.q != nil {
+		r.q.Rewind()
+	}
+	l.changed()
+	return nil
+}
+
+func (l *loop) setKick(r *ring, fd int) error {
+	if r.q == nil {
+		return nil
+	}
+	if r.fds.Kick >= 0 {
+		l.Unregister(r.fds.Kick)
+	}
+	r.fds.Kick = fd
+	return l.watchKick(r)
+}
+
+func (l *loop) setCall(r *ring, fd int) error {
+	if r.q == nil {
+		return nil
+	}
+	r.fds.Call = fd
+	r.call()
+	return nil
+}
+
+// reset ends a session: nothing of it is in use afterwards.
+func (l *loop) reset() {
+	for _, r := range l.rings {
+		l.forget(r)
+		r.enabled = false
+	}
+	l.memory, l.features, l.fault = nil, 0, nil
+	l.state = netbackend.RingState{}
+	l.tellPort()
+}
+
+// guard runs fn, which may touch guest memory, and turns a fault into an error.
+func (l *loop) guard(fn func() error) (err error) {
+	if fault := guestmem.Guard(func() { err = fn() }); fault != nil {
+		return fault
+	}
+	return err
+}
+
+// changed follows a change of rings or memory.
+func (l *loop) changed() {
+	l.attach()
+	l.tellPort()
+}
+
+// attach points the filler at the receive ring as it is now.
+func (l *loop) attach() {
+	if !l.rx.runs() {
+		l.filler.Attach(nil, 0, false)
+		return
+	}
+	headerLen, mergeable := vnet.LegacyHeaderLen, l.features&vnet.FeatureMrgRxBuf != 0
+	if mergeable || l.features&vnet.FeatureVersion1 != 0 {
+		headerLen = vnet.HeaderLen
+	}
+	l.filler.Attach(l.rx.q, headerLen, mergeable)
+}
+
+// tellPort reports the state of the rings.
+func (l *loop) tellPort() {
+	l.state.Connected = l.memory != nil
+	l.state.Transmit, l.state.Receive = l.tx.runs(), l.rx.runs()
+	l.state.Restarted = l.rx.runs() && !l.rx.resumed
+	l.port.RingsChanged(l.state)
+}
