@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
@@ -40,7 +41,9 @@ func newServices(cfg *Config) (services, error) {
 	return services{
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
-		dns:  dns.New(dns.Config{Resolvers: cfg.Resolvers, File: cfg.ResolvConf}),
+		dns:  dns.New(dns.Config{
+			Resolvers: cfg.Resolvers, File: cfg.ResolvConf, Usable: netip.Addr.Is4,
+		}),
 	}, nil
 }
 

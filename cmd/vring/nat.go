@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/cobra"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+// natFlags are the flags of "vring nat", as text.
+type natFlags struct {
+	serveFlags
+	forwards  []string
+	network   string
+	mtu       int
+	allowHost []string
+	dns       []string
+	hostname  string
+	domain    string
+}
+
+// newNAT is "vring nat".
+func newNAT() *cobra.Command {
+	var flags natFlags
+	cmd := &cobra.Command{
+		Use:   "nat --socket-path PATH [-p HOST-PORT:GUEST-PORT]...",
+		Short: "Give a guest a network of its own behind the host's, with forwards into it",
+		Long: `The guest gets its address by DHCP and reaches what the host reaches; nobody reaches the guest but by the forwards.
+No right is needed, and nothing of the host is changed.
+
+In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3.
+
+A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
+  -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
+  -p 0.0.0.0:2222:22         from anywhere
+  -p udp:5353:5353           UDP
+  -p 6000-6009:6000-6009     ten ports
+
+The host's own services are closed to the guest. What is to be open is said by its port:
+  --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201
+  --allow-host udp:192.0.2.1:53`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.capabilities {
+				return printCapabilities(cmd)
+			}
+			return serveNAT(cmd.Context(), &flags)
+		},
+	}
+	flags.add(cmd)
+	f := cmd.Flags()
+	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "open a port of the host that leads into the guest (repeatable)")
+	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: [tcp:|udp:][ADDRESS:]PORT (repeatable)")
+	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
+	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
+	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
+	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP gives the guest")
+	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP gives the guest")
+	return cmd
+}
+
+// config turns the flags into the engine's configuration. The error tells all that is wrong.
+func (f *natFlags) config() (nat.Config, error) {
+	c := nat.DefaultConfig()
+	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
+	var errs *multierror.Error
+	fail := func(err error) {
+		if err != nil {
+			errs = multierror.Append(errs, err)
+		}
+	}
+	prefix, err := netip.ParsePrefix(f.network)
+	if err != nil {
+		fail(fmt.Errorf("--network %q: want an address and a length, as in 10.0.2.0/24", f.network))
+	} else {
+		fail(c.SetNetwork(prefix))
+	}
+	for _, text := range f.forwards {
+		forward, err := nat.ParseForward(text)
+		fail(err)
+		c.Forwards = append(c.Forwards, forward)
+	}
+	for _, text := range f.allowHost {
+		service, err := nat.ParseHostService(text)
+		fail(err)
+		c.AllowHost = append(c.AllowHost, service)
+	}
+	for _, text := range f.dns {
+		resolver, err := parseResolver(text)
+		fail(err)
+		c.Resolvers = append(c.Resolvers, resolver)
+	}
+	if err := errs.ErrorOrNil(); err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}
+
+// parseResolver reads ADDRESS[:PORT].
+func parseResolver(text string) (netip.AddrPort, error) {
+	const dnsPort = 53
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(a, dnsPort), nil
+	}
+	ap, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return ap, fmt.Errorf("--dns %q: want ADDRESS[:PORT], as in 127.0.0.1:5353", text)
+	}
+	return ap, nil
+}
+
+func serveNAT(ctx context.Context, flags *natFlags) error {
+	if err := flags.check(); err != nil {
+		return err
+	}
+	log, err := flags.logger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	config, err := flags.config()
+	if err != nil {
+		return err
+	}
+	engine, err := nat.New(config)
+	if err != nil {
+		return err
+	}
+	log.Info("network", "prefix", config.Prefix, "guest", config.Guest, "router", config.Gateway, "dns", config.DNS, "mtu", config.MTU)
+	for _, f := range config.Forwards {
+		log.Info("forward", "from", f.Host, "to", f.Guest, "ports", f.Count)
+	}
+	defer func() { log.Info("counted", "counters", slog.AnyValue(engine.Counters())) }()
+	return flags.serve(ctx, log, engine)
+}
