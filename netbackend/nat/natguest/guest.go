@@ -1,0 +1,472 @@
+package natguest
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	limit    = 20 * time.Second // of real time, for anything that a test waits for
+	calm     = 3                // milliseconds without any event after which the kernel has nothing more to tell
+	maxSpins = 1000             // turns in a row that a Port may ask for without doing anything
+	maxTrace = 60               // lines that a failure shows
+	maxKept  = 64 << 20         // bytes of frames kept for Frames
+)
+
+// Options describe a guest. The zero value is a modern Linux guest.
+type Options struct {
+	// Features are those that the guest acknowledged. 0 stands for all that the Port offers, VERSION_1 and MRG_RXBUF.
+	Features uint64
+	// RingSize is that of either ring, 256 if 0.
+	RingSize int
+	// BufSize is that of a receive buffer in bytes, the virtio-net header included; 0 for what a driver would post.
+	BufSize int
+	// Memfd makes guest memory of a memfd; else it is Go memory, which the race detector sees.
+	Memfd bool
+	// MTU is the guest's, in bytes; 0 for 1500.
+	MTU int
+	// GatewayMAC is where frames go to. If zero, the guest asks for the gateway by ARP before it sends anything.
+	GatewayMAC [6]byte
+}
+
+// defaults fills in what was left out.
+func (o *Options) defaults(offers uint64) {
+	if o.Features == 0 {
+		o.Features = offers | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf
+	}
+	if o.RingSize == 0 {
+		o.RingSize = 256
+	}
+	if o.MTU == 0 {
+		o.MTU = 1500
+	}
+	switch {
+	case o.BufSize != 0:
+	case o.Features&vnet.FeatureMrgRxBuf != 0:
+		o.BufSize = mergeBuf
+	case o.Features&(vnet.FeatureGuestTSO4|vnet.FeatureGuestUSO4) != 0:
+		o.BufSize = bigBuf
+	default:
+		o.BufSize = max(singleBuf, o.MTU+etherLen+vnet.HeaderLen)
+	}
+}
+
+// Direction is the way of a segment.
+type Direction bool
+
+const (
+	FromGuest Direction = false
+	ToGuest   Direction = true
+)
+
+// Guest is the fake guest. Its exported fields may be changed at any time.
+type Guest struct {
+	IP      netip.Addr // 10.0.2.15
+	Gateway netip.Addr // 10.0.2.2
+	MAC     [6]byte
+
+	// Drop loses the segments for which it returns true; nil loses none. It is called once for each segment.
+	Drop func(Direction, *Segment) bool
+	// Withhold keeps the guest from posting receive buffers; see Post.
+	Withhold bool
+	// Pad fills up frames that the guest sends to 60 bytes, as some drivers do.
+	Pad bool
+	// Deaf keeps the guest from answering segments to closed ports by a reset.
+	Deaf bool
+	// MayBreakRules turns off the checks of received frames.
+	MayBreakRules bool
+
+	t       testing.TB
+	opt     Options
+	port    netbackend.Port
+	worker  *worker
+	rings   *rings
+	filler  netbackend.Filler
+	now     int64
+	next    int64 // when the Port wants a turn
+	starved bool  // the Port wants a turn when buffers were posted
+	posted  bool  // since the last turn
+	left    int   // chains that the Port left in the transmit ring
+	spins   int
+	turns   int
+	gateMAC [6]byte
+
+	frames    []*Frame
+	kept      int // bytes in frames
+	datagrams []*Datagram
+	trace     []string
+	conns     map[connKey]*TCP
+	listeners map[uint16]*Listener
+	lastPort  uint16
+}
+
+// New starts a guest on port and closes both at the end of the test.
+func New(t testing.TB, port netbackend.Port, opt Options) *Guest {
+	opt.defaults(port.Offers())
+	g := &Guest{
+		IP: netip.AddrFrom4([4]byte{10, 0, 2, 15}), Gateway: netip.AddrFrom4([4]byte{10, 0, 2, 2}),
+		MAC: [6]byte{0x52, 0x54, 0, 0x12, 0x34, 0x56},
+		t:   t, opt: opt, port: port, worker: newWorker(t), now: int64(1000 * time.Second),
+		gateMAC: opt.GatewayMAC, conns: map[connKey]*TCP{}, listeners: map[uint16]*Listener{}, lastPort: 40000,
+	}
+	g.rings = newRings(t, &g.opt)
+	g.filler.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
+	if err := port.Start(opt.Features, g.worker); err != nil {
+		t.Fatalf("natguest: start the Port: %v", err)
+	}
+	port.RingsChanged(netbackend.RingState{
+		Connected: true, Transmit: true, Receive: true, MTU: opt.MTU, Restarted: true,
+	})
+	t.Cleanup(g.close)
+	g.posted = g.rings.post(opt.RingSize) > 0
+	return g
+}
+
+func (g *Guest) close() {
+	if err := g.port.Close(); err != nil {
+		g.t.Errorf("natguest: close the Port: %v", err)
+	}
+	g.worker.close()
+}
+
+// Disconnect takes the rings away from the Port, as if the front end were gone. The guest does nothing after that.
+func (g *Guest) Disconnect() {
+	g.filler.Attach(nil, g.rings.headers, g.rings.merges)
+	g.port.RingsChanged(netbackend.RingState{})
+}
+
+// Now returns the guest's clock in nanoseconds.
+func (g *Guest) Now() int64 { return g.now }
+
+// Advance moves the clock, and does nothing else.
+func (g *Guest) Advance(d time.Duration) { g.now += int64(d) }
+
+// Turns returns how many turns the Port had.
+func (g *Guest) Turns() int { return g.turns }
+
+// Notices returns what the Port raised so far.
+func (g *Guest) Notices() []netbackend.Notice { return g.worker.notices }
+
+// Sockets returns how many file descriptors the Port has registered.
+func (g *Guest) Sockets() int { return len(g.worker.fds) }
+
+// Post makes up to n receive buffers available, even with Withhold set.
+func (g *Guest) Post(n int) {
+	if g.rings.post(n) > 0 {
+		g.posted = true
+	}
+}
+
+// Turn gives the Port one turn, whether or not there is a cause, and lets the guest take what came of it. The clock
+// stands still.
+func (g *Guest) Turn() {
+	g.rings.send()
+	g.worker.poll(0)
+	events := g.worker.events
+	g.worker.events = nil
+	tx := g.rings.txq.Fetch(virtqueue.MaxBatch)
+	g.posted = false
+	g.turns++
+	done, next := g.port.Turn(g.now, tx, events, &g.filler)
+	if done < 0 || done > len(tx) {
+		g.t.Fatalf("natguest: the Port has done %d chains of %d", done, len(tx))
+	}
+	g.rings.txq.UseN(done)
+	g.rings.txq.Flush()
+	g.rings.rxq.Flush()
+	g.next, g.left = next, len(tx)-done
+	g.starved = g.filler.Starved()
+	received := g.collect()
+	g.checkSpin(done > 0 || len(events) > 0 || received > 0)
+	g.react()
+}
+
+// checkSpin fails the test if the Port keeps asking for turns in which nothing happens.
+func (g *Guest) checkSpin(useful bool) {
+	if useful || g.next == 0 || g.next > g.now {
+		g.spins = 0
+		return
+	}
+	if g.spins++; g.spins > maxSpins {
+		g.fatal("the Port asks for turn after turn and does nothing")
+	}
+}
+
+// collect takes what the device has given back, and returns how many frames the guest received.
+func (g *Guest) collect() int {
+	g.rings.sent()
+	n := 0
+	for f := g.rings.receive(g.t); f != nil; f = g.rings.receive(g.t) {
+		n++
+		f.Time = g.now
+		g.arrived(f)
+	}
+	if !g.Withhold && g.rings.post(g.opt.RingSize) > 0 {
+		g.posted = true
+	}
+	return n
+}
+
+// arrived checks a frame, keeps it, and gives it to whom it is for.
+func (g *Guest) arrived(f *Frame) {
+	err := f.parse(rules{features: g.opt.Features, mtu: g.opt.MTU})
+	g.note("<", f)
+	if err != nil && !g.MayBreakRules {
+		g.t.Errorf("natguest: the guest received a bad frame: %v\n%v\n% x", err, f, f.Bytes[:min(len(f.Bytes), 100)])
+	}
+	g.keep(f)
+	if g.gateMAC == ([6]byte{}) && len(f.Bytes) >= etherLen {
+		copy(g.gateMAC[:], header.Ethernet(f.Bytes).SourceAddress()) // who speaks to the guest is its gateway
+	}
+	switch {
+	case f.ARP != nil:
+		g.arp(f)
+	case f.TCP != nil:
+		g.segment(f.TCP)
+	case f.UDP != nil:
+		g.datagrams = append(g.datagrams, f.UDP)
+	}
+}
+
+func (g *Guest) keep(f *Frame) {
+	g.frames = append(g.frames, f)
+	g.kept += len(f.Bytes)
+	for g.kept > maxKept {
+		g.kept -= len(g.frames[0].Bytes)
+		g.frames = g.frames[1:]
+	}
+}
+
+// arp answers questions for the guest's address, and learns the gateway's.
+func (g *Guest) arp(f *Frame) {
+	sender := netip.AddrFrom4([4]byte(f.ARP.ProtocolAddressSender()))
+	if f.ARP.Op() == header.ARPReply && sender == g.Gateway {
+		g.gateMAC = [6]byte(f.ARP.HardwareAddressSender())
+	}
+	target := netip.AddrFrom4([4]byte(f.ARP.ProtocolAddressTarget()))
+	if f.ARP.Op() != header.ARPRequest || target != g.IP {
+		return
+	}
+	reply := header.ARP(arpRequest(g.MAC, g.IP, sender))
+	reply.SetOp(header.ARPReply)
+	copy(reply.HardwareAddressTarget(), f.ARP.HardwareAddressSender())
+	g.SendFrame(ethernet([6]byte(f.ARP.HardwareAddressSender()), g.MAC, 0x0806, reply))
+}
+
+// Frames returns the frames received since the last call, the newest 64 MiB of them.
+func (g *Guest) Frames() []*Frame {
+	f := g.frames
+	g.frames, g.kept = nil, 0
+	return f
+}
+
+// Datagrams returns the UDP datagrams received since the last call.
+func (g *Guest) Datagrams() []*Datagram {
+	d := g.datagrams
+	g.datagrams = nil
+	return d
+}
+
+// step does what there is a cause for now, and tells whether there was one. The Port gets a turn only if a worker would
+// give it one.
+func (g *Guest) step() bool {
+	g.react()
+	g.rings.send()
+	g.worker.poll(0)
+	if g.due() {
+		g.Turn()
+		return true
+	}
+	return false
+}
+
+// due tells whether the Port is to have a turn.
+func (g *Guest) due() bool {
+	kicked := g.rings.txq.HasAvail()
+	refilled := g.posted && (g.starved || g.left > 0)
+	timer := g.next != 0 && g.next <= g.now
+	return kicked || refilled || timer || len(g.worker.events) > 0
+}
+
+// react gives the guest's own connections their time.
+func (g *Guest) react() {
+	for _, c := range g.conns {
+		c.tick()
+	}
+}
+
+// Until runs guest and Port until cond holds. The clock goes with real time. The test fails if it takes too long.
+func (g *Guest) Until(what string, cond func() bool) {
+	g.t.Helper()
+	start, last := time.Now(), time.Now()
+	for !cond() {
+		busy := g.step()
+		if !busy {
+			g.worker.poll(1)
+		}
+		now := time.Now()
+		g.now += int64(now.Sub(last))
+		last = now
+		if now.Sub(start) > limit {
+			g.fatal("timed out waiting until " + what)
+		}
+	}
+}
+
+// Skip runs guest and Port until cond holds. Whenever nothing is left to do, the clock jumps to the next timer of the
+// Port or of the guest: hours pass in no time. The test fails if no timer is left, or it takes too long.
+func (g *Guest) Skip(what string, cond func() bool) {
+	g.t.Helper()
+	start := time.Now()
+	for !cond() {
+		g.Settle()
+		if cond() {
+			return
+		}
+		next := g.nextTimer()
+		if next == 0 || time.Since(start) > limit {
+			g.fatal("nothing more happens until " + what)
+		}
+		g.now = max(g.now, next)
+		g.step()
+	}
+}
+
+// Run lets d pass on the clock, from timer to timer.
+func (g *Guest) Run(d time.Duration) {
+	g.t.Helper()
+	end := g.now + int64(d)
+	start := time.Now()
+	for g.Settle(); g.now < end; g.Settle() {
+		next := g.nextTimer()
+		if next == 0 || next > end {
+			next = end
+		}
+		g.now = max(g.now, next)
+		if time.Since(start) > limit {
+			g.fatal("too many timers")
+		}
+	}
+}
+
+// Settle runs guest and Port, on a clock that stands still, until nothing is left to do but to wait.
+func (g *Guest) Settle() {
+	g.t.Helper()
+	start := time.Now()
+	for {
+		if !g.step() {
+			if g.worker.poll(calm); len(g.worker.events) == 0 {
+				return
+			}
+		}
+		if time.Since(start) > limit {
+			g.fatal("it never settles")
+		}
+	}
+}
+
+// nextTimer returns the earliest timer of the Port and the guest's connections, 0 if there is none.
+func (g *Guest) nextTimer() int64 {
+	next := g.next
+	for _, c := range g.conns {
+		if t := c.timer; t != 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	return next
+}
+
+// SendFrame sends a whole Ethernet frame behind an empty virtio-net header.
+func (g *Guest) SendFrame(frame []byte, layout ...Layout) { g.SendRaw(vnet.Header{}, frame, layout...) }
+
+// SendRaw sends a frame behind the virtio-net header h, whatever they say. It goes into the ring with the next turn.
+func (g *Guest) SendRaw(h vnet.Header, frame []byte, layout ...Layout) {
+	if g.Pad && len(frame) < netbackend.MinFrame {
+		frame = append(frame, make([]byte, netbackend.MinFrame-len(frame))...)
+	}
+	b := make([]byte, g.rings.headers, g.rings.headers+len(frame))
+	h.Encode(b)
+	o := outgoing{bytes: append(b, frame...)}
+	if len(layout) > 0 {
+		o.layout = layout[0]
+	}
+	g.rings.waiting = append(g.rings.waiting, o)
+}
+
+// Resolve asks for the gateway's hardware address, unless it is known.
+func (g *Guest) Resolve() {
+	g.t.Helper()
+	if g.gateMAC != ([6]byte{}) {
+		return
+	}
+	everyone := [6]byte{255, 255, 255, 255, 255, 255}
+	g.SendFrame(ethernet(everyone, g.MAC, 0x0806, arpRequest(g.MAC, g.IP, g.Gateway)))
+	g.Until("the gateway answers ARP", func() bool { return g.gateMAC != [6]byte{} })
+}
+
+// IPv4 returns a frame for the gateway with an IPv4 packet of the given protocol.
+func (g *Guest) IPv4(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte {
+	g.Resolve()
+	n := 0
+	for _, p := range payload {
+		n += len(p)
+	}
+	return ethernet(g.gateMAC, g.MAC, 0x0800, append([][]byte{ipv4(proto, src, dst, n)}, payload...)...)
+}
+
+// SendSegment sends s as it is. If the checksum offload was acknowledged, it is used, and with GSOSize so is the
+// segmentation offload.
+func (g *Guest) SendSegment(s Segment, layout ...Layout) {
+	if g.Drop != nil && g.Drop(FromGuest, &s) {
+		g.note("x", &s)
+		return
+	}
+	g.note(">", &s)
+	var h vnet.Header
+	partial := g.opt.Features&vnet.FeatureCSum != 0
+	tcp := s.tcp(partial)
+	if partial {
+		h = vnet.Header{
+			Flags: vnet.FlagNeedsCSum, CsumStart: etherLen + ipLen, CsumOffset: header.TCPChecksumOffset,
+			HdrLen: uint16(etherLen + ipLen + len(tcp)),
+		}
+	}
+	if s.GSOSize != 0 {
+		h.GSOType, h.GSOSize = vnet.GSOTCPv4, s.GSOSize
+	}
+	g.SendRaw(h, g.IPv4(uint8(header.TCPProtocolNumber), s.Src.Addr(), s.Dst.Addr(), tcp, s.Payload), layout...)
+}
+
+// SendDatagram sends d.
+func (g *Guest) SendDatagram(d Datagram, layout ...Layout) {
+	g.SendFrame(g.IPv4(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), d.udp(), d.Payload), layout...)
+}
+
+// SendICMP sends m to dst.
+func (g *Guest) SendICMP(dst netip.Addr, m ICMP, layout ...Layout) {
+	g.SendFrame(g.IPv4(uint8(header.ICMPv4ProtocolNumber), g.IP, dst, m.icmp()), layout...)
+}
+
+// note adds a line to the trace.
+func (g *Guest) note(mark string, v fmt.Stringer) {
+	if len(g.trace) == maxTrace {
+		g.trace = g.trace[1:]
+	}
+	g.trace = append(g.trace, fmt.Sprintf("%10.6f %s %v", float64(g.now)/1e9, mark, v))
+}
+
+// fatal ends the test and shows the latest frames.
+func (g *Guest) fatal(what string) {
+	g.t.Helper()
+	g.t.Fatalf("natguest: %s\n%d turns, next timer in %v; latest segments:\n%s",
+		what, g.turns, time.Duration(g.next-g.now), strings.Join(g.trace, "\n"))
+}

@@ -1,0 +1,160 @@
+package natguest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// Flags of a TCP segment (RFC 9293 section 3.1).
+const (
+	FIN = header.TCPFlagFin
+	SYN = header.TCPFlagSyn
+	RST = header.TCPFlagRst
+	PSH = header.TCPFlagPsh
+	ACK = header.TCPFlagAck
+	URG = header.TCPFlagUrg
+	ECE = header.TCPFlagEce
+	CWR = header.TCPFlagCwr
+)
+
+const (
+	etherLen = header.EthernetMinimumSize
+	ipLen    = header.IPv4MinimumSize
+	tcpLen   = header.TCPMinimumSize
+	udpLen   = header.UDPMinimumSize
+)
+
+// Segment is a TCP segment over IPv4, as it was received or is to be sent. All fields are sent as they are.
+type Segment struct {
+	Src, Dst netip.AddrPort
+	Seq, Ack uint32
+	Flags    header.TCPFlags
+	Window   uint16 // as in the header, not scaled
+	Urgent   uint16
+	Options  []byte // in whole 32-bit words
+	Payload  []byte
+	// GSOSize is the segment size by which the virtio-net header wants the payload cut, 0 for a single segment.
+	GSOSize uint16
+}
+
+// Len returns how much sequence space s takes.
+func (s *Segment) Len() uint32 {
+	n := uint32(len(s.Payload))
+	if s.Flags.Contains(SYN) {
+		n++
+	}
+	if s.Flags.Contains(FIN) {
+		n++
+	}
+	return n
+}
+
+// Has tells whether all of flags are set.
+func (s *Segment) Has(flags header.TCPFlags) bool { return s.Flags.Contains(flags) }
+
+// String is one line for a trace.
+func (s *Segment) String() string {
+	return fmt.Sprintf("%v > %v [%v] seq %d ack %d win %d len %d gso %d",
+		s.Src, s.Dst, s.Flags, s.Seq, s.Ack, s.Window, len(s.Payload), s.GSOSize)
+}
+
+// Datagram is a UDP datagram over IPv4.
+type Datagram struct {
+	Src, Dst netip.AddrPort
+	Payload  []byte
+}
+
+// ICMP is an ICMP message (RFC 792).
+type ICMP struct {
+	Type, Code uint8
+	Rest       uint32 // the second word of the header
+	Payload    []byte
+}
+
+// ethernet returns a frame from src to dst.
+func ethernet(dst, src [6]byte, etherType uint16, payload ...[]byte) []byte {
+	frame := append(append([]byte{}, dst[:]...), src[:]...)
+	frame = binary.BigEndian.AppendUint16(frame, etherType)
+	for _, p := range payload {
+		frame = append(frame, p...)
+	}
+	return frame
+}
+
+// ipv4 returns the header of a packet that carries length bytes.
+func ipv4(proto uint8, src, dst netip.Addr, length int) []byte {
+	b := header.IPv4(make([]byte, ipLen))
+	b[0] = 4<<4 | ipLen/4
+	b.SetTotalLength(uint16(ipLen + length))
+	b.SetTTL(64)
+	b[9] = proto
+	copy(b.SourceAddressSlice(), src.AsSlice())
+	copy(b.DestinationAddressSlice(), dst.AsSlice())
+	b.SetChecksum(^vnet.Sum(b, 0))
+	return b
+}
+
+// tcp returns the header of s with a full checksum, or the partial one that offload wants.
+func (s *Segment) tcp(partial bool) []byte {
+	b := header.TCP(make([]byte, tcpLen+len(s.Options)))
+	b.SetSourcePort(s.Src.Port())
+	b.SetDestinationPort(s.Dst.Port())
+	b.SetSequenceNumber(s.Seq)
+	b.SetAckNumber(s.Ack)
+	b.SetDataOffset(uint8(len(b)))
+	b.SetFlags(uint8(s.Flags))
+	b.SetWindowSize(s.Window)
+	b.SetUrgentPointer(s.Urgent)
+	copy(b[tcpLen:], s.Options)
+	sum := pseudo(uint8(header.TCPProtocolNumber), s.Src.Addr(), s.Dst.Addr(), len(b)+len(s.Payload))
+	if !partial {
+		sum = ^vnet.Sum(s.Payload, vnet.Sum(b, sum))
+	}
+	b.SetChecksum(sum)
+	return b
+}
+
+// udp returns the header of d.
+func (d *Datagram) udp() []byte {
+	b := header.UDP(make([]byte, udpLen))
+	b.SetSourcePort(d.Src.Port())
+	b.SetDestinationPort(d.Dst.Port())
+	b.SetLength(uint16(udpLen + len(d.Payload)))
+	sum := pseudo(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), udpLen+len(d.Payload))
+	sum = ^vnet.Sum(d.Payload, vnet.Sum(b, sum))
+	if sum == 0 {
+		sum = 0xffff
+	}
+	b.SetChecksum(sum)
+	return b
+}
+
+// icmp returns the whole message.
+func (m *ICMP) icmp() []byte {
+	b := make([]byte, 8, 8+len(m.Payload))
+	b[0], b[1] = m.Type, m.Code
+	binary.BigEndian.PutUint32(b[4:], m.Rest)
+	b = append(b, m.Payload...)
+	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, 0))
+	return b
+}
+
+func pseudo(proto uint8, src, dst netip.Addr, length int) uint16 {
+	return vnet.PseudoHeaderSum(proto, src.AsSlice(), dst.AsSlice(), uint32(length))
+}
+
+// arpRequest asks who has the address target.
+func arpRequest(mac [6]byte, ip, target netip.Addr) []byte {
+	b := header.ARP(make([]byte, header.ARPSize))
+	b.SetIPv4OverEthernet()
+	b.SetOp(header.ARPRequest)
+	copy(b.HardwareAddressSender(), mac[:])
+	copy(b.ProtocolAddressSender(), ip.AsSlice())
+	copy(b.ProtocolAddressTarget(), target.AsSlice())
+	return b
+}
