@@ -126,6 +126,9 @@ func (q *Queue) Fetch(max int) []Chain {
 	max = min(max, MaxBatch)
 	if want := max - (q.end - q.first); want > 0 {
 		q.gather(want)
+		if q.err != nil {
+			return nil
+		}
 	}
 	return q.chains[q.first:min(q.end, q.first+max)]
 }

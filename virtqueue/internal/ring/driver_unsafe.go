@@ -51,6 +51,11 @@ func (d *Driver) SetAvail(i, head uint16) {
 	*(*uint16)(unsafe.Add(d.avail, 4+2*uintptr(i&d.mask))) = head
 }
 
+// Entry reads the entry of the available ring for index i.
+func (d *Driver) Entry(i uint16) uint16 {
+	return *(*uint16)(unsafe.Add(d.avail, 4+2*uintptr(i&d.mask)))
+}
+
 // PublishAvail stores flags and index of the available ring. Followed by an atomic load it is a full barrier.
 func (d *Driver) PublishAvail(flags, idx uint16) {
 	if d.idxShift == 16 {
