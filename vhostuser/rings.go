@@ -36,7 +36,7 @@ func (s *session) applyToRing(m *wire.Message, fds fdconn.FDs) error {
 func (s *session) setNum(i int, num uint32) error {
 	r := &s.rings[i]
 	if r.running {
-		if err := s.suspend(i); err != nil {
+		if err := s.stop(i); err != nil {
 			return err
 		}
 		r.haveAddr = false
@@ -50,7 +50,7 @@ func (s *session) setNum(i int, num uint32) error {
 func (s *session) setBase(i int, base uint16) error {
 	r := &s.rings[i]
 	if r.running {
-		if err := s.suspend(i); err != nil {
+		if err := s.stop(i); err != nil {
 			return err
 		}
 		if r.haveBase {
@@ -66,7 +66,7 @@ func (s *session) setAddr(i int, addr wire.RingAddr) error {
 	if r.running && r.addr == addr {
 		return nil
 	}
-	if err := s.suspend(i); err != nil {
+	if err := s.stop(i); err != nil {
 		return err
 	}
 	r.addr, r.haveAddr = addr, true

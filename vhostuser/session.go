@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"syscall"
 	"time"
 
@@ -110,9 +111,11 @@ func (s *session) serve() error {
 	}
 }
 
-// hungUp tells whether err is the front end's ordinary end.
+// hungUp tells whether err is the front end's ordinary end, which the server may have noticed first and closed the
+// connection.
 func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, net.ErrClosed)
 }
 
 // finish takes everything away from the device and releases it. It does not return before the device has let go, unless
