@@ -7,18 +7,28 @@ import (
 	"time"
 )
 
+// logLimit allows burst lines at once and one more every interval.
+//
 // A front end can connect, fail and come again thousands of times a second, and could fill a disk with what is logged
-// about it. So each Server logs at most logBurst lines at once and one more every logInterval; the next line tells how
-// many were left out.
-const (
-	logBurst    = 50
-	logInterval = time.Second
-)
+// about it. So what a Server logs is limited, apart for the front end that it serves and for those that it turns away,
+// lest these silence what is logged about that one.
+type logLimit struct {
+	burst    int
+	interval time.Duration
+}
 
-// limitedLog is a logger with a budget. It may be used by several goroutines.
+// sessionLimit is for what a session logs.
+func sessionLimit() logLimit { return logLimit{burst: 50, interval: time.Second} }
+
+// refusalLimit is for front ends that are turned away.
+func refusalLimit() logLimit { return logLimit{burst: 3, interval: 10 * time.Second} }
+
+// limitedLog is a logger with a budget. The first line after some that were left out tells how many there were. It may be
+// used by several goroutines.
 type limitedLog struct {
-	log *slog.Logger
-	now func() time.Time
+	log   *slog.Logger
+	limit logLimit
+	now   func() time.Time
 
 	mu         sync.Mutex
 	budget     int
@@ -26,8 +36,8 @@ type limitedLog struct {
 	suppressed int
 }
 
-func newLimitedLog(log *slog.Logger, now func() time.Time) *limitedLog {
-	return &limitedLog{log: log, now: now, budget: logBurst, filled: now()}
+func newLimitedLog(log *slog.Logger, limit logLimit, now func() time.Time) *limitedLog {
+	return &limitedLog{log: log, limit: limit, now: now, budget: limit.burst, filled: now()}
 }
 
 func (l *limitedLog) Info(msg string, args ...any)  { l.write(slog.LevelInfo, msg, args) }
@@ -53,9 +63,9 @@ func (l *limitedLog) write(level slog.Level, msg string, args []any) {
 func (l *limitedLog) take() (suppressed int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if n := int(l.now().Sub(l.filled) / logInterval); n > 0 {
-		l.budget = min(l.budget+n, logBurst)
-		l.filled = l.filled.Add(time.Duration(n) * logInterval)
+	if n := int(l.now().Sub(l.filled) / l.limit.interval); n > 0 {
+		l.budget = min(l.budget+n, l.limit.burst)
+		l.filled = l.filled.Add(time.Duration(n) * l.limit.interval)
 	}
 	if l.budget == 0 {
 		l.suppressed++

@@ -14,10 +14,11 @@ import (
 
 // Server serves front ends, one after the other.
 type Server struct {
-	cfg    Config
-	log    *limitedLog
-	source source
-	file   socketFile // of the listener, if we bound it
+	cfg      Config
+	log      *limitedLog
+	refusals *limitedLog // of front ends that come while one is served
+	source   source
+	file     socketFile // of the listener, if we bound it
 }
 
 // NewServer binds the socket, so that its errors come at once. A socket file that a dead process left is replaced; one
@@ -33,7 +34,12 @@ func NewServer(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: newLimitedLog(cfg.Log, time.Now), source: src}
+	s := &Server{
+		cfg:      cfg,
+		log:      newLimitedLog(cfg.Log, sessionLimit(), time.Now),
+		refusals: newLimitedLog(cfg.Log, refusalLimit(), time.Now),
+		source:   src,
+	}
 	if src.listener != nil && cfg.SocketPath != "" {
 		if s.file, err = newSocketFile(cfg.SocketPath); err != nil {
 			return nil, multierror.Append(err, src.close())
@@ -96,9 +102,12 @@ func (s *Server) serveDialled(ctx context.Context) error {
 		c, err := s.dial(ctx)
 		if err == nil {
 			lastReason = ""
-			wait.reset()
+			begin := time.Now()
 			if _, err := s.session(ctx, s.connect(c)); err != nil {
 				return err
+			}
+			if time.Since(begin) > backoffMax { // and was not turned away at once
+				wait.reset()
 			}
 		} else if ctx.Err() == nil && err.Error() != lastReason {
 			lastReason = err.Error()
@@ -222,7 +231,7 @@ func (s *Server) admit(current *active, next, c *fdconn.Conn) *fdconn.Conn {
 		current = nil
 	}
 	if current != nil || next != nil {
-		s.log.Warn("another front end was refused: one is being served already")
+		s.refusals.Warn("another front end was refused: one is being served already")
 		c.Close()
 		return next
 	}
