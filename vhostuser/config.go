@@ -22,8 +22,8 @@ type Config struct {
 	// Log gets what a user should know, key-value pairs only; nil discards it.
 	Log *slog.Logger
 
-	// WriteTimeout bounds how long a front end may leave a reply unread, 0 means 5 seconds.
-	WriteTimeout time.Duration
+	// Timeout bounds how long a front end may leave a reply unread or a message incomplete; 0 means 5 seconds.
+	Timeout time.Duration
 }
 
 // maxPairs is the number of queue pairs whose rings a front end can name: ring indices have 8 bits.
@@ -46,7 +46,7 @@ func (c *Config) setDefaults() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = 5 * time.Second
+	if c.Timeout == 0 {
+		c.Timeout = 5 * time.Second
 	}
 }

@@ -67,7 +67,7 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 // connect readies a socket for a session.
-func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.cfg.WriteTimeout) }
+func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.cfg.Timeout) }
 
 // session serves one front end from beginning to end. reason tells why the front end was given up, nil if it hung up
 // itself; err, that its resources could not be released.
