@@ -29,6 +29,7 @@ type Filler struct {
 	headerLen int
 	mergeable bool
 	starved   bool
+	stuck     bool // the queue has more chains, but cannot hold more of them at a time
 	n         int // iovecs in use
 	iov       [maxSegments]guestmem.Iovec
 	header    [vnet.HeaderLen]byte
@@ -99,7 +100,7 @@ func (f *Filler) gather(least, most int) bool {
 	for i := 0; room < most; i++ {
 		chains := f.chains(i + 1)
 		if len(chains) <= i {
-			if len(chains) < virtqueue.MaxBatch || room >= least {
+			if room >= least || !f.stuck {
 				return room >= least
 			}
 			// So many buffers, and so small, that no frame will ever fit.
@@ -130,7 +131,10 @@ func (f *Filler) chains(n int) []virtqueue.Chain {
 	if p := f.q.Pending(); len(p) >= n {
 		return p
 	}
-	return f.q.Fetch(min(n+lookAhead, virtqueue.MaxBatch))
+	more := f.q.HasAvail()
+	p := f.q.Fetch(min(n+lookAhead, virtqueue.MaxBatch))
+	f.stuck = more && len(p) < n
+	return p
 }
 
 // discard returns the n oldest chains empty: they can carry nothing.
