@@ -142,3 +142,21 @@ func TestDescriptorIsReadOnce(t *testing.T) {
 	r.q.Rewind()
 	require.Empty(t, r.q.Fetch(1)[0].Iov, "a rewound chain is read, and checked, anew")
 }
+
+func TestDescriptorBehindTheTableIsNotLookedAt(t *testing.T) {
+	// The queue has the first 8 of the driver's 16 descriptors; the others are good ones behind the end of its table.
+	d := vqtest.NewDriver(vqtest.NewMemory(rigMemory, vqtest.Heap), vqtest.Options{Size: 16})
+	good := vqtest.Desc{Addr: uint64(vqtest.BaseGPA), Len: 10}
+	d.RawDesc(7, good)
+	d.RawDesc(8, good)
+	d.RawDesc(6, vqtest.Desc{Addr: uint64(vqtest.BaseGPA), Len: 10, Flags: vqtest.Next, Next: 8})
+	for _, head := range []uint16{7, 8, 6} {
+		d.AddHead(head)
+	}
+	d.Publish()
+	cfg := d.Layout()
+	cfg.Size = 8
+	q, err := virtqueue.New(d.Memory().Table(), cfg)
+	require.NoError(t, err)
+	require.Equal(t, []uint32{10, 0, 0}, lengths(q.Fetch(8)))
+}

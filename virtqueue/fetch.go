@@ -100,7 +100,7 @@ func (q *Queue) single(head uint16) (v guestmem.Iovec, ok bool) {
 }
 
 // walk follows the chain that begins at head, and translates its buffers into the arena. It reports false if the chain
-// is malformed in any way, or has no bytes.
+// is malformed in any way. One without bytes has no pieces either.
 func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, ok bool) {
 	table := descTable{view: q.dev.Desc, len: uint32(q.cfg.Size)}
 	// A chain cannot have more buffers than the queue has descriptors, in an indirect table neither (virtio 1.2 sections
@@ -135,10 +135,7 @@ func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, ok bool) {
 		}
 		i = uint32(d.Next)
 	}
-	if total == 0 || total > math.MaxUint32 {
-		return nil, 0, false
-	}
-	return iov, uint32(total), true
+	return iov, uint32(total), total <= math.MaxUint32
 }
 
 // writeFlag is what FlagWrite must be in all descriptors of a queue.

@@ -10,6 +10,11 @@ import (
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
+type (
+	guestGPA = guestmem.GPA
+	guestUVA = guestmem.UVA
+)
+
 // rig is a driver and the device's queue on its ring.
 type rig struct {
 	t *testing.T
@@ -79,5 +84,3 @@ func lengths(chains []virtqueue.Chain) (n []uint32) {
 	}
 	return n
 }
-
-type guestUVA = guestmem.UVA

@@ -94,7 +94,7 @@ func TestTranslatorRemembersARegion(t *testing.T) {
 	for _, miss := range []struct {
 		addr guestmem.GPA
 		n    uint64
-	}{{0x1020, 0x1000 - 0x1f}, {0xfff, 2}, {0x2000, 1}, {0x1000, math.MaxUint64}, {math.MaxUint64, 1}} {
+	}{{0x1020, 0x1000 - 0x1f}, {0xfff, 2}, {0x2000, 1}, {0x1000, math.MaxUint64}, {0x1020, math.MaxUint64}, {math.MaxUint64, 1}} {
 		_, ok := tr.Hit(miss.addr, miss.n)
 		require.False(t, ok, "%#x+%#x", uint64(miss.addr), miss.n)
 	}

@@ -227,10 +227,16 @@ func (c caseBuilder) nested() []Case {
 			chain(descs...)(d)
 		}
 	}
+	twice := func(descs ...Desc) func(*Driver) { // a table that names another good one
+		return func(d *Driver) {
+			d.WriteTable(inside, c.at(BaseGPA, 7))
+			table(inside+1024, descs...)(d)
+		}
+	}
 	next := func(i uint16) Desc { return Desc{Addr: uint64(inside), Len: 8, Flags: c.right | Next, Next: i} }
 	return []Case{
-		{Name: "indirect in indirect first", Bad: true, Place: table(inside, inner)},
-		{Name: "indirect in indirect last", Bad: true, Place: table(inside, c.buf(10), inner)},
+		{Name: "indirect in indirect first", Bad: true, Place: twice(inner)},
+		{Name: "indirect in indirect last", Bad: true, Place: twice(c.buf(10), inner)},
 		{Name: "indirect after a buffer", Len: 17, Place: after(c.buf(10), inner)},
 		{Name: "indirect after buffers up to the size", Len: 77, Place: after(append(c.bufs(7, 10), inner)...)},
 		{Name: "as many indirect descriptors as the queue has", Len: 80, Place: table(inside, c.bufs(8, 10)...)},
