@@ -235,7 +235,8 @@ func (q *Queue) setFlags(flags uint16) {
 	q.dev.PublishUsed(flags, q.published)
 }
 
-// Rewind forgets the pending chains: the next Fetch reads them from the ring again.
+// Rewind forgets the pending chains: the next Fetch reads them from the ring again. No kick comes for them, so a device
+// that rewinds looks at the ring before it sleeps.
 func (q *Queue) Rewind() {
 	q.fetched = q.used
 	q.first, q.end = 0, 0
