@@ -42,10 +42,8 @@ func (f *Frame) String() string {
 
 // rules is what a guest may expect of frames.
 type rules struct {
-	features  uint64
-	mtu       int
-	mergeable bool
-	noMin     bool // frames shorter than Ethernet's minimum are fine
+	features uint64
+	mtu      int
 }
 
 // parse reads f.Bytes and returns what is wrong with the frame.
@@ -71,7 +69,7 @@ func (r rules) checkHeader(f *Frame) error {
 	switch {
 	case len(f.Bytes) < vnet.EthernetHeaderLen:
 		return fmt.Errorf("frame of %d bytes", len(f.Bytes))
-	case len(f.Bytes) < 60 && !r.noMin:
+	case len(f.Bytes) < 60:
 		return fmt.Errorf("frame of %d bytes is shorter than Ethernet allows", len(f.Bytes))
 	case h.Flags&^(vnet.FlagNeedsCSum|vnet.FlagDataValid) != 0:
 		return fmt.Errorf("unknown flags %#x", h.Flags)

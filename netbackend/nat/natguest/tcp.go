@@ -227,6 +227,18 @@ func (c *TCP) SendSegment(s Segment, layout ...Layout) {
 	c.g.SendSegment(s, layout...)
 }
 
+// SendNext sends s, which is Segment's and in sequence, and counts it as sent: what follows comes behind it. It is not
+// repeated if it is lost. Nothing given to Send must be left to send.
+func (c *TCP) SendNext(s Segment, layout ...Layout) {
+	c.SendSegment(s, layout...)
+	c.SndNxt = s.Seq + s.Len()
+	c.SndMax, c.outSeq = c.SndNxt, c.SndNxt
+	if s.Has(FIN) {
+		c.FinSent = true
+		c.outSeq--
+	}
+}
+
 // SendAck tells the peer what has arrived, and the window.
 func (c *TCP) SendAck() {
 	c.ackDue = false
@@ -611,7 +623,7 @@ func (c *TCP) advance(ack uint32) {
 	} else {
 		c.SndUna = ack
 	}
-	c.out = c.out[ack-c.outSeq:]
+	c.out = c.out[min(int(ack-c.outSeq), len(c.out)):] // SendNext may have sent more
 	c.outSeq = ack
 	if int32(c.SndNxt-c.SndUna) < 0 {
 		c.SndNxt = c.SndUna

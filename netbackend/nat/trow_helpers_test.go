@@ -1,0 +1,174 @@
+package nat_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+)
+
+// The tests in files named trow_* are the rules T1 to T56 of the engine. The guest is package natguest, the host is
+// real sockets on the loopback, opened by Config.AllowHost.
+
+// bench is one engine with a guest, and a port of the host that the guest may use.
+type bench struct {
+	*natguest.Guest
+	t      *testing.T
+	port   *nat.Port
+	listen *net.TCPListener
+	server netip.AddrPort // as the guest names it
+}
+
+// setup is what a test changes of the default.
+type setup struct {
+	guest  natguest.Options
+	config func(*nat.Config)
+	closed bool // nobody listens on the host's port
+}
+
+func newBench(t *testing.T, s setup) *bench {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	if s.closed {
+		require.NoError(t, l.Close())
+	}
+	cfg := nat.DefaultConfig()
+	cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
+	cfg.ResolvConf = ""
+	if s.guest.MTU != 0 {
+		cfg.MTU = s.guest.MTU
+	}
+	if s.config != nil {
+		s.config(&cfg)
+	}
+	engine, err := nat.New(cfg)
+	require.NoError(t, err)
+	return &bench{
+		Guest: natguest.New(t, engine, s.guest), t: t, port: engine, listen: l,
+		server: netip.AddrPortFrom(cfg.Gateway, port),
+	}
+}
+
+// forward is a bench with a forward from a port of the host to port 80 of the guest; dial connects to it.
+func newForward(t *testing.T, s setup) (b *bench, dial func() *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	host := l.Addr().String()
+	require.NoError(t, l.Close()) // the engine takes it
+	inner := s.config
+	s.config = func(c *nat.Config) {
+		f, err := nat.ParseForward(host + ":80")
+		require.NoError(t, err)
+		c.Forwards = append(c.Forwards, f)
+		if inner != nil {
+			inner(c)
+		}
+	}
+	b = newBench(t, s)
+	b.Resolve()
+	return b, func() *net.TCPConn {
+		c, err := net.Dial("tcp4", host) // the kernel completes it before the engine accepts
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.Close() })
+		return c.(*net.TCPConn)
+	}
+}
+
+// await runs f, which may block on a socket of the host, while guest and engine go on.
+func await[T any](b *bench, what string, f func() T) T {
+	b.t.Helper()
+	done := make(chan T, 1)
+	go func() { done <- f() }()
+	var v T
+	b.Until(what, func() bool {
+		select {
+		case v = <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	return v
+}
+
+// connect makes a connection of the guest to the host and returns both ends.
+func (b *bench) connect(opt ...natguest.TCPOptions) (*natguest.TCP, *net.TCPConn) {
+	b.t.Helper()
+	c := b.Connect(b.server, opt...)
+	require.NoError(b.t, b.listen.SetDeadline(time.Now().Add(20*time.Second)))
+	host, err := b.listen.AcceptTCP()
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { _ = host.Close() })
+	return c, host
+}
+
+// received is what a reader of the host got, and how it ended.
+type received struct {
+	data []byte
+	err  error // nil for EOF
+}
+
+// readAll reads from c until it ends.
+func (b *bench) readAll(c net.Conn) received {
+	b.t.Helper()
+	return await(b, "the host has read everything", func() received {
+		data, err := io.ReadAll(c)
+		return received{data, err}
+	})
+}
+
+// readSome reads exactly n bytes.
+func (b *bench) readSome(c net.Conn, n int) []byte {
+	b.t.Helper()
+	r := await(b, "the host has read "+strconv.Itoa(n)+" bytes", func() received {
+		data := make([]byte, n)
+		_, err := io.ReadFull(c, data)
+		return received{data, err}
+	})
+	require.NoError(b.t, r.err)
+	return r.data
+}
+
+// noise returns n bytes that tell loss, repetition and reordering.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(n)}).Read(b)
+	return b
+}
+
+// requireSame compares without printing megabytes.
+func requireSame(t *testing.T, want, got []byte) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	require.True(t, bytes.Equal(want, got), "the data differs")
+}
+
+// lastSegment returns the newest segment of c.
+func lastSegment(c *natguest.TCP) natguest.Segment { return c.Segments[len(c.Segments)-1] }
+
+// eachKernel runs f with and without the kernel's peek offset.
+func eachKernel(t *testing.T, f func(t *testing.T, config func(*nat.Config))) {
+	t.Run("peek offset", func(t *testing.T) {
+		if !nat.HasPeekOffset() {
+			t.Skip("this kernel has no peek offset for TCP")
+		}
+		f(t, func(c *nat.Config) { c.PeekOffset = true })
+	})
+	t.Run("no peek offset", func(t *testing.T) {
+		f(t, func(c *nat.Config) { c.PeekOffset = false })
+	})
+}
