@@ -1,0 +1,187 @@
+package stub_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/stub"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+	"github.com/vringnet/vring/virtqueue/vqtest"
+)
+
+// frame returns a frame of n bytes of a made-up protocol.
+func frame(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	b[12], b[13] = 0x88, 0xb5
+	return b
+}
+
+// partial is the header of a frame whose checksum is to be finished, and large that of one to be cut up.
+var (
+	partial = vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16}
+	large   = vnet.Header{
+		Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16, GSOType: vnet.GSOTCPv4, GSOSize: 1460, HdrLen: 54,
+	}
+)
+
+func TestNullCountsAndAnswersNothing(t *testing.T) {
+	null := stub.NewNull()
+	g := natguest.New(t, null, natguest.Options{})
+	g.SendFrame(frame(60))
+	g.SendRaw(large, frame(20_000))
+	g.SendFrame(frame(100), natguest.OneByte(50))
+	g.Settle()
+	require.Empty(t, g.Frames())
+	require.Equal(t, stub.Counters{Frames: 3, Bytes: 60 + 20_000 + 100}, null.Counters())
+}
+
+func TestBadHeadersAreCountedAndUsedUp(t *testing.T) {
+	lies := map[string]struct {
+		header vnet.Header
+		length int
+	}{
+		"no Ethernet header":     {vnet.Header{}, 13},
+		"nothing":                {vnet.Header{}, 0},
+		"checksum outside":       {vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: 99, CsumOffset: 0}, 100},
+		"unknown GSO type":       {vnet.Header{GSOType: 77}, 100},
+		"GSO without a checksum": {vnet.Header{GSOType: vnet.GSOTCPv4, GSOSize: 1}, 100},
+	}
+	for name, c := range lies {
+		for kind, port := range map[string]interface {
+			netbackend.Port
+			Counters() stub.Counters
+		}{"null": stub.NewNull(), "echo": stub.NewEcho()} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				g := natguest.New(t, port, natguest.Options{})
+				g.SendRaw(c.header, frame(100)[:c.length])
+				g.SendFrame(frame(60))
+				g.Settle()
+				require.Equal(t, stub.Counters{Frames: 1, Bytes: 60, Bad: 1}, port.Counters())
+			})
+		}
+	}
+}
+
+func TestEchoReturnsFramesWithTheirOffloads(t *testing.T) {
+	echo := stub.NewEcho()
+	g := natguest.New(t, echo, natguest.Options{})
+	g.MayBreakRules = true // the frames are none that a checksum could be right for
+	for _, h := range []vnet.Header{{}, partial, large} {
+		g.SendRaw(h, frame(9000))
+		g.Settle()
+		got := g.Frames()
+		require.Len(t, got, 1)
+		require.Equal(t, frame(9000), got[0].Bytes)
+		h.NumBuffers = got[0].Header.NumBuffers
+		require.Equal(t, h, got[0].Header)
+	}
+	require.Equal(t, uint64(3), echo.Counters().Frames)
+}
+
+func TestEchoDropsWhatTheGuestDoesNotTake(t *testing.T) {
+	const send = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureCSum | vnet.FeatureHostTSO4
+	echo := stub.NewEcho()
+	g := natguest.New(t, echo, natguest.Options{Features: send})
+	g.SendRaw(partial, frame(100))
+	g.SendRaw(large, frame(9000))
+	g.SendFrame(frame(70_000))
+	g.SendFrame(frame(100))
+	g.Settle()
+	require.Len(t, g.Frames(), 1)
+	require.Equal(t, stub.Counters{Frames: 1, Bytes: 100, Undeliverable: 3}, echo.Counters())
+}
+
+func TestEchoLeavesFramesInTheRingUntilThereAreBuffers(t *testing.T) {
+	g := natguest.New(t, stub.NewEcho(), natguest.Options{RingSize: 4, Features: vnet.FeatureVersion1})
+	g.Withhold = true
+	for i := range 12 {
+		g.SendFrame(frame(100 + i))
+	}
+	g.Settle()
+	require.Len(t, g.Frames(), 4)
+	turns := g.Turns()
+	g.Settle()
+	require.Equal(t, turns, g.Turns(), "a stalled ring costs nothing")
+
+	g.Post(3)
+	g.Settle()
+	got := g.Frames()
+	require.Len(t, got, 3)
+	require.Len(t, got[0].Bytes, 104, "in order, none lost")
+}
+
+// rings returns n equal frames of a transmit queue and the filler of a receive queue. again gives the receive queue its
+// buffers back; none of it allocates.
+func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.Filler, again func()) {
+	m := vqtest.NewMemory(8<<20, vqtest.Heap)
+	t.Cleanup(m.Close)
+	queue := func(dir virtqueue.Direction) (*vqtest.Driver, *virtqueue.Queue) {
+		d := vqtest.NewDriver(m, vqtest.Options{Size: 256})
+		cfg := d.Layout()
+		cfg.Dir = dir
+		q, err := virtqueue.New(m.Table(), cfg)
+		require.NoError(t, err)
+		return d, q
+	}
+	out, txq := queue(virtqueue.FromGuest)
+	in, rxq := queue(virtqueue.ToGuest)
+	for range n {
+		gpa := m.Alloc(1526, 16)
+		copy(m.Bytes(gpa+vnet.HeaderLen, 1514), frame(1514))
+		_, ok := out.Add(vqtest.Buf{GPA: gpa, Len: 1526})
+		require.True(t, ok)
+	}
+	out.Publish()
+	buf := m.Alloc(2048, 16)
+	refill := func() {
+		for {
+			if _, _, ok := in.Used(); !ok {
+				break
+			}
+		}
+		for in.Free() > 0 {
+			in.Add(vqtest.Buf{GPA: buf, Len: 2048, Write: true})
+		}
+		in.Publish()
+	}
+	refill()
+	rx = new(netbackend.Filler)
+	rx.Attach(rxq, vnet.HeaderLen, true)
+	return txq.Fetch(n), rx, func() { rxq.Flush(); refill() }
+}
+
+func TestTurnsDoNotAllocate(t *testing.T) {
+	for name, port := range map[string]netbackend.Port{"null": stub.NewNull(), "echo": stub.NewEcho()} {
+		t.Run(name, func(t *testing.T) {
+			tx, rx, again := rings(t, 64)
+			require.NoError(t, port.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil))
+			require.Zero(t, testing.AllocsPerRun(100, func() {
+				done, _ := port.Turn(0, tx, nil, rx)
+				if done != len(tx) {
+					t.Fatalf("%d of %d done", done, len(tx))
+				}
+				again()
+			}))
+		})
+	}
+}
+
+func BenchmarkEcho(b *testing.B) {
+	tx, rx, again := rings(b, 64)
+	echo := stub.NewEcho()
+	require.NoError(b, echo.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil))
+	b.SetBytes(64 * 1514)
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = guestmem.Guard(func() { echo.Turn(0, tx, nil, rx) })
+		again()
+	}
+}
