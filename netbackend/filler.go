@@ -30,7 +30,7 @@ type Filler struct {
 	mergeable bool
 	starved   bool
 	stuck     bool // the queue has more chains, but cannot hold more of them at a time
-	n         int // iovecs in use
+	n         int  // iovecs in use
 	iov       [maxSegments]guestmem.Iovec
 	header    [vnet.HeaderLen]byte
 

@@ -41,7 +41,7 @@ func newServices(cfg *Config) (services, error) {
 	return services{
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
-		dns:  dns.New(dns.Config{
+		dns: dns.New(dns.Config{
 			Resolvers: cfg.Resolvers, File: cfg.ResolvConf, Usable: netip.Addr.Is4,
 		}),
 	}, nil

@@ -1,0 +1,451 @@
+package worker
+
+import (
+	"bytes"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+	"github.com/vringnet/vring/virtqueue/vqtest"
+)
+
+// generous bounds waits that take microseconds.
+const generous = 20 * time.Second
+
+// port is a Port whose behaviour a test chooses. Its fields are guarded by mu.
+type port struct {
+	mu     sync.Mutex
+	frames [][]byte
+	turns  int
+	accept func(frame []byte) bool // false leaves the frame in the ring
+	reply  []byte                  // sent to the guest for each frame that was accepted
+	during func()                  // called in each turn
+	states []netbackend.RingState
+	worker netbackend.Worker
+	events []netbackend.Event
+	closed bool
+}
+
+func (p *port) Offers() uint64 { return 0 }
+
+func (p *port) Start(_ uint64, w netbackend.Worker) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.worker = w
+	return nil
+}
+
+func (p *port) Turn(_ int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+	p.mu.Lock()
+	during := p.during
+	p.mu.Unlock()
+	if during != nil {
+		during()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turns++
+	p.events = append(p.events, events...)
+	for i := range tx {
+		frame := make([]byte, tx[i].Len)
+		guestmem.CopyFrom(frame, tx[i].Iov, 0)
+		if p.accept != nil && !p.accept(frame) {
+			return i, 0
+		}
+		if p.reply != nil && !rx.Write(&vnet.Header{}, p.reply) {
+			return i, 0
+		}
+		p.frames = append(p.frames, frame)
+	}
+	return len(tx), 0
+}
+
+func (p *port) RingsChanged(s netbackend.RingState) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.states = append(p.states, s)
+}
+
+func (p *port) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	return nil
+}
+
+func (p *port) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.frames)
+}
+
+func (p *port) set(fn func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fn()
+}
+
+// bench is a device with one queue pair, and the guest's side of it.
+type bench struct {
+	*Device
+	t      *testing.T
+	port   *port
+	mem    *vqtest.Memory
+	rx, tx *vqtest.Driver
+	fds    [2]virtqueue.RingFDs
+}
+
+func newBench(t *testing.T, backing vqtest.Backing) *bench {
+	b := &bench{t: t, port: &port{}, mem: vqtest.NewMemory(1<<20, backing)}
+	t.Cleanup(b.mem.Close)
+	opt := vqtest.Options{Size: 64, EventIdx: true}
+	b.rx, b.tx = vqtest.NewDriver(b.mem, opt), vqtest.NewDriver(b.mem, opt)
+	var err error
+	b.Device, err = New(Config{Ports: []netbackend.Port{b.port}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	for i := range b.fds {
+		b.fds[i] = virtqueue.RingFDs{Kick: eventfd(t), Call: eventfd(t), Err: eventfd(t)}
+	}
+	return b
+}
+
+func eventfd(t *testing.T) int {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+const features = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureEventIdx
+
+// up starts both rings, enabled.
+func (b *bench) up() {
+	require.NoError(b.t, b.SetFeatures(features))
+	require.NoError(b.t, b.SetMemory(b.mem.Table()))
+	for i, d := range []*vqtest.Driver{b.rx, b.tx} {
+		require.NoError(b.t, b.StartRing(i, d.Layout(), b.fds[i]))
+		require.NoError(b.t, b.EnableRing(i, true))
+	}
+}
+
+// send makes a frame available and kicks if the device wants it.
+func (b *bench) send(frame []byte) {
+	gpa := b.mem.Alloc(len(frame)+vnet.HeaderLen, 16)
+	b.mem.Write(gpa+vnet.HeaderLen, frame)
+	_, ok := b.tx.Add(vqtest.Buf{GPA: gpa, Len: uint32(len(frame) + vnet.HeaderLen)})
+	require.True(b.t, ok)
+	if b.tx.Publish() {
+		signal(b.fds[1].Kick)
+	}
+}
+
+// post gives the device n receive buffers of 2 KiB.
+func (b *bench) post(n int) {
+	for range n {
+		_, ok := b.rx.Add(vqtest.Buf{GPA: b.mem.Alloc(2048, 16), Len: 2048, Write: true})
+		require.True(b.t, ok)
+	}
+	if b.rx.Publish() {
+		signal(b.fds[0].Kick)
+	}
+}
+
+// raised waits until an eventfd is readable, and empties it.
+func (b *bench) raised(fd int) {
+	b.t.Helper()
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, int(generous.Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		require.NoError(b.t, err)
+		require.Equal(b.t, 1, n, "nothing was signalled")
+		break
+	}
+	_, _ = unix.Read(fd, make([]byte, 8))
+}
+
+func (b *bench) eventually(cond func() bool, what string) {
+	b.t.Helper()
+	require.Eventually(b.t, cond, generous, time.Millisecond, what)
+}
+
+func TestFramesReachThePortAndTheGuestIsInterrupted(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	b.tx.EnableInterrupts()
+
+	b.send([]byte("frame"))
+	b.raised(b.fds[1].Call)
+	_, written, ok := b.tx.Used()
+	require.True(t, ok)
+	require.Zero(t, written)
+	require.Equal(t, "frame", string(b.port.frames[0][vnet.HeaderLen:]))
+}
+
+func TestAReplyWaitsForReceiveBuffersAndComesWhenTheyDo(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.reply = bytes.Repeat([]byte{7}, 3000)
+	b.up()
+	b.send([]byte("a"))
+	b.eventually(func() bool { b.port.mu.Lock(); defer b.port.mu.Unlock(); return b.port.turns > 0 }, "no turn")
+	require.Zero(t, b.port.count(), "there was no room for the reply")
+
+	b.post(1)
+	b.post(1) // 3000 bytes need two of them
+	b.eventually(func() bool { return b.port.count() == 1 }, "the frame was not offered again")
+	_, first, ok := b.rx.Used()
+	require.True(t, ok)
+	require.EqualValues(t, 2048, first)
+	_, second, ok := b.rx.Used()
+	require.True(t, ok)
+	require.EqualValues(t, 3000+vnet.HeaderLen-2048, second)
+}
+
+func TestAStoppedRingAnswersItsFirstUnusedIndex(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.accept = func(frame []byte) bool { return frame[vnet.HeaderLen] != 'x' }
+	b.up()
+	b.post(10)
+	for _, s := range []string{"a", "b", "x", "c"} {
+		b.send([]byte(s))
+	}
+	b.eventually(func() bool { return b.port.count() == 2 }, "two frames are taken, one is refused")
+
+	base, err := b.StopRing(1)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, base, "what the Port left in the ring was not used")
+	base, err = b.StopRing(0)
+	require.NoError(t, err)
+	require.EqualValues(t, 0, base, "buffers that were only looked at were not used")
+
+	b.port.set(func() { b.port.accept = nil })
+	cfg := b.tx.Layout()
+	cfg.Base = 2
+	require.NoError(t, b.StartRing(1, cfg, b.fds[1]))
+	signal(b.fds[1].Kick)
+	b.eventually(func() bool { return b.port.count() == 4 }, "the ring goes on where it stopped")
+	require.Equal(t, byte('x'), b.port.frames[2][vnet.HeaderLen])
+}
+
+func TestADisabledRingIsDrainedOnAKickOnly(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	require.NoError(t, b.EnableRing(1, false))
+	b.tx.RawAvailEvent(0)
+	b.send([]byte("lost")) // the device did not touch the ring, so the driver still kicks for index 0
+	b.eventually(func() bool { return b.tx.UsedIdx() == 1 }, "the ring is drained")
+	require.Zero(t, b.port.count(), "a disabled ring carries nothing")
+
+	require.NoError(t, b.EnableRing(1, true))
+	b.send([]byte("carried"))
+	b.eventually(func() bool { return b.port.count() == 1 }, "an enabled ring carries frames again")
+}
+
+func TestADisabledRingGetsNothing(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.reply = []byte("reply")
+	b.up()
+	require.NoError(t, b.EnableRing(0, false))
+	b.post(4)
+	b.send([]byte("a"))
+	b.eventually(func() bool { b.port.mu.Lock(); defer b.port.mu.Unlock(); return b.port.turns > 0 }, "no turn")
+	require.NoError(t, b.EnableRing(1, false)) // waits for the turn to end
+	require.Zero(t, b.rx.UsedIdx())
+}
+
+func TestAnIdleDeviceTakesNoTurns(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	b.post(8)
+	b.send([]byte("a"))
+	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	time.Sleep(50 * time.Millisecond) // let it settle
+	b.port.mu.Lock()
+	before := b.port.turns
+	b.port.mu.Unlock()
+	time.Sleep(500 * time.Millisecond)
+	b.port.mu.Lock()
+	defer b.port.mu.Unlock()
+	require.LessOrEqual(t, b.port.turns-before, 1, "an idle device sleeps")
+}
+
+func TestMemoryIsReplacedUnderRunningRings(t *testing.T) {
+	b := newBench(t, vqtest.Memfd)
+	b.up()
+	b.send([]byte("a"))
+	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+
+	old := b.mem.Table()
+	next := b.mem.NewTable(old)
+	require.NoError(t, b.SetMemory(next))
+	b.send([]byte("b"))
+	b.eventually(func() bool { return b.port.count() == 2 }, "the ring goes on in the new table")
+	require.NoError(t, b.Reset())
+	require.NoError(t, next.Release())
+}
+
+func TestATruncatedMemoryFileEndsTheSessionNotTheProcess(t *testing.T) {
+	b := newBench(t, vqtest.Memfd)
+	b.up()
+	b.mem.Truncate(0)
+	signal(b.fds[1].Kick)
+	b.raised(b.fds[1].Err)
+	select {
+	case err := <-b.Failed():
+		var fault *guestmem.FaultError
+		require.ErrorAs(t, err, &fault)
+	case <-time.After(generous):
+		t.Fatal("the session was not told")
+	}
+	require.NoError(t, b.Reset())
+}
+
+func TestABrokenRingEndsTheSession(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	b.tx.RawAvailIdx(0, 1000) // more than the ring holds
+	signal(b.fds[1].Kick)
+	b.raised(b.fds[1].Err)
+	require.Error(t, <-b.Failed())
+	require.NoError(t, b.Reset())
+	b.rx, b.tx = vqtest.NewDriver(b.mem, vqtest.Options{Size: 64, EventIdx: true}), vqtest.NewDriver(b.mem, vqtest.Options{Size: 64, EventIdx: true})
+	b.up()
+	b.send([]byte("a"))
+	b.eventually(func() bool { return b.port.count() == 1 }, "the device serves the next session")
+}
+
+func TestAThreadThatDoesNotLetGoCondemnsTheDevice(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	release := make(chan struct{})
+	var once sync.Once
+	b.up()
+	b.port.set(func() { b.port.during = func() { once.Do(func() { <-release }) } })
+	b.send([]byte("a")) // the turn that it causes hangs
+	time.Sleep(50 * time.Millisecond)
+	_, err := b.StopRing(1)
+	require.ErrorIs(t, err, ErrCondemned)
+	require.ErrorIs(t, b.EnableRing(0, true), ErrCondemned, "nothing is asked of a condemned device")
+	require.Error(t, b.Reset(), "memory is still in use")
+	close(release)
+	b.eventually(func() bool { return b.Reset() == nil }, "the thread came back")
+	require.NoError(t, b.SetFeatures(features))
+}
+
+func TestEventsOfPortsFdsCarryTheirToken(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	b.port.set(func() {}) // after Start
+	require.NoError(t, b.each(func(l *loop) error { return l.Register(int(r.Fd()), 42) }))
+	_, err = w.Write([]byte{1})
+	require.NoError(t, err)
+	b.eventually(func() bool {
+		b.port.mu.Lock()
+		defer b.port.mu.Unlock()
+		return len(b.port.events) > 0 && b.port.events[0].Token == 42
+	}, "no event")
+	require.Error(t, b.each(func(l *loop) error { return l.Register(int(r.Fd()), tokenMail) }), "the worker's own tokens are not for Ports")
+	require.NoError(t, b.each(func(l *loop) error { l.Unregister(int(r.Fd())); return nil }))
+}
+
+func TestNoticesReachTheControlPlane(t *testing.T) {
+	got := make(chan netbackend.Notice, 1)
+	p := &port{}
+	d, err := New(Config{Ports: []netbackend.Port{p}, Notices: func(n netbackend.Notice) { got <- n }})
+	require.NoError(t, err)
+	require.NoError(t, d.each(func(l *loop) error { l.Raise(netbackend.Notice{Message: "m"}); return nil }))
+	select {
+	case n := <-got:
+		require.Equal(t, "m", n.Message)
+	case <-time.After(generous):
+		t.Fatal("no notice")
+	}
+	require.NoError(t, d.Close())
+	require.True(t, p.closed)
+	require.NoError(t, d.Close(), "closing twice is harmless")
+}
+
+func TestWrongCallsAreErrors(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	require.Error(t, b.SetFeatures(1<<63), "never offered")
+	require.Error(t, b.EnableRing(2, true), "no such ring")
+	require.Error(t, b.StartRing(0, b.rx.Layout(), b.fds[0]), "no memory yet")
+	require.Error(t, b.SetMTU(67))
+	require.NoError(t, b.SetMTU(9000))
+	b.up()
+	require.Error(t, b.StartRing(0, b.rx.Layout(), b.fds[0]), "it runs already")
+	base, err := b.StopRing(1)
+	require.NoError(t, err)
+	require.Zero(t, base)
+	_, err = New(Config{})
+	require.Error(t, err)
+}
+
+// The data path allocates nothing: the test takes turns itself, in place of the thread.
+func TestATurnAllocatesNothing(t *testing.T) {
+	p := &countingPort{}
+	d := &Device{failed: make(chan error, 1)}
+	l, err := newLoop(d, 0, p, func() int64 { return 1 })
+	require.NoError(t, err)
+	mem := vqtest.NewMemory(1<<20, vqtest.Heap)
+	driver := vqtest.NewDriver(mem, vqtest.Options{Size: 64, EventIdx: true})
+	require.NoError(t, l.setFeatures(features))
+	require.NoError(t, l.setMemory(mem.Table()))
+	require.NoError(t, l.startRing(l.tx, driver.Layout(), virtqueue.RingFDs{Kick: eventfd(t), Call: eventfd(t), Err: -1}))
+	require.NoError(t, l.enableRing(l.tx, true))
+	buf := vqtest.Buf{GPA: mem.Alloc(64, 16), Len: 64}
+	turn := func() {
+		for range 16 {
+			driver.Add(buf)
+		}
+		driver.Publish()
+		l.again = true // do not sleep
+		l.wait()
+		_ = guestmem.Guard(l.guarded)
+		for {
+			if _, _, ok := driver.Used(); !ok {
+				break
+			}
+		}
+	}
+	turn()
+	driverAllocs := testing.AllocsPerRun(100, func() {
+		for range 16 {
+			driver.Add(buf)
+		}
+		driver.Publish()
+		chains := l.tx.q.Fetch(16)
+		l.tx.q.UseN(len(chains))
+		l.tx.q.Flush()
+		for {
+			if _, _, ok := driver.Used(); !ok {
+				break
+			}
+		}
+	})
+	require.Equal(t, driverAllocs, testing.AllocsPerRun(100, turn), "only the test's driver allocates")
+	require.Positive(t, p.chains)
+}
+
+type countingPort struct {
+	port
+	chains int
+}
+
+func (p *countingPort) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.Filler) (int, int64) {
+	p.chains += len(tx)
+	return len(tx), 0
+}
