@@ -1,0 +1,122 @@
+package nat
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestForwardsReadLikeEveryones(t *testing.T) {
+	ap := netip.MustParseAddrPort
+	anyGuest := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
+	for text, want := range map[string]Forward{
+		"8080:80":                         {protoTCP, ap("127.0.0.1:8080"), anyGuest(80), 1},
+		"tcp:8080:80":                     {protoTCP, ap("127.0.0.1:8080"), anyGuest(80), 1},
+		"udp:53:5353":                     {protoUDP, ap("127.0.0.1:53"), anyGuest(5353), 1},
+		"0.0.0.0:22:22":                   {protoTCP, ap("0.0.0.0:22"), anyGuest(22), 1},
+		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1},
+		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9},
+		"1-65535:1-65535":                 {protoTCP, ap("127.0.0.1:1"), anyGuest(1), 65535},
+	} {
+		t.Run(text, func(t *testing.T) {
+			got, err := ParseForward(text)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
+	for text, part := range map[string]string{
+		"":                   "a host port and a guest port are needed",
+		"80":                 "a host port and a guest port are needed",
+		"1:2:3":              "a host port and a guest port are needed",
+		"0:80":               `"0" is not a port`,
+		"80:65536":           `"65536" is not a port`,
+		"80:http":            `"http" is not a port`,
+		"9-5:9-5":            `the range "9-5" ends before it begins`,
+		"1-5:1-4":            "5 ports of the host cannot lead to 4",
+		"1.2.3:80:80":        `"1.2.3" is not an IPv4 address`,
+		"80:10.0.2.300:80":   `"10.0.2.300" is not an IPv4 address`,
+		"127.0.0.1:80":       "a host port and a guest port are needed",
+		"sctp:80:80":         "a host port and a guest port are needed",
+		"127.0.0.1:80:1.1.1": "a host port and a guest port are needed",
+	} {
+		t.Run(text, func(t *testing.T) {
+			_, err := ParseForward(text)
+			require.ErrorContains(t, err, part)
+		})
+	}
+}
+
+func TestHostServices(t *testing.T) {
+	for text, want := range map[string]HostService{
+		"5201":              {Proto: protoTCP, Port: 5201},
+		"tcp:5201":          {Proto: protoTCP, Port: 5201},
+		"udp:53":            {Proto: protoUDP, Port: 53},
+		"tcp:192.0.2.1:443": {Proto: protoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 443},
+	} {
+		got, err := ParseHostService(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80"} {
+		_, err := ParseHostService(text)
+		require.Error(t, err, text)
+	}
+}
+
+func FuzzParseForward(f *testing.F) {
+	f.Add("udp:127.0.0.2:1-9:10.0.2.16:1-9")
+	f.Add("8080:80")
+	f.Add(":::-:")
+	f.Fuzz(func(t *testing.T, text string) {
+		fw, err := ParseForward(text)
+		if err == nil && (fw.Count == 0 || fw.Host.Port() == 0 || fw.Guest.Port() == 0 ||
+			int(fw.Host.Port())+int(fw.Count) > 65536 || int(fw.Guest.Port())+int(fw.Count) > 65536) {
+			t.Fatalf("%q gave %+v", text, fw)
+		}
+	})
+}
+
+func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.AllowHost = []HostService{{Proto: protoTCP, Port: 5201}, {Proto: protoTCP, Addr: netip.MustParseAddr("127.0.0.9"), Port: 80}}
+	known := true
+	p, err := newPolicy(&cfg, func(int64) (netip.AddrPort, bool) { return netip.MustParseAddrPort("127.0.0.1:5300"), known })
+	require.NoError(t, err)
+	defer p.close()
+	for _, c := range []struct {
+		name  string
+		proto uint8
+		to    string
+		want  verdict
+		where string
+	}{
+		{"the gateway's opened port leads to loopback", protoTCP, "10.0.2.2:5201", allowed, "127.0.0.1:5201"},
+		{"by UDP it was not opened", protoUDP, "10.0.2.2:5201", isClosed, ""},
+		{"the gateway's other ports are closed", protoTCP, "10.0.2.2:22", isClosed, ""},
+		{"name service goes to the resolver, though that is on loopback", protoUDP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
+		{"by TCP too", protoTCP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
+		{"the name server has no other port", protoTCP, "10.0.2.3:80", isNobody, ""},
+		{"nobody else is in the network", protoTCP, "10.0.2.77:80", isNobody, ""},
+		{"loopback is the host", protoTCP, "127.0.0.1:5201", isClosed, ""},
+		{"unless that address was opened", protoTCP, "127.0.0.9:80", allowed, "127.0.0.9:80"},
+		{"link-local addresses are the host's surroundings", protoTCP, "169.254.169.254:80", isClosed, ""},
+		{"an unspecified address is the host", protoTCP, "0.0.0.0:80", isClosed, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			to := endpointFrom(netip.MustParseAddrPort(c.to))
+			got, v := p.destination(0, &flowKey{remote: to.addr, remotePort: to.port, proto: c.proto})
+			require.Equal(t, c.want, v)
+			if v == allowed {
+				require.Equal(t, c.where, got.netip().String())
+			}
+		})
+	}
+	known = false
+	to := endpointFrom(netip.MustParseAddrPort("10.0.2.3:53"))
+	_, v := p.destination(0, &flowKey{remote: to.addr, remotePort: to.port, proto: protoTCP})
+	require.Equal(t, isNobody, v, "without a resolver nobody answers")
+}
