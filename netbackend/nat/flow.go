@@ -40,10 +40,6 @@ func (k *flowKey) bytes() (b [37]byte) {
 	return b
 }
 
-func (k *flowKey) guestAddrPort() netip.AddrPort {
-	return netip.AddrPortFrom(k.guest.netip(), k.guestPort)
-}
-
 func (k *flowKey) remoteAddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(k.remote.netip(), k.remotePort)
 }

@@ -125,7 +125,9 @@ func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: proto,
 		guestPort: binary.BigEndian.Uint16(k.l4), remotePort: binary.BigEndian.Uint16(k.l4[2:]),
 	}
-	ok = key.guestPort != 0 && key.remotePort != 0 && unicast(k.src) && unicast(k.dst) && !p.ours(k.src)
+	const loopback = 127
+	ok = key.guestPort != 0 && key.remotePort != 0 && unicast(k.src) && unicast(k.dst) &&
+		!p.ours(k.src) && k.src[0] != loopback
 	return key, ok
 }
 
@@ -138,8 +140,9 @@ func (p *Port) ours(a []byte) bool {
 	return [4]byte(a) == p.cfg.Gateway.As4() || [4]byte(a) == p.cfg.DNS.As4()
 }
 
-// payload appends the bytes [offset, offset+n) of a packet's transport part to iov, without looking at them.
-func appendRange(dst []guestmem.Iovec, iov []guestmem.Iovec, offset, n int) ([]guestmem.Iovec, bool) {
+// appendRange appends the bytes [offset, offset+n) of iov to dst, without looking at them. !ok means that dst is full,
+// or iov too short.
+func appendRange(dst []guestmem.Iovec, iov []guestmem.Iovec, offset, n int) (_ []guestmem.Iovec, ok bool) {
 	for _, v := range iov {
 		if n <= 0 {
 			return dst, true

@@ -517,7 +517,7 @@ func (p *Port) rewind(f *flow) {
 	p.counters.Retransmits++
 	f.tcp.sndNxt = f.tcp.sndUna
 	f.tcp.dupAcks = 0
-	f.bits |= readable
+	f.bits = f.bits&^hostEOF | readable // the end is found again behind the data
 	if f.tcp.sndWnd == 0 {
 		f.bits |= probeDue
 	}

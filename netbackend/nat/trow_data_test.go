@@ -283,7 +283,6 @@ func TestT25BadPathLosesNothing(t *testing.T) {
 			"large segments": {}, "small segments": {Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf},
 		} {
 			t.Run(name, func(t *testing.T) {
-				skipLostTail(t)
 				b := newBench(t, setup{config: config, guest: guest})
 				b.Resolve()
 				n := 0
@@ -433,7 +432,6 @@ func TestT33HeadersMayLieAnywhere(t *testing.T) {
 }
 
 func TestT25LostTailBeforeTheEndIsRepeated(t *testing.T) {
-	skipLostTail(t)
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
 		c, host := b.connect()
@@ -449,9 +447,4 @@ func TestT25LostTailBeforeTheEndIsRepeated(t *testing.T) {
 		b.Skip("the end comes", c.Ended)
 		require.Equal(t, "the last bytes", string(c.Received()))
 	})
-}
-
-// skipLostTail marks the tests that a known mistake of the engine fails.
-func skipLostTail(t *testing.T) {
-	t.Skip("fails: once the engine has seen the end of the host's stream, it does not repeat lost data after a timeout")
 }

@@ -21,9 +21,9 @@ const (
 	// pollInterval, in milliseconds, is how often a ring without a kick fd is looked at.
 	pollInterval = 1
 
-	tokenReceive  = netbackend.PortTokens | 0
-	tokenTransmit = netbackend.PortTokens | 1
-	tokenMail     = netbackend.PortTokens | 2
+	tokenReceive  = netbackend.PortTokens
+	tokenTransmit = netbackend.PortTokens + 1
+	tokenMail     = netbackend.PortTokens + 2
 )
 
 // loop is the thread of one queue pair. All but mail and wake belong to that thread.
