@@ -1,0 +1,66 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/vringnet/vring/integration/process"
+)
+
+// The guest's network, and the port of its receiver. Every back end must be told, or have the same defaults.
+const (
+	guestPrefix = "10.0.2.15/24"
+	router      = "10.0.2.2" // leads to the host's loopback, for the port that is open
+	guestPort   = 5001
+)
+
+// Job is what a back end must do.
+type Job struct {
+	Socket      string // unix socket to listen on for the front end
+	MTU         int
+	HostPort    int // port of the host's loopback that the guest reaches at the same port of its router
+	ForwardPort int // port of the host's loopback to open, which leads to guestPort in the guest
+}
+
+// BackEnd is a vhost-user back end with a NAT engine.
+type BackEnd interface {
+	// Name is short and unique in a run.
+	Name() string
+	// Start runs it, until ctx ends at the latest, and returns when a front end can connect.
+	Start(ctx context.Context, job Job) (*process.Process, error)
+	// Version says which build it is.
+	Version() string
+}
+
+// readyLimit is generous: a back end listens after some milliseconds.
+const readyLimit = 30 * time.Second
+
+// launch starts a back end and waits until it is ready.
+func launch(ctx context.Context, cmd *exec.Cmd, ready func(*process.Process) bool) (*process.Process, error) {
+	p, err := process.Start(ctx, cmd, process.Options{})
+	if err != nil {
+		return nil, err
+	}
+	limit := time.After(readyLimit)
+	for !ready(p) {
+		select {
+		case <-p.Done():
+			return nil, fmt.Errorf("%s has ended: %s", cmd.Path, lastLine(p.Output()))
+		case <-limit:
+			return nil, errors.Join(fmt.Errorf("%s is not ready: %s", cmd.Path, lastLine(p.Output())), p.Kill())
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), p.Kill())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return p, nil
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
+}

@@ -1,0 +1,43 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/vringnet/vring/integration/process"
+)
+
+// Vring is a build of vring.
+type Vring struct {
+	Label string // its name in the run
+	Path  string // of the program
+}
+
+// Name implements BackEnd.
+func (v Vring) Name() string { return v.Label }
+
+// Version implements BackEnd: the beginning of the program's SHA-256, which tells builds apart.
+func (v Vring) Version() string {
+	program, err := os.ReadFile(v.Path)
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(program)
+	return "sha256:" + hex.EncodeToString(sum[:6])
+}
+
+// Start implements BackEnd. The guest's network is vring's default.
+func (v Vring) Start(ctx context.Context, job Job) (*process.Process, error) {
+	cmd := exec.Command(v.Path, "nat",
+		"--socket-path", job.Socket,
+		"--mtu", strconv.Itoa(job.MTU),
+		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
+		"-p", fmt.Sprintf("%s:%d", local(job.ForwardPort), guestPort))
+	return launch(ctx, cmd, func(p *process.Process) bool { return strings.Contains(p.Output(), "msg=ready") })
+}
