@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dns"
@@ -170,9 +172,20 @@ func (p *Port) echo(message []byte, src, dst []byte) {
 
 // unreachableFlow tells the guest that the peer of an association does not take its datagrams.
 func (p *Port) unreachableFlow(f *flow) {
+	if f.key.remote == p.policy.dns && f.bits&shared == 0 {
+		p.resolverFailed(f)
+	}
 	var udp [udpLen]byte
 	putUDP(udp[:], f.key.guestPort, f.key.remotePort, udpLen)
 	p.unreachable(&f.key, udp[:])
+}
+
+// resolverFailed lets the next query go to another resolver.
+func (p *Port) resolverFailed(f *flow) {
+	peer, err := unix.Getpeername(int(f.fd))
+	if a, ok := peer.(*unix.SockaddrInet4); ok && err == nil {
+		p.services.dns.Failed(p.now, netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
+	}
 }
 
 // unreachable sends the guest an ICMP message "port unreachable", quoting the IP header that the datagram had, and its

@@ -1,0 +1,246 @@
+package netbackend_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+	"github.com/vringnet/vring/virtqueue/vqtest"
+)
+
+// ring is a receive ring with a filler on it.
+type ring struct {
+	t      *testing.T
+	mem    *vqtest.Memory
+	driver *vqtest.Driver
+	queue  *virtqueue.Queue
+	filler netbackend.Filler
+	at     map[uint16][]guestmem.GPA // where the buffers of a chain are
+	lens   map[uint16][]int
+}
+
+func newRing(t *testing.T, size uint16, headerLen int, mergeable bool) *ring {
+	r := &ring{t: t, mem: vqtest.NewMemory(4<<20, vqtest.Heap), at: map[uint16][]guestmem.GPA{}, lens: map[uint16][]int{}}
+	r.driver = vqtest.NewDriver(r.mem, vqtest.Options{Size: size})
+	cfg := r.driver.Layout()
+	cfg.Dir = virtqueue.ToGuest
+	var err error
+	r.queue, err = virtqueue.New(r.mem.Table(), cfg)
+	require.NoError(t, err)
+	r.filler.Attach(r.queue, headerLen, mergeable)
+	return r
+}
+
+// post makes one chain of buffers of these lengths available.
+func (r *ring) post(lens ...int) {
+	var bufs []vqtest.Buf
+	var at []guestmem.GPA
+	for _, n := range lens {
+		gpa := r.mem.Alloc(max(n, 1), 16)
+		at = append(at, gpa)
+		bufs = append(bufs, vqtest.Buf{GPA: gpa, Len: uint32(n), Write: true})
+	}
+	head, ok := r.driver.Add(bufs...)
+	require.True(r.t, ok)
+	r.at[head], r.lens[head] = at, lens
+	r.driver.Publish()
+}
+
+// bad makes a chain available that cannot be walked.
+func (r *ring) bad() {
+	head, ok := r.driver.Add(vqtest.Buf{GPA: 1 << 60, Len: 100, Write: true})
+	require.True(r.t, ok)
+	r.driver.Publish()
+	r.at[head] = nil
+}
+
+// used returns what the device wrote into the next used chain; !ok if there is none.
+func (r *ring) used() (written []byte, ok bool) {
+	r.queue.Flush()
+	head, n, ok := r.driver.Used()
+	if !ok {
+		return nil, false
+	}
+	left := int(n)
+	for i, gpa := range r.at[head] {
+		part := min(left, r.lens[head][i])
+		written = append(written, r.mem.Bytes(gpa, part)...)
+		left -= part
+	}
+	require.Zero(r.t, left, "more was used than the chain holds")
+	return written, true
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8)
+	}
+	return b
+}
+
+func TestAFrameFillsAsManyMergeableBuffersAsItNeeds(t *testing.T) {
+	for name, c := range map[string]struct {
+		frame int
+		bufs  [][]int
+		want  int // buffers used
+	}{
+		"one buffer":                          {frame: 100, bufs: [][]int{{2048}}, want: 1},
+		"exactly one buffer":                  {frame: 2048 - 12, bufs: [][]int{{2048}, {2048}}, want: 1},
+		"a byte more than one buffer":         {frame: 2048 - 11, bufs: [][]int{{2048}, {2048}}, want: 2},
+		"three of four":                       {frame: 5000, bufs: [][]int{{2048}, {2048}, {2048}, {2048}}, want: 3},
+		"header in its own descriptor":        {frame: 100, bufs: [][]int{{12, 2048}}, want: 1},
+		"header over several descriptors":     {frame: 100, bufs: [][]int{{5, 3, 2, 2048}}, want: 1},
+		"header ends in the last descriptor":  {frame: 100, bufs: [][]int{{5, 8}, {2048}}, want: 2},
+		"the largest frame in small buffers":  {frame: 65550, bufs: repeat([]int{1536}, 50), want: 43},
+		"a short frame is filled up to sixty": {frame: 42, bufs: [][]int{{2048}}, want: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRing(t, 128, vnet.HeaderLen, true)
+			for _, lens := range c.bufs {
+				r.post(lens...)
+			}
+			frame := pattern(c.frame)
+			require.True(t, r.filler.Write(&vnet.Header{}, frame))
+			var got []byte
+			buffers := 0
+			for {
+				b, ok := r.used()
+				if !ok {
+					break
+				}
+				got = append(got, b...)
+				buffers++
+			}
+			require.Equal(t, c.want, buffers)
+			var h vnet.Header
+			h.Decode(got[:vnet.HeaderLen])
+			require.EqualValues(t, c.want, h.NumBuffers)
+			require.Equal(t, max(c.frame, netbackend.MinFrame), len(got)-vnet.HeaderLen)
+			require.Equal(t, frame, got[vnet.HeaderLen:][:c.frame])
+			require.Equal(t, make([]byte, len(got)-vnet.HeaderLen-c.frame), got[vnet.HeaderLen+c.frame:], "the filling is zero")
+		})
+	}
+}
+
+func repeat(lens []int, n int) (all [][]int) {
+	for range n {
+		all = append(all, lens)
+	}
+	return all
+}
+
+func TestAFrameFitsOneChainWithoutMergeableBuffers(t *testing.T) {
+	for name, headerLen := range map[string]int{"modern header": vnet.HeaderLen, "legacy header": vnet.LegacyHeaderLen} {
+		t.Run(name, func(t *testing.T) {
+			r := newRing(t, 64, headerLen, false)
+			r.post(1000) // too small for the frame: the guest gets it back empty
+			r.post(headerLen, 1514)
+			frame := pattern(1514)
+			require.True(t, r.filler.Write(&vnet.Header{}, frame))
+			small, ok := r.used()
+			require.True(t, ok)
+			require.Empty(t, small)
+			got, ok := r.used()
+			require.True(t, ok)
+			require.Equal(t, frame, got[headerLen:])
+			if headerLen == vnet.HeaderLen {
+				require.EqualValues(t, []byte{1, 0}, got[10:12], "num_buffers is one (virtio 1.2 section 5.1.6.4.1)")
+			}
+		})
+	}
+}
+
+func TestWhatWasReservedStaysForTheNextFrame(t *testing.T) {
+	r := newRing(t, 64, vnet.HeaderLen, true)
+	for range 4 {
+		r.post(1024)
+	}
+	iov := r.filler.Reserve(1, 65536)
+	require.Equal(t, 4*1024-vnet.HeaderLen, total(iov), "less than asked for, as the ring has no more")
+	guestmem.CopyTo(iov, 0, pattern(100))
+	r.filler.Commit(&vnet.Header{}, 100)
+	require.Equal(t, 3*1024-vnet.HeaderLen, total(r.filler.Reserve(1, 65536)))
+	require.False(t, r.filler.Starved())
+	require.EqualValues(t, 1, r.filler.Frames)
+	require.EqualValues(t, 100, r.filler.Bytes)
+}
+
+func total(iov []guestmem.Iovec) int {
+	n := 0
+	for _, v := range iov {
+		n += int(v.Len)
+	}
+	return n
+}
+
+func TestAStarvingFillerSaysSoOnce(t *testing.T) {
+	r := newRing(t, 64, vnet.HeaderLen, true)
+	require.False(t, r.filler.HasRoom())
+	require.Empty(t, r.filler.Reserve(1, 100))
+	require.True(t, r.filler.Starved())
+	require.False(t, r.filler.Starved())
+	r.post(50)
+	require.True(t, r.filler.HasRoom())
+	require.False(t, r.filler.Write(&vnet.Header{}, pattern(200)), "the ring has too little for a whole frame")
+	require.True(t, r.filler.Starved())
+	r.post(250)
+	require.True(t, r.filler.Write(&vnet.Header{}, pattern(200)), "with more it fits")
+
+	var stopped netbackend.Filler
+	require.False(t, stopped.Write(&vnet.Header{}, pattern(60)), "a stopped ring has no room")
+	require.False(t, stopped.HasRoom())
+}
+
+func TestAMalformedChainIsReturnedEmptyAndTheNextOnesCarryTheFrame(t *testing.T) {
+	r := newRing(t, 64, vnet.HeaderLen, true)
+	r.post(100)
+	r.bad()
+	r.post(vnet.HeaderLen) // no room behind a header
+	r.post(2048)
+	require.True(t, r.filler.Write(&vnet.Header{}, pattern(1000)))
+	for range 3 {
+		b, ok := r.used()
+		require.True(t, ok)
+		require.Empty(t, b)
+	}
+	b, ok := r.used()
+	require.True(t, ok)
+	require.Equal(t, pattern(1000), b[vnet.HeaderLen:])
+}
+
+// A guest that posts thousands of tiny buffers must not keep the worker looking at them for ever.
+func TestARingFullOfTinyBuffersMakesProgress(t *testing.T) {
+	r := newRing(t, 1024, vnet.HeaderLen, true)
+	for range 1024 {
+		r.post(2)
+	}
+	wrote := r.filler.Write(&vnet.Header{}, pattern(3000))
+	r.queue.Flush()
+	used := 0
+	for {
+		if _, _, ok := r.driver.Used(); !ok {
+			break
+		}
+		used++
+	}
+	require.False(t, wrote)
+	require.Positive(t, used, "buffers that cannot hold a frame go back to the guest")
+}
+
+func TestWritingAllocatesNothing(t *testing.T) {
+	r := newRing(t, 256, vnet.HeaderLen, true)
+	for range 256 {
+		r.post(2048)
+	}
+	frame := pattern(1514)
+	var h vnet.Header
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		require.True(t, r.filler.Write(&h, frame))
+		r.queue.Flush()
+	}))
+}

@@ -1,0 +1,170 @@
+package nat_test
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+)
+
+// closedUDPPort returns a port of the loopback on which nobody listens.
+func closedUDPPort(t *testing.T) netip.AddrPort {
+	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+func TestAQueryThatAResolverRefusesGoesToTheNextOne(t *testing.T) {
+	good, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer good.Close()
+	dead := closedUDPPort(t)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		c.Resolvers = []netip.AddrPort{dead, good.LocalAddr().(*net.UDPAddr).AddrPort()}
+	}})
+	b.Resolve()
+	query := func(port uint16) natguest.Datagram {
+		return natguest.Datagram{
+			Src: netip.AddrPortFrom(netip.MustParseAddr("10.0.2.15"), port),
+			Dst: netip.MustParseAddrPort("10.0.2.3:53"), Payload: []byte("a query, as it is"),
+		}
+	}
+	b.SendDatagram(query(1024))
+	b.Until("the guest learns that nobody listens", func() bool { return unreachable(b.Frames()) })
+
+	b.SendDatagram(query(1025))
+	got := await(b, "the second resolver is asked", func() string {
+		buf := make([]byte, 100)
+		n, from, err := good.ReadFrom(buf)
+		if err != nil {
+			return err.Error()
+		}
+		_, _ = good.WriteTo([]byte("an answer"), from)
+		return string(buf[:n])
+	})
+	require.Equal(t, "a query, as it is", got)
+	var answers []*natguest.Datagram
+	b.Until("the answer", func() bool { answers = append(answers, b.Datagrams()...); return len(answers) > 0 })
+	require.Equal(t, netip.MustParseAddrPort("10.0.2.3:53"), answers[0].Src)
+	require.Equal(t, "an answer", string(answers[0].Payload))
+}
+
+// unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792).
+func unreachable(frames []*natguest.Frame) bool {
+	for _, f := range frames {
+		if f.ICMP != nil && f.ICMP.Type == 3 && f.ICMP.Code == 3 {
+			return true
+		}
+	}
+	return false
+}
+
+func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {
+	to := closedUDPPort(t)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		c.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_UDP, Port: to.Port()}}
+	}})
+	b.Resolve()
+	for name, dst := range map[string]netip.AddrPort{
+		"nobody listens":        netip.AddrPortFrom(b.server.Addr(), to.Port()),
+		"the policy is against": netip.AddrPortFrom(b.server.Addr(), 9),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: dst, Payload: []byte("x")})
+			b.Until("an ICMP message", func() bool { return unreachable(b.Frames()) })
+		})
+	}
+}
+
+func TestTheFirstDenialNamesTheFlagThatOpens(t *testing.T) {
+	b := newBench(t, setup{})
+	b.Resolve()
+	for range 3 {
+		c := b.Dial(netip.MustParseAddrPort("10.0.2.2:22"))
+		b.Until("refused", func() bool { return c.State == natguest.Refused })
+	}
+	require.Len(t, b.Notices(), 1, "the rest is counted only")
+	require.Contains(t, b.Notices()[0].Message, "--allow-host tcp:22")
+	require.EqualValues(t, 3, b.port.Counters().Denied)
+}
+
+func TestAnEchoRequestToTheGatewayIsAnswered(t *testing.T) {
+	b := newBench(t, setup{})
+	b.Resolve()
+	b.SendICMP(netip.MustParseAddr("10.0.2.2"), natguest.ICMP{Type: 8, Rest: 0x00010002, Payload: noise(1400)})
+	var reply *natguest.ICMP
+	b.Until("the reply", func() bool {
+		for _, f := range b.Frames() {
+			if f.ICMP != nil {
+				reply = f.ICMP
+			}
+		}
+		return reply != nil
+	})
+	require.Zero(t, reply.Type)
+	require.EqualValues(t, 0x00010002, reply.Rest, "identifier and sequence number come back")
+	requireSame(t, noise(1400), reply.Payload)
+}
+
+func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
+	host := closedUDPPort(t)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		require.NoError(t, err)
+		c.Forwards = []nat.Forward{f}
+	}})
+	b.Resolve()
+	clients := make([]net.Conn, 3)
+	for i := range clients {
+		var err error
+		clients[i], err = net.Dial("udp4", host.String())
+		require.NoError(t, err)
+		defer clients[i].Close()
+		_, err = clients[i].Write([]byte{byte(i)})
+		require.NoError(t, err)
+	}
+	answered := 0
+	b.Until("all are answered", func() bool {
+		for _, d := range b.Datagrams() {
+			require.Equal(t, "10.0.2.15:7", d.Dst.String())
+			require.Equal(t, "10.0.2.2", d.Src.Addr().String(), "loopback clients are seen behind the gateway")
+			b.SendDatagram(natguest.Datagram{Src: d.Dst, Dst: d.Src, Payload: append(d.Payload, 'r')})
+			answered++
+		}
+		return answered == len(clients)
+	})
+	b.Turn()
+	for i, c := range clients {
+		buf := make([]byte, 10)
+		n, err := c.Read(buf)
+		require.NoError(t, err)
+		require.Equal(t, []byte{byte(i), 'r'}, buf[:n])
+	}
+}
+
+func TestForwardedDatagramsForAnUnknownGuestAskForIt(t *testing.T) {
+	host := closedUDPPort(t)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		require.NoError(t, err)
+		c.Forwards = []nat.Forward{f}
+	}})
+	client, err := net.Dial("udp4", host.String())
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write([]byte("lost"))
+	require.NoError(t, err)
+	b.Until("an ARP request", func() bool { return b.port.Counters().NoGuest == 1 })
+	b.Settle()
+	_, err = client.Write([]byte("carried"))
+	require.NoError(t, err)
+	var got []*natguest.Datagram
+	b.Until("the guest is known by its answer", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
+	require.Equal(t, "carried", string(got[0].Payload))
+}
