@@ -39,6 +39,7 @@ type Port struct {
 	guestTSO  bool // the guest takes frames of many segments (VIRTIO_NET_F_GUEST_TSO4)
 	features  uint64
 	connected bool
+	receiving bool // the guest's receive ring runs
 	mtu       int
 	guestMAC  [6]byte // zero until the guest has sent a frame
 	identity  isnSource
@@ -93,7 +94,19 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 		p.flows.each(p.abandon)
 		p.guestMAC = [6]byte{}
 	}
-	p.connected = s.Connected
+	if s.Receive && !p.receiving && s.Restarted {
+		p.flows.each(p.probeAfterRestart)
+	}
+	p.connected, p.receiving = s.Connected, s.Receive
+}
+
+// probeAfterRestart asks a guest whose driver is new whether it still knows a connection. A guest that was rebooted
+// answers by a reset, and the host's side need not wait for nothing.
+func (p *Port) probeAfterRestart(f *flow) {
+	if f.state == stateOpen {
+		f.tcp.rto = max(f.tcp.baseRTO(), persistDelay)
+		p.owe(f, probeDue)
+	}
 }
 
 // Close implements netbackend.Port.

@@ -335,17 +335,26 @@ func (p *Port) tcpWindow(f *flow, s *segment) {
 	}
 	t.wl1, t.wl2 = s.seq, s.ack
 	w := s.window << t.sndScale
-	if w == t.sndWnd {
-		if f.bits&persisting != 0 {
-			t.retries = 0 // a guest that answers probes is not dead
-		}
-		return
-	}
 	if w > t.sndWnd {
 		p.run.push(p.flows, f)
 	}
 	t.sndWnd = w
 	t.maxWnd = max(t.maxWnd, w)
+	if f.bits&persisting != 0 {
+		p.probeAnswered(f)
+	}
+}
+
+// probeAnswered takes note that a guest that was probed is alive. If its window is open, that was all.
+func (p *Port) probeAnswered(f *flow) {
+	t := &f.tcp
+	t.retries = 0
+	if t.sndWnd == 0 || t.sndUna != t.sndMax {
+		return
+	}
+	f.bits &^= persisting | probeDue
+	t.rto = t.baseRTO()
+	p.wheel.set(f, 0)
 }
 
 // outgoing is a run of the guest's bytes that are to go out by one system call.

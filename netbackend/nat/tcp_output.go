@@ -355,14 +355,10 @@ func (p *Port) sendFIN(f *flow) outcome {
 	return idle
 }
 
-// sendProbe asks a guest with a closed window whether it is still so: by a byte that the guest has already
-// (RFC 9293 section 3.8.6.1).
+// sendProbe asks the guest whether its window is still closed, or whether it still knows the connection: by a byte that
+// it has already (RFC 9293 section 3.8.6.1). It is asked again until it answers.
 func (p *Port) sendProbe(f *flow) bool {
 	t := &f.tcp
-	if t.sndWnd > t.sndNxt-t.sndUna {
-		f.bits &^= probeDue | persisting // it has opened meanwhile
-		return true
-	}
 	if !p.sendControl(f, flagACK, t.sndUna-1) {
 		return false
 	}

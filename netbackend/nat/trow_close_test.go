@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -247,6 +248,32 @@ func TestT49NewSYNReplacesAConnectionThatTheGuestForgot(t *testing.T) {
 	d.Send([]byte("new"))
 	require.Equal(t, "new", string(b.readSome(host, 3)))
 	require.Equal(t, 1, b.Sockets())
+}
+
+func TestT49ANewDriverTellsConnectionsThatTheGuestForgot(t *testing.T) {
+	b := newBench(t, setup{})
+	forgotten, old := b.connect()
+	kept, host := b.connect()
+	forgotten.Forget()
+	lost := 0
+	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
+		lost++
+		return lost <= 4 // the guest has no address yet
+	}
+	up := netbackend.RingState{Connected: true, Transmit: true, Receive: true, Restarted: true}
+	b.port.RingsChanged(netbackend.RingState{Connected: true})
+	b.port.RingsChanged(up)
+	b.Turn()
+	b.Skip("only one connection is left", func() bool { return b.Sockets() == 1 })
+	_, err := io.ReadAll(old)
+	require.ErrorContains(t, err, "connection reset")
+
+	b.Run(time.Hour)
+	segments := len(kept.Segments)
+	b.Run(time.Hour)
+	require.Len(t, kept.Segments, segments, "an answered probe is not repeated")
+	kept.Send([]byte("alive"))
+	require.Equal(t, "alive", string(b.readSome(host, 5)))
 }
 
 func TestT50KeepaliveIsAnsweredWhileTheHostLives(t *testing.T) {
