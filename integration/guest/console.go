@@ -156,6 +156,9 @@ func (c *Console) Do(ctx context.Context, result any, command string, args ...an
 	return c.Start(command, args...).Wait(ctx, result)
 }
 
+// Done is closed when the command has ended.
+func (call *Call) Done() <-chan struct{} { return call.done }
+
 // Wait waits for the end of the command and stores its result in the value that result points to, if not nil.
 func (call *Call) Wait(ctx context.Context, result any) error {
 	select {

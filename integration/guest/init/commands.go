@@ -21,11 +21,12 @@ func commands() map[string]command {
 		"link":   link,   // INTERFACE
 		"up":     up,     // INTERFACE
 		"down":   down,   // INTERFACE
+		"ring":   ring,   // INTERFACE QUEUE
 
 		"tcp-dial":   tcpDial,   // ADDRESS:PORT BYTES SEED
 		"tcp-listen": tcpListen, // PORT BYTES SEED [CONNECTIONS]
 		"tcp-echo":   tcpEcho,   // PORT
-		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [STEP]
+		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [FROM-PORT]
 		"udp-echo":   udpEcho,   // PORT
 		"ping":       ping,      // ADDRESS COUNT [SIZE]
 		"resolve":    resolve,   // NAME [SERVER]

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -20,7 +19,8 @@ const (
 	echoWait  = 2 * time.Second
 )
 
-// udpDial sends datagrams of all sizes from FIRST to LAST to an echo server, and compares what comes back.
+// udpDial sends datagrams of all sizes from FIRST to LAST to an echo server, and compares what comes back. It sends from a
+// given port, so that one who asks twice is the same flow to a NAT.
 func udpDial(args arguments, _ func(any)) (any, error) {
 	address, err := args.text(0)
 	if err != nil {
@@ -34,18 +34,19 @@ func udpDial(args arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	step, err := args.optional(3, 1)
+	from, err := args.optional(3, 0)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.Dial("udp4", address)
+	dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: from}}
+	conn, err := dialer.Dial("udp4", address)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 
 	var result proto.Echoes
-	for size := first; size <= last; size += step {
+	for size := first; size <= last; size++ {
 		result.Sent++
 		if echoed(conn, payload(size)) {
 			result.Answered++
@@ -56,9 +57,12 @@ func udpDial(args arguments, _ func(any)) (any, error) {
 	return result, nil
 }
 
-// payload returns the test data of a size.
+// payload returns the test data of a size; no two sizes begin alike.
 func payload(size int) []byte {
-	p, _ := io.ReadAll(proto.Pattern(uint64(size), int64(size)))
+	p := make([]byte, size)
+	for i := range p {
+		p[i] = byte(size + 31*i)
+	}
 	return p
 }
 

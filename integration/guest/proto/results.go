@@ -35,6 +35,13 @@ type Link struct {
 	SentBytes       uint64 `json:"sent_bytes"`
 }
 
+// Ring is where the driver has put a virtqueue: guest-physical addresses of the areas.
+type Ring struct {
+	Size  int   `json:"size"`
+	Avail int64 `json:"avail"`
+	Used  int64 `json:"used"`
+}
+
 // Transfer is what came in over one TCP connection until the peer's end of stream.
 type Transfer struct {
 	Bytes  int64  `json:"bytes"`

@@ -1,0 +1,108 @@
+package integration
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/process"
+)
+
+// testLimit ends a test that hangs. No test needs a tenth of it.
+const testLimit = 4 * time.Minute
+
+// soon is the limit for what takes no more than a few seconds on a busy machine.
+const soon = time.Minute
+
+// limited returns the context of a test.
+func limited(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// shortDir makes a directory whose path leaves room for a socket's name, which testing's own may not.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "vr")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// daemon is vring, as a user starts it.
+type daemon struct {
+	*process.Process
+	t      *testing.T
+	args   []string
+	Socket string
+}
+
+// startVring starts vring with a socket of its own and waits until it listens. It must end by itself, without an error,
+// on SIGTERM at the end of the test.
+func startVring(t *testing.T, command string, args ...string) *daemon {
+	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock")}
+	d.args = append([]string{command, "--socket-path", d.Socket}, args...)
+	d.start()
+	t.Cleanup(d.terminate)
+	return d
+}
+
+func (d *daemon) start() {
+	var err error
+	// Not the test's context: that ends before the clean-up, which looks at how vring ends.
+	d.Process, err = process.Start(context.Background(), exec.Command(built.vring, d.args...), process.Options{})
+	require.NoError(d.t, err)
+	require.Eventually(d.t, d.ready, soon, 5*time.Millisecond, "vring is not ready")
+}
+
+// ready tells whether vring listens; it fails the test if vring has ended.
+func (d *daemon) ready() bool {
+	select {
+	case <-d.Done():
+		d.t.Errorf("vring has ended:\n%s", d.Output())
+		return true
+	default:
+		return strings.Contains(d.Output(), "msg=ready")
+	}
+}
+
+// crash ends vring without warning and starts it again on the same socket.
+func (d *daemon) crash() {
+	require.NoError(d.t, d.Kill())
+	d.start()
+}
+
+func (d *daemon) terminate() {
+	_ = d.Signal(syscall.SIGTERM)
+	if err := d.Wait(soon); err != nil {
+		d.t.Errorf("vring on SIGTERM: %v", err)
+		require.NoError(d.t, d.Kill())
+	}
+	if d.t.Failed() {
+		d.t.Logf("vring printed:\n%s", d.Output())
+	}
+}
+
+// footprint counts what vring holds.
+func (d *daemon) footprint() process.Footprint {
+	f, err := process.ReadFootprint(d.PID())
+	require.NoError(d.t, err)
+	return f
+}
+
+// cpuDuring returns the processor time that vring spends while the test sleeps.
+func (d *daemon) cpuDuring(interval time.Duration) time.Duration {
+	before, err := process.CPUTime(d.PID())
+	require.NoError(d.t, err)
+	time.Sleep(interval)
+	after, err := process.CPUTime(d.PID())
+	require.NoError(d.t, err)
+	return after - before
+}

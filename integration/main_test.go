@@ -1,0 +1,74 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/vringnet/vring/integration/guest"
+)
+
+// built is what the tests run. TestMain sets it before the first test.
+var built artifacts
+
+// artifacts are the paths of files made for this run.
+type artifacts struct {
+	vring     string // the program under test
+	qemuImage string // initramfs for virtual machines
+	umlImage  string // initramfs for User-mode Linux
+}
+
+// buildLimit is generous: on a fresh machine everything is compiled.
+const buildLimit = 10 * time.Minute
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "vring")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+	built, err = buildAll(ctx, dir)
+	cancel()
+	code := 1
+	if err == nil {
+		code = m.Run()
+	}
+	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// buildAll makes the artifacts in a directory.
+func buildAll(ctx context.Context, dir string) (artifacts, error) {
+	a := artifacts{
+		vring: filepath.Join(dir, "vring"), qemuImage: filepath.Join(dir, "qemu.cpio"), umlImage: filepath.Join(dir, "uml.cpio"),
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", a.vring, "./cmd/vring")
+	build.Dir = guest.ProjectRoot()
+	if out, err := build.CombinedOutput(); err != nil {
+		return a, fmt.Errorf("build vring: %w\n%s", err, out)
+	}
+	init, err := guest.BuildInit(ctx, dir)
+	if err != nil {
+		return a, err
+	}
+	kernelModules, err := guest.KernelModules()
+	if err != nil {
+		return a, err
+	}
+	umlModules, err := guest.UMLModules()
+	if err != nil {
+		return a, err
+	}
+	return a, errors.Join(
+		guest.Image{Init: init, Modules: kernelModules}.Write(a.qemuImage),
+		guest.Image{Init: init, Modules: umlModules}.Write(a.umlImage))
+}
