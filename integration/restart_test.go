@@ -1,0 +1,169 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/process"
+)
+
+// threadSlack is by how much the number of threads may rise. The Go runtime starts one when all others happen to be in
+// system calls and keeps it for the next time, so a few more are no leak; one for each restart would be.
+const threadSlack = 3
+
+// requireNoLeak waits until vring holds no more than before. Ended connections are let go within a moment.
+func (l *lab) requireNoLeak(before process.Footprint) {
+	l.t.Helper()
+	fits := func() bool {
+		now := l.vring.footprint()
+		return now.FDs <= before.FDs && now.SharedMappings <= before.SharedMappings && now.Threads <= before.Threads+threadSlack
+	}
+	if !assertEventually(fits) {
+		require.Fail(l.t, "vring holds more than before", "before %+v, now %+v", before, l.vring.footprint())
+	}
+}
+
+// assertEventually waits for a condition.
+func assertEventually(condition func() bool) bool {
+	for deadline := time.Now().Add(soon); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if condition() {
+			return true
+		}
+	}
+	return false
+}
+
+// settled uses the network, so that all that vring allots once is there, waits until the connections are gone, and
+// returns what vring holds then.
+func (l *lab) settled() process.Footprint {
+	l.t.Helper()
+	l.requireNetwork()
+	last := l.vring.footprint()
+	quiet := func() bool {
+		time.Sleep(time.Second)
+		now := l.vring.footprint()
+		same := now.FDs == last.FDs
+		last = now
+		return same
+	}
+	require.True(l.t, assertEventually(quiet), "vring does not settle")
+	return last
+}
+
+// The network survives whatever happens to the guest: it is back at once, both rings have all of their descriptors, and
+// vring holds no more than before.
+func TestTheNetworkSurvives(t *testing.T) {
+	for name, happening := range map[string]func(l *lab){
+		"a reset of the guest": func(l *lab) {
+			require.NoError(l.t, l.guest.qemu.QMP.Reset())
+			l.boot()
+		},
+		"an unplugged cable": func(l *lab) {
+			require.NoError(l.t, l.guest.qemu.QMP.SetLink(false))
+			l.waitCarrier(false)
+			require.NoError(l.t, l.guest.qemu.QMP.SetLink(true))
+			l.waitCarrier(true)
+		},
+		"a pause of the guest": func(l *lab) {
+			require.NoError(l.t, l.guest.qemu.QMP.Stop())
+			require.NoError(l.t, l.guest.qemu.QMP.Continue())
+		},
+		"a killed front end": func(l *lab) {
+			require.NoError(l.t, l.guest.Kill())
+			l.startGuest()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, onQEMU)
+			before := l.settled()
+			for range 3 {
+				happening(l)
+				l.requireNetwork()
+			}
+			l.requireAllDescriptors()
+			l.requireNetwork()
+			l.requireNoLeak(before)
+		})
+	}
+}
+
+// waitCarrier waits until the guest sees its cable plugged or unplugged.
+func (l *lab) waitCarrier(want bool) {
+	l.t.Helper()
+	require.Eventually(l.t, func() bool {
+		var link proto.Link
+		l.do(&link, "link", card)
+		return link.Carrier == want
+	}, soon, 10*time.Millisecond)
+}
+
+func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
+	onEach(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		before := l.settled()
+		for range 10 {
+			l.do(nil, "rmmod", "virtio_net")
+			l.do(nil, "insmod", "virtio_net")
+			l.lease()
+			l.transferOut()
+		}
+		l.requireNetwork()
+		if kind == onQEMU {
+			l.requireAllDescriptors()
+			l.requireNetwork()
+		}
+		l.requireNoLeak(before)
+	})
+}
+
+func TestAKilledUMLGuestIsFollowedByAnother(t *testing.T) {
+	l := newLab(t, onUML)
+	before := l.settled()
+	for range 3 {
+		require.NoError(t, l.guest.Kill())
+		l.startGuest()
+		l.requireNetwork()
+	}
+	l.requireNoLeak(before)
+}
+
+// QEMU connects again by itself, and the driver in the guest notices no more than an unplugged cable.
+func TestVringIsKilledUnderLoadAndStartedAgain(t *testing.T) {
+	const endless = 1 << 40 // more than the test could send
+	server := serveTCP(t, endless)
+	l := newLab(t, onQEMU, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	for range 3 {
+		load := []*guest.Call{
+			l.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed),
+			l.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed),
+		}
+		l.waitReceived(16 << 20)
+		l.vring.crash()
+		l.waitCarrier(false)
+		l.waitCarrier(true)
+		for _, call := range load {
+			require.Error(t, call.Wait(l.ctx, nil), "the new vring does not know the connections of the old one")
+			require.NoError(t, l.ctx.Err())
+		}
+		l.requireNetwork()
+	}
+	l.requireAllDescriptors()
+	l.requireNetwork()
+}
+
+// waitReceived waits until the guest has received n more bytes.
+func (l *lab) waitReceived(n uint64) {
+	l.t.Helper()
+	var before proto.Link
+	l.do(&before, "link", card)
+	require.Eventually(l.t, func() bool {
+		var now proto.Link
+		l.do(&now, "link", card)
+		return now.ReceivedBytes-before.ReceivedBytes > n
+	}, soon, 10*time.Millisecond)
+}
