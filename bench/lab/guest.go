@@ -155,11 +155,11 @@ func agree(ctx context.Context, sample measure.Sample, call *guest.Call) error {
 
 // usage is the meter of the path.
 func (p *guestPath) usage() (measure.Usage, error) {
-	backEnd, err := machine.GroupCPU(p.backEnd.PID())
+	backEnd, err := machine.GroupTimes(p.backEnd.PID())
 	if err != nil {
 		return measure.Usage{}, fmt.Errorf("back end: %w", err)
 	}
-	guest, err := machine.GroupCPU(p.machine.PID())
+	guest, err := machine.GroupTimes(p.machine.PID())
 	if err != nil {
 		return measure.Usage{}, fmt.Errorf("guest: %w", err)
 	}

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,17 +11,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/bench/measure"
 )
 
-// GroupCPU returns the processor time of a process group: of a program that was started in a group of its own, and of its
+// GroupTimes returns the processor time of a process group: of a program that was started in a group of its own, and of its
 // children. It is exact to the nanosecond; what ended threads and processes have used is not in it.
-func GroupCPU(group int) (time.Duration, error) {
+func GroupTimes(group int) (measure.Times, error) {
+	var sum measure.Times
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, err
+		return sum, err
 	}
-	var sum time.Duration
 	members := 0
 	for _, file := range files {
 		stat, err := os.ReadFile(file)
@@ -29,22 +30,55 @@ func GroupCPU(group int) (time.Duration, error) {
 		}
 		pid, pgrp, err := parseStat(string(stat))
 		if err != nil {
-			return 0, err
+			return sum, err
 		}
 		if pgrp != group {
 			continue
 		}
 		members++
-		used, err := process.CPUTime(pid)
+		used, err := processTimes(pid)
 		if err != nil {
-			continue // as above
+			return sum, err
 		}
-		sum += used
+		sum = sum.Add(used)
 	}
 	if members == 0 {
-		return 0, fmt.Errorf("process group %d has ended", group)
+		return sum, fmt.Errorf("process group %d has ended", group)
 	}
 	return sum, nil
+}
+
+// processTimes returns the processor time of the threads of a process, none if it has ended.
+func processTimes(pid int) (measure.Times, error) {
+	var sum measure.Times
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return sum, err
+	}
+	for _, file := range files {
+		schedstat, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has just ended
+		}
+		used, err := parseSchedstat(string(schedstat))
+		if err != nil {
+			return sum, err
+		}
+		sum = sum.Add(used)
+	}
+	return sum, nil
+}
+
+// parseSchedstat reads a thread's schedstat file, see Documentation/scheduler/sched-stats.rst of Linux: nanoseconds on a
+// processor, nanoseconds of waiting for one, count of time slices.
+func parseSchedstat(text string) (measure.Times, error) {
+	fields := strings.Fields(text)
+	if len(fields) != 3 {
+		return measure.Times{}, fmt.Errorf("no schedstat file: %q", text)
+	}
+	running, errRunning := strconv.ParseInt(fields[0], 10, 64)
+	waiting, errWaiting := strconv.ParseInt(fields[1], 10, 64)
+	return measure.Times{Running: time.Duration(running), Waiting: time.Duration(waiting)}, errors.Join(errRunning, errWaiting)
 }
 
 // parseStat reads process and process group from a stat file, see proc_pid_stat(5). The name of the program, which may

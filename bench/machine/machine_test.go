@@ -5,6 +5,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/bench/measure"
 )
 
 func TestProcessorModel(t *testing.T) {
@@ -37,14 +39,24 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-func TestGroupCPUCountsThisProcess(t *testing.T) {
-	used, err := GroupCPU(unix.Getpgrp())
+func TestGroupTimesCountsThisProcess(t *testing.T) {
+	used, err := GroupTimes(unix.Getpgrp())
 	require.NoError(t, err)
-	require.Positive(t, used)
+	require.Positive(t, used.Running)
 }
 
-func TestGroupCPUTellsThatNobodyIsThere(t *testing.T) {
+func TestGroupTimesTellsThatNobodyIsThere(t *testing.T) {
 	const impossible = 1 << 30 // above the largest identifier, see proc_sys_kernel(5)
-	_, err := GroupCPU(impossible)
+	_, err := GroupTimes(impossible)
 	require.EqualError(t, err, "process group 1073741824 has ended")
+}
+
+func TestParseSchedstat(t *testing.T) {
+	times, err := parseSchedstat("98826 1270712 2\n")
+	require.NoError(t, err)
+	require.Equal(t, measure.Times{Running: 98826, Waiting: 1270712}, times)
+	for _, bad := range []string{"", "1 2", "1 2 3 4", "a 2 3", "1 b 3"} {
+		_, err := parseSchedstat(bad)
+		require.Error(t, err, bad)
+	}
 }

@@ -53,22 +53,24 @@ func TestFiguresOfASample(t *testing.T) {
 	s := measure.Sample{
 		Bytes:   5e9,
 		Elapsed: 4 * time.Second,
-		CPU:     measure.Usage{BackEnd: 2 * time.Second, Guest: 3 * time.Second},
 	}
 	require.InDelta(t, 10, s.Rate(), 1e-9, "Gbit/s")
-	require.InDelta(t, 0.4, s.PerGB(s.CPU.BackEnd), 1e-9, "processor seconds per GB")
-	require.InDelta(t, 0.75, s.GuestBusy(), 1e-9)
+	require.InDelta(t, 0.4, s.PerGB(2*time.Second), 1e-9, "processor seconds per GB")
+	require.InDelta(t, 0.75, s.Share(3*time.Second), 1e-9, "of one processor")
 }
 
 func TestASampleOfNothingHasNoFigures(t *testing.T) {
 	var s measure.Sample
 	require.Zero(t, s.Rate())
 	require.Zero(t, s.PerGB(time.Second))
-	require.Zero(t, s.GuestBusy())
+	require.Zero(t, s.Share(time.Second))
 }
 
 func TestUsageSinceAReading(t *testing.T) {
-	before := measure.Usage{BackEnd: 1, Guest: 2, Host: 3}
-	after := measure.Usage{BackEnd: 11, Guest: 22, Host: 33}
-	require.Equal(t, measure.Usage{BackEnd: 10, Guest: 20, Host: 30}, after.Sub(before))
+	before := measure.Usage{BackEnd: measure.Times{Running: 1, Waiting: 2}, Guest: measure.Times{Running: 3, Waiting: 4}, Host: 5}
+	since := measure.Usage{BackEnd: measure.Times{Running: 10, Waiting: 20}, Guest: measure.Times{Running: 30, Waiting: 40}, Host: 50}
+	after := measure.Usage{
+		BackEnd: before.BackEnd.Add(since.BackEnd), Guest: before.Guest.Add(since.Guest), Host: before.Host + since.Host,
+	}
+	require.Equal(t, since, after.Sub(before))
 }

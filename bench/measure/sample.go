@@ -2,16 +2,31 @@ package measure
 
 import "time"
 
+// Times is the processor time of some threads. A processor that they wait for is busy with somebody else: much of it
+// says that the machine was too small, or not left alone.
+type Times struct {
+	Running time.Duration `json:"running_ns"`
+	Waiting time.Duration `json:"waiting_ns"` // ready to run
+}
+
+// Add returns the sum of two.
+func (t Times) Add(u Times) Times { return Times{t.Running + u.Running, t.Waiting + u.Waiting} }
+
+// Sub returns the time since an earlier reading.
+func (t Times) Sub(earlier Times) Times {
+	return Times{t.Running - earlier.Running, t.Waiting - earlier.Waiting}
+}
+
 // Usage is processor time, by who has spent it.
 type Usage struct {
-	BackEnd time.Duration `json:"back_end_ns"` // the back end's processes, 0 if there is none
-	Guest   time.Duration `json:"guest_ns"`    // the guest with its front end, 0 if there is none
-	Host    time.Duration `json:"host_ns"`     // this process: the host's end of the stream, or both ends
+	BackEnd Times         `json:"back_end"` // the back end's processes, 0 if there is none
+	Guest   Times         `json:"guest"`    // the guest with its front end, 0 if there is none
+	Host    time.Duration `json:"host_ns"`  // this process: the host's end of the stream, or both ends
 }
 
 // Sub returns what was spent since an earlier reading.
 func (u Usage) Sub(earlier Usage) Usage {
-	return Usage{u.BackEnd - earlier.BackEnd, u.Guest - earlier.Guest, u.Host - earlier.Host}
+	return Usage{u.BackEnd.Sub(earlier.BackEnd), u.Guest.Sub(earlier.Guest), u.Host - earlier.Host}
 }
 
 // Sample is one transfer.
@@ -37,10 +52,10 @@ func (s Sample) PerGB(cpu time.Duration) float64 {
 	return float64(cpu.Nanoseconds()) / float64(s.Bytes)
 }
 
-// GuestBusy returns how much of one processor the guest has used, 1 being all of it.
-func (s Sample) GuestBusy() float64 {
+// Share returns a time as a share of one processor for as long as the sample took, 1 being all of it.
+func (s Sample) Share(d time.Duration) float64 {
 	if s.Elapsed <= 0 {
 		return 0
 	}
-	return float64(s.CPU.Guest) / float64(s.Elapsed)
+	return float64(d) / float64(s.Elapsed)
 }

@@ -18,8 +18,8 @@ func (r Result) WriteMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "**%s**, %s  \n", r.Benchmark, r.Time.UTC().Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(&b, "%s, %d cores, Linux %s, %s, commit %s, load %s before the run  \n",
 		m.Processor, m.Cores, m.Kernel, m.GoVersion, m.Commit, m.Load)
-	fmt.Fprintf(&b, "%d rounds of %v for each row; median (least–greatest); CPU in seconds per GB; "+
-		"guest's core: how busy, **bold** from %.0f %% on, where the guest is the limit\n\n",
+	fmt.Fprintf(&b, "%d rounds of %v for each row: median (least–greatest); CPU in seconds per GB; "+
+		"core: used + waited for, **bold** from %.0f %% on, where the guest is the limit\n\n",
 		r.Settings.Rounds, r.Settings.Length, 100*GuestLimit)
 	r.writeTable(&b)
 	_, err := io.WriteString(w, b.String())
@@ -47,7 +47,8 @@ func (r Result) columns() []column {
 		column{"back end CPU", func(row Row) string { return format(row.BackEndCPU, 3) }},
 		column{"guest CPU", func(row Row) string { return format(row.GuestCPU, 3) }},
 		column{"host end CPU", func(row Row) string { return format(row.HostCPU, 3) }},
-		column{"guest's core", guestCore},
+		column{"back end's core", func(row Row) string { return core(row.BackEndBusy, row.BackEndWaiting, false) }},
+		column{"guest's core", func(row Row) string { return core(row.GuestBusy, row.GuestWaiting, row.GuestLimited) }},
 		column{"note", func(row Row) string { return oneLine(row.Problem) }},
 	)
 }
@@ -82,15 +83,16 @@ func format(s measure.Summary, decimals int) string {
 	return fmt.Sprintf("%.*f (%.*f–%.*f)", decimals, s.Median, decimals, s.Min, decimals, s.Max)
 }
 
-func guestCore(row Row) string {
-	if row.GuestBusy == (measure.Summary{}) {
+// core writes the medians of shares of a processor.
+func core(busy, waiting measure.Summary, limit bool) string {
+	if busy == (measure.Summary{}) {
 		return noValue
 	}
-	busy := fmt.Sprintf("%.0f %%", 100*row.GuestBusy.Median)
-	if row.GuestLimited {
-		return "**" + busy + "**"
+	bold := ""
+	if limit {
+		bold = "**"
 	}
-	return busy
+	return fmt.Sprintf("%s%.0f %%%s + %.0f %%", bold, 100*busy.Median, bold, 100*waiting.Median)
 }
 
 // oneLine makes any text safe for a cell.

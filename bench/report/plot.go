@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 )
 
@@ -40,6 +41,11 @@ func (r Result) WriteSVG(w io.Writer) error {
 	p.NominalX(groups...)
 	p.X.Min, p.X.Max = -0.5, float64(len(groups))-0.5
 	p.Y.Max *= 1.15 // room for the legend
+	for _, style := range []*text.Style{
+		&p.Title.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
+	} {
+		style.Font.Variant = "Sans"
+	}
 	svg, err := p.WriterTo(groupWidth*vg.Length(len(groups))+margin, plotHeight, "svg")
 	if err != nil {
 		return err
@@ -103,10 +109,11 @@ func (r Result) groups() []string {
 
 func group(row Row) string { return fmt.Sprintf("MTU %d, %s", row.MTU, row.Direction) }
 
+// subjects returns the names of those that were measured.
 func (r Result) subjects() []string {
 	var names []string
 	for _, row := range r.Rows {
-		if !slices.Contains(names, row.Subject) {
+		if len(row.Samples) > 0 && !slices.Contains(names, row.Subject) {
 			names = append(names, row.Subject)
 		}
 	}

@@ -21,9 +21,12 @@ import (
 
 // second returns a sample of one second: a rate in Gbit/s, and how long the back end and the guest were busy in it.
 func second(rate float64, backEnd, guest time.Duration) measure.Sample {
-	return measure.Sample{
-		Bytes: int64(rate * 1e9 / 8), Elapsed: time.Second, CPU: measure.Usage{BackEnd: backEnd, Guest: guest, Host: time.Second / 2},
+	cpu := measure.Usage{
+		BackEnd: measure.Times{Running: backEnd, Waiting: backEnd / 5},
+		Guest:   measure.Times{Running: guest, Waiting: guest / 10},
+		Host:    time.Second / 2,
 	}
+	return measure.Sample{Bytes: int64(rate * 1e9 / 8), Elapsed: time.Second, CPU: cpu}
 }
 
 func entry(subject string, dir lab.Direction, samples ...measure.Sample) report.Entry {
@@ -57,14 +60,14 @@ func TestTableOfOneBackEnd(t *testing.T) {
 	require.NoError(t, example("").WriteMarkdown(&got))
 	require.Equal(t, `**TCP throughput**, 2026-11-22 20:00 UTC  
 Some CPU, 2 cores, Linux 6.18, go1.26, commit abc, load 0.10 before the run  
-2 rounds of 1s for each row; median (least–greatest); CPU in seconds per GB; guest's core: how busy, **bold** from 95 % on, where the guest is the limit
+2 rounds of 1s for each row: median (least–greatest); CPU in seconds per GB; core: used + waited for, **bold** from 95 % on, where the guest is the limit
 
-| MTU | direction | subject | × loopback | Gbit/s | back end CPU | guest CPU | host end CPU | guest's core | note |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| 1500 | guest→host | loopback | 1.000 (1.000–1.000) | 15.00 (10.00–20.00) | – | – | 0.300 (0.200–0.400) | – |  |
-| 1500 | guest→host | old | 0.200 (0.200–0.200) | 3.00 (2.00–4.00) | 1.000 (1.000–1.000) | 1.500 (1.000–2.000) | 1.500 (1.000–2.000) | 50 % |  |
-| 1500 | guest→host | new | 0.400 (0.400–0.400) | 6.00 (4.00–8.00) | 0.500 (0.500–0.500) | 1.440 (0.960–1.920) | 0.750 (0.500–1.000) | **96 %** |  |
-| 1500 | guest→host | passt | – | – | – | – | – | – | not installed: no \| such file |
+| MTU | direction | subject | × loopback | Gbit/s | back end CPU | guest CPU | host end CPU | back end's core | guest's core | note |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| 1500 | guest→host | loopback | 1.000 (1.000–1.000) | 15.00 (10.00–20.00) | – | – | 0.300 (0.200–0.400) | – | – |  |
+| 1500 | guest→host | old | 0.200 (0.200–0.200) | 3.00 (2.00–4.00) | 1.000 (1.000–1.000) | 1.500 (1.000–2.000) | 1.500 (1.000–2.000) | 38 % + 8 % | 50 % + 5 % |  |
+| 1500 | guest→host | new | 0.400 (0.400–0.400) | 6.00 (4.00–8.00) | 0.500 (0.500–0.500) | 1.440 (0.960–1.920) | 0.750 (0.500–1.000) | 38 % + 8 % | **96 %** + 10 % |  |
+| 1500 | guest→host | passt | – | – | – | – | – | – | – | not installed: no \| such file |
 `, got.String())
 }
 

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"github.com/vringnet/vring/bench/lab"
@@ -31,6 +32,17 @@ type Settings struct {
 	MTUs   []int         `json:"mtus"`
 }
 
+// MeasuredBackEnds returns the names of all subjects but the baseline that something was measured of, in their order.
+func MeasuredBackEnds(entries []Entry, baseline string) []string {
+	var names []string
+	for _, e := range entries {
+		if e.Subject != baseline && len(e.Samples) > 0 && !slices.Contains(names, e.Subject) {
+			names = append(names, e.Subject)
+		}
+	}
+	return names
+}
+
 // Entry is what was measured of one subject in one direction at one MTU.
 type Entry struct {
 	MTU       int              `json:"mtu"`
@@ -52,7 +64,12 @@ type Row struct {
 	BackEndCPU measure.Summary `json:"back_end_cpu_seconds_per_gb"`
 	GuestCPU   measure.Summary `json:"guest_cpu_seconds_per_gb"`
 	HostCPU    measure.Summary `json:"host_cpu_seconds_per_gb"` // of the host's end of the stream
-	GuestBusy  measure.Summary `json:"guest_busy"`              // share of one processor
+
+	// Shares of one processor: how long it was used, and how long it was waited for.
+	GuestBusy      measure.Summary `json:"guest_busy"`
+	GuestWaiting   measure.Summary `json:"guest_waiting"`
+	BackEndBusy    measure.Summary `json:"back_end_busy"`
+	BackEndWaiting measure.Summary `json:"back_end_waiting"`
 
 	// GuestLimited says that the guest was at least GuestLimit busy in half of the rounds.
 	GuestLimited bool `json:"guest_limited"`
@@ -79,18 +96,25 @@ func peerRates(entries []Entry, e Entry, subject string) []float64 {
 
 func newRow(e Entry, baseline, first []float64) Row {
 	rates := measure.Each(e.Samples, measure.Sample.Rate)
-	summary := func(figure func(measure.Sample) float64) measure.Summary {
-		return measure.Summarize(measure.Each(e.Samples, figure))
+	perGB := func(of func(measure.Usage) time.Duration) measure.Summary {
+		return measure.Summarize(measure.Each(e.Samples, func(s measure.Sample) float64 { return s.PerGB(of(s.CPU)) }))
+	}
+	share := func(of func(measure.Usage) time.Duration) measure.Summary {
+		return measure.Summarize(measure.Each(e.Samples, func(s measure.Sample) float64 { return s.Share(of(s.CPU)) }))
 	}
 	row := Row{
 		Entry:      e,
 		ToBaseline: measure.Summarize(measure.Ratios(rates, baseline)),
 		ToFirst:    measure.Summarize(measure.Ratios(rates, first)),
 		Rate:       measure.Summarize(rates),
-		BackEndCPU: summary(func(s measure.Sample) float64 { return s.PerGB(s.CPU.BackEnd) }),
-		GuestCPU:   summary(func(s measure.Sample) float64 { return s.PerGB(s.CPU.Guest) }),
-		HostCPU:    summary(func(s measure.Sample) float64 { return s.PerGB(s.CPU.Host) }),
-		GuestBusy:  summary(measure.Sample.GuestBusy),
+		BackEndCPU: perGB(func(u measure.Usage) time.Duration { return u.BackEnd.Running }),
+		GuestCPU:   perGB(func(u measure.Usage) time.Duration { return u.Guest.Running }),
+		HostCPU:    perGB(func(u measure.Usage) time.Duration { return u.Host }),
+
+		GuestBusy:      share(func(u measure.Usage) time.Duration { return u.Guest.Running }),
+		GuestWaiting:   share(func(u measure.Usage) time.Duration { return u.Guest.Waiting }),
+		BackEndBusy:    share(func(u measure.Usage) time.Duration { return u.BackEnd.Running }),
+		BackEndWaiting: share(func(u measure.Usage) time.Duration { return u.BackEnd.Waiting }),
 	}
 	row.GuestLimited = row.GuestBusy.Median >= GuestLimit
 	return row

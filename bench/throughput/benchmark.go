@@ -35,9 +35,6 @@ func (b benchmark) run(ctx context.Context, stdout io.Writer) error {
 		Settings:  report.Settings{Rounds: b.rounds, Length: b.length, MTUs: b.mtus},
 		Baseline:  subjects[0].Name(),
 	}
-	if len(subjects) > 2 {
-		result.First = subjects[1].Name()
-	}
 	var failed []error
 	var entries []report.Entry
 	for _, mtu := range b.mtus {
@@ -47,13 +44,16 @@ func (b benchmark) run(ctx context.Context, stdout io.Writer) error {
 			return errors.New("interrupted")
 		}
 	}
+	if names := report.MeasuredBackEnds(entries, result.Baseline); len(names) > 1 {
+		result.First = names[0]
+	}
 	result.Rows = report.Rows(entries, result.Baseline, result.First)
 	failed = append(failed, result.WriteMarkdown(stdout), result.WriteFiles(b.out, "throughput"))
 	b.say("results are in %s", b.out)
 	return errors.Join(failed...)
 }
 
-// subjects returns what is compared: the loopback, then the builds of vring.
+// subjects returns what is compared: the loopback, the builds of vring, the peers.
 func (b benchmark) subjects(ctx context.Context) ([]lab.Subject, error) {
 	builds := b.vring
 	if len(builds) == 0 {
@@ -69,7 +69,7 @@ func (b benchmark) subjects(ctx context.Context) ([]lab.Subject, error) {
 	for _, build := range builds {
 		subjects = append(subjects, lab.Guest{BackEnd: build, Image: image})
 	}
-	return subjects, nil
+	return append(subjects, lab.Guest{BackEnd: lab.Passt{}, Image: image}), nil
 }
 
 // measure runs all rounds at one MTU. An error is that of a subject; the entries tell it too.

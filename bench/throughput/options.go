@@ -61,7 +61,7 @@ func defaultFolder(now time.Time) string {
 
 // parseBuilds reads NAME=PATH. Names must differ: they are what the rows are told apart by.
 func parseBuilds(texts []string) ([]lab.Vring, error) {
-	taken := []string{lab.Loopback{}.Name()}
+	taken := []string{lab.Loopback{}.Name(), lab.Passt{}.Name()}
 	var builds []lab.Vring
 	for _, text := range texts {
 		name, path, found := strings.Cut(text, "=")
