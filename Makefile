@@ -3,7 +3,7 @@
 GO ?= go
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test
+.PHONY: help build test demo demo-shell
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -14,6 +14,12 @@ build: ## bin/vring
 
 test: ## everything that a change must pass; installs what is missing (Debian, as root)
 	@if $(MAKE) --no-print-directory steps; then echo "make test: PASS"; else echo "make test: FAIL"; exit 1; fi
+
+demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page in
+	@$(GO) run ./integration/demo
+
+demo-shell: install ## the same guest, at its shell
+	@$(GO) run ./integration/demo -shell
 
 # What `make test` does, in this order.
 steps:

@@ -12,14 +12,14 @@ needs=(
 	/usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu
 	linux.uml:user-mode-linux
 	dpdk-testpmd:dpdk-dev
-	busybox:busybox-static
 	ip:iproute2
 	ss:iproute2
 	ethtool:ethtool
 )
 
-# DPDK's drivers are plugins with versioned names, so the package database is asked for them.
-plugins=(librte-net-virtio23 librte-net-vhost23)
+# Asked of the package database: DPDK's drivers are plugins with versioned names, and a busybox may also be one that is
+# linked dynamically.
+packages_needed=(librte-net-virtio23 librte-net-vhost23 busybox-static)
 
 kernel_meta=linux-image-cloud-amd64
 kernel_dir=.cache/guest-kernel
@@ -44,12 +44,12 @@ installed() {
 }
 
 missing_packages() {
-	local need plugin
+	local need package
 	for need in "${needs[@]}"; do
 		present "${need%%:*}" || echo "${need##*:}"
 	done
-	for plugin in "${plugins[@]}"; do
-		installed "$plugin" || echo "$plugin"
+	for package in "${packages_needed[@]}"; do
+		installed "$package" || echo "$package"
 	done
 }
 

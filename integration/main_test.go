@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -51,10 +50,8 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	a := artifacts{
 		vring: filepath.Join(dir, "vring"), qemuImage: filepath.Join(dir, "qemu.cpio"), umlImage: filepath.Join(dir, "uml.cpio"),
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", a.vring, "./cmd/vring")
-	build.Dir = guest.ProjectRoot()
-	if out, err := build.CombinedOutput(); err != nil {
-		return a, fmt.Errorf("build vring: %w\n%s", err, out)
+	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring"); err != nil {
+		return a, err
 	}
 	init, err := guest.BuildInit(ctx, dir)
 	if err != nil {

@@ -15,9 +15,6 @@ import (
 // InstallHint tells how to get what is missing.
 const InstallHint = "run integration/install.sh"
 
-// initPackage is the program that the guest runs.
-const initPackage = "github.com/vringnet/vring/integration/guest/init"
-
 // Image is an initramfs: the guest's only file system.
 type Image struct {
 	Init    string   // static program that becomes /init
@@ -73,13 +70,19 @@ func addFile(w *cpio.Writer, name, source string, perm cpio.FileMode) error {
 // BuildInit builds the guest's program into a directory and returns its path.
 func BuildInit(ctx context.Context, dir string) (string, error) {
 	file := filepath.Join(dir, "init")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, initPackage)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return file, BuildProgram(ctx, file, "./integration/guest/init", "CGO_ENABLED=0")
+}
+
+// BuildProgram builds a package of this project, given by its path below the root, into a file. env is added to the
+// environment of the build.
+func BuildProgram(ctx context.Context, file, pkg string, env ...string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-o", file, pkg)
+	build.Env = append(os.Environ(), env...)
 	build.Dir = ProjectRoot()
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", initPackage, err, out)
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
-	return file, nil
+	return nil
 }
 
 // ProjectRoot returns the directory of go.mod, seen from the working directory; "." if there is none above.
