@@ -108,10 +108,15 @@ func (p *guestPath) Transfer(ctx context.Context, dir Direction, d time.Duration
 	// For the guest's own calls, which guard does not bound.
 	ctx, cancel := context.WithTimeout(ctx, d+2*patience)
 	defer cancel()
+	transfer := p.transferIn
 	if dir == Out {
-		return p.transferOut(ctx, d)
+		transfer = p.transferOut
 	}
-	return p.transferIn(ctx, d)
+	sample, err := transfer(ctx, d)
+	if err != nil {
+		err = fmt.Errorf("%w; the back end's last words: %s", err, lastLine(p.backEnd.Output()))
+	}
+	return sample, err
 }
 
 func (p *guestPath) transferOut(ctx context.Context, d time.Duration) (measure.Sample, error) {

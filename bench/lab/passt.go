@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
 )
 
@@ -23,7 +22,7 @@ func (Passt) Name() string { return "passt" }
 
 // Version implements BackEnd.
 func (Passt) Version() string {
-	path, err := guest.FindTool("passt")
+	path, err := exec.LookPath("passt")
 	if err != nil {
 		return ""
 	}
@@ -34,7 +33,7 @@ func (Passt) Version() string {
 
 // Start implements BackEnd.
 func (p Passt) Start(ctx context.Context, job Job) (*process.Process, error) {
-	path, err := guest.FindTool("passt")
+	path, err := exec.LookPath("passt")
 	if err != nil {
 		return nil, err
 	}
