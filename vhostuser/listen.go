@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +25,8 @@ func newSource(c *Config) (source, error) {
 	if c.SocketPath == "" {
 		return inherit(c.FD)
 	}
-	if len(c.SocketPath) > maxPath {
-		return source{}, fmt.Errorf("socket path has %d bytes, unix sockets allow %d: %s", len(c.SocketPath), maxPath, c.SocketPath)
+	if err := checkLength(c.SocketPath); err != nil {
+		return source{}, err
 	}
 	if c.Client {
 		return source{dial: c.SocketPath}, nil
@@ -64,25 +65,59 @@ func listen(path string) (*net.UnixListener, error) {
 
 // removeStale removes a socket on which nobody listens. Anything else at path is an error.
 func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	stale, err := isStale(path)
+	if err != nil || !stale {
 		return err
 	}
+	return os.Remove(path)
+}
+
+// isStale tells whether a socket on which nobody listens lies at path. Anything else there is an error.
+func isStale(path string) (bool, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s exists and is not a socket", path)
+		return false, fmt.Errorf("%s exists and is not a socket", path)
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
-		return fmt.Errorf("%s is in use by another process", path)
+		return false, fmt.Errorf("%s is in use by another process", path)
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w", path, err)
+		return false, fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w", path, err)
 	}
-	return os.Remove(path)
+	return true, nil
+}
+
+// CheckSocketPath tells, without changing anything, why a server could not listen on path, or dial it if client is set.
+// What NewServer would replace, a socket that a dead process left, is no reason.
+func CheckSocketPath(path string, client bool) error {
+	if err := checkLength(path); err != nil || client {
+		return err
+	}
+	if dir := filepath.Dir(path); !isDirectory(dir) {
+		return fmt.Errorf("socket path %s: there is no directory %s", path, dir)
+	}
+	_, err := isStale(path)
+	return err
+}
+
+func checkLength(path string) error {
+	if len(path) > maxPath {
+		return fmt.Errorf("socket path has %d bytes, unix sockets allow %d: %s", len(path), maxPath, path)
+	}
+	return nil
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // socketFile remembers which file a listener bound, to remove no other.

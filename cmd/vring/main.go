@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 
@@ -14,7 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:]))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // Exit statuses.
@@ -24,23 +25,20 @@ const (
 	exitUsage = 2 // it was asked for wrongly
 )
 
-// usageError is a wrong use of the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // run is the program with its arguments; it returns the exit status.
-func run(ctx context.Context, args []string) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(os.Stderr, "vring: %v\n", err)
+	fmt.Fprintf(stderr, "vring: %v\n", err)
 	var usage usageError
 	if errors.As(err, &usage) {
-		fmt.Fprintf(os.Stderr, "Try '%s --help'.\n", cmd.CommandPath())
+		fmt.Fprintf(stderr, "Try '%s --help'.\n", cmd.CommandPath())
 		return exitUsage
 	}
 	return exitError
@@ -68,7 +66,7 @@ It prints the options with which QEMU is to be started.`,
 		},
 	}
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.AddCommand(newNAT(), newStub())
 	return root
 }
@@ -76,7 +74,7 @@ It prints the options with which QEMU is to be started.`,
 // noArgs is cobra.NoArgs with the right exit status.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if err := cobra.NoArgs(cmd, args); err != nil {
-		return usageError{err}
+		return wrongUse(err)
 	}
 	return nil
 }

@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -50,7 +51,7 @@ The host's own services are closed to the guest. What is to be open is said by i
 			if flags.capabilities {
 				return printCapabilities(cmd)
 			}
-			return serveNAT(cmd.Context(), &flags)
+			return serveNAT(cmd.Context(), &flags, cmd.ErrOrStderr())
 		},
 	}
 	flags.add(cmd)
@@ -65,7 +66,7 @@ The host's own services are closed to the guest. What is to be open is said by i
 	return cmd
 }
 
-// config turns the flags into the engine's configuration. The error tells all that is wrong.
+// config turns the flags into the engine's configuration. The error holds all that is wrong.
 func (f *natFlags) config() (nat.Config, error) {
 	c := nat.DefaultConfig()
 	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
@@ -83,7 +84,10 @@ func (f *natFlags) config() (nat.Config, error) {
 	}
 	for _, text := range f.forwards {
 		forward, err := nat.ParseForward(text)
-		fail(err)
+		if err != nil {
+			fail(err)
+			continue
+		}
 		c.Forwards = append(c.Forwards, forward)
 	}
 	for _, text := range f.allowHost {
@@ -93,13 +97,14 @@ func (f *natFlags) config() (nat.Config, error) {
 	}
 	for _, text := range f.dns {
 		resolver, err := parseResolver(text)
-		fail(err)
+		if err != nil {
+			fail(err)
+			continue
+		}
 		c.Resolvers = append(c.Resolvers, resolver)
 	}
-	if err := errs.ErrorOrNil(); err != nil {
-		return c, usageError{err}
-	}
-	return c, nil
+	fail(c.Check())
+	return c, errs.ErrorOrNil()
 }
 
 // parseResolver reads ADDRESS[:PORT].
@@ -115,19 +120,16 @@ func parseResolver(text string) (netip.AddrPort, error) {
 	return ap, nil
 }
 
-func serveNAT(ctx context.Context, flags *natFlags) error {
-	if err := flags.check(); err != nil {
-		return err
-	}
-	log, err := flags.logger(os.Stderr)
-	if err != nil {
-		return err
-	}
+func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 	config, err := flags.config()
-	if err != nil {
+	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
+	log := flags.logger(stderr)
 	engine, err := nat.New(config)
+	if bind := new(nat.BindError); errors.As(err, &bind) {
+		return wrongUse(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -136,5 +138,5 @@ func serveNAT(ctx context.Context, flags *natFlags) error {
 		log.Info("forward", "from", f.Host, "to", f.Guest, "ports", f.Count)
 	}
 	defer func() { log.Info("counted", "counters", slog.AnyValue(engine.Counters())) }()
-	return flags.serve(ctx, log, engine)
+	return flags.serve(ctx, log, stderr, engine)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -37,37 +36,43 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 }
 
-// check tells what is wrong with the flags' combination.
+// check tells all that is wrong with the flags.
 func (f *serveFlags) check() error {
+	var level slog.Level
+	var faults []error
+	fail := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	switch {
 	case f.socketPath == "" && f.fd < 0:
-		return usageError{errors.New("one of --socket-path and --fd is needed, to meet the front end")}
+		fail("one of --socket-path and --fd is needed, to meet the front end")
 	case f.socketPath != "" && f.fd >= 0:
-		return usageError{errors.New("--socket-path and --fd exclude each other")}
-	case f.client && f.socketPath == "":
-		return usageError{errors.New("--client needs --socket-path")}
+		fail("--socket-path and --fd exclude each other")
+	case f.socketPath != "":
+		faults = append(faults, vhostuser.CheckSocketPath(f.socketPath, f.client))
+	case f.client:
+		fail("--client needs --socket-path")
 	}
-	return nil
+	if level.UnmarshalText([]byte(f.logLevel)) != nil {
+		fail("--log-level %q: want debug, info, warn or error", f.logLevel)
+	}
+	if f.logFormat != "text" && f.logFormat != "json" {
+		fail("--log-format %q: want text or json", f.logFormat)
+	}
+	return errors.Join(faults...)
 }
 
-// logger builds the log on standard error.
-func (f *serveFlags) logger(w io.Writer) (*slog.Logger, error) {
+// logger builds the log. The flags were checked.
+func (f *serveFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, usageError{fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel)}
-	}
+	_ = level.UnmarshalText([]byte(f.logLevel))
 	options := &slog.HandlerOptions{Level: level}
-	switch f.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+	if f.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	return nil, usageError{fmt.Errorf("--log-format %q: want text or json", f.logFormat)}
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // serve runs a device with the given port until ctx ends. It owns the port.
-func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, port netbackend.Port) error {
+func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writer, port netbackend.Port) error {
 	device, err := worker.New(worker.Config{
 		Ports:   []netbackend.Port{port},
 		Notices: func(n netbackend.Notice) { logNotice(log, n) },
@@ -81,7 +86,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, port netbacken
 	if err != nil {
 		return errors.Join(err, device.Close())
 	}
-	f.explain(log)
+	f.explain(log, stderr)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	err = server.Serve(ctx)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
@@ -97,13 +102,13 @@ func logNotice(log *slog.Logger, n netbackend.Notice) {
 }
 
 // explain says how the front end is started.
-func (f *serveFlags) explain(log *slog.Logger) {
+func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer) {
 	if f.socketPath == "" {
 		log.Info("ready", "fd", f.fd)
 		return
 	}
 	log.Info("ready", "socket", f.socketPath)
-	fmt.Fprintf(os.Stderr, "Start the guest with its memory shared, which is what is forgotten most:\n  %s\n", qemuCommand(f.socketPath, f.client))
+	fmt.Fprintf(stderr, "Start the guest with its memory shared, which is what is forgotten most:\n  %s\n", qemuCommand(f.socketPath, f.client))
 }
 
 // qemuCommand is a command line, ready to paste, that boots a guest behind the socket.

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +28,7 @@ func newStub() *cobra.Command {
 			if flags.capabilities {
 				return printCapabilities(cmd)
 			}
-			return serveStub(cmd.Context(), &flags, mode)
+			return serveStub(cmd.Context(), &flags, mode, cmd.ErrOrStderr())
 		},
 	}
 	flags.add(cmd)
@@ -36,20 +36,14 @@ func newStub() *cobra.Command {
 	return cmd
 }
 
-func serveStub(ctx context.Context, flags *serveFlags, mode string) error {
-	if err := flags.check(); err != nil {
-		return err
-	}
-	log, err := flags.logger(os.Stderr)
-	if err != nil {
-		return err
-	}
+func serveStub(ctx context.Context, flags *serveFlags, mode string, stderr io.Writer) error {
 	port, counters, err := newStubPort(mode)
-	if err != nil {
+	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
+	log := flags.logger(stderr)
 	defer func() { log.Info("counted", "counters", slog.AnyValue(counters())) }()
-	return flags.serve(ctx, log, port)
+	return flags.serve(ctx, log, stderr, port)
 }
 
 func newStubPort(mode string) (netbackend.Port, func() stub.Counters, error) {
@@ -61,5 +55,5 @@ func newStubPort(mode string) (netbackend.Port, func() stub.Counters, error) {
 		p := stub.NewEcho()
 		return p, p.Counters, nil
 	}
-	return nil, nil, usageError{fmt.Errorf("--mode %q: want null or echo", mode)}
+	return nil, nil, fmt.Errorf("--mode %q: want null or echo", mode)
 }

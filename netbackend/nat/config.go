@@ -71,8 +71,8 @@ const (
 	maxMTU = 65520
 )
 
-// check returns all that is wrong with c.
-func (c *Config) check() error {
+// Check returns all that is wrong with c, as far as that can be told without opening a port.
+func (c *Config) Check() error {
 	var errs *multierror.Error
 	if c.MTU < minMTU || c.MTU > maxMTU {
 		errs = multierror.Append(errs, fmt.Errorf("MTU %d: it must be between %d and %d", c.MTU, minMTU, maxMTU))
@@ -90,12 +90,13 @@ func (c *Config) check() error {
 			errs = multierror.Append(errs, fmt.Errorf("resolver %s: only IPv4 resolvers can be asked so far", r))
 		}
 	}
-	return errs.ErrorOrNil()
+	return multierror.Append(errs, c.checkForwards()...).ErrorOrNil()
 }
 
-// New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong.
+// New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
+// each port that cannot be had there is a *BindError in it.
 func New(cfg Config) (*Port, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	s, err := newServices(&cfg)

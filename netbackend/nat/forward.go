@@ -19,6 +19,48 @@ type Forward struct {
 	Count uint16         // number of ports
 }
 
+// String returns f as ParseForward reads it.
+func (f Forward) String() string {
+	guest := portRange(f.Guest.Port(), f.Count)
+	if f.Guest.Addr().IsValid() {
+		guest = f.Guest.Addr().String() + ":" + guest
+	}
+	return fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
+}
+
+func portRange(first, count uint16) string {
+	if count == 1 {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, first+count-1)
+}
+
+// overlaps tells whether f and g want the same port of the host, and names the first such port.
+func (f *Forward) overlaps(g *Forward) (port uint16, ok bool) {
+	a, b := f.Host, g.Host
+	if f.Proto != g.Proto || a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
+		return 0, false
+	}
+	port = max(a.Port(), b.Port())
+	return port, port-a.Port() < f.Count && port-b.Port() < g.Count
+}
+
+// checkForwards returns what is wrong with the forwards, as far as that can be told without opening them.
+func (c *Config) checkForwards() (faults []error) {
+	for i := range c.Forwards {
+		f := &c.Forwards[i]
+		if to := f.Guest.Addr(); to.IsValid() && (!c.Prefix.Contains(to) || to == c.Gateway || to == c.DNS) {
+			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.Prefix))
+		}
+		for j := range c.Forwards[:i] {
+			if port, ok := f.overlaps(&c.Forwards[j]); ok {
+				faults = append(faults, fmt.Errorf("forwards %s and %s both want port %d of the host", &c.Forwards[j], f, port))
+			}
+		}
+	}
+	return faults
+}
+
 // ParseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST].
 func ParseForward(text string) (Forward, error) {
 	fail := func(format string, args ...any) (Forward, error) {
@@ -173,7 +215,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	l.fd = int32(fd)
 	if err := bind(fd, f.Proto, host); err != nil {
 		_ = unix.Close(fd)
-		return l, fmt.Errorf("forward of %s %s: %w", protoName(f.Proto), host, explain(err, host))
+		return l, newBindError(f.Proto, host, err)
 	}
 	return l, nil
 }
@@ -192,18 +234,43 @@ func bind(fd int, proto uint8, to netip.AddrPort) error {
 	return unix.Listen(fd, backlog)
 }
 
-// explain adds to an error of bind what can be done about it.
-func explain(err error, to netip.AddrPort) error {
-	switch {
-	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%w; another program has the port, choose another host port or end it", err)
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w; ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher host port", err)
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%w; %s is not an address of this host", err, to.Addr())
-	}
-	return err
+// BindError tells that a port of the host could not be had for a forward.
+type BindError struct {
+	Proto  uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Host   netip.AddrPort // what was asked for
+	Holder string         // name and number of the process that has it, "" if that is not known
+	Err    error          // of bind(2) or listen(2)
 }
+
+func newBindError(proto uint8, host netip.AddrPort, err error) *BindError {
+	e := &BindError{Proto: proto, Host: host, Err: err}
+	if errors.Is(err, unix.EADDRINUSE) {
+		e.Holder = holder(proto, host)
+	}
+	return e
+}
+
+// Error says what failed, and what can be done about it.
+func (e *BindError) Error() string {
+	return fmt.Sprintf("forward of %s %s: %s", protoName(e.Proto), e.Host, e.reason())
+}
+
+func (e *BindError) reason() string {
+	switch {
+	case errors.Is(e.Err, unix.EADDRINUSE) && e.Holder != "":
+		return fmt.Sprintf("%s has the port; choose another host port, or end it", e.Holder)
+	case errors.Is(e.Err, unix.EADDRINUSE):
+		return "another program has the port; choose another host port, or end it"
+	case errors.Is(e.Err, unix.EACCES):
+		return "this port needs CAP_NET_BIND_SERVICE; choose a host port from 1024 on"
+	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
+		return fmt.Sprintf("%s is not an address of this host", e.Host.Addr())
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the error of the system call.
+func (e *BindError) Unwrap() error { return e.Err }
 
 // registerListeners lets the worker watch the forwards' ports.
 func (p *Port) registerListeners() error {

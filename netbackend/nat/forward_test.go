@@ -2,6 +2,8 @@ package nat
 
 import (
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +26,69 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, got)
 		})
+	}
+}
+
+func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
+	for _, text := range []string{
+		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
+	} {
+		f, err := ParseForward(text)
+		require.NoError(t, err)
+		require.Equal(t, text, f.String())
+	}
+}
+
+func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		port uint16 // 0 for none
+	}{
+		{"80:80", "80:81", 80},
+		{"80:80", "81:80", 0},
+		{"80:80", "udp:80:80", 0},
+		{"80:80", "127.0.0.2:80:80", 0},
+		{"80:80", "0.0.0.0:80:80", 80},
+		{"70-79:70-79", "79-90:79-90", 79},
+		{"70-79:70-79", "80-90:80-90", 0},
+		{"1-65535:1-65535", "65535:1", 65535},
+	} {
+		a, err := ParseForward(c.a)
+		require.NoError(t, err)
+		b, err := ParseForward(c.b)
+		require.NoError(t, err)
+		cfg := DefaultConfig()
+		for _, cfg.Forwards = range [][]Forward{{a, b}, {b, a}} {
+			if c.port == 0 {
+				require.NoError(t, cfg.Check(), "%s %s", a, b)
+				continue
+			}
+			require.ErrorContains(t, cfg.Check(), "both want port "+strconv.Itoa(int(c.port))+" of the host")
+		}
+	}
+}
+
+func TestTheHolderOfAPortIsFoundByAddress(t *testing.T) {
+	const line = "   3: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 48213 1 0 100 0 0 10 0"
+	const any6 = "   3: 00000000000000000000000000000000:1F90 00000000000000000000000000000000:0000 0A 0:0 00:0 0  1000        0 48213 1"
+	for _, c := range []struct {
+		line, port string
+		holds      bool
+	}{
+		{line, "127.0.0.1:8080", true},
+		{line, "0.0.0.0:8080", true},
+		{line, "127.0.0.1:8081", false},
+		{line, "127.0.0.2:8080", false},
+		{strings.Replace(line, " 0A ", " 01 ", 1), "127.0.0.1:8080", false}, // a connection
+		{any6, "127.0.0.1:8080", true},
+		{"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode", "127.0.0.1:8080", false},
+		{"", "127.0.0.1:8080", false},
+	} {
+		inode, holds := holdsPort(c.line, protoTCP, netip.MustParseAddrPort(c.port))
+		require.Equal(t, c.holds, holds, "%s %s", c.port, c.line)
+		if holds {
+			require.Equal(t, "48213", inode)
+		}
 	}
 }
 
