@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
 )
@@ -20,7 +22,7 @@ const (
 
 // Options describe a machine.
 type Options struct {
-	// Dir is an existing directory for the machine's control socket and its memory file.
+	// Dir is an existing directory for the machine's control socket, and for its memory if /dev/shm has no room.
 	Dir string
 	// Initrd is the guest's initramfs.
 	Initrd string
@@ -43,13 +45,23 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 		return nil, err
 	}
 	cmd := exec.Command(path, commandLine(opt)...)
-	// The memory file: like any temporary file, in the machine's directory.
-	cmd.Env = append(os.Environ(), "TMPDIR="+opt.Dir)
+	cmd.Env = append(os.Environ(), "TMPDIR="+memoryDir(opt.Dir))
 	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{Thread: refuseRegSets, Output: opt.Output})
 	if err != nil {
 		return nil, err
 	}
 	return &Machine{Process: p, Console: guest.NewConsole(out, in)}, nil
+}
+
+// memoryDir returns where the guest's memory is to be: a file that UML makes and at once removes. In /dev/shm it is never
+// written to a disk, but a container may have little of that.
+func memoryDir(otherwise string) string {
+	const shm = "/dev/shm"
+	var fs unix.Statfs_t
+	if err := unix.Statfs(shm, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 2*memoryMiB<<20 {
+		return otherwise
+	}
+	return shm
 }
 
 // commandLine returns the kernel's arguments.
