@@ -5,26 +5,31 @@ type Counters struct {
 	Malformed     uint64 // frames that are too short, or whose lengths contradict each other
 	BadHeader     uint64 // frames with a virtio-net header that lies
 	Unsupported   uint64 // frames of protocols that the engine does not speak
-	Fragments     uint64 // IPv4 fragments
+	Fragments     uint64 // fragments of protocols other than UDP
 	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
 	Denied        uint64 // frames to what the policy closes
 	NoRoom        uint64 // replies that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of
-	TooLong       uint64 // datagrams from the host that are longer than the guest's MTU allows
 	UDPRefused    uint64 // datagrams that the host's socket did not take
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
 
-	FramesIn     uint64 // all frames of the guest
-	TCPFlows     uint64 // connections that were begun, from either side
-	UDPFlows     uint64 // associations that were begun, from either side
-	UDPExpired   uint64 // associations that ended by silence
-	TableFull    uint64 // flows that were refused because there were too many
-	SocketErrors uint64 // flows that failed because the host gave no socket
-	StaleEvents  uint64 // events of sockets that were closed in the meantime
-	Retransmits  uint64 // segments sent to the guest again
-	Timeouts     uint64 // connections given up because the guest did not answer
-	ResetsSent   uint64 // resets sent to the guest
-	WindowReads  uint64 // system calls spent on finding what a host socket will take
-	Accepts      uint64 // connections taken by forwards
+	// Fragments of UDP datagrams that never became whole. Those given up are counted when the next fragment comes.
+	FragmentOverlaps uint64 // of datagrams whose fragments overlap or contradict each other
+	FragmentTimeouts uint64 // of those whose rest has not come in time
+	FragmentsEvicted uint64 // of the oldest, when too many datagrams were incomplete at once
+
+	FramesIn      uint64 // all frames of the guest
+	TCPFlows      uint64 // connections that were begun, from either side
+	UDPFlows      uint64 // associations that were begun, from either side
+	UDPExpired    uint64 // associations that ended by silence
+	LongDatagrams uint64 // datagrams sent to the guest in fragments
+	TableFull     uint64 // flows that were refused because there were too many
+	SocketErrors  uint64 // flows that failed because the host gave no socket
+	StaleEvents   uint64 // events of sockets that were closed in the meantime
+	Retransmits   uint64 // segments sent to the guest again
+	Timeouts      uint64 // connections given up because the guest did not answer
+	ResetsSent    uint64 // resets sent to the guest
+	WindowReads   uint64 // system calls spent on finding what a host socket will take
+	Accepts       uint64 // connections taken by forwards
 }

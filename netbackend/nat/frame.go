@@ -100,9 +100,8 @@ func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
 		p.counters.Malformed++
 		return
 	}
-	const moreFragments, fragmentOffset = 0x2000, 0x1fff
-	if binary.BigEndian.Uint16(ip[6:])&(moreFragments|fragmentOffset) != 0 {
-		p.counters.Fragments++
+	if binary.BigEndian.Uint16(ip[fragmentField:])&(moreFragments|fragmentOffset) != 0 {
+		p.fragment(c, ip, start+headerLen, total-headerLen)
 		return
 	}
 	l4 := ip[headerLen:min(len(ip), total)]

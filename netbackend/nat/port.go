@@ -43,7 +43,10 @@ type Port struct {
 	mtu       int
 	guestMAC  [6]byte // zero until the guest has sent a frame
 	identity  isnSource
+	long      longDatagram
 	acceptAt  int64 // no connection is accepted before, 0 if they may be now
+
+	assemblies []assembly // datagrams of the guest that are not complete; nil before the first fragment
 
 	// The rest is valid, or of use, during one turn.
 	now       int64
@@ -51,6 +54,7 @@ type Port struct {
 	rxFull    bool // the guest's receive ring had no room for something
 	again     bool // work is left over though nothing is awaited
 	out       outgoing
+	whole     virtqueue.Chain // a datagram that was put together
 	msg       message
 	mem       memInfo
 	head      [headCopy]byte
@@ -92,6 +96,7 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 	}
 	if p.connected && !s.Connected {
 		p.flows.each(p.abandon)
+		p.forgetFragments()
 		p.guestMAC = [6]byte{}
 	}
 	if s.Receive && !p.receiving && s.Restarted {
@@ -132,6 +137,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.flushOutgoing()
 	p.wheel.advance(now, p.onExpired)
+	p.sendFragments()
 	p.acceptAll()
 	p.serve()
 	if p.again || p.run.count > 0 {

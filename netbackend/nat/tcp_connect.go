@@ -146,6 +146,12 @@ func newISNSource(fixed func() uint32) (isnSource, error) {
 	return s, err
 }
 
+// fragments returns where the identifications of fragments to the guest begin for the pair of addresses in k.
+func (s *isnSource) fragments(k *flowKey) uint16 {
+	pair := flowKey{guest: k.guest, remote: k.remote, proto: k.proto}
+	return uint16(s.initial(&pair, 0))
+}
+
 // initial returns the number for a connection that begins now (nanoseconds). It advances every 64 ns.
 func (s *isnSource) initial(k *flowKey, now int64) uint32 {
 	if s.fixed != nil {

@@ -144,16 +144,15 @@ func (p *Port) serviceUDP(f *flow) outcome {
 			p.touch(f)
 			continue
 		}
-		if n < 0 {
-			p.datagramFailed(f, unix.Errno(-n))
-		}
+		p.datagramFailed(f, unix.Errno(-n))
 	}
 	return more
 }
 
-// reserveDatagram reserves room for the longest datagram that the guest's MTU allows.
+// reserveDatagram reserves room for the longest datagram that the guest's MTU allows. The fragments of the one before go
+// first.
 func (p *Port) reserveDatagram() []guestmem.Iovec {
-	if p.rxFull {
+	if !p.sendFragments() || p.rxFull {
 		return nil
 	}
 	n := etherLen + p.mtu
@@ -162,17 +161,15 @@ func (p *Port) reserveDatagram() []guestmem.Iovec {
 	return iov
 }
 
-// receiveDatagram reads a datagram to its place in the frame iov. !ok means that there is none to deliver; n is then
-// the negative error, or 0 if it was too long.
+// receiveDatagram reads a datagram to its place in the frame iov, and what the guest's MTU does not allow there to
+// p.swallow. !ok means that there is none to deliver; n is then the negative error.
 func (p *Port) receiveDatagram(fd int32, iov []guestmem.Iovec, named bool) (n int, ok bool) {
-	pieces, _ := appendRange(p.pieces[:0], iov, udpHeaders, p.mtu-ipv4Len-udpLen)
-	n, truncated, errno := p.msg.receive(fd, pieces, 0, named)
-	switch {
-	case errno != 0:
+	pieces, _ := appendRange(p.pieces[:0], iov, udpHeaders, p.longest())
+	beyond := maxIPv4Payload - udpLen - p.longest()
+	pieces = append(pieces, guestmem.Iovec{Base: addressOf(p.swallow), Len: uint64(beyond)})
+	n, _, errno := p.msg.receive(fd, pieces, 0, named)
+	if errno != 0 {
 		return -int(errno), false
-	case truncated:
-		p.counters.TooLong++
-		return 0, false
 	}
 	return n, true
 }
@@ -189,8 +186,13 @@ func (p *Port) datagramFailed(f *flow, errno unix.Errno) {
 	}
 }
 
-// commitDatagram writes the headers in front of n bytes in iov, and gives the guest the frame.
+// commitDatagram writes the headers in front of n bytes in iov, and gives the guest the frame, or several if the datagram
+// is longer than its MTU.
 func (p *Port) commitDatagram(key *flowKey, iov []guestmem.Iovec, n int) {
+	if n > p.longest() {
+		p.cut(key, iov, n)
+		return
+	}
 	b := p.template[:udpHeaders]
 	src, dst := key.remote.v4(), key.guest.v4()
 	p.putEtherIPv4(b, src, dst, protoUDP, ipv4Len+udpLen+n)

@@ -21,6 +21,8 @@ type Frame struct {
 	UDP  *Datagram  // a UDP datagram,
 	ICMP *ICMP      // an ICMP message,
 	ARP  header.ARP // or an ARP packet
+	// Fragment is set for a fragment of an IPv4 packet. The whole is found in Guest.Datagrams.
+	Fragment bool
 	// Src and Dst are the addresses of an IPv4 packet.
 	Src, Dst netip.Addr
 }
@@ -122,6 +124,7 @@ func (f *Frame) parseIPv4(r rules) error {
 	f.Src = netip.AddrFrom4([4]byte(ip.SourceAddressSlice()))
 	f.Dst = netip.AddrFrom4([4]byte(ip.DestinationAddressSlice()))
 	if ip.More() || ip.FragmentOffset() != 0 {
+		f.Fragment = true
 		return nil
 	}
 	data := ip[ip.HeaderLength():total]

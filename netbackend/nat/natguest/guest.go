@@ -103,6 +103,7 @@ type Guest struct {
 	frames    []*Frame
 	kept      int // bytes in frames
 	datagrams []*Datagram
+	partials  map[partial][]byte // datagrams that have not arrived completely
 	trace     []string
 	conns     map[connKey]*TCP
 	listeners map[uint16]*Listener
@@ -116,7 +117,7 @@ func New(t testing.TB, port netbackend.Port, opt Options) *Guest {
 		IP: netip.AddrFrom4([4]byte{10, 0, 2, 15}), Gateway: netip.AddrFrom4([4]byte{10, 0, 2, 2}),
 		MAC: [6]byte{0x52, 0x54, 0, 0x12, 0x34, 0x56},
 		t:   t, opt: opt, port: port, worker: newWorker(t), now: int64(1000 * time.Second),
-		gateMAC: opt.GatewayMAC, conns: map[connKey]*TCP{}, listeners: map[uint16]*Listener{}, lastPort: 40000,
+		gateMAC: opt.GatewayMAC, partials: map[partial][]byte{}, conns: map[connKey]*TCP{}, listeners: map[uint16]*Listener{}, lastPort: 40000,
 	}
 	g.rings = newRings(t, &g.opt)
 	g.filler.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
@@ -234,6 +235,19 @@ func (g *Guest) arrived(f *Frame) {
 		g.segment(f.TCP)
 	case f.UDP != nil:
 		g.datagrams = append(g.datagrams, f.UDP)
+	case f.Fragment:
+		g.fragment(f)
+	}
+}
+
+// fragment takes a fragment, and the datagram that it completes.
+func (g *Guest) fragment(f *Frame) {
+	d, err := g.reassemble(f)
+	if err != nil && !g.MayBreakRules {
+		g.t.Errorf("natguest: the guest received a bad fragment: %v\n%v", err, f)
+	}
+	if d != nil {
+		g.datagrams = append(g.datagrams, d)
 	}
 }
 

@@ -351,7 +351,7 @@ func (c *TCP) sendable() int {
 	sent := int(c.SndNxt - c.outSeq)
 	room := int(int32(c.SndUna + uint32(c.SndWnd) - c.SndNxt))
 	most := c.mss()
-	if c.gso() {
+	if c.gso() && most < maxGSO {
 		most = maxGSO / most * most
 	}
 	return max(0, min(len(c.out)-sent, room, most))

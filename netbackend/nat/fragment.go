@@ -1,0 +1,219 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// Fragments are put together, and made, for UDP only (RFC 791 section 3.2). TCP has no need of them, and without them
+// an echo request is never longer than its answer may be.
+
+const (
+	moreFragments  = 0x2000
+	fragmentOffset = 0x1fff
+	fragmentUnit   = 8 // bytes in which offsets are counted
+	fragmentField  = 6 // where flags and offset stand in the IPv4 header
+	identification = 4 // and the identification
+
+	maxIPv4Payload = 65535 - ipv4Len
+
+	// maxAssemblies is how many datagrams may be incomplete at once. A guest sends the fragments of one datagram after
+	// another, so few are needed; with it, they hold about 1 MiB at most.
+	maxAssemblies = 16
+	// assemblyTimeout ends the wait for the rest of a datagram. Nothing gets lost on the way from the guest.
+	assemblyTimeout = int64(30e9)
+	// assemblyHead is the room in front of a datagram that is put together, for the headers that frames have there.
+	assemblyHead = vnet.HeaderLen + etherLen + ipv4Len
+)
+
+// fragmentKey names the datagram that a fragment belongs to.
+type fragmentKey struct {
+	src, dst [4]byte
+	id       uint16
+}
+
+// assembly is a UDP datagram of the guest's that is being put together. No two of its fragments overlap.
+type assembly struct {
+	key      fragmentKey
+	deadline int64 // when it is given up; 0 if the record is free
+	spoiled  bool  // its fragments contradict each other: those that are still to come are dropped too
+	held     int   // fragments that were taken
+	have     int   // and the bytes in them
+	end      int   // where the furthest of them ends
+	total    int   // length of the whole, 0 until the last fragment has come
+	seen     [(maxIPv4Payload/fragmentUnit + 64) / 64]uint64
+	buf      []byte // assemblyHead bytes, then the UDP header and payload
+}
+
+// take notes the fragment [start, end), and tells whether it goes with the others. One that covers a byte for the second
+// time does not, even if it repeats another: no wire between has doubled it (RFC 5722 section 4 for IPv6).
+func (a *assembly) take(start, end int, more bool) bool {
+	if !more {
+		if a.total != 0 || end < a.end {
+			return false
+		}
+		a.total = end
+	}
+	if a.total != 0 && end > a.total {
+		return false
+	}
+	for unit := start / fragmentUnit; unit*fragmentUnit < end; unit++ {
+		word, bit := &a.seen[unit/64], uint64(1)<<(unit%64)
+		if *word&bit != 0 {
+			return false
+		}
+		*word |= bit
+	}
+	a.held++
+	a.have += end - start
+	a.end = max(a.end, end)
+	return true
+}
+
+// fragment takes a fragment of the guest's with the IPv4 header ip, and n bytes of payload from offset on in c. The last
+// one that was missing sends the datagram on its way.
+func (p *Port) fragment(c *virtqueue.Chain, ip []byte, offset, n int) {
+	if ip[9] != protoUDP {
+		p.counters.Fragments++
+		return
+	}
+	field := binary.BigEndian.Uint16(ip[fragmentField:])
+	start, more := int(field&fragmentOffset)*fragmentUnit, field&moreFragments != 0
+	if n == 0 || start+n > maxIPv4Payload || (more && n%fragmentUnit != 0) {
+		p.counters.Malformed++
+		return
+	}
+	a := p.assembly(fragmentKey{
+		src: [4]byte(ip[12:]), dst: [4]byte(ip[16:]), id: binary.BigEndian.Uint16(ip[identification:]),
+	})
+	if a.spoiled || !a.take(start, start+n, more) {
+		a.spoiled = true
+		p.counters.FragmentOverlaps += uint64(a.held) + 1
+		a.held = 0
+		return
+	}
+	guestmem.CopyFrom(a.buf[assemblyHead+start:assemblyHead+start+n], c.Iov, offset)
+	if a.have == a.total {
+		p.assembled(a)
+	}
+}
+
+// assembly returns the record for key. If there is none yet, it takes a free one, or that of the oldest datagram.
+func (p *Port) assembly(key fragmentKey) *assembly {
+	if p.assemblies == nil {
+		p.assemblies = make([]assembly, maxAssemblies)
+	}
+	oldest := &p.assemblies[0]
+	for i := range p.assemblies {
+		a := &p.assemblies[i]
+		if a.deadline != 0 && a.deadline <= p.now {
+			a.giveUp(&p.counters.FragmentTimeouts)
+		}
+		if a.deadline != 0 && a.key == key {
+			return a
+		}
+		if a.deadline < oldest.deadline {
+			oldest = a
+		}
+	}
+	oldest.giveUp(&p.counters.FragmentsEvicted)
+	buf := oldest.buf
+	if buf == nil {
+		buf = make([]byte, assemblyHead+maxIPv4Payload)
+	}
+	*oldest = assembly{key: key, deadline: p.now + assemblyTimeout, buf: buf}
+	return oldest
+}
+
+// giveUp frees the record, and counts the fragments in it as dropped.
+func (a *assembly) giveUp(counter *uint64) {
+	*counter += uint64(a.held)
+	a.held, a.deadline = 0, 0
+}
+
+// assembled handles a datagram that is complete, as if it had come in one frame.
+func (p *Port) assembled(a *assembly) {
+	a.held, a.deadline = 0, 0
+	n := assemblyHead + a.total
+	p.whole.Iov = append(p.whole.Iov[:0], guestmem.Iovec{Base: addressOf(a.buf), Len: uint64(n)})
+	p.whole.Len = uint32(n)
+	p.udp(&packet{
+		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
+		src: a.key.src[:], dst: a.key.dst[:],
+	})
+}
+
+// longDatagram is a datagram to the guest that is longer than its MTU, and goes in fragments. There is one at a time: as
+// long as the guest has no room for all of them, no other is received.
+type longDatagram struct {
+	key   flowKey
+	id    uint16 // of the fragments
+	count uint16 // of such datagrams so far
+	n     int    // length of UDP header and payload, 0 if there is none
+	sent  int
+	buf   []byte
+}
+
+// cut begins to send n bytes of payload, of which as many as the guest's MTU allows are in iov, and the rest in
+// p.swallow.
+func (p *Port) cut(key *flowKey, iov []guestmem.Iovec, n int) {
+	p.counters.LongDatagrams++
+	d := &p.long
+	if d.buf == nil {
+		d.buf = make([]byte, maxIPv4Payload)
+	}
+	d.key, d.n, d.sent = *key, udpLen+n, 0
+	d.count++
+	d.id = p.identity.fragments(key) + d.count
+	payload := d.buf[udpLen:d.n]
+	inFrame := guestmem.CopyFrom(payload[:p.longest()], iov, udpHeaders)
+	copy(payload[inFrame:], p.swallow)
+	udp := d.buf[:d.n]
+	putUDP(udp, key.remotePort, key.guestPort, d.n)
+	sum := vnet.Sum(udp, pseudo(key.remote.v4(), key.guest.v4(), protoUDP, d.n))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
+	p.sendFragments()
+}
+
+// longest is the length of the longest UDP payload that one frame to the guest can carry.
+func (p *Port) longest() int { return p.mtu - ipv4Len - udpLen }
+
+// sendFragments sends what is left of the long datagram, and tells whether there was room for all.
+func (p *Port) sendFragments() bool {
+	d := &p.long
+	for d.sent < d.n {
+		n := min(d.n-d.sent, (p.mtu-ipv4Len)&^(fragmentUnit-1))
+		b := p.slow[:etherLen+ipv4Len+n]
+		p.putFragment(b, d, d.sent+n < d.n)
+		copy(b[etherLen+ipv4Len:], d.buf[d.sent:])
+		if !p.send(b) {
+			return false
+		}
+		d.sent += n
+	}
+	d.n, d.sent = 0, 0
+	return true
+}
+
+// putFragment writes the headers of the frame b, the next fragment of d.
+func (p *Port) putFragment(b []byte, d *longDatagram, more bool) {
+	p.putEtherIPv4(b, d.key.remote.v4(), d.key.guest.v4(), protoUDP, len(b)-etherLen)
+	ip := b[etherLen : etherLen+ipv4Len]
+	field := uint16(d.sent / fragmentUnit)
+	if more {
+		field |= moreFragments
+	}
+	binary.BigEndian.PutUint16(ip[identification:], d.id)
+	binary.BigEndian.PutUint16(ip[fragmentField:], field) // without "don't fragment"
+	ip[10], ip[11] = 0, 0
+	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+}
+
+// forgetFragments drops what is left of datagrams in either direction: the guest is gone.
+func (p *Port) forgetFragments() {
+	p.assemblies = nil
+	p.long.n, p.long.sent = 0, 0
+}
