@@ -112,6 +112,10 @@ func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
 	case protoUDP:
 		p.udp(&k)
 	case protoICMP:
+		if total > p.mtu {
+			p.counters.Malformed++ // the answer would not fit the guest
+			return
+		}
 		p.icmp(&k)
 	default:
 		p.counters.Unsupported++
@@ -133,6 +137,14 @@ func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 // unicast tells whether a is the address of one host: not 0/8, multicast, or the reserved and broadcast ones above
 // (RFC 1122 section 3.2.1.3).
 func unicast(a []byte) bool { return a[0] != 0 && a[0] < 224 }
+
+// isBroadcast tells whether a means all of the guest's network: its last address, or its first one (RFC 1122 section
+// 3.2.1.3).
+func (p *Port) isBroadcast(a *address) bool {
+	hosts := ^uint32(0) >> p.cfg.Prefix.Bits()
+	host := binary.BigEndian.Uint32(a.v4()) & hosts
+	return (host == 0 || host == hosts) && p.cfg.Prefix.Contains(a.netip())
+}
 
 // ours tells whether a is an address that the engine itself answers for.
 func (p *Port) ours(a []byte) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -117,6 +118,9 @@ func (f *Frame) parseIPv4(r rules) error {
 	total := int(ip.TotalLength())
 	if rest := len(ip) - total; rest > 0 && len(f.Bytes) > 60 {
 		return fmt.Errorf("%d bytes behind the IPv4 packet", rest)
+	}
+	if slices.ContainsFunc(ip[total:], func(b byte) bool { return b != 0 }) {
+		return fmt.Errorf("padding is not zero")
 	}
 	if f.Header.GSOType == vnet.GSONone && total > r.mtu {
 		return fmt.Errorf("IPv4 packet of %d bytes is longer than the MTU", total)
