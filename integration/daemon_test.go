@@ -104,5 +104,6 @@ func (d *daemon) cpuDuring(interval time.Duration) time.Duration {
 	time.Sleep(interval)
 	after, err := process.CPUTime(d.PID())
 	require.NoError(d.t, err)
+	d.t.Logf("vring used %v of processor time in %v", after-before, interval)
 	return after - before
 }
