@@ -35,7 +35,7 @@ type Port interface {
 	// RingsChanged tells that a ring was started, stopped, enabled or disabled, or that guest memory was replaced.
 	RingsChanged(s RingState)
 
-	// Close releases what the Port holds. It is the last call.
+	// Close releases what the Port holds. It is the last call, and the only one if the worker could not be started.
 	Close() error
 }
 

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -130,7 +131,7 @@ func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 	}
 	const loopback = 127
 	ok = key.guestPort != 0 && key.remotePort != 0 && unicast(k.src) && unicast(k.dst) &&
-		!p.ours(k.src) && k.src[0] != loopback
+		!p.ours(k.src) && k.src[0] != loopback && !p.broadcast(k.dst)
 	return key, ok
 }
 
@@ -144,6 +145,12 @@ func (p *Port) isBroadcast(a *address) bool {
 	hosts := ^uint32(0) >> p.cfg.Prefix.Bits()
 	host := binary.BigEndian.Uint32(a.v4()) & hosts
 	return (host == 0 || host == hosts) && p.cfg.Prefix.Contains(a.netip())
+}
+
+// broadcast tells whether a is the broadcast address of the guest's network: all bits of the host part are set.
+func (p *Port) broadcast(a []byte) bool {
+	host := ^uint32(0) >> p.cfg.Prefix.Bits()
+	return binary.BigEndian.Uint32(a)&host == host && p.cfg.Prefix.Contains(netip.AddrFrom4([4]byte(a)))
 }
 
 // ours tells whether a is an address that the engine itself answers for.

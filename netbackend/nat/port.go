@@ -118,7 +118,9 @@ func (p *Port) probeAfterRestart(f *flow) {
 func (p *Port) Close() error {
 	p.flows.each(p.abandon)
 	for i := range p.listen {
-		p.worker.Unregister(int(p.listen[i].fd))
+		if p.worker != nil {
+			p.worker.Unregister(int(p.listen[i].fd))
+		}
 		_ = unix.Close(int(p.listen[i].fd))
 	}
 	p.policy.close()

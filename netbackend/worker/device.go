@@ -3,8 +3,11 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -42,6 +45,7 @@ type Device struct {
 	loops    []*loop
 	features uint64
 	notices  chan netbackend.Notice
+	lost     atomic.Uint64 // notices that found the channel full
 	failed   chan error
 	wg       sync.WaitGroup
 
@@ -69,7 +73,7 @@ func New(cfg Config) (*Device, error) {
 		offers &= p.Offers()
 		l, err := newLoop(d, i, p, cfg.Now)
 		if err != nil {
-			return nil, multierror.Append(err, d.Close()).ErrorOrNil()
+			return nil, multierror.Append(err, d.discard(cfg.Ports)).ErrorOrNil()
 		}
 		d.loops = append(d.loops, l)
 	}
@@ -81,24 +85,46 @@ func New(cfg Config) (*Device, error) {
 	return d, nil
 }
 
+// discard undoes New before any thread has run.
+func (d *Device) discard(ports []netbackend.Port) error {
+	var errs *multierror.Error
+	for _, l := range d.loops {
+		l.closeFDs()
+	}
+	for _, p := range ports {
+		errs = multierror.Append(errs, p.Close())
+	}
+	return errs.ErrorOrNil()
+}
+
 // start lets the threads run, with a processor left for everybody else.
 func (d *Device) start(notices func(netbackend.Notice)) {
 	if n := len(d.loops) + 1; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
-	go func() {
-		for n := range d.notices {
-			if notices != nil {
-				notices(n)
-			}
-		}
-	}()
+	go d.deliver(notices)
 	for _, l := range d.loops {
 		d.wg.Add(1)
 		go func() {
 			defer d.wg.Done()
 			l.run()
 		}()
+	}
+}
+
+// deliver hands notices on, until Close. It tells of those that were dropped when the next one gets through.
+func (d *Device) deliver(notices func(netbackend.Notice)) {
+	for n := range d.notices {
+		if notices == nil {
+			continue
+		}
+		notices(n)
+		if lost := d.lost.Swap(0); lost > 0 {
+			notices(netbackend.Notice{
+				Level: int(slog.LevelWarn), Message: "notices were dropped, too many came at once",
+				Key: "dropped", Value: strconv.FormatUint(lost, 10),
+			})
+		}
 	}
 }
 
@@ -210,7 +236,8 @@ func (d *Device) Reset() error {
 	return nil
 }
 
-// Close ends the threads and closes the ports.
+// Close ends the threads and closes the ports. A thread that does not let go of the guest's memory within
+// ReleaseTimeout is left behind; the error is ErrCondemned then.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -219,11 +246,16 @@ func (d *Device) Close() error {
 	}
 	d.closed = true
 	var errs *multierror.Error
+	stuck := false
 	for _, l := range d.loops {
-		errs = multierror.Append(errs, l.quit())
+		err := l.quit()
+		stuck = stuck || errors.Is(err, ErrCondemned)
+		errs = multierror.Append(errs, err)
 	}
-	d.wg.Wait()
-	close(d.notices)
+	if !stuck {
+		d.wg.Wait()
+		close(d.notices)
+	}
 	return errs.ErrorOrNil()
 }
 
@@ -269,23 +301,11 @@ func (d *Device) eachAnyway(fn func(*loop) error) error {
 	return errs.ErrorOrNil()
 }
 
-// call runs fn on l's thread between two turns, and waits for it.
+// call runs fn on l's thread between two turns, and waits for it. A thread that does not answer condemns the device.
 func (d *Device) call(l *loop, fn func() error) error {
-	done := make(chan error, 1)
-	timeout := time.NewTimer(ReleaseTimeout)
-	defer timeout.Stop()
-	select {
-	case l.mail <- func() { done <- fn() }:
-		l.wake()
-	case <-timeout.C:
+	err := l.call(fn)
+	if errors.Is(err, ErrCondemned) {
 		d.setCondemned(true)
-		return ErrCondemned
 	}
-	select {
-	case err := <-done:
-		return err
-	case <-timeout.C:
-		d.setCondemned(true)
-		return ErrCondemned
-	}
+	return err
 }

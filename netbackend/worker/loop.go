@@ -3,7 +3,9 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +22,9 @@ const (
 	maxEvents = 128
 	// pollInterval, in milliseconds, is how often a ring without a kick fd is looked at.
 	pollInterval = 1
+
+	// emptyPatience is how long a driver may take to post its first receive buffer before something is wrong.
+	emptyPatience = int64(5e9)
 
 	tokenReceive  = netbackend.PortTokens
 	tokenTransmit = netbackend.PortTokens + 1
@@ -42,6 +47,8 @@ type loop struct {
 	features uint64
 	state    netbackend.RingState
 	filler   netbackend.Filler
+
+	emptyAt int64 // when to look whether the receive ring is still as empty as it began, 0 for never
 
 	guarded func() // method value of turn, made once
 	next    int64  // deadline that the Port asked for, 0 for none
@@ -80,16 +87,39 @@ func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, 
 // wake makes the thread look into its mailbox. Any goroutine may call it.
 func (l *loop) wake() { _, _ = unix.Write(l.mailFD, one[:]) }
 
-// quit ends the thread; it is called once, by the control plane.
+// quit ends the thread and closes its Port; the control plane calls it once. A thread that does not obey in time is
+// left alone, and the error says so.
 func (l *loop) quit() error {
-	err := make(chan error, 1)
-	l.mail <- func() {
+	return l.call(func() error {
 		l.reset()
 		l.stop = true
-		err <- l.port.Close()
+		return l.port.Close()
+	})
+}
+
+// call runs fn on the thread between two turns, and waits for it.
+func (l *loop) call(fn func() error) error {
+	done := make(chan error, 1)
+	timeout := time.NewTimer(ReleaseTimeout)
+	defer timeout.Stop()
+	select {
+	case l.mail <- func() { done <- fn() }:
+		l.wake()
+	case <-timeout.C:
+		return ErrCondemned
 	}
-	l.wake()
-	return <-err
+	select {
+	case err := <-done:
+		return err
+	case <-timeout.C:
+		return ErrCondemned
+	}
+}
+
+// closeFDs is for a thread that never ran, or has ended.
+func (l *loop) closeFDs() {
+	_ = unix.Close(l.epFD)
+	_ = unix.Close(l.mailFD)
 }
 
 // run is the thread's life.
@@ -105,8 +135,22 @@ func (l *loop) run() {
 		}
 		l.check()
 	}
-	_ = unix.Close(l.epFD)
-	_ = unix.Close(l.mailFD)
+	l.closeFDs()
+}
+
+// checkEmpty tells the user of the classic mistake: a guest whose memory is not shared fills rings that nobody sees.
+func (l *loop) checkEmpty() {
+	if l.emptyAt == 0 || l.now() < l.emptyAt {
+		return
+	}
+	l.emptyAt = 0
+	if l.rx.runs() && l.rx.q.Base() == 0 && len(l.rx.q.Pending()) == 0 && !l.rx.q.HasAvail() {
+		l.Raise(netbackend.Notice{
+			Level: int(slog.LevelWarn),
+			Message: "the guest's driver is up but has posted no receive buffer; is the guest's memory shared? " +
+				"QEMU needs share=on on its memory backend, and memory-backend= in -machine",
+		})
+	}
 }
 
 // check stops rings that the guest or the kernel broke.
@@ -136,12 +180,14 @@ func (l *loop) condemn(err error) {
 
 // turn is one round of the data path. It runs under guestmem.Guard.
 func (l *loop) turn() {
+	l.checkEmpty()
 	var chains []virtqueue.Chain
+	more := false
 	l.tx.kickedOff()
 	if l.tx.runs() {
 		chains = l.tx.q.Fetch(batch)
 	} else if l.tx.kicked {
-		l.drain()
+		more = l.drain()
 	}
 	done, next := l.port.Turn(l.now(), chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
@@ -151,8 +197,8 @@ func (l *loop) turn() {
 	l.tx.flush()
 	l.rx.flush()
 	l.next, l.blocked = next, done < len(chains)
-	l.again = !l.blocked && len(chains) == batch
-	l.tx.kicked, l.rx.kicked = false, false
+	l.again = more || (!l.blocked && len(chains) == batch)
+	l.tx.kicked, l.rx.kicked = more, false
 	if !l.again {
 		l.again = l.arm()
 	}
@@ -178,16 +224,14 @@ func (l *loop) arm() (more bool) {
 	return more
 }
 
-// drain empties the transmit side of a ring that runs but is not enabled: its frames are dropped.
-func (l *loop) drain() {
+// drain drops frames of a transmit ring that runs but is not enabled, and tells whether there may be more of them.
+func (l *loop) drain() (more bool) {
 	if l.tx.q == nil {
-		return
+		return false
 	}
-	for chains := l.tx.q.Fetch(batch); len(chains) > 0; chains = l.tx.q.Fetch(batch) {
-		l.tx.q.UseN(len(chains))
-		l.tx.flush()
-	}
-	l.tx.arm()
+	n := len(l.tx.q.Fetch(batch))
+	l.tx.q.UseN(n)
+	return n == batch || l.tx.arm()
 }
 
 // wait collects readiness, and sleeps until there is some if nothing else is to be done.
@@ -226,14 +270,22 @@ func (l *loop) timeout() int {
 		return 0
 	}
 	timeout := -1
-	if l.next != 0 {
+	if next := earliest(l.next, l.emptyAt); next != 0 {
 		const ms = 1_000_000
-		timeout = int(min(max(0, (l.next-l.now()+ms-1)/ms), 1<<30))
+		timeout = int(min(max(0, (next-l.now()+ms-1)/ms), 1<<30))
 	}
 	if (l.rx.polled() || l.tx.polled()) && (timeout < 0 || timeout > pollInterval) {
 		timeout = pollInterval
 	}
 	return timeout
+}
+
+// earliest returns the earlier of two times, of which 0 means never.
+func earliest(a, b int64) int64 {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
 }
 
 // obey does what the control plane asked for.
@@ -281,6 +333,7 @@ func (l *loop) Raise(n netbackend.Notice) {
 	select {
 	case l.device.notices <- n:
 	default:
+		l.device.lost.Add(1)
 	}
 }
 
@@ -296,9 +349,6 @@ func (l *loop) startPort(features uint64) {
 }
 
 func (l *loop) setFeatures(features uint64) error {
-	if features == l.features {
-		return nil
-	}
 	l.features = features
 	l.attach()
 	return l.port.Start(features, l)
@@ -350,6 +400,9 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		return err
 	}
 	r.armed = true
+	if r == l.rx {
+		l.emptyAt = l.now() + emptyPatience
+	}
 	l.changed()
 	return nil
 }
@@ -426,9 +479,10 @@ func (l *loop) reset() {
 		l.forget(r)
 		r.enabled = false
 	}
-	l.memory, l.features, l.fault = nil, 0, nil
+	l.memory, l.features, l.fault, l.emptyAt = nil, 0, nil, 0
 	l.state = netbackend.RingState{}
 	l.tellPort()
+	l.startPort(0) // what the next driver acknowledges may be nothing at all
 }
 
 // guard runs fn, which may touch guest memory, and turns a fault into an error.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,14 +33,16 @@ type port struct {
 	worker netbackend.Worker
 	events []netbackend.Event
 	closed bool
+
+	features uint64 // last told
 }
 
 func (p *port) Offers() uint64 { return 0 }
 
-func (p *port) Start(_ uint64, w netbackend.Worker) error {
+func (p *port) Start(features uint64, w netbackend.Worker) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.worker = w
+	p.worker, p.features = w, features
 	return nil
 }
 
@@ -340,6 +343,96 @@ func TestAThreadThatDoesNotLetGoCondemnsTheDevice(t *testing.T) {
 	close(release)
 	b.eventually(func() bool { return b.Reset() == nil }, "the thread came back")
 	require.NoError(t, b.SetFeatures(features))
+}
+
+func TestADeviceWithAStuckThreadStillCloses(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	release := make(chan struct{})
+	b.up()
+	b.port.set(func() { b.port.during = func() { <-release } })
+	b.send([]byte("a"))
+	time.Sleep(50 * time.Millisecond)
+	require.ErrorIs(t, b.Device.Close(), ErrCondemned)
+	close(release) // the thread obeys when it comes back
+	b.Device.wg.Wait()
+}
+
+func TestADisabledRingIsDrainedInBoundedPieces(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.tx = vqtest.NewDriver(b.mem, vqtest.Options{Size: 512})
+	b.up()
+	require.NoError(t, b.EnableRing(1, false))
+	buf := vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64}
+	for range 3 * batch {
+		_, ok := b.tx.Add(buf)
+		require.True(t, ok)
+	}
+	b.tx.Publish()
+	signal(b.fds[1].Kick)
+	b.eventually(func() bool { return b.tx.UsedIdx() == 3*batch }, "all are drained, in several turns")
+	require.Zero(t, b.port.count())
+}
+
+func TestTheNextDriversFeaturesReachThePortEvenIfThereAreNone(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	last := func() uint64 { b.port.mu.Lock(); defer b.port.mu.Unlock(); return b.port.features }
+	require.NoError(t, b.SetFeatures(features))
+	require.EqualValues(t, features, last())
+	require.NoError(t, b.Reset())
+	require.Zero(t, last())
+	require.NoError(t, b.SetFeatures(0))
+	require.Zero(t, last())
+}
+
+func TestAGuestWhoseMemoryIsNotSharedIsTold(t *testing.T) {
+	var clock atomic.Int64
+	clock.Store(1)
+	got := make(chan netbackend.Notice, 1)
+	p := &port{}
+	d, err := New(Config{
+		Ports: []netbackend.Port{p}, Now: clock.Load, Notices: func(n netbackend.Notice) { got <- n },
+	})
+	require.NoError(t, err)
+	defer d.Close()
+	mem := vqtest.NewMemory(1<<20, vqtest.Heap)
+	rx := vqtest.NewDriver(mem, vqtest.Options{Size: 64})
+	require.NoError(t, d.SetFeatures(features))
+	require.NoError(t, d.SetMemory(mem.Table()))
+	require.NoError(t, d.StartRing(0, rx.Layout(), virtqueue.RingFDs{Kick: eventfd(t), Call: -1, Err: -1}))
+	require.NoError(t, d.EnableRing(0, true))
+	require.Empty(t, got)
+	clock.Add(emptyPatience)
+	require.NoError(t, d.SetErr(0, -1)) // a turn follows
+	select {
+	case n := <-got:
+		require.Contains(t, n.Message, "share=on")
+	case <-time.After(generous):
+		t.Fatal("no notice")
+	}
+}
+
+func TestDroppedNoticesAreCounted(t *testing.T) {
+	gate, got := make(chan struct{}), make(chan netbackend.Notice, 200)
+	d, err := New(Config{Ports: []netbackend.Port{&port{}}, Notices: func(n netbackend.Notice) { <-gate; got <- n }})
+	require.NoError(t, err)
+	require.NoError(t, d.each(func(l *loop) error {
+		for range 100 {
+			l.Raise(netbackend.Notice{Message: "m"})
+		}
+		return nil
+	}))
+	close(gate)
+	for {
+		select {
+		case n := <-got:
+			if n.Key == "dropped" {
+				require.NoError(t, d.Close())
+				return
+			}
+		case <-time.After(generous):
+			t.Fatal("nobody told")
+		}
+	}
 }
 
 func TestEventsOfPortsFdsCarryTheirToken(t *testing.T) {
