@@ -26,6 +26,8 @@ type Config struct {
 	Hostname, Domain string       // what DHCP tells the guest; empty is not told
 	Forwards         []Forward
 	AllowHost        []HostService    // what of the host is opened to the guest
+	Rules            []Rule           // what else is opened or closed; the first that matches decides
+	Restrict         bool             // all is closed that is not opened, and only Resolvers are asked
 	Resolvers        []netip.AddrPort // asked instead of those of ResolvConf, if there are any
 	ResolvConf       string           // where the host keeps its resolvers
 	MaxFlows         int              // connections and associations at once
@@ -84,6 +86,11 @@ func (c *Config) Check() error {
 	}
 	if c.Gateway == c.DNS || c.Gateway == c.Guest || c.DNS == c.Guest {
 		errs = multierror.Append(errs, errors.New("gateway, name server and guest need addresses of their own"))
+	}
+	for _, r := range c.Rules {
+		if err := r.check(c.Prefix); err != nil {
+			errs = multierror.Append(errs, err)
+		}
 	}
 	for _, r := range c.Resolvers {
 		if !r.Addr().Is4() {

@@ -11,6 +11,9 @@ type Counters struct {
 	NoRoom        uint64 // replies that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of
 	UDPRefused    uint64 // datagrams that the host's socket did not take
+	PingForbidden uint64 // echo requests that the host forbids to send; see CheckPing
+	PingRefused   uint64 // echo requests that the host's socket did not take
+	PingTooLong   uint64 // echo replies that are longer than the guest's MTU allows
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
 
@@ -23,12 +26,14 @@ type Counters struct {
 	TCPFlows      uint64 // connections that were begun, from either side
 	UDPFlows      uint64 // associations that were begun, from either side
 	UDPExpired    uint64 // associations that ended by silence
+	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments
 	TableFull     uint64 // flows that were refused because there were too many
 	SocketErrors  uint64 // flows that failed because the host gave no socket
 	StaleEvents   uint64 // events of sockets that were closed in the meantime
 	Retransmits   uint64 // segments sent to the guest again
 	Timeouts      uint64 // connections given up because the guest did not answer
+	Unreachables  uint64 // ICMP messages "destination unreachable" sent to the guest
 	ResetsSent    uint64 // resets sent to the guest
 	WindowReads   uint64 // system calls spent on finding what a host socket will take
 	Accepts       uint64 // connections taken by forwards

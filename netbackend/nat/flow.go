@@ -47,7 +47,7 @@ func (k *flowKey) remoteAddrPort() netip.AddrPort {
 // none is the index of no flow. Indices start at 1, so that a zero value is none as well.
 const none = 0
 
-// flow is one record of the table: a TCP connection or a UDP association. It holds no pointers.
+// flow is one record of the table: a TCP connection, a UDP association, or a series of pings. It holds no pointers.
 type flow struct {
 	key   flowKey
 	gen   uint32 // raised each time the record is used anew: an event of an old socket does not match
@@ -65,6 +65,7 @@ type flow struct {
 	state flowState
 	tcp   tcpFlow
 	udp   udpFlow
+	ping  pingFlow
 }
 
 // flowBits is what a flow has on its mind.
@@ -103,6 +104,7 @@ type flowState uint8
 const (
 	stateFree       flowState = iota
 	stateUDP                  // datagrams pass
+	statePing                 // echo requests and replies pass
 	stateConnecting           // TCP: the guest's SYN waits for the host's connect
 	stateSynRcvd              // TCP: we answered the guest's SYN
 	stateSynSent              // TCP: we sent a SYN to the guest

@@ -119,21 +119,8 @@ func parseSide(parts []string, addr netip.Addr) (_ netip.Addr, first, count uint
 			return addr, 0, 0, fmt.Errorf("%q is not an IPv4 address", parts[0])
 		}
 	}
-	ports := parts[len(parts)-1]
-	from, to, isRange := strings.Cut(ports, "-")
-	if first, err = parsePort(from); err != nil {
-		return addr, 0, 0, err
-	}
-	last := first
-	if isRange {
-		if last, err = parsePort(to); err != nil {
-			return addr, 0, 0, err
-		}
-	}
-	if last < first {
-		return addr, 0, 0, fmt.Errorf("the range %q ends before it begins", ports)
-	}
-	return addr, first, last - first + 1, nil
+	first, last, err := parsePortRange(parts[len(parts)-1])
+	return addr, first, last - first + 1, err
 }
 
 func parsePort(text string) (uint16, error) {
@@ -144,23 +131,32 @@ func parsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// ParseHostService reads tcp:PORT or udp:PORT, for the host's loopback behind the gateway's address, or
-// tcp:ADDRESS:PORT for another address of the host's. Without a protocol it is TCP.
+// ParseHostService reads tcp:PORT or udp:PORT, for the host's loopback behind the gateway's address, tcp:ADDRESS:PORT
+// for another address of the host's, or icmp:ADDRESS for echo requests to one. Without a protocol it is TCP.
 func ParseHostService(text string) (HostService, error) {
+	const form = "it reads [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS"
 	proto, rest := parseProto(text)
 	s := HostService{Proto: proto}
-	if addr, port, ok := strings.Cut(rest, ":"); ok {
+	addr, port, hasAddr := strings.Cut(rest, ":")
+	ping, isPing := strings.CutPrefix(text, "icmp:")
+	if isPing {
+		s.Proto, addr, hasAddr = protoICMP, ping, true
+	}
+	if hasAddr {
 		a, err := netip.ParseAddr(addr)
 		if err != nil || !a.Is4() {
-			return s, fmt.Errorf("host service %q: %q is not an IPv4 address; it reads [tcp:|udp:][ADDRESS:]PORT", text, addr)
+			return s, fmt.Errorf("host service %q: %q is not an IPv4 address; %s", text, addr, form)
 		}
 		s.Addr, rest = a, port
 	}
-	port, err := parsePort(rest)
-	if err != nil {
-		return s, fmt.Errorf("host service %q: %w; it reads [tcp:|udp:][ADDRESS:]PORT", text, err)
+	if isPing {
+		return s, nil
 	}
-	s.Port = port
+	number, err := parsePort(rest)
+	if err != nil {
+		return s, fmt.Errorf("host service %q: %w; %s", text, err, form)
+	}
+	s.Port = number
 	return s, nil
 }
 

@@ -120,13 +120,14 @@ func TestHostServices(t *testing.T) {
 		"5201":              {Proto: protoTCP, Port: 5201},
 		"tcp:5201":          {Proto: protoTCP, Port: 5201},
 		"udp:53":            {Proto: protoUDP, Port: 53},
+		"icmp:192.0.2.1":    {Proto: protoICMP, Addr: netip.MustParseAddr("192.0.2.1")},
 		"tcp:192.0.2.1:443": {Proto: protoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 443},
 	} {
 		got, err := ParseHostService(text)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80"} {
+	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80", "icmp:", "icmp:7", "icmp:192.0.2.1:7"} {
 		_, err := ParseHostService(text)
 		require.Error(t, err, text)
 	}
@@ -143,45 +144,4 @@ func FuzzParseForward(f *testing.F) {
 			t.Fatalf("%q gave %+v", text, fw)
 		}
 	})
-}
-
-func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.AllowHost = []HostService{{Proto: protoTCP, Port: 5201}, {Proto: protoTCP, Addr: netip.MustParseAddr("127.0.0.9"), Port: 80}}
-	known := true
-	p, err := newPolicy(&cfg, func(int64) (netip.AddrPort, bool) { return netip.MustParseAddrPort("127.0.0.1:5300"), known })
-	require.NoError(t, err)
-	defer p.close()
-	for _, c := range []struct {
-		name  string
-		proto uint8
-		to    string
-		want  verdict
-		where string
-	}{
-		{"the gateway's opened port leads to loopback", protoTCP, "10.0.2.2:5201", allowed, "127.0.0.1:5201"},
-		{"by UDP it was not opened", protoUDP, "10.0.2.2:5201", isClosed, ""},
-		{"the gateway's other ports are closed", protoTCP, "10.0.2.2:22", isClosed, ""},
-		{"name service goes to the resolver, though that is on loopback", protoUDP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
-		{"by TCP too", protoTCP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
-		{"the name server has no other port", protoTCP, "10.0.2.3:80", isNobody, ""},
-		{"nobody else is in the network", protoTCP, "10.0.2.77:80", isNobody, ""},
-		{"loopback is the host", protoTCP, "127.0.0.1:5201", isClosed, ""},
-		{"unless that address was opened", protoTCP, "127.0.0.9:80", allowed, "127.0.0.9:80"},
-		{"link-local addresses are the host's surroundings", protoTCP, "169.254.169.254:80", isClosed, ""},
-		{"an unspecified address is the host", protoTCP, "0.0.0.0:80", isClosed, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			to := endpointFrom(netip.MustParseAddrPort(c.to))
-			got, v := p.destination(0, &flowKey{remote: to.addr, remotePort: to.port, proto: c.proto})
-			require.Equal(t, c.want, v)
-			if v == allowed {
-				require.Equal(t, c.where, got.netip().String())
-			}
-		})
-	}
-	known = false
-	to := endpointFrom(netip.MustParseAddrPort("10.0.2.3:53"))
-	_, v := p.destination(0, &flowKey{remote: to.addr, remotePort: to.port, proto: protoTCP})
-	require.Equal(t, isNobody, v, "without a resolver nobody answers")
 }

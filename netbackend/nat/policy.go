@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endpoint is an address and port without pointers.
+// endpoint is an address and port without pointers. ICMP has port 0.
 type endpoint struct {
 	addr address
 	port uint16
@@ -26,20 +26,34 @@ func (e endpoint) sockaddr() unix.Sockaddr {
 
 // HostService is a service of the host that is opened to the guest.
 type HostService struct {
-	Proto uint8 // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Proto uint8 // unix.IPPROTO_TCP, IPPROTO_UDP, or IPPROTO_ICMP for echo requests
 	// Addr is the host's address that the guest names. The zero Addr stands for the gateway's address, which leads to
 	// 127.0.0.1.
 	Addr netip.Addr
-	Port uint16
+	Port uint16 // 0 for ICMP
 }
+
+// class is whose an address is.
+type class uint8
+
+const (
+	classInternet  class = iota
+	classPrivate         // of private networks (RFC 1918), and of a provider's (RFC 6598)
+	classLinkLocal       // of the host's own link (RFC 3927), where clouds keep their metadata
+	classHost            // of the host, but not of its loopback
+	classLoopback
+	classGuest // in the guest's own network, where nobody else is
+)
 
 // verdict is what the policy says of a destination.
 type verdict uint8
 
 const (
-	allowed  verdict = iota
-	isClosed         // it is the host's, and was not opened
-	isNobody         // nobody has that address
+	allowed    verdict = iota
+	isClosed           // it is the host's, and was not opened
+	isUnlisted         // it takes a rule that opens it, and there is none
+	isDenied           // a rule closes it
+	isNobody           // nobody has that address
 )
 
 // policy decides where a guest's packets may go. It belongs to the worker's thread.
@@ -47,102 +61,138 @@ type policy struct {
 	prefix       netip.Prefix
 	gateway, dns address
 	resolver     func(now int64) (netip.AddrPort, bool)
-	open         map[HostService]bool
-	probe        int              // UDP socket that asks the kernel for routes, never sending anything
-	told         map[flowKey]bool // denials that the user was told of
+	open         map[service]bool
+	filters      filters
+	restrict     bool
+	routes       routes
+	told         map[service]bool // denials that the user was told of
+}
+
+// service is a destination as the guest names it.
+type service struct {
+	endpoint
+	proto uint8
+}
+
+func serviceOf(key *flowKey) service {
+	return service{endpoint: endpoint{addr: key.remote, port: key.remotePort}, proto: key.proto}
 }
 
 func newPolicy(cfg *Config, resolver func(now int64) (netip.AddrPort, bool)) (policy, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return policy{}, fmt.Errorf("socket for looking up routes: %w", err)
-	}
 	p := policy{
-		prefix: cfg.Prefix, gateway: addressFrom(cfg.Gateway), dns: addressFrom(cfg.DNS),
-		resolver: resolver, open: map[HostService]bool{}, probe: fd, told: map[flowKey]bool{},
+		prefix: cfg.Prefix, gateway: addressFrom(cfg.Gateway), dns: addressFrom(cfg.DNS), resolver: resolver,
+		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
 	}
 	for _, s := range cfg.AllowHost {
-		p.open[s] = true
-	}
-	return p, nil
-}
-
-func (p *policy) close() { _ = unix.Close(p.probe) }
-
-// destination says where the remote end of a flow that the guest begins really is.
-func (p *policy) destination(now int64, key *flowKey) (endpoint, verdict) {
-	remote := endpoint{addr: key.remote, port: key.remotePort}
-	switch {
-	case key.remote == p.dns && key.remotePort == dnsPort:
-		if to, ok := p.resolver(now); ok {
-			return endpointFrom(to), allowed
+		a := s.Addr
+		if !a.IsValid() {
+			a = cfg.Gateway
 		}
-		return remote, isNobody
-	case key.remote == p.gateway:
-		return p.throughGateway(key)
-	case p.prefix.Contains(key.remote.netip()):
-		return remote, isNobody
-	case p.open[HostService{Proto: key.proto, Addr: key.remote.netip(), Port: key.remotePort}]:
-		return remote, allowed
-	case p.isHost(remote):
-		return remote, isClosed
+		p.open[service{endpoint: endpoint{addr: addressFrom(a), port: s.Port}, proto: s.Proto}] = true
 	}
-	return remote, allowed
+	return p, p.routes.open()
 }
 
-// throughGateway maps the gateway's address to the host's loopback, where that was opened.
-func (p *policy) throughGateway(key *flowKey) (endpoint, verdict) {
-	loopback := endpoint{addr: addressFrom4([]byte{127, 0, 0, 1}), port: key.remotePort}
-	if p.open[HostService{Proto: key.proto, Port: key.remotePort}] {
-		return loopback, allowed
+func (p *policy) close() { p.routes.close() }
+
+// destination says where the remote end of a flow that the guest begins really is, and whether it may go there. What
+// the policy judges is the address after every mapping. Its order is told in the package's documentation.
+func (p *policy) destination(now int64, key *flowKey) (endpoint, verdict) {
+	named := serviceOf(key)
+	to := named.endpoint
+	if key.remote == p.dns && key.remotePort == dnsPort {
+		if resolver, ok := p.resolver(now); ok {
+			return endpointFrom(resolver), allowed
+		}
+		return to, isNobody
 	}
-	return loopback, isClosed
+	if key.remote == p.gateway {
+		to.addr = addressFrom4([]byte{127, 0, 0, 1})
+	}
+	if p.open[named] {
+		return to, allowed
+	}
+	return to, p.judge(key.proto, &to)
 }
 
-// isHost tells whether e is the host itself, or so near that services there trust whoever reaches them: loopback, any
-// address of the host's, link-local addresses, where clouds keep their metadata.
-func (p *policy) isHost(e endpoint) bool {
-	a := e.addr.netip()
-	return a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || p.isLocal(e)
+// judge says whether the guest may go to a destination that was not opened by Config.AllowHost.
+func (p *policy) judge(proto uint8, to *endpoint) verdict {
+	c := p.classify(&to.addr)
+	switch c {
+	case classGuest:
+		return isNobody
+	case classHost, classLoopback:
+		return isClosed
+	}
+	linkLocal := c == classLinkLocal
+	f := p.filters.match(proto, to, linkLocal)
+	switch {
+	case f != nil && f.allow:
+		return allowed
+	case f != nil:
+		return isDenied
+	case linkLocal || p.restrict:
+		return isUnlisted
+	}
+	return allowed
 }
 
-// isLocal asks the kernel's routing table: packets to an address of the host's own have it as their source too. That
-// is always up to date, and sends nothing.
-func (p *policy) isLocal(e endpoint) bool {
-	unspecified := &unix.RawSockaddrInet4{Family: unix.AF_UNSPEC}
-	defer disconnect(p.probe, unspecified)
-	if err := unix.Connect(p.probe, e.sockaddr()); err != nil {
-		return false // there is no way to it, so it is not the host
+// classify says whose an address is.
+func (p *policy) classify(addr *address) class {
+	a := addr.netip()
+	switch {
+	case a.IsLoopback() || a.IsUnspecified():
+		return classLoopback
+	case p.prefix.Contains(a):
+		return classGuest
+	case p.routes.isLocal(addr):
+		return classHost
+	case a.IsLinkLocalUnicast():
+		return classLinkLocal
+	case a.IsPrivate() || isShared(addr.v4()):
+		return classPrivate
 	}
-	from, err := unix.Getsockname(p.probe)
-	if err != nil {
-		return true
-	}
-	local, ok := from.(*unix.SockaddrInet4)
-	return !ok || local.Addr == [4]byte(e.addr.v4())
+	return classInternet
 }
 
-// deny counts a denial, and tells the user of the first one to a service, naming the flag that opens it.
+// isShared tells whether the IPv4 address a is in 100.64.0.0/10, which a provider's customers share (RFC 6598).
+func isShared(a []byte) bool { return a[0] == 100 && a[1]&0xc0 == 64 }
+
+// deny counts a denial, and tells the user of the first one to a service, naming the flag that opens it. What a rule
+// closes is closed as the user wished, and not told.
 func (p *Port) deny(key *flowKey, v verdict) {
 	p.counters.Denied++
 	const most = 64 // distinct denials that are told
-	service := flowKey{remote: key.remote, remotePort: key.remotePort, proto: key.proto}
-	if v != isClosed || p.policy.told[service] || len(p.policy.told) >= most {
+	s := serviceOf(key)
+	if v != isClosed && v != isUnlisted || p.policy.told[s] || len(p.policy.told) >= most {
 		return
 	}
-	p.policy.told[service] = true
-	name := protoName(key.proto)
-	flag := fmt.Sprintf("%s:%d", name, key.remotePort)
-	if key.remote != p.policy.gateway {
-		flag = fmt.Sprintf("%s:%s", name, key.remoteAddrPort())
+	p.policy.told[s] = true
+	message := "the guest was denied a service of the host; to open it, start with --allow-host "
+	if v == isUnlisted {
+		message = "the guest was denied a destination; to open it, start with --allow "
 	}
-	p.warn("the guest was denied a service of the host; to open it, start with --allow-host "+flag,
-		"destination", fmt.Sprintf("%s %s", name, key.remoteAddrPort()))
+	p.warn(message+p.opener(key), "destination", fmt.Sprintf("%s %s", protoName(key.proto), key.remoteAddrPort()))
+}
+
+// opener returns the value of the flag that opens the destination of key.
+func (p *Port) opener(key *flowKey) string {
+	name := protoName(key.proto)
+	switch {
+	case key.proto == protoICMP:
+		return fmt.Sprintf("%s:%s", name, key.remote.netip())
+	case key.remote == p.policy.gateway:
+		return fmt.Sprintf("%s:%d", name, key.remotePort)
+	}
+	return fmt.Sprintf("%s:%s", name, key.remoteAddrPort())
 }
 
 func protoName(proto uint8) string {
-	if proto == protoUDP {
+	switch proto {
+	case protoUDP:
 		return "udp"
+	case protoICMP:
+		return "icmp"
 	}
 	return "tcp"
 }

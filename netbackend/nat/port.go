@@ -279,6 +279,8 @@ func (p *Port) service(f *flow) outcome {
 		return idle
 	case stateUDP:
 		return p.serviceUDP(f)
+	case statePing:
+		return p.servicePing(f)
 	default:
 		return p.serviceTCP(f)
 	}
@@ -286,12 +288,15 @@ func (p *Port) service(f *flow) outcome {
 
 // expire is called when a flow's deadline has passed.
 func (p *Port) expire(f *flow) {
-	if f.state == stateUDP {
+	switch f.state {
+	case stateUDP:
 		p.counters.UDPExpired++
 		p.remove(f)
-		return
+	case statePing:
+		p.remove(f)
+	default:
+		p.expireTCP(f)
 	}
-	p.expireTCP(f)
 }
 
 // remove ends a flow: its socket is closed, its key is free, and its record will be with the next turn.
@@ -308,7 +313,7 @@ func (p *Port) remove(f *flow) {
 
 // abandon ends a flow whose guest is gone: the host's side learns it by a reset.
 func (p *Port) abandon(f *flow) {
-	if f.state != stateUDP {
+	if f.key.proto == protoTCP {
 		p.resetHost(f)
 	}
 	p.remove(f)

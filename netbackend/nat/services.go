@@ -23,15 +23,13 @@ type services struct {
 const (
 	dhcpServerPort = 67
 	dhcpClientPort = 68
-
-	icmpEchoReply   = 0
-	icmpUnreachable = 3
-	icmpEchoRequest = 8
-	icmpLen         = 8
-	codePort        = 3 // port unreachable
 )
 
 func newServices(cfg *Config) (services, error) {
+	file := cfg.ResolvConf
+	if cfg.Restrict {
+		file = "" // a resolver hands on what it is asked; only one that the user named may
+	}
 	server, err := dhcp4.New(dhcp4.Config{
 		Guest: cfg.Guest, Server: cfg.Gateway, Prefix: cfg.Prefix, Router: cfg.Gateway,
 		DNS: appendValid(nil, cfg.DNS), MTU: cfg.MTU, Hostname: cfg.Hostname, Domain: cfg.Domain,
@@ -44,7 +42,7 @@ func newServices(cfg *Config) (services, error) {
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
 		dns: dns.New(dns.Config{
-			Resolvers: cfg.Resolvers, File: cfg.ResolvConf, Usable: netip.Addr.Is4,
+			Resolvers: cfg.Resolvers, File: file, Usable: netip.Addr.Is4,
 		}),
 	}, nil
 }
@@ -137,69 +135,10 @@ func (p *Port) udpFrame(mac [6]byte, src, dst []byte, from, to uint16, payload [
 	return b
 }
 
-// icmp answers echo requests to the engine's own addresses (RFC 792).
-func (p *Port) icmp(k *packet) {
-	if len(k.l4) < icmpLen {
-		p.counters.Malformed++
-		return
-	}
-	if !unicast(k.src) || p.ours(k.src) {
-		p.counters.BadAddress++
-		return
-	}
-	if !p.ours(k.dst) || k.l4[0] != icmpEchoRequest || k.l4[1] != 0 {
-		p.counters.Unsupported++
-		return
-	}
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
-	if frame == nil {
-		return
-	}
-	p.echo(frame[start:start+k.l4Len], k.dst, k.src)
-}
-
-// echo sends the answer to the echo request message.
-func (p *Port) echo(message []byte, src, dst []byte) {
-	b := make([]byte, etherLen+ipv4Len+len(message))
-	p.putEtherIPv4(b, src, dst, protoICMP, ipv4Len+len(message))
-	icmp := b[etherLen+ipv4Len:]
-	copy(icmp, message)
-	icmp[0], icmp[2], icmp[3] = icmpEchoReply, 0, 0
-	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
-	p.reply(b)
-}
-
-// unreachableFlow tells the guest that the peer of an association does not take its datagrams.
-func (p *Port) unreachableFlow(f *flow) {
-	if f.key.remote == p.policy.dns && f.bits&shared == 0 {
-		p.resolverFailed(f)
-	}
-	var udp [udpLen]byte
-	putUDP(udp[:], f.key.guestPort, f.key.remotePort, udpLen)
-	p.unreachable(&f.key, udp[:])
-}
-
 // resolverFailed lets the next query go to another resolver.
 func (p *Port) resolverFailed(f *flow) {
 	peer, err := unix.Getpeername(int(f.fd))
 	if a, ok := peer.(*unix.SockaddrInet4); ok && err == nil {
 		p.services.dns.Failed(p.now, netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
 	}
-}
-
-// unreachable sends the guest an ICMP message "port unreachable", quoting the IP header that the datagram had, and its
-// first eight bytes (RFC 792, RFC 1122 section 3.2.2.1).
-func (p *Port) unreachable(key *flowKey, udp []byte) {
-	const total = etherLen + ipv4Len + icmpLen + ipv4Len + udpLen
-	b := p.template[:total]
-	quoted := b[etherLen+ipv4Len+icmpLen-etherLen:] // an Ethernet header earlier, which is overwritten below
-	p.putEtherIPv4(quoted, key.guest.v4(), key.remote.v4(), protoUDP, ipv4Len+int(binary.BigEndian.Uint16(udp[4:])))
-	copy(quoted[etherLen+ipv4Len:], udp)
-	gateway := p.cfg.Gateway.As4()
-	p.putEtherIPv4(b, gateway[:], key.guest.v4(), protoICMP, total-etherLen)
-	icmp := b[etherLen+ipv4Len:]
-	copy(icmp, []byte{icmpUnreachable, codePort, 0, 0, 0, 0, 0, 0})
-	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
-	p.reply(b)
 }

@@ -90,11 +90,6 @@ func setPeekOffset(fd int32, offset int32) unix.Errno {
 // addressOf returns the address of b for an iovec. The caller keeps b alive, and off the stack.
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// disconnect takes the peer from the datagram socket fd. to has the family AF_UNSPEC, which package unix cannot say.
-func disconnect(fd int, to *unix.RawSockaddrInet4) {
-	_, _, _ = unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(to)), sizeOfSockAddr)
-}
-
 // port gives access to the port of m.name, in network byte order.
 func (m *message) port() []byte {
 	return (*[2]byte)(unsafe.Pointer(&m.inet4().Port))[:]

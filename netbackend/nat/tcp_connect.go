@@ -19,7 +19,10 @@ func (p *Port) connect(key *flowKey, s *segment) {
 	}
 	fd, err := p.dial(to)
 	if err != nil {
-		p.refuse(key, s)
+		errno, _ := err.(unix.Errno)
+		if !p.unreachableSYN(key, s.seq, errno) {
+			p.refuse(key, s)
+		}
 		return
 	}
 	f := p.create(key, fd, stateConnecting, 0)
@@ -65,7 +68,7 @@ func (p *Port) checkConnect(f *flow) {
 	f.bits &^= writable
 	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil || errno != 0 {
-		p.resetGuest(f)
+		p.connectFailed(f, unix.Errno(errno))
 		return
 	}
 	t := &f.tcp
@@ -74,6 +77,17 @@ func (p *Port) checkConnect(f *flow) {
 	t.rcvEdge = t.rcvNxt + synWindow
 	f.state = stateSynRcvd
 	f.bits |= synDue
+}
+
+// connectFailed tells the guest why the host's connect failed (T3). A time that has run out is not told: the guest's own
+// runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
+// greater, its next SYN is another try.
+func (p *Port) connectFailed(f *flow, errno unix.Errno) {
+	if errno == unix.ETIMEDOUT || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
+		p.remove(f)
+		return
+	}
+	p.resetGuest(f)
 }
 
 // synWindow is the window in bytes that our SYN-ACK offers; the first acknowledgement opens it further. Every new

@@ -66,8 +66,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 			p.answerDNS(key, k, length)
 			return nil
 		}
-		p.deny(key, verdict)
-		p.unreachable(key, k.l4[:udpLen])
+		p.reject(key, verdict, length, k.l4)
 		return nil
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -77,7 +76,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	}
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		p.unreachable(key, k.l4[:udpLen])
+		p.undelivered(key, err, length, k.l4)
 		return nil
 	}
 	f := p.create(key, fd, stateUDP, 0)

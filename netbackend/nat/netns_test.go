@@ -1,0 +1,122 @@
+package nat_test
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// insideNamespace is set in the environment of a test that runs in a namespace of its own.
+const insideNamespace = "VRING_TEST_IN_NAMESPACE"
+
+// inNamespace runs the rest of a test in a network namespace of its own, of which nothing is up but the loopback: it
+// tells the caller to return, after the test has been run once more in a process in such a namespace. Where user
+// namespaces are forbidden the test is skipped.
+func inNamespace(t *testing.T) (outside bool) {
+	t.Helper()
+	if os.Getenv(insideNamespace) != "" {
+		up(t, "lo")
+		return false
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), insideNamespace+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Skipf("no user namespace is to be had here: %v", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("in the namespace: %v\n%s", err, out.String())
+	}
+	return true
+}
+
+// up sets an interface up.
+func up(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	require.NoError(t, err)
+	require.NoError(t, netlink.LinkSetUp(link))
+	return link
+}
+
+// address gives an interface an address, such as 192.0.2.1/24.
+func address(t *testing.T, link netlink.Link, text string) {
+	t.Helper()
+	addr, err := netlink.ParseAddr(text)
+	require.NoError(t, err)
+	require.NoError(t, netlink.AddrAdd(link, addr))
+}
+
+// route makes a route of a kind, such as unix.RTN_UNREACHABLE.
+func route(t *testing.T, kind int, to string) {
+	t.Helper()
+	dst, err := netlink.ParseIPNet(to)
+	require.NoError(t, err)
+	require.NoError(t, netlink.RouteAdd(&netlink.Route{Type: kind, Dst: dst}))
+}
+
+// sysctl sets a setting of the namespace.
+func sysctl(t *testing.T, name, value string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0))
+}
+
+// permitPings lets the process of the test have ping sockets.
+func permitPings(t *testing.T) { t.Helper(); sysctl(t, "net.ipv4.ping_group_range", "0 0") }
+
+// neighbour makes a veth pair, of which one end has the address near, such as 192.0.2.1/24. The other end is up, and
+// nobody is behind it.
+func neighbour(t *testing.T, near string) (link, far netlink.Link) {
+	t.Helper()
+	require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}))
+	far, link = up(t, "far"), up(t, "near")
+	address(t, link, near)
+	return link, far
+}
+
+// inhabit moves link to another namespace, and gives it an address there, so that somebody answers.
+func inhabit(t *testing.T, link netlink.Link, addr string) {
+	t.Helper()
+	thread, moved, ready, over := make(chan int), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine, and the namespace with the thread
+		require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
+		thread <- unix.Gettid()
+		<-moved
+		address(t, up(t, link.Attrs().Name), addr)
+		close(ready)
+		<-over
+	}()
+	require.NoError(t, netlink.LinkSetNsPid(link, <-thread))
+	close(moved)
+	<-ready
+	t.Cleanup(func() { close(over) })
+}
+
+// at is an address and port by their text.
+func at(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+
+// silent makes addr a neighbour that is known and does not answer.
+func silent(t *testing.T, near, far netlink.Link, addr string) {
+	t.Helper()
+	require.NoError(t, netlink.NeighAdd(&netlink.Neigh{
+		LinkIndex: near.Attrs().Index, State: netlink.NUD_PERMANENT, Family: netlink.FAMILY_V4,
+		IP: net.ParseIP(addr), HardwareAddr: far.Attrs().HardwareAddr,
+	}))
+}

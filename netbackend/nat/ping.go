@@ -1,0 +1,180 @@
+package nat
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// pingFlow is a series of echo requests with one identifier from the guest to one address. Its socket is a ping socket
+// (icmp(7)): the kernel puts an identifier of its own in the place of the guest's, and gives the socket the replies.
+type pingFlow struct {
+	request [icmpLen]byte // the newest request's header, for errors to quote
+}
+
+// pingTimeout ends a series after silence (RFC 5508 section 3.2 asks for at least a minute).
+const pingTimeout = int64(60e9)
+
+func pingSocket() (int, error) {
+	return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+}
+
+// CheckPing tells whether the host lets this process send echo requests for its guests. The error says what to do.
+func CheckPing() error {
+	fd, err := pingSocket()
+	if err == nil {
+		return unix.Close(fd)
+	}
+	if errors.Is(err, unix.EACCES) {
+		return errors.New("the host forbids ping sockets to this process's groups; to permit them, set the sysctl " +
+			"net.ipv4.ping_group_range to a range with one of them, as in: sysctl net.ipv4.ping_group_range=\"0 2147483647\"")
+	}
+	return fmt.Errorf("ping socket: %w", err)
+}
+
+// ping passes on an echo request of the guest.
+func (p *Port) ping(k *packet) {
+	key := flowKey{
+		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: protoICMP,
+		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
+	}
+	f := p.flows.lookup(&key)
+	if f == nil {
+		if f = p.openPing(&key, k); f == nil {
+			return
+		}
+	}
+	p.sendPing(f, k)
+}
+
+// openPing makes a flow for the first request of a series. It returns nil if there is to be none.
+func (p *Port) openPing(key *flowKey, k *packet) *flow {
+	to, verdict := p.policy.destination(p.now, key)
+	if verdict != allowed {
+		p.reject(key, verdict, k.l4Len, k.l4)
+		return nil
+	}
+	fd, err := pingSocket()
+	switch {
+	case errors.Is(err, unix.EACCES):
+		p.counters.PingForbidden++
+		return nil
+	case err != nil:
+		p.counters.SocketErrors++
+		return nil
+	}
+	// Without it, the kernel would keep to itself that a network or host cannot be reached (ip(7)).
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	if err := unix.Connect(fd, to.sockaddr()); err != nil {
+		_ = unix.Close(fd)
+		p.pingRefused(key, err, k.l4Len, k.l4)
+		return nil
+	}
+	f := p.create(key, fd, statePing, 0)
+	if f != nil {
+		p.counters.PingFlows++
+	}
+	return f
+}
+
+// pingRefused tells the guest why its echo request was not sent, or not received.
+func (p *Port) pingRefused(key *flowKey, err error, n int, l4 []byte) {
+	errno, _ := err.(unix.Errno)
+	if code, ok := unreachableCode(errno); ok {
+		p.sendUnreachable(key, code, n, l4)
+		return
+	}
+	p.counters.PingRefused++
+}
+
+// sendPing gives a request to the kernel, which fills in identifier and checksum.
+func (p *Port) sendPing(f *flow, k *packet) {
+	p.wheel.set(f, p.now+pingTimeout)
+	iov, ok := appendRange(p.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
+	if !ok {
+		p.counters.Malformed++ // more pieces than one call takes
+		return
+	}
+	f.ping.request = [icmpLen]byte(k.l4)
+	switch _, errno := p.msg.send(f.fd, iov, 0); errno {
+	case 0:
+	case unix.EFAULT:
+		p.worker.Fault(errno)
+	default:
+		p.pingRefused(&f.key, errno, k.l4Len, k.l4)
+	}
+}
+
+// servicePing passes the guest the replies to a series.
+func (p *Port) servicePing(f *flow) outcome {
+	for range udpBurst {
+		if f.bits&readable == 0 {
+			return idle
+		}
+		iov := p.reserveDatagram()
+		if len(iov) == 0 {
+			return starves
+		}
+		if errno := p.receivePing(f, iov); errno != 0 {
+			p.pingFailed(f, errno)
+		}
+	}
+	return more
+}
+
+// receivePing reads a message, its header into scratch and the rest to its place in the frame iov, and gives the guest
+// what is a reply to it.
+func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
+	head := p.slow[:icmpLen]
+	pieces := append(p.pieces[:0], guestmem.Iovec{Base: addressOf(head), Len: icmpLen})
+	pieces, _ = appendRange(pieces, iov, etherLen+ipv4Len+icmpLen, p.mtu-ipv4Len-icmpLen)
+	const named = true // the kernel looks at identifiers only, and takes replies from anybody
+	n, truncated, errno := p.msg.receive(f.fd, pieces, 0, named)
+	switch {
+	case errno != 0:
+		return errno
+	case truncated:
+		p.counters.PingTooLong++
+	case n >= icmpLen && head[0] == icmpEchoReply && p.msg.inet4().Addr == [4]byte(f.key.remote.v4()):
+		p.wheel.set(f, p.now+pingTimeout)
+		p.commitPing(f, iov, head, n)
+	}
+	return 0
+}
+
+// commitPing writes the headers in front of a reply of n bytes, with the identifier that the guest chose, and gives it
+// the frame.
+func (p *Port) commitPing(f *flow, iov []guestmem.Iovec, head []byte, n int) {
+	b := p.template[:etherLen+ipv4Len+icmpLen]
+	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoICMP, ipv4Len+n)
+	icmp := b[etherLen+ipv4Len:]
+	copy(icmp, head)
+	binary.BigEndian.PutUint16(icmp[4:], f.key.guestPort)
+	binary.BigEndian.PutUint16(icmp[2:], patchSum(head[2:4], head[4:6], icmp[4:6]))
+	guestmem.CopyTo(iov, 0, b)
+	var h vnet.Header
+	p.rx.Commit(&h, p.rx.Pad(iov, etherLen+ipv4Len+n))
+}
+
+// patchSum returns the checksum sum after a word under it was changed (RFC 1624).
+func patchSum(sum, before, after []byte) uint16 {
+	return ^vnet.Sum([]byte{^sum[0], ^sum[1], ^before[0], ^before[1], after[0], after[1]}, 0)
+}
+
+func (p *Port) pingFailed(f *flow, errno unix.Errno) {
+	switch errno {
+	case unix.EAGAIN:
+		f.bits &^= readable
+	case unix.EFAULT:
+		f.bits &^= readable
+		p.worker.Fault(errno)
+	default:
+		p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
+		_, _, _ = p.msg.receive(f.fd, nil, unix.MSG_ERRQUEUE, false) // errors are queued too, and count as unread data
+	}
+}

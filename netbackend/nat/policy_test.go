@@ -1,0 +1,270 @@
+package nat
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRulesReadAsTheyAreWritten(t *testing.T) {
+	prefix := netip.MustParsePrefix
+	for text, want := range map[string]Rule{
+		"192.0.2.0/24":             {Prefix: prefix("192.0.2.0/24")},
+		"192.0.2.1/32":             {Prefix: prefix("192.0.2.1/32")},
+		"0.0.0.0/0:25":             {Prefix: prefix("0.0.0.0/0"), First: 25, Last: 25},
+		"tcp:192.0.2.0/24:443":     {Proto: protoTCP, Prefix: prefix("192.0.2.0/24"), First: 443, Last: 443},
+		"udp:192.0.2.1/32:1-65535": {Proto: protoUDP, Prefix: prefix("192.0.2.1/32"), First: 1, Last: 65535},
+		"icmp:192.0.2.1/32":        {Proto: protoICMP, Prefix: prefix("192.0.2.1/32")},
+	} {
+		for _, allow := range []bool{true, false} {
+			got, err := ParseRule(text, allow)
+			require.NoError(t, err, text)
+			want.Allow = allow
+			require.Equal(t, want, got, text)
+			require.Equal(t, text, got.String())
+			require.NoError(t, got.check(prefix("10.0.2.0/24")))
+		}
+	}
+	got, err := ParseRule("192.0.2.1:80", true)
+	require.NoError(t, err)
+	require.Equal(t, "192.0.2.1/32:80", got.String(), "an address alone is meant alone")
+}
+
+func TestAWrongRuleIsToldByItsWrongPart(t *testing.T) {
+	for text, part := range map[string]string{
+		"":                      `"" is not an IPv4 address`,
+		"internet":              `"internet" is not an IPv4 address`,
+		"sctp:192.0.2.1:80":     `"sctp" is not an IPv4 address`,
+		"tcp:":                  `"" is not an IPv4 address`,
+		"tcp:80":                `"80" is not an IPv4 address`,
+		"192.0.2:80":            `"192.0.2" is not an IPv4 address`,
+		"2001:db8::/32":         `"2001" is not an IPv4 address`,
+		"192.0.2.0/33":          `"33" is not a length between 0 and 32`,
+		"192.0.2.0/":            `"" is not a length between 0 and 32`,
+		"192.0.2.0/x:80":        `"x" is not a length between 0 and 32`,
+		"192.0.2.1/24":          "192.0.2.1/24 has bits set behind its first 24; 192.0.2.0/24 was meant, or 192.0.2.1",
+		"192.0.2.0/24:":         `"" is not a port`,
+		"192.0.2.0/24:0":        `"0" is not a port`,
+		"192.0.2.0/24:65536":    `"65536" is not a port`,
+		"192.0.2.0/24:80-":      `"" is not a port`,
+		"192.0.2.0/24:90-80":    `the range "90-80" ends before it begins`,
+		"icmp:192.0.2.0/24:80":  "ICMP has no ports",
+		"192.0.2.0/24:80:90":    `"80:90" is not a port`,
+		"192.0.2.0/24:80/tcp":   `"80/tcp" is not a port`,
+		"tcp:udp:192.0.2.1":     `"udp" is not an IPv4 address`,
+		"192.0.2.1 :80":         `"192.0.2.1 " is not an IPv4 address`,
+		"tcp:192.0.2.0/24:80-x": `"x" is not a port`,
+	} {
+		t.Run(text, func(t *testing.T) {
+			_, err := ParseRule(text, true)
+			require.ErrorContains(t, err, part)
+			require.ErrorContains(t, err, fmt.Sprintf("rule %q", text))
+			require.ErrorContains(t, err, ruleForm)
+		})
+	}
+}
+
+func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Rules = rules(t, "+127.0.0.1:80", "+127.0.0.0/8", "-10.0.2.0/24", "+10.0.2.2:80")
+	cfg.Rules = append(cfg.Rules, Rule{}, Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Last: 80})
+	err := cfg.Check()
+	require.ErrorContains(t, err, "6 errors occurred")
+	require.ErrorContains(t, err, "rule 127.0.0.1/32:80: rules do not open the host's loopback; name the service by --allow-host")
+	require.ErrorContains(t, err, "rule 10.0.2.2/32:80: that is the guest's own network")
+
+	cfg.Rules = rules(t, "-127.0.0.0/8", "+0.0.0.0/0", "-10.0.0.0/8", "+169.254.169.254")
+	require.NoError(t, cfg.Check())
+}
+
+// rules parses rules that are written with their flag as a sign: + for --allow, - for --deny.
+func rules(t testing.TB, texts ...string) (list []Rule) {
+	for _, text := range texts {
+		r, err := ParseRule(text[1:], text[0] == '+')
+		require.NoError(t, err)
+		list = append(list, r)
+	}
+	return list
+}
+
+// testPolicy is a policy with a resolver on the loopback.
+func testPolicy(t testing.TB, cfg Config) *policy {
+	p, err := newPolicy(&cfg, func(int64) (netip.AddrPort, bool) { return netip.MustParseAddrPort("127.0.0.1:5300"), true })
+	require.NoError(t, err)
+	t.Cleanup(p.close)
+	return &p
+}
+
+// ask asks the policy for a destination such as tcp 192.0.2.1:80.
+func (p *policy) ask(proto uint8, to netip.AddrPort) (endpoint, verdict) {
+	e := endpointFrom(to)
+	return p.destination(0, &flowKey{remote: e.addr, remotePort: e.port, proto: proto})
+}
+
+func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.AllowHost = []HostService{
+		{Proto: protoTCP, Port: 5201},
+		{Proto: protoTCP, Addr: netip.MustParseAddr("127.0.0.9"), Port: 80},
+		{Proto: protoICMP, Addr: netip.MustParseAddr("127.0.0.9")},
+	}
+	p := testPolicy(t, cfg)
+	for _, c := range []struct {
+		name  string
+		proto uint8
+		to    string
+		want  verdict
+		where string
+	}{
+		{"the gateway's opened port leads to loopback", protoTCP, "10.0.2.2:5201", allowed, "127.0.0.1:5201"},
+		{"by UDP it was not opened", protoUDP, "10.0.2.2:5201", isClosed, ""},
+		{"the gateway's other ports are closed", protoTCP, "10.0.2.2:22", isClosed, ""},
+		{"name service goes to the resolver, though that is on loopback", protoUDP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
+		{"by TCP too", protoTCP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
+		{"the resolver itself is not opened by that", protoUDP, "127.0.0.1:5300", isClosed, ""},
+		{"nor by the gateway", protoUDP, "10.0.2.2:5300", isClosed, ""},
+		{"the name server has no other port", protoTCP, "10.0.2.3:80", isNobody, ""},
+		{"nobody else is in the network", protoTCP, "10.0.2.77:80", isNobody, ""},
+		{"loopback is the host", protoTCP, "127.0.0.1:5201", isClosed, ""},
+		{"unless that address was opened", protoTCP, "127.0.0.9:80", allowed, "127.0.0.9:80"},
+		{"for what it was opened", protoICMP, "127.0.0.9:0", allowed, "127.0.0.9:0"},
+		{"and nothing else", protoUDP, "127.0.0.9:80", isClosed, ""},
+		{"an address mapped into IPv6 is the same address", protoTCP, "[::ffff:127.0.0.1]:22", isClosed, ""},
+		{"link-local addresses are the host's surroundings", protoTCP, "169.254.169.254:80", isUnlisted, ""},
+		{"an unspecified address is the host", protoTCP, "0.0.0.0:80", isClosed, ""},
+		{"private networks are open", protoTCP, "192.168.77.7:80", allowed, "192.168.77.7:80"},
+		{"the internet is open", protoTCP, "198.51.100.1:80", allowed, "198.51.100.1:80"},
+		{"for pings too", protoICMP, "198.51.100.1:0", allowed, "198.51.100.1:0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, v := p.ask(c.proto, netip.MustParseAddrPort(c.to))
+			require.Equal(t, c.want, v)
+			if v == allowed {
+				require.Equal(t, c.where, got.netip().String())
+			}
+		})
+	}
+	p.resolver = func(int64) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
+	_, v := p.ask(protoTCP, netip.MustParseAddrPort("10.0.2.3:53"))
+	require.Equal(t, isNobody, v, "without a resolver nobody answers")
+}
+
+func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
+	type ask struct {
+		proto uint8
+		to    string
+		want  verdict
+	}
+	for name, c := range map[string]struct {
+		restrict bool
+		rules    []string
+		asks     []ask
+	}{
+		"a hole in what is closed": {rules: []string{"+192.0.2.7:443", "-192.0.2.0/24"}, asks: []ask{
+			{protoTCP, "192.0.2.7:443", allowed}, {protoUDP, "192.0.2.7:443", allowed},
+			{protoTCP, "192.0.2.7:80", isDenied}, {protoTCP, "192.0.2.8:443", isDenied}, {protoICMP, "192.0.2.7:0", isDenied},
+			{protoTCP, "192.0.3.7:80", allowed},
+		}},
+		"the hole comes too late": {rules: []string{"-192.0.2.0/24", "+192.0.2.7:443"}, asks: []ask{
+			{protoTCP, "192.0.2.7:443", isDenied},
+		}},
+		"one protocol": {rules: []string{"-tcp:0.0.0.0/0:25", "-icmp:0.0.0.0/0"}, asks: []ask{
+			{protoTCP, "192.0.2.7:25", isDenied}, {protoUDP, "192.0.2.7:25", allowed}, {protoTCP, "192.0.2.7:26", allowed},
+			{protoICMP, "192.0.2.7:0", isDenied},
+		}},
+		"a range of ports": {rules: []string{"-192.0.2.0/24:100-200"}, asks: []ask{
+			{protoTCP, "192.0.2.7:99", allowed}, {protoTCP, "192.0.2.7:100", isDenied},
+			{protoTCP, "192.0.2.7:200", isDenied}, {protoTCP, "192.0.2.7:201", allowed}, {protoICMP, "192.0.2.7:0", allowed},
+		}},
+		"an address mapped into IPv6": {rules: []string{"-192.0.2.0/24"}, asks: []ask{
+			{protoTCP, "[::ffff:192.0.2.7]:80", isDenied},
+		}},
+		"opening everything": {rules: []string{"+0.0.0.0/0"}, asks: []ask{
+			{protoTCP, "192.0.2.7:80", allowed},
+			{protoTCP, "127.0.0.1:80", isClosed}, {protoTCP, "10.0.2.2:80", isClosed}, {protoTCP, "10.0.2.77:80", isNobody},
+			{protoTCP, "169.254.169.254:80", isUnlisted},
+		}},
+		"opening what is wider than link-local": {rules: []string{"+169.254.0.0/15"}, asks: []ask{
+			{protoTCP, "169.254.169.254:80", isUnlisted},
+		}},
+		"opening a link-local address": {rules: []string{"+0.0.0.0/0", "+tcp:169.254.169.254:80"}, asks: []ask{
+			{protoTCP, "169.254.169.254:80", allowed}, {protoTCP, "169.254.169.254:81", isUnlisted},
+			{protoTCP, "169.254.169.253:80", isUnlisted},
+		}},
+		"closing everything": {rules: []string{"-0.0.0.0/0"}, asks: []ask{
+			{protoTCP, "192.0.2.7:80", isDenied}, {protoTCP, "169.254.169.254:80", isDenied},
+			{protoTCP, "10.0.2.2:5201", allowed}, {protoUDP, "10.0.2.3:53", allowed}, {protoTCP, "10.0.2.2:80", isClosed},
+		}},
+		"restricted": {restrict: true, rules: []string{"+192.0.2.0/24", "-198.51.100.0/24"}, asks: []ask{
+			{protoTCP, "192.0.2.7:80", allowed}, {protoICMP, "192.0.2.7:0", allowed}, {protoTCP, "198.51.100.7:80", isDenied},
+			{protoTCP, "203.0.113.7:80", isUnlisted}, {protoTCP, "192.168.77.7:80", isUnlisted},
+			{protoTCP, "169.254.169.254:80", isUnlisted}, {protoTCP, "127.0.0.1:80", isClosed},
+			{protoTCP, "10.0.2.2:5201", allowed}, {protoTCP, "10.0.2.2:22", isClosed}, {protoUDP, "10.0.2.3:53", allowed},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			cfg.AllowHost = []HostService{{Proto: protoTCP, Port: 5201}}
+			cfg.Rules, cfg.Restrict = rules(t, c.rules...), c.restrict
+			require.NoError(t, cfg.Check())
+			p := testPolicy(t, cfg)
+			for _, a := range c.asks {
+				_, v := p.ask(a.proto, netip.MustParseAddrPort(a.to))
+				require.Equal(t, a.want, v, "%s %s", protoName(a.proto), a.to)
+			}
+		})
+	}
+}
+
+func TestEveryAddressHasAClass(t *testing.T) {
+	p := testPolicy(t, DefaultConfig())
+	for text, want := range map[string]class{
+		"127.0.0.1": classLoopback, "127.255.255.254": classLoopback, "0.0.0.0": classLoopback,
+		"10.0.2.0": classGuest, "10.0.2.77": classGuest,
+		"169.254.169.254": classLinkLocal, "169.254.0.1": classLinkLocal,
+		"10.211.3.1": classPrivate, "172.16.211.1": classPrivate, "172.31.255.1": classPrivate, "192.168.77.7": classPrivate,
+		"100.64.0.1": classPrivate, "100.127.255.255": classPrivate,
+		"100.128.0.1": classInternet, "172.32.0.1": classInternet, "192.0.2.1": classInternet, "169.255.0.1": classInternet,
+	} {
+		a := addressFrom(netip.MustParseAddr(text))
+		require.Equal(t, want, p.classify(&a), text)
+	}
+}
+
+// manyRules is a policy whose rules match nothing that is asked for, so that all have to be looked at.
+func manyRules(t testing.TB, n int) *policy {
+	cfg := DefaultConfig()
+	for i := range n {
+		cfg.Rules = append(cfg.Rules, Rule{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32)})
+	}
+	return testPolicy(t, cfg)
+}
+
+func TestADecisionAllocatesNothing(t *testing.T) {
+	p := manyRules(t, 300)
+	key := flowKey{remote: addressFrom(netip.MustParseAddr("192.0.2.1")), remotePort: 80, proto: protoTCP}
+	require.Zero(t, testing.AllocsPerRun(100, func() { p.destination(0, &key) }))
+}
+
+func BenchmarkRules(b *testing.B) {
+	for _, n := range []int{0, 10, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := manyRules(b, n)
+			to := endpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
+			b.ReportAllocs()
+			for b.Loop() {
+				p.filters.match(protoTCP, &to, false)
+			}
+		})
+	}
+	b.Run("with the lookup of a route", func(b *testing.B) {
+		p := manyRules(b, 100)
+		to := endpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
+		b.ReportAllocs()
+		for b.Loop() {
+			p.judge(protoTCP, &to)
+		}
+	})
+}
