@@ -3,7 +3,7 @@
 GO ?= go
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell
+.PHONY: help build test demo demo-shell bench
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -20,6 +20,9 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
+
+bench: install ## TCP throughput beside the host's loopback; BENCHFLAGS="--mtu 1500,65520 --vring old=PATH --vring new=PATH"
+	@$(GO) run ./bench/throughput $(BENCHFLAGS)
 
 # What `make test` does, in this order.
 steps:
