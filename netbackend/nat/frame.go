@@ -139,14 +139,6 @@ func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 // (RFC 1122 section 3.2.1.3).
 func unicast(a []byte) bool { return a[0] != 0 && a[0] < 224 }
 
-// isBroadcast tells whether a means all of the guest's network: its last address, or its first one (RFC 1122 section
-// 3.2.1.3).
-func (p *Port) isBroadcast(a *address) bool {
-	hosts := ^uint32(0) >> p.cfg.Prefix.Bits()
-	host := binary.BigEndian.Uint32(a.v4()) & hosts
-	return (host == 0 || host == hosts) && p.cfg.Prefix.Contains(a.netip())
-}
-
 // broadcast tells whether a is the broadcast address of the guest's network: all bits of the host part are set.
 func (p *Port) broadcast(a []byte) bool {
 	host := ^uint32(0) >> p.cfg.Prefix.Bits()

@@ -95,7 +95,7 @@ func TestS2P2ImpossibleSourcesAndPortsAreDropped(t *testing.T) {
 // Nor is the sender told that they are unreachable (RFC 1122 section 3.2.2).
 func TestP5DatagramsToManyGoNowhere(t *testing.T) {
 	h := newHostile(t, setup{})
-	for _, to := range []string{"224.0.0.251", "239.255.255.250", "255.255.255.255", "240.0.0.1", "10.0.2.255", "10.0.2.0"} {
+	for _, to := range []string{"224.0.0.251", "239.255.255.250", "255.255.255.255", "240.0.0.1", "10.0.2.255"} {
 		h.counted(1, badAddress, func() {
 			h.SendDatagram(natguest.Datagram{
 				Src: netip.AddrPortFrom(h.IP, 5353), Dst: netip.AddrPortFrom(netip.MustParseAddr(to), 5353), Payload: noise(9),

@@ -56,10 +56,6 @@ func (p *Port) udp(k *packet) {
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
 func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
-	if p.isBroadcast(&key.remote) {
-		p.counters.BadAddress++
-		return nil
-	}
 	to, verdict := p.policy.destination(p.now, key)
 	if verdict != allowed {
 		if key.remote == p.policy.dns && key.remotePort == dnsPort {

@@ -32,6 +32,9 @@ type Options struct {
 	BufSize int
 	// Memfd makes guest memory of a memfd; else it is Go memory, which the race detector sees.
 	Memfd bool
+	// MaxFrame is the length of the longest frame that the guest can send, the virtio-net header included; 0 for the
+	// longest of all.
+	MaxFrame int
 	// MTU is the guest's, in bytes; 0 for 1500.
 	MTU int
 	// GatewayMAC is where frames go to. If zero, the guest asks for the gateway by ARP before it sends anything.
@@ -45,6 +48,9 @@ func (o *Options) defaults(offers uint64) {
 	}
 	if o.RingSize == 0 {
 		o.RingSize = 256
+	}
+	if o.MaxFrame == 0 {
+		o.MaxFrame = txSlotSize
 	}
 	if o.MTU == 0 {
 		o.MTU = 1500
@@ -368,6 +374,18 @@ func (g *Guest) Run(d time.Duration) {
 		g.now = max(g.now, next)
 		if time.Since(start) > limit {
 			g.fatal("too many timers")
+		}
+	}
+}
+
+// Work runs guest and Port, on a clock that stands still, as long as there is a cause now. Unlike Settle, it does not
+// wait for the kernel.
+func (g *Guest) Work() {
+	g.t.Helper()
+	start := time.Now()
+	for g.step() {
+		if time.Since(start) > limit {
+			g.fatal("the work never ends")
 		}
 	}
 }

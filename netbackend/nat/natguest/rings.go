@@ -12,7 +12,7 @@ import (
 const (
 	txSlots    = 64                               // frames in flight
 	txSlotSize = 72 << 10                         // of the longest frame and its header
-	spare      = 4 << 20                          // for rings and indirect tables
+	spare      = 16 << 10                         // for rings and indirect tables, for each slot of a ring
 	singleBuf  = vnet.HeaderLen + etherLen + 1500 // what a driver posts if no offload wants more
 	bigBuf     = vnet.HeaderLen + etherLen + 65536
 	mergeBuf   = 2048
@@ -87,7 +87,7 @@ func newRings(t testing.TB, o *Options) *rings {
 	if o.Memfd {
 		backing = vqtest.Memfd
 	}
-	size := spare + txSlots*(txSlotSize+64) + o.RingSize*(o.BufSize+64)
+	size := o.RingSize*spare + txSlots*(o.MaxFrame+64) + o.RingSize*(o.BufSize+64)
 	r := &rings{mem: vqtest.NewMemory((size+4095)&^4095, backing)}
 	t.Cleanup(r.mem.Close)
 	r.headers = vnet.HeaderLength(o.Features)
@@ -100,7 +100,7 @@ func newRings(t testing.TB, o *Options) *rings {
 	r.tx, r.rx = vqtest.NewDriver(r.mem, opt), vqtest.NewDriver(r.mem, opt)
 	r.txq = newQueue(t, r.mem, r.tx, virtqueue.FromGuest)
 	r.rxq = newQueue(t, r.mem, r.rx, virtqueue.ToGuest)
-	r.out = newSlots(r.mem, txSlots, txSlotSize)
+	r.out = newSlots(r.mem, txSlots, o.MaxFrame)
 	r.in = newSlots(r.mem, o.RingSize, o.BufSize)
 	return r
 }

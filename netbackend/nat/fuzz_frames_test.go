@@ -1,0 +1,223 @@
+package nat_test
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	fuzzFlows   = 16
+	fuzzFrame   = 4096 // of the longest frame
+	fuzzRecords = 200  // that are taken of one script
+	fuzzHead    = 3 + vnet.LegacyHeaderLen
+)
+
+// FuzzFrames gives an engine the frames of a guest that may send anything. What it sends back is checked by natguest,
+// which also fails for turns without a cause, and for sockets that are left open.
+//
+// A script is one byte that chooses features, and a record for each frame: a byte for the layout and for how long the
+// guest waits then, two for the frame's length, the virtio-net header, the frame. Nothing but the fuzzer's own port of
+// the loopback can be reached: it is the resolver, and the guest's network is the whole Internet.
+func FuzzFrames(f *testing.F) {
+	service := newFuzzService(f)
+	for _, script := range frameSeeds(f, service) {
+		f.Add(script)
+	}
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) == 0 {
+			return
+		}
+		port, g := newFuzzed(t, service, script[0])
+		n := uint64(0)
+		for script = script[1:]; len(script) >= fuzzHead && n < fuzzRecords; n++ {
+			script = play(g, script)
+			require.LessOrEqual(t, g.Sockets(), fuzzFlows)
+		}
+		for range 20 {
+			g.Advance(time.Minute)
+			g.Work()
+		}
+		c := port.Counters()
+		require.GreaterOrEqual(t, c.FramesIn, n, "every frame was taken; the guest itself answers ARP")
+		require.LessOrEqual(t, c.Malformed+c.BadHeader+c.Unsupported+c.Fragments+c.BadAddress, c.FramesIn)
+	})
+}
+
+// play sends the first frame of script and returns the rest.
+func play(g *natguest.Guest, script []byte) []byte {
+	var h vnet.Header
+	h.Decode(script[3:fuzzHead])
+	how, n := script[0], int(binary.BigEndian.Uint16(script[1:]))
+	script = script[fuzzHead:]
+	n = min(n, len(script), fuzzFrame-vnet.HeaderLen)
+	layouts := []natguest.Layout{{}, {Lens: []int{12}}, {Lens: []int{12, 14, 20, 8}}, {Lens: []int{1, 0, 30, 3}}}
+	g.SendRaw(h, script[:n], layouts[how&3])
+	g.Work()
+	if exponent := how >> 4; exponent > 0 {
+		g.Advance(time.Millisecond << exponent)
+		g.Work()
+	}
+	return script[n:]
+}
+
+// fuzzConfig is a network from which there is no way but to the service.
+func fuzzConfig(service netip.AddrPort) nat.Config {
+	cfg := nat.DefaultConfig()
+	cfg.Prefix = netip.MustParsePrefix("0.0.0.0/0")
+	cfg.Resolvers = []netip.AddrPort{service}
+	cfg.MaxFlows = fuzzFlows
+	cfg.InitialSequence = func() uint32 { return 1000 }
+	return cfg
+}
+
+func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *natguest.Guest) {
+	cfg := fuzzConfig(service)
+	cfg.PeekOffset = cfg.PeekOffset && choice&4 == 0
+	port, err := nat.New(cfg)
+	require.NoError(t, err)
+	opt := natguest.Options{RingSize: 32, BufSize: 2048, MaxFrame: fuzzFrame, GatewayMAC: cfg.GatewayMAC}
+	switch choice & 3 {
+	case 1:
+		opt.Features = vnet.FeatureVersion1
+	case 2:
+		opt.Features = port.Offers()
+		opt.BufSize = 66000
+	}
+	g := natguest.New(t, port, opt)
+	g.Deaf = true // its resets would answer what the script leaves unanswered
+	return port, g
+}
+
+// newFuzzService opens a port of the loopback, by TCP and by UDP. It sends back what it gets, and greets those that
+// connect.
+func newFuzzService(f *testing.F) netip.AddrPort {
+	for range 100 {
+		port := echoDatagrams(f)
+		addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+		l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+		if err != nil {
+			continue
+		}
+		f.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.AcceptTCP()
+				if err != nil {
+					return
+				}
+				go greet(c)
+			}
+		}()
+		return addr
+	}
+	f.Fatal("no port is free by TCP and by UDP")
+	return netip.AddrPort{}
+}
+
+func greet(c *net.TCPConn) {
+	_ = c.SetLinger(0) // no port waits for late segments
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_, _ = c.Write(noise(5000))
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			break
+		}
+		_, _ = c.Write(buf[:n])
+	}
+	_ = c.Close()
+}
+
+// recorder writes down what a guest sends.
+type recorder struct {
+	*nat.Port
+	script []byte
+}
+
+func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+	for i := range tx {
+		b := make([]byte, tx[i].Len)
+		guestmem.CopyFrom(b, tx[i].Iov, 0)
+		r.script = append(r.script, 0x80|byte(i&3)) // the guest waits 256 ms
+		r.script = binary.BigEndian.AppendUint16(r.script, uint16(len(b)-vnet.HeaderLen))
+		r.script = append(r.script, b[:vnet.LegacyHeaderLen]...)
+		r.script = append(r.script, b[vnet.HeaderLen:]...)
+	}
+	return r.Port.Turn(now, tx, events, rx)
+}
+
+// frameSeeds are scripts of what guests do.
+func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
+	resolver := netip.MustParseAddrPort("10.0.2.3:53")
+	query := natguest.Datagram{
+		Src: netip.MustParseAddrPort("10.0.2.15:5000"), Dst: resolver,
+		Payload: []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1},
+	}
+	long := query
+	long.Payload = noise(3000)
+	for _, scene := range []func(*natguest.Guest){
+		func(g *natguest.Guest) { g.Resolve() },
+		func(g *natguest.Guest) { g.SendDatagram(query) },
+		func(g *natguest.Guest) {
+			g.SendDatagram(natguest.Datagram{Src: query.Src, Dst: netip.MustParseAddrPort("192.0.2.1:9"), Payload: noise(9)})
+		},
+		func(g *natguest.Guest) { g.SendICMP(g.Gateway, natguest.ICMP{Type: 8, Payload: noise(56)}) },
+		func(g *natguest.Guest) {
+			for _, fragment := range long.Cut(1, 1480) {
+				g.SendFragment(fragment)
+			}
+		},
+		discoverAndRequest,
+		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Close() }) },
+		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Reset() }) },
+	} {
+		port, err := nat.New(fuzzConfig(service))
+		require.NoError(f, err)
+		r := &recorder{Port: port}
+		g := natguest.New(f, r, natguest.Options{})
+		scene(g)
+		g.Settle()
+		scripts = append(scripts, append([]byte{0}, r.script...))
+	}
+	return scripts
+}
+
+// discoverAndRequest gets the guest's address by DHCP.
+func discoverAndRequest(g *natguest.Guest) {
+	b := make([]byte, 236, 300)
+	copy(b, []byte{1, 1, 6, 0, 'v', 'r', 'n', 'g'})
+	copy(b[28:], g.MAC[:])
+	b = append(b, 99, 130, 83, 99)
+	for _, options := range [][]byte{
+		{53, 1, 1, 55, 3, 1, 3, 6, 255},
+		{53, 1, 3, 50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2, 12, 4, 'n', 'a', 'm', 'e', 255},
+	} {
+		g.SendDatagram(natguest.Datagram{
+			Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"),
+			Payload: append(b[:240:240], options...),
+		})
+	}
+}
+
+// converse exchanges data with to, and ends by end.
+func converse(g *natguest.Guest, to netip.AddrPort, end func(*natguest.TCP)) {
+	c := g.Connect(to, natguest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
+	c.WaitFor(5000)
+	c.Send(noise(3000))
+	c.WaitFor(8000)
+	end(c)
+	g.Settle()
+}
