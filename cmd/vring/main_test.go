@@ -87,6 +87,8 @@ func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
 		"forward to nobody":  {[]string{"nat", "--socket-path", sock, "-p", "1:10.0.3.1:1"}, "10.0.3.1 is no guest's address in the network 10.0.2.0/24"},
 		"forwards overlap":   {[]string{"nat", "--socket-path", sock, "-p", "70-79:1-10", "-p", "0.0.0.0:75:9"}, "both want port 75 of the host"},
 		"host service":       {[]string{"nat", "--socket-path", sock, "--allow-host", "x"}, `host service "x"`},
+		"rule":               {[]string{"nat", "--socket-path", sock, "--deny", "192.0.2.0/24:0"}, `rule "192.0.2.0/24:0": "0" is not a port`},
+		"rule for the host":  {[]string{"nat", "--socket-path", sock, "--allow", "127.0.0.1"}, "name the service by --allow-host"},
 		"network":            {[]string{"nat", "--socket-path", sock, "--network", "ten"}, `--network "ten": want an address and a length`},
 		"network too small":  {[]string{"nat", "--socket-path", sock, "--network", "10.0.2.0/28"}, "between /8 and /27"},
 		"MTU too small":      {[]string{"nat", "--socket-path", sock, "--mtu", "575"}, "MTU 575: it must be between 576 and 65520"},

@@ -21,6 +21,8 @@ type natFlags struct {
 	network   string
 	mtu       int
 	allowHost []string
+	rules     ruleTexts
+	restrict  bool
 	dns       []string
 	hostname  string
 	domain    string
@@ -45,7 +47,23 @@ A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST
 
 The host's own services are closed to the guest. What is to be open is said by its port:
   --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201
-  --allow-host udp:192.0.2.1:53`,
+  --allow-host udp:192.0.2.1:53
+  --allow-host icmp:192.0.2.1
+
+The rest of the world is open. Rules change that; of all --allow and --deny the first that matches decides:
+  --allow 192.168.1.7:443 --deny 192.168.0.0/16     one service of the local network, and no other
+  --deny tcp:0.0.0.0/0:25                           no mail
+  --restrict --allow tcp:192.0.2.0/24:443           nothing else at all
+
+What opens what, in the order in which it is asked:
+  1. The router's DHCP, echo and the name server's port 53 are vring's own and always there. With --restrict only
+     resolvers given by --dns are asked, for a query can carry anything anywhere.
+  2. --allow-host opens the host: its loopback (as 10.0.2.2) and its other addresses, one port at a time. No rule does,
+     not even --allow 0.0.0.0/0, and no rule closes it again.
+  3. Rules. Link-local addresses (169.254.0.0/16, where clouds keep a machine's credentials) are opened only by a rule
+     that lies within that network.
+  4. What no rule names is open, but for link-local addresses, and with --restrict closed.
+Answers to what came in by a forward are never asked about.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.capabilities {
@@ -57,7 +75,9 @@ The host's own services are closed to the guest. What is to be open is said by i
 	flags.add(cmd)
 	f := cmd.Flags()
 	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "open a port of the host that leads into the guest (repeatable)")
-	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: [tcp:|udp:][ADDRESS:]PORT (repeatable)")
+	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS (repeatable)")
+	flags.rules.add(f)
+	f.BoolVar(&flags.restrict, "restrict", false, "close to the guest whatever --allow and --allow-host do not open")
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
 	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
@@ -95,6 +115,9 @@ func (f *natFlags) config() (nat.Config, error) {
 		fail(err)
 		c.AllowHost = append(c.AllowHost, service)
 	}
+	c.Restrict = f.restrict
+	c.Rules, err = f.rules.parse()
+	fail(err)
 	for _, text := range f.dns {
 		resolver, err := parseResolver(text)
 		if err != nil {
@@ -136,6 +159,9 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 	log.Info("network", "prefix", config.Prefix, "guest", config.Guest, "router", config.Gateway, "dns", config.DNS, "mtu", config.MTU)
 	for _, f := range config.Forwards {
 		log.Info("forward", "from", f.Host, "to", f.Guest, "ports", f.Count)
+	}
+	if err := nat.CheckPing(); err != nil && !config.Restrict {
+		log.Warn("the guest cannot ping anybody but its router", "reason", err)
 	}
 	defer func() { log.Info("counted", "counters", slog.AnyValue(engine.Counters())) }()
 	return flags.serve(ctx, log, stderr, engine)

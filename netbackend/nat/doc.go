@@ -31,10 +31,32 @@
 // (resets), 6528 (initial sequence numbers), 768 (UDP), 791 and 5722 (fragments), 792 (ICMP), 4787 and 5382 (behaviour
 // of NATs). Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
 //
+// An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
+// permit those (see [CheckPing]) leaves the guest only the engine's own addresses to ping.
+//
+// # Errors
+//
+// The guest learns of the host's errors what it would learn of its own network. A connection that is refused is reset. A
+// destination that no route leads to, or that nobody has, is reported by ICMP "destination unreachable" with a quote of
+// the guest's SYN, datagram or echo request, so that its kernel gives its program the errno that the host's would.
+//
 // # Policy
 //
-// The host's own services are closed to the guest unless Config.AllowHost opens them. The decision is made on where
-// the packet would really go, after every mapping.
+// The decision is made on where a packet would really go, after every mapping, in this order:
+//
+//   - The engine's own services are always there, and port 53 of the name server's address leads to the resolver,
+//     wherever that is. With Config.Restrict only Config.Resolvers are asked: a query can carry anything anywhere.
+//   - Config.AllowHost opens the host's services one by one: behind the gateway's address those of its loopback, by
+//     its other addresses what listens there. Nothing else opens the host, which is loopback and whatever the routing
+//     table calls local, and no rule closes what this opens.
+//   - The rest of the guest's own network is nobody's.
+//   - Of Config.Rules the first that matches decides. Link-local addresses are opened by a rule only if all of its
+//     network is link-local, for there clouds keep their metadata, and who opens everything does not mean that.
+//   - Link-local addresses are closed, and with Config.Restrict everything is; all else is open.
+//
+// What is closed is refused at once: a connection by a reset, a datagram or echo request by ICMP "prohibited". That is
+// the truth, where silence would cost the guest its patience; "port unreachable" answers only for the engine's own
+// addresses. Flows are judged when the guest begins them: answers to what the host began always pass.
 //
 // # Concurrency
 //
