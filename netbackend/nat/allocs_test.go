@@ -78,6 +78,22 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 					c.WaitFor(size)
 					c.Read()
 				},
+				"guest to host and back in fragments": func() {
+					d := natguest.Datagram{
+						Src: netip.AddrPortFrom(cfg.Guest, 5000), Dst: netip.AddrPortFrom(cfg.Gateway, udpPort),
+						Payload: data[:20_000],
+					}
+					for _, fragment := range d.Cut(1, 1480) {
+						g.SendFragment(fragment)
+					}
+					g.Turn()
+					require.NoError(t, datagrams.SetReadDeadline(time.Now().Add(time.Second)))
+					n, from, err := datagrams.ReadFrom(buf)
+					require.NoError(t, err)
+					_, err = datagrams.WriteTo(buf[:n], from)
+					require.NoError(t, err)
+					g.Until("the guest has it", func() bool { return len(g.Datagrams()) == 1 })
+				},
 				"guest to host and back by UDP": func() {
 					to := netip.AddrPortFrom(cfg.Gateway, udpPort)
 					for range 20 {

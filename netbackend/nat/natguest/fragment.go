@@ -35,7 +35,13 @@ func (d *Datagram) Cut(id uint16, size int) (fragments []Fragment) {
 
 // SendFragment sends f.
 func (g *Guest) SendFragment(f Fragment, layout ...Layout) {
-	b := g.IPv4(f.Proto, f.Src, f.Dst, f.Payload)
+	g.Resolve()
+	g.SendFrame(f.frame(g.gateMAC, g.MAC), layout...)
+}
+
+// frame returns the frame from src to dst that carries f.
+func (f *Fragment) frame(dst, src [6]byte) []byte {
+	b := ethernet(dst, src, 0x0800, ipv4(f.Proto, f.Src, f.Dst, len(f.Payload)), f.Payload)
 	ip := header.IPv4(b[etherLen:])
 	ip.SetID(f.ID)
 	flags := uint8(0)
@@ -45,7 +51,7 @@ func (g *Guest) SendFragment(f Fragment, layout ...Layout) {
 	ip.SetFlagsFragmentOffset(flags, uint16(f.Offset))
 	ip.SetChecksum(0)
 	ip.SetChecksum(^vnet.Sum(ip[:ipLen], 0))
-	g.SendFrame(b, layout...)
+	return b
 }
 
 // partial is a datagram that the guest receives in fragments.

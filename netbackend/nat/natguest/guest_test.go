@@ -328,6 +328,7 @@ func TestBadFramesAreRecognized(t *testing.T) {
 		{"longer than the MTU", all, partial, packet(true, 1500), 1, "longer than the MTU"},
 		{"short", all, vnet.Header{}, frame(59), 1, "shorter than Ethernet"},
 		{"buffers", all, vnet.Header{}, packet(false, 100), 2, "num_buffers"},
+		{"padding that is not zero", all, vnet.Header{}, append(packet(false, 0), 1, 0, 0, 0, 0, 0), 1, "padding is not zero"},
 		{"garbage behind", all, vnet.Header{}, append(packet(false, 100), 0), 1, "behind"},
 		{"unknown flag", all, vnet.Header{Flags: 8}, packet(false, 100), 1, "unknown flags"},
 		{"unknown GSO", all, vnet.Header{GSOType: 9}, packet(false, 100), 1, "unknown GSO"},
