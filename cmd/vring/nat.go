@@ -38,12 +38,15 @@ func newNAT() *cobra.Command {
 No right is needed, and nothing of the host is changed.
 
 In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3.
+More --socket-path are more guests in one process: 10.0.2.16, 10.0.2.17 and so on, in order. They cannot reach each
+other. A forward leads to the first guest unless it names the address of another.
 
 A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
   -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
   -p 0.0.0.0:2222:22         from anywhere
   -p udp:5353:5353           UDP
   -p 6000-6009:6000-6009     ten ports
+  -p 2223:10.0.2.16:22       into the second guest
 
 The host's own services are closed to the guest. What is to be open is said by its port:
   --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201
@@ -130,6 +133,13 @@ func (f *natFlags) config() (nat.Config, error) {
 	return c, errs.ErrorOrNil()
 }
 
+// configs are the configurations of all guests.
+func (f *natFlags) configs() ([]nat.Config, error) {
+	c, err := f.config()
+	all, tooMany := c.ForGuests(len(f.sockets()))
+	return all, multierror.Append(nil, err, tooMany).ErrorOrNil()
+}
+
 // parseResolver reads ADDRESS[:PORT].
 func parseResolver(text string) (netip.AddrPort, error) {
 	const dnsPort = 53
@@ -144,25 +154,56 @@ func parseResolver(text string) (netip.AddrPort, error) {
 }
 
 func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
-	config, err := flags.config()
+	configs, err := flags.configs()
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
 	log := flags.logger(stderr)
-	engine, err := nat.New(config)
+	guests, err := newEngines(log, configs)
 	if bind := new(nat.BindError); errors.As(err, &bind) {
 		return wrongUse(err)
 	}
 	if err != nil {
 		return err
 	}
-	log.Info("network", "prefix", config.Prefix, "guest", config.Guest, "router", config.Gateway, "dns", config.DNS, "mtu", config.MTU)
-	for _, f := range config.Forwards {
-		log.Info("forward", "from", f.Host, "to", f.Guest, "ports", f.Count)
-	}
-	if err := nat.CheckPing(); err != nil && !config.Restrict {
+	if err := nat.CheckPing(); err != nil && !configs[0].Restrict {
 		log.Warn("the guest cannot ping anybody but its router", "reason", err)
 	}
-	defer func() { log.Info("counted", "counters", slog.AnyValue(engine.Counters())) }()
-	return flags.serve(ctx, log, stderr, engine)
+	return flags.serve(ctx, log, stderr, guests)
+}
+
+// newEngines opens an engine for each guest, or none.
+func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
+	var guests []guest
+	var errs *multierror.Error
+	for _, config := range configs {
+		engine, err := nat.New(config)
+		if err != nil {
+			errs = multierror.Append(errs, err)
+			continue
+		}
+		guests = append(guests, guest{name: config.Guest.String(), port: engine, report: func(now int64) report {
+			s := engine.Snapshot(now)
+			return report{s.Flows, s.Counters}
+		}})
+		logNetwork(log, &config)
+	}
+	if errs == nil {
+		return guests, nil
+	}
+	for _, g := range guests {
+		errs = multierror.Append(errs, g.port.Close())
+	}
+	return nil, errs
+}
+
+func logNetwork(log *slog.Logger, c *nat.Config) {
+	log.Info("network", "prefix", c.Prefix, "guest", c.Guest, "router", c.Gateway, "dns", c.DNS, "mtu", c.MTU)
+	for _, f := range c.Forwards {
+		to := f.Guest.Addr()
+		if !to.IsValid() {
+			to = c.Guest
+		}
+		log.Info("forward", "from", f.Host, "to", netip.AddrPortFrom(to, f.Guest.Port()), "ports", f.Count)
+	}
 }

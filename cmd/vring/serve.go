@@ -1,23 +1,20 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
 )
 
 // serveFlags are the flags of every command that serves a guest.
 type serveFlags struct {
-	socketPath   string
+	socketPaths  []string
 	fd           int
 	client       bool
 	capabilities bool
@@ -28,7 +25,7 @@ type serveFlags struct {
 func (f *serveFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.socketPath, "socket-path", "", "unix socket for the front end; vring listens on it")
+	flags.StringArrayVar(&f.socketPaths, "socket-path", nil, "unix socket for the front end; vring listens on it (repeatable: one for each guest)")
 	flags.BoolVar(&f.client, "client", false, "connect to --socket-path instead, where the front end listens (QEMU's server=on)")
 	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
@@ -42,14 +39,18 @@ func (f *serveFlags) check() error {
 	var faults []error
 	fail := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	switch {
-	case f.socketPath == "" && f.fd < 0:
+	case len(f.socketPaths) == 0 && f.fd < 0:
 		fail("one of --socket-path and --fd is needed, to meet the front end")
-	case f.socketPath != "" && f.fd >= 0:
+	case len(f.socketPaths) > 0 && f.fd >= 0:
 		fail("--socket-path and --fd exclude each other")
-	case f.socketPath != "":
-		faults = append(faults, vhostuser.CheckSocketPath(f.socketPath, f.client))
-	case f.client:
+	case len(f.socketPaths) == 0 && f.client:
 		fail("--client needs --socket-path")
+	}
+	for i, path := range f.socketPaths {
+		if slices.Contains(f.socketPaths[:i], path) {
+			fail("--socket-path %s is given twice: each guest needs its own", path)
+		}
+		faults = append(faults, vhostuser.CheckSocketPath(path, f.client))
 	}
 	if level.UnmarshalText([]byte(f.logLevel)) != nil {
 		fail("--log-level %q: want debug, info, warn or error", f.logLevel)
@@ -71,44 +72,12 @@ func (f *serveFlags) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// serve runs a device with the given port until ctx ends. It owns the port.
-func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writer, port netbackend.Port) error {
-	device, err := worker.New(worker.Config{
-		Ports:   []netbackend.Port{port},
-		Notices: func(n netbackend.Notice) { logNotice(log, n) },
-	})
-	if err != nil {
-		return err
+// sockets returns what is to be served in order: the path of each guest's socket, or "" for the inherited one.
+func (f *serveFlags) sockets() []string {
+	if len(f.socketPaths) == 0 {
+		return []string{""}
 	}
-	server, err := vhostuser.NewServer(vhostuser.Config{
-		SocketPath: f.socketPath, Client: f.client, FD: f.fd, Device: device, Log: log,
-	})
-	if err != nil {
-		return errors.Join(err, device.Close())
-	}
-	f.explain(log, stderr)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	err = server.Serve(ctx)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	return errors.Join(err, device.Close())
-}
-
-func logNotice(log *slog.Logger, n netbackend.Notice) {
-	if n.Key == "" {
-		log.Log(context.Background(), slog.Level(n.Level), n.Message)
-		return
-	}
-	log.Log(context.Background(), slog.Level(n.Level), n.Message, n.Key, n.Value)
-}
-
-// explain says how the front end is started.
-func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer) {
-	if f.socketPath == "" {
-		log.Info("ready", "fd", f.fd)
-		return
-	}
-	log.Info("ready", "socket", f.socketPath)
-	fmt.Fprintf(stderr, "Start the guest with its memory shared, which is what is forgotten most:\n  %s\n", qemuCommand(f.socketPath, f.client))
+	return f.socketPaths
 }
 
 // qemuCommand is a command line, ready to paste, that boots a guest behind the socket.

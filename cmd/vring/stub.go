@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/stub"
 )
 
@@ -37,23 +35,29 @@ func newStub() *cobra.Command {
 }
 
 func serveStub(ctx context.Context, flags *serveFlags, mode string, stderr io.Writer) error {
-	port, counters, err := newStubPort(mode)
+	guests, err := newStubs(flags.sockets(), mode)
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
-	log := flags.logger(stderr)
-	defer func() { log.Info("counted", "counters", slog.AnyValue(counters())) }()
-	return flags.serve(ctx, log, stderr, port)
+	return flags.serve(ctx, flags.logger(stderr), stderr, guests)
 }
 
-func newStubPort(mode string) (netbackend.Port, func() stub.Counters, error) {
-	switch mode {
-	case "null":
-		p := stub.NewNull()
-		return p, p.Counters, nil
-	case "echo":
-		p := stub.NewEcho()
-		return p, p.Counters, nil
+// newStubs makes a stub for each socket.
+func newStubs(sockets []string, mode string) ([]guest, error) {
+	var guests []guest
+	for _, socket := range sockets {
+		g := guest{name: socket}
+		switch mode {
+		case "null":
+			p := stub.NewNull()
+			g.port, g.report = p, func(int64) report { return report{counters: p.Counters()} }
+		case "echo":
+			p := stub.NewEcho()
+			g.port, g.report = p, func(int64) report { return report{counters: p.Counters()} }
+		default:
+			return nil, fmt.Errorf("--mode %q: want null or echo", mode)
+		}
+		guests = append(guests, g)
 	}
-	return nil, nil, fmt.Errorf("--mode %q: want null or echo", mode)
+	return guests, nil
 }

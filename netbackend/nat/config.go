@@ -23,6 +23,7 @@ type Config struct {
 	Guest            netip.Addr   // what DHCP gives the guest, and where forwards lead
 	GatewayMAC       [6]byte      // of all of the engine's addresses
 	MTU              int          // the guest's, in bytes
+	Others           []netip.Addr // other guests of the network; this one can neither use nor reach their addresses
 	Hostname, Domain string       // what DHCP tells the guest; empty is not told
 	Forwards         []Forward
 	AllowHost        []HostService    // what of the host is opened to the guest
@@ -112,6 +113,7 @@ func New(cfg Config) (*Port, error) {
 	}
 	p := &Port{
 		cfg: cfg, services: s, mtu: cfg.MTU,
+		others:  setOf(cfg.Others),
 		flows:   newFlowTable(cfg.MaxFlows),
 		slow:    make([]byte, slowCopy),
 		swallow: make([]byte, 64<<10),

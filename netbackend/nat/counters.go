@@ -7,6 +7,7 @@ type Counters struct {
 	Unsupported   uint64 // frames of protocols that the engine does not speak
 	Fragments     uint64 // fragments of protocols other than UDP
 	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
+	Impostors     uint64 // frames that another guest's address claims to come from
 	Denied        uint64 // frames to what the policy closes
 	NoRoom        uint64 // replies that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of

@@ -60,6 +60,10 @@ type flow struct {
 	timeSlot int32 // slot + 1 in the wheel, 0 for none
 	deadline int64 // when the flow's timer expires, 0 for never; the wheel may hold it earlier, never later
 
+	begun     int64  // time of the Port's clock
+	fromGuest uint64 // bytes that the host's socket took
+	toGuest   uint64 // bytes that the guest acknowledged, or was sent as datagrams
+
 	fd    int32 // host socket, -1 for none
 	bits  flowBits
 	state flowState

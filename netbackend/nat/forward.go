@@ -278,6 +278,16 @@ func (p *Port) registerListeners() error {
 	return nil
 }
 
+// closeListeners gives the forwards' ports back.
+func (p *Port) closeListeners() {
+	for i := range p.listen {
+		if p.worker != nil {
+			p.worker.Unregister(int(p.listen[i].fd))
+		}
+		_ = unix.Close(int(p.listen[i].fd))
+	}
+}
+
 // acceptBurst is how many connections or datagrams a forward gets through in one turn.
 const acceptBurst = 64
 

@@ -105,6 +105,10 @@ func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
 		p.fragment(c, ip, start+headerLen, total-headerLen)
 		return
 	}
+	if p.others[[4]byte(ip[12:])] {
+		p.counters.Impostors++
+		return
+	}
 	l4 := ip[headerLen:min(len(ip), total)]
 	k := packet{chain: c, l4: l4, l4Offset: start + headerLen, l4Len: total - headerLen, src: ip[12:16], dst: ip[16:20]}
 	switch ip[9] {

@@ -41,7 +41,8 @@ type Port struct {
 	connected bool
 	receiving bool // the guest's receive ring runs
 	mtu       int
-	guestMAC  [6]byte // zero until the guest has sent a frame
+	guestMAC  [6]byte          // zero until the guest has sent a frame
+	others    map[[4]byte]bool // addresses of other guests, which this one must not use
 	identity  isnSource
 	long      longDatagram
 	acceptAt  int64 // no connection is accepted before, 0 if they may be now
@@ -114,15 +115,10 @@ func (p *Port) probeAfterRestart(f *flow) {
 	}
 }
 
-// Close implements netbackend.Port.
+// Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
 	p.flows.each(p.abandon)
-	for i := range p.listen {
-		if p.worker != nil {
-			p.worker.Unregister(int(p.listen[i].fd))
-		}
-		_ = unix.Close(int(p.listen[i].fd))
-	}
+	p.closeListeners()
 	p.policy.close()
 	return nil
 }
@@ -330,7 +326,7 @@ func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits) *flo
 		}
 		return nil
 	}
-	f.fd, f.state, f.bits = int32(fd), state, bits
+	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, p.now
 	if bits&shared != 0 {
 		return f
 	}

@@ -58,6 +58,10 @@ func (p *Port) arp(c *virtqueue.Chain) {
 		p.counters.Malformed++
 		return
 	}
+	if sender.IP.IsValid() && p.others[sender.IP.As4()] {
+		p.counters.Impostors++
+		return
+	}
 	p.learn(sender.MAC[:])
 	p.reply(reply)
 }

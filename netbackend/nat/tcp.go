@@ -480,6 +480,7 @@ func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
 	}
 	f.tcp.rcvNxt += uint32(sent)
 	f.tcp.taken += uint32(sent)
+	f.fromGuest += uint64(sent)
 	if sent == n {
 		return true
 	}

@@ -64,6 +64,7 @@ func (p *Port) dropAcknowledged(f *flow) {
 			break // the host's reset has emptied the queue
 		}
 		t.drop -= uint32(n)
+		f.toGuest += uint64(n)
 		t.peek -= min(t.peek, uint32(n)) // the kernel moves its peek offset back likewise
 	}
 	t.drop = 0

@@ -112,6 +112,7 @@ func (p *Port) sendDatagram(f *flow, k *packet, n int) {
 	}
 	switch errno {
 	case 0:
+		f.fromGuest += uint64(n)
 	case unix.EFAULT:
 		p.worker.Fault(errno)
 	default:
@@ -140,6 +141,7 @@ func (p *Port) serviceUDP(f *flow) outcome {
 		n, ok := p.receiveDatagram(f.fd, iov, false)
 		if ok {
 			p.commitDatagram(&f.key, iov, n)
+			f.toGuest += uint64(n)
 			p.touch(f)
 			continue
 		}
@@ -273,6 +275,7 @@ func (p *Port) forwardDatagram(l *listener, iov []guestmem.Iovec, n int) {
 		return
 	}
 	p.touch(f)
+	f.toGuest += uint64(n)
 	p.commitDatagram(&key, iov, n)
 }
 

@@ -54,7 +54,7 @@ type Device struct {
 	closed    bool
 }
 
-// New starts a thread for each port of cfg.
+// New starts a thread for each port of cfg. If it fails, it has closed the ports.
 func New(cfg Config) (*Device, error) {
 	if len(cfg.Ports) == 0 {
 		return nil, errors.New("a device needs at least one queue pair")
@@ -299,6 +299,18 @@ func (d *Device) eachAnyway(fn func(*loop) error) error {
 		}
 	}
 	return errs.ErrorOrNil()
+}
+
+// Do runs fn on the thread of queue pair i between two turns and waits for it: the way to look at a Port. now is the
+// time that Ports are given. After an error fn may still run later, so what it writes must not be read then.
+//
+// Unlike the calls of a session, any goroutine may call Do at any time before Close.
+func (d *Device) Do(i int, fn func(now int64)) error {
+	l := d.loops[i]
+	return l.call(func() error {
+		fn(l.now())
+		return nil
+	})
 }
 
 // call runs fn on l's thread between two turns, and waits for it. A thread that does not answer condemns the device.

@@ -542,3 +542,23 @@ func (p *countingPort) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event,
 	p.chains += len(tx)
 	return len(tx), 0
 }
+
+func TestDoRunsBetweenTurnsAndGivesUpOnAThreadThatIsStuck(t *testing.T) {
+	entered, leave := make(chan bool), make(chan bool)
+	p := &port{}
+	d, err := New(Config{Ports: []netbackend.Port{p}, Now: func() int64 { return 42 }})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+
+	var seen int64
+	require.NoError(t, d.Do(0, func(now int64) { seen = now }))
+	require.Equal(t, int64(42), seen)
+
+	go func() {
+		_ = d.Do(0, func(int64) { entered <- true; <-leave })
+	}()
+	<-entered
+	require.ErrorIs(t, d.Do(0, func(int64) {}), ErrCondemned)
+	close(leave)
+	require.NoError(t, d.SetMTU(1400), "to look is not to condemn")
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/worker"
+	"github.com/vringnet/vring/vhostuser"
+)
+
+// guest is a guest that is to be served: its network, and what is known of it.
+type guest struct {
+	name   string // in the log, if there are several
+	port   netbackend.Port
+	report func(now int64) report // may be called where the port's methods may, and after its Close
+}
+
+// served is a guest that is being served.
+type served struct {
+	guest
+	log    *slog.Logger
+	device *worker.Device
+	server *vhostuser.Server
+}
+
+// serve serves the guests, one for each of f.sockets, until ctx ends. It owns their ports.
+func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writer, guests []guest) error {
+	status := make(chan os.Signal, 1)
+	signal.Notify(status, unix.SIGUSR1)
+	defer signal.Stop(status)
+
+	all, err := f.start(log, guests)
+	if err != nil {
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		return errors.Join(err, serveAll(ended, all))
+	}
+	f.explain(log, stderr)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
+	stop := printOnSignal(status, stderr, all)
+	defer stop()
+	return serveAll(ctx, all)
+}
+
+// start gives each guest its thread and its socket. After an error the guests that were started are returned as well;
+// the ports of all others are closed.
+func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) {
+	var all []*served
+	var failed error
+	for i, g := range guests {
+		if failed != nil {
+			failed = errors.Join(failed, g.port.Close())
+			continue
+		}
+		s, err := f.startOne(log, g, f.sockets()[i], len(guests) > 1)
+		if err != nil {
+			failed = err
+			continue
+		}
+		all = append(all, s)
+	}
+	return all, failed
+}
+
+func (f *serveFlags) startOne(log *slog.Logger, g guest, socket string, named bool) (*served, error) {
+	if named {
+		log = log.With("guest", g.name)
+	}
+	device, err := worker.New(worker.Config{
+		Ports:   []netbackend.Port{g.port},
+		Notices: func(n netbackend.Notice) { logNotice(log, n) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	server, err := vhostuser.NewServer(vhostuser.Config{
+		SocketPath: socket, Client: f.client, FD: f.fd, Device: device, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
+	return &served{guest: g, log: log, device: device, server: server}, nil
+}
+
+// serveAll serves each guest until ctx ends, whatever happens to the others, and releases what it has.
+func serveAll(ctx context.Context, all []*served) error {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, s := range all {
+		wg.Go(func() { errs[i] = s.serve(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *served) serve(ctx context.Context) error {
+	err := s.server.Serve(ctx)
+	if err != nil {
+		s.log.Error("the guest is not served any more", "err", err)
+	}
+	if closed := s.device.Close(); closed != nil {
+		return errors.Join(err, closed) // a thread may still be counting
+	}
+	s.log.Info("counted", nonZero(s.report(0).counters)...)
+	return err
+}
+
+func logNotice(log *slog.Logger, n netbackend.Notice) {
+	if n.Key == "" {
+		log.Log(context.Background(), slog.Level(n.Level), n.Message)
+		return
+	}
+	log.Log(context.Background(), slog.Level(n.Level), n.Message, n.Key, n.Value)
+}
+
+// explain says how the front ends are started.
+func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer) {
+	if len(f.socketPaths) == 0 {
+		log.Info("ready", "fd", f.fd)
+		return
+	}
+	for _, path := range f.socketPaths {
+		fmt.Fprintf(stderr, "Start the guest with its memory shared, which is what is forgotten most:\n  %s\n", qemuCommand(path, f.client))
+	}
+	for _, path := range f.socketPaths {
+		log.Info("ready", "socket", path)
+	}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+// report is what can be told of a guest's network at one moment.
+type report struct {
+	flows    []nat.FlowInfo
+	counters any // a struct of uint64 fields
+}
+
+// printOnSignal prints the status of all guests for each value of signals, until stop is called.
+func printOnSignal(signals <-chan os.Signal, w io.Writer, all []*served) (stop func()) {
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-signals:
+				for _, s := range all {
+					printStatus(w, s)
+				}
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// printStatus takes a guest's report on its thread and prints it from here: a full pipe must not stall the ring.
+func printStatus(w io.Writer, s *served) {
+	var r report
+	if err := s.device.Do(0, func(now int64) { r = s.report(now) }); err != nil {
+		fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
+		return
+	}
+	_, _ = io.WriteString(w, formatReport(s.name, r))
+}
+
+// formatReport is the status as a person reads it.
+func formatReport(name string, r report) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "guest %s: %d flows\n", name, len(r.flows))
+	formatFlows(&b, r.flows)
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for name, n := range counted(r.counters) {
+		fmt.Fprintf(t, "  %s\t%d\t\n", name, n)
+	}
+	_ = t.Flush()
+	return b.String()
+}
+
+func formatFlows(w io.Writer, flows []nat.FlowInfo) {
+	if len(flows) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  PROTO\tWAY\tGUEST\tHOST SOCKET\tTARGET\tSTATE\tFROM GUEST\tTO GUEST\tAGE")
+	for _, f := range flows {
+		proto, way := "tcp", "out"
+		if f.Proto == unix.IPPROTO_UDP {
+			proto = "udp"
+		}
+		if f.Inbound {
+			way = "in"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n",
+			proto, way, f.Guest, orDash(f.Host), orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
+	}
+	_ = t.Flush()
+}
+
+func orDash(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return a.String()
+}
+
+// nonZero returns the counters that are not zero as arguments for a log line.
+func nonZero(counters any) []any {
+	var args []any
+	for name, n := range counted(counters) {
+		if n != 0 {
+			args = append(args, name, n)
+		}
+	}
+	return args
+}
+
+// counted returns names and values of a struct of counters, in the struct's order.
+func counted(counters any) func(yield func(string, uint64) bool) {
+	v := reflect.ValueOf(counters)
+	return func(yield func(string, uint64) bool) {
+		for i := range v.NumField() {
+			if !yield(snakeCase(v.Type().Field(i).Name), v.Field(i).Uint()) {
+				return
+			}
+		}
+	}
+}
+
+// snakeCase turns a name such as TCPOutOfOrder into tcp_out_of_order.
+func snakeCase(name string) string {
+	var b strings.Builder
+	letters := []rune(name)
+	for i, r := range letters {
+		follows := i > 0 && unicode.IsLower(letters[i-1])
+		leads := i > 0 && unicode.IsUpper(letters[i-1]) && i+1 < len(letters) && unicode.IsLower(letters[i+1])
+		if unicode.IsUpper(r) && (follows || leads) {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}

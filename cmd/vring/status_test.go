@@ -1,0 +1,49 @@
+package main
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+func TestTheStatusIsAlignedText(t *testing.T) {
+	ap := netip.MustParseAddrPort
+	r := report{
+		flows: []nat.FlowInfo{
+			{
+				Proto: unix.IPPROTO_TCP, Guest: ap("10.0.2.15:40000"), Host: ap("127.0.0.1:38412"), Target: ap("127.0.0.1:5201"),
+				State: "open", FromGuest: 123456789, ToGuest: 42, Age: 61234 * time.Millisecond,
+			},
+			{
+				Proto: unix.IPPROTO_UDP, Inbound: true, Guest: ap("10.0.2.15:53"), State: "associated", Age: time.Millisecond,
+			},
+		},
+		counters: struct{ FramesIn, TCPFlows uint64 }{120, 1},
+	}
+	require.Equal(t, `guest 10.0.2.15: 2 flows
+  PROTO  WAY  GUEST            HOST SOCKET      TARGET          STATE       FROM GUEST  TO GUEST  AGE
+  tcp    out  10.0.2.15:40000  127.0.0.1:38412  127.0.0.1:5201  open        123456789   42        1m1s
+  udp    in   10.0.2.15:53     -                -               associated  0           0         0s
+    frames_in  120
+    tcp_flows    1
+`, formatReport("10.0.2.15", r))
+}
+
+func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
+	require.Equal(t, []any{"tcp_out_of_order", uint64(1), "frames_in", uint64(7)},
+		nonZero(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1}), "in the order of their groups")
+}
+
+func TestCountersReadInSnakeCase(t *testing.T) {
+	for name, want := range map[string]string{
+		"Frames": "frames", "TCPFlows": "tcp_flows", "UDPRefused": "udp_refused", "TCPOutOfOrder": "tcp_out_of_order",
+		"NoRoom": "no_room", "WindowReads": "window_reads",
+	} {
+		require.Equal(t, want, snakeCase(name))
+	}
+}

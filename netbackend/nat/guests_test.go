@@ -1,0 +1,77 @@
+package nat_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+)
+
+func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
+	c := nat.DefaultConfig()
+	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:10.0.2.99:9"} {
+		f, err := nat.ParseForward(text)
+		require.NoError(t, err)
+		c.Forwards = append(c.Forwards, f)
+	}
+	guests, err := c.ForGuests(3)
+	require.NoError(t, err)
+	var addrs, forwards [3]string
+	for i, g := range guests {
+		require.NoError(t, g.Check())
+		require.Len(t, g.Others, 2)
+		require.NotContains(t, g.Others, g.Guest)
+		addrs[i] = g.Guest.String()
+		for _, f := range g.Forwards {
+			forwards[i] += f.String() + " "
+		}
+	}
+	require.Equal(t, [3]string{"10.0.2.15", "10.0.2.16", "10.0.2.17"}, addrs)
+	require.Equal(t, [3]string{
+		"tcp:127.0.0.1:8080:80 tcp:127.0.0.1:9000:10.0.2.99:9 ", // nobody of ours has .99: it is the first one's other address
+		"tcp:127.0.0.1:2222:10.0.2.16:22 ",
+		"",
+	}, forwards)
+}
+
+func TestANetworkHasRoomForSoManyGuests(t *testing.T) {
+	for prefix, room := range map[string]int{"10.0.2.0/27": 16, "10.0.2.0/24": 240, "10.9.0.0/16": 65520} {
+		c := nat.DefaultConfig()
+		require.NoError(t, c.SetNetwork(netip.MustParsePrefix(prefix)))
+		guests, err := c.ForGuests(min(room, 300))
+		require.NoError(t, err, prefix)
+		require.NotEqual(t, c.Guest, guests[len(guests)-1].Guest)
+		if room <= 300 {
+			_, err = c.ForGuests(room + 1)
+			require.ErrorContains(t, err, "has room for")
+		}
+	}
+}
+
+// A guest that takes another one's address neither gets through with it, nor reaches it, nor hears answers.
+func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
+	other := netip.MustParseAddr("10.0.2.16")
+	b := newBench(t, setup{config: func(c *nat.Config) { c.Others = []netip.Addr{other} }})
+	b.Resolve()
+	c := b.Dial(netip.AddrPortFrom(other, 80))
+	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	require.Zero(t, b.Sockets())
+
+	own := b.IP
+	b.IP = other
+	b.Frames()
+	stolen := b.Dial(b.server)
+	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(other, 1), Dst: b.server, Payload: []byte("x")})
+	b.SendICMP(b.Gateway, natguest.ICMP{Type: 8})
+	b.Settle()
+	require.Empty(t, b.Frames())
+	require.Zero(t, b.Sockets())
+	require.Equal(t, uint64(3), b.port.Counters().Impostors)
+	stolen.Forget()
+
+	b.IP = own
+	b.connect() // its own address is as good as before
+}

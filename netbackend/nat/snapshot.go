@@ -1,0 +1,93 @@
+package nat
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Snapshot is the state of an engine at one moment.
+type Snapshot struct {
+	Guest    netip.Addr
+	Flows    []FlowInfo // oldest first
+	Counters Counters
+}
+
+// FlowInfo describes a TCP connection or a UDP association.
+type FlowInfo struct {
+	Proto     uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Inbound   bool           // the host began it, through a forward
+	Guest     netip.AddrPort // the guest's end
+	Remote    netip.AddrPort // the other end, as the guest sees it
+	Host      netip.AddrPort // the engine's socket; the zero AddrPort if there is none any more
+	Target    netip.AddrPort // that socket's peer; the zero AddrPort if it is not connected
+	State     string         // such as "open"; see stateName
+	FromGuest uint64         // bytes of payload that the host's socket took
+	ToGuest   uint64         // bytes of payload that the guest acknowledged; with UDP, was sent
+	Age       time.Duration
+}
+
+// Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
+// after Close. It takes two system calls a flow.
+func (p *Port) Snapshot(now int64) Snapshot {
+	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters}
+	p.flows.each(func(f *flow) { s.Flows = append(s.Flows, describe(f, now)) })
+	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
+	return s
+}
+
+func describe(f *flow, now int64) FlowInfo {
+	info := FlowInfo{
+		Proto: f.key.proto, Inbound: f.bits&inbound != 0,
+		Guest:  netip.AddrPortFrom(f.key.guest.netip(), f.key.guestPort),
+		Remote: f.key.remoteAddrPort(),
+		State:  stateName(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
+	}
+	if f.fd < 0 {
+		return info
+	}
+	info.Host = addrPortOf(unix.Getsockname(int(f.fd)))
+	if f.bits&shared != 0 {
+		info.Target = f.udp.peer.netip()
+	} else {
+		info.Target = addrPortOf(unix.Getpeername(int(f.fd)))
+	}
+	return info
+}
+
+// addrPortOf takes what getsockname and getpeername return.
+func addrPortOf(sa unix.Sockaddr, err error) netip.AddrPort {
+	a, ok := sa.(*unix.SockaddrInet4)
+	if err != nil || !ok {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+}
+
+// stateName says in a word where a flow stands.
+func stateName(f *flow) string {
+	switch f.state {
+	case stateUDP:
+		return "associated"
+	case stateConnecting:
+		return "connecting" // to the target; the guest waits
+	case stateSynRcvd:
+		return "answered" // the guest's SYN was, and its ACK is awaited
+	case stateSynSent:
+		return "calling" // the guest has not answered our SYN yet
+	case stateReset:
+		return "resetting" // the guest is to be told
+	}
+	switch f.bits & (guestFIN | finSent) {
+	case guestFIN:
+		return "guest-closed" // the host may still send
+	case finSent:
+		return "host-closed" // the guest may still send
+	case guestFIN | finSent:
+		return "closing"
+	}
+	return "open"
+}
