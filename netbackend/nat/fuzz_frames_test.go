@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -17,6 +18,13 @@ import (
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
+// The first byte of a script.
+const (
+	featureChoice     = 3
+	withoutPeekOffset = 4
+	withClients       = 8
+)
+
 const (
 	fuzzFlows   = 16
 	fuzzFrame   = 4096 // of the longest frame
@@ -27,7 +35,7 @@ const (
 // FuzzFrames gives an engine the frames of a guest that may send anything. What it sends back is checked by natguest,
 // which also fails for turns without a cause, and for sockets that are left open.
 //
-// A script is one byte that chooses features, and a record for each frame: a byte for the layout and for how long the
+// A script is one byte that chooses features and whether clients come through forwards, and a record for each frame: a byte for the layout and for how long the
 // guest waits then, two for the frame's length, the virtio-net header, the frame. Nothing but the fuzzer's own port of
 // the loopback can be reached: it is the resolver, and the guest's network is the whole Internet.
 func FuzzFrames(f *testing.F) {
@@ -84,11 +92,14 @@ func fuzzConfig(service netip.AddrPort) nat.Config {
 
 func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *natguest.Guest) {
 	cfg := fuzzConfig(service)
-	cfg.PeekOffset = cfg.PeekOffset && choice&4 == 0
+	cfg.PeekOffset = cfg.PeekOffset && choice&withoutPeekOffset == 0
+	if choice&withClients != 0 {
+		cfg.Forwards = fuzzForwards(1)
+	}
 	port, err := nat.New(cfg)
 	require.NoError(t, err)
 	opt := natguest.Options{RingSize: 32, BufSize: 2048, MaxFrame: fuzzFrame, GatewayMAC: cfg.GatewayMAC}
-	switch choice & 3 {
+	switch choice & featureChoice {
 	case 1:
 		opt.Features = vnet.FeatureVersion1
 	case 2:
@@ -97,7 +108,41 @@ func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *n
 	}
 	g := natguest.New(t, port, opt)
 	g.Deaf = true // its resets would answer what the script leaves unanswered
+	for _, forward := range cfg.Forwards {
+		comeThrough(t, forward)
+	}
 	return port, g
+}
+
+// fuzzForwards lead to port 80 of the guest, from an address that no other process of the fuzzer's has. block is 1 or
+// 65, for two that this one has.
+func fuzzForwards(block int) []nat.Forward {
+	pid := os.Getpid()
+	addr := netip.AddrFrom4([4]byte{127, byte(block + pid>>16&63), byte(pid >> 8), byte(pid)})
+	host := netip.AddrPortFrom(addr, 8000)
+	guest := netip.MustParseAddrPort("10.0.2.15:80")
+	return []nat.Forward{
+		{Proto: tcp, Host: host, Guest: guest, Count: 1},
+		{Proto: udp, Host: host, Guest: guest, Count: 1},
+	}
+}
+
+// comeThrough sends data through a forward, always from the same port, so that the guest knows whom to answer.
+func comeThrough(t testing.TB, forward nat.Forward) {
+	const clientPort = 9000
+	from := netip.AddrPortFrom(forward.Host.Addr(), clientPort)
+	network, d := "tcp4", net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
+	if forward.Proto == udp {
+		network, d.LocalAddr = "udp4", net.UDPAddrFromAddrPort(from)
+	}
+	c, err := d.Dial(network, forward.Host.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	if c, ok := c.(*net.TCPConn); ok {
+		require.NoError(t, c.SetLinger(0)) // the port can be used again at once
+	}
+	_, err = c.Write(noise(2000))
+	require.NoError(t, err)
 }
 
 // newFuzzService opens a port of the loopback, by TCP and by UDP. It sends back what it gets, and greets those that
@@ -184,15 +229,32 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Close() }) },
 		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Reset() }) },
 	} {
-		port, err := nat.New(fuzzConfig(service))
-		require.NoError(f, err)
-		r := &recorder{Port: port}
-		g := natguest.New(f, r, natguest.Options{})
-		scene(g)
-		g.Settle()
-		scripts = append(scripts, append([]byte{0}, r.script...))
+		scripts = append(scripts, record(f, fuzzConfig(service), 0, scene))
 	}
-	return scripts
+	cfg := fuzzConfig(service)
+	cfg.Forwards = fuzzForwards(65)
+	return append(scripts, record(f, cfg, withClients, func(g *natguest.Guest) {
+		g.Resolve()
+		l := g.Listen(80)
+		for _, forward := range cfg.Forwards {
+			comeThrough(f, forward)
+		}
+		g.Until("the client's data has come", func() bool {
+			c := l.Pending()
+			return len(c) == 1 && len(c[0].Received()) == 2000
+		})
+	}))
+}
+
+// record returns the script of a scene.
+func record(f *testing.F, cfg nat.Config, choice byte, scene func(*natguest.Guest)) []byte {
+	port, err := nat.New(cfg)
+	require.NoError(f, err)
+	r := &recorder{Port: port}
+	g := natguest.New(f, r, natguest.Options{})
+	scene(g)
+	g.Settle()
+	return append([]byte{choice}, r.script...)
 }
 
 // discoverAndRequest gets the guest's address by DHCP.
