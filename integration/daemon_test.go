@@ -39,13 +39,18 @@ func shortDir(t *testing.T) string {
 // daemon is vring, as a user starts it.
 type daemon struct {
 	*process.Process
-	t      *testing.T
-	args   []string
-	Socket string
+	t         *testing.T
+	args      []string
+	inherited []*os.File // file descriptors 3 and up; nil is a gap
+	env       []string   // in addition to the test's
+	Socket    string     // where front ends find vring, or vring finds them
 }
 
-// startVring starts vring with a socket of its own and waits until it listens. It must end by itself, without an error,
-// on SIGTERM at the end of the test.
+// starter starts vring with a subcommand and more arguments, and waits until it is ready. It must end by itself, without
+// an error, on SIGTERM at the end of the test.
+type starter func(t *testing.T, command string, args ...string) *daemon
+
+// startVring starts vring with a socket of its own.
 func startVring(t *testing.T, command string, args ...string) *daemon {
 	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock")}
 	d.args = append([]string{command, "--socket-path", d.Socket}, args...)
@@ -55,9 +60,12 @@ func startVring(t *testing.T, command string, args ...string) *daemon {
 }
 
 func (d *daemon) start() {
+	cmd := exec.Command(built.vring, d.args...)
+	cmd.ExtraFiles = d.inherited
+	cmd.Env = append(os.Environ(), d.env...)
 	var err error
 	// Not the test's context: that ends before the clean-up, which looks at how vring ends.
-	d.Process, err = process.Start(context.Background(), exec.Command(built.vring, d.args...), process.Options{})
+	d.Process, err = process.Start(context.Background(), cmd, process.Options{})
 	require.NoError(d.t, err)
 	require.Eventually(d.t, d.ready, soon, 5*time.Millisecond, "vring is not ready")
 }

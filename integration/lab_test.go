@@ -18,8 +18,9 @@ import (
 
 // The front ends that have a Linux guest.
 const (
-	onQEMU = "QEMU"
-	onUML  = "UML"
+	onQEMU          = "QEMU"
+	onListeningQEMU = "listening QEMU" // for vring --client
+	onUML           = "UML"
 )
 
 // The guest's network card, and the ports of its services.
@@ -53,7 +54,9 @@ func startGuest(ctx context.Context, t *testing.T, kind, socket string) *testGue
 		require.NoError(t, err)
 		g.Process, g.Console = m.Process, m.Console
 	} else {
-		m, err := qemu.Start(ctx, qemu.Options{Dir: shortDir(t), Initrd: built.qemuImage, Socket: socket, Reconnect: true})
+		m, err := qemu.Start(ctx, qemu.Options{
+			Dir: shortDir(t), Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU,
+		})
 		require.NoError(t, err)
 		g.Process, g.Console, g.qemu = m.Process, m.Console, m
 	}
@@ -93,9 +96,14 @@ const labBytes = 4 << 20
 
 // newLab starts everything and waits until the guest has its lease. args are more arguments for vring.
 func newLab(t *testing.T, kind string, args ...string) *lab {
+	return newLabWith(t, kind, startVring, args...)
+}
+
+// newLabWith is newLab with another way of starting vring.
+func newLabWith(t *testing.T, kind string, start starter, args ...string) *lab {
 	l := &lab{t: t, ctx: limited(t), kind: kind, tcp: serveTCP(t, labBytes), udpEcho: serveUDPEcho(t),
 		forwardTCP: freePort(t), forwardUDP: freePort(t)}
-	l.vring = startVring(t, "nat", append([]string{
+	l.vring = start(t, "nat", append([]string{
 		"--allow-host", fmt.Sprintf("tcp:%d", l.tcp.Port),
 		"--allow-host", fmt.Sprintf("udp:%d", l.udpEcho),
 		"-p", fmt.Sprintf("127.0.0.1:%d:%d", l.forwardTCP, guestTCPPort),

@@ -31,6 +31,9 @@ type Options struct {
 	Socket string
 	// Reconnect makes QEMU connect again, every second, when the back end has gone.
 	Reconnect bool
+	// Listen turns the roles round: QEMU listens on Socket, also again when the back end has gone. Start then waits for the
+	// back end, because QEMU does.
+	Listen bool
 	// Device are more properties of the network card, such as "host_mtu=9000".
 	Device []string
 	// Output gets what the guest prints, if set. Writes must not block.
@@ -108,7 +111,10 @@ func network(opt Options) []string {
 		return []string{"-netdev", "user,id=" + netdevID, "-device", device}
 	}
 	chardev := "socket,id=c,path=" + opt.Socket
-	if opt.Reconnect {
+	switch {
+	case opt.Listen:
+		chardev += ",server=on,wait=off"
+	case opt.Reconnect:
 		chardev += ",reconnect=1"
 	}
 	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c", "-device", device}

@@ -1,0 +1,114 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Who listens, and who made the socket, is a matter of start only: the network behind it is the same.
+
+// QEMU listens, and vring dials it as often as it comes.
+func TestVringDialsAFrontEndThatListens(t *testing.T) {
+	l := newLab(t, onListeningQEMU, "--client")
+	before := l.settled()
+	for range 3 {
+		require.NoError(t, l.guest.Kill())
+		l.startGuest()
+		l.requireNetwork()
+	}
+	l.requireAllDescriptors()
+	l.requireNoLeak(before)
+}
+
+func TestAListeningFrontEndTakesTheNextVring(t *testing.T) {
+	l := newLab(t, onListeningQEMU, "--client")
+	for range 3 {
+		l.vring.crash()
+		l.waitCarrier(true)
+		l.requireNetwork()
+	}
+	l.requireAllDescriptors()
+	l.requireNetwork()
+}
+
+// inheritSocket returns a starter for vring with a listening socket that it inherits as fd.
+func inheritSocket(fd int, env ...string) starter {
+	const first = 3 // after the standard streams
+	return func(t *testing.T, command string, args ...string) *daemon {
+		path := filepath.Join(shortDir(t), "inherited.sock")
+		d := &daemon{t: t, Socket: path, env: env, inherited: make([]*os.File, fd-first+1)}
+		d.inherited[fd-first] = listenUnix(t, path)
+		d.args = append([]string{command, "--fd", strconv.Itoa(fd)}, args...)
+		d.start()
+		t.Cleanup(d.terminate)
+		return d
+	}
+}
+
+// listenUnix returns a listening socket as a file, to be inherited as often as one likes.
+func listenUnix(t *testing.T, path string) *os.File {
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	file, err := listener.File()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, file.Close()) })
+	return file
+}
+
+func TestVringServesOnAnInheritedSocket(t *testing.T) {
+	for _, fd := range []int{3, 7} {
+		t.Run(fmt.Sprintf("fd %d", fd), func(t *testing.T) {
+			l := newLabWith(t, onQEMU, inheritSocket(fd))
+			before := l.settled()
+			require.NoError(t, l.guest.Kill())
+			l.startGuest()
+			l.requireNetwork()
+			l.requireNoLeak(before)
+		})
+	}
+}
+
+// systemd passes the first socket of a unit as file descriptor 3, keeps it open itself when the service crashes, and is
+// told by datagrams when the service is ready, see sd_listen_fds(3) and sd_notify(3).
+func TestVringIsAServiceOfSystemd(t *testing.T) {
+	manager := newServiceManager(t)
+	start := inheritSocket(3, "LISTEN_FDS=1", "LISTEN_FDNAMES=vring.socket", "NOTIFY_SOCKET="+manager.LocalAddr().String())
+	l := newLabWith(t, onQEMU, start)
+	require.Equal(t, "READY=1", nextState(t, manager))
+	l.requireNetwork()
+
+	l.vring.crash()
+	require.Equal(t, "READY=1", nextState(t, manager))
+	l.waitCarrier(true)
+	l.requireNetwork()
+
+	l.vring.terminate()
+	require.Equal(t, "STOPPING=1", nextState(t, manager))
+}
+
+// newServiceManager opens the socket on which systemd hears how its services are.
+func newServiceManager(t *testing.T) *net.UnixConn {
+	address := &net.UnixAddr{Name: filepath.Join(shortDir(t), "notify"), Net: "unixgram"}
+	conn, err := net.ListenUnixgram("unixgram", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// nextState returns what the service has told next.
+func nextState(t *testing.T, manager *net.UnixConn) string {
+	t.Helper()
+	require.NoError(t, manager.SetReadDeadline(time.Now().Add(soon)))
+	buf := make([]byte, 256)
+	n, err := manager.Read(buf)
+	require.NoError(t, err)
+	return string(buf[:n])
+}
