@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +23,9 @@ const (
 	receiveQueue  = 0
 	transmitQueue = 1
 )
+
+// ringIndex is the offset of the idx field in the avail and in the used area (virtio 1.2, sections 2.7.6 and 2.7.8).
+const ringIndex = 2
 
 // guestRing is a virtqueue as it stands in the memory of a QEMU guest.
 type guestRing struct {
@@ -57,10 +59,10 @@ func guestMemory(t *testing.T, m *qemu.Machine) io.ReaderAt {
 	return nil
 }
 
-// index reads the idx field of the avail or used area (virtio 1.2, sections 2.7.6 and 2.7.8).
+// index reads the idx field of the avail or used area.
 func (r guestRing) index(t *testing.T, area int64) uint16 {
 	var idx [2]byte
-	_, err := r.memory.ReadAt(idx[:], area+2)
+	_, err := r.memory.ReadAt(idx[:], area+ringIndex)
 	require.NoError(t, err)
 	return binary.LittleEndian.Uint16(idx[:])
 }
@@ -70,14 +72,28 @@ func (r guestRing) outstanding(t *testing.T) int {
 	return int(r.index(t, r.avail) - r.index(t, r.used))
 }
 
+// drain calls step until the device has given back every chain that the driver has made available, and returns an error if
+// it does not within the limit: vring has lost the rest.
+func (r guestRing) drain(t *testing.T, limit time.Duration, step func()) error {
+	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
+		step()
+		missing := r.outstanding(t)
+		if missing == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d descriptors are missing", missing, r.size)
+		}
+	}
+}
+
 // requireAllDescriptors proves that vring holds back no descriptor of either ring. Transmit: with the guest quiet, all
 // that it has sent is returned. Receive: with QEMU frozen, so that nothing is posted anew, datagrams into the guest use
 // up every buffer that was posted; one that vring had lost would stay.
 func (l *lab) requireAllDescriptors() {
 	l.t.Helper()
 	transmit, receive := l.findRing(transmitQueue), l.findRing(receiveQueue)
-	require.Eventually(l.t, func() bool { return transmit.outstanding(l.t) == 0 }, soon, time.Millisecond,
-		"descriptors of the transmit queue are missing")
+	require.NoError(l.t, transmit.drain(l.t, soon, func() {}), "transmit queue")
 
 	require.Greater(l.t, receive.outstanding(l.t), receive.size/2, "the driver refills before half of its buffers are used")
 	require.True(l.t, echoed(l.udpIn, []byte("the way is known")))
@@ -96,14 +112,10 @@ func (l *lab) freeze() (thaw func()) {
 // exhaust sends datagrams into a frozen guest until its receive queue has no buffer left.
 func (l *lab) exhaust(receive guestRing) {
 	l.t.Helper()
-	require.Eventually(l.t, func() bool { return fill(l.t, l.udpIn, receive) }, soon, time.Millisecond,
-		"descriptors of the receive queue are missing")
-}
-
-// fill sends a few datagrams and tells whether the receive queue is used up.
-func fill(t *testing.T, conn net.Conn, receive guestRing) bool {
-	for range 16 {
-		_, _ = conn.Write(bytes.Repeat([]byte{1}, 100))
+	sendSome := func() {
+		for range 16 {
+			_, _ = l.udpIn.Write(bytes.Repeat([]byte{1}, 100))
+		}
 	}
-	return receive.outstanding(t) == 0
+	require.NoError(l.t, receive.drain(l.t, soon, sendSome), "receive queue")
 }
