@@ -1,0 +1,202 @@
+package sandbox
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/elastic/go-seccomp-bpf"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// job is what a child process is to do in its sandbox.
+type job struct {
+	Action string
+	Path   string // what the action is about
+	Config Config
+	Lacks  []string // system calls that the kernel of the child does not have
+}
+
+// asChild holds the job in the environment of a child.
+const asChild = "VRING_TEST_SANDBOX"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(asChild); text != "" {
+		os.Exit(child(text))
+	}
+	os.Exit(m.Run())
+}
+
+// child does a job and prints how that ended.
+func child(text string) int {
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		panic(err)
+	}
+	j.Config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := loseCalls(j.Lacks); err != nil {
+		panic(err)
+	}
+	act := actions()[j.Action] // made outside: the sandbox is for the action alone
+	if err := Enter(j.Config); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := act(j.Path); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("done")
+	return 0
+}
+
+// loseCalls makes the kernel answer system calls as one that does not know them.
+func loseCalls(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
+		DefaultAction: seccomp.ActionAllow,
+		Syscalls: []seccomp.SyscallGroup{{
+			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: names,
+		}},
+	}})
+}
+
+// start begins a job in a child process.
+func start(t *testing.T, j job) *exec.Cmd {
+	text, err := json.Marshal(j)
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), asChild+"="+string(text), "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// do does a job and returns what the child printed, and its exit status.
+func do(t *testing.T, j job) (output string, status int) {
+	cmd := start(t, j)
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// actions are what children try.
+func actions() map[string]func(path string) error {
+	parent := os.Getppid()
+	return map[string]func(string) error{
+		"read":   func(path string) error { return second(os.ReadFile(path)) },
+		"write":  func(path string) error { return second(os.OpenFile(path, os.O_WRONLY, 0)) },
+		"create": func(path string) error { return second(os.Create(path)) },
+		"remove": os.Remove,
+		"list":   func(path string) error { return second(os.ReadDir(path)) },
+		"dial":   func(path string) error { return second(net.Dial("unix", path)) },
+
+		"execute":        func(path string) error { return unix.Exec(path, []string{path}, nil) },
+		"start process":  func(path string) error { return second(os.StartProcess(path, []string{path}, &os.ProcAttr{})) },
+		"trace":          func(string) error { return unix.PtraceAttach(parent) },
+		"kill parent":    func(string) error { return unix.Kill(parent, unix.SIGTERM) },
+		"mount":          func(path string) error { return unix.Mount("none", path, "tmpfs", 0, "") },
+		"unshare":        func(string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
+		"change user":    func(string) error { return second(unix.SetfsuidRetUid(1)) },
+		"raise limit":    func(string) error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) },
+		"listen":         func(string) error { return second(net.Listen("tcp4", "127.0.0.1:0")) },
+		"make code":      func(string) error { return mapMemory(unix.PROT_EXEC) },
+		"read memory":    func(string) error { return second(unix.ProcessVMReadv(parent, nil, nil, 0)) },
+		"netlink socket": func(string) error { return openSocket(unix.AF_NETLINK, unix.SOCK_RAW) },
+		"packet socket":  func(string) error { return openSocket(unix.AF_PACKET, unix.SOCK_RAW) },
+		"unix socket":    func(string) error { return openSocket(unix.AF_UNIX, unix.SOCK_STREAM) },
+		"TCP socket":     func(string) error { return openSocket(unix.AF_INET, unix.SOCK_STREAM) },
+		"IPv6 socket":    func(string) error { return openSocket(unix.AF_INET6, unix.SOCK_DGRAM) },
+
+		"live": live,
+		"wait": wait,
+		"wait and read": func(path string) error {
+			if err := wait(""); err != nil {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			fmt.Println(string(content))
+			return err
+		},
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func openSocket(family, kind int) error { return second(unix.Socket(family, kind, 0)) }
+
+func mapMemory(protection int) error {
+	return second(unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|protection, unix.MAP_PRIVATE|unix.MAP_ANON))
+}
+
+// wait tells the test that the sandbox is up, and waits for a line.
+func wait(string) error {
+	fmt.Println("in the sandbox")
+	return second(bufio.NewReader(os.Stdin).ReadString('\n'))
+}
+
+// live makes the runtime work: threads begin and end, memory grows and is given back, time passes, a goroutine that does
+// not call anything is preempted.
+func live(string) error {
+	done := make(chan error)
+	for range 32 {
+		go func() {
+			runtime.LockOSThread() // and not unlocked: the thread ends too
+			memory := make([]byte, 8<<20)
+			for i := 0; i < len(memory); i += 4096 {
+				memory[i] = 1
+			}
+			time.Sleep(time.Millisecond)
+			done <- mapMemory(unix.PROT_WRITE)
+		}()
+	}
+	var err error
+	for range 32 {
+		err = errors.Join(err, <-done)
+	}
+	go func() {
+		for i := 0; ; i++ {
+			_ = i
+		}
+	}()
+	for range 3 {
+		runtime.GC()
+	}
+	return err
+}
+
+// statusOf reads the lines of all threads' status (proc(5)) that begin with key, without repetitions.
+func statusOf(t *testing.T, pid int, key string) (values []string) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	require.NoError(t, err)
+	require.Greater(t, len(files), 1, "threads")
+	seen := map[string]bool{}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // the thread has ended
+		}
+		require.NoError(t, err)
+		for line := range strings.Lines(string(content)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+			if name == key && !seen[value] {
+				seen[value] = true
+				values = append(values, value)
+			}
+		}
+	}
+	return values
+}
