@@ -40,6 +40,9 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	defer signal.Stop(status)
 
 	all, err := f.start(log, guests)
+	if err == nil {
+		err = f.confine(log)
+	}
 	if err != nil {
 		ended, cancel := context.WithCancel(ctx)
 		cancel()

@@ -169,6 +169,10 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 	if err := nat.CheckPing(); err != nil && !configs[0].Restrict {
 		log.Warn("the guest cannot ping anybody but its router", "reason", err)
 	}
+	flags.needs.Internet = true
+	if len(configs[0].Resolvers) == 0 {
+		flags.needs.Read = []string{configs[0].ResolvConf}
+	}
 	return flags.serve(ctx, log, stderr, guests)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
 	"github.com/vringnet/vring/vhostuser"
 )
 
@@ -20,6 +21,8 @@ type serveFlags struct {
 	capabilities bool
 	logLevel     string
 	logFormat    string
+	sandbox      string
+	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
 }
 
 func (f *serveFlags) add(cmd *cobra.Command) {
@@ -30,6 +33,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text or json")
+	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, off, or log (refuse nothing, the kernel logs)")
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 }
 
@@ -58,7 +62,8 @@ func (f *serveFlags) check() error {
 	if f.logFormat != "text" && f.logFormat != "json" {
 		fail("--log-format %q: want text or json", f.logFormat)
 	}
-	return errors.Join(faults...)
+	_, err := sandbox.ParseMode(f.sandbox)
+	return errors.Join(append(faults, err)...)
 }
 
 // logger builds the log. The flags were checked.
