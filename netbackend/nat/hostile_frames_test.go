@@ -40,6 +40,18 @@ func TestS1FramesOfAnyLengthAreSurvived(t *testing.T) {
 	}
 }
 
+// A chain can be far longer than any frame.
+func TestG1AChainLongerThanAnyFrameIsSurvived(t *testing.T) {
+	h := newHostile(t, setup{guest: natguest.Options{MaxFrame: 200 << 10}})
+	long := make([]byte, 128<<10)
+	h.counted(1, malformed, func() { h.SendFrame(append(h.ether(0x0806, 42), long...)) })
+	h.counted(1, malformed, func() { h.SendFrame(append(h.packet(icmp, []byte{8, 0, 0, 0, 0, 0, 0, 0}, func([]byte) {}), long...)) })
+	d := h.datagram(noise(100))
+	h.answered(func() {
+		h.SendFrame(append(h.IPv4(udp, d.Src.Addr(), d.Dst.Addr(), udpHeader(&d), d.Payload), long...))
+	}, d.Payload)
+}
+
 // What follows the IPv4 packet in a long frame is not part of it.
 func TestS1WhatFollowsAPacketIsLeftOut(t *testing.T) {
 	h := newHostile(t, setup{})
