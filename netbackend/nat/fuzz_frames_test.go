@@ -2,6 +2,7 @@ package nat_test
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +25,9 @@ const (
 	withoutPeekOffset = 4
 	withClients       = 8
 )
+
+// waitForHost in the first byte of a record gives the service time to answer.
+const waitForHost = 4
 
 const (
 	fuzzFlows   = 16
@@ -73,6 +77,10 @@ func play(g *natguest.Guest, script []byte) []byte {
 	layouts := []natguest.Layout{{}, {Lens: []int{12}}, {Lens: []int{12, 14, 20, 8}}, {Lens: []int{1, 0, 30, 3}}}
 	g.SendRaw(h, script[:n], layouts[how&3])
 	g.Work()
+	if how&waitForHost != 0 {
+		time.Sleep(200 * time.Microsecond)
+		g.Work()
+	}
 	if exponent := how >> 4; exponent > 0 {
 		g.Advance(time.Millisecond << exponent)
 		g.Work()
@@ -176,12 +184,12 @@ func greet(c *net.TCPConn) {
 	_ = c.SetDeadline(time.Now().Add(time.Second))
 	_, _ = c.Write(noise(5000))
 	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			break
-		}
+	n, err := c.Read(buf)
+	for ; err == nil; n, err = c.Read(buf) {
 		_, _ = c.Write(buf[:n])
+	}
+	if err == io.EOF {
+		_ = c.SetLinger(-1) // after the guest's FIN comes ours
 	}
 	_ = c.Close()
 }
@@ -196,7 +204,7 @@ func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Eve
 	for i := range tx {
 		b := make([]byte, tx[i].Len)
 		guestmem.CopyFrom(b, tx[i].Iov, 0)
-		r.script = append(r.script, 0x80|byte(i&3)) // the guest waits 256 ms
+		r.script = append(r.script, 0x80|waitForHost|byte(i&3)) // and 256 ms on the guest's clock
 		r.script = binary.BigEndian.AppendUint16(r.script, uint16(len(b)-vnet.HeaderLen))
 		r.script = append(r.script, b[:vnet.LegacyHeaderLen]...)
 		r.script = append(r.script, b[vnet.HeaderLen:]...)
@@ -226,8 +234,11 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 			}
 		},
 		discoverAndRequest,
-		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Close() }) },
-		func(g *natguest.Guest) { converse(g, resolver, func(c *natguest.TCP) { c.Reset() }) },
+		func(g *natguest.Guest) {
+			converse(g, resolver, func(c *natguest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+		},
+		func(g *natguest.Guest) { converse(g, resolver, (*natguest.TCP).Reset) },
+		func(g *natguest.Guest) { converse(g, resolver, misbehave) },
 	} {
 		scripts = append(scripts, record(f, fuzzConfig(service), 0, scene))
 	}
@@ -272,6 +283,27 @@ func discoverAndRequest(g *natguest.Guest) {
 			Payload: append(b[:240:240], options...),
 		})
 	}
+}
+
+// misbehave repeats acknowledgements and data, sends too early, and closes its window.
+func misbehave(c *natguest.TCP) {
+	ack := c.Segment(natguest.ACK, nil)
+	for range 4 {
+		c.SendSegment(ack)
+	}
+	early := c.Segment(natguest.ACK, noise(100))
+	early.Seq += 1000
+	c.SendSegment(early)
+	old := c.Segment(natguest.ACK|natguest.PSH, noise(100))
+	old.Seq -= 50
+	c.SendNext(old)
+	closed := c.Segment(natguest.ACK, noise(100))
+	closed.Window = 0
+	c.SendNext(closed)
+	open := c.Segment(natguest.ACK, nil)
+	open.Ack -= 100
+	c.SendSegment(open)
+	c.SendSegment(c.Segment(natguest.ACK, nil))
 }
 
 // converse exchanges data with to, and ends by end.
