@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/cmd/vring/doctor"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
@@ -133,8 +134,10 @@ func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer) {
 		log.Info("ready", "fd", f.fd)
 		return
 	}
+	kvm := doctor.Local().HasKVM()
+	fmt.Fprintln(stderr, "Start the guest with its memory shared, which is what is forgotten most:")
 	for _, path := range f.socketPaths {
-		fmt.Fprintf(stderr, "Start the guest with its memory shared, which is what is forgotten most:\n  %s\n", qemuCommand(path, f.client))
+		fmt.Fprintf(stderr, "  %s\n", qemuCommand(path, f.client, kvm))
 	}
 	for _, path := range f.socketPaths {
 		log.Info("ready", "socket", path)

@@ -167,6 +167,37 @@ func TestHelpAndCapabilitiesGoToStandardOutput(t *testing.T) {
 	}
 }
 
+func TestDoctorPrintsCommandsToBeginWith(t *testing.T) {
+	_, stdout, _ := runHere(t, "doctor")
+	require.Contains(t, stdout, "kernel")
+	require.Contains(t, stdout, "vring nat --socket-path /tmp/vm0.sock")
+	require.Contains(t, stdout, "qemu-system-x86_64 -accel ")
+}
+
+func TestEachCommandHasAManualPage(t *testing.T) {
+	dir := t.TempDir()
+	status, _, stderr := runHere(t, "man", dir)
+	require.Equal(t, exitOK, status, stderr)
+	for _, name := range []string{"vring", "vring-nat", "vring-stub", "vring-doctor"} {
+		page, err := os.ReadFile(filepath.Join(dir, name+".1"))
+		require.NoError(t, err)
+		require.Contains(t, string(page), ".SH SYNOPSIS")
+	}
+	status, _, stderr = runHere(t, "man")
+	require.Equal(t, exitUsage, status)
+	require.Contains(t, stderr, "accepts 1 arg(s), received 0")
+}
+
+func TestShellsCanComplete(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		status, stdout, _ := runHere(t, "completion", shell)
+		require.Equal(t, exitOK, status)
+		require.Contains(t, stdout, "vring")
+	}
+	_, stdout, _ := runHere(t, "__complete", "nat", "--socket")
+	require.Contains(t, stdout, "--socket-path")
+}
+
 func TestTheProcessEndsWithTheStatusOfRun(t *testing.T) {
 	require.NoError(t, program(t, "--help").Run())
 	var failed *exec.ExitError
@@ -195,6 +226,48 @@ func TestSignalsEndTheProcessAndLeaveNoSocket(t *testing.T) {
 			require.NoFileExists(t, path)
 		})
 	}
+}
+
+func TestTheServiceManagerIsTold(t *testing.T) {
+	dir := shortDir(t)
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
+	require.NoError(t, err)
+	defer manager.Close()
+	require.NoError(t, manager.SetReadDeadline(time.Now().Add(time.Minute)))
+	told := func() string {
+		buf := make([]byte, 100)
+		n, err := manager.Read(buf)
+		require.NoError(t, err)
+		return string(buf[:n])
+	}
+
+	cmd := program(t, "nat", "--socket-path", filepath.Join(dir, "s"))
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
+	require.NoError(t, cmd.Start())
+	require.Equal(t, "READY=1", told())
+	require.FileExists(t, filepath.Join(dir, "s"))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.Equal(t, "STOPPING=1", told())
+	require.NoError(t, cmd.Wait())
+}
+
+func TestStatusIsPrintedOnSignal(t *testing.T) {
+	dir := shortDir(t)
+	cmd := program(t, "nat", "--socket-path", filepath.Join(dir, "a"), "--socket-path", filepath.Join(dir, "b"))
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(stderr)
+	requireLine(t, lines, "msg=ready socket="+filepath.Join(dir, "b"))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
+	requireLine(t, lines, "guest 10.0.2.15: 0 flows")
+	requireLine(t, lines, "frames_in")
+	requireLine(t, lines, "guest 10.0.2.16: 0 flows")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	requireLine(t, lines, "msg=counted guest=10.0.2.1")
+	for lines.Scan() { // to the end: Wait closes the pipe
+	}
+	require.NoError(t, cmd.Wait())
 }
 
 // requireLine reads lines until one contains text.

@@ -85,13 +85,17 @@ func (f *serveFlags) sockets() []string {
 	return f.socketPaths
 }
 
-// qemuCommand is a command line, ready to paste, that boots a guest behind the socket.
-func qemuCommand(path string, client bool) string {
+// qemuCommand is a command line, ready to paste, that boots a guest behind the socket once its disk is added.
+func qemuCommand(path string, client, kvm bool) string {
 	chardev := "reconnect=1" // QEMU connects, and again when vring is restarted
 	if client {
 		chardev = "server=on,wait=off"
 	}
-	return "qemu-system-x86_64 -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem" +
-		" -chardev socket,id=vring,path=" + path + "," + chardev +
-		" -netdev vhost-user,id=net,chardev=vring -device virtio-net-pci,netdev=net ..."
+	accel, device := "kvm", "virtio-net-pci,netdev=net"
+	if !kvm {
+		accel, device = "tcg", device+",vectors=0" // emulated, QEMU 7.2 ends itself with MSI-X and vhost-user
+	}
+	return "qemu-system-x86_64 -accel " + accel + " -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on" +
+		" -machine q35,memory-backend=mem -chardev socket,id=vring,path=" + path + "," + chardev +
+		" -netdev vhost-user,id=net,chardev=vring -device " + device + " ..."
 }

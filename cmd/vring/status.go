@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -74,15 +72,12 @@ func formatFlows(w io.Writer, flows []nat.FlowInfo) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "  PROTO\tWAY\tGUEST\tHOST SOCKET\tTARGET\tSTATE\tFROM GUEST\tTO GUEST\tAGE")
 	for _, f := range flows {
-		proto, way := "tcp", "out"
-		if f.Proto == unix.IPPROTO_UDP {
-			proto = "udp"
-		}
+		way := "out"
 		if f.Inbound {
 			way = "in"
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n",
-			proto, way, f.Guest, orDash(f.Host), orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
+			f.ProtoName(), way, f.Guest, orDash(f.Host), orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
 	}
 	_ = t.Flush()
 }

@@ -16,19 +16,22 @@ type Snapshot struct {
 	Counters Counters
 }
 
-// FlowInfo describes a TCP connection or a UDP association.
+// FlowInfo describes a TCP connection, a UDP association, or a series of echo requests.
 type FlowInfo struct {
-	Proto     uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Proto     uint8          // unix.IPPROTO_TCP, unix.IPPROTO_UDP or unix.IPPROTO_ICMP
 	Inbound   bool           // the host began it, through a forward
 	Guest     netip.AddrPort // the guest's end
 	Remote    netip.AddrPort // the other end, as the guest sees it
 	Host      netip.AddrPort // the engine's socket; the zero AddrPort if there is none any more
 	Target    netip.AddrPort // that socket's peer; the zero AddrPort if it is not connected
 	State     string         // such as "open"; see stateName
-	FromGuest uint64         // bytes of payload that the host's socket took
+	FromGuest uint64         // bytes of payload that the host's socket took; echo requests are not counted
 	ToGuest   uint64         // bytes of payload that the guest acknowledged; with UDP, was sent
 	Age       time.Duration
 }
+
+// ProtoName returns "tcp", "udp" or "icmp".
+func (f *FlowInfo) ProtoName() string { return protoName(f.Proto) }
 
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.
@@ -72,6 +75,8 @@ func stateName(f *flow) string {
 	switch f.state {
 	case stateUDP:
 		return "associated"
+	case statePing:
+		return "pinging"
 	case stateConnecting:
 		return "connecting" // to the target; the guest waits
 	case stateSynRcvd:

@@ -1,0 +1,168 @@
+package doctor
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// Level says how bad a finding is.
+type Level uint8
+
+const (
+	OK      Level = iota
+	Note          // vring works, but something is slower or not possible
+	Problem       // vring nat cannot be expected to work well
+)
+
+func (l Level) String() string { return [...]string{"ok", "note", "PROBLEM"}[l] }
+
+// Finding is the result of one check.
+type Finding struct {
+	Level  Level
+	What   string // was looked at
+	Found  string
+	Advice string // what can be done, and what for; empty if nothing needs to be
+}
+
+// Host is how the host is looked at.
+type Host struct {
+	Kernel     string                               // release, as uname -r prints it
+	PeekOffset bool                                 // SO_PEEK_OFF works for TCP
+	OpenFiles  uint64                               // limit of open files of a process
+	NetAdmin   bool                                 // CAP_NET_ADMIN is effective
+	PingError  error                                // why echo requests cannot be sent, nil if they can
+	Open       func(path string) error              // opens a device for reading and writing, and closes it
+	ReadFile   func(path string) ([]byte, error)    // as os.ReadFile
+	Version    func(program string) (string, error) // first line that program --version prints
+	QEMU       string                               // name of the QEMU program for this machine
+}
+
+const (
+	// fewFiles is too small: every connection of the guest is an open file.
+	fewFiles = 1024
+	// manyFiles is enough for all connections that an engine keeps by default.
+	manyFiles = 16384 + 1024
+)
+
+// Examine makes all checks.
+func Examine(h *Host) []Finding {
+	return []Finding{
+		h.kernel(), h.openFiles(), h.ping(), h.qemu(), h.kvm(), h.hugePages(), h.tun(), h.netAdmin(),
+	}
+}
+
+// Worst returns the highest level among findings.
+func Worst(findings []Finding) Level {
+	worst := OK
+	for _, f := range findings {
+		worst = max(worst, f.Level)
+	}
+	return worst
+}
+
+// Format is the findings as aligned text, each with its advice below it.
+func Format(findings []Finding) string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, f := range findings {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Level, f.What, f.Found)
+		if f.Advice != "" {
+			fmt.Fprintf(t, "\t\t  %s\n", f.Advice)
+		}
+	}
+	_ = t.Flush()
+	return b.String()
+}
+
+func (h *Host) kernel() Finding {
+	f := Finding{What: "kernel", Found: "Linux " + h.Kernel + ", SO_PEEK_OFF for TCP"}
+	if !h.PeekOffset {
+		f.Level, f.Found = Note, "Linux "+h.Kernel+", no SO_PEEK_OFF for TCP"
+		f.Advice = "Linux 6.9 has it: downloads of a guest then cost less processor time."
+	}
+	return f
+}
+
+func (h *Host) openFiles() Finding {
+	f := Finding{What: "open files", Found: fmt.Sprintf("%d for each process", h.OpenFiles)}
+	switch {
+	case h.OpenFiles < fewFiles:
+		f.Level = Problem
+	case h.OpenFiles < manyFiles:
+		f.Level = Note
+	default:
+		return f
+	}
+	f.Advice = fmt.Sprintf("Each connection is an open file. Raise it: ulimit -Hn %d, or LimitNOFILE= of a unit.", 4*manyFiles)
+	return f
+}
+
+func (h *Host) ping() Finding {
+	f := Finding{What: "ping", Found: "guests can ping the outside"}
+	if h.PingError != nil {
+		f.Level, f.Found = Note, "guests can ping their router only"
+		f.Advice = `As root: sysctl -w net.ipv4.ping_group_range="0 2147483647"`
+	}
+	return f
+}
+
+func (h *Host) qemu() Finding {
+	f := Finding{What: "QEMU"}
+	version, err := h.Version(h.QEMU)
+	if err != nil {
+		f.Level, f.Found = Note, h.QEMU+" is not installed, or does not run"
+		f.Advice = "On Debian: apt-get install qemu-system-x86. User-mode Linux and DPDK are front ends, too."
+		return f
+	}
+	f.Found = version
+	return f
+}
+
+// HasKVM tells whether guests can run on the processor itself.
+func (h *Host) HasKVM() bool { return h.Open("/dev/kvm") == nil }
+
+func (h *Host) kvm() Finding {
+	f := Finding{What: "KVM", Found: "/dev/kvm can be used"}
+	if err := h.Open("/dev/kvm"); err != nil {
+		f.Level, f.Found = Note, err.Error()
+		f.Advice = "Guests run emulated, slowly. Be in the group kvm, or switch virtualization on in the firmware."
+	}
+	return f
+}
+
+func (h *Host) hugePages() Finding {
+	f := Finding{What: "huge pages", Found: "none reserved"}
+	info, err := h.ReadFile("/proc/meminfo")
+	if err != nil {
+		f.Level, f.Found = Note, err.Error()
+		return f
+	}
+	var total, free int
+	for line := range strings.Lines(string(info)) {
+		_, _ = fmt.Sscanf(line, "HugePages_Total: %d", &total)
+		_, _ = fmt.Sscanf(line, "HugePages_Free: %d", &free)
+	}
+	if total > 0 {
+		f.Found = fmt.Sprintf("%d reserved, %d free", total, free)
+		return f
+	}
+	f.Advice = "Not needed. DPDK wants them, and a guest in them (memory-backend-memfd,hugetlb=on) is a little faster."
+	return f
+}
+
+func (h *Host) tun() Finding {
+	f := Finding{What: "/dev/net/tun", Found: "can be used"}
+	if err := h.Open("/dev/net/tun"); err != nil {
+		f.Level, f.Found = Note, err.Error()
+		f.Advice = "Not needed by vring nat; TAP devices are made by it. As root: modprobe tun"
+	}
+	return f
+}
+
+func (h *Host) netAdmin() Finding {
+	if h.NetAdmin {
+		return Finding{What: "CAP_NET_ADMIN", Found: "yes", Advice: "vring nat does not need it, and is safer without."}
+	}
+	return Finding{What: "CAP_NET_ADMIN", Found: "no; vring nat does not need it"}
+}

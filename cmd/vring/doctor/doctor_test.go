@@ -1,0 +1,73 @@
+package doctor
+
+import (
+	"errors"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// healthy is a host on which nothing is missing.
+func healthy() *Host {
+	return &Host{
+		Kernel: "6.12.1", PeekOffset: true, OpenFiles: 1 << 20,
+		Open:     func(string) error { return nil },
+		ReadFile: func(string) ([]byte, error) { return []byte("HugePages_Total:    64\nHugePages_Free:     60\n"), nil },
+		Version:  func(program string) (string, error) { return program + " 7.2", nil },
+		QEMU:     "qemu",
+	}
+}
+
+func TestNothingIsMissingOnAHealthyHost(t *testing.T) {
+	findings := Examine(healthy())
+	require.Equal(t, OK, Worst(findings))
+	require.Equal(t, `ok  kernel         Linux 6.12.1, SO_PEEK_OFF for TCP
+ok  open files     1048576 for each process
+ok  ping           guests can ping the outside
+ok  QEMU           qemu 7.2
+ok  KVM            /dev/kvm can be used
+ok  huge pages     64 reserved, 60 free
+ok  /dev/net/tun   can be used
+ok  CAP_NET_ADMIN  no; vring nat does not need it
+`, Format(findings))
+}
+
+func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Host)
+		level  Level
+		found  string
+		advice string
+	}{
+		"old kernel":    {func(h *Host) { h.PeekOffset = false }, Note, "no SO_PEEK_OFF", "Linux 6.9"},
+		"few files":     {func(h *Host) { h.OpenFiles = 256 }, Problem, "256 for each process", "ulimit -Hn"},
+		"not that many": {func(h *Host) { h.OpenFiles = 4096 }, Note, "4096 for each process", "LimitNOFILE="},
+		"no ping":       {func(h *Host) { h.PingError = errors.New("not permitted") }, Note, "router only", "ping_group_range"},
+		"no QEMU": {func(h *Host) {
+			h.Version = func(string) (string, error) { return "", errors.New("not found") }
+		}, Note, "qemu is not installed", "apt-get install"},
+		"no devices":    {func(h *Host) { h.Open = func(string) error { return fs.ErrPermission } }, Note, "permission denied", "group kvm"},
+		"no huge pages": {func(h *Host) { h.ReadFile = func(string) ([]byte, error) { return nil, nil } }, OK, "none reserved", "Not needed"},
+		"rights":        {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := healthy()
+			c.change(h)
+			findings := Examine(h)
+			require.Equal(t, c.level, Worst(findings))
+			text := Format(findings)
+			require.Contains(t, text, c.found)
+			require.Contains(t, text, c.advice)
+		})
+	}
+}
+
+func TestThisHostCanBeExamined(t *testing.T) {
+	h := Local()
+	require.NotEmpty(t, h.Kernel)
+	require.NotZero(t, h.OpenFiles)
+	require.Len(t, Examine(h), 8)
+	_, err := h.Version("/nonexistent/program")
+	require.Error(t, err)
+}

@@ -1,0 +1,78 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+// Local is the host that this process runs on.
+func Local() *Host {
+	var limit unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
+	return &Host{
+		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hasNetAdmin(),
+		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
+	}
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "of unknown release"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func hasNetAdmin() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
+}
+
+func open(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// version asks a program for its version, and does not wait long.
+func version(program string) (string, error) {
+	const patience = 5 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%s --version: %w", program, err)
+	}
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	if len(line) == 0 {
+		return "", errors.New(program + " --version prints nothing")
+	}
+	return string(line), nil
+}
+
+// qemuName is the QEMU program that emulates machines like this one.
+func qemuName() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "qemu-system-x86_64"
+	case "arm64":
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-" + runtime.GOARCH
+}
