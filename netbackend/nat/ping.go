@@ -100,14 +100,27 @@ func (p *Port) sendPing(f *flow, k *packet) {
 		p.counters.Malformed++ // more pieces than one call takes
 		return
 	}
+	_, errno := p.msg.send(f.fd, iov, 0)
+	for i := 0; errno != 0 && i < udpBurst && p.dropPingError(f); i++ {
+		// It told of an earlier request, and this one was not sent.
+		p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
+		_, errno = p.msg.send(f.fd, iov, 0)
+	}
 	f.ping.request = [icmpLen]byte(k.l4)
-	switch _, errno := p.msg.send(f.fd, iov, 0); errno {
+	switch errno {
 	case 0:
 	case unix.EFAULT:
 		p.worker.Fault(errno)
 	default:
 		p.pingRefused(&f.key, errno, k.l4Len, k.l4)
 	}
+}
+
+// dropPingError takes the oldest error out of the socket's queue, where errors count as unread data, and tells whether
+// there was one. The next one in the queue, if any, is what the next call returns.
+func (p *Port) dropPingError(f *flow) bool {
+	_, _, errno := p.msg.receive(f.fd, nil, unix.MSG_ERRQUEUE, false)
+	return errno == 0
 }
 
 // servicePing passes the guest the replies to a series.
@@ -175,6 +188,6 @@ func (p *Port) pingFailed(f *flow, errno unix.Errno) {
 		p.worker.Fault(errno)
 	default:
 		p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
-		_, _, _ = p.msg.receive(f.fd, nil, unix.MSG_ERRQUEUE, false) // errors are queued too, and count as unread data
+		p.dropPingError(f)
 	}
 }

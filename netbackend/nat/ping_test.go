@@ -1,7 +1,11 @@
 package nat_test
 
 import (
+	"net"
 	"net/netip"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +15,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // echo sends an echo request.
@@ -89,6 +94,79 @@ func TestTheGuestPingsWhoeverIsOutside(t *testing.T) {
 		b.reply()
 	})
 	require.Empty(t, b.Notices()[1:], "one denial was told")
+}
+
+func TestErrorsDoNotTakeTheRoomOfReplies(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	permitPings(t)
+	_, far := neighbour(t, "192.0.2.1/24")
+	sysctl(t, "net.ipv4.neigh.near.retrans_time_ms", "10")
+	b := newBench(t, setup{})
+	b.Resolve()
+	const enough, burst = 500, 50 // more errors than a socket's buffer holds
+	b.Until("many have failed", func() bool {
+		before := b.port.Counters().Unreachables
+		for seq := range uint16(burst) {
+			b.echo("192.0.2.9", 7, seq, nil)
+		}
+		b.Until("some have failed", func() bool { return b.port.Counters().Unreachables > before })
+		return before > enough
+	})
+	b.Settle()
+	inhabit(t, far, "192.0.2.9/24")
+	b.echo("192.0.2.9", 7, 1, nil)
+	b.reply()
+	const together = 20
+	for seq := range uint16(together) {
+		b.echo("192.0.2.9", 7, seq, noise(1400))
+	}
+	replies := 0
+	b.Until("all replies", func() bool { replies += len(b.Frames()); return replies == together })
+	require.EqualValues(t, 1, b.port.Counters().PingFlows)
+}
+
+func TestRepliesOfOthersAreNotTheGuests(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	permitPings(t)
+	near, far := neighbour(t, "192.0.2.1/24")
+	silent(t, near, far, "192.0.2.9")
+	b := newBench(t, setup{})
+	b.Resolve()
+	b.Frames()
+	b.echo("192.0.2.9", 7, 1, []byte("hello"))
+	b.Settle()
+
+	forged := header.ICMPv4(make([]byte, 8))
+	forged.SetType(header.ICMPv4EchoReply)
+	forged.SetIdent(pingIdentifier(t))
+	forged.SetSequence(1)
+	forged.SetChecksum(^vnet.Sum(forged, 0))
+	conn, err := net.Dial("ip4:icmp", "192.0.2.1")
+	require.NoError(t, err)
+	defer conn.Close()
+	turns := b.Turns()
+	_, err = conn.Write(forged)
+	require.NoError(t, err)
+	b.Settle()
+	require.Greater(t, b.Turns(), turns, "the kernel has given the reply to the engine's socket")
+	require.Empty(t, b.Frames())
+}
+
+// pingIdentifier returns the identifier of the namespace's only ping socket.
+func pingIdentifier(t *testing.T) uint16 {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/icmp")
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(string(table)), "\n")
+	require.Len(t, lines, 2, "a heading and a socket")
+	_, identifier, _ := strings.Cut(strings.Fields(lines[1])[1], ":")
+	n, err := strconv.ParseUint(identifier, 16, 16)
+	require.NoError(t, err)
+	return uint16(n)
 }
 
 func TestAPingThatCannotArriveIsToldSo(t *testing.T) {
