@@ -40,6 +40,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	signal.Notify(status, unix.SIGUSR1)
 	defer signal.Stop(status)
 
+	kvm := doctor.Local().HasKVM() // from within the sandbox nothing of the host can be looked at
 	all, err := f.start(log, guests)
 	if err == nil {
 		err = f.confine(log)
@@ -49,7 +50,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 		cancel()
 		return errors.Join(err, serveAll(ended, all))
 	}
-	f.explain(log, stderr)
+	f.explain(log, stderr, kvm)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
 	stop := printOnSignal(status, stderr, all)
@@ -128,13 +129,12 @@ func logNotice(log *slog.Logger, n netbackend.Notice) {
 	log.Log(context.Background(), slog.Level(n.Level), n.Message, n.Key, n.Value)
 }
 
-// explain says how the front ends are started.
-func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer) {
+// explain says how the front ends are started, on a host with or without KVM.
+func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer, kvm bool) {
 	if len(f.socketPaths) == 0 {
 		log.Info("ready", "fd", f.fd)
 		return
 	}
-	kvm := doctor.Local().HasKVM()
 	fmt.Fprintln(stderr, "Start the guest with its memory shared, which is what is forgotten most:")
 	for _, path := range f.socketPaths {
 		fmt.Fprintf(stderr, "  %s\n", qemuCommand(path, f.client, kvm))
