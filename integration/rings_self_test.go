@@ -37,18 +37,17 @@ func TestALostDescriptorIsFound(t *testing.T) {
 		"all are back at once":                  {avail: 7, used: 7},
 		"all come back":                         {avail: 7, used: 4},
 		"all come back, and the indices wrap":   {avail: 2, used: 0xfffd},
-		"one is lost":                           {avail: 7, used: 4, keeps: 1, wantErr: "1 of 256 descriptors are missing"},
-		"one is lost where the indices wrapped": {avail: 0, used: 0xfffd, keeps: 1, wantErr: "1 of 256 descriptors are missing"},
+		"one is lost":                           {avail: 7, used: 6, keeps: 1, wantErr: "1 of 256 descriptors are missing"},
+		"one is lost where the indices wrapped": {avail: 0, used: 0xffff, keeps: 1, wantErr: "1 of 256 descriptors are missing"},
 		"all are lost":                          {avail: 256, used: 0, keeps: 256, wantErr: "256 of 256 descriptors are missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ring, step := fabricate(c.avail, c.used, c.keeps)
-			err := ring.drain(t, 50*time.Millisecond, step)
 			if c.wantErr == "" {
-				require.NoError(t, err)
+				require.NoError(t, ring.drain(t, soon, step))
 				return
 			}
-			require.EqualError(t, err, c.wantErr)
+			require.EqualError(t, ring.drain(t, time.Millisecond, step), c.wantErr)
 		})
 	}
 }
