@@ -2,10 +2,10 @@ package sandbox
 
 import (
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -239,27 +239,28 @@ func TestASandboxThatCannotBeEnteredIsAnError(t *testing.T) {
 	require.Contains(t, output, "--sandbox=off runs without one")
 }
 
-// A name that is on no machine's list would be left out silently.
+// A name that a machine does not know is left out silently.
 func TestEveryListedCallExists(t *testing.T) {
-	machines := []*arch.Info{arch.X86_64, arch.AARCH64}
-	exists := func(name string) (on int) {
-		for _, machine := range machines {
-			if _, ok := machine.SyscallNames[name]; ok {
-				on++
+	for machine, missing := range map[*arch.Info][]string{
+		arch.X86_64:  {"fstatat"},
+		arch.AARCH64: {"poll", "newfstatat"},
+	} {
+		t.Run(machine.Name, func(t *testing.T) {
+			known := machine.SyscallNames
+			for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls()) {
+				if slices.Contains(missing, name) {
+					require.NotContains(t, known, name)
+				} else {
+					require.Contains(t, known, name)
+				}
 			}
-		}
-		return on
-	}
-	p := policy(&Config{Internet: true, Log: slog.Default()}, arch.X86_64.SyscallNames)
-	for _, list := range [][]string{hotCalls(), ioCalls(), runtimeCalls()} {
-		for _, name := range list {
-			require.NotZero(t, exists(name), name)
-		}
-	}
-	for _, group := range p.Syscalls {
-		for _, c := range group.NamesWithCondtions {
-			require.Equal(t, len(machines), exists(c.Name), c.Name)
-		}
+			p := policy(&Config{Internet: true, Dial: []string{"/run/socket"}}, known)
+			for _, group := range p.Syscalls {
+				for _, call := range group.NamesWithCondtions {
+					require.Contains(t, known, call.Name)
+				}
+			}
+		})
 	}
 }
 
