@@ -16,7 +16,6 @@ needs=(
 	ss:iproute2
 	ethtool:ethtool
 	systemd-analyze:systemd                       # checks the unit file
-	systemd-analyze:systemd                       # checks the unit file
 )
 
 # Asked of the package database: DPDK's drivers are plugins with versioned names, and a busybox may also be one that is
