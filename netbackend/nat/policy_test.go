@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 )
 
 func TestRulesReadAsTheyAreWritten(t *testing.T) {
@@ -231,6 +232,72 @@ func TestEveryAddressHasAClass(t *testing.T) {
 		a := addressFrom(netip.MustParseAddr(text))
 		require.Equal(t, want, p.classify(&a), text)
 	}
+}
+
+// plain is what a list of rules means, said with the address types of the standard library.
+func plain(list []Rule, proto uint8, to netip.AddrPort) *Rule {
+	linkLocal := netip.MustParsePrefix("169.254.0.0/16")
+	for i := range list {
+		r := &list[i]
+		anyPort := r.First == 0 && r.Last == 0
+		switch {
+		case !r.Prefix.Contains(to.Addr()):
+		case r.Proto != 0 && r.Proto != proto:
+		case !anyPort && (to.Port() < r.First || to.Port() > r.Last):
+		case r.Allow && linkLocal.Contains(to.Addr()) && (r.Prefix.Bits() < 16 || !linkLocal.Contains(r.Prefix.Addr())):
+		default:
+			return r
+		}
+	}
+	return nil
+}
+
+func TestFiltersMeanWhatTheRulesSay(t *testing.T) {
+	// Few addresses, near each other, so that rules match.
+	address := rapid.Custom(func(t *rapid.T) netip.Addr {
+		first := rapid.SampledFrom([][2]byte{{169, 254}, {169, 255}, {192, 0}}).Draw(t, "network")
+		return netip.AddrFrom4([4]byte{first[0], first[1], 0, rapid.Byte().Draw(t, "host") & 3})
+	})
+	port := rapid.Uint16Range(1, 4)
+	rule := rapid.Custom(func(t *rapid.T) Rule {
+		r := Rule{
+			Allow:  rapid.Bool().Draw(t, "allow"),
+			Proto:  rapid.SampledFrom([]uint8{0, protoTCP, protoUDP, protoICMP}).Draw(t, "proto"),
+			Prefix: netip.PrefixFrom(address.Draw(t, "address"), rapid.IntRange(0, 32).Draw(t, "bits")).Masked(),
+		}
+		if rapid.Bool().Draw(t, "ports") {
+			r.First = port.Draw(t, "first")
+			r.Last = max(r.First, port.Draw(t, "last"))
+		}
+		return r
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOfN(rule, 0, 6).Draw(t, "rules")
+		proto := rapid.SampledFrom([]uint8{protoTCP, protoUDP}).Draw(t, "asked protocol")
+		to := netip.AddrPortFrom(address.Draw(t, "asked address"), port.Draw(t, "asked port"))
+		e := endpointFrom(to)
+		want := plain(list, proto, to)
+		got := newFilters(list).match(proto, &e, to.Addr().IsLinkLocalUnicast())
+		if (got != nil) != (want != nil) || got != nil && got.allow != want.Allow {
+			t.Fatalf("%v to %s: got %v, want %v", list, to, got, want)
+		}
+	})
+}
+
+func FuzzParseRule(f *testing.F) {
+	f.Add("tcp:192.0.2.0/24:80-90")
+	f.Add("icmp:192.0.2.1")
+	f.Add("0.0.0.0/0:1")
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := ParseRule(text, true)
+		if err != nil {
+			return
+		}
+		again, err := ParseRule(r.String(), true)
+		if err != nil || again != r {
+			t.Fatalf("%q is %v, which is %v, %v", text, r, again, err)
+		}
+	})
 }
 
 // manyRules is a policy whose rules match nothing that is asked for, so that all have to be looked at.
