@@ -18,6 +18,7 @@ import (
 	"github.com/elastic/go-seccomp-bpf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // job is what a child process is to do in its sandbox.
@@ -26,6 +27,8 @@ type job struct {
 	Path   string // what the action is about
 	Config Config
 	Lacks  []string // system calls that the kernel of the child does not have
+
+	Powerless bool // the child has no capabilities to begin with
 }
 
 // asChild holds the job in the environment of a child.
@@ -45,6 +48,11 @@ func child(text string) int {
 		panic(err)
 	}
 	j.Config.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if j.Powerless {
+		if err := cap.NewSet().SetProc(); err != nil {
+			panic(err)
+		}
+	}
 	if err := loseCalls(j.Lacks); err != nil {
 		panic(err)
 	}

@@ -66,7 +66,7 @@ func enter(cfg *Config) error {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
 	if cfg.Mode == On {
-		if err := cap.NewSet().SetProc(); err != nil {
+		if err := dropCapabilities(); err != nil {
 			return fmt.Errorf("drop capabilities: %w", err)
 		}
 		if err := restrictFiles(cfg); err != nil {
@@ -77,4 +77,14 @@ func enter(cfg *Config) error {
 		return fmt.Errorf("seccomp: %w", err)
 	}
 	return nil
+}
+
+// dropCapabilities need not be allowed to make its system call where there is nothing to drop: service managers forbid
+// it (systemd's @privileged).
+func dropCapabilities() error {
+	none := cap.NewSet()
+	if difference, err := cap.GetProc().Cf(none); err == nil && difference == 0 {
+		return nil
+	}
+	return none.SetProc()
 }
