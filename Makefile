@@ -10,7 +10,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: ## bin/vring
-	$(GO) build -o bin/vring ./cmd/vring
+	CGO_ENABLED=0 $(GO) build -o bin/vring ./cmd/vring
 
 test: ## everything that a change must pass; installs what is missing (Debian, as root)
 	@if $(MAKE) --no-print-directory steps; then echo "make test: PASS"; else echo "make test: FAIL"; exit 1; fi

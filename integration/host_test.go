@@ -13,6 +13,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -125,21 +127,7 @@ func answer(q *dns.Msg, name string, address netip.Addr) *dns.Msg {
 }
 
 // freePort returns a port of the loopback that is free for both TCP and UDP, for vring to open.
-func freePort(t *testing.T) int {
-	for range 100 {
-		listener, err := net.Listen("tcp4", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := listener.Addr().(*net.TCPAddr).Port
-		conn, err := net.ListenPacket("udp4", local(port))
-		require.NoError(t, listener.Close())
-		if err == nil {
-			require.NoError(t, conn.Close())
-			return port
-		}
-	}
-	require.Fail(t, "no free port")
-	return 0
-}
+func freePort(t *testing.T) int { return int(natguest.FreePort(t).Port()) }
 
 // local returns a port of the host's loopback as an address.
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -193,7 +193,7 @@ func arpChain(t *testing.T, features uint64) []virtqueue.Chain {
 
 // natguest fails if the engine asks for turns without a cause.
 func TestP4DatagramsForAGuestWithoutReceiveBuffersWait(t *testing.T) {
-	host := closedUDPPort(t)
+	host := natguest.FreePort(t)
 	b := newBench(t, setup{guest: natguest.Options{RingSize: 8}, config: func(c *nat.Config) {
 		f, err := nat.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)

@@ -301,7 +301,7 @@ func TestALongDatagramOfAGuestThatIsGoneIsForgotten(t *testing.T) {
 }
 
 func TestLongDatagramsOfAForwardReachTheGuest(t *testing.T) {
-	host := closedUDPPort(t)
+	host := natguest.FreePort(t)
 	h := newHostile(t, setup{config: func(c *nat.Config) {
 		f, err := nat.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)

@@ -112,7 +112,7 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 }
 
 func TestRepliesToTheHostsDatagramsAreAlwaysAllowed(t *testing.T) {
-	host := closedUDPPort(t)
+	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := nat.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)

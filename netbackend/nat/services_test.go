@@ -12,19 +12,11 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 )
 
-// closedUDPPort returns a port of the loopback on which nobody listens.
-func closedUDPPort(t *testing.T) netip.AddrPort {
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort()
-}
-
 func TestAQueryThatAResolverRefusesGoesToTheNextOne(t *testing.T) {
 	good, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer good.Close()
-	dead := closedUDPPort(t)
+	dead := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.Resolvers = []netip.AddrPort{dead, good.LocalAddr().(*net.UDPAddr).AddrPort()}
 	}})
@@ -66,7 +58,7 @@ func unreachable(frames []*natguest.Frame) bool {
 }
 
 func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {
-	to := closedUDPPort(t)
+	to := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_UDP, Port: to.Port()}}
 	}})
@@ -113,7 +105,7 @@ func TestAnEchoRequestToTheGatewayIsAnswered(t *testing.T) {
 }
 
 func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
-	host := closedUDPPort(t)
+	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := nat.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -149,7 +141,7 @@ func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
 }
 
 func TestForwardedDatagramsForAnUnknownGuestAskForIt(t *testing.T) {
-	host := closedUDPPort(t)
+	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := nat.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)

@@ -38,7 +38,7 @@ type setup struct {
 
 func newBench(t *testing.T, s setup) *bench {
 	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
@@ -65,10 +65,7 @@ func newBench(t *testing.T, s setup) *bench {
 // forward is a bench with a forward from a port of the host to port 80 of the guest; dial connects to it.
 func newForward(t *testing.T, s setup) (b *bench, dial func() *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	host := l.Addr().String()
-	require.NoError(t, l.Close()) // the engine takes it
+	host := natguest.FreePort(t).String()
 	inner := s.config
 	s.config = func(c *nat.Config) {
 		f, err := nat.ParseForward(host + ":80")
