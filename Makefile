@@ -45,7 +45,7 @@ lint:
 	@$(STATICCHECK) ./...
 
 unit: # with the race detector; fuzz targets run their seeds; house rules
-	@$(GO) test -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
+	@$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
 
 integration: # real front ends, one at a time: two processors have no room for more
-	@$(GO) test -p 1 -timeout 30m ./integration/...
+	@$(GO) test -count=1 -p 1 -timeout 30m ./integration/...
