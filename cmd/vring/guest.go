@@ -117,7 +117,11 @@ func (s *served) serve(ctx context.Context) error {
 	if closed := s.device.Close(); closed != nil {
 		return errors.Join(err, closed) // a thread may still be counting
 	}
-	s.log.Info("counted", nonZero(s.report(0).counters)...)
+	args := nonZero(s.report(0).counters)
+	if n := s.device.Dropped(); n != 0 {
+		args = append(args, "dropped_while_disabled", n)
+	}
+	s.log.Info("counted", args...)
 	return err
 }
 

@@ -49,7 +49,11 @@ func printStatus(w io.Writer, s *served) {
 		fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
 		return
 	}
-	_, _ = io.WriteString(w, formatReport(s.name, r))
+	text := formatReport(s.name, r)
+	if n := s.device.Dropped(); n != 0 {
+		text += fmt.Sprintf("  %d frames came on rings that were not enabled\n", n)
+	}
+	_, _ = io.WriteString(w, text)
 }
 
 // formatReport is the status as a person reads it.

@@ -46,6 +46,7 @@ type Device struct {
 	features uint64
 	notices  chan netbackend.Notice
 	lost     atomic.Uint64 // notices that found the channel full
+	dropped  atomic.Uint64 // frames of rings that were not enabled
 	failed   chan error
 	wg       sync.WaitGroup
 
@@ -133,6 +134,9 @@ func (d *Device) Features() uint64 { return d.features }
 
 // QueuePairs returns the number of queue pairs: rings 2i take frames to the guest, rings 2i+1 bring its own.
 func (d *Device) QueuePairs() int { return len(d.loops) }
+
+// Dropped returns how many frames the guest sent on rings that were not enabled; they went nowhere. Anybody may call it.
+func (d *Device) Dropped() uint64 { return d.dropped.Load() }
 
 // Failed tells why the data path gave up this session's guest: a fault in its memory, or a broken ring.
 func (d *Device) Failed() <-chan error { return d.failed }

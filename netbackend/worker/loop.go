@@ -231,6 +231,7 @@ func (l *loop) drain() (more bool) {
 	}
 	n := len(l.tx.q.Fetch(batch))
 	l.tx.q.UseN(n)
+	l.device.dropped.Add(uint64(n))
 	return n == batch || l.tx.arm()
 }
 

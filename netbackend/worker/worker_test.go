@@ -370,6 +370,7 @@ func TestADisabledRingIsDrainedInBoundedPieces(t *testing.T) {
 	b.tx.Publish()
 	signal(b.fds[1].Kick)
 	b.eventually(func() bool { return b.tx.UsedIdx() == 3*batch }, "all are drained, in several turns")
+	b.eventually(func() bool { return b.Dropped() == 3*batch }, "and counted")
 	require.Zero(t, b.port.count())
 }
 
