@@ -39,6 +39,14 @@ type Port interface {
 	Close() error
 }
 
+// Earlier returns the earlier of two deadlines, of which 0 means none.
+func Earlier(a, b int64) int64 {
+	if a == 0 || (b != 0 && b < a) {
+		return b
+	}
+	return a
+}
+
 // RingState is what a Port may expect of its rings.
 type RingState struct {
 	Connected bool // a front end is there and gave us the guest's memory

@@ -173,7 +173,7 @@ func (p *Port) cut(key *flowKey, iov []guestmem.Iovec, n int) {
 	copy(payload[inFrame:], p.swallow)
 	udp := d.buf[:d.n]
 	putUDP(udp, key.remotePort, key.guestPort, d.n)
-	sum := vnet.Sum(udp, pseudo(key.remote.v4(), key.guest.v4(), protoUDP, d.n))
+	sum := vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, key.remote.v4(), key.guest.v4(), uint32(d.n)))
 	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
 	p.sendFragments()
 }

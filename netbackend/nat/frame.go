@@ -204,16 +204,6 @@ func (p *Port) putEtherIPv4(b []byte, src, dst []byte, proto uint8, length int) 
 	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
 }
 
-// pseudo is the sum of the pseudo header of TCP and UDP (RFC 9293 section 3.1).
-func pseudo(src, dst []byte, proto uint8, length int) uint16 {
-	var b [12]byte
-	copy(b[0:], src)
-	copy(b[4:], dst)
-	b[9] = proto
-	binary.BigEndian.PutUint16(b[10:], uint16(length))
-	return vnet.Sum(b[:], 0)
-}
-
 // send writes a whole frame of ours to the guest, and tells whether there was room.
 func (p *Port) send(frame []byte) bool {
 	var h vnet.Header

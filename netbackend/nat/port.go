@@ -78,10 +78,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	p.features = features
 	p.guestCsum = features&vnet.FeatureGuestCSum != 0
 	p.guestTSO = p.guestCsum && features&vnet.FeatureGuestTSO4 != 0
-	p.headerLen = vnet.LegacyHeaderLen
-	if features&(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf) != 0 {
-		p.headerLen = vnet.HeaderLen
-	}
+	p.headerLen = vnet.HeaderLength(features)
 	if p.worker != nil {
 		return nil
 	}
@@ -141,15 +138,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	if p.again || p.run.count > 0 {
 		return len(tx), now
 	}
-	return len(tx), earlier(p.wheel.next(), p.acceptAt)
-}
-
-// earlier returns the earlier of two times, of which 0 means never.
-func earlier(a, b int64) int64 {
-	if a == 0 || (b != 0 && b < a) {
-		return b
-	}
-	return a
+	return len(tx), netbackend.Earlier(p.wheel.next(), p.acceptAt)
 }
 
 // Kinds of tokens: what an event is about stands in the highest byte, a generation below it, an index in the low half.

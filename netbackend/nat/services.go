@@ -135,7 +135,7 @@ func (p *Port) udpFrame(mac [6]byte, src, dst []byte, from, to uint16, payload [
 	udp := b[etherLen+ipv4Len:]
 	putUDP(udp, from, to, len(udp))
 	copy(udp[udpLen:], payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudo(src, dst, protoUDP, len(udp)))))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(len(udp))))))
 	return b
 }
 

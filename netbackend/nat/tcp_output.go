@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -160,7 +161,7 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 	}
 	t := &f.tcp
 	most = min(most, p.largestSegment(t))
-	iov := p.rx.Reserve(max(tcpHeaders+1, minPayloadFrame), max(tcpHeaders+most, minPayloadFrame))
+	iov := p.rx.Reserve(max(tcpHeaders+1, netbackend.MinFrame), max(tcpHeaders+most, netbackend.MinFrame))
 	if len(iov) == 0 {
 		p.rxFull = true
 		return noRoom
@@ -176,9 +177,6 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 	}
 	return n
 }
-
-// minPayloadFrame is the least room in which a segment is put: short frames are filled up.
-const minPayloadFrame = 60
 
 // largestSegment is how much data one frame may carry.
 func (p *Port) largestSegment(t *tcpFlow) int {
@@ -300,7 +298,7 @@ func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
 	f.bits &^= ackDue
 	var h vnet.Header
-	sum := pseudo(f.key.remote.v4(), f.key.guest.v4(), protoTCP, tcpLen+n)
+	sum := vnet.PseudoHeaderSum(protoTCP, f.key.remote.v4(), f.key.guest.v4(), uint32(tcpLen+n))
 	if p.guestCsum {
 		p.offload(&h, t, n)
 		binary.BigEndian.PutUint16(tcp[16:], sum)
@@ -397,7 +395,7 @@ func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
 func (p *Port) sendTCP(b []byte, key *flowKey) bool {
 	tcp := b[etherLen+ipv4Len:]
 	p.putEtherIPv4(b, key.remote.v4(), key.guest.v4(), protoTCP, ipv4Len+len(tcp))
-	sum := pseudo(key.remote.v4(), key.guest.v4(), protoTCP, len(tcp))
+	sum := vnet.PseudoHeaderSum(protoTCP, key.remote.v4(), key.guest.v4(), uint32(len(tcp)))
 	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, sum))
 	return p.send(b)
 }

@@ -199,7 +199,7 @@ func (p *Port) commitDatagram(key *flowKey, iov []guestmem.Iovec, n int) {
 	p.putEtherIPv4(b, src, dst, protoUDP, ipv4Len+udpLen+n)
 	udp := b[etherLen+ipv4Len:]
 	putUDP(udp, key.remotePort, key.guestPort, udpLen+n)
-	sum := pseudo(src, dst, protoUDP, udpLen+n)
+	sum := vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(udpLen+n))
 	var h vnet.Header
 	if p.guestCsum {
 		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, etherLen+ipv4Len, 6

@@ -271,7 +271,7 @@ func (l *loop) timeout() int {
 		return 0
 	}
 	timeout := -1
-	if next := earliest(l.next, l.emptyAt); next != 0 {
+	if next := netbackend.Earlier(l.next, l.emptyAt); next != 0 {
 		const ms = 1_000_000
 		timeout = int(min(max(0, (next-l.now()+ms-1)/ms), 1<<30))
 	}
@@ -279,14 +279,6 @@ func (l *loop) timeout() int {
 		timeout = pollInterval
 	}
 	return timeout
-}
-
-// earliest returns the earlier of two times, of which 0 means never.
-func earliest(a, b int64) int64 {
-	if a == 0 || (b != 0 && b < a) {
-		return b
-	}
-	return a
 }
 
 // obey does what the control plane asked for.
@@ -506,11 +498,7 @@ func (l *loop) attach() {
 		l.filler.Attach(nil, 0, false)
 		return
 	}
-	headerLen, mergeable := vnet.LegacyHeaderLen, l.features&vnet.FeatureMrgRxBuf != 0
-	if mergeable || l.features&vnet.FeatureVersion1 != 0 {
-		headerLen = vnet.HeaderLen
-	}
-	l.filler.Attach(l.rx.q, headerLen, mergeable)
+	l.filler.Attach(l.rx.q, vnet.HeaderLength(l.features), l.features&vnet.FeatureMrgRxBuf != 0)
 }
 
 // tellPort reports the state of the rings.
