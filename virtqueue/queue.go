@@ -35,7 +35,7 @@ type Queue struct {
 	used      uint16
 	published uint16
 
-	usedFlags uint16 // flags of the used ring, ours
+	usedFlags uint16 // flags of the used ring, as they are stored with the next index
 	signal    bool   // the next Flush notifies, whatever the driver's event index says
 	resumed   bool
 	err       error
@@ -89,7 +89,9 @@ func (q *Queue) start() {
 		base = used
 		q.resumed = true
 	}
-	q.dev.PublishUsed(0, used) // an earlier back end may have left UsedNoNotify
+	if !q.cfg.EventIdx { // with it, flags are always 0 (virtio 1.2 section 2.7.10)
+		q.usedFlags = q.dev.UsedFlags()
+	}
 	q.avail, q.fetched, q.used, q.published = base, base, base, base
 	// An earlier back end may have gone between publishing and notifying.
 	q.signal = true

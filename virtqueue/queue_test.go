@@ -1,6 +1,7 @@
 package virtqueue_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -161,9 +162,37 @@ func TestUsedIndexWinsOverBase(t *testing.T) {
 			require.Equal(t, tt.want, q.Base())
 			require.Equal(t, tt.resumed, q.Resumed())
 			require.Equal(t, tt.used, d.UsedIdx(), "the start publishes nothing")
-			require.Zero(t, d.UsedFlags(), "what the earlier back end set is cleared")
 		})
 	}
+}
+
+func TestNewOnlyReads(t *testing.T) {
+	for _, eventIdx := range []bool{false, true} {
+		m := vqtest.NewMemory(rigMemory, vqtest.Heap)
+		d := vqtest.NewDriver(m, vqtest.Options{Size: 8, EventIdx: eventIdx})
+		d.RawUsedIdx(1, 0)
+		d.RawAvailEvent(77)
+		before := append([]byte(nil), m.Bytes(vqtest.BaseGPA, rigMemory)...)
+		newQueue(t, d, virtqueue.ToGuest)
+		require.True(t, slices.Equal(before, m.Bytes(vqtest.BaseGPA, rigMemory)))
+	}
+}
+
+func TestFlagsOfAnEarlierBackEndAreCleared(t *testing.T) {
+	t.Run("when kicks are wanted", func(t *testing.T) {
+		d := vqtest.NewDriver(vqtest.NewMemory(rigMemory, vqtest.Heap), vqtest.Options{Size: 8})
+		d.RawUsedIdx(1, 0)
+		q := newQueue(t, d, virtqueue.ToGuest)
+		q.EnableKicks()
+		require.Zero(t, d.UsedFlags())
+	})
+	t.Run("with the first entry, if kicks are asked for by index", func(t *testing.T) {
+		r := newRig(t, virtqueue.FromGuest, vqtest.Options{Size: 8, EventIdx: true})
+		r.d.RawUsedIdx(1, 0)
+		r.turn(1)
+		r.q.Flush()
+		require.Zero(t, r.d.UsedFlags())
+	})
 }
 
 func TestSameHeadTwiceIsTwoChains(t *testing.T) {

@@ -379,11 +379,13 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 	cfg.Indirect = l.features&vnet.FeatureIndirectDesc != 0
 	cfg.EventIdx = l.features&vnet.FeatureEventIdx != 0
 	err := l.guard(func() (err error) {
-		r.q, err = virtqueue.New(l.memory, cfg)
+		if r.q, err = virtqueue.New(l.memory, cfg); err == nil {
+			r.arm()
+		}
 		return err
 	})
 	if err != nil {
-		r.q = nil
+		r.q, r.armed = nil, false
 		return err
 	}
 	r.fds = fds
@@ -392,7 +394,6 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		l.forget(r)
 		return err
 	}
-	r.armed = true
 	if r == l.rx {
 		l.emptyAt = l.now() + emptyPatience
 	}

@@ -241,6 +241,17 @@ func TestAStoppedRingAnswersItsFirstUnusedIndex(t *testing.T) {
 	require.Equal(t, byte('x'), b.port.frames[2][vnet.HeaderLen])
 }
 
+func TestARingThatAskedForNoKicksAsksForThemAgain(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.tx.RawUsedIdx(1, 0) // NO_NOTIFY, of an earlier back end
+	require.NoError(t, b.SetFeatures(vnet.FeatureVersion1))
+	require.NoError(t, b.SetMemory(b.mem.Table()))
+	cfg := b.tx.Layout()
+	cfg.EventIdx = false
+	require.NoError(t, b.StartRing(1, cfg, b.fds[1]))
+	require.Zero(t, b.tx.UsedFlags(), "even before it is enabled")
+}
+
 func TestADisabledRingIsDrainedOnAKickOnly(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.up()

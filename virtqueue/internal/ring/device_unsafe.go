@@ -97,6 +97,11 @@ func (d *Device) UsedIdx() uint16 {
 	return uint16(atomic.LoadUint32((*uint32)(d.used)) >> 16)
 }
 
+// UsedFlags loads the flags of the used ring.
+func (d *Device) UsedFlags() uint16 {
+	return uint16(atomic.LoadUint32((*uint32)(d.used)))
+}
+
 // UsedEvent loads the index at which the driver wants an interrupt. Only with EVENT_IDX.
 //
 // Call it after a PublishUsed: it gives the full barrier between the two that keeps the driver, which does the reverse,
