@@ -1,9 +1,10 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs everything that a change must pass.
 
 GO ?= go
+FUZZTIME ?= 5000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench
+.PHONY: help build test demo demo-shell bench fuzz
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -24,9 +25,12 @@ demo-shell: install ## the same guest, at its shell
 bench: install ## TCP throughput beside the host's loopback; BENCHFLAGS="--mtu 1500,65520 --vring old=PATH --vring new=PATH"
 	@$(GO) run ./bench/throughput $(BENCHFLAGS)
 
+fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
+	@$(GO) run ./integration/fuzz $(FUZZTIME)
+
 # What `make test` does, in this order.
 steps:
-	@for step in install format vet lint unit integration; do \
+	@for step in install format vet lint unit fuzz integration; do \
 		start=$$(date +%s); echo "== $$step"; \
 		$(MAKE) --no-print-directory $$step || { echo "== $$step failed"; exit 1; }; \
 		echo "== $$step passed in $$(($$(date +%s) - start)) s"; \
@@ -44,7 +48,7 @@ vet:
 lint:
 	@$(STATICCHECK) ./...
 
-unit: # with the race detector; fuzz targets run their seeds; house rules
+unit: # with the race detector; house rules
 	@$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
 
 integration: # real front ends, one at a time: two processors have no room for more
