@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -21,20 +22,20 @@ const (
 
 // udpDial sends datagrams of all sizes from FIRST to LAST to an echo server, and compares what comes back. It sends from a
 // given port, so that one who asks twice is the same flow to a NAT.
-func udpDial(args arguments, _ func(any)) (any, error) {
-	address, err := args.text(0)
+func udpDial(args agent.Arguments, _ func(any)) (any, error) {
+	address, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
-	first, err := args.number(1)
+	first, err := args.Number(1)
 	if err != nil {
 		return nil, err
 	}
-	last, err := args.number(2)
+	last, err := args.Number(2)
 	if err != nil {
 		return nil, err
 	}
-	from, err := args.optional(3, 0)
+	from, err := args.Optional(3, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +91,8 @@ func echoed(conn net.Conn, want []byte) bool {
 }
 
 // udpEcho sends datagrams back, until the guest ends.
-func udpEcho(args arguments, event func(any)) (any, error) {
-	port, err := args.number(0)
+func udpEcho(args agent.Arguments, event func(any)) (any, error) {
+	port, err := args.Number(0)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +114,8 @@ func udpEcho(args arguments, event func(any)) (any, error) {
 }
 
 // ping sends ICMP echo requests.
-func ping(args arguments, _ func(any)) (any, error) {
-	text, err := args.text(0)
+func ping(args agent.Arguments, _ func(any)) (any, error) {
+	text, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +123,11 @@ func ping(args arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	count, err := args.number(1)
+	count, err := args.Number(1)
 	if err != nil {
 		return nil, err
 	}
-	size, err := args.optional(2, 56)
+	size, err := args.Optional(2, 56)
 	if err != nil {
 		return nil, err
 	}

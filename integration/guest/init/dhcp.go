@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -25,12 +26,12 @@ const (
 )
 
 // dhcp asks for a lease, applies it to the interface and returns it.
-func dhcp(args arguments, _ func(any)) (any, error) {
-	name, err := args.text(0)
+func dhcp(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
-	l, err := bringUp(name)
+	l, err := agent.BringUp(name)
 	if err != nil {
 		return nil, err
 	}

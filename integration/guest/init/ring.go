@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -31,12 +32,12 @@ const (
 
 // ring reads from the card's registers where the driver has put a queue. The registers are reached through the window in
 // configuration space (section 4.1.4.9), because that is a file.
-func ring(args arguments, _ func(any)) (any, error) {
-	name, err := args.text(0)
+func ring(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
-	queue, err := args.number(1)
+	queue, err := args.Number(1)
 	if err != nil {
 		return nil, err
 	}

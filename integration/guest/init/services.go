@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -15,8 +16,8 @@ import (
 const serviceTimeout = 30 * time.Second
 
 // resolve asks the resolver of the lease, or the given one, for the IPv4 addresses of a name.
-func resolve(args arguments, _ func(any)) (any, error) {
-	name, err := args.text(0)
+func resolve(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +41,8 @@ func resolve(args arguments, _ func(any)) (any, error) {
 }
 
 // httpGet fetches a page.
-func httpGet(args arguments, _ func(any)) (any, error) {
-	url, err := args.text(0)
+func httpGet(args agent.Arguments, _ func(any)) (any, error) {
+	url, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +57,8 @@ func httpGet(args arguments, _ func(any)) (any, error) {
 }
 
 // httpServe answers every request with one word, until the guest ends.
-func httpServe(args arguments, event func(any)) (any, error) {
-	word, err := args.text(1)
+func httpServe(args agent.Arguments, event func(any)) (any, error) {
+	word, err := args.Text(1)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -15,7 +16,7 @@ const shellInterface = "eth0"
 
 // runShell configures the network and runs busybox on the console until the user leaves it.
 func runShell() error {
-	result, err := dhcp(arguments{shellInterface}, nil)
+	result, err := dhcp(agent.Arguments{shellInterface}, nil)
 	if err != nil {
 		fmt.Printf("no network: %v\n", err)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
@@ -32,18 +33,18 @@ func sendPattern(conn net.Conn, seed uint64, n int64) error {
 }
 
 // patternArguments reads BYTES and SEED from argument i on.
-func patternArguments(args arguments, i int) (seed uint64, n int64, err error) {
-	length, err := args.number(i)
+func patternArguments(args agent.Arguments, i int) (seed uint64, n int64, err error) {
+	length, err := args.Number(i)
 	if err != nil {
 		return 0, 0, err
 	}
-	number, err := args.number(i + 1)
+	number, err := args.Number(i + 1)
 	return uint64(number), int64(length), err
 }
 
 // tcpDial connects and exchanges test data with the peer.
-func tcpDial(args arguments, _ func(any)) (any, error) {
-	address, err := args.text(0)
+func tcpDial(args agent.Arguments, _ func(any)) (any, error) {
+	address, err := args.Text(0)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +61,12 @@ func tcpDial(args arguments, _ func(any)) (any, error) {
 
 // tcpListen exchanges test data with everyone who connects. It reports each transfer as an event, and ends after the
 // given number of connections, which are served at the same time.
-func tcpListen(args arguments, event func(any)) (any, error) {
+func tcpListen(args agent.Arguments, event func(any)) (any, error) {
 	seed, n, err := patternArguments(args, 1)
 	if err != nil {
 		return nil, err
 	}
-	count, err := args.optional(3, 1)
+	count, err := args.Optional(3, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func tcpListen(args arguments, event func(any)) (any, error) {
 }
 
 // tcpEcho sends back what comes, until the guest ends.
-func tcpEcho(args arguments, event func(any)) (any, error) {
+func tcpEcho(args agent.Arguments, event func(any)) (any, error) {
 	listener, err := listen(args, event)
 	if err != nil {
 		return nil, err
@@ -114,8 +115,8 @@ func tcpEcho(args arguments, event func(any)) (any, error) {
 }
 
 // listen opens the port of the first argument and says so.
-func listen(args arguments, event func(any)) (net.Listener, error) {
-	port, err := args.number(0)
+func listen(args agent.Arguments, event func(any)) (net.Listener, error) {
+	port, err := args.Number(0)
 	if err != nil {
 		return nil, err
 	}
