@@ -32,6 +32,7 @@ type Config struct {
 	Resolvers        []netip.AddrPort // asked instead of those of ResolvConf, if there are any
 	ResolvConf       string           // where the host keeps its resolvers
 	MaxFlows         int              // connections and associations at once
+	MaxSockets       int              // descriptors for them and for forwards; ForGuests divides what the process may have
 	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
 	InitialSequence  func() uint32    // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
@@ -47,6 +48,7 @@ func DefaultConfig() Config {
 		MTU:        1500,
 		ResolvConf: "/etc/resolv.conf",
 		MaxFlows:   16384,
+		MaxSockets: openFiles() - reservedFiles,
 		PeekOffset: HasPeekOffset(),
 	}
 }
@@ -98,7 +100,8 @@ func (c *Config) Check() error {
 			errs = multierror.Append(errs, fmt.Errorf("resolver %s: only IPv4 resolvers can be asked so far", r))
 		}
 	}
-	return multierror.Append(errs, c.checkForwards()...).ErrorOrNil()
+	errs = multierror.Append(errs, c.checkForwards()...)
+	return multierror.Append(errs, c.checkSockets()).ErrorOrNil()
 }
 
 // New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
@@ -115,6 +118,7 @@ func New(cfg Config) (*Port, error) {
 		cfg: cfg, services: s, mtu: cfg.MTU,
 		others:  setOf(cfg.Others),
 		flows:   newFlowTable(cfg.MaxFlows),
+		budgets: newBuckets(),
 		slow:    make([]byte, slowCopy),
 		swallow: make([]byte, 64<<10),
 	}

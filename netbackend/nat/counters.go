@@ -15,6 +15,14 @@ type Counters struct {
 	PingForbidden uint64 // echo requests that the host forbids to send; see CheckPing
 	PingRefused   uint64 // echo requests that the host's socket did not take
 	PingTooLong   uint64 // echo replies that are longer than the guest's MTU allows
+
+	// Frames beyond what the engine answers in a second, which are dropped; see errand.
+	ARPOverBudget     uint64
+	DHCPOverBudget    uint64
+	EchoOverBudget    uint64 // echo requests to the engine's own addresses
+	QueriesOverBudget uint64 // DNS; a connection to the name server is refused
+	ErrorsOverBudget  uint64 // ICMP errors that were not sent
+
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
 
@@ -30,6 +38,7 @@ type Counters struct {
 	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments
 	TableFull     uint64 // flows that were refused because there were too many
+	SocketsSpent  uint64 // flows that were refused because the guest's share of descriptors was used up
 	SocketErrors  uint64 // flows that failed because the host gave no socket
 	StaleEvents   uint64 // events of sockets that were closed in the meantime
 	Retransmits   uint64 // segments sent to the guest again
@@ -38,4 +47,11 @@ type Counters struct {
 	ResetsSent    uint64 // resets sent to the guest
 	WindowReads   uint64 // system calls spent on finding what a host socket will take
 	Accepts       uint64 // connections taken by forwards
+
+	// Flows given up for newer ones; see crowd.
+	ConnectsEvicted     uint64 // the guest's connections that were not open yet
+	CallsEvicted        uint64 // forwarded connections that the guest had not answered
+	AssociationsEvicted uint64 // the guest's UDP associations and series of pings
+	PeersEvicted        uint64 // UDP associations through forwards
+	QueriesEvicted      uint64 // DNS queries under way
 }

@@ -64,9 +64,12 @@ type flow struct {
 	fromGuest uint64 // bytes that the host's socket took
 	toGuest   uint64 // bytes that the guest acknowledged, or was sent as datagrams
 
+	crowdPrev, crowdNext uint32 // list of the crowd
+
 	fd    int32 // host socket, -1 for none
 	bits  flowBits
 	state flowState
+	crowd crowd
 	tcp   tcpFlow
 	udp   udpFlow
 	ping  pingFlow
@@ -126,9 +129,17 @@ type flowTable struct {
 	buckets []uint32
 	chunks  []*[chunkSize]flow
 	free    uint32 // list of unused records, through hashNext
-	count   int
-	max     int
+	count   int    // records in use
+	live    int    // of which are found by their key
+	max     int    // the most that may live
 }
+
+// spareRecords is how many records may be in use for flows that are over. A turn ends with none of them, unless the guest
+// takes no frames.
+const spareRecords = 1024
+
+// full tells whether no other flow may live.
+func (t *flowTable) full() bool { return t.live >= t.max }
 
 func newFlowTable(max int) *flowTable {
 	return &flowTable{seed: maphash.MakeSeed(), buckets: make([]uint32, 1024), max: max}
@@ -166,9 +177,9 @@ func (t *flowTable) byIndex(i, gen uint32) *flow {
 	return f
 }
 
-// insert makes a record for k, which must not be in the table. It returns nil if the table is full.
+// insert makes a record for k, which must not be in the table. It returns nil if there is no room.
 func (t *flowTable) insert(k *flowKey) *flow {
-	if t.count >= t.max {
+	if t.full() || t.count >= t.max+spareRecords {
 		return nil
 	}
 	if t.free == none {
@@ -183,6 +194,7 @@ func (t *flowTable) insert(k *flowKey) *flow {
 	b := t.bucket(k)
 	f.hashNext, *b = *b, f.index
 	t.count++
+	t.live++
 	return f
 }
 
@@ -194,6 +206,7 @@ func (t *flowTable) unlink(f *flow) {
 	}
 	*at = f.hashNext
 	f.state = stateDead
+	t.live--
 }
 
 // release frees the record of an unlinked flow. Its index may be used again from now on, with another generation.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -288,26 +289,57 @@ func (p *Port) closeListeners() {
 	}
 }
 
-// acceptBurst is how many connections or datagrams a forward gets through in one turn.
-const acceptBurst = 64
+const (
+	// acceptBurst is how many connections a forward gets through in one turn.
+	acceptBurst = 64
+	// callBurst is how many forwards have their turn in one of the engine's.
+	callBurst = 16
+)
+
+// call notes that something has come in on a forward.
+func (p *Port) call(index uint32) {
+	if l := &p.listen[index]; !l.ready {
+		l.ready = true
+		p.called = append(p.called, index)
+	}
+}
 
 // acceptAll takes what has come in on the forwards.
 func (p *Port) acceptAll() {
-	if p.now < p.acceptAt {
-		return
+	if p.now >= p.acceptAt {
+		p.acceptAt = 0
 	}
-	p.acceptAt = 0
-	for i := range p.listen {
-		l := &p.listen[i]
-		if !l.ready {
-			continue
-		}
-		if l.proto == protoUDP {
-			p.receiveForwarded(l)
-		} else {
-			p.acceptBurst(l)
+	turns, busy := 0, 0
+	for ; turns < len(p.called) && busy < callBurst; turns++ {
+		if p.answerCall(&p.listen[p.called[turns]]) {
+			busy++
 		}
 	}
+	p.again = p.again || turns < len(p.called)
+	p.requeue(turns)
+}
+
+// answerCall takes what has come in on one forward, and tells whether that was possible now.
+func (p *Port) answerCall(l *listener) bool {
+	if l.proto == protoUDP {
+		p.receiveForwarded(l)
+		return !p.rxFull
+	}
+	if p.acceptAt == 0 {
+		p.acceptBurst(l)
+	}
+	return p.acceptAt == 0
+}
+
+// requeue puts the first n of the forwards that were called, which have had their turn, behind the others, unless they
+// have nothing more.
+func (p *Port) requeue(n int) {
+	for _, i := range p.called[:n] {
+		if p.listen[i].ready {
+			p.called = append(p.called, i)
+		}
+	}
+	p.called = slices.Delete(p.called, 0, n)
 }
 
 func (p *Port) acceptBurst(l *listener) {
@@ -339,7 +371,7 @@ const acceptRetry = int64(100e6)
 func (p *Port) acceptFailed(err error) {
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		p.counters.SocketErrors++
+		p.hit(limitHost)
 		p.acceptAt = p.now + acceptRetry
 	default:
 		p.again = true

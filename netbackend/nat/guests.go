@@ -2,14 +2,17 @@ package nat
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // ForGuests divides the network of c among n guests, each of which gets an engine of its own: the first has the address
 // c.Guest, the second the next one, and so on. A forward leads to the guest whose address it names, or to the first one.
 //
-// No guest can reach another one, or use its address.
+// No guest can reach another one, or use its address, or take the descriptors of its share.
 func (c Config) ForGuests(n int) ([]Config, error) {
 	guests, err := c.addresses(n)
 	if err != nil {
@@ -21,12 +24,42 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		configs[i].Guest = guests[i]
 		configs[i].Others = slices.Delete(slices.Clone(guests), i, i+1)
 		configs[i].Forwards = nil
+		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest
 	}
 	for _, f := range c.Forwards {
 		to := &configs[max(0, slices.Index(guests, f.Guest.Addr()))]
 		to.Forwards = append(to.Forwards, f)
 	}
 	return configs, nil
+}
+
+// A process has so many descriptors, whoever needs them. What a guest's flows may have is what is left when some are put
+// aside: reservedFiles for the process, and filesPerGuest for the socket, session, thread and memory of each guest, where
+// front ends pass up to 32 at once.
+const (
+	reservedFiles = 64
+	filesPerGuest = 64
+	leastSockets  = 16 // with fewer nobody would be content
+)
+
+// openFiles returns how many descriptors this process may have. The Go runtime has raised its limit as far as it may.
+func openFiles() int {
+	var limit unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
+	return int(min(limit.Cur, math.MaxInt32))
+}
+
+// checkSockets says so if too few descriptors are left.
+func (c *Config) checkSockets() error {
+	left := c.MaxSockets
+	for i := range c.Forwards {
+		left -= int(c.Forwards[i].Count)
+	}
+	if left >= leastSockets {
+		return nil
+	}
+	return fmt.Errorf("guest %s would have %d sockets beside its forwards, and needs %d: the process may open too few files; "+
+		"raise its limit (ulimit -n, or LimitNOFILE= of the systemd unit)", c.Guest, max(left, 0), leastSockets)
 }
 
 // addresses returns those of n guests.

@@ -248,7 +248,7 @@ func TestP6FlowsBeginWhileOthersEnd(t *testing.T) {
 		h.Advance(4 * time.Minute)
 	}
 	require.Positive(t, h.port.Counters().UDPExpired)
-	require.Positive(t, h.port.Counters().TableFull)
+	require.Positive(t, h.port.Counters().AssociationsEvicted)
 	h.Run(4 * time.Minute)
 	require.Equal(t, h.sockets, h.Sockets())
 }

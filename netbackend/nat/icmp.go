@@ -44,20 +44,20 @@ func (p *Port) icmp(k *packet) {
 		p.ping(k)
 		return
 	}
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
-	if frame == nil {
+	if !p.afford(errandEcho) {
 		return
 	}
-	p.echo(frame[start:start+k.l4Len], k.dst, k.src)
+	start := k.l4Offset - p.headerLen
+	if frame := p.copyFrame(k.chain); frame != nil {
+		p.echo(frame[start-etherLen-ipv4Len:start+k.l4Len], k.dst, k.src)
+	}
 }
 
-// echo sends the answer to the echo request message.
-func (p *Port) echo(message []byte, src, dst []byte) {
-	b := make([]byte, etherLen+ipv4Len+len(message))
-	p.putEtherIPv4(b, src, dst, protoICMP, ipv4Len+len(message))
+// echo sends the answer to an echo request. b is the request's frame, which becomes the answer: its ICMP message stands
+// behind room for headers without options.
+func (p *Port) echo(b []byte, src, dst []byte) {
+	p.putEtherIPv4(b, src, dst, protoICMP, len(b)-etherLen)
 	icmp := b[etherLen+ipv4Len:]
-	copy(icmp, message)
 	icmp[0], icmp[2], icmp[3] = icmpEchoReply, 0, 0
 	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
 	p.reply(b)
@@ -147,6 +147,9 @@ func (p *Port) unreachableSYN(key *flowKey, seq uint32, errno unix.Errno) bool {
 // packet, made anew, and the first eight bytes of its transport header l4; n is what the packet's length was from there on
 // (RFC 792).
 func (p *Port) sendUnreachable(key *flowKey, code uint8, n int, l4 []byte) {
+	if !p.afford(errandError) {
+		return
+	}
 	const total = etherLen + ipv4Len + icmpLen + ipv4Len + icmpLen
 	b := p.template[:total]
 	quoted := b[etherLen+ipv4Len+icmpLen-etherLen:] // an Ethernet header earlier, which is overwritten below

@@ -59,13 +59,18 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.reject(key, verdict, k.l4Len, k.l4)
 		return nil
 	}
+	if !p.admit(crowdAssociations) {
+		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
+		return nil
+	}
 	fd, err := pingSocket()
 	switch {
 	case errors.Is(err, unix.EACCES):
 		p.counters.PingForbidden++
 		return nil
 	case err != nil:
-		p.counters.SocketErrors++
+		p.hit(limitHost)
+		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
 	// Without it, the kernel would keep to itself that a network or host cannot be reached (ip(7)).
@@ -75,7 +80,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.pingRefused(key, err, k.l4Len, k.l4)
 		return nil
 	}
-	f := p.create(key, fd, statePing, 0)
+	f := p.create(key, fd, statePing, 0, crowdAssociations)
 	if f != nil {
 		p.counters.PingFlows++
 	}
@@ -95,6 +100,7 @@ func (p *Port) pingRefused(key *flowKey, err error, n int, l4 []byte) {
 // sendPing gives a request to the kernel, which fills in identifier and checksum.
 func (p *Port) sendPing(f *flow, k *packet) {
 	p.wheel.set(f, p.now+pingTimeout)
+	p.used(f)
 	iov, ok := appendRange(p.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
 	if !ok {
 		p.counters.Malformed++ // more pieces than one call takes

@@ -32,6 +32,11 @@ type Port struct {
 	run      runList
 	starved  runList // flows that wait for receive buffers of the guest
 	listen   []listener
+	called   []uint32 // listeners that are ready, in the order in which they get their turn
+	crowds   [crowds]flowList
+	sockets  int // of flows
+	budgets  [errands]bucket
+	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
 
 	headerLen int  // of the virtio-net header, as negotiated
@@ -157,7 +162,7 @@ func token(kind uint64, gen, index uint32) uint64 {
 func (p *Port) event(e netbackend.Event) {
 	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
 	if e.Token>>56 == tokenListener {
-		p.listen[index].ready = true
+		p.call(index)
 		return
 	}
 	f := p.flows.byIndex(index, gen)
@@ -286,14 +291,21 @@ func (p *Port) expire(f *flow) {
 
 // remove ends a flow: its socket is closed, its key is free, and its record will be with the next turn.
 func (p *Port) remove(f *flow) {
-	if f.fd >= 0 && f.bits&shared == 0 {
-		p.worker.Unregister(int(f.fd))
-		_ = unix.Close(int(f.fd))
-	}
-	f.fd = -1
+	p.closeSocket(f)
+	p.leave(f)
 	p.wheel.remove(f)
 	p.flows.unlink(f)
 	p.run.push(p.flows, f)
+}
+
+// closeSocket closes the socket of a flow, if it has one of its own.
+func (p *Port) closeSocket(f *flow) {
+	if f.fd >= 0 && f.bits&shared == 0 {
+		p.worker.Unregister(int(f.fd))
+		_ = unix.Close(int(f.fd))
+		p.sockets--
+	}
+	f.fd = -1
 }
 
 // abandon ends a flow whose guest is gone: the host's side learns it by a reset.
@@ -304,28 +316,30 @@ func (p *Port) abandon(f *flow) {
 	p.remove(f)
 }
 
-// create makes a flow for key with the host socket fd, which is the flow's from now on. It returns nil, and closes fd,
-// if that cannot be done.
-func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits) *flow {
+// create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. It
+// returns nil, and closes fd, if that cannot be done.
+func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits, c crowd) *flow {
 	f := p.flows.insert(key)
 	if f == nil {
-		p.counters.TableFull++
+		p.hit(limitFlows)
 		if bits&shared == 0 {
 			resetSocket(fd)
 		}
 		return nil
 	}
 	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, p.now
+	p.join(f, c)
 	if bits&shared != 0 {
 		return f
 	}
 	if err := p.worker.Register(fd, token(tokenFlow, f.gen, f.index)); err != nil {
-		p.counters.SocketErrors++
+		p.hit(limitHost)
 		_ = unix.Close(fd)
 		f.fd = -1
 		p.remove(f)
 		return nil
 	}
+	p.sockets++
 	return f
 }
 

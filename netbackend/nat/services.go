@@ -49,6 +49,9 @@ func newServices(cfg *Config) (services, error) {
 
 // arp answers for the engine's addresses.
 func (p *Port) arp(c *virtqueue.Chain) {
+	if !p.afford(errandARP) {
+		return
+	}
 	frame := p.copyFrame(c)
 	if frame == nil {
 		return
@@ -101,6 +104,9 @@ func (p *Port) forDHCP(k *packet) bool {
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
 func (p *Port) dhcp(k *packet, length int) {
+	if !p.afford(errandDHCP) {
+		return
+	}
 	start := k.l4Offset - p.headerLen
 	frame := p.copyFrame(k.chain)
 	if frame == nil {
@@ -113,6 +119,11 @@ func (p *Port) dhcp(k *packet, length int) {
 	ip := to.IP.As4()
 	gateway := p.cfg.Gateway.As4()
 	p.reply(p.udpFrame(to.MAC, gateway[:], ip[:], dhcpServerPort, dhcpClientPort, answer))
+}
+
+// isQuery tells whether a flow is one to the name server.
+func (p *Port) isQuery(key *flowKey) bool {
+	return key.remotePort == dnsPort && key.remote == p.policy.dns
 }
 
 // answerDNS answers a query that no resolver can be asked. length is that of UDP header and payload.

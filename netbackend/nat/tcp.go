@@ -152,6 +152,7 @@ func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
 func (p *Port) established(f *flow, s *segment, window uint32) {
 	f.state = stateOpen
 	f.bits = f.bits&^synDue | readable
+	p.leave(f)
 	t := &f.tcp
 	t.retries, t.rto = 0, initialRTO
 	t.wl1, t.wl2 = s.seq, s.ack

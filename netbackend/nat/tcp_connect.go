@@ -17,6 +17,10 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		p.refuse(key, s)
 		return
 	}
+	if p.isQuery(key) && !p.afford(errandQuery) || !p.admit(crowdConnects) {
+		p.refuse(key, s)
+		return
+	}
 	fd, err := p.dial(to)
 	if err != nil {
 		errno, _ := err.(unix.Errno)
@@ -25,7 +29,7 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		}
 		return
 	}
-	f := p.create(key, fd, stateConnecting, 0)
+	f := p.create(key, fd, stateConnecting, 0, crowdConnects)
 	if f == nil {
 		p.refuse(key, s)
 		return
@@ -40,7 +44,7 @@ func (p *Port) connect(key *flowKey, s *segment) {
 func (p *Port) dial(to endpoint) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		p.counters.SocketErrors++
+		p.hit(limitHost)
 		return -1, err
 	}
 	p.setUp(fd)
@@ -101,12 +105,12 @@ func (p *Port) accept(fd int, peer endpoint, to endpoint) {
 		guest: to.addr, guestPort: to.port, proto: protoTCP,
 		remote: p.asSeen(peer.addr), remotePort: peer.port,
 	}
-	if !p.connected || !p.freePort(&key) {
+	if !p.connected || !p.freePort(&key) || !p.admit(crowdCalls) {
 		resetSocket(fd)
 		return
 	}
 	p.setUp(fd)
-	f := p.create(&key, fd, stateSynSent, inbound|synDue)
+	f := p.create(&key, fd, stateSynSent, inbound|synDue, crowdCalls)
 	if f == nil {
 		return
 	}

@@ -485,9 +485,7 @@ func (p *Port) resetHost(f *flow) {
 	}
 	// Closing a socket that lingers for no time sends a reset (socket(7)).
 	_ = unix.SetsockoptLinger(int(f.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	p.worker.Unregister(int(f.fd))
-	_ = unix.Close(int(f.fd))
-	f.fd = -1
+	p.closeSocket(f)
 }
 
 // resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
@@ -496,6 +494,9 @@ func (p *Port) resetGuest(f *flow) {
 	p.resetHost(f)
 	f.state = stateReset
 	f.bits |= rstDue
+	if f.crowd == noCrowd {
+		p.join(f, crowdConnects)
+	}
 	const forget = int64(60e9)
 	p.wheel.set(f, p.now+forget)
 	p.run.push(p.flows, f)

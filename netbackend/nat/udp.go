@@ -45,6 +45,9 @@ func (p *Port) udp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
+	if p.isQuery(&key) && !p.afford(errandQuery) {
+		return
+	}
 	f := p.flows.lookup(&key)
 	if f == nil {
 		if f = p.associate(&key, k, length); f == nil {
@@ -58,16 +61,25 @@ func (p *Port) udp(k *packet) {
 func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	to, verdict := p.policy.destination(p.now, key)
 	if verdict != allowed {
-		if key.remote == p.policy.dns && key.remotePort == dnsPort {
+		if p.isQuery(key) {
 			p.answerDNS(key, k, length)
 			return nil
 		}
 		p.reject(key, verdict, length, k.l4)
 		return nil
 	}
+	c := crowdAssociations
+	if p.isQuery(key) {
+		c = crowdQueries
+	}
+	if !p.admit(c) {
+		p.sendUnreachable(key, codeHost, length, k.l4)
+		return nil
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		p.counters.SocketErrors++
+		p.hit(limitHost)
+		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
@@ -75,7 +87,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 		p.undelivered(key, err, length, k.l4)
 		return nil
 	}
-	f := p.create(key, fd, stateUDP, 0)
+	f := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
 	}
@@ -89,6 +101,7 @@ func (p *Port) touch(f *flow) {
 		timeout = dnsTimeout
 	}
 	p.wheel.set(f, p.now+timeout)
+	p.used(f)
 }
 
 // sendDatagram passes n bytes of the guest's to the host's socket.
@@ -264,7 +277,10 @@ func (p *Port) forwardDatagram(l *listener, iov []guestmem.Iovec, n int) {
 	}
 	f := p.flows.lookup(&key)
 	if f == nil {
-		if f = p.create(&key, int(l.fd), stateUDP, inbound|shared); f == nil {
+		if !p.admitPeer() {
+			return
+		}
+		if f = p.create(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers); f == nil {
 			return
 		}
 		p.counters.UDPFlows++

@@ -1,0 +1,134 @@
+package nat
+
+import (
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/vringnet/vring/netbackend"
+)
+
+// bucket lets events through at a limited rate: so many at once, and one more every interval. All it remembers is when
+// it will be full again.
+type bucket struct {
+	interval int64 // nanoseconds
+	depth    int64 // how long it takes to fill, in nanoseconds
+	full     int64 // time at which it is full again, or a time that has passed
+}
+
+// newBucket returns a full bucket for n events at once, and n a second.
+func newBucket(n int64) bucket {
+	return bucket{interval: int64(time.Second) / n, depth: int64(time.Second)}
+}
+
+// take tells whether another event may pass now, and counts it if so.
+func (b *bucket) take(now int64) bool {
+	full := max(b.full, now) + b.interval
+	if full-now > b.depth {
+		return false
+	}
+	b.full = full
+	return true
+}
+
+// errand is a kind of frame for which the engine does more than to pass it on: it makes an answer, or takes memory. Each
+// kind has a bucket of its own, so that a flood of one costs the guest that kind and nothing else.
+type errand uint8
+
+const (
+	errandARP errand = iota
+	errandDHCP
+	errandEcho  // an echo request to one of the engine's own addresses
+	errandQuery // a DNS query
+	errandError // something that is answered by an ICMP error
+	errands
+)
+
+// newBuckets returns the budgets of a guest. They are far above what a guest needs that means well, and far below what
+// would be felt by another one.
+func newBuckets() [errands]bucket {
+	return [errands]bucket{
+		errandARP:   newBucket(256), // a question for each address of a /24 at once
+		errandDHCP:  newBucket(32),  // a boot takes four messages
+		errandEcho:  newBucket(1000),
+		errandQuery: newBucket(500),  // each may take a socket
+		errandError: newBucket(1000), // RFC 1812 section 4.3.2.8 asks for a limit
+	}
+}
+
+// afford tells whether another errand of kind e is within the guest's budget. If not, the frame is to be dropped.
+func (p *Port) afford(e errand) bool {
+	if p.budgets[e].take(p.now) {
+		return true
+	}
+	p.hit(limit(e))
+	return false
+}
+
+// limit is something of which a guest can have too much. The first of them are the errands.
+type limit uint8
+
+const (
+	limitConnects limit = iota + limit(errands)
+	limitCalls
+	limitAssociations
+	limitPeers
+	limitQueries
+	limitFlows
+	limitSockets
+	limitHost
+	limits
+)
+
+// counterOf returns where hits on a limit are counted.
+func (c *Counters) counterOf(l limit) *uint64 {
+	return [limits]*uint64{
+		limit(errandARP):   &c.ARPOverBudget,
+		limit(errandDHCP):  &c.DHCPOverBudget,
+		limit(errandEcho):  &c.EchoOverBudget,
+		limit(errandQuery): &c.QueriesOverBudget,
+		limit(errandError): &c.ErrorsOverBudget,
+		limitConnects:      &c.ConnectsEvicted,
+		limitCalls:         &c.CallsEvicted,
+		limitAssociations:  &c.AssociationsEvicted,
+		limitPeers:         &c.PeersEvicted,
+		limitQueries:       &c.QueriesEvicted,
+		limitFlows:         &c.TableFull,
+		limitSockets:       &c.SocketsSpent,
+		limitHost:          &c.SocketErrors,
+	}[l]
+}
+
+func (l limit) String() string {
+	return [limits]string{
+		limit(errandARP):   "the guest sends more ARP than is answered",
+		limit(errandDHCP):  "the guest sends more DHCP messages than are answered",
+		limit(errandEcho):  "the guest pings its router faster than is answered",
+		limit(errandQuery): "the guest sends more DNS queries than are passed on",
+		limit(errandError): "the guest sends more that leads nowhere than it is told of",
+		limitConnects:      "the guest has too many connections that nobody has answered; the oldest are given up",
+		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
+		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",
+		limitPeers:         "too many others speak to the guest through UDP forwards; those idle longest are given up",
+		limitQueries:       "the guest has too many DNS queries under way; the oldest are given up",
+		limitFlows:         "the guest has as many connections as it may have; others are refused",
+		limitSockets:       "the guest has as many sockets as it may have; other connections are refused",
+		limitHost:          "the host gives no more sockets",
+	}[l]
+}
+
+// tellInterval is how often the user is told of one limit.
+const tellInterval = int64(10e9)
+
+// hit counts that the guest has run into a limit. The user is told, but not each time.
+func (p *Port) hit(l limit) {
+	n := p.counters.counterOf(l)
+	*n++
+	if p.now < p.tellAt[l] {
+		return
+	}
+	p.tellAt[l] = p.now + tellInterval
+	p.worker.Raise(netbackend.Notice{
+		Level: int(slog.LevelWarn), Message: l.String(), Key: "so_far", Value: strconv.FormatUint(*n, 10),
+	})
+}

@@ -1,0 +1,47 @@
+package nat
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestABucketLetsSoManyThroughAtOnceAndASecond(t *testing.T) {
+	const second = int64(1e9)
+	spend := func(b *bucket, now int64, tries int) (passed int) {
+		for range tries {
+			if b.take(now) {
+				passed++
+			}
+		}
+		return passed
+	}
+	for _, n := range []int64{1, 3, 32, 256, 1000} {
+		b := newBucket(n)
+		require.EqualValues(t, n, spend(&b, 5*second, 5000), "at once")
+		require.EqualValues(t, n/2, spend(&b, 5*second+second/2, 5000), "half of it after half a second")
+		require.EqualValues(t, n, spend(&b, 8*second, 5000), "all of it after a pause, and no more")
+		require.Zero(t, spend(&b, 8*second, 1))
+
+		total := 0
+		for now := 20 * second; now < 30*second; now += second / 2000 {
+			total += spend(&b, now, 1)
+		}
+		require.InDelta(t, 11*n, total, 1, "the rate is kept over ten seconds, after what was saved before")
+	}
+}
+
+func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {
+	var c Counters
+	seen := map[*uint64]bool{}
+	for l := range limits {
+		require.NotNil(t, c.counterOf(l))
+		require.False(t, seen[c.counterOf(l)], "limit %d shares its counter", l)
+		require.NotEmpty(t, l.String())
+		seen[c.counterOf(l)] = true
+	}
+	for crowd := crowdConnects; crowd < crowds; crowd++ {
+		require.GreaterOrEqual(t, crowd.limit(), limitConnects)
+		require.LessOrEqual(t, crowd.limit(), limitQueries)
+	}
+}

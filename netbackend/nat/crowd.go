@@ -1,0 +1,147 @@
+package nat
+
+// crowd is a kind of flow that may have to go for another one. An open connection is in none: it ends for its own reasons
+// only.
+type crowd uint8
+
+const (
+	noCrowd           crowd = iota
+	crowdConnects           // the guest's connections that are not open yet, and what is left of those that were reset
+	crowdCalls              // connections through forwards that the guest has not answered
+	crowdAssociations       // the guest's UDP associations and series of pings
+	crowdQueries            // UDP associations with the host's resolver
+	crowdPeers              // UDP associations through forwards; they have no sockets of their own
+	crowds
+)
+
+// maxQueries is how many DNS queries may be under way. At the rate that they are passed on, the oldest of them has waited
+// for two seconds at least.
+const maxQueries = 1024
+
+// most returns how many flows of a crowd there may be. So that one kind does not take the place of all others, that is a
+// quarter of the table.
+func (p *Port) most(c crowd) int {
+	n := max(p.cfg.MaxFlows/4, 1)
+	if c == crowdQueries {
+		return min(n, maxQueries)
+	}
+	return n
+}
+
+// limit returns the limit that is hit when a flow of a crowd is given up.
+func (c crowd) limit() limit {
+	return [crowds]limit{
+		crowdConnects: limitConnects, crowdCalls: limitCalls, crowdAssociations: limitAssociations,
+		crowdPeers: limitPeers, crowdQueries: limitQueries,
+	}[c]
+}
+
+// flowList is a list of flows in the order of their last use.
+type flowList struct {
+	first, last uint32
+	count       int
+}
+
+// join puts f, which stands in no crowd, at the end of c.
+func (p *Port) join(f *flow, c crowd) {
+	l := &p.crowds[c]
+	f.crowd, f.crowdPrev, f.crowdNext = c, l.last, none
+	if l.last == none {
+		l.first = f.index
+	} else {
+		p.flows.at(l.last).crowdNext = f.index
+	}
+	l.last = f.index
+	l.count++
+}
+
+// leave takes f out of its crowd, if it stands in one.
+func (p *Port) leave(f *flow) {
+	if f.crowd == noCrowd {
+		return
+	}
+	l := &p.crowds[f.crowd]
+	if f.crowdPrev == none {
+		l.first = f.crowdNext
+	} else {
+		p.flows.at(f.crowdPrev).crowdNext = f.crowdNext
+	}
+	if f.crowdNext == none {
+		l.last = f.crowdPrev
+	} else {
+		p.flows.at(f.crowdNext).crowdPrev = f.crowdPrev
+	}
+	l.count--
+	f.crowd = noCrowd
+}
+
+// used notes that f, which stands in a crowd, was used now.
+func (p *Port) used(f *flow) {
+	c := f.crowd
+	if p.crowds[c].last == f.index {
+		return
+	}
+	p.leave(f)
+	p.join(f, c)
+}
+
+// admit makes room for a flow of the crowd c with a socket of its own. If there are too many of its kind, the one goes
+// that was idle longest. If the table or the guest's share of descriptors is used up, that of the largest crowd goes, which
+// is who floods. False means that there is no room: nothing but open connections is left.
+func (p *Port) admit(c crowd) bool {
+	if p.crowds[c].count >= p.most(c) {
+		p.evict(c)
+	}
+	for p.flows.full() {
+		if !p.evict(p.largest(crowdPeers)) {
+			p.hit(limitFlows)
+			return false
+		}
+	}
+	for p.sockets >= p.maxSockets() {
+		if !p.evict(p.largest(crowdQueries)) {
+			p.hit(limitSockets)
+			return false
+		}
+	}
+	return true
+}
+
+// admitPeer is admit for a datagram of a stranger's that came by a forward. It may take the place of another stranger, and
+// of nobody else. No frame is sent: the datagram has its place in the guest's receive ring already.
+func (p *Port) admitPeer() bool {
+	if (p.flows.full() || p.crowds[crowdPeers].count >= p.most(crowdPeers)) && !p.evict(crowdPeers) {
+		p.hit(limitFlows)
+		return false
+	}
+	return true
+}
+
+// largest returns the largest crowd up to last.
+func (p *Port) largest(last crowd) crowd {
+	found := crowdConnects
+	for c := found + 1; c <= last; c++ {
+		if p.crowds[c].count > p.crowds[found].count {
+			found = c
+		}
+	}
+	return found
+}
+
+// maxSockets is how many sockets the guest's flows may have.
+func (p *Port) maxSockets() int { return p.cfg.MaxSockets - len(p.listen) }
+
+// evict gives up the flow of a crowd that was idle longest, and tells whether there was one. If that is a connection, both
+// sides learn it by a reset.
+func (p *Port) evict(c crowd) bool {
+	if p.crowds[c].count == 0 {
+		return false
+	}
+	f := p.flows.at(p.crowds[c].first)
+	p.hit(c.limit())
+	if f.key.proto == protoTCP && p.sendBare(&f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+		p.counters.ResetsSent++
+	}
+	p.abandon(f)
+	return true
+}
