@@ -18,6 +18,8 @@ type fakeDevice struct {
 	t     testing.TB
 	pairs int
 	fail  chan error
+	// during, if set, is called in each call, before anything else.
+	during func(method string)
 
 	mu       sync.Mutex
 	calls    []string
@@ -26,6 +28,7 @@ type fakeDevice struct {
 	rings    map[int]*fakeRing
 	features uint64
 	mem      *guestmem.Table
+	blocking bool // descriptors may block
 }
 
 type fakeRing struct {
@@ -52,6 +55,9 @@ func (d *fakeDevice) forget() {
 
 // call records a call, and runs do unless the method is to fail.
 func (d *fakeDevice) call(method, args string, do func()) error {
+	if d.during != nil {
+		d.during(method)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls = append(d.calls, method+args)
@@ -78,7 +84,7 @@ func (d *fakeDevice) checkFDs(i int, fds virtqueue.RingFDs) {
 		if fd >= 0 {
 			flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 			d.check(err == nil, "ring %d: borrowed descriptor is not open: %v", i, err)
-			d.check(flags&unix.O_NONBLOCK != 0, "ring %d: descriptor blocks", i)
+			d.check(flags&unix.O_NONBLOCK != 0 || d.blocking, "ring %d: descriptor blocks", i)
 		}
 	}
 }
@@ -168,6 +174,13 @@ func (d *fakeDevice) failOn(method string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failing[method] = err
+}
+
+// letBlock tells that the front end makes descriptors block, which it shares.
+func (d *fakeDevice) letBlock() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.blocking = true
 }
 
 // answerBase sets what StopRing of ring i answers.

@@ -1,8 +1,10 @@
 package vhostuser
 
 import (
+	"encoding/binary"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -65,6 +67,7 @@ func hostileMessages() []hostile {
 		{name: "SET_BACKEND_REQ_FD with 2 descriptors", m: wire.Message{Request: wire.SetBackendReqFD}, fds: fds(2)},
 		{name: "SET_VRING_KICK with a directory", m: wire.Message{Request: wire.SetVringKick}, fds: file("/")},
 		{name: "SET_VRING_CALL with a file", m: wire.Message{Request: wire.SetVringCall}, fds: file("/proc/self/maps")},
+		{name: "SET_VRING_CALL with a pipe", m: wire.Message{Request: wire.SetVringCall}, fds: pipe},
 		{name: "SET_VRING_ERR with a device", m: wire.Message{Request: wire.SetVringErr}, fds: file("/dev/zero")},
 
 		{name: "no memory region", m: wire.Message{Request: wire.SetMemTable}},
@@ -100,6 +103,13 @@ func socket(h *harness) []int {
 	require.NoError(h.t, err)
 	h.t.Cleanup(func() { unix.Close(ends[0]); unix.Close(ends[1]) })
 	return ends[:1]
+}
+
+func pipe(h *harness) []int {
+	var ends [2]int
+	require.NoError(h.t, unix.Pipe2(ends[:], unix.O_CLOEXEC))
+	h.t.Cleanup(func() { unix.Close(ends[0]); unix.Close(ends[1]) })
+	return ends[1:]
 }
 
 func TestHostileMessages(t *testing.T) {
@@ -202,4 +212,47 @@ func TestFrontEndThatDoesNotReadItsReplies(t *testing.T) {
 		}
 	}
 	h.requireEnd(os.ErrDeadlineExceeded)
+}
+
+// fill makes the next write to an eventfd wait.
+func fill(t *testing.T, fd int) {
+	const most = 1<<64 - 2
+	_, err := unix.Write(fd, binary.NativeEndian.AppendUint64(nil, most))
+	require.NoError(t, err)
+	require.NoError(t, unix.SetNonblock(fd, false))
+}
+
+// The front end shares the file of an eventfd, and with it O_NONBLOCK.
+func TestAFullBlockingErrorEventfdHoldsNobodyUp(t *testing.T) {
+	h := newHarness(t, 1)
+	h.start()
+	h.dev.letBlock()
+	fill(t, h.setup.Rings[0].ErrFD)
+	addr := ringAddr(h.setup.Rings[0])
+	addr.Used += 2 // not aligned: cannot be served, which is signalled
+	require.NoError(t, h.fe.SetVringAddr(0, addr))
+	h.sync()
+	require.Contains(t, h.log.String(), "cannot be served")
+}
+
+func TestAThreadThatWaitsForAFullEventfdIsFreed(t *testing.T) {
+	fd := eventfd(t)
+	fill(t, fd)
+	written := make(chan error)
+	go func() {
+		_, err := unix.Write(fd, binary.NativeEndian.AppendUint64(nil, 1))
+		written <- err
+	}()
+	require.Eventually(t, func() bool {
+		unblock(fd)
+		select {
+		case err := <-written:
+			require.NoError(t, err)
+			return true
+		default:
+			return false
+		}
+	}, testLimit, time.Millisecond)
+	unblock(fd)
+	unblock(fd) // empty, and blocking: does not wait
 }

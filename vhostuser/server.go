@@ -90,8 +90,8 @@ func (s *Server) session(ctx context.Context, conn *fdconn.Conn) (reason, err er
 
 // serveOne serves an inherited connection.
 func (s *Server) serveOne(ctx context.Context, c *net.UnixConn) error {
-	reason, err := s.session(ctx, s.connect(c))
-	return errors.Join(reason, err)
+	r := s.start(ctx, s.connect(c)).wait(ctx)
+	return errors.Join(r.reason, r.err)
 }
 
 // serveDialled connects to a front end that listens, again and again.
@@ -103,8 +103,8 @@ func (s *Server) serveDialled(ctx context.Context) error {
 		if err == nil {
 			lastReason = ""
 			begin := time.Now()
-			if _, err := s.session(ctx, s.connect(c)); err != nil {
-				return err
+			if r := s.start(ctx, s.connect(c)).wait(ctx); r.err != nil {
+				return r.err
 			}
 			if time.Since(begin) > backoffMax { // and was not turned away at once
 				wait.reset()
@@ -203,7 +203,7 @@ func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) erro
 		}
 		select {
 		case <-ctx.Done():
-			return current.wait()
+			return current.wait(ctx).err
 		case c := <-conns:
 			next = s.admit(current, next, s.connect(c))
 		case r := <-current.done():
@@ -245,12 +245,29 @@ func (a *active) done() <-chan sessionResult {
 	return a.result
 }
 
-// wait waits for the end of a session that was told to end.
-func (a *active) wait() error {
+// endPatience is how long Serve waits for its session once it is to end. A device lets go within about a second.
+const endPatience = 3 * time.Second
+
+// errHeldUp tells that a session did not end when it was told to.
+var errHeldUp = errors.New("the front end holds its session up; what it passed is kept")
+
+// wait returns how the session ended. Once ctx has ended, patience does too: there is nothing that a front end could do,
+// with descriptors and memory that it shares, to keep the process alive.
+func (a *active) wait(ctx context.Context) sessionResult {
 	if a == nil {
-		return nil
+		return sessionResult{}
 	}
-	return (<-a.result).err
+	select {
+	case r := <-a.result:
+		return r
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-a.result:
+		return r
+	case <-time.After(endPatience):
+		return sessionResult{err: errHeldUp}
+	}
 }
 
 // pause reports false if ctx ended.

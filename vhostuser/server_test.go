@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/vhostuser/frontend"
+	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
@@ -191,6 +192,33 @@ func TestDeviceThatNeverLetsGoIsReported(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, <-done, errBroken)
 	require.NoFileExists(t, path)
+}
+
+// A front end that shares an eventfd can hold up the goroutine that writes to it. What it does here is what that comes to.
+func TestServeEndsThoughASessionDoesNot(t *testing.T) {
+	dev := newFakeDevice(t, 1)
+	stuck, release := make(chan struct{}), make(chan struct{})
+	dev.during = func(method string) {
+		if method == "SetMTU" {
+			close(stuck)
+			<-release
+		}
+	}
+	path := filepath.Join(t.TempDir(), "vu.sock")
+	server, err := NewServer(Config{SocketPath: path, Device: dev})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- server.Serve(ctx) }()
+	fe, err := frontend.Dial(path)
+	require.NoError(t, err)
+	defer fe.Close()
+	require.NoError(t, fe.Send(wire.Message{Request: wire.NetSetMTU, Value: 1500}))
+	<-stuck
+	cancel()
+	require.ErrorIs(t, <-done, errHeldUp)
+	require.NoFileExists(t, path)
+	close(release)
 }
 
 func TestServerSurvivesManyShortConnections(t *testing.T) {

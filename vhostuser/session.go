@@ -146,9 +146,21 @@ func (s *session) reset(ctx context.Context) error {
 		if wait.first() {
 			s.log.Warn("device does not let go of guest memory, no other front end is served until it does", "err", err)
 		}
+		s.unblockDevice()
 		if !wait.sleep(ctx) {
 			return err
 		}
+	}
+}
+
+// unblockDevice empties what a thread of the device may be waiting to write to.
+func (s *session) unblockDevice() {
+	for i := range s.rings {
+		unblock(s.rings[i].fds.Call)
+		unblock(s.rings[i].fds.Err)
+	}
+	for _, fd := range s.limboFDs {
+		unblock(fd)
 	}
 }
 

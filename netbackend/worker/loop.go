@@ -257,12 +257,10 @@ func (l *loop) wait() {
 	}
 }
 
-// kick empties a kick fd. It is edge-triggered, so a strange one that stays readable does not keep the thread awake.
+// kick notes a kick. Kick fds are edge-triggered, so one that stays readable does not keep the thread awake.
 func (l *loop) kick(r *ring) {
 	r.kicked = true
-	if r.fds.Kick >= 0 {
-		_, _ = unix.Read(r.fds.Kick, l.scratch[:])
-	}
+	r.takeKick(l.scratch[:])
 }
 
 // timeout returns how long to sleep, in milliseconds, -1 for ever.
@@ -388,7 +386,7 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		r.q, r.armed = nil, false
 		return err
 	}
-	r.fds = fds
+	r.setFDs(fds)
 	r.resumed = r.q.Base() != 0
 	if err := l.watchKick(r); err != nil {
 		l.forget(r)
@@ -431,7 +429,8 @@ func (l *loop) forget(r *ring) {
 	if r.fds.Kick >= 0 {
 		l.Unregister(r.fds.Kick)
 	}
-	r.q, r.fds, r.kicked, r.armed = nil, noFDs, false, false
+	r.q, r.kicked, r.armed = nil, false, false
+	r.setFDs(noFDs)
 	l.attach()
 }
 
@@ -454,7 +453,7 @@ func (l *loop) setKick(r *ring, fd int) error {
 	if r.fds.Kick >= 0 {
 		l.Unregister(r.fds.Kick)
 	}
-	r.fds.Kick = fd
+	r.setFDs(virtqueue.RingFDs{Kick: fd, Call: r.fds.Call, Err: r.fds.Err})
 	return l.watchKick(r)
 }
 
@@ -462,7 +461,7 @@ func (l *loop) setCall(r *ring, fd int) error {
 	if r.q == nil {
 		return nil
 	}
-	r.fds.Call = fd
+	r.setFDs(virtqueue.RingFDs{Kick: r.fds.Kick, Call: fd, Err: r.fds.Err})
 	r.call()
 	return nil
 }

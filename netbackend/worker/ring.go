@@ -12,8 +12,9 @@ type ring struct {
 	dir     virtqueue.Direction
 	q       *virtqueue.Queue // nil while stopped
 	fds     virtqueue.RingFDs
-	kicked  bool // since the last turn
-	armed   bool // the guest was asked to kick
+	sockets struct{ kick, call bool } // which of fds are sockets, as User-mode Linux passes them, instead of eventfds
+	kicked  bool                      // since the last turn
+	armed   bool                      // the guest was asked to kick
 	enabled bool
 	resumed bool // the ring did not begin at index 0
 }
@@ -54,12 +55,42 @@ func (r *ring) flush() {
 // one is what is added to an eventfd: 1 in the machine's byte order. To a stream socket it is just something to read.
 var one = [8]byte{1}
 
-// call interrupts the guest. A full call fd means that an interrupt is pending already, so errors are of no interest.
-func (r *ring) call() { signal(r.fds.Call) }
+// setFDs takes the descriptors of a ring.
+func (r *ring) setFDs(fds virtqueue.RingFDs) {
+	r.fds = fds
+	r.sockets.kick, r.sockets.call = isSocket(fds.Kick), isSocket(fds.Call)
+}
 
-// signal writes to an eventfd of the front end, if there is one. It is non-blocking, but can be anything.
+// takeKick takes back what a kick has written. An eventfd is never read: each kick is an edge for epoll, whatever the
+// counter is, and a read could wait if the front end, which shares the file, cleared O_NONBLOCK.
+func (r *ring) takeKick(scratch []byte) {
+	if r.sockets.kick {
+		_, _, _ = unix.Recvfrom(r.fds.Kick, scratch, unix.MSG_DONTWAIT)
+	}
+}
+
+// call interrupts the guest. A full call fd means that an interrupt is pending already, so errors are of no interest.
+func (r *ring) call() {
+	if r.sockets.call {
+		_ = unix.Send(r.fds.Call, one[:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		return
+	}
+	signal(r.fds.Call)
+}
+
+// signal writes to an eventfd of the front end, if there is one.
+//
+// It does not block: O_NONBLOCK is set. But the flag belongs to the open file, which the front end shares. One that clears
+// it and fills the counter holds this thread up, and so takes the network from its own guest, and from nobody else: the
+// scheduler gives the thread's processor away, and the session that ends empties the counter (vhostuser: unblock). To ask
+// poll(2) each time would cost every honest guest a system call an interrupt.
 func signal(fd int) {
 	if fd >= 0 {
 		_, _ = unix.Write(fd, one[:])
 	}
+}
+
+func isSocket(fd int) bool {
+	var st unix.Stat_t
+	return fd >= 0 && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 }
