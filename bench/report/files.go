@@ -8,24 +8,29 @@ import (
 	"path/filepath"
 )
 
+// Document is what a benchmark has to tell. As JSON it is what its type marshals to.
+type Document interface {
+	WriteMarkdown(w io.Writer) error
+	WriteSVG(w io.Writer) error
+}
+
 // WriteFiles writes the document as NAME.json, NAME.md and NAME.svg into a folder, which it makes if need be.
-func (r Result) WriteFiles(folder, name string) error {
+func WriteFiles(d Document, folder, name string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
 	base := filepath.Join(folder, name)
 	return errors.Join(
-		writeFile(base+".json", r.WriteJSON),
-		writeFile(base+".md", r.WriteMarkdown),
-		writeFile(base+".svg", r.WriteSVG))
+		writeFile(base+".json", func(w io.Writer) error { return writeJSON(w, d) }),
+		writeFile(base+".md", d.WriteMarkdown),
+		writeFile(base+".svg", d.WriteSVG))
 }
 
-// WriteJSON writes the document with every sample.
-func (r Result) WriteJSON(w io.Writer) error {
+func writeJSON(w io.Writer, d Document) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(r)
+	return e.Encode(d)
 }
 
 func writeFile(path string, write func(io.Writer) error) error {

@@ -95,7 +95,7 @@ func TestRowsCompareOnlyTheSameMTUAndDirection(t *testing.T) {
 func TestFilesHoldTheWholeRun(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "new", "folder")
 	want := example("old")
-	require.NoError(t, want.WriteFiles(folder, "throughput"))
+	require.NoError(t, report.WriteFiles(want, folder, "throughput"))
 
 	document, err := os.ReadFile(filepath.Join(folder, "throughput.json"))
 	require.NoError(t, err)

@@ -48,7 +48,7 @@ func (b benchmark) run(ctx context.Context, stdout io.Writer) error {
 		result.First = names[0]
 	}
 	result.Rows = report.Rows(entries, result.Baseline, result.First)
-	failed = append(failed, result.WriteMarkdown(stdout), result.WriteFiles(b.out, "throughput"))
+	failed = append(failed, result.WriteMarkdown(stdout), report.WriteFiles(result, b.out, "throughput"))
 	b.say("results are in %s", b.out)
 	return errors.Join(failed...)
 }
