@@ -39,8 +39,8 @@ type BackEnd interface {
 // readyLimit is generous: a back end listens after some milliseconds.
 const readyLimit = 30 * time.Second
 
-// launch starts a back end and waits until it is ready.
-func launch(ctx context.Context, cmd *exec.Cmd, ready func(*process.Process) bool) (*process.Process, error) {
+// Launch starts a back end and waits until it is ready.
+func Launch(ctx context.Context, cmd *exec.Cmd, ready func(*process.Process) bool) (*process.Process, error) {
 	p, err := process.Start(ctx, cmd, process.Options{})
 	if err != nil {
 		return nil, err
@@ -59,6 +59,9 @@ func launch(ctx context.Context, cmd *exec.Cmd, ready func(*process.Process) boo
 	}
 	return p, nil
 }
+
+// SaysReady tells that vring has logged that front ends can connect.
+func SaysReady(p *process.Process) bool { return strings.Contains(p.Output(), "msg=ready") }
 
 func lastLine(text string) string {
 	text = strings.TrimSpace(text)

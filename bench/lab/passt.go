@@ -42,7 +42,7 @@ func (p Passt) Start(ctx context.Context, job Job) (*process.Process, error) {
 	if !strings.Contains(string(help), vhostUserOption) {
 		return nil, fmt.Errorf("%w: %s has no %s", ErrUnsuitable, p.Version(), vhostUserOption)
 	}
-	return launch(ctx, exec.Command(path, p.arguments(job)...), func(*process.Process) bool {
+	return Launch(ctx, exec.Command(path, p.arguments(job)...), func(*process.Process) bool {
 		_, err := os.Stat(job.Socket)
 		return err == nil
 	})

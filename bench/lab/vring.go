@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 
 	"github.com/vringnet/vring/integration/process"
 )
@@ -39,5 +38,5 @@ func (v Vring) Start(ctx context.Context, job Job) (*process.Process, error) {
 		"--mtu", strconv.Itoa(job.MTU),
 		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
 		"-p", fmt.Sprintf("%s:%d", local(job.ForwardPort), guestPort))
-	return launch(ctx, cmd, func(p *process.Process) bool { return strings.Contains(p.Output(), "msg=ready") })
+	return Launch(ctx, cmd, SaysReady)
 }
