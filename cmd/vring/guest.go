@@ -24,6 +24,8 @@ type guest struct {
 	name   string // in the log, if there are several
 	port   netbackend.Port
 	report func(now int64) report // may be called where the port's methods may, and after its Close
+	// traffic, if set, is printed each second; it may be called where the port's methods may.
+	traffic func() traffic
 }
 
 // served is a guest that is being served.
@@ -55,6 +57,8 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
 	stop := printOnSignal(status, stderr, all)
 	defer stop()
+	stopRates := printRates(stderr, all)
+	defer stopRates()
 	return serveAll(ctx, all)
 }
 

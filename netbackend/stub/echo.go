@@ -60,6 +60,8 @@ func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.Filler) bool {
 	rx.Commit(&h, rx.Pad(to, length))
 	e.counters.Frames++
 	e.counters.Bytes += uint64(length)
+	e.counters.SentFrames++
+	e.counters.SentBytes += uint64(max(length, netbackend.MinFrame))
 	return true
 }
 

@@ -18,15 +18,19 @@ const (
 
 // Counters are plain numbers of the worker's thread, since the Port was made.
 type Counters struct {
-	Frames uint64 // taken from the guest in good order
-	Bytes  uint64 // in those frames, without virtio-net headers
-	Bad    uint64 // chains that were malformed, or with a header that lies
+	Frames     uint64 // taken from the guest in good order
+	Bytes      uint64 // in those frames, without virtio-net headers
+	SentFrames uint64 // given to the guest
+	SentBytes  uint64 // in those frames
+	Bad        uint64 // chains that were malformed, or with a header that lies
+	// Missed counts frames of a Source that were due but found no receive buffer.
+	Missed uint64
 	// Undeliverable counts frames that cannot go back: longer than a frame can be, or with an offload that the guest
 	// uses, but does not take. Only an Echo has them.
 	Undeliverable uint64
 }
 
-// base is what both Ports have in common.
+// base is what the Ports have in common.
 type base struct {
 	features  uint64
 	headerLen int
@@ -48,6 +52,19 @@ func (b *base) Close() error { return nil }
 
 // Counters returns what was counted so far. It is for the worker's thread, or for anybody after Close.
 func (b *base) Counters() Counters { return b.counters }
+
+// swallow takes frames that go nowhere.
+func (b *base) swallow(tx []virtqueue.Chain) {
+	for i := range tx {
+		_, length, ok := b.header(&tx[i])
+		if !ok {
+			b.counters.Bad++
+			continue
+		}
+		b.counters.Frames++
+		b.counters.Bytes += uint64(length)
+	}
+}
 
 // header copies and checks the virtio-net header of a chain, and returns the length of the frame behind it. If it is
 // not ok, the chain is to be used up.

@@ -1,7 +1,9 @@
 package stub_test
 
 import (
+	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -64,7 +66,8 @@ func TestBadHeadersAreCountedAndUsedUp(t *testing.T) {
 				g.SendRaw(c.header, frame(100)[:c.length])
 				g.SendFrame(frame(60))
 				g.Settle()
-				require.Equal(t, stub.Counters{Frames: 1, Bytes: 60, Bad: 1}, port.Counters())
+				got := port.Counters()
+				require.Equal(t, []uint64{1, 60, 1}, []uint64{got.Frames, got.Bytes, got.Bad})
 			})
 		}
 	}
@@ -96,7 +99,7 @@ func TestEchoDropsWhatTheGuestDoesNotTake(t *testing.T) {
 	g.SendFrame(frame(100))
 	g.Settle()
 	require.Len(t, g.Frames(), 1)
-	require.Equal(t, stub.Counters{Frames: 1, Bytes: 100, Undeliverable: 3}, echo.Counters())
+	require.Equal(t, stub.Counters{Frames: 1, Bytes: 100, SentFrames: 1, SentBytes: 100, Undeliverable: 3}, echo.Counters())
 }
 
 func TestEchoLeavesFramesInTheRingUntilThereAreBuffers(t *testing.T) {
@@ -159,7 +162,9 @@ func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.Filler, ag
 }
 
 func TestTurnsDoNotAllocate(t *testing.T) {
-	for name, port := range map[string]netbackend.Port{"null": stub.NewNull(), "echo": stub.NewEcho()} {
+	source, err := stub.NewSource(stub.SourceConfig{Size: 1514})
+	require.NoError(t, err)
+	for name, port := range map[string]netbackend.Port{"null": stub.NewNull(), "echo": stub.NewEcho(), "source": source} {
 		t.Run(name, func(t *testing.T) {
 			tx, rx, again := rings(t, 64)
 			require.NoError(t, port.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil))
@@ -183,5 +188,60 @@ func BenchmarkEcho(b *testing.B) {
 	for b.Loop() {
 		_ = guestmem.Guard(func() { echo.Turn(0, tx, nil, rx) })
 		again()
+	}
+}
+
+// sourced runs a source of frames of 100 bytes and returns its guest, who posts no buffers by itself.
+func sourced(t *testing.T, rate uint64) (*stub.Source, *natguest.Guest) {
+	source, err := stub.NewSource(stub.SourceConfig{Size: 100, Rate: rate})
+	require.NoError(t, err)
+	g := natguest.New(t, source, natguest.Options{RingSize: 256})
+	g.Withhold = true
+	g.Turn() // as a worker does when rings start
+	g.Settle()
+	return source, g
+}
+
+func TestSourceFillsTheRingAndGoesOnWhenThereIsRoom(t *testing.T) {
+	source, g := sourced(t, 0)
+	require.Len(t, g.Frames(), 256)
+	turns := g.Turns()
+	g.Settle()
+	require.Equal(t, turns, g.Turns(), "a stalled ring costs nothing")
+
+	g.Post(3)
+	g.Settle()
+	got := g.Frames()
+	require.Len(t, got, 3)
+	require.Len(t, got[0].Bytes, 100)
+	require.EqualValues(t, 256, binary.BigEndian.Uint64(got[0].Bytes[14:]), "frames are numbered")
+	require.Equal(t, stub.Counters{SentFrames: 259, SentBytes: 25_900}, source.Counters())
+}
+
+func TestSourceKeepsItsRate(t *testing.T) {
+	_, g := sourced(t, 1000)
+	before := len(g.Frames())
+	g.Run(100 * time.Millisecond)
+	require.InDelta(t, 100, len(g.Frames())-before, 1)
+}
+
+func TestWhatASourceCannotSendInTimeIsMissed(t *testing.T) {
+	source, g := sourced(t, 1000)
+	g.Run(time.Second)
+	require.Len(t, g.Frames(), 256)
+	turns := g.Turns()
+	g.Advance(time.Second)
+	g.Settle()
+	require.Equal(t, turns, g.Turns(), "a stalled ring costs nothing")
+	g.Post(1)
+	g.Settle()
+	require.Len(t, g.Frames(), 1)
+	require.InDelta(t, 2000-257, float64(source.Counters().Missed), 2)
+}
+
+func TestSourcesThatMakeNoSense(t *testing.T) {
+	for _, c := range []stub.SourceConfig{{Size: 59}, {Size: 70_000}, {Size: 60, Rate: 2e9}} {
+		_, err := stub.NewSource(c)
+		require.Error(t, err)
 	}
 }
