@@ -4,7 +4,7 @@ GO ?= go
 FUZZTIME ?= 5000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench fuzz
+.PHONY: help build test demo demo-shell bench bench-tcp bench-rings fuzz
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -22,8 +22,13 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
 
-bench: install ## TCP throughput beside the host's loopback; BENCHFLAGS="--mtu 1500,65520 --vring old=PATH --vring new=PATH"
+bench: install bench-tcp bench-rings ## everything that can be measured, in a quarter of an hour
+
+bench-tcp: ## TCP throughput beside the host's loopback; BENCHFLAGS="--mtu 1500,65520 --vring old=PATH --vring new=PATH"
 	@$(GO) run ./bench/throughput $(BENCHFLAGS)
+
+bench-rings: ## frames per second beside DPDK's vhost driver; RINGFLAGS="--quick"
+	@$(GO) run ./bench/rings $(RINGFLAGS)
 
 fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
 	@$(GO) run ./integration/fuzz $(FUZZTIME)

@@ -57,6 +57,8 @@ type Options struct {
 	Mode Mode
 	// FrameSize is the length of the frames that Transmit and Flows send, in bytes; 0 means 64.
 	FrameSize int
+	// HugePages takes memory from 2 MiB pages that the host has set aside, instead of ordinary pages.
+	HugePages bool
 	// Device are more arguments of the virtual device, such as "queue_size=256".
 	Device []string
 	// Args are more arguments of the application.
@@ -106,12 +108,25 @@ func commandLine(opt Options) []string {
 		size = 64
 	}
 	args := []string{
-		"-l", "0,1", "--main-lcore", mainCore, "--no-pci", "--no-huge", "-m", "128", "--no-telemetry",
+		"-l", "0,1", "--main-lcore", mainCore, "--no-pci", "--no-telemetry",
 		"--no-shconf", // no files that two processes would share
 		"--vdev=" + device,
-		"--", "-i", "--total-num-mbufs=8192", "--forward-mode=" + string(opt.Mode), fmt.Sprintf("--txpkts=%d", size),
 	}
+	args = append(args, opt.memory()...)
+	args = append(args,
+		"--", "-i", "--total-num-mbufs=8192", "--forward-mode="+string(opt.Mode), fmt.Sprintf("--txpkts=%d", size))
 	return append(args, opt.Args...)
+}
+
+// HugePagesNeeded is how many pages of 2 MiB a testpmd with HugePages takes.
+const HugePagesNeeded = 64
+
+// memory returns the arguments that say what memory is made of. A front end can pass few files only, hence the single one.
+func (o *Options) memory() []string {
+	if o.HugePages {
+		return []string{"--in-memory", "--single-file-segments", "-m", strconv.Itoa(2 * HugePagesNeeded)}
+	}
+	return []string{"--no-huge", "-m", "128"}
 }
 
 // readLines hands out the lines of the output.
