@@ -30,6 +30,7 @@ type Filler struct {
 	mergeable bool
 	starved   bool
 	stuck     bool // the queue has more chains, but cannot hold more of them at a time
+	ahead     int  // bytes of all pending chains
 	n         int  // iovecs in use
 	iov       [maxSegments]guestmem.Iovec
 	header    [vnet.HeaderLen]byte
@@ -41,7 +42,10 @@ type Filler struct {
 // Attach points the filler at the receive ring of a running driver; nil takes it away. headerLen is the length of the
 // virtio-net header in bytes as negotiated.
 func (f *Filler) Attach(q *virtqueue.Queue, headerLen int, mergeable bool) {
-	f.q, f.headerLen, f.mergeable, f.starved, f.n = q, headerLen, mergeable, false, 0
+	f.q, f.headerLen, f.mergeable, f.starved, f.n, f.ahead = q, headerLen, mergeable, false, 0, 0
+	if q != nil {
+		f.ahead = lengthOf(q.Pending())
+	}
 }
 
 // Starved tells, and forgets, that a frame found too little room since the last call.
@@ -57,6 +61,47 @@ func (f *Filler) Starve() { f.starved = true }
 // HasRoom tells whether the guest has posted buffers that were not used yet.
 func (f *Filler) HasRoom() bool {
 	return f.q != nil && (len(f.q.Pending()) > 0 || f.q.HasAvail())
+}
+
+// Ahead returns how many bytes the next frame can have with the buffers that the guest has posted. It does not look
+// further than most bytes need, but may know of more. It looks at lengths only: a malformed chain counts as an empty one.
+func (f *Filler) Ahead(most int) int {
+	if f.q == nil {
+		return 0
+	}
+	if !f.mergeable {
+		return f.oldest()
+	}
+	for n := 1; f.ahead < most+f.headerLen; n += lookAhead {
+		if len(f.chains(n)) < n {
+			break
+		}
+	}
+	return max(0, f.ahead-f.headerLen)
+}
+
+// Holds returns how many bytes the longest frame can have that the receive ring holds when the guest has posted all of
+// its buffers, if they are like the oldest one that is posted now; 0 if none is.
+func (f *Filler) Holds() int {
+	if f.q == nil {
+		return 0
+	}
+	one := f.oldest()
+	if one == 0 || !f.mergeable {
+		return one
+	}
+	chain := &f.q.Pending()[0]
+	chains := min(int(f.q.Config().Size)/len(chain.Iov), virtqueue.MaxBatch)
+	return max(one, chains*int(chain.Len)-f.headerLen)
+}
+
+// oldest returns how many bytes a frame can have in the oldest chain alone.
+func (f *Filler) oldest() int {
+	chains := f.chains(1)
+	if len(chains) == 0 {
+		return 0
+	}
+	return max(0, int(chains[0].Len)-f.headerLen)
 }
 
 // Reserve returns guest memory for a frame of up to most bytes, Ethernet header first, without the virtio-net header.
@@ -131,8 +176,12 @@ func (f *Filler) chains(n int) []virtqueue.Chain {
 	if p := f.q.Pending(); len(p) >= n {
 		return p
 	}
+	before := len(f.q.Pending())
 	more := f.q.HasAvail()
 	p := f.q.Fetch(min(n+lookAhead, virtqueue.MaxBatch))
+	if len(p) > before {
+		f.ahead += lengthOf(p[before:])
+	}
 	f.stuck = more && len(p) < n
 	return p
 }
@@ -140,7 +189,17 @@ func (f *Filler) chains(n int) []virtqueue.Chain {
 // discard returns the n oldest chains empty: they can carry nothing.
 func (f *Filler) discard(n int) {
 	f.n = 0
+	f.ahead -= lengthOf(f.q.Pending()[:n])
 	f.q.UseN(n)
+}
+
+// lengthOf returns the length of all chains in bytes.
+func lengthOf(chains []virtqueue.Chain) int {
+	n := 0
+	for i := range chains {
+		n += int(chains[i].Len)
+	}
+	return n
 }
 
 // take appends iov without its first skip bytes, and no more than max bytes of it. It tells whether all fitted.
@@ -176,8 +235,10 @@ func (f *Filler) Commit(h *vnet.Header, n int) {
 	}
 	f.writeHeader(h, chains[0].Iov, used)
 	for left := total; left > 0; {
-		part := min(left, int(f.q.Pending()[0].Len))
+		whole := int(f.q.Pending()[0].Len)
+		part := min(left, whole)
 		f.q.Use(uint32(part))
+		f.ahead -= whole
 		left -= part
 	}
 	f.n = 0

@@ -39,6 +39,16 @@ type Port interface {
 	Close() error
 }
 
+// Link is what a Port is besides if there is a network behind it that has an MTU of its own and switches that learn where
+// a guest is. Of a device with several Ports the first is asked. Both methods are called on the worker's thread.
+type Link interface {
+	// SetMTU tells the MTU in bytes that the guest will use (NET_SET_MTU). An error means that the network does not carry
+	// frames of that size.
+	SetMTU(mtu int) error
+	// Announce tells the network that mac is here now: the guest was migrated (SEND_RARP).
+	Announce(mac [6]byte) error
+}
+
 // Earlier returns the earlier of two deadlines, of which 0 means none.
 func Earlier(a, b int64) int64 {
 	if a == 0 || (b != 0 && b < a) {

@@ -21,11 +21,21 @@ import (
 
 // guest is a guest that is to be served: its network, and what is known of it.
 type guest struct {
-	name   string // in the log, if there are several
-	port   netbackend.Port
-	report func(now int64) report // may be called where the port's methods may, and after its Close
-	// traffic, if set, is printed each second; it may be called where the port's methods may.
+	name   string                           // in the log, if there are several
+	ports  []netbackend.Port                // one for each queue pair
+	report func(pair int, now int64) report // may be called where that port's methods may, and after its Close
+	lost   <-chan error                     // delivers why there is no network any more; nil for one that cannot be lost
+	// traffic, if set, is printed each second; it may be called where the first port's methods may.
 	traffic func() traffic
+}
+
+// close closes the ports of a guest that is not served.
+func (g *guest) close() error {
+	var errs []error
+	for _, p := range g.ports {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // served is a guest that is being served.
@@ -69,7 +79,7 @@ func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) 
 	var failed error
 	for i, g := range guests {
 		if failed != nil {
-			failed = errors.Join(failed, g.port.Close())
+			failed = errors.Join(failed, g.close())
 			continue
 		}
 		s, err := f.startOne(log, g, f.sockets()[i], len(guests) > 1)
@@ -87,7 +97,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, socket string, named bo
 		log = log.With("guest", g.name)
 	}
 	device, err := worker.New(worker.Config{
-		Ports:   []netbackend.Port{g.port},
+		Ports:   g.ports,
 		Notices: func(n netbackend.Notice) { logNotice(log, n) },
 	})
 	if err != nil {
@@ -114,19 +124,48 @@ func serveAll(ctx context.Context, all []*served) error {
 }
 
 func (s *served) serve(ctx context.Context) error {
-	err := s.server.Serve(ctx)
+	err := s.serveUntilLost(ctx)
 	if err != nil {
 		s.log.Error("the guest is not served any more", "err", err)
 	}
 	if closed := s.device.Close(); closed != nil {
 		return errors.Join(err, closed) // a thread may still be counting
 	}
-	args := nonZero(s.report(0).counters)
-	if n := s.device.Dropped(); n != 0 {
+	for pair := range s.ports {
+		s.logCounters(pair)
+	}
+	return err
+}
+
+// serveUntilLost serves front ends until ctx ends or the guest's network is lost.
+func (s *served) serveUntilLost(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var lost error
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case lost = <-s.lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := s.server.Serve(ctx)
+	cancel()
+	<-watched
+	return errors.Join(lost, err)
+}
+
+// logCounters logs what was counted for one queue pair, whose port is closed.
+func (s *served) logCounters(pair int) {
+	args := nonZero(s.report(pair, 0).counters)
+	if len(s.ports) > 1 {
+		args = append([]any{"pair", pair}, args...)
+	}
+	if n := s.device.Dropped(); n != 0 && pair == 0 {
 		args = append(args, "dropped_while_disabled", n)
 	}
 	s.log.Info("counted", args...)
-	return err
 }
 
 func logNotice(log *slog.Logger, n netbackend.Notice) {

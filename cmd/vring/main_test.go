@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	_ = os.Setenv(asProgram, "1") // for programs that vring starts itself
 	os.Exit(m.Run())
 }
 

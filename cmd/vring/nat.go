@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -186,7 +187,7 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 			errs = multierror.Append(errs, err)
 			continue
 		}
-		guests = append(guests, guest{name: config.Guest.String(), port: engine, report: func(now int64) report {
+		guests = append(guests, guest{name: config.Guest.String(), ports: []netbackend.Port{engine}, report: func(_ int, now int64) report {
 			s := engine.Snapshot(now)
 			return report{s.Flows, s.Counters}
 		}})
@@ -196,7 +197,7 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 		return guests, nil
 	}
 	for _, g := range guests {
-		errs = multierror.Append(errs, g.port.Close())
+		errs = multierror.Append(errs, g.close())
 	}
 	return nil, errs
 }

@@ -44,16 +44,27 @@ func printOnSignal(signals <-chan os.Signal, w io.Writer, all []*served) (stop f
 
 // printStatus takes a guest's report on its thread and prints it from here: a full pipe must not stall the ring.
 func printStatus(w io.Writer, s *served) {
-	var r report
-	if err := s.device.Do(0, func(now int64) { r = s.report(now) }); err != nil {
-		fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
-		return
+	text := ""
+	for pair := range s.ports {
+		var r report
+		if err := s.device.Do(pair, func(now int64) { r = s.report(pair, now) }); err != nil {
+			fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
+			return
+		}
+		text += formatReport(s.nameOf(pair), r)
 	}
-	text := formatReport(s.name, r)
 	if n := s.device.Dropped(); n != 0 {
 		text += fmt.Sprintf("  %d frames came on rings that were not enabled\n", n)
 	}
 	_, _ = io.WriteString(w, text)
+}
+
+// nameOf is what a queue pair is called.
+func (s *served) nameOf(pair int) string {
+	if len(s.ports) == 1 {
+		return s.name
+	}
+	return fmt.Sprintf("%s, queue pair %d", s.name, pair)
 }
 
 // formatReport is the status as a person reads it.

@@ -67,8 +67,8 @@ func (f *stubFlags) stubs() ([]guest, error) {
 			return nil, err
 		}
 		guests = append(guests, guest{
-			name: socket, port: port,
-			report:  func(int64) report { return report{counters: port.Counters()} },
+			name: socket, ports: []netbackend.Port{port},
+			report:  func(int, int64) report { return report{counters: port.Counters()} },
 			traffic: func() traffic { return stubTraffic(port.Counters()) },
 		})
 	}

@@ -211,6 +211,9 @@ func (d *Device) SetMTU(mtu int) error {
 	if mtu < minMTU || mtu > 65535 {
 		return fmt.Errorf("MTU %d is not between %d and 65535", mtu, minMTU)
 	}
+	if err := d.link(func(p netbackend.Link) error { return p.SetMTU(mtu) }); err != nil {
+		return err
+	}
 	return d.each(func(l *loop) error {
 		l.state.MTU = mtu
 		l.tellPort()
@@ -218,9 +221,24 @@ func (d *Device) SetMTU(mtu int) error {
 	})
 }
 
-// SendRARP is asked after a live migration, so that switches learn where the guest is. No Port has a switch behind it
-// yet, so there is nobody to tell.
-func (d *Device) SendRARP([6]byte) error { return nil }
+// SendRARP is asked after a live migration, so that switches learn where the guest is. A Port without a switch behind it
+// has nobody to tell.
+func (d *Device) SendRARP(mac [6]byte) error {
+	return d.link(func(p netbackend.Link) error { return p.Announce(mac) })
+}
+
+// link asks the first Port, if it is a netbackend.Link.
+func (d *Device) link(ask func(netbackend.Link) error) error {
+	if d.isCondemned() {
+		return ErrCondemned
+	}
+	l := d.loops[0]
+	p, ok := l.port.(netbackend.Link)
+	if !ok {
+		return nil
+	}
+	return d.call(l, func() error { return ask(p) })
+}
 
 // Reset ends a session: rings are stopped where they are and guest memory is forgotten. A non-nil error means that a
 // thread still uses the session's memory or fds; the caller keeps them and calls Reset again.

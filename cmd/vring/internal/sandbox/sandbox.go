@@ -38,6 +38,7 @@ func ParseMode(text string) (Mode, error) {
 type Config struct {
 	Mode     Mode
 	Internet bool     // make IPv4 and IPv6 connections, over TCP and UDP
+	TAP      bool     // use TAP devices: attach their queues, and set carrier and offloads
 	Read     []string // files to read; each may be replaced meanwhile
 	Remove   []string // files to remove
 	// Dial are the unix sockets to connect to, abstract ones with a leading @. Which ones cannot be enforced: without

@@ -54,7 +54,9 @@ func policy(cfg *Config, known map[string]int) seccomp.Policy {
 
 // hotCalls come first: kernels before 5.11, which do not remember verdicts, go through the list for each call.
 func hotCalls() []string {
-	return []string{"recvmsg", "sendmsg", "epoll_pwait", "read", "write", "recvfrom", "getsockopt", "setsockopt", "futex"}
+	return []string{
+		"recvmsg", "sendmsg", "epoll_pwait", "read", "write", "readv", "writev", "recvfrom", "getsockopt", "setsockopt", "futex",
+	}
 }
 
 // ioCalls are what vring and the packages that it uses do with their files and sockets. arm64 has ppoll instead of poll,
@@ -94,10 +96,24 @@ func conditionalCalls(cfg *Config) []seccomp.NameWithConditions {
 		where("kill", 0, seccomp.Equal, uint64(os.Getpid())), // a crash with GOTRACEBACK=crash
 		where("prctl", 0, seccomp.Equal, unix.PR_SET_VMA),    // names of the runtime's mappings
 	}
+	for _, request := range requests(cfg) {
+		calls = append(calls, where("ioctl", 1, seccomp.Equal, request))
+	}
 	for _, family := range families(cfg) {
 		calls = append(calls, where("socket", 0, seccomp.Equal, family))
 	}
 	return calls
+}
+
+// requests are those that ioctl may make.
+func requests(cfg *Config) []uint64 {
+	if !cfg.TAP {
+		return nil
+	}
+	return []uint64{
+		unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER,
+		unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE, // to join a device that came back
+	}
 }
 
 // families are those that sockets may be made of.

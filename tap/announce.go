@@ -1,0 +1,57 @@
+package tap
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+var _ netbackend.Link = (*Port)(nil)
+
+// SetMTU implements netbackend.Link: the guest may use what the device has, or less.
+func (p *Port) SetMTU(mtu int) error {
+	if has := p.device.MTU(); mtu > has {
+		return fmt.Errorf("TAP device %s has an MTU of %d: start with --mtu %d", p.device.cfg.Name, has, mtu)
+	}
+	return nil
+}
+
+// Announce implements netbackend.Link: it sends a reverse ARP request (RFC 903) from mac, by which switches learn where
+// it is.
+func (p *Port) Announce(mac [6]byte) error {
+	if !p.attached {
+		return fmt.Errorf("TAP device %s: no queue is attached", p.device.cfg.Name)
+	}
+	frame := rarp(mac)
+	clear(p.sent[:])
+	iov := append(p.iov[:0], guestmem.PieceOf(p.sent[:]), guestmem.PieceOf(frame[:]))
+	if _, errno := guestmem.Writev(p.queue.fd, iov); errno != 0 {
+		return fmt.Errorf("TAP device %s: %w", p.device.cfg.Name, errno)
+	}
+	return nil
+}
+
+// rarp is a broadcast in which mac asks for its own address.
+func rarp(mac [6]byte) *[netbackend.MinFrame]byte {
+	const (
+		hardware  = vnet.EthernetHeaderLen // of the message: the header is six bytes of 0xff, mac, and the type
+		operation = hardware + 6
+		sender    = hardware + 8
+		target    = hardware + 18
+	)
+	frame := new([netbackend.MinFrame]byte)
+	for i := range 6 {
+		frame[i] = 0xff
+	}
+	copy(frame[6:], mac[:])
+	frame[12], frame[13] = byte(unix.ETH_P_RARP>>8), byte(unix.ETH_P_RARP&0xff)
+	copy(frame[hardware:], []byte{0, 1, 8, 0, 6, 4}) // Ethernet, IPv4, and the lengths of their addresses
+	frame[operation+1] = 3                           // request reverse
+	copy(frame[sender:], mac[:])
+	copy(frame[target:], mac[:])
+	return frame
+}

@@ -1,0 +1,209 @@
+package tap
+
+import (
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// receiveBurst is how many frames to the guest are read in a turn.
+	receiveBurst = 128
+	// smallRun is so many frames without a large one that the next is expected to be small, too. To expect too much costs
+	// some iovecs, to expect too little the copy of a large frame.
+	smallRun = 16
+	// patience, in nanoseconds, is how long a frame waits for as many receive buffers as the guest has had before. A
+	// driver that takes longer to fill its ring again has found a new measure.
+	patience = int64(10e6)
+)
+
+// receiver is the part of a Port that has to do with frames to the guest.
+type receiver struct {
+	came   [vnet.HeaderLen]byte // header from the kernel
+	spill  []byte
+	small  int   // frames since the last large one
+	usual  int   // most room for a frame that the guest's ring has offered, up to what a frame can need
+	until  int64 // when the wait for that much ends, 0 for no wait
+	tight  bool  // the ring cannot hold frames of 64 KiB
+	judged bool  // tight is known
+}
+
+func newReceiver() receiver { return receiver{spill: make([]byte, maxFrame+1)} }
+
+// forget forgets what was learned about a driver.
+func (p *Port) forget() {
+	p.usual, p.until, p.judged, p.tight, p.small = 0, 0, false, false, 0
+}
+
+// offloads are those that the guest takes and that its ring can hold.
+func (p *Port) offloads() int {
+	if p.tight {
+		return offloadsOf(p.features) &^ largeOffloads
+	}
+	return offloadsOf(p.features)
+}
+
+// longest is the length of the longest frame that is likely to come.
+func (p *Port) longest() int {
+	if p.offloads()&largeOffloads != 0 {
+		return largeFrame
+	}
+	return p.ordinary()
+}
+
+// ordinary is the length of the longest frame that nobody is to cut up.
+func (p *Port) ordinary() int { return p.device.MTU() + vnet.EthernetHeaderLen + 2*vlanTagLen }
+
+// expected is the length of the frame that is likely to come next, at most.
+func (p *Port) expected() int {
+	if p.small >= smallRun {
+		return p.ordinary()
+	}
+	return p.longest()
+}
+
+// receive fills the guest's ring from the queue, and returns when it wants another turn.
+func (p *Port) receive(now int64, rx *netbackend.Filler) (next int64) {
+	for range receiveBurst {
+		if !p.attached || !p.readable {
+			return 0
+		}
+		if !p.roomy(now, rx) {
+			return p.until
+		}
+		p.readFrame(rx)
+	}
+	return now
+}
+
+// roomy tells whether the guest has posted as many buffers as the longest frame can need, or as it has ever posted.
+func (p *Port) roomy(now int64, rx *netbackend.Filler) bool {
+	need := p.longest()
+	room := rx.Ahead(need)
+	if room > 0 && !p.judged {
+		p.judge(rx)
+		need = p.longest()
+	}
+	p.usual = max(p.usual, min(room, need))
+	switch {
+	case room >= min(p.usual, need) && room > 0:
+		p.until = 0
+		return true
+	case room > 0 && p.until != 0 && now >= p.until:
+		p.usual, p.until = room, 0
+		return true
+	}
+	rx.Starve()
+	switch {
+	case room == 0:
+		p.until = 0
+	case p.until == 0:
+		p.until = now + patience
+	}
+	return false
+}
+
+// judge finds out by the first buffers that the guest posts whether its ring can hold frames of 64 KiB. If it cannot,
+// the kernel is to cut them: else the guest would never get one.
+func (p *Port) judge(rx *netbackend.Filler) {
+	p.judged = true
+	if rx.Holds() >= largeFrame || p.offloads()&largeOffloads == 0 {
+		return
+	}
+	p.tight = true
+	if err := p.device.want(p.queue, p.offloads()); err != nil {
+		p.raise(slog.LevelWarn, "offloads cannot be changed", "err", err.Error())
+		return
+	}
+	p.raise(slog.LevelInfo, "the guest's receive ring cannot hold frames of 64 KiB: segmentation offload to it is off", "tap", p.device.cfg.Name)
+}
+
+// readFrame reads one frame into the guest's buffers.
+func (p *Port) readFrame(rx *netbackend.Filler) {
+	reserved := rx.Reserve(1, p.expected())
+	iov := append(p.iov[:0], guestmem.PieceOf(p.came[:]))
+	iov = append(iov, reserved...)
+	iov = append(iov, guestmem.PieceOf(p.spill))
+	n, errno := guestmem.Readv(p.queue.fd, iov)
+	if errno != 0 {
+		p.unread(errno)
+		return
+	}
+	n -= vnet.HeaderLen
+	if n < vnet.EthernetHeaderLen {
+		p.counters.ReadErrors++
+		return
+	}
+	if n <= p.ordinary() {
+		p.small++
+	} else {
+		p.small = 0
+	}
+	p.deliver(rx, reserved, n)
+}
+
+// unread deals with an error of a read.
+func (p *Port) unread(errno unix.Errno) {
+	if errno == unix.EAGAIN {
+		p.readable = false
+		return
+	}
+	p.counters.ReadErrors++
+	if !p.failed(errno) && errno != unix.EINVAL { // EINVAL is about one frame, which is gone
+		p.readable = false
+	}
+}
+
+// deliver gives the guest the frame of n bytes that was read to reserved, and the spill buffer behind.
+func (p *Port) deliver(rx *netbackend.Filler, reserved []guestmem.Iovec, n int) {
+	var h vnet.Header
+	h.Decode(p.came[:])
+	if !takes(p.features, &h) {
+		p.counters.NotAccepted++
+		return
+	}
+	if p.features&vnet.FeatureGuestCSum == 0 {
+		h.Flags = 0 // virtio 1.2 section 5.1.6.4.1
+	}
+	if spilled := n - length(reserved); spilled > 0 {
+		if reserved = p.unspill(rx, n, spilled); reserved == nil {
+			p.counters.TooLong++
+			return
+		}
+	}
+	rx.Commit(&h, rx.Pad(reserved, n))
+	p.counters.Received++
+	p.counters.ReceivedBytes += uint64(n)
+}
+
+// unspill puts together a frame of n bytes, of which so many are in the spill buffer and the rest in the buffers that
+// were reserved. It returns nil if the guest has no room for the whole.
+func (p *Port) unspill(rx *netbackend.Filler, n, spilled int) []guestmem.Iovec {
+	if n > maxFrame {
+		return nil
+	}
+	whole := rx.Reserve(n, n)
+	if whole == nil {
+		return nil
+	}
+	p.counters.Respilled++
+	guestmem.CopyTo(whole, n-spilled, p.spill[:spilled])
+	return whole
+}
+
+// onlySpill is where frames are read to that nobody wants.
+func (p *Port) onlySpill() []guestmem.Iovec {
+	return append(p.iov[:0], guestmem.PieceOf(p.came[:]), guestmem.PieceOf(p.spill))
+}
+
+func length(iov []guestmem.Iovec) int {
+	n := uint64(0)
+	for _, v := range iov {
+		n += v.Len
+	}
+	return int(n)
+}
