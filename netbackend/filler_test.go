@@ -244,3 +244,43 @@ func TestWritingAllocatesNothing(t *testing.T) {
 		r.queue.Flush()
 	}))
 }
+
+func TestAheadCountsWhatTheNextFrameCanHave(t *testing.T) {
+	const header = vnet.HeaderLen
+	r := newRing(t, 64, header, true)
+	require.Zero(t, r.filler.Ahead(100))
+	require.Zero(t, r.filler.Holds())
+	for range 3 {
+		r.post(50, 50)
+	}
+	require.Equal(t, 300-header, r.filler.Ahead(1000))
+	require.Equal(t, 64/2*100-header, r.filler.Holds(), "two descriptors a chain")
+
+	require.NotEmpty(t, r.filler.Reserve(1, 100))
+	r.filler.Commit(&vnet.Header{}, 100) // fills two chains, the second in part
+	require.Equal(t, 100-header, r.filler.Ahead(1000))
+	r.post(7)
+	require.Equal(t, 107-header, r.filler.Ahead(1000))
+	require.Empty(t, r.filler.Reserve(108, 108))
+	require.NotEmpty(t, r.filler.Reserve(107-header, 107-header), "as much as was promised")
+}
+
+func TestAheadWithoutMergingIsTheOldestChain(t *testing.T) {
+	r := newRing(t, 64, vnet.LegacyHeaderLen, false)
+	r.post(100)
+	r.post(1000)
+	require.Equal(t, 90, r.filler.Ahead(500))
+	require.Equal(t, 90, r.filler.Holds())
+	require.NotEmpty(t, r.filler.Reserve(500, 500), "the small chain is given back")
+	require.Equal(t, 990, r.filler.Ahead(500))
+}
+
+func TestAheadSurvivesMalformedChains(t *testing.T) {
+	r := newRing(t, 64, vnet.HeaderLen, true)
+	r.post(100)
+	r.bad()
+	r.post(200)
+	require.Equal(t, 300-vnet.HeaderLen, r.filler.Ahead(1000))
+	require.Len(t, r.filler.Reserve(150, 150), 1, "the chains before a malformed one are given back")
+	require.Equal(t, 200-vnet.HeaderLen, r.filler.Ahead(1000))
+}

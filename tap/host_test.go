@@ -6,7 +6,6 @@ import (
 	"os"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -121,14 +120,6 @@ func gone(name string) bool {
 // carrier tells whether an interface has one.
 func carrier(t *testing.T, name string) bool {
 	return link(t, name).Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-}
-
-// eventually waits for what the kernel does in its own time.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), what)
-	}
 }
 
 // frame returns a frame of n bytes of the experimental protocol.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -573,4 +574,34 @@ func TestDoRunsBetweenTurnsAndGivesUpOnAThreadThatIsStuck(t *testing.T) {
 	require.ErrorIs(t, d.Do(0, func(int64) {}), ErrCondemned)
 	close(leave)
 	require.NoError(t, d.SetMTU(1400), "to look is not to condemn")
+}
+
+// linkPort is a Port with a network behind it that carries up to 1500 bytes.
+type linkPort struct {
+	port
+	announced [][6]byte
+}
+
+func (p *linkPort) SetMTU(mtu int) error {
+	if mtu > 1500 {
+		return errors.New("too large")
+	}
+	return nil
+}
+
+func (p *linkPort) Announce(mac [6]byte) error {
+	p.announced = append(p.announced, mac)
+	return nil
+}
+
+func TestTheFirstPortSpeaksForTheLink(t *testing.T) {
+	first, second := &linkPort{}, &linkPort{}
+	d, err := New(Config{Ports: []netbackend.Port{first, second}})
+	require.NoError(t, err)
+	defer d.Close()
+	require.NoError(t, d.SetMTU(1500))
+	require.ErrorContains(t, d.SetMTU(1501), "too large")
+	require.NoError(t, d.SendRARP([6]byte{2, 1}))
+	require.Equal(t, [][6]byte{{2, 1}}, first.announced)
+	require.Empty(t, second.announced)
 }
