@@ -8,5 +8,5 @@
 // A time is spent in rounds of so many executions as fit: `go test -fuzztime 10m` now and then reports its own deadline
 // as a failure. Minimizing is cut short, since sockets make the coverage of some targets vary from run to run.
 //
-// What is found is printed, with the file under testdata/fuzz that go test has written; the exit status is 1 then.
+// What is found is printed at once, with the file under testdata/fuzz that go test has written; the exit status is 1 then.
 package main

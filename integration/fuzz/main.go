@@ -33,23 +33,26 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
+	failed := 0
 	for _, t := range targets {
 		if !only.MatchString(t.name) {
 			continue
 		}
 		begin := time.Now()
-		execs, err := want.spend(ctx, t)
+		s := want.spend(ctx, t)
 		took := time.Since(begin).Round(100 * time.Millisecond)
-		fmt.Printf("%-40s %10d executions in %v\n", t, execs, took)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%v: %w", t, err))
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		fmt.Printf("%-40s %10d executions in %v, %d findings\n", t, s.executions, took, s.findings)
+		if s.findings > 0 {
+			failed++
 		}
 	}
-	return errors.Join(failed...)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if failed > 0 {
+		return fmt.Errorf("something was found in %d targets", failed)
+	}
+	return nil
 }
 
 // parse reads AMOUNT [PATTERN].
@@ -83,24 +86,42 @@ func parseAmount(text string) (amount, error) {
 	return amount{time: d}, err
 }
 
-// spend fuzzes one target, and returns how many executions that were.
-func (a amount) spend(ctx context.Context, t target) (executions int, err error) {
-	if a.executions > 0 {
-		return a.executions, t.fuzz(ctx, a.executions)
+// spent is what has come of fuzzing a target.
+type spent struct{ executions, findings int }
+
+// spend fuzzes one target. What was found is printed at once. It ends the target if it is found again without fuzzing;
+// if not, it may have been the machine's fault (a worker that gets no processor for ten seconds is taken for hung), and
+// the rest of the time is spent all the same.
+func (a amount) spend(ctx context.Context, t target) (s spent) {
+	deadline := time.Now().Add(a.time) // past, if a number of executions is wanted: one round
+	n := a.executions
+	if n == 0 {
+		n = firstRound
 	}
-	deadline := time.Now().Add(a.time)
-	for n := firstRound; ; {
+	for ctx.Err() == nil {
 		begin := time.Now()
-		if err := t.fuzz(ctx, n); err != nil {
-			return executions, err
+		err := t.fuzz(ctx, n)
+		switch {
+		case ctx.Err() != nil:
+			return s
+		case err == nil:
+			s.executions += n
+		default:
+			s.findings++
+			fmt.Printf("%v: %v\n", t, err)
+			if err := t.repeat(ctx); err != nil {
+				fmt.Printf("%v, without fuzzing: %v\n", t, err)
+				return s
+			}
+			fmt.Printf("%v: it did not happen again without fuzzing\n", t)
 		}
-		executions += n
 		left := time.Until(deadline)
 		if left <= 0 {
-			return executions, nil
+			return s
 		}
 		n = nextRound(n, time.Since(begin), left)
 	}
+	return s
 }
 
 // A round is of so many executions as take roundTime, each of which go test begins with all inputs that it knows.
@@ -117,8 +138,17 @@ func nextRound(n int, took, left time.Duration) int {
 
 // fuzz runs the target n times.
 func (t target) fuzz(ctx context.Context, n int) error {
-	cmd := exec.CommandContext(ctx, "go", "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$",
+	return t.test(ctx, "-run", "^$", "-fuzz", "^"+t.name+"$",
 		"-fuzztime", strconv.Itoa(n)+"x", "-fuzzminimizetime", "20x", "-timeout", "0")
+}
+
+// repeat runs the target's seeds, those that fuzzing has just found among them.
+func (t target) repeat(ctx context.Context) error {
+	return t.test(ctx, "-count", "1", "-run", "^"+t.name+"$", "-timeout", "5m")
+}
+
+func (t target) test(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", t.pkg}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()
