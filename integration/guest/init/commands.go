@@ -27,6 +27,11 @@ func commands() map[string]agent.Command {
 		"resolve":    resolve,   // NAME [SERVER]
 		"http-get":   httpGet,   // URL
 		"http-serve": httpServe, // PORT WORD
+		"talk":       talkTo,    // ADDRESS:PORT ID KIND UP DOWN
+		"answer":     answer,    // PORT
+
+		"spawn": spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
+		"kill":  kill,  // PROCESS
 
 		"dmesg":    dmesg,
 		"poweroff": func(agent.Arguments, func(any)) (any, error) { agent.PowerOff(); return nil, nil },

@@ -3,5 +3,5 @@
 // line it configures the network and leaves the user at a shell instead.
 //
 // It is linked statically and needs nothing else in the guest but the kernel modules; the shell needs busybox. Each
-// command runs in a goroutine of its own.
+// command runs in a goroutine of its own, or, with "spawn", in a process that can be killed.
 package main

@@ -11,6 +11,10 @@ import (
 const shellArgument = "vring.shell"
 
 func main() {
+	if os.Getpid() != 1 { // spawned
+		_ = agent.Serve(os.Stdin, os.Stdout, commands())
+		return
+	}
 	agent.Main(func() error {
 		if strings.Contains(kernelCommandLine(), shellArgument) {
 			return runShell()

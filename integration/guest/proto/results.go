@@ -74,6 +74,11 @@ type Listening struct {
 	Address string `json:"address"`
 }
 
+// Spawned is the first event of a command that runs in a process of its own.
+type Spawned struct {
+	Process int `json:"process"`
+}
+
 // Text is any other output.
 type Text struct {
 	Text string `json:"text"`

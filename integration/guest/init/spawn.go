@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os/exec"
+	"syscall"
+
+	"github.com/vringnet/vring/integration/guest/agent"
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// spawn runs a command in a process of its own, which can be killed. The first event tells its number, the others are
+// the command's. The result is that the process has ended.
+func spawn(args agent.Arguments, event func(any)) (any, error) {
+	command, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	child := exec.Command("/proc/self/exe")
+	in, err := child.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := child.Start(); err != nil {
+		return nil, err
+	}
+	event(proto.Spawned{Process: child.Process.Pid})
+	request := proto.Request{ID: 1, Command: command, Args: args[1:]}
+	_, err = io.WriteString(in, request.String()+"\n")
+	relay(out, event)
+	_ = child.Wait() // killed, as a rule
+	return proto.Text{}, err
+}
+
+// relay passes on the events of a spawned process.
+func relay(out io.Reader, event func(any)) {
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if a, ok := proto.ParseAnswer(lines.Text()); ok && a.ID != 0 && a.Kind == proto.Event {
+			event(a.Payload)
+		}
+	}
+}
+
+// kill ends a spawned process with SIGKILL.
+func kill(args agent.Arguments, _ func(any)) (any, error) {
+	pid, err := args.Number(0)
+	if err != nil {
+		return nil, err
+	}
+	if pid <= 1 {
+		return nil, errors.New("this is no spawned process")
+	}
+	return proto.Text{}, syscall.Kill(pid, syscall.SIGKILL)
+}

@@ -1,0 +1,7 @@
+// Package talk is conversations over a stream, of which each end can tell on its own whether it went as it should: the
+// caller sends a [Script], which says who sends how much and when, and who resets. What is sent is known to both
+// (proto.Pattern), and each end reports the SHA-256 of what it got.
+//
+// The host and its guests use it, so it knows neither; the caller of a function owns the goroutine, and a limit in time
+// ends what hangs.
+package talk
