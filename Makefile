@@ -4,7 +4,7 @@ GO ?= go
 FUZZTIME ?= 5000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench bench-tcp bench-rings fuzz
+.PHONY: help build test demo demo-shell bench bench-tcp bench-rings fuzz soak
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -32,6 +32,9 @@ bench-rings: ## frames per second beside DPDK's vhost driver; RINGFLAGS="--quick
 
 fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
 	@$(GO) run ./integration/fuzz $(FUZZTIME)
+
+soak: install ## guests under random load, kills and mischief; SOAKFLAGS="--time 30m --guests 4"
+	@$(GO) run ./integration/soak $(SOAKFLAGS)
 
 # What `make test` does, in this order.
 steps:

@@ -12,7 +12,7 @@ import (
 )
 
 // spawn runs a command in a process of its own, which can be killed. The first event tells its number, the others are
-// the command's. The result is that the process has ended.
+// the command's. It ends when the command or its process does.
 func spawn(args agent.Arguments, event func(any)) (any, error) {
 	command, err := args.Text(0)
 	if err != nil {
@@ -33,19 +33,29 @@ func spawn(args agent.Arguments, event func(any)) (any, error) {
 	event(proto.Spawned{Process: child.Process.Pid})
 	request := proto.Request{ID: 1, Command: command, Args: args[1:]}
 	_, err = io.WriteString(in, request.String()+"\n")
-	relay(out, event)
-	_ = child.Wait() // killed, as a rule
+	if err == nil {
+		err = relay(out, event)
+	}
+	_ = child.Process.Kill()
+	_ = child.Wait()
 	return proto.Text{}, err
 }
 
-// relay passes on the events of a spawned process.
-func relay(out io.Reader, event func(any)) {
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if a, ok := proto.ParseAnswer(lines.Text()); ok && a.ID != 0 && a.Kind == proto.Event {
+// relay passes on the events of a spawned process, until its command or the process has ended.
+func relay(out io.Reader, event func(any)) error {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		a, ok := proto.ParseAnswer(lines.Text())
+		switch {
+		case !ok || a.ID == 0:
+		case a.Kind == proto.Event:
 			event(a.Payload)
+		case a.Kind == proto.Error:
+			return errors.New(string(a.Payload))
+		default:
+			return nil
 		}
 	}
+	return nil
 }
 
 // kill ends a spawned process with SIGKILL.
