@@ -171,6 +171,29 @@ func (f *Filler) gather(least, most int) bool {
 	return true
 }
 
+// ReserveEach gives memory for up to len(frames) frames, each in one of the oldest chains, and returns for how many. Frame
+// i has room for at least least bytes, and for up to most of them as far as its chain holds them. It returns 0 if the
+// oldest chain is smaller than least, or there is none, and asks for nothing then.
+//
+// Commit takes the frames in their order; the memory of those that are not committed yet stays valid in between.
+func (f *Filler) ReserveEach(frames [][]guestmem.Iovec, least, most int) int {
+	f.n = 0
+	if f.q == nil {
+		return 0
+	}
+	chains := f.chains(len(frames))
+	n := 0
+	for n < min(len(frames), len(chains)) {
+		c, start := &chains[n], f.n
+		if int64(c.Len) < int64(f.headerLen+least) || !f.take(c.Iov, f.headerLen, most) {
+			break
+		}
+		frames[n] = f.iov[start:f.n]
+		n++
+	}
+	return n
+}
+
 // chains returns the pending chains, after fetching more if there are fewer than n.
 func (f *Filler) chains(n int) []virtqueue.Chain {
 	if p := f.q.Pending(); len(p) >= n {

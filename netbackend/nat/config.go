@@ -34,6 +34,8 @@ type Config struct {
 	MaxFlows         int              // connections and associations at once
 	MaxSockets       int              // descriptors for them and for forwards; ForGuests divides what the process may have
 	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
+	UDPSegment       bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
+	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	InitialSequence  func() uint32    // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
@@ -50,6 +52,8 @@ func DefaultConfig() Config {
 		MaxFlows:   16384,
 		MaxSockets: openFiles() - reservedFiles,
 		PeekOffset: HasPeekOffset(),
+		UDPSegment: HasUDPSegment(),
+		UDPGRO:     HasUDPGRO(),
 	}
 }
 
@@ -123,6 +127,7 @@ func New(cfg Config) (*Port, error) {
 		swallow: make([]byte, 64<<10),
 	}
 	p.wheel.flows = p.flows
+	p.inbox.spill = make([]byte, batchSize*spillLen)
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
 	if p.identity, err = newISNSource(cfg.InitialSequence); err != nil {
@@ -146,11 +151,20 @@ func appendValid(dst []netip.Addr, a netip.Addr) []netip.Addr {
 }
 
 // HasPeekOffset tells whether the kernel can be told where to peek in a TCP socket (SO_PEEK_OFF, since Linux 6.9).
-func HasPeekOffset() bool {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func HasPeekOffset() bool { return knows(unix.SOCK_STREAM, unix.SOL_SOCKET, soPeekOff) }
+
+// HasUDPSegment tells whether the kernel can cut a message into datagrams (UDP_SEGMENT, since Linux 4.18).
+func HasUDPSegment() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_SEGMENT) }
+
+// HasUDPGRO tells whether the kernel can put datagrams together for a socket (UDP_GRO, since Linux 5.0).
+func HasUDPGRO() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_GRO) }
+
+// knows tells whether the kernel knows an option of a kind of socket.
+func knows(kind, level, option int) bool {
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, 0) == nil
+	return unix.SetsockoptInt(fd, level, option, 0) == nil
 }

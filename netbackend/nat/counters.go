@@ -9,7 +9,8 @@ type Counters struct {
 	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
 	Impostors     uint64 // frames that another guest's address claims to come from
 	Denied        uint64 // frames to what the policy closes
-	NoRoom        uint64 // replies that found no receive buffer
+	HopsExceeded  uint64 // datagrams whose time to live ended here
+	NoRoom        uint64 // replies and datagrams that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of
 	UDPRefused    uint64 // datagrams that the host's socket did not take
 	PingForbidden uint64 // echo requests that the host forbids to send; see CheckPing
@@ -34,6 +35,9 @@ type Counters struct {
 	FramesIn      uint64 // all frames of the guest
 	TCPFlows      uint64 // connections that were begun, from either side
 	UDPFlows      uint64 // associations that were begun, from either side
+	UDPSent       uint64 // datagrams that the host's sockets took
+	UDPSends      uint64 // system calls that they took
+	UDPReceives   uint64 // system calls spent on receiving datagrams
 	UDPExpired    uint64 // associations that ended by silence
 	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments

@@ -163,10 +163,13 @@ func ParseHostService(text string) (HostService, error) {
 
 // listener is a port of the host that leads into the guest.
 type listener struct {
-	fd    int32
-	proto uint8
-	ready bool     // only EAGAIN clears it
-	to    endpoint // in the guest
+	fd     int32
+	proto  uint8
+	index  uint16
+	ready  bool     // only EAGAIN clears it
+	failed bool     // UDP: it has errors to tell
+	to     endpoint // in the guest
+	socket udpSocket
 }
 
 const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
@@ -181,6 +184,7 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 				errs = multierror.Append(errs, err)
 				continue
 			}
+			l.index = uint16(len(opened)) // there are not more than ports
 			opened = append(opened, l)
 		}
 	}
@@ -219,6 +223,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 
 func bind(fd int, proto uint8, to netip.AddrPort) error {
 	if proto == protoUDP {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1) // as for a flow's own socket
 		return unix.Bind(fd, endpointFrom(to).sockaddr())
 	}
 	// Without it, a restart would have to wait for connections of the run before to time out.
@@ -277,6 +282,18 @@ func (p *Port) registerListeners() error {
 		}
 	}
 	return nil
+}
+
+// prepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
+func (p *Port) prepareForwards() {
+	if !p.guestUSO || !p.cfg.UDPGRO {
+		return
+	}
+	for i := range p.listen {
+		if l := &p.listen[i]; l.proto == protoUDP {
+			l.socket.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
+		}
+	}
 }
 
 // closeListeners gives the forwards' ports back.

@@ -12,11 +12,12 @@ import (
 // an echo request is never longer than its answer may be.
 
 const (
-	moreFragments  = 0x2000
-	fragmentOffset = 0x1fff
-	fragmentUnit   = 8 // bytes in which offsets are counted
-	fragmentField  = 6 // where flags and offset stand in the IPv4 header
-	identification = 4 // and the identification
+	moreFragments   = 0x2000
+	fragmentOffset  = 0x1fff
+	dontFragmentBit = 0x40 // of the first byte of the field
+	fragmentUnit    = 8    // bytes in which offsets are counted
+	fragmentField   = 6    // where flags and offset stand in the IPv4 header
+	identification  = 4    // and the identification
 
 	maxIPv4Payload = 65535 - ipv4Len
 
@@ -142,40 +143,55 @@ func (p *Port) assembled(a *assembly) {
 	p.whole.Len = uint32(n)
 	p.udp(&packet{
 		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
-		src: a.key.src[:], dst: a.key.dst[:],
+		src: a.key.src[:], dst: a.key.dst[:], hops: usualHops,
 	})
+	p.sendQueued() // the next one is put together in the same place
 }
 
-// longDatagram is a datagram to the guest that is longer than its MTU, and goes in fragments. There is one at a time: as
-// long as the guest has no room for all of them, no other is received.
+// longDatagram is what the guest is to get that fits no frame of its own: a datagram longer than its MTU, which goes in
+// fragments, or several that the kernel has put together for a guest that wants them one by one. There is one such at a
+// time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
-	key   flowKey
-	id    uint16 // of the fragments
-	count uint16 // of such datagrams so far
-	n     int    // length of UDP header and payload, 0 if there is none
-	sent  int
-	buf   []byte
+	key     flowKey
+	id      uint16 // of the fragments
+	count   uint16 // of datagrams so far
+	segment int    // payload of each datagram but the last
+	at      int    // where in buf the present datagram's UDP header stands, over payload that was sent
+	n       int    // length of its UDP header and payload, 0 if nothing is left
+	sent    int    // of which
+	end     int    // of all payload in buf
+	buf     []byte
 }
 
-// cut begins to send n bytes of payload, of which as many as the guest's MTU allows are in iov, and the rest in
-// p.swallow.
-func (p *Port) cut(key *flowKey, iov []guestmem.Iovec, n int) {
-	p.counters.LongDatagrams++
+// cut begins to send payload in datagrams of segment bytes, 0 for a single one.
+func (p *Port) cut(key *flowKey, payload []byte, segment int) {
 	d := &p.long
 	if d.buf == nil {
-		d.buf = make([]byte, maxIPv4Payload)
+		d.buf = make([]byte, udpLen+maxDatagram)
 	}
-	d.key, d.n, d.sent = *key, udpLen+n, 0
-	d.count++
-	d.id = p.identity.fragments(key) + d.count
-	payload := d.buf[udpLen:d.n]
-	inFrame := guestmem.CopyFrom(payload[:p.longest()], iov, udpHeaders)
-	copy(payload[inFrame:], p.swallow)
-	udp := d.buf[:d.n]
-	putUDP(udp, key.remotePort, key.guestPort, d.n)
-	sum := vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, key.remote.v4(), key.guest.v4(), uint32(d.n)))
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
+	if segment == 0 {
+		segment = len(payload)
+	}
+	d.key, d.segment = *key, segment
+	d.end = udpLen + copy(d.buf[udpLen:], payload)
+	p.beginDatagram(0)
 	p.sendFragments()
+}
+
+// beginDatagram writes the UDP header of the datagram whose payload follows, at a place in p.long's buffer.
+func (p *Port) beginDatagram(at int) {
+	d := &p.long
+	d.at, d.sent = at, 0
+	d.n = udpLen + min(d.segment, d.end-at-udpLen)
+	if d.n > udpLen+p.longest() {
+		p.counters.LongDatagrams++
+	}
+	d.count++
+	d.id = p.identity.fragments(&d.key) + d.count
+	udp := d.buf[at : at+d.n]
+	putUDP(udp, d.key.remotePort, d.key.guestPort, d.n)
+	sum := vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, d.key.remote.v4(), d.key.guest.v4(), uint32(d.n)))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
@@ -184,17 +200,34 @@ func (p *Port) longest() int { return p.mtu - ipv4Len - udpLen }
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
 func (p *Port) sendFragments() bool {
 	d := &p.long
+	for d.n > 0 {
+		if !p.sendPieces(d) {
+			return false
+		}
+		if at := d.at + d.n - udpLen; at+udpLen < d.end {
+			p.beginDatagram(at)
+		} else {
+			d.n, d.sent = 0, 0
+		}
+	}
+	return true
+}
+
+// sendPieces sends what is left of the present datagram.
+func (p *Port) sendPieces(d *longDatagram) bool {
 	for d.sent < d.n {
 		n := min(d.n-d.sent, (p.mtu-ipv4Len)&^(fragmentUnit-1))
+		if d.n <= p.mtu-ipv4Len {
+			n = d.n // no fragment
+		}
 		b := p.slow[:etherLen+ipv4Len+n]
 		p.putFragment(b, d, d.sent+n < d.n)
-		copy(b[etherLen+ipv4Len:], d.buf[d.sent:])
+		copy(b[etherLen+ipv4Len:], d.buf[d.at+d.sent:])
 		if !p.send(b) {
 			return false
 		}
 		d.sent += n
 	}
-	d.n, d.sent = 0, 0
 	return true
 }
 

@@ -32,6 +32,9 @@ type packet struct {
 	l4Offset int    // of the transport header in the chain, in bytes
 	l4Len    int    // of transport header and payload, in bytes
 	src, dst []byte // IPv4 addresses, in the Port's scratch
+	hops     uint8  // time to live
+	whole    bool   // no router may cut the packet
+	segment  int    // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
 
 // frame handles one frame of the guest.
@@ -43,7 +46,9 @@ func (p *Port) frame(c *virtqueue.Chain) {
 	}
 	n := guestmem.CopyFrom(p.head[:], c.Iov, 0)
 	head := p.head[:n]
-	if !p.headerTrue(head, int(c.Len)) {
+	var h vnet.Header
+	h.Decode(head[:p.headerLen])
+	if h.Check(int(c.Len)-p.headerLen, p.features) != nil {
 		p.counters.BadHeader++
 		return
 	}
@@ -51,19 +56,12 @@ func (p *Port) frame(c *virtqueue.Chain) {
 	p.learn(ether[6:12])
 	switch binary.BigEndian.Uint16(ether[12:]) {
 	case etherIPv4:
-		p.ipv4(c, head)
+		p.ipv4(c, &h, head)
 	case etherARP:
 		p.arp(c)
 	default:
 		p.counters.Unsupported++
 	}
-}
-
-// headerTrue checks the guest's virtio-net header.
-func (p *Port) headerTrue(head []byte, frameLen int) bool {
-	var h vnet.Header
-	h.Decode(head[:p.headerLen])
-	return h.Check(frameLen-p.headerLen, p.features) == nil
 }
 
 // learn takes note of where the guest is. Connections that were waiting for it are begun at once.
@@ -88,7 +86,7 @@ func (p *Port) learn(mac []byte) {
 }
 
 // ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
-func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
+func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	start := p.headerLen + etherLen
 	ip := head[start:]
 	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
@@ -110,7 +108,13 @@ func (p *Port) ipv4(c *virtqueue.Chain, head []byte) {
 		return
 	}
 	l4 := ip[headerLen:min(len(ip), total)]
-	k := packet{chain: c, l4: l4, l4Offset: start + headerLen, l4Len: total - headerLen, src: ip[12:16], dst: ip[16:20]}
+	k := packet{
+		chain: c, l4: l4, l4Offset: start + headerLen, l4Len: total - headerLen, src: ip[12:16], dst: ip[16:20],
+		hops: ip[8], whole: ip[fragmentField]&dontFragmentBit != 0,
+	}
+	if h.GSOType == vnet.GSOUDPL4 {
+		k.segment = int(h.GSOSize)
+	}
 	switch ip[9] {
 	case protoTCP:
 		p.tcp(&k)
@@ -195,8 +199,7 @@ func (p *Port) putEtherIPv4(b []byte, src, dst []byte, proto uint8, length int) 
 	clear(ip)
 	ip[0] = 0x45
 	binary.BigEndian.PutUint16(ip[2:], uint16(length))
-	const dontFragment = 0x40
-	ip[6] = dontFragment
+	ip[fragmentField] = dontFragmentBit
 	const hops = 64
 	ip[8], ip[9] = hops, proto
 	copy(ip[12:], src)

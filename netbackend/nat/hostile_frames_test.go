@@ -234,7 +234,7 @@ func TestAVirtioNetHeaderThatLiesIsDropped(t *testing.T) {
 		"checksum field behind the frame":    {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 99},
 		"segments without a checksum":        {GSOType: vnet.GSOTCPv4, GSOSize: 1000, HdrLen: 54},
 		"segments of no bytes":               {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16, GSOType: vnet.GSOTCPv4},
-		"segments that were not negotiated":  {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 6, GSOType: vnet.GSOUDPL4, GSOSize: 8},
+		"segments that were not negotiated":  {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16, GSOType: vnet.GSOTCPv6, GSOSize: 8},
 		"segments of an unknown kind":        {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 6, GSOType: 99, GSOSize: 8},
 		"fragments, which nobody negotiated": {Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 6, GSOType: 3, GSOSize: 8},
 	} {

@@ -63,21 +63,6 @@ func (p *Port) echo(b []byte, src, dst []byte) {
 	p.reply(b)
 }
 
-// unreachableFlow tells the guest that the peer of an association does not take its datagrams.
-func (p *Port) unreachableFlow(f *flow) {
-	if f.key.remote == p.policy.dns && f.bits&shared == 0 {
-		p.resolverFailed(f)
-	}
-	var udp [udpLen]byte
-	putUDP(udp[:], f.key.guestPort, f.key.remotePort, udpLen)
-	p.unreachable(&f.key, udp[:])
-}
-
-// unreachable tells the guest that nobody listens where its datagram went, of which udp is the header.
-func (p *Port) unreachable(key *flowKey, udp []byte) {
-	p.sendUnreachable(key, codePort, int(binary.BigEndian.Uint16(udp[4:])), udp)
-}
-
 // reject tells the guest that the policy is against its datagram or echo request. l4 is the packet's transport header,
 // n its length from there on.
 func (p *Port) reject(key *flowKey, v verdict, n int, l4 []byte) {
@@ -143,23 +128,10 @@ func (p *Port) unreachableSYN(key *flowKey, seq uint32, errno unix.Errno) bool {
 	return true
 }
 
-// sendUnreachable sends the guest an ICMP message "destination unreachable". It quotes the IP header of the guest's
-// packet, made anew, and the first eight bytes of its transport header l4; n is what the packet's length was from there on
-// (RFC 792).
+// sendUnreachable sends the guest an ICMP message "destination unreachable" about its packet with the transport header l4;
+// n is what the packet's length was from there on.
 func (p *Port) sendUnreachable(key *flowKey, code uint8, n int, l4 []byte) {
-	if !p.afford(errandError) {
-		return
-	}
-	const total = etherLen + ipv4Len + icmpLen + ipv4Len + icmpLen
-	b := p.template[:total]
-	quoted := b[etherLen+ipv4Len+icmpLen-etherLen:] // an Ethernet header earlier, which is overwritten below
-	p.putEtherIPv4(quoted, key.guest.v4(), key.remote.v4(), key.proto, ipv4Len+n)
-	copy(quoted[etherLen+ipv4Len:], l4[:icmpLen])
-	gateway := p.cfg.Gateway.As4()
-	p.putEtherIPv4(b, gateway[:], key.guest.v4(), protoICMP, total-etherLen)
-	icmp := b[etherLen+ipv4Len:]
-	copy(icmp, []byte{icmpUnreachable, code, 0, 0, 0, 0, 0, 0})
-	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
-	p.counters.Unreachables++
-	p.reply(b)
+	p.sendError(icmpError{
+		from: addressFrom(p.cfg.Gateway), kind: icmpUnreachable, code: code, key: key, n: n, l4: l4,
+	})
 }

@@ -42,6 +42,7 @@ type Port struct {
 	headerLen int  // of the virtio-net header, as negotiated
 	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
 	guestTSO  bool // the guest takes frames of many segments (VIRTIO_NET_F_GUEST_TSO4)
+	guestUSO  bool // the guest takes frames of many datagrams (VIRTIO_NET_F_GUEST_USO4)
 	features  uint64
 	connected bool
 	receiving bool // the guest's receive ring runs
@@ -62,6 +63,12 @@ type Port struct {
 	out       outgoing
 	whole     virtqueue.Chain // a datagram that was put together
 	msg       message
+	outbox    outbox
+	letters   [batchSize]letter
+	inbox     inbox
+	batch     batch
+	quote     [quoteLen]byte
+	quoted    [udpLen]byte
 	mem       memInfo
 	head      [headCopy]byte
 	slow      []byte
@@ -74,8 +81,15 @@ type Port struct {
 // Offers implements netbackend.Port. Checksums of the guest are never looked at, for no wire can have damaged them,
 // and its large segments go to a socket as they are.
 func (p *Port) Offers() uint64 {
-	return vnet.FeatureCSum | vnet.FeatureGuestCSum |
-		vnet.FeatureHostTSO4 | vnet.FeatureHostECN | vnet.FeatureGuestTSO4 | vnet.FeatureGuestECN
+	offers := uint64(vnet.FeatureCSum | vnet.FeatureGuestCSum |
+		vnet.FeatureHostTSO4 | vnet.FeatureHostECN | vnet.FeatureGuestTSO4 | vnet.FeatureGuestECN)
+	if p.cfg.UDPSegment {
+		offers |= vnet.FeatureHostUSO
+	}
+	if p.cfg.UDPGRO {
+		offers |= vnet.FeatureGuestUSO4
+	}
+	return offers
 }
 
 // Start implements netbackend.Port.
@@ -83,7 +97,9 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	p.features = features
 	p.guestCsum = features&vnet.FeatureGuestCSum != 0
 	p.guestTSO = p.guestCsum && features&vnet.FeatureGuestTSO4 != 0
+	p.guestUSO = p.guestCsum && features&vnet.FeatureGuestUSO4 != 0
 	p.headerLen = vnet.HeaderLength(features)
+	p.prepareForwards()
 	if p.worker != nil {
 		return nil
 	}
@@ -136,6 +152,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 		p.frame(&tx[i])
 	}
 	p.flushOutgoing()
+	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
 	p.sendFragments()
 	p.acceptAll()
@@ -162,6 +179,8 @@ func token(kind uint64, gen, index uint32) uint64 {
 func (p *Port) event(e netbackend.Event) {
 	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
 	if e.Token>>56 == tokenListener {
+		l := &p.listen[index]
+		l.failed = l.failed || e.Events&unix.EPOLLERR != 0
 		p.call(index)
 		return
 	}
@@ -291,6 +310,9 @@ func (p *Port) expire(f *flow) {
 
 // remove ends a flow: its socket is closed, its key is free, and its record will be with the next turn.
 func (p *Port) remove(f *flow) {
+	if f.udp.first != 0 {
+		p.sendQueued() // it was alive when they came
+	}
 	p.closeSocket(f)
 	p.leave(f)
 	p.wheel.remove(f)

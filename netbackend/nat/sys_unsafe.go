@@ -10,8 +10,10 @@ import (
 
 // message is the scratch of one sendmsg or recvmsg call. It lives in the Port, so that a call allocates nothing.
 type message struct {
-	hdr  unix.Msghdr
-	name unix.RawSockaddrInet6 // large enough for IPv4 too
+	hdr    unix.Msghdr
+	name   unix.RawSockaddrInet6 // large enough for IPv4 too
+	err    errorControl
+	pieces [1]guestmem.Iovec
 }
 
 // The calls below use the raw form: the sockets are ours and non-blocking, so none of them sleeps, and the scheduler
@@ -89,8 +91,3 @@ func setPeekOffset(fd int32, offset int32) unix.Errno {
 
 // addressOf returns the address of b for an iovec. The caller keeps b alive, and off the stack.
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
-
-// port gives access to the port of m.name, in network byte order.
-func (m *message) port() []byte {
-	return (*[2]byte)(unsafe.Pointer(&m.inet4().Port))[:]
-}

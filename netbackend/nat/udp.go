@@ -4,16 +4,39 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/vringnet/vring/virtqueue/guestmem"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // udpFlow is an association between a port of the guest and one remote endpoint. Its socket is connected, so that the
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
-	peer endpoint // where a shared flow's datagrams go
+	peer        endpoint // where a shared flow's datagrams go
+	listener    uint16   // index of the forward whose socket a shared flow has
+	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
+	socket      udpSocket
 }
+
+// udpSocket is what is to be remembered of a socket for datagrams.
+type udpSocket struct {
+	manner  manner // as it was set last
+	long    bool   // a datagram was longer than one receive buffer of the guest
+	gro     bool   // the kernel may put datagrams together (UDP_GRO)
+	oneEach bool   // the kernel does not cut datagrams for this socket (UDP_SEGMENT)
+}
+
+// manner is how a datagram travels: what the guest wrote into its IP header, and what the kernel is to write.
+type manner struct {
+	hops  uint8 // as the guest sent it, less the hop to us; 0 for as many as the host gives
+	route discovery
+}
+
+// discovery is what becomes of a datagram that is longer than the way allows.
+type discovery uint8
+
+const (
+	routeUnset   discovery = iota
+	mayFragment            // it is cut
+	dontFragment           // it is dropped, and the guest is told the MTU
+)
 
 const (
 	udpHeaders = etherLen + ipv4Len + udpLen
@@ -40,9 +63,21 @@ func (p *Port) udp(k *packet) {
 		p.dhcp(k, length)
 		return
 	}
+	if k.segment != 0 {
+		length = k.l4Len // drivers differ in what they write there: the whole, or the length of one datagram
+		if length-udpLen > maxSegments*k.segment {
+			p.counters.Malformed++
+			return
+		}
+	}
 	key, ok := p.key(k, protoUDP)
 	if !ok {
 		p.counters.BadAddress++
+		return
+	}
+	if k.hops <= 1 && !p.ours(k.dst) {
+		p.counters.HopsExceeded++
+		p.hopsExceeded(&key, length, k.l4)
 		return
 	}
 	if p.isQuery(&key) && !p.afford(errandQuery) {
@@ -54,7 +89,8 @@ func (p *Port) udp(k *packet) {
 			return
 		}
 	}
-	p.sendDatagram(f, k, length-udpLen)
+	p.touch(f)
+	p.enqueue(f, k, length-udpLen)
 }
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
@@ -82,6 +118,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
+	gro := p.prepareUDP(fd)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.undelivered(key, err, length, k.l4)
@@ -90,8 +127,16 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	f := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
+		f.udp.socket.gro = gro
 	}
 	return f
+}
+
+// prepareUDP prepares a socket for datagrams. gro tells that what is received may be several put together.
+func (p *Port) prepareUDP(fd int) (gro bool) {
+	// Without it, the kernel would keep to itself most of what becomes of datagrams, and who said so (ip(7)).
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	return p.guestUSO && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
 }
 
 // touch puts the end of an association off.
@@ -102,126 +147,6 @@ func (p *Port) touch(f *flow) {
 	}
 	p.wheel.set(f, p.now+timeout)
 	p.used(f)
-}
-
-// sendDatagram passes n bytes of the guest's to the host's socket.
-func (p *Port) sendDatagram(f *flow, k *packet, n int) {
-	p.touch(f)
-	iov, ok := appendRange(p.pieces[:0], k.chain.Iov, k.l4Offset+udpLen, n)
-	if !ok {
-		p.counters.Malformed++
-		return
-	}
-	nameLen := uint32(0)
-	if f.bits&shared != 0 {
-		p.nameTo(f.udp.peer)
-		nameLen = sizeOfSockAddr
-	}
-	_, errno := p.msg.send(f.fd, iov, nameLen)
-	if errno == unix.ECONNREFUSED {
-		// It tells of an earlier datagram, and this one was not sent.
-		p.unreachableFlow(f)
-		_, errno = p.msg.send(f.fd, iov, nameLen)
-	}
-	switch errno {
-	case 0:
-		f.fromGuest += uint64(n)
-	case unix.EFAULT:
-		p.worker.Fault(errno)
-	default:
-		p.counters.UDPRefused++
-	}
-}
-
-// nameTo sets the destination of the next call.
-func (p *Port) nameTo(to endpoint) {
-	name := p.msg.inet4()
-	name.Family = unix.AF_INET
-	binary.BigEndian.PutUint16(p.msg.port(), to.port)
-	name.Addr = [4]byte(to.addr.v4())
-}
-
-// serviceUDP passes the guest what its association has received.
-func (p *Port) serviceUDP(f *flow) outcome {
-	for range udpBurst {
-		if f.bits&readable == 0 {
-			return idle
-		}
-		iov := p.reserveDatagram()
-		if len(iov) == 0 {
-			return starves
-		}
-		n, ok := p.receiveDatagram(f.fd, iov, false)
-		if ok {
-			p.commitDatagram(&f.key, iov, n)
-			f.toGuest += uint64(n)
-			p.touch(f)
-			continue
-		}
-		p.datagramFailed(f, unix.Errno(-n))
-	}
-	return more
-}
-
-// reserveDatagram reserves room for the longest datagram that the guest's MTU allows. The fragments of the one before go
-// first.
-func (p *Port) reserveDatagram() []guestmem.Iovec {
-	if !p.sendFragments() || p.rxFull {
-		return nil
-	}
-	n := etherLen + p.mtu
-	iov := p.rx.Reserve(n, n)
-	p.rxFull = len(iov) == 0
-	return iov
-}
-
-// receiveDatagram reads a datagram to its place in the frame iov, and what the guest's MTU does not allow there to
-// p.swallow. !ok means that there is none to deliver; n is then the negative error.
-func (p *Port) receiveDatagram(fd int32, iov []guestmem.Iovec, named bool) (n int, ok bool) {
-	pieces, _ := appendRange(p.pieces[:0], iov, udpHeaders, p.longest())
-	beyond := maxIPv4Payload - udpLen - p.longest()
-	pieces = append(pieces, guestmem.Iovec{Base: addressOf(p.swallow), Len: uint64(beyond)})
-	n, _, errno := p.msg.receive(fd, pieces, 0, named)
-	if errno != 0 {
-		return -int(errno), false
-	}
-	return n, true
-}
-
-func (p *Port) datagramFailed(f *flow, errno unix.Errno) {
-	switch errno {
-	case unix.EAGAIN:
-		f.bits &^= readable
-	case unix.EFAULT:
-		f.bits &^= readable
-		p.worker.Fault(errno)
-	case unix.ECONNREFUSED:
-		p.unreachableFlow(f)
-	}
-}
-
-// commitDatagram writes the headers in front of n bytes in iov, and gives the guest the frame, or several if the datagram
-// is longer than its MTU.
-func (p *Port) commitDatagram(key *flowKey, iov []guestmem.Iovec, n int) {
-	if n > p.longest() {
-		p.cut(key, iov, n)
-		return
-	}
-	b := p.template[:udpHeaders]
-	src, dst := key.remote.v4(), key.guest.v4()
-	p.putEtherIPv4(b, src, dst, protoUDP, ipv4Len+udpLen+n)
-	udp := b[etherLen+ipv4Len:]
-	putUDP(udp, key.remotePort, key.guestPort, udpLen+n)
-	sum := vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(udpLen+n))
-	var h vnet.Header
-	if p.guestCsum {
-		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, etherLen+ipv4Len, 6
-	} else {
-		sum = udpChecksum(p.sumRange(iov, udpHeaders, n, vnet.Sum(udp, sum)))
-	}
-	binary.BigEndian.PutUint16(udp[6:], sum)
-	guestmem.CopyTo(iov, 0, b)
-	p.rx.Commit(&h, p.rx.Pad(iov, udpHeaders+n))
 }
 
 // putUDP writes a UDP header without checksum. length is that of header and payload.
@@ -238,72 +163,4 @@ func udpChecksum(sum uint16) uint16 {
 		return sum
 	}
 	return ^sum
-}
-
-// receiveForwarded passes the guest what has come in on a forward.
-func (p *Port) receiveForwarded(l *listener) {
-	for range udpBurst {
-		if !p.connected || p.guestMAC == [6]byte{} {
-			p.discard(l)
-			return
-		}
-		iov := p.reserveDatagram()
-		if len(iov) == 0 {
-			p.rx.Starve()
-			return
-		}
-		n, ok := p.receiveDatagram(l.fd, iov, true)
-		switch {
-		case n == -int(unix.EAGAIN):
-			l.ready = false
-			return
-		case n == -int(unix.EFAULT):
-			p.worker.Fault(unix.EFAULT)
-			return
-		case ok:
-			p.forwardDatagram(l, iov, n)
-		}
-	}
-	p.again = true
-}
-
-// forwardDatagram delivers n bytes from the peer in p.msg, and remembers the way back.
-func (p *Port) forwardDatagram(l *listener, iov []guestmem.Iovec, n int) {
-	name := p.msg.inet4()
-	peer := endpoint{addr: addressFrom4(name.Addr[:]), port: binary.BigEndian.Uint16(p.msg.port())}
-	key := flowKey{
-		guest: l.to.addr, guestPort: l.to.port, proto: protoUDP,
-		remote: p.asSeen(peer.addr), remotePort: peer.port,
-	}
-	f := p.flows.lookup(&key)
-	if f == nil {
-		if !p.admitPeer() {
-			return
-		}
-		if f = p.create(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers); f == nil {
-			return
-		}
-		p.counters.UDPFlows++
-		f.udp.peer = peer
-	}
-	if f.fd != l.fd || f.udp.peer != peer {
-		p.counters.BadAddress++ // the guest speaks to that port by a flow of its own
-		return
-	}
-	p.touch(f)
-	f.toGuest += uint64(n)
-	p.commitDatagram(&key, iov, n)
-}
-
-// discard drops what has come in for a guest that is not there, and asks for it.
-func (p *Port) discard(l *listener) {
-	for range udpBurst {
-		if _, _, errno := p.msg.receive(l.fd, nil, 0, false); errno == unix.EAGAIN {
-			l.ready = false
-			break
-		}
-		p.counters.NoGuest++
-	}
-	p.again = p.again || l.ready
-	p.ask(l.to.addr)
 }

@@ -82,6 +82,6 @@ func (g *Guest) reassemble(f *Frame) (*Datagram, error) {
 		return nil, fmt.Errorf("UDP length is %d in a datagram of %d bytes", length, len(whole))
 	}
 	d := Frame{Src: f.Src, Dst: f.Dst}
-	err := d.parseUDP(whole, int(ip.HeaderLength()))
+	err := d.parseUDP(rules{mtu: g.opt.MTU}, whole, int(ip.HeaderLength()))
 	return d.UDP, err
 }

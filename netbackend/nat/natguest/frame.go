@@ -136,7 +136,7 @@ func (f *Frame) parseIPv4(r rules) error {
 	case uint8(header.TCPProtocolNumber):
 		return f.parseTCP(data, int(ip.HeaderLength()))
 	case uint8(header.UDPProtocolNumber):
-		return f.parseUDP(data, int(ip.HeaderLength()))
+		return f.parseUDP(r, data, int(ip.HeaderLength()))
 	case uint8(header.ICMPv4ProtocolNumber):
 		return f.parseICMP(data)
 	}
@@ -160,7 +160,7 @@ func (f *Frame) parseTCP(data []byte, ipHeader int) error {
 	return f.checkSum(uint8(header.TCPProtocolNumber), data, ipHeader, header.TCPChecksumOffset)
 }
 
-func (f *Frame) parseUDP(data []byte, ipHeader int) error {
+func (f *Frame) parseUDP(r rules, data []byte, ipHeader int) error {
 	u := header.UDP(data)
 	if len(u) < udpLen || int(u.Length()) != len(u) && f.Header.GSOType == vnet.GSONone {
 		return fmt.Errorf("UDP header is not valid")
@@ -168,6 +168,12 @@ func (f *Frame) parseUDP(data []byte, ipHeader int) error {
 	f.UDP = &Datagram{
 		Src: netip.AddrPortFrom(f.Src, u.SourcePort()), Dst: netip.AddrPortFrom(f.Dst, u.DestinationPort()),
 		Payload: u.Payload(),
+	}
+	if f.Header.GSOType != vnet.GSONone {
+		f.UDP.GSOSize = f.Header.GSOSize
+		if limit := r.mtu - ipHeader - udpLen; int(f.UDP.GSOSize) > limit {
+			return fmt.Errorf("datagrams of %d bytes put together, of which the MTU allows %d", f.UDP.GSOSize, limit)
+		}
 	}
 	if u.Checksum() == 0 {
 		return nil

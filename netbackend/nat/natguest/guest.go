@@ -240,7 +240,7 @@ func (g *Guest) arrived(f *Frame) {
 	case f.TCP != nil:
 		g.segment(f.TCP)
 	case f.UDP != nil:
-		g.datagrams = append(g.datagrams, f.UDP)
+		g.datagrams = append(g.datagrams, f.UDP.split()...)
 	case f.Fragment:
 		g.fragment(f)
 	}
@@ -478,9 +478,17 @@ func (g *Guest) SendSegment(s Segment, layout ...Layout) {
 	g.SendRaw(h, g.IPv4(uint8(header.TCPProtocolNumber), s.Src.Addr(), s.Dst.Addr(), tcp, s.Payload), layout...)
 }
 
-// SendDatagram sends d.
+// SendDatagram sends d, with GSOSize by the segmentation offload.
 func (g *Guest) SendDatagram(d Datagram, layout ...Layout) {
-	g.SendFrame(g.IPv4(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), d.udp(), d.Payload), layout...)
+	var h vnet.Header
+	if d.GSOSize != 0 {
+		h = vnet.Header{
+			Flags: vnet.FlagNeedsCSum, CsumStart: etherLen + ipLen, CsumOffset: 6,
+			GSOType: vnet.GSOUDPL4, GSOSize: d.GSOSize, HdrLen: etherLen + ipLen + udpLen,
+		}
+	}
+	frame := g.IPv4(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), d.udp(), d.Payload)
+	g.SendRaw(h, d.header(frame), layout...)
 }
 
 // SendICMP sends m to dst.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -67,6 +68,37 @@ func (s *Segment) String() string {
 type Datagram struct {
 	Src, Dst netip.AddrPort
 	Payload  []byte
+
+	// GSOSize, if it is not 0, is the length of the datagrams that Payload is to be cut into, or was put together of.
+	GSOSize uint16
+	TTL     uint8 // time to live of a sent one, 0 for 64
+	// DontFragment is set in the IP header of a sent one.
+	DontFragment bool
+}
+
+// header sets what d says of the IP header in frame.
+func (d *Datagram) header(frame []byte) []byte {
+	ip := header.IPv4(frame[etherLen:])
+	if d.TTL != 0 {
+		ip.SetTTL(d.TTL)
+	}
+	if d.DontFragment {
+		ip.SetFlagsFragmentOffset(header.IPv4FlagDontFragment, 0)
+	}
+	ip.SetChecksum(0)
+	ip.SetChecksum(^vnet.Sum(ip[:ipLen], 0))
+	return frame
+}
+
+// split returns the datagrams that d was put together of.
+func (d *Datagram) split() (list []*Datagram) {
+	if d.GSOSize == 0 {
+		return []*Datagram{d}
+	}
+	for payload := range slices.Chunk(d.Payload, int(d.GSOSize)) {
+		list = append(list, &Datagram{Src: d.Src, Dst: d.Dst, Payload: payload})
+	}
+	return list
 }
 
 // ICMP is an ICMP message (RFC 792).

@@ -55,7 +55,8 @@ func policy(cfg *Config, known map[string]int) seccomp.Policy {
 // hotCalls come first: kernels before 5.11, which do not remember verdicts, go through the list for each call.
 func hotCalls() []string {
 	return []string{
-		"recvmsg", "sendmsg", "epoll_pwait", "read", "write", "readv", "writev", "recvfrom", "getsockopt", "setsockopt", "futex",
+		"recvmsg", "sendmsg", "recvmmsg", "sendmmsg", "epoll_pwait", "read", "write", "readv", "writev",
+		"recvfrom", "getsockopt", "setsockopt", "futex",
 	}
 }
 

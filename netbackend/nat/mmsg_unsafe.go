@@ -1,0 +1,186 @@
+package nat
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+const (
+	// batchSize is how many datagrams one recvmmsg moves at most, and how many messages one sendmmsg.
+	batchSize = 32
+
+	solUDP = unix.IPPROTO_UDP
+)
+
+// batch is the scratch of one sendmmsg or recvmmsg call. It lives in the Port, so that a call allocates nothing.
+type batch struct {
+	hdrs    [batchSize]multiHeader
+	names   [batchSize]unix.RawSockaddrInet4
+	control [batchSize]segmentControl
+}
+
+// multiHeader is the kernel's struct mmsghdr.
+type multiHeader struct {
+	hdr unix.Msghdr
+	n   uint32 // bytes that were sent or received
+	_   uint32
+}
+
+// segmentControl is the one control message that goes with a datagram: UDP_SEGMENT with 16 bits on its way out, UDP_GRO
+// with 32 bits on its way in (udp(7)).
+type segmentControl struct {
+	hdr  unix.Cmsghdr
+	size uint32
+	_    uint32
+}
+
+const (
+	segmentLen = unix.SizeofCmsghdr + 2
+	groLen     = unix.SizeofCmsghdr + 4
+)
+
+// set makes message i one of the pieces in iov, which stay where they are until the call.
+func (b *batch) set(i int, iov []guestmem.Iovec) {
+	h := &b.hdrs[i]
+	*h = multiHeader{}
+	if len(iov) > 0 {
+		h.hdr.Iov = (*unix.Iovec)(unsafe.Pointer(&iov[0]))
+		h.hdr.Iovlen = uint64(len(iov))
+	}
+}
+
+// to addresses message i, on a socket that is not connected.
+func (b *batch) to(i int, peer *endpoint) {
+	b.names[i] = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(peer.addr.v4())}
+	setPort(&b.names[i], peer.port)
+	b.wantName(i)
+}
+
+// wantName asks for the sender of message i.
+func (b *batch) wantName(i int) {
+	h := &b.hdrs[i].hdr
+	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+	h.Namelen = sizeOfSockAddr
+}
+
+// cutAt lets the kernel cut message i into datagrams of size bytes; the last one may be shorter.
+func (b *batch) cutAt(i int, size int) {
+	c := &b.control[i]
+	*c = segmentControl{hdr: unix.Cmsghdr{Len: segmentLen, Level: solUDP, Type: unix.UDP_SEGMENT}}
+	*(*uint16)(unsafe.Pointer(&c.size)) = uint16(size)
+	b.giveControl(i)
+}
+
+// wantSegment asks for the size of the datagrams that the kernel puts together to message i.
+func (b *batch) wantSegment(i int) {
+	b.control[i] = segmentControl{}
+	b.giveControl(i)
+}
+
+func (b *batch) giveControl(i int) {
+	h := &b.hdrs[i].hdr
+	h.Control = (*byte)(unsafe.Pointer(&b.control[i]))
+	h.Controllen = uint64(unsafe.Sizeof(b.control[i]))
+}
+
+// send sends the first n messages by fd, and returns how many the kernel took. The error is that of the first.
+func (b *batch) send(fd int32, n int) (int, unix.Errno) {
+	r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.hdrs[0])), uintptr(n),
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), 0
+}
+
+// receive receives up to n messages from fd. Fewer than n mean that there were no more, or that an error came between,
+// which the next call returns.
+func (b *batch) receive(fd int32, n int) (int, unix.Errno) {
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.hdrs[0])), uintptr(n),
+		unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), 0
+}
+
+// length returns how many bytes message i had.
+func (b *batch) length(i int) int { return int(b.hdrs[i].n) }
+
+// segment returns the size of the datagrams that message i was put together of, 0 if it is one.
+func (b *batch) segment(i int) int {
+	c := &b.control[i]
+	if b.hdrs[i].hdr.Controllen < groLen || c.hdr.Level != solUDP || c.hdr.Type != unix.UDP_GRO {
+		return 0
+	}
+	return int(c.size)
+}
+
+// peer returns who sent message i.
+func (b *batch) peer(i int) endpoint {
+	return endpoint{addr: addressFrom4(b.names[i].Addr[:]), port: portOf(&b.names[i])}
+}
+
+// setPort and portOf give access to a port, which stands there in network byte order.
+func setPort(name *unix.RawSockaddrInet4, port uint16) {
+	b := (*[2]byte)(unsafe.Pointer(&name.Port))
+	b[0], b[1] = byte(port>>8), byte(port)
+}
+
+func portOf(name *unix.RawSockaddrInet4) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(&name.Port))
+	return uint16(b[0])<<8 | uint16(b[1])
+}
+
+// errorControl takes the control message with which the kernel tells an error of a socket (ip(7), IP_RECVERR).
+type errorControl struct {
+	hdr      unix.Cmsghdr
+	err      extendedError
+	offender unix.RawSockaddrInet4
+	_        [64]byte // for others that may stand behind it
+}
+
+// extendedError is the kernel's struct sock_extended_err (linux/errqueue.h).
+type extendedError struct {
+	errno      uint32
+	origin     uint8
+	kind, code uint8 // of the ICMP message, if it came by one
+	_          uint8
+	info       uint32 // with EMSGSIZE, the MTU
+	_          uint32
+}
+
+// socketError is an error that the kernel kept for a socket: what became of one of its datagrams.
+type socketError struct {
+	extendedError
+	to       endpoint // where the datagram went
+	offender address  // who told, the zero address if it was the kernel itself
+	n        int      // bytes of the datagram's payload that are known
+}
+
+// receiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
+// there is none. Taking the last one clears the socket's pending error too.
+func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) {
+	m.pieces[0] = guestmem.Iovec{Base: addressOf(quote), Len: uint64(len(quote))}
+	m.set(m.pieces[:], uint32(unsafe.Sizeof(m.name)))
+	m.err = errorControl{}
+	m.hdr.Control = (*byte)(unsafe.Pointer(&m.err))
+	m.hdr.Controllen = uint64(unsafe.Sizeof(m.err))
+	r, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)),
+		unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return e, false
+	}
+	if m.err.hdr.Level == unix.IPPROTO_IP && m.err.hdr.Type == unix.IP_RECVERR {
+		e.extendedError = m.err.err
+	}
+	if m.err.offender.Family == unix.AF_INET {
+		e.offender = addressFrom4(m.err.offender.Addr[:])
+	}
+	e.to = endpoint{addr: addressFrom4(m.inet4().Addr[:]), port: portOf(m.inet4())}
+	e.n = int(r)
+	return e, true
+}

@@ -1,0 +1,342 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	// firstLook is how many datagrams are asked for at first. Most often there is one; only who gets so many may have more.
+	firstLook = 4
+	// leastRoom is the least room in a receive buffer that is good for a datagram by itself.
+	leastRoom = etherLen + 1500
+	// spillLen is what a datagram can have beyond its receive buffer.
+	spillLen = maxDatagram
+)
+
+// inbox is the scratch for receiving datagrams. Each goes straight into a receive buffer of the guest, and what does not
+// fit there into a buffer of ours.
+type inbox struct {
+	frames [batchSize][]guestmem.Iovec
+	room   [batchSize]int // for payload, in the frame
+	spill  []byte         // spillLen bytes for each; nobody touches them as long as nothing spills
+	aside  []byte         // payload of datagrams behind one that did not fit
+}
+
+func (in *inbox) spilled(i int) []byte { return in.spill[i*spillLen : (i+1)*spillLen] }
+
+// mailbox is a socket that datagrams are received from: that of one flow, or of a forward.
+type mailbox struct {
+	flow     *flow     // nil for a forward's
+	listener *listener // nil for a flow's
+}
+
+func (m *mailbox) fd() int32 {
+	if m.flow != nil {
+		return m.flow.fd
+	}
+	return m.listener.fd
+}
+
+func (m *mailbox) socket() *udpSocket {
+	if m.flow != nil {
+		return &m.flow.udp.socket
+	}
+	return &m.listener.socket
+}
+
+// ready tells whether there may be more. emptied takes note that there is not.
+func (m *mailbox) ready() bool {
+	if m.flow != nil {
+		return m.flow.state == stateUDP && m.flow.bits&readable != 0
+	}
+	return m.listener.ready
+}
+
+func (m *mailbox) emptied() {
+	if m.flow != nil {
+		m.flow.bits &^= readable
+		return
+	}
+	m.listener.ready = false
+}
+
+// serviceUDP passes the guest what its association has received, and what became of its own datagrams.
+func (p *Port) serviceUDP(f *flow) outcome {
+	if f.bits&shared != 0 {
+		return idle // the forward receives for it
+	}
+	if f.bits&failed != 0 {
+		f.bits &^= failed
+		if n, _ := p.readErrors(f.fd, f, nil); n == errorBurst {
+			f.bits |= failed // there may be more
+			return more
+		}
+	}
+	return p.receive(mailbox{flow: f})
+}
+
+// receive takes what has come in, up to udpBurst datagrams.
+func (p *Port) receive(m mailbox) outcome {
+	want := firstLook
+	for budget := udpBurst; m.ready(); {
+		if budget <= 0 {
+			return more
+		}
+		room := p.reserveDatagrams(&m, min(want, budget))
+		if room == 0 {
+			return starves
+		}
+		n, errno := p.batch.receive(m.fd(), room)
+		p.counters.UDPReceives++
+		if errno != 0 {
+			budget--
+			p.receiveFailed(&m, errno)
+			continue
+		}
+		p.deliverAll(&m, n)
+		if n < room {
+			m.emptied() // what comes now comes with an event of its own, and so does an error
+		}
+		budget -= n
+		want = batchSize
+	}
+	return idle
+}
+
+// reserveDatagrams makes room for up to want datagrams and returns for how many, 0 if the guest has none. What is left of
+// a long datagram goes first.
+func (p *Port) reserveDatagrams(m *mailbox, want int) (n int) {
+	if !p.sendFragments() || p.rxFull {
+		return 0
+	}
+	s := m.socket()
+	frame := etherLen + p.mtu
+	if !s.long && !s.gro {
+		n = p.rx.ReserveEach(p.inbox.frames[:want], min(frame, leastRoom), frame)
+	}
+	if n == 0 {
+		most := frame
+		if s.gro {
+			most = etherLen + 65535
+		}
+		if p.inbox.frames[0] = p.rx.Reserve(frame, most); len(p.inbox.frames[0]) == 0 {
+			p.rxFull = true
+			return 0
+		}
+		n = 1
+	}
+	return p.prepare(m, n)
+}
+
+// prepare makes messages of the first n reserved frames, and returns how many it could.
+func (p *Port) prepare(m *mailbox, n int) int {
+	pieces := p.pieces[:0]
+	for i := range n {
+		start, in := len(pieces), &p.inbox
+		in.room[i] = capacity(in.frames[i]) - udpHeaders
+		longer, ok := appendRange(pieces, in.frames[i], udpHeaders, in.room[i])
+		if !ok || len(longer) == cap(longer) {
+			return i
+		}
+		pieces = longer
+		if beyond := maxDatagram - in.room[i]; beyond > 0 {
+			pieces = append(pieces, guestmem.Iovec{Base: addressOf(in.spilled(i)), Len: uint64(beyond)})
+		}
+		p.batch.set(i, pieces[start:])
+		if m.flow == nil {
+			p.batch.wantName(i)
+		}
+		if m.socket().gro {
+			p.batch.wantSegment(i)
+		}
+	}
+	return n
+}
+
+func (p *Port) receiveFailed(m *mailbox, errno unix.Errno) {
+	switch errno {
+	case unix.EAGAIN:
+		m.emptied()
+	case unix.EFAULT:
+		m.emptied()
+		p.worker.Fault(errno)
+	case unix.EINTR:
+	default:
+		p.readErrors(m.fd(), m.flow, m.listener)
+	}
+}
+
+// deliverAll gives the guest the first n messages, each in the frame that it was received into.
+func (p *Port) deliverAll(m *mailbox, n int) {
+	for i := range n {
+		size, segment := p.batch.length(i), p.batch.segment(i)
+		f := p.recipient(m, i)
+		fits := size <= p.inbox.room[i] && size <= p.longest()
+		if segment != 0 && segment < size {
+			fits = p.guestUSO && segment <= p.longest() && size <= p.inbox.room[i]
+		}
+		if f == nil || !fits {
+			p.deliverAside(m, f, i, n)
+			return
+		}
+		p.received(f, size)
+		p.commitDatagrams(&f.key, p.inbox.frames[i], size, segment)
+	}
+}
+
+// recipient returns the flow that message i is for, nil if it is for nobody.
+func (p *Port) recipient(m *mailbox, i int) *flow {
+	if m.flow != nil {
+		return m.flow
+	}
+	return p.forwarded(m.listener, p.batch.peer(i))
+}
+
+func (p *Port) received(f *flow, n int) {
+	f.toGuest += uint64(n)
+	p.touch(f)
+}
+
+// deliverAside gives the guest messages i to n-1, which cannot stay where they are: the first, which is for f, does not fit
+// its buffer, or is for nobody. So all of them leave the guest's buffers, which then take what becomes of them.
+func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
+	in := &p.inbox
+	in.aside = in.aside[:0]
+	for j := i; j < n; j++ {
+		in.aside = p.appendMessage(in.aside, j)
+	}
+	rest := in.aside
+	for first := i; i < n; i++ {
+		size := p.batch.length(i)
+		payload := rest[:size]
+		rest = rest[size:]
+		if i > first {
+			f = p.recipient(m, i)
+		}
+		if f == nil {
+			continue
+		}
+		m.socket().long = m.socket().long || size > in.room[i]
+		if p.long.n > 0 {
+			p.counters.NoRoom++ // the guest has no room for the one before
+			continue
+		}
+		p.received(f, size)
+		p.cut(&f.key, payload, p.batch.segment(i))
+	}
+}
+
+// appendMessage appends the payload of message i to b.
+func (p *Port) appendMessage(b []byte, i int) []byte {
+	size := p.batch.length(i)
+	inFrame := min(size, p.inbox.room[i])
+	start := len(b)
+	if cap(b)-start < size {
+		b = append(make([]byte, 0, 2*start+maxDatagram), b...)
+	}
+	b = b[:start+inFrame]
+	guestmem.CopyFrom(b[start:], p.inbox.frames[i], udpHeaders)
+	return append(b, p.inbox.spilled(i)[:size-inFrame]...)
+}
+
+// commitDatagrams writes the headers in front of n bytes in iov, and gives the guest the frame. segment is the length of
+// each of several datagrams, 0 for one.
+func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment int) {
+	b := p.template[:udpHeaders]
+	src, dst := key.remote.v4(), key.guest.v4()
+	p.putEtherIPv4(b, src, dst, protoUDP, ipv4Len+udpLen+n)
+	udp := b[etherLen+ipv4Len:]
+	putUDP(udp, key.remotePort, key.guestPort, udpLen+n)
+	sum := vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(udpLen+n))
+	var h vnet.Header
+	if p.guestCsum {
+		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, etherLen+ipv4Len, 6
+	} else {
+		sum = udpChecksum(p.sumRange(iov, udpHeaders, n, vnet.Sum(udp, sum)))
+	}
+	if segment != 0 && segment < n {
+		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOUDPL4, uint16(segment), udpHeaders
+	}
+	binary.BigEndian.PutUint16(udp[6:], sum)
+	guestmem.CopyTo(iov, 0, b)
+	p.rx.Commit(&h, p.rx.Pad(iov, udpHeaders+n))
+}
+
+// receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
+func (p *Port) receiveForwarded(l *listener) {
+	if l.failed {
+		n, _ := p.readErrors(l.fd, nil, l)
+		l.failed = n == errorBurst
+		p.again = p.again || l.failed
+	}
+	if !p.connected || p.guestMAC == [6]byte{} {
+		p.discard(l)
+		return
+	}
+	switch p.receive(mailbox{listener: l}) {
+	case more:
+		p.again = true
+	case starves:
+		p.rx.Starve()
+	}
+}
+
+// forwarded returns the flow for what a peer sends to a forward, which remembers the way back; nil if there is none.
+func (p *Port) forwarded(l *listener, peer endpoint) *flow {
+	key := p.forwardKey(l, peer)
+	f := p.flows.lookup(&key)
+	if f == nil {
+		if !p.admitPeer() {
+			return nil
+		}
+		if f = p.create(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers); f == nil {
+			return nil
+		}
+		p.counters.UDPFlows++
+		f.udp.peer, f.udp.listener = peer, l.index
+	}
+	if f.fd != l.fd || f.udp.peer != peer {
+		p.counters.BadAddress++ // the guest speaks to that port by a flow of its own
+		return nil
+	}
+	return f
+}
+
+// forwardKey names the flow of a peer of a UDP forward.
+func (p *Port) forwardKey(l *listener, peer endpoint) flowKey {
+	return flowKey{
+		guest: l.to.addr, guestPort: l.to.port, proto: protoUDP,
+		remote: p.asSeen(peer.addr), remotePort: peer.port,
+	}
+}
+
+// discard drops what has come in for a guest that is not there, and asks for it.
+func (p *Port) discard(l *listener) {
+	for range udpBurst {
+		if _, _, errno := p.msg.receive(l.fd, nil, 0, false); errno == unix.EAGAIN {
+			l.ready = false
+			break
+		}
+		p.counters.NoGuest++
+	}
+	p.again = p.again || l.ready
+	p.ask(l.to.addr)
+}
+
+// reserveDatagram reserves room for one packet as long as the guest's MTU allows. What is left of a long datagram goes
+// first.
+func (p *Port) reserveDatagram() []guestmem.Iovec {
+	if !p.sendFragments() || p.rxFull {
+		return nil
+	}
+	n := max(etherLen+p.mtu, netbackend.MinFrame)
+	iov := p.rx.Reserve(n, n)
+	p.rxFull = len(iov) == 0
+	return iov
+}
