@@ -284,3 +284,26 @@ func TestAheadSurvivesMalformedChains(t *testing.T) {
 	require.Len(t, r.filler.Reserve(150, 150), 1, "the chains before a malformed one are given back")
 	require.Equal(t, 200-vnet.HeaderLen, r.filler.Ahead(1000))
 }
+
+func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
+	r := newRing(t, 16, vnet.HeaderLen, true)
+	for _, lens := range [][]int{{200}, {20, 180}, {100}, {200}} {
+		r.post(lens...)
+	}
+	var frames [8][]guestmem.Iovec
+	require.Equal(t, 2, r.filler.ReserveEach(frames[:], 150, 170), "the third is too small")
+	for i, n := range []int{60, 170} {
+		require.Equal(t, n, guestmem.CopyTo(frames[i], 0, pattern(n)))
+		r.filler.Commit(&vnet.Header{}, n)
+	}
+	for _, n := range []int{60, 170} {
+		got, ok := r.used()
+		require.True(t, ok)
+		require.Equal(t, pattern(n), got[vnet.HeaderLen:])
+		require.Equal(t, byte(1), got[10], "one buffer")
+	}
+	require.Zero(t, r.filler.ReserveEach(frames[:], 150, 170))
+	require.False(t, r.filler.Starved())
+	require.Equal(t, 1, r.filler.ReserveEach(frames[:1], 10, 1000))
+	require.EqualValues(t, 88, frames[0][0].Len, "the chain has no more")
+}

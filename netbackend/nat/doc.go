@@ -22,13 +22,15 @@
 // is a bit of the record that only EAGAIN clears; whatever is due to a flow (an acknowledgement, a window update, data,
 // a FIN, a reset) is a bit as well, and if the guest has no receive buffer the flow waits with its bits.
 //
-// UDP associations have one connected socket each, so that errors of the host reach the guest as ICMP messages. Datagrams
-// that are longer than the guest's MTU pass in fragments, either way.
+// UDP associations have one connected socket each. The guest's datagrams of one turn leave by few calls, those of equal
+// length as one message that the kernel cuts; for the guest, one call fills many receive buffers. What becomes of a
+// datagram, the kernel keeps with the socket, and the guest gets it as the ICMP message that it was. Datagrams that are
+// longer than the guest's MTU pass in fragments, either way.
 //
 // # Specification
 //
 // RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale), 5961
-// (resets), 6528 (initial sequence numbers), 768 (UDP), 791 and 5722 (fragments), 792 (ICMP), 4787 and 5382 (behaviour
+// (resets), 6528 (initial sequence numbers), 768 (UDP), 791 and 5722 (fragments), 792 and 1191 (ICMP), 4787 and 5382 (behaviour
 // of NATs). Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
 //
 // An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
