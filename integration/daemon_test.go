@@ -43,7 +43,8 @@ type daemon struct {
 	args      []string
 	inherited []*os.File // file descriptors 3 and up; nil is a gap
 	env       []string   // in addition to the test's
-	Socket    string     // where front ends find vring, or vring finds them
+	options   process.Options
+	Socket    string // where front ends find vring, or vring finds them
 }
 
 // starter starts vring with a subcommand and more arguments, and waits until it is ready. It must end by itself, without
@@ -52,7 +53,12 @@ type starter func(t *testing.T, command string, args ...string) *daemon
 
 // startVring starts vring with a socket of its own.
 func startVring(t *testing.T, command string, args ...string) *daemon {
-	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock")}
+	return startVringWith(t, process.Options{}, command, args...)
+}
+
+// startVringWith is startVring with options for the process.
+func startVringWith(t *testing.T, options process.Options, command string, args ...string) *daemon {
+	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock"), options: options}
 	d.args = append([]string{command, "--socket-path", d.Socket}, args...)
 	d.start()
 	t.Cleanup(d.terminate)
@@ -65,7 +71,7 @@ func (d *daemon) start() {
 	cmd.Env = append(os.Environ(), d.env...)
 	var err error
 	// Not the test's context: that ends before the clean-up, which looks at how vring ends.
-	d.Process, err = process.Start(context.Background(), cmd, process.Options{})
+	d.Process, err = process.Start(context.Background(), cmd, d.options)
 	require.NoError(d.t, err)
 	require.Eventually(d.t, d.ready, soon, 5*time.Millisecond, "vring is not ready")
 }

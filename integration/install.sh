@@ -15,12 +15,14 @@ needs=(
 	ip:iproute2
 	ss:iproute2
 	ethtool:ethtool
+	iperf3:iperf3                                 # runs in guests too
+	tcpdump:tcpdump
 	systemd-analyze:systemd                       # checks the unit file
 )
 
 # Asked of the package database: DPDK's drivers are plugins with versioned names, and a busybox may also be one that is
 # linked dynamically.
-packages_needed=(librte-net-virtio23 librte-net-vhost23 busybox-static)
+packages_needed=(librte-net-virtio23 librte-net-vhost23 librte-net-tap23 busybox-static)
 
 kernel_meta=linux-image-cloud-amd64
 kernel_dir=.cache/guest-kernel

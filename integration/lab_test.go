@@ -48,22 +48,36 @@ type testGuest struct {
 
 // startGuest starts a guest on a vhost-user socket; it has not booted yet.
 func startGuest(ctx context.Context, t *testing.T, kind, socket string) *testGuest {
-	g := &testGuest{}
 	if kind == onUML {
-		m, err := uml.Start(ctx, uml.Options{Dir: shortDir(t), Initrd: built.umlImage, Socket: socket})
-		require.NoError(t, err)
-		g.Process, g.Console = m.Process, m.Console
-	} else {
-		m, err := qemu.Start(ctx, qemu.Options{
-			Dir: shortDir(t), Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU,
-		})
-		require.NoError(t, err)
-		g.Process, g.Console, g.qemu = m.Process, m.Console, m
+		return startUML(ctx, t, uml.Options{Initrd: built.umlImage, Socket: socket})
 	}
+	return startQEMU(ctx, t, qemu.Options{
+		Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU,
+	})
+}
+
+// startUML starts User-mode Linux in a directory of its own.
+func startUML(ctx context.Context, t *testing.T, opt uml.Options) *testGuest {
+	opt.Dir = shortDir(t)
+	m, err := uml.Start(ctx, opt)
+	require.NoError(t, err)
+	return endWithTest(t, &testGuest{Process: m.Process, Console: m.Console})
+}
+
+// startQEMU starts QEMU in a directory of its own.
+func startQEMU(ctx context.Context, t *testing.T, opt qemu.Options) *testGuest {
+	opt.Dir = shortDir(t)
+	m, err := qemu.Start(ctx, opt)
+	require.NoError(t, err)
+	return endWithTest(t, &testGuest{Process: m.Process, Console: m.Console, qemu: m})
+}
+
+// endWithTest ends a guest at the end of the test, and tells what it has printed if the test has failed.
+func endWithTest(t *testing.T, g *testGuest) *testGuest {
 	t.Cleanup(func() {
 		require.NoError(t, g.Kill())
 		if t.Failed() {
-			t.Logf("%s printed at last:\n%s", kind, lastOf(g.Output()))
+			t.Logf("the guest printed at last:\n%s", lastOf(g.Output()))
 		}
 	})
 	return g

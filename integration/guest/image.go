@@ -20,6 +20,8 @@ type Image struct {
 	Init    string   // static program that becomes /init
 	Modules []string // kernel modules, in the order in which to load them
 	Busybox string   // static busybox for the shell, or empty
+	// Programs are programs of the host for the guest's "run", with the libraries that they need.
+	Programs []string
 }
 
 // Write writes the archive in the "newc" format that the kernel unpacks. It is not compressed: unpacking costs an
@@ -48,10 +50,12 @@ func (im Image) write(w *cpio.Writer) error {
 			return err
 		}
 	}
-	if im.Busybox == "" {
-		return nil
+	if im.Busybox != "" {
+		if err := addFile(w, "bin/busybox", im.Busybox, 0o755); err != nil {
+			return err
+		}
 	}
-	return addFile(w, "bin/busybox", im.Busybox, 0o755)
+	return addPrograms(w, im.Programs)
 }
 
 // addFile copies a file of the host into the archive.
@@ -108,15 +112,15 @@ func KernelImage() (string, error) {
 
 func kernelDir() string { return filepath.Join(ProjectRoot(), ".cache", "guest-kernel") }
 
-// KernelModules returns the modules that KernelImage needs to drive a virtio network card.
-func KernelModules() ([]string, error) {
-	return findModules(filepath.Join(kernelDir(), "modules"), "virtio_ring", "virtio", "virtio_pci_modern_dev",
-		"virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net")
+// KernelModules returns the modules that KernelImage needs to drive a virtio network card, and more by their names.
+func KernelModules(more ...string) ([]string, error) {
+	return findModules(filepath.Join(kernelDir(), "modules"), append([]string{"virtio_ring", "virtio", "virtio_pci_modern_dev",
+		"virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}, more...)...)
 }
 
-// UMLModules returns the modules that User-mode Linux needs to drive a virtio network card.
-func UMLModules() ([]string, error) {
-	return findModules("/usr/lib/uml/modules", "failover", "net_failover", "virtio_net")
+// UMLModules returns the modules that User-mode Linux needs to drive a virtio network card, and more by their names.
+func UMLModules(more ...string) ([]string, error) {
+	return findModules("/usr/lib/uml/modules", append([]string{"failover", "net_failover", "virtio_net"}, more...)...)
 }
 
 // findModules returns the files of the named modules below a directory, in the order of the names.

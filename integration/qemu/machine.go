@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
@@ -27,17 +28,23 @@ type Options struct {
 	Initrd string
 	// KernelArgs are added to the kernel's command line.
 	KernelArgs string
-	// Socket is the vhost-user back end that QEMU connects to. Empty means QEMU's own user network.
+	// Socket is the vhost-user back end that QEMU connects to. If it and TAP are empty, it is QEMU's own user network.
 	Socket string
 	// Reconnect makes QEMU connect again, every second, when the back end has gone.
 	Reconnect bool
 	// Listen turns the roles round: QEMU listens on Socket, also again when the back end has gone. Start then waits for the
 	// back end, because QEMU does.
 	Listen bool
+	// TAP is the name of an existing TAP device that QEMU serves itself, instead of a back end on Socket.
+	TAP string
+	// Queues is the number of queue pairs, with a processor for each; 0 means 1.
+	Queues int
 	// Device are more properties of the network card, such as "host_mtu=9000".
 	Device []string
 	// Output gets what the guest prints, if set. Writes must not block.
 	Output io.Writer
+	// Thread, if set, runs on the thread that starts QEMU, as in process.Options.
+	Thread func() error
 }
 
 // Machine is a running QEMU.
@@ -58,7 +65,7 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{Output: opt.Output})
+	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{Output: opt.Output, Thread: opt.Thread})
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +87,7 @@ func monitorSocket(dir string) string { return filepath.Join(dir, "qmp") }
 // commandLine returns QEMU's arguments.
 func commandLine(opt Options) ([]string, error) {
 	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", fmt.Sprintf("%dM", memoryMiB),
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(max(1, opt.Queues)), "-m", fmt.Sprintf("%dM", memoryMiB),
 		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", memoryMiB), "-machine", "q35,memory-backend=m",
 		"-nographic", "-nodefaults", "-serial", "mon:stdio",
 		"-qmp", "unix:" + monitorSocket(opt.Dir) + ",server=on,wait=off",
@@ -104,10 +111,18 @@ func network(opt Options) []string {
 	if opt.Initrd != "" {
 		device += ",romfile="
 	}
+	pairs := ""
+	if opt.Queues > 1 {
+		device += ",mq=on"
+		pairs = fmt.Sprintf(",queues=%d", opt.Queues)
+	}
 	for _, property := range opt.Device {
 		device += "," + property
 	}
-	if opt.Socket == "" {
+	switch {
+	case opt.TAP != "":
+		return []string{"-netdev", "tap,id=" + netdevID + ",ifname=" + opt.TAP + ",script=no,downscript=no" + pairs, "-device", device}
+	case opt.Socket == "":
 		return []string{"-netdev", "user,id=" + netdevID, "-device", device}
 	}
 	chardev := "socket,id=c,path=" + opt.Socket
@@ -117,5 +132,5 @@ func network(opt Options) []string {
 	case opt.Reconnect:
 		chardev += ",reconnect=1"
 	}
-	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c", "-device", device}
+	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c" + pairs, "-device", device}
 }

@@ -59,10 +59,16 @@ type Options struct {
 	FrameSize int
 	// HugePages takes memory from 2 MiB pages that the host has set aside, instead of ordinary pages.
 	HugePages bool
+	// Queues is the number of queue pairs; 0 means 1.
+	Queues int
 	// Device are more arguments of the virtual device, such as "queue_size=256".
 	Device []string
 	// Args are more arguments of the application.
 	Args []string
+	// EAL are more arguments of DPDK itself, such as a second device.
+	EAL []string
+	// Thread, if set, runs on the thread that starts testpmd, as in process.Options.
+	Thread func() error
 }
 
 // Testpmd is a running testpmd.
@@ -81,7 +87,7 @@ func Start(ctx context.Context, opt Options) (*Testpmd, error) {
 	// Into a pipe it would print in blocks of 4 KiB; stdbuf, of coreutils, makes it print lines.
 	cmd := exec.Command("stdbuf", append([]string{"-oL", path}, commandLine(opt)...)...)
 	cmd.Env = append(cmd.Environ(), "XDG_RUNTIME_DIR="+opt.Dir)
-	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{})
+	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{Thread: opt.Thread})
 	if err != nil {
 		return nil, err
 	}
@@ -96,14 +102,15 @@ func Start(ctx context.Context, opt Options) (*Testpmd, error) {
 
 // commandLine returns the arguments: those of DPDK, and after "--" those of the application.
 func commandLine(opt Options) []string {
-	device, mainCore := "net_virtio_user0,path="+opt.Socket+",queues=1", "1"
+	queues, size := max(1, opt.Queues), opt.FrameSize
+	device, mainCore := "net_virtio_user0,path="+opt.Socket, "1"
 	if opt.Backend {
-		device, mainCore = "net_vhost0,iface="+opt.Socket+",queues=1", "0"
+		device, mainCore = "net_vhost0,iface="+opt.Socket, "0"
 	}
+	device += fmt.Sprintf(",queues=%d", queues)
 	for _, argument := range opt.Device {
 		device += "," + argument
 	}
-	size := opt.FrameSize
 	if size == 0 {
 		size = 64
 	}
@@ -113,8 +120,9 @@ func commandLine(opt Options) []string {
 		"--vdev=" + device,
 	}
 	args = append(args, opt.memory()...)
-	args = append(args,
-		"--", "-i", "--total-num-mbufs=8192", "--forward-mode="+string(opt.Mode), fmt.Sprintf("--txpkts=%d", size))
+	args = append(args, opt.EAL...)
+	args = append(args, "--", "-i", "--total-num-mbufs=8192", "--forward-mode="+string(opt.Mode), fmt.Sprintf("--txpkts=%d", size),
+		fmt.Sprintf("--rxq=%d", queues), fmt.Sprintf("--txq=%d", queues))
 	return append(args, opt.Args...)
 }
 

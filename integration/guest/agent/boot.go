@@ -78,6 +78,13 @@ func PowerOff() {
 	select {}
 }
 
+// Restart boots the guest again. It does not return.
+func Restart() {
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	select {}
+}
+
 func kernelRelease() string {
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	return strings.TrimSpace(string(release))

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os/exec"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/guest/agent"
@@ -22,6 +25,7 @@ func commands() map[string]agent.Command {
 		"tcp-listen": tcpListen, // PORT BYTES SEED [CONNECTIONS]
 		"tcp-echo":   tcpEcho,   // PORT
 		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [FROM-PORT]
+		"udp-flood":  udpFlood,  // ADDRESS:PORT SIZE
 		"udp-echo":   udpEcho,   // PORT
 		"ping":       ping,      // ADDRESS COUNT [SIZE]
 		"resolve":    resolve,   // NAME [SERVER]
@@ -33,9 +37,24 @@ func commands() map[string]agent.Command {
 		"spawn": spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
 		"kill":  kill,  // PROCESS
 
+		"run":      runProgram, // NAME [ARGUMENT]...
 		"dmesg":    dmesg,
+		"reboot":   func(agent.Arguments, func(any)) (any, error) { agent.Restart(); return nil, nil },
 		"poweroff": func(agent.Arguments, func(any)) (any, error) { agent.PowerOff(); return nil, nil },
 	}
+}
+
+// runProgram runs a program of the image and returns what it prints.
+func runProgram(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.Command("/bin/"+name, args[1:]...).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return proto.Text{Text: string(out)}, nil
 }
 
 // dmesg returns the kernel's messages.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 
 	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
@@ -56,6 +57,31 @@ func udpDial(args agent.Arguments, _ func(any)) (any, error) {
 		result.Lost = append(result.Lost, size)
 	}
 	return result, nil
+}
+
+// udpFlood sends datagrams of SIZE bytes and asks for no answer, until the guest ends. It pauses between bursts: a flood
+// that leaves the guest no time would only show that it has none.
+func udpFlood(args agent.Arguments, _ func(any)) (any, error) {
+	const burst, pause = 32, 5 * time.Millisecond
+	address, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	size, err := args.Number(1)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.Dial("udp4", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	for {
+		for range burst {
+			_, _ = conn.Write(payload(size)) // of a network that may be broken
+		}
+		time.Sleep(pause)
+	}
 }
 
 // payload returns the test data of a size; no two sizes begin alike.
@@ -113,7 +139,7 @@ func udpEcho(args agent.Arguments, event func(any)) (any, error) {
 	}
 }
 
-// ping sends ICMP echo requests.
+// ping sends echo requests of ICMP, or of ICMP version 6.
 func ping(args agent.Arguments, _ func(any)) (any, error) {
 	text, err := args.Text(0)
 	if err != nil {
@@ -131,7 +157,8 @@ func ping(args agent.Arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := icmp.ListenPacket("ip4:icmp", "0.0.0.0")
+	by := pingProtocol(address)
+	conn, err := icmp.ListenPacket(by.network, by.any)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +167,7 @@ func ping(args agent.Arguments, _ func(any)) (any, error) {
 	var result proto.Echoes
 	for seq := range count {
 		result.Sent++
-		ok, err := pong(conn, address, seq, payload(size))
+		ok, err := by.pong(conn, address, seq, payload(size))
 		if err != nil {
 			return nil, err
 		}
@@ -153,10 +180,26 @@ func ping(args agent.Arguments, _ func(any)) (any, error) {
 	return result, nil
 }
 
+// pinger is one of the two versions of ICMP.
+type pinger struct {
+	network, any   string // to listen on
+	echo, answer   icmp.Type
+	protocolNumber int
+}
+
+// pingProtocol returns the version that an address belongs to.
+func pingProtocol(address netip.Addr) pinger {
+	if address.Is6() {
+		const icmpv6 = 58
+		return pinger{"ip6:ipv6-icmp", "::", ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, icmpv6}
+	}
+	return pinger{"ip4:icmp", "0.0.0.0", ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply, 1}
+}
+
 // pong sends one echo request and tells whether its answer came.
-func pong(conn *icmp.PacketConn, to netip.Addr, seq int, data []byte) (bool, error) {
+func (p pinger) pong(conn *icmp.PacketConn, to netip.Addr, seq int, data []byte) (bool, error) {
 	const id = 0x5652
-	request := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: id, Seq: seq, Data: data}}
+	request := icmp.Message{Type: p.echo, Body: &icmp.Echo{ID: id, Seq: seq, Data: data}}
 	packet, err := request.Marshal(nil)
 	if err != nil {
 		return false, err
@@ -173,8 +216,8 @@ func pong(conn *icmp.PacketConn, to netip.Addr, seq int, data []byte) (bool, err
 		if err != nil {
 			return false, nil
 		}
-		answer, err := icmp.ParseMessage(ipv4.ICMPTypeEcho.Protocol(), buf[:n])
-		if err != nil || answer.Type != ipv4.ICMPTypeEchoReply {
+		answer, err := icmp.ParseMessage(p.protocolNumber, buf[:n])
+		if err != nil || answer.Type != p.answer {
 			continue
 		}
 		echo, ok := answer.Body.(*icmp.Echo)
