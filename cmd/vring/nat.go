@@ -25,6 +25,7 @@ type natFlags struct {
 	rules     ruleTexts
 	restrict  bool
 	dns       []string
+	onePort   bool
 	hostname  string
 	domain    string
 }
@@ -85,6 +86,7 @@ Answers to what came in by a forward are never asked about.`,
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
 	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
+	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "give each UDP port of the guest one port of the host, whomever it speaks to (for peer-to-peer programs)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP gives the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP gives the guest")
 	return cmd
@@ -94,6 +96,7 @@ Answers to what came in by a forward are never asked about.`,
 func (f *natFlags) config() (nat.Config, error) {
 	c := nat.DefaultConfig()
 	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
+	c.EndpointIndependent = f.onePort
 	var errs *multierror.Error
 	fail := func(err error) {
 		if err != nil {

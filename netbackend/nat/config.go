@@ -36,7 +36,9 @@ type Config struct {
 	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
 	UDPSegment       bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
 	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
-	InitialSequence  func() uint32    // chooses initial sequence numbers, for tests; nil for unpredictable ones
+	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
+	EndpointIndependent bool
+	InitialSequence     func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
 // DefaultConfig returns the network that users of QEMU know: 10.0.2.0/24 with the host at 10.0.2.2.
@@ -120,11 +122,12 @@ func New(cfg Config) (*Port, error) {
 	}
 	p := &Port{
 		cfg: cfg, services: s, mtu: cfg.MTU,
-		others:  setOf(cfg.Others),
-		flows:   newFlowTable(cfg.MaxFlows),
-		budgets: newBuckets(),
-		slow:    make([]byte, slowCopy),
-		swallow: make([]byte, 64<<10),
+		others:   setOf(cfg.Others),
+		flows:    newFlowTable(cfg.MaxFlows),
+		budgets:  newBuckets(),
+		mappings: map[endpoint]uint32{},
+		slow:     make([]byte, slowCopy),
+		swallow:  make([]byte, 64<<10),
 	}
 	p.wheel.flows = p.flows
 	p.inbox.spill = make([]byte, batchSize*spillLen)

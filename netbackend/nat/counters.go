@@ -12,6 +12,7 @@ type Counters struct {
 	HopsExceeded  uint64 // datagrams whose time to live ended here
 	NoRoom        uint64 // replies and datagrams that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of
+	Strangers     uint64 // datagrams from somebody the guest has not sent to; see Config.EndpointIndependent
 	UDPRefused    uint64 // datagrams that the host's socket did not take
 	PingForbidden uint64 // echo requests that the host forbids to send; see CheckPing
 	PingRefused   uint64 // echo requests that the host's socket did not take

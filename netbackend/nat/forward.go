@@ -165,7 +165,9 @@ func ParseHostService(text string) (HostService, error) {
 type listener struct {
 	fd     int32
 	proto  uint8
-	index  uint16
+	index  uint32
+	mapped bool     // it is that of a port of the guest, see mapping
+	users  int      // flows that have a mapping's socket
 	ready  bool     // only EAGAIN clears it
 	failed bool     // UDP: it has errors to tell
 	to     endpoint // in the guest
@@ -184,7 +186,7 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 				errs = multierror.Append(errs, err)
 				continue
 			}
-			l.index = uint16(len(opened)) // there are not more than ports
+			l.index = uint32(len(opened))
 			opened = append(opened, l)
 		}
 	}
@@ -299,6 +301,9 @@ func (p *Port) prepareForwards() {
 // closeListeners gives the forwards' ports back.
 func (p *Port) closeListeners() {
 	for i := range p.listen {
+		if p.listen[i].fd < 0 {
+			continue
+		}
 		if p.worker != nil {
 			p.worker.Unregister(int(p.listen[i].fd))
 		}

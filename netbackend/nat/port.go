@@ -32,7 +32,9 @@ type Port struct {
 	run      runList
 	starved  runList // flows that wait for receive buffers of the guest
 	listen   []listener
-	called   []uint32 // listeners that are ready, in the order in which they get their turn
+	called   []uint32            // listeners that are ready, in the order in which they get their turn
+	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
+	vacant   []uint32            // free records of listen
 	crowds   [crowds]flowList
 	sockets  int // of flows
 	budgets  [errands]bucket
@@ -320,9 +322,13 @@ func (p *Port) remove(f *flow) {
 	p.run.push(p.flows, f)
 }
 
-// closeSocket closes the socket of a flow, if it has one of its own.
+// closeSocket closes the socket of a flow, or does without the one that it shares.
 func (p *Port) closeSocket(f *flow) {
-	if f.fd >= 0 && f.bits&shared == 0 {
+	switch {
+	case f.fd < 0:
+	case f.bits&shared != 0:
+		p.release(&p.listen[f.udp.listener])
+	default:
 		p.worker.Unregister(int(f.fd))
 		_ = unix.Close(int(f.fd))
 		p.sockets--

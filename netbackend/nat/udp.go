@@ -10,7 +10,7 @@ import (
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
 	peer        endpoint // where a shared flow's datagrams go
-	listener    uint16   // index of the forward whose socket a shared flow has
+	listener    uint32   // index of the forward or mapping whose socket a shared flow has
 	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
 	socket      udpSocket
 }
@@ -111,6 +111,13 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	if !p.admit(c) {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
+	}
+	if p.cfg.EndpointIndependent && !p.isQuery(key) {
+		f := p.share(key, to, c)
+		if f != nil {
+			p.counters.UDPFlows++
+		}
+		return f
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -270,6 +270,10 @@ func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment in
 
 // receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
 func (p *Port) receiveForwarded(l *listener) {
+	if l.fd < 0 {
+		l.ready = false // a mapping that has ended
+		return
+	}
 	if l.failed {
 		n, _ := p.readErrors(l.fd, nil, l)
 		l.failed = n == errorBurst
@@ -291,6 +295,10 @@ func (p *Port) receiveForwarded(l *listener) {
 func (p *Port) forwarded(l *listener, peer endpoint) *flow {
 	key := p.forwardKey(l, peer)
 	f := p.flows.lookup(&key)
+	if f == nil && l.mapped {
+		p.counters.Strangers++
+		return nil
+	}
 	if f == nil {
 		if !p.admitPeer() {
 			return nil
