@@ -2,8 +2,8 @@ package nat
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
-	"unsafe"
 )
 
 // benchKey is one of many flows that a guest may have.
@@ -21,7 +21,7 @@ func BenchmarkFlowTable(b *testing.B) {
 			k := benchKey(i * 7)
 			t.insert(&k)
 		}
-		size := float64(uintptr(len(t.chunks))*unsafe.Sizeof([chunkSize]flow{})+uintptr(len(t.buckets))*4) / float64(n)
+		size := float64(uintptr(len(t.chunks)*chunkSize)*reflect.TypeFor[flow]().Size()+uintptr(len(t.buckets))*4) / float64(n)
 		b.Run(fmt.Sprintf("lookup among %d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := range b.N {
