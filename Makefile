@@ -4,7 +4,7 @@ GO ?= go
 FUZZTIME ?= 5000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench bench-tcp bench-rings fuzz soak
+.PHONY: help build test demo demo-shell bench bench-nat bench-rings fuzz soak
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -22,10 +22,11 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
 
-bench: install bench-tcp bench-rings ## everything that can be measured, in a quarter of an hour
+bench: install bench-nat bench-rings ## everything that can be measured, in twenty minutes
 
-bench-tcp: ## TCP throughput beside the host's loopback; BENCHFLAGS="--mtu 1500,65520 --vring old=PATH --vring new=PATH"
-	@$(GO) run ./bench/throughput $(BENCHFLAGS)
+bench-nat: install ## vring nat beside QEMU's user network, passt and the loopback; BENCHFLAGS="--help" or "--quick"
+	@bench/install.sh
+	@$(GO) run ./bench/nat $(BENCHFLAGS)
 
 bench-rings: ## frames per second beside DPDK's vhost driver; RINGFLAGS="--quick"
 	@$(GO) run ./bench/rings $(RINGFLAGS)

@@ -1,122 +1,66 @@
 package main
 
 import (
-	"fmt"
-	"net"
-	"os"
-	"strconv"
+	"context"
+	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
-	"github.com/vringnet/vring/bench/stream"
+	"github.com/vringnet/vring/bench/traffic"
+	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
-const (
-	card        = "eth0"
-	dialTimeout = 30 * time.Second
-)
-
-// execute does one request. It may report events before it returns its result.
-func execute(r proto.Request, event func(any)) (result any, err error) {
-	switch {
-	case r.Command == "configure" && len(r.Args) == 3: // ADDRESS/LENGTH ROUTER MTU
-		return nil, configure(r.Args[0], r.Args[1], r.Args[2])
-	case r.Command == "send" && len(r.Args) == 2: // ADDRESS:PORT DURATION
-		return send(r.Args[0], r.Args[1])
-	case r.Command == "receive" && len(r.Args) == 1: // PORT
-		return receive(r.Args[0], event)
-	default:
-		return nil, fmt.Errorf("unknown request %q", r)
+// commands lists what the host may ask for, with the arguments.
+func commands() map[string]agent.Command {
+	return map[string]agent.Command{
+		"configure": configure, // ADDRESS/LENGTH ROUTER MTU
+		"ask":       ask,       // ADDRESS:PORT TEST DURATION BYTES
+		"serve":     serve,     // ADDRESS:PORT TEST DURATION BYTES
 	}
 }
 
-// configure sets the network card up.
-func configure(address, router, mtu string) error {
-	link, err := netlink.LinkByName(card)
+// ask is the client's end of a run.
+func ask(args agent.Arguments, _ func(any)) (any, error) {
+	server, plan, err := parsePlan(args)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	size, err := strconv.Atoi(mtu)
-	if err != nil {
-		return err
-	}
-	if err := netlink.LinkSetMTU(link, size); err != nil {
-		return fmt.Errorf("set MTU %d: %w", size, err)
-	}
-	prefix, err := netlink.ParseAddr(address)
-	if err != nil {
-		return err
-	}
-	if err := netlink.AddrReplace(link, prefix); err != nil {
-		return fmt.Errorf("set address %s: %w", address, err)
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", card, err)
-	}
-	route := netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(router)}
-	if err := netlink.RouteReplace(&route); err != nil {
-		return fmt.Errorf("set router %s: %w", router, err)
-	}
-	return nil
+	return traffic.Run(context.Background(), server, plan, traffic.NoMeter{})
 }
 
-// send connects to a receiver and sends for a time.
-func send(address, duration string) (proto.Transfer, error) {
-	d, err := time.ParseDuration(duration)
+// serve is the server's end of a run.
+func serve(args agent.Arguments, event func(any)) (any, error) {
+	at, plan, err := parsePlan(args)
 	if err != nil {
-		return proto.Transfer{}, err
+		return nil, err
 	}
-	dialed, err := net.DialTimeout("tcp4", address, dialTimeout)
+	server, err := traffic.Listen(at)
 	if err != nil {
-		return proto.Transfer{}, err
+		return nil, err
 	}
-	conn, err := block(dialed)
-	if err != nil {
-		return proto.Transfer{}, err
-	}
-	defer conn.Close()
-	if err := stream.AwaitGo(conn); err != nil {
-		return proto.Transfer{}, err
-	}
-	n, err := stream.Send(conn, d)
-	return proto.Transfer{Bytes: n}, err
+	defer server.Close()
+	event(proto.Listening{Address: at.String()})
+	return server.Serve(context.Background(), plan, traffic.NoMeter{})
 }
 
-// receive waits for one sender, and reads what it sends.
-func receive(port string, event func(any)) (proto.Transfer, error) {
-	listener, err := net.Listen("tcp4", ":"+port)
-	if err != nil {
-		return proto.Transfer{}, err
+// parsePlan reads the arguments of both.
+func parsePlan(args agent.Arguments) (server netip.AddrPort, p traffic.Plan, err error) {
+	var texts [3]string
+	for i := range texts {
+		if texts[i], err = args.Text(i); err != nil {
+			return server, p, err
+		}
 	}
-	defer listener.Close()
-	event(proto.Listening{Address: listener.Addr().String()})
-	accepted, err := listener.Accept()
-	if err != nil {
-		return proto.Transfer{}, err
+	if server, err = netip.ParseAddrPort(texts[0]); err != nil {
+		return server, p, err
 	}
-	conn, err := block(accepted)
-	if err != nil {
-		return proto.Transfer{}, err
+	if p.Test, err = traffic.Find(texts[1]); err != nil {
+		return server, p, err
 	}
-	defer conn.Close()
-	if err := stream.SayGo(conn); err != nil {
-		return proto.Transfer{}, err
+	if p.Length, err = time.ParseDuration(texts[2]); err != nil {
+		return server, p, err
 	}
-	n, err := stream.Receive(conn)
-	return proto.Transfer{Bytes: n}, err
+	bytes, err := args.Number(3)
+	p.Bytes = int64(bytes)
+	return server, p, err
 }
-
-// blocking is a connection whose calls block in the kernel.
-type blocking struct{ *os.File }
-
-// block takes a connection over.
-func block(conn net.Conn) (blocking, error) {
-	defer conn.Close()
-	f, err := conn.(*net.TCPConn).File() // a copy in blocking mode
-	return blocking{f}, err
-}
-
-func (b blocking) CloseWrite() error { return unix.Shutdown(int(b.Fd()), unix.SHUT_WR) }

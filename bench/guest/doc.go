@@ -1,7 +1,8 @@
-// Guest is the first and only program of a benchmark's guest. It loads the virtio driver, configures the network as the
-// host says, and sends or receives one TCP stream at a time (package stream). It talks to the host over the console in the
-// lines of integration/guest/proto.
+// Guest is the first and only program of a benchmark's guest. It configures the network as the host says, and is one end of
+// one run of traffic at a time (package traffic). It talks to the host over the console, see integration/guest/agent.
 //
-// Its network is static, so that a back end without DHCP can be measured too. What it sends and receives goes through
-// blocking system calls: the runtime's poller would add more of them, and each is dear in User-mode Linux.
+// Its network is static, so that a back end without DHCP can be measured too.
+//
+// On the host it is an ordinary program that does the same, but for the network: the other end of what the host's own
+// loopback is measured with.
 package main

@@ -4,34 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vringnet/vring/integration/process"
 )
 
-// The guest's network, and the port of its receiver. Every back end must be told, or have the same defaults.
+// The guest's network, and the port of its server, TCP and UDP. Every back end must be told, or have the same defaults.
 const (
-	guestPrefix = "10.0.2.15/24"
-	router      = "10.0.2.2" // leads to the host's loopback, for the port that is open
-	guestPort   = 5001
+	guestAddress = "10.0.2.15"
+	guestPrefix  = "10.0.2.15/24"
+	router       = "10.0.2.2" // leads to the host's loopback, for the port that is open
+	guestPort    = 5001
 )
 
 // Job is what a back end must do.
 type Job struct {
 	Socket      string // unix socket to listen on for the front end
 	MTU         int
-	HostPort    int // port of the host's loopback that the guest reaches at the same port of its router
-	ForwardPort int // port of the host's loopback to open, which leads to guestPort in the guest
+	HostPort    int // port of the host's loopback that the guest reaches at the same port of its router, TCP and UDP
+	ForwardPort int // port of the host's loopback to open, TCP and UDP, which leads to guestPort in the guest
 }
 
-// BackEnd is a vhost-user back end with a NAT engine.
+// Attachment is a back end that runs, and how a front end finds it.
+type Attachment struct {
+	Process *process.Process // nil if the back end is a part of the front end, or if there is none
+	Socket  string           // of a vhost-user back end
+	Netdev  string           // QEMU's option for any other, without its identifier
+}
+
+// BackEnd is the other side of a guest's network card, with a NAT engine.
 type BackEnd interface {
 	// Name is short and unique in a run.
 	Name() string
+	// VhostUser tells whether it is a vhost-user back end. User-mode Linux has no other.
+	VhostUser() bool
 	// Start runs it, until ctx ends at the latest, and returns when a front end can connect.
-	Start(ctx context.Context, job Job) (*process.Process, error)
+	Start(ctx context.Context, job Job) (Attachment, error)
 	// Version says which build it is.
 	Version() string
 }
@@ -67,3 +79,6 @@ func lastLine(text string) string {
 	text = strings.TrimSpace(text)
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
+
+// local returns a port of the loopback.
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -2,38 +2,28 @@ package lab
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/vringnet/vring/integration/guest"
 )
 
-// guestProgram is what the guest runs.
-const guestProgram = "./bench/guest"
-
 // Build builds a command of this project, named by its directory as in "./cmd/vring", into the file out. The program is
 // static.
 func Build(ctx context.Context, command, out string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", out, command)
-	build.Dir = guest.ProjectRoot()
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", command, err, text)
-	}
-	return nil
+	return guest.BuildProgram(ctx, out, command, "CGO_ENABLED=0")
 }
 
-// BuildImage makes the guest's initramfs in a directory and returns its path.
-func BuildImage(ctx context.Context, dir string) (string, error) {
-	modules, err := guest.UMLModules()
+// BuildGuest builds the guest's program in a directory and returns its path.
+func BuildGuest(ctx context.Context, dir string) (string, error) {
+	file := filepath.Join(dir, "guest")
+	return file, Build(ctx, "./bench/guest", file)
+}
+
+// BuildImage makes an initramfs of the guest's program, with the modules that a kernel needs.
+func BuildImage(program string, modules func() ([]string, error), file string) error {
+	drivers, err := modules()
 	if err != nil {
-		return "", err
+		return err
 	}
-	program, image := filepath.Join(dir, "guest"), filepath.Join(dir, "guest.cpio")
-	if err := Build(ctx, guestProgram, program); err != nil {
-		return "", err
-	}
-	return image, guest.Image{Init: program, Modules: modules}.Write(image)
+	return guest.Image{Init: program, Modules: drivers}.Write(file)
 }

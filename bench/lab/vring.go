@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-
-	"github.com/vringnet/vring/integration/process"
 )
 
 // Vring is a build of vring.
@@ -20,6 +18,9 @@ type Vring struct {
 
 // Name implements BackEnd.
 func (v Vring) Name() string { return v.Label }
+
+// VhostUser implements BackEnd.
+func (Vring) VhostUser() bool { return true }
 
 // Version implements BackEnd: the beginning of the program's SHA-256, which tells builds apart.
 func (v Vring) Version() string {
@@ -32,11 +33,14 @@ func (v Vring) Version() string {
 }
 
 // Start implements BackEnd. The guest's network is vring's default.
-func (v Vring) Start(ctx context.Context, job Job) (*process.Process, error) {
+func (v Vring) Start(ctx context.Context, job Job) (Attachment, error) {
 	cmd := exec.Command(v.Path, "nat",
 		"--socket-path", job.Socket,
 		"--mtu", strconv.Itoa(job.MTU),
 		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
-		"-p", fmt.Sprintf("%s:%d", local(job.ForwardPort), guestPort))
-	return Launch(ctx, cmd, SaysReady)
+		"--allow-host", fmt.Sprintf("udp:%d", job.HostPort),
+		"-p", fmt.Sprintf("%s:%d", local(job.ForwardPort), guestPort),
+		"-p", fmt.Sprintf("udp:%s:%d", local(job.ForwardPort), guestPort))
+	p, err := Launch(ctx, cmd, SaysReady)
+	return Attachment{Process: p, Socket: job.Socket}, err
 }

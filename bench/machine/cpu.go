@@ -69,6 +69,15 @@ func processTimes(pid int) (measure.Times, error) {
 	return sum, nil
 }
 
+// ThreadTimes returns the processor time of one thread of a process.
+func ThreadTimes(pid, thread int) (measure.Times, error) {
+	schedstat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", pid, thread))
+	if err != nil {
+		return measure.Times{}, err
+	}
+	return parseSchedstat(string(schedstat))
+}
+
 // parseSchedstat reads a thread's schedstat file, see Documentation/scheduler/sched-stats.rst of Linux: nanoseconds on a
 // processor, nanoseconds of waiting for one, count of time slices.
 func parseSchedstat(text string) (measure.Times, error) {

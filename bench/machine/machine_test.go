@@ -1,6 +1,8 @@
 package machine
 
 import (
+	"io/fs"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +45,16 @@ func TestGroupTimesCountsThisProcess(t *testing.T) {
 	used, err := GroupTimes(unix.Getpgrp())
 	require.NoError(t, err)
 	require.Positive(t, used.Running)
+}
+
+func TestThreadTimesCountsThisThread(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used, err := ThreadTimes(unix.Getpid(), unix.Gettid())
+	require.NoError(t, err)
+	require.Positive(t, used.Running)
+	_, err = ThreadTimes(unix.Getpid(), 1<<30)
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestGroupTimesTellsThatNobodyIsThere(t *testing.T) {

@@ -50,19 +50,18 @@ func TestRatiosPairTheSameRound(t *testing.T) {
 }
 
 func TestFiguresOfASample(t *testing.T) {
-	s := measure.Sample{
-		Bytes:   5e9,
-		Elapsed: 4 * time.Second,
-	}
-	require.InDelta(t, 10, s.Rate(), 1e-9, "Gbit/s")
-	require.InDelta(t, 0.4, s.PerGB(2*time.Second), 1e-9, "processor seconds per GB")
+	s := measure.Sample{Count: 5000, Sent: 8000, Elapsed: 4 * time.Second}
+	require.InDelta(t, 1250, s.Rate(), 1e-9, "per second")
+	require.InDelta(t, 0.0004, s.Per(2*time.Second), 1e-9, "processor seconds for each")
+	require.InDelta(t, 0.375, s.Loss(), 1e-9, "of what was sent")
 	require.InDelta(t, 0.75, s.Share(3*time.Second), 1e-9, "of one processor")
 }
 
 func TestASampleOfNothingHasNoFigures(t *testing.T) {
 	var s measure.Sample
 	require.Zero(t, s.Rate())
-	require.Zero(t, s.PerGB(time.Second))
+	require.Zero(t, s.Per(time.Second))
+	require.Zero(t, s.Loss())
 	require.Zero(t, s.Share(time.Second))
 }
 

@@ -19,9 +19,9 @@ func (t Times) Sub(earlier Times) Times {
 
 // Usage is processor time, by who has spent it.
 type Usage struct {
-	BackEnd Times         `json:"back_end"` // the back end's processes, 0 if there is none
-	Guest   Times         `json:"guest"`    // the guest with its front end, 0 if there is none
-	Host    time.Duration `json:"host_ns"`  // this process: the host's end of the stream, or both ends
+	BackEnd Times         `json:"back_end"` // what carries frames: the back end's processes, and the front end's network
+	Guest   Times         `json:"guest"`    // the guest, or the program in its place
+	Host    time.Duration `json:"host_ns"`  // this process: the host's end of the traffic
 }
 
 // Sub returns what was spent since an earlier reading.
@@ -29,27 +29,39 @@ func (u Usage) Sub(earlier Usage) Usage {
 	return Usage{u.BackEnd.Sub(earlier.BackEnd), u.Guest.Sub(earlier.Guest), u.Host - earlier.Host}
 }
 
-// Sample is one transfer.
+// Sample is one run of traffic.
 type Sample struct {
-	Bytes   int64         `json:"bytes"`      // that arrived
-	Elapsed time.Duration `json:"elapsed_ns"` // from before the first byte until all had arrived
+	Count   int64         `json:"count"`      // bytes or datagrams that arrived, or exchanges that were done
+	Sent    int64         `json:"sent"`       // bytes or datagrams that were sent, or exchanges that were begun
+	Elapsed time.Duration `json:"elapsed_ns"` // from before the first until the last
 	CPU     Usage         `json:"cpu"`
+	// Percentiles of how long an exchange took, 0 if there were none.
+	P50 time.Duration `json:"p50_ns,omitempty"`
+	P99 time.Duration `json:"p99_ns,omitempty"`
 }
 
-// Rate returns Gbit/s.
+// Rate returns the count per second.
 func (s Sample) Rate() float64 {
 	if s.Elapsed <= 0 {
 		return 0
 	}
-	return float64(s.Bytes) * 8 / float64(s.Elapsed.Nanoseconds())
+	return float64(s.Count) / s.Elapsed.Seconds()
 }
 
-// PerGB spreads processor time over the bytes of the sample, in seconds per GB.
-func (s Sample) PerGB(cpu time.Duration) float64 {
-	if s.Bytes <= 0 {
+// Per spreads processor time over what was counted, in seconds.
+func (s Sample) Per(cpu time.Duration) float64 {
+	if s.Count <= 0 {
 		return 0
 	}
-	return float64(cpu.Nanoseconds()) / float64(s.Bytes)
+	return cpu.Seconds() / float64(s.Count)
+}
+
+// Loss returns the share of what was sent that has not arrived.
+func (s Sample) Loss() float64 {
+	if s.Sent <= 0 {
+		return 0
+	}
+	return 1 - float64(s.Count)/float64(s.Sent)
 }
 
 // Share returns a time as a share of one processor for as long as the sample took, 1 being all of it.

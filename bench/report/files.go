@@ -14,7 +14,8 @@ type Document interface {
 	WriteSVG(w io.Writer) error
 }
 
-// WriteFiles writes the document as NAME.json, NAME.md and NAME.svg into a folder, which it makes if need be.
+// WriteFiles writes the document as NAME.json, NAME.md and NAME.svg into a folder, which it makes if need be. What is there
+// of an earlier call is replaced.
 func WriteFiles(d Document, folder, name string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
@@ -26,17 +27,21 @@ func WriteFiles(d Document, folder, name string) error {
 		writeFile(base+".svg", d.WriteSVG))
 }
 
-func writeJSON(w io.Writer, d Document) error {
+func writeJSON(w io.Writer, document any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	return e.Encode(d)
+	return e.Encode(document)
 }
 
+// writeFile writes a file whole or not at all.
 func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.Create(path)
+	f, err := os.Create(path + ".new")
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(f), f.Close())
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), path)
 }

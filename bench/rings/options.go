@@ -68,7 +68,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 }
 
 func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), ".cache", "bench", now.UTC().Format("rings-20060102-150405"))
+	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-rings"))
 }
 
 // parseBuilds reads NAME=PATH. Names must differ: they are what the rows are told apart by.

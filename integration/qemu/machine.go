@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,11 @@ type Options struct {
 	Initrd string
 	// KernelArgs are added to the kernel's command line.
 	KernelArgs string
-	// Socket is the vhost-user back end that QEMU connects to. If it and TAP are empty, it is QEMU's own user network.
+	// Socket is the vhost-user back end that QEMU connects to. If it and TAP are empty, Netdev counts.
 	Socket string
+	// Netdev is another network than a vhost-user back end, as QEMU's option of that name without an identifier, such as
+	// "user,hostfwd=tcp:127.0.0.1:8080-:80". Empty means "user", QEMU's own network.
+	Netdev string
 	// Reconnect makes QEMU connect again, every second, when the back end has gone.
 	Reconnect bool
 	// Listen turns the roles round: QEMU listens on Socket, also again when the back end has gone. Start then waits for the
@@ -123,7 +127,7 @@ func network(opt Options) []string {
 	case opt.TAP != "":
 		return []string{"-netdev", "tap,id=" + netdevID + ",ifname=" + opt.TAP + ",script=no,downscript=no" + pairs, "-device", device}
 	case opt.Socket == "":
-		return []string{"-netdev", "user,id=" + netdevID, "-device", device}
+		return []string{"-netdev", cmp.Or(opt.Netdev, "user") + ",id=" + netdevID, "-device", device}
 	}
 	chardev := "socket,id=c,path=" + opt.Socket
 	switch {

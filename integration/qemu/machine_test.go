@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -44,6 +45,11 @@ func TestAGuestBootsResetsAndEnds(t *testing.T) {
 	require.Error(t, m.Console.Do(ctx, nil, "link", "eth0"))
 	require.NoError(t, m.Console.Do(ctx, nil, "insmod", "virtio_net"))
 	require.NoError(t, m.Console.Do(ctx, nil, "up", "eth0"))
+
+	threads, err := m.QMP.ProcessorThreads()
+	require.NoError(t, err)
+	require.Len(t, threads, 1)
+	require.DirExists(t, fmt.Sprintf("/proc/%d/task/%d", m.PID(), threads[0]))
 
 	require.NoError(t, m.QMP.Quit())
 	require.NoError(t, m.Wait(time.Minute))

@@ -123,5 +123,20 @@ func (q *QMP) SetLink(up bool) error {
 	return q.Execute("set_link", map[string]any{"name": netdevID, "up": up}, nil)
 }
 
+// ProcessorThreads returns the identifiers of the threads that are the guest's processors.
+func (q *QMP) ProcessorThreads() ([]int, error) {
+	var processors []struct {
+		Thread int `json:"thread-id"`
+	}
+	if err := q.Execute("query-cpus-fast", nil, &processors); err != nil {
+		return nil, err
+	}
+	var threads []int
+	for _, p := range processors {
+		threads = append(threads, p.Thread)
+	}
+	return threads, nil
+}
+
 // Quit ends QEMU.
 func (q *QMP) Quit() error { return q.Execute("quit", nil, nil) }

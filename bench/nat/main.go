@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -19,7 +20,7 @@ func main() {
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "throughput:", err)
+		fmt.Fprintln(os.Stderr, "bench/nat:", err)
 		stop()
 		os.Exit(1)
 	}
@@ -35,6 +36,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	err = benchmark{opt, stderr, dir}.run(ctx, stdout)
+	b := benchmark{options: opt, command: "go run ./bench/nat " + strings.Join(args, " "), progress: stderr, dir: dir}
+	err = b.run(ctx, stdout)
 	return errors.Join(err, os.RemoveAll(dir))
 }

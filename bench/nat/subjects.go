@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+
+	"github.com/vringnet/vring/bench/lab"
+	"github.com/vringnet/vring/integration/guest"
+)
+
+// peers returns the back ends of others.
+func peers() []lab.BackEnd { return []lab.BackEnd{lab.Passt{}, lab.PasstStream{}, lab.QEMUUser{}} }
+
+// subjects returns what is compared: the loopback, and behind each kind of guest the builds of vring and the peers.
+func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
+	backEnds, err := b.builds(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if b.peers {
+		backEnds = append(backEnds, peers()...)
+	}
+	program := sync.OnceValues(func() (string, error) { return lab.BuildGuest(ctx, b.dir) })
+	subjects := []subject{lab.Subject{FrontEnd: lab.Bare{Program: program}, BackEnd: lab.Loopback{}}}
+	for _, kind := range b.guests {
+		frontEnd := b.frontEnd(kind, program)
+		for _, backEnd := range backEnds {
+			if s := (lab.Subject{FrontEnd: frontEnd, BackEnd: backEnd}); s.Possible() {
+				subjects = append(subjects, s)
+			}
+		}
+	}
+	return subjects, nil
+}
+
+// builds returns the builds of vring: those that were asked for, or that of the source tree.
+func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
+	var backEnds []lab.BackEnd
+	for _, build := range b.vring {
+		backEnds = append(backEnds, build)
+	}
+	if len(backEnds) > 0 {
+		return backEnds, nil
+	}
+	b.say("building vring")
+	own := lab.Vring{Label: "vring", Path: filepath.Join(b.dir, "vring")}
+	return []lab.BackEnd{own}, lab.Build(ctx, "./cmd/vring", own.Path)
+}
+
+// frontEnd returns the front end of a kind of guest.
+func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.FrontEnd {
+	modules := guest.UMLModules
+	if kind == guestTCG {
+		modules = guest.KernelModules
+	}
+	image := sync.OnceValues(func() (string, error) {
+		file, err := program()
+		if err != nil {
+			return "", err
+		}
+		image := filepath.Join(b.dir, kind+".cpio")
+		return image, lab.BuildImage(file, modules, image)
+	})
+	if kind == guestTCG {
+		return lab.TCG{Image: image}
+	}
+	return lab.UML{Image: image}
+}
