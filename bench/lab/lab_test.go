@@ -75,6 +75,12 @@ func TestWhatASampleCounts(t *testing.T) {
 	}
 }
 
+func TestDatagramsThatHaveWaitedCountForTheTimeTheyTook(t *testing.T) {
+	sample := newSample(traffic.Datagrams, traffic.Counts{Sent: 10}, traffic.Counts{Received: 9, Took: 2 * time.Second},
+		&meter{elapsed: time.Second})
+	require.Equal(t, 2*time.Second, sample.Elapsed)
+}
+
 func TestNotInstalled(t *testing.T) {
 	require.True(t, NotInstalled(fmt.Errorf("start: %w", fs.ErrNotExist)))
 	require.True(t, NotInstalled(&exec.Error{Name: "passt", Err: exec.ErrNotFound}))

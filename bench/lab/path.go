@@ -224,8 +224,9 @@ func newSample(kind traffic.Kind, client, server traffic.Counts, m *meter) measu
 	case traffic.Bytes: // some streams go both ways
 		s.Sent += server.Sent
 		s.Count = client.Received + server.Received
-	case traffic.Datagrams:
+	case traffic.Datagrams: // those that have waited somewhere came after the last was sent
 		s.Count = server.Received
+		s.Elapsed = max(s.Elapsed, server.Took)
 	default:
 		s.Count = client.Received
 	}

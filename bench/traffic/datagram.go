@@ -57,13 +57,16 @@ func sendBurst(conn *socket, buf []byte) (sent int64, err error) {
 // countDatagrams counts what comes until the client is done and nothing comes any more.
 func countDatagrams(s *Server, control *socket, p Plan) (Counts, time.Time, error) {
 	buf := make([]byte, p.Test.Size+1)
-	return s.datagrams(control, func(c *Counts) error {
+	start := time.Now()
+	c, end, err := s.datagrams(control, func(c *Counts) error {
 		if _, err := s.udp.Read(buf); err != nil {
 			return err
 		}
 		c.Received++
 		return nil
 	})
+	c.Took = end.Sub(start)
+	return c, end, err
 }
 
 // answerUDP sends every datagram back.

@@ -70,6 +70,9 @@ type Counts struct {
 	// requests and Received answers, on the server the other way round.
 	Sent     int64 `json:"sent"`
 	Received int64 `json:"received"`
+	// Took is how long datagrams came, from the beginning of the run to the last one: longer than they were sent, if they
+	// have waited somewhere. Only the server of Datagrams tells.
+	Took time.Duration `json:"took_ns,omitempty"`
 	// P50 and P99 are percentiles of the client's exchanges.
 	P50 time.Duration `json:"p50_ns,omitempty"`
 	P99 time.Duration `json:"p99_ns,omitempty"`
