@@ -18,12 +18,3 @@ func BuildGuest(ctx context.Context, dir string) (string, error) {
 	file := filepath.Join(dir, "guest")
 	return file, Build(ctx, "./bench/guest", file)
 }
-
-// BuildImage makes an initramfs of the guest's program, with the modules that a kernel needs.
-func BuildImage(program string, modules func() ([]string, error), file string) error {
-	drivers, err := modules()
-	if err != nil {
-		return err
-	}
-	return guest.Image{Init: program, Modules: drivers}.Write(file)
-}

@@ -32,7 +32,7 @@ type computer interface {
 
 // UML is User-mode Linux: a kernel at near native speed, with one processor.
 type UML struct {
-	Image func() (string, error) // path of an initramfs that BuildImage has made
+	Image func() (string, error) // path of an initramfs with the program of BuildGuest
 }
 
 // Name implements FrontEnd.
@@ -61,7 +61,7 @@ func (c umlComputer) times() (guest, network measure.Times, err error) {
 
 // TCG is QEMU with an emulated processor.
 type TCG struct {
-	Image func() (string, error) // path of an initramfs that BuildImage has made
+	Image func() (string, error) // path of an initramfs with the program of BuildGuest
 }
 
 // Name implements FrontEnd.

@@ -59,8 +59,12 @@ func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.Fro
 		if err != nil {
 			return "", err
 		}
+		drivers, err := modules()
+		if err != nil {
+			return "", err
+		}
 		image := filepath.Join(b.dir, kind+".cpio")
-		return image, lab.BuildImage(file, modules, image)
+		return image, guest.Image{Init: file, Modules: drivers}.Write(image)
 	})
 	if kind == guestTCG {
 		return lab.TCG{Image: image}
