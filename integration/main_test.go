@@ -20,7 +20,13 @@ type artifacts struct {
 	vring     string // the program under test
 	qemuImage string // initramfs for virtual machines
 	umlImage  string // initramfs for User-mode Linux
+
+	// The same with the tools of labs: VLANs, IPv6, and the programs of labPrograms.
+	qemuLabImage, umlLabImage string
 }
+
+// labPrograms are what guests of a lab run, beside our own program.
+var labPrograms = [...]string{"ip", "ethtool", "iperf3"}
 
 // buildLimit is generous: on a fresh machine everything is compiled.
 const buildLimit = 10 * time.Minute
@@ -49,6 +55,7 @@ func TestMain(m *testing.M) {
 func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	a := artifacts{
 		vring: filepath.Join(dir, "vring"), qemuImage: filepath.Join(dir, "qemu.cpio"), umlImage: filepath.Join(dir, "uml.cpio"),
+		qemuLabImage: filepath.Join(dir, "qemu-lab.cpio"), umlLabImage: filepath.Join(dir, "uml-lab.cpio"),
 	}
 	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring"); err != nil {
 		return a, err
@@ -67,5 +74,30 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	}
 	return a, errors.Join(
 		guest.Image{Init: init, Modules: kernelModules}.Write(a.qemuImage),
-		guest.Image{Init: init, Modules: umlModules}.Write(a.umlImage))
+		guest.Image{Init: init, Modules: umlModules}.Write(a.umlImage),
+		a.writeLabImages(init))
+}
+
+// writeLabImages makes the images of guests in labs. The kernel for virtual machines has IPv6 built in.
+func (a artifacts) writeLabImages(init string) error {
+	vlan := []string{"llc", "stp", "garp", "mrp", "8021q"}
+	kernelModules, err := guest.KernelModules(vlan...)
+	if err != nil {
+		return err
+	}
+	umlModules, err := guest.UMLModules(append(vlan, "crc-ccitt", "ipv6")...)
+	if err != nil {
+		return err
+	}
+	var programs []string
+	for _, name := range labPrograms {
+		path, err := guest.FindTool(name)
+		if err != nil {
+			return err
+		}
+		programs = append(programs, path)
+	}
+	return errors.Join(
+		guest.Image{Init: init, Modules: kernelModules, Programs: programs}.Write(a.qemuLabImage),
+		guest.Image{Init: init, Modules: umlModules, Programs: programs}.Write(a.umlLabImage))
 }

@@ -1,0 +1,47 @@
+package integration
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/testpmd"
+)
+
+// One testpmd with two network cards of two queue pairs each, whose TAP devices are on one bridge. Many flows leave each
+// card and arrive at the other one, by both of its queue pairs. The offloads are those of TCP and UDP that testpmd has
+// (rte_ethdev.h): checksums and segmentation of what is sent, checksums and joined segments of what is received.
+func TestTestpmdOnABridgeWithTwoQueuePairs(t *testing.T) {
+	for _, test := range []struct {
+		offloads string // in the kernel's view of the TAP device
+		args     []string
+	}{
+		{"on", []string{"--tx-offloads=0x2c", "--rx-offloads=0x1c"}},
+		{"off", nil},
+	} {
+		t.Run("offloads "+test.offloads, func(t *testing.T) {
+			h := newHost(t)
+			vrings := map[string]*daemon{
+				"tap0": h.startTAP("tap0", "--bridge", "br0", "--queues", "2"),
+				"tap1": h.startTAP("tap1", "--bridge", "br0", "--queues", "2"),
+			}
+			pmd, err := testpmd.Start(limited(t), testpmd.Options{
+				Socket: vrings["tap0"].Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows, Args: test.args,
+				EAL: []string{"--vdev=net_virtio_user1,path=" + vrings["tap1"].Socket + ",queues=2"},
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, pmd.Kill()) })
+			require.NoError(t, pmd.Forward())
+			waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.ReceivedPackets > manyFrames })
+			require.NoError(t, pmd.Stop())
+			for tap, vring := range vrings {
+				features := h.run("ethtool -k " + tap)
+				require.Contains(t, features, "tcp-segmentation-offload: "+test.offloads)
+				require.Contains(t, features, "tx-checksumming: "+test.offloads)
+				for pair, counters := range vring.countersOf(2) {
+					require.Greater(t, counters["received"], uint64(manyFrames/10), "%s, queue pair %d", tap, pair)
+				}
+			}
+		})
+	}
+}
