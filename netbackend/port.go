@@ -95,4 +95,5 @@ type Notice struct {
 	Message string // a constant text
 	Key     string // name of Value, "" for none
 	Value   string // detail
+	More    uint64 // notices like this one that were left out since the one before; a Port leaves it 0
 }

@@ -165,15 +165,21 @@ func (s *served) logCounters(pair int) {
 	if n := s.device.Dropped(); n != 0 && pair == 0 {
 		args = append(args, "dropped_while_disabled", n)
 	}
+	if n := s.device.Lost(); n != 0 {
+		args = append(args, "log_lines_lost", n)
+	}
 	s.log.Info("counted", args...)
 }
 
 func logNotice(log *slog.Logger, n netbackend.Notice) {
-	if n.Key == "" {
-		log.Log(context.Background(), slog.Level(n.Level), n.Message)
-		return
+	var args []any
+	if n.Key != "" {
+		args = append(args, n.Key, n.Value)
 	}
-	log.Log(context.Background(), slog.Level(n.Level), n.Message, n.Key, n.Value)
+	if n.More > 0 {
+		args = append(args, "more_like_this", n.More)
+	}
+	log.Log(context.Background(), slog.Level(n.Level), n.Message, args...)
 }
 
 // explain says how the front ends are started, on a host with or without KVM.

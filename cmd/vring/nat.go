@@ -192,7 +192,7 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 		}
 		guests = append(guests, guest{name: config.Guest.String(), ports: []netbackend.Port{engine}, report: func(_ int, now int64) report {
 			s := engine.Snapshot(now)
-			return report{s.Flows, s.Counters}
+			return report{s.Flows, s.Usage, s.Counters}
 		}})
 		logNetwork(log, &config)
 	}

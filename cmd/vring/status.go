@@ -19,6 +19,7 @@ import (
 // report is what can be told of a guest's network at one moment.
 type report struct {
 	flows    []nat.FlowInfo
+	usage    []nat.Usage
 	counters any // a struct of uint64 fields
 }
 
@@ -59,6 +60,9 @@ func printStatus(w io.Writer, s *served) {
 	if n := s.device.Dropped(); n != 0 {
 		text += fmt.Sprintf("  %d frames came on rings that were not enabled\n", n)
 	}
+	if n := s.device.Lost(); n != 0 {
+		text += fmt.Sprintf("  %d lines of the log were left out, too many came at once\n", n)
+	}
 	_, _ = io.WriteString(w, text)
 }
 
@@ -84,6 +88,7 @@ func formatReport(name string, r report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "guest %s: %d flows\n", name, len(r.flows))
 	formatFlows(&b, r.flows)
+	formatUsage(&b, r.usage)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for name, n := range counted(r.counters) {
 		fmt.Fprintf(t, "  %s\t%d\t\n", name, n)
@@ -107,6 +112,18 @@ func formatFlows(w io.Writer, flows []nat.FlowInfo) {
 			f.ProtoName(), way, f.Guest, orDash(f.Host), orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
 	}
 	_ = t.Flush()
+}
+
+// formatUsage prints in a line how much of what the guest may have it has.
+func formatUsage(w io.Writer, usage []nat.Usage) {
+	if len(usage) == 0 {
+		return
+	}
+	var parts []string
+	for _, u := range usage {
+		parts = append(parts, fmt.Sprintf("%d of %d %s", u.Used, u.Most, u.Name))
+	}
+	fmt.Fprintf(w, "  in use: %s\n", strings.Join(parts, ", "))
 }
 
 func orDash(a netip.AddrPort) string {

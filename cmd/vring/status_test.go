@@ -23,12 +23,14 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 				Proto: unix.IPPROTO_UDP, Inbound: true, Guest: ap("10.0.2.15:53"), State: "associated", Age: time.Millisecond,
 			},
 		},
+		usage:    []nat.Usage{{Name: "flows", Used: 2, Most: 16384}, {Name: "sockets", Used: 1, Most: 960}},
 		counters: struct{ FramesIn, TCPFlows uint64 }{120, 1},
 	}
 	require.Equal(t, `guest 10.0.2.15: 2 flows
   PROTO  WAY  GUEST            HOST SOCKET      TARGET          STATE       FROM GUEST  TO GUEST  AGE
   tcp    out  10.0.2.15:40000  127.0.0.1:38412  127.0.0.1:5201  open        123456789   42        1m1s
   udp    in   10.0.2.15:53     -                -               associated  0           0         0s
+  in use: 2 of 16384 flows, 1 of 960 sockets
     frames_in  120
     tcp_flows    1
 `, formatReport("10.0.2.15", r))

@@ -36,6 +36,13 @@ func (c crowd) limit() limit {
 	}[c]
 }
 
+func (c crowd) String() string {
+	return [crowds]string{
+		crowdConnects: "unanswered connects", crowdCalls: "unanswered calls", crowdAssociations: "associations",
+		crowdQueries: "queries", crowdPeers: "peers",
+	}[c]
+}
+
 // flowList is a list of flows in the order of their last use.
 type flowList struct {
 	first, last uint32

@@ -13,7 +13,14 @@ import (
 type Snapshot struct {
 	Guest    netip.Addr
 	Flows    []FlowInfo // oldest first
+	Usage    []Usage
 	Counters Counters
+}
+
+// Usage is how much of a limit is used up.
+type Usage struct {
+	Name       string
+	Used, Most int
 }
 
 // FlowInfo describes a TCP connection, a UDP association, or a series of echo requests.
@@ -36,10 +43,22 @@ func (f *FlowInfo) ProtoName() string { return protoName(f.Proto) }
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
-	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters}
+	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters, Usage: p.usage()}
 	p.flows.each(func(f *flow) { s.Flows = append(s.Flows, describe(f, now)) })
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
 	return s
+}
+
+// usage returns the limits of what a guest can fill.
+func (p *Port) usage() []Usage {
+	u := []Usage{
+		{"flows", p.flows.live, p.flows.max},
+		{"sockets", p.sockets, p.maxSockets()},
+	}
+	for c := noCrowd + 1; c < crowds; c++ {
+		u = append(u, Usage{c.String(), p.crowds[c].count, p.most(c)})
+	}
+	return u
 }
 
 func describe(f *flow, now int64) FlowInfo {

@@ -90,3 +90,15 @@ func TestASnapshotTellsOfAnAssociation(t *testing.T) {
 }
 
 func addrPort(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
+
+func TestASnapshotTellsWhatIsUsedUp(t *testing.T) {
+	b := newBench(t, setup{config: func(c *nat.Config) { c.MaxFlows, c.MaxSockets = 400, 200 }})
+	b.Resolve()
+	b.connect()
+	b.datagrams(7)
+	require.Equal(t, []nat.Usage{
+		{Name: "flows", Used: 8, Most: 400}, {Name: "sockets", Used: 8, Most: 200},
+		{Name: "unanswered connects", Most: 100}, {Name: "unanswered calls", Most: 100},
+		{Name: "associations", Used: 7, Most: 100}, {Name: "queries", Most: 100}, {Name: "peers", Most: 100},
+	}, b.port.Snapshot(b.Now()).Usage)
+}

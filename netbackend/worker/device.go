@@ -3,9 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +32,8 @@ const ringFeatures = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureI
 type Config struct {
 	// Ports are the queue pairs' ports in order. The Device owns them from New on, and closes them.
 	Ports []netbackend.Port
-	// Notices is called with what Ports raise, from a goroutine of the Device's own. Nil drops them.
+	// Notices is called with what Ports raise, from a goroutine of the Device's own. Nil drops them. Those that come
+	// again and again come to it about every ten seconds only, with the number of those that were left out.
 	Notices func(netbackend.Notice)
 	// Now is the clock in nanoseconds that Ports are given. Nil means the monotonic clock.
 	Now func() int64
@@ -45,7 +44,7 @@ type Device struct {
 	loops    []*loop
 	features uint64
 	notices  chan netbackend.Notice
-	lost     atomic.Uint64 // notices that found the channel full
+	lost     atomic.Uint64 // notices that are told by their number only
 	dropped  atomic.Uint64 // frames of rings that were not enabled
 	failed   chan error
 	wg       sync.WaitGroup
@@ -103,29 +102,16 @@ func (d *Device) start(notices func(netbackend.Notice)) {
 	if n := len(d.loops) + 1; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
-	go d.deliver(notices)
+	if notices == nil {
+		notices = func(netbackend.Notice) {}
+	}
+	go newHerald(d, notices).run()
 	for _, l := range d.loops {
 		d.wg.Add(1)
 		go func() {
 			defer d.wg.Done()
 			l.run()
 		}()
-	}
-}
-
-// deliver hands notices on, until Close. It tells of those that were dropped when the next one gets through.
-func (d *Device) deliver(notices func(netbackend.Notice)) {
-	for n := range d.notices {
-		if notices == nil {
-			continue
-		}
-		notices(n)
-		if lost := d.lost.Swap(0); lost > 0 {
-			notices(netbackend.Notice{
-				Level: int(slog.LevelWarn), Message: "notices were dropped, too many came at once",
-				Key: "dropped", Value: strconv.FormatUint(lost, 10),
-			})
-		}
 	}
 }
 
@@ -137,6 +123,9 @@ func (d *Device) QueuePairs() int { return len(d.loops) }
 
 // Dropped returns how many frames the guest sent on rings that were not enabled; they went nowhere. Anybody may call it.
 func (d *Device) Dropped() uint64 { return d.dropped.Load() }
+
+// Lost returns how many notices were lost because too many came at once. Anybody may call it.
+func (d *Device) Lost() uint64 { return d.lost.Load() }
 
 // Failed tells why the data path gave up this session's guest: a fault in its memory, or a broken ring.
 func (d *Device) Failed() <-chan error { return d.failed }

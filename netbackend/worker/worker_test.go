@@ -3,10 +3,12 @@ package worker
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -434,18 +436,65 @@ func TestDroppedNoticesAreCounted(t *testing.T) {
 		}
 		return nil
 	}))
+	require.NotZero(t, d.Lost())
 	close(gate)
-	for {
-		select {
-		case n := <-got:
-			if n.Key == "dropped" {
-				require.NoError(t, d.Close())
-				return
-			}
-		case <-time.After(generous):
-			t.Fatal("nobody told")
-		}
+	require.NoError(t, d.Close())
+	require.Equal(t, "m", next(t, got).Message)
+	require.Equal(t, netbackend.Notice{Message: "m", More: 100 - d.Lost() - 2}, next(t, got))
+	require.Equal(t, fmt.Sprint(d.Lost()), next(t, got).Value, "all are accounted for")
+}
+
+// next returns the next notice.
+func next(t *testing.T, got <-chan netbackend.Notice) netbackend.Notice {
+	t.Helper()
+	select {
+	case n := <-got:
+		return n
+	case <-time.After(generous):
+		t.Fatal("no notice")
+		return netbackend.Notice{}
 	}
+}
+
+func TestRepeatedNoticesAreToldByTheirNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := make(chan string, 2*maxHeard)
+		d := &Device{notices: make(chan netbackend.Notice, 64)}
+		go newHerald(d, func(n netbackend.Notice) { got <- fmt.Sprint(n.Message, n.Value, "+", n.More) }).run()
+		wait := func(interval time.Duration, want ...string) {
+			t.Helper()
+			time.Sleep(interval)
+			synctest.Wait()
+			require.Len(t, got, len(want))
+			for _, text := range want {
+				require.Equal(t, text, <-got)
+			}
+		}
+		for i := range 50 {
+			d.notices <- netbackend.Notice{Message: "flood", Value: fmt.Sprint(i)}
+		}
+		d.notices <- netbackend.Notice{Message: "other"}
+		wait(0, "flood0+0", "other+0")
+		wait(repeatInterval, "flood49+48")
+		d.notices <- netbackend.Notice{Message: "flood", Value: "again"}
+		wait(repeatInterval, "floodagain+0")
+		wait(repeatInterval)
+		d.notices <- netbackend.Notice{Message: "flood", Value: "anew"}
+		wait(0, "floodanew+0")
+		wait(time.Hour)
+
+		for i := range maxHeard + 3 {
+			d.notices <- netbackend.Notice{Message: fmt.Sprint("m", i)}
+		}
+		synctest.Wait()
+		require.Len(t, got, maxHeard, "who invents messages is not heard for ever")
+		for range maxHeard {
+			<-got
+		}
+		close(d.notices)
+		wait(0, "notices were dropped, too many came at once3+0")
+		require.EqualValues(t, 3, d.Lost())
+	})
 }
 
 func TestEventsOfPortsFdsCarryTheirToken(t *testing.T) {
