@@ -11,9 +11,9 @@ import (
 const (
 	// repeatInterval is how often a notice is handed on that is raised again and again.
 	repeatInterval = 10 * time.Second
-	// maxHeard is how many different messages are told apart in that time. No Port has that many by far, unless the
-	// guest has a say in them.
-	maxHeard = 64
+	// maxHeard is how many different messages are told apart in that time. No Port has that many, though a guest may
+	// have a say in some: what it was denied stands in the message.
+	maxHeard = 128
 )
 
 // herald hands on what Ports raise, from a goroutine of its own. What a guest can cause again and again must not fill the

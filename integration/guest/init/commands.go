@@ -37,6 +37,9 @@ func commands() map[string]agent.Command {
 		"spawn": spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
 		"kill":  kill,  // PROCESS
 
+		"flood":       flood,      // INTERFACE MILLISECONDS FRAME-IN-HEX OFFSET-OF-NUMBER
+		"round-trips": roundTrips, // ADDRESS:PORT COUNT
+
 		"run":      runProgram, // NAME [ARGUMENT]...
 		"dmesg":    dmesg,
 		"reboot":   func(agent.Arguments, func(any)) (any, error) { agent.Restart(); return nil, nil },

@@ -1,5 +1,7 @@
 package proto
 
+import "time"
+
 // Hello is the first event of a guest that has booted.
 type Hello struct {
 	Kernel string `json:"kernel"`
@@ -56,6 +58,18 @@ type Echoes struct {
 	Sent     int   `json:"sent"`
 	Answered int   `json:"answered"`
 	Lost     []int `json:"lost,omitempty"`
+}
+
+// Flood is how many frames a flood was.
+type Flood struct {
+	Frames uint64 `json:"frames"`
+}
+
+// RoundTrips are connections that were made one after the other: how long each took until its first byte had come back,
+// and the errors of those that failed.
+type RoundTrips struct {
+	Times  []time.Duration `json:"times"`
+	Failed []string        `json:"failed,omitempty"`
 }
 
 // Names is the answer of a resolver.
