@@ -135,8 +135,8 @@ func (p *Port) largest(last crowd) crowd {
 	return found
 }
 
-// maxSockets is how many sockets the guest's flows may have.
-func (p *Port) maxSockets() int { return p.cfg.MaxSockets - len(p.listen) }
+// maxSockets is how many sockets of their own the guest's flows may have. Forwards and mappings have the others.
+func (p *Port) maxSockets() int { return p.cfg.MaxSockets - (len(p.listen) - len(p.vacant)) }
 
 // evict gives up the flow of a crowd that was idle longest, and tells whether there was one. If that is a connection, both
 // sides learn it by a reset.

@@ -297,6 +297,23 @@ func TestT54AssociationsMakeRoomForConnectionsAndForEachOther(t *testing.T) {
 	}
 }
 
+func TestT54MappingsCountAsSockets(t *testing.T) {
+	const sockets = 30
+	b := newBench(t, setup{config: func(c *nat.Config) { c.EndpointIndependent, c.MaxSockets = true, sockets }})
+	echo, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", b.server.Port()))
+	require.NoError(t, err)
+	defer echo.Close()
+	b.Resolve()
+	b.datagrams(10 * sockets)
+	require.Equal(t, sockets, b.Sockets())
+	require.EqualValues(t, 9*sockets, b.port.Counters().AssociationsEvicted)
+	for range sockets {
+		b.connect()
+	}
+	require.Equal(t, sockets, b.Sockets(), "each of which took the place of a mapping")
+	require.Zero(t, b.port.Counters().SocketsSpent)
+}
+
 func TestT54TheOneThatWasIdleLongestGoes(t *testing.T) {
 	b := newBench(t, setup{config: func(c *nat.Config) { c.MaxFlows = 16 }}) // so four associations
 	peers := make([]net.Addr, 5)
