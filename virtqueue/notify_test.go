@@ -127,3 +127,32 @@ func TestGarbageInEventFieldsAndFlagsIsHarmless(t *testing.T) {
 		require.NoError(t, r.q.Err())
 	}
 }
+
+func TestAnInterruptThatIsLeftForLaterIsNotLost(t *testing.T) {
+	for _, eventIdx := range []bool{false, true} {
+		r := newRig(t, virtqueue.FromGuest, vqtest.Options{Size: 8, EventIdx: eventIdx, Base: 65535})
+		r.d.EnableInterrupts()
+		r.turn(1)
+		r.q.Publish()
+		require.EqualValues(t, 0, r.d.UsedIdx(), "the driver can see it")
+		r.turn(2)
+		r.q.Publish()
+		require.True(t, r.q.Flush(), "nobody came by")
+		require.False(t, r.q.Flush(), "once")
+	}
+}
+
+func TestADriverThatCameByNeedsNoInterrupt(t *testing.T) {
+	r := newRig(t, virtqueue.FromGuest, vqtest.Options{Size: 8, EventIdx: true, Base: 65535})
+	r.turn(1)
+	r.q.Flush() // the first one notifies in any case
+	r.drain()
+	r.d.EnableInterrupts()
+	r.turn(2)
+	r.q.Publish()
+	r.drain()
+	r.d.EnableInterrupts()
+	require.False(t, r.q.Flush(), "it has seen everything")
+	r.turn(1)
+	require.True(t, r.q.Flush(), "and waits for the next")
+}

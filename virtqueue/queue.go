@@ -18,12 +18,12 @@ const (
 
 // Queue is the device side of a split virtqueue. See the package documentation for its use.
 //
-// Four indexes, all modulo 2^16, order the entries of the available ring:
+// Five indexes, all modulo 2^16, order the entries of the available ring:
 //
-//	published ≤ used ≤ fetched ≤ avail
+//	told ≤ published ≤ used ≤ fetched ≤ avail
 //
 // Entries before published are the driver's again, those up to used have their used element staged, those up to fetched
-// are pending, and those up to avail were not looked at yet.
+// are pending, and those up to avail were not looked at yet. Before told, the driver was interrupted if it wanted to be.
 type Queue struct {
 	dev ring.Device
 	tr  guestmem.Translator
@@ -34,6 +34,7 @@ type Queue struct {
 	fetched   uint16
 	used      uint16
 	published uint16
+	told      uint16
 
 	usedFlags uint16 // flags of the used ring, as they are stored with the next index
 	signal    bool   // the next Flush notifies, whatever the driver's event index says
@@ -92,7 +93,7 @@ func (q *Queue) start() {
 	if !q.cfg.EventIdx { // with it, flags are always 0 (virtio 1.2 section 2.7.10)
 		q.usedFlags = q.dev.UsedFlags()
 	}
-	q.avail, q.fetched, q.used, q.published = base, base, base, base
+	q.avail, q.fetched, q.used, q.published, q.told = base, base, base, base, base
 	// An earlier back end may have gone between publishing and notifying.
 	q.signal = true
 }
@@ -175,16 +176,26 @@ func (q *Queue) stage(written uint32) {
 	q.first++
 }
 
-// Flush publishes what was used since the last Flush, by one store, and reports whether the driver wants an interrupt
-// for it.
-func (q *Queue) Flush() (notify bool) {
+// Publish shows the driver what was used since the last Publish or Flush, by one store. Whether it wants an interrupt for
+// that is left for the next Flush to find out: a driver that comes by on its own until then needs none.
+func (q *Queue) Publish() {
 	if q.used == q.published {
-		return false
+		return
 	}
-	before := q.published
 	q.published = q.used
 	q.dev.PublishUsed(q.usedFlags, q.used)
 	q.stats.Flushes++
+}
+
+// Flush publishes what was used, and reports whether the driver wants an interrupt for anything that was published since
+// the last Flush.
+func (q *Queue) Flush() (notify bool) {
+	q.Publish()
+	if q.told == q.published {
+		return false
+	}
+	before := q.told
+	q.told = q.published
 	if !q.interruptWanted(before) {
 		return false
 	}
@@ -252,7 +263,7 @@ func (q *Queue) SetMemory(mem *guestmem.Table) error {
 	q.Rewind()
 	dev, err := q.cfg.device(mem)
 	if err != nil {
-		q.used, q.fetched = q.published, q.published
+		q.used, q.fetched, q.told = q.published, q.published, q.published
 		q.dev, q.mem, q.tr, q.err = ring.Device{}, nil, guestmem.Translator{}, err
 		return err
 	}

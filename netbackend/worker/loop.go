@@ -20,8 +20,18 @@ const (
 	batch = 128
 	// maxEvents is how many readiness events are taken a turn.
 	maxEvents = 128
-	// pollInterval, in milliseconds, is how often a ring without a kick fd is looked at.
-	pollInterval = 1
+	// pollInterval, in nanoseconds, is how often a ring without a kick fd is looked at.
+	pollInterval = int64(1e6)
+
+	// busyTurn is how many bytes from the guest make a turn a busy one, after which the loop pauses before it asks for
+	// kicks; fullTurn is how many a pause is to gather. They are a frame of the largest size, and some of those.
+	busyTurn = 32 << 10
+	fullTurn = 256 << 10
+	// minPause and maxPause are how long such a pause may be, in nanoseconds.
+	minPause = int64(20e3)
+	maxPause = int64(160e3)
+	// timerSlack is how much later a pause may end, in nanoseconds; the kernel's own default is longer than a pause.
+	timerSlack = 5000
 
 	// emptyPatience is how long a driver may take to post its first receive buffer before something is wrong.
 	emptyPatience = int64(5e9)
@@ -53,6 +63,9 @@ type loop struct {
 	guarded func() // method value of turn, made once
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
+	pause   int64  // how long the next pause is, in nanoseconds
+	pausing bool   // no kicks were asked for, and the next sleep is a pause
+	precise bool   // the kernel can sleep for microseconds
 	blocked bool   // the Port left frames in the ring
 	fault   error  // what the Port said through Worker.Fault
 	ready   [maxEvents]unix.EpollEvent
@@ -126,6 +139,7 @@ func (l *loop) closeFDs() {
 func (l *loop) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	l.precise = sleepsPrecisely(l.epFD)
 	l.startPort(0)
 	for !l.stop {
 		l.wait()
@@ -183,6 +197,7 @@ func (l *loop) turn() {
 	l.checkEmpty()
 	var chains []virtqueue.Chain
 	more := false
+	l.tx.flush() // what was left for later
 	l.tx.kickedOff()
 	if l.tx.runs() {
 		chains = l.tx.q.Fetch(batch)
@@ -191,17 +206,52 @@ func (l *loop) turn() {
 	}
 	done, next := l.port.Turn(l.now(), chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
+	passed := bytesIn(chains[:done])
 	if len(chains) > 0 {
 		l.tx.q.UseN(done)
 	}
-	l.tx.flush()
-	l.rx.flush()
 	l.next, l.blocked = next, done < len(chains)
 	l.again = more || (!l.blocked && len(chains) == batch)
 	l.tx.kicked, l.rx.kicked = more, false
-	if !l.again {
+	l.pausing = l.pauses(passed) && !l.again && !l.blocked
+	l.flush()
+	if !l.again && !l.pausing {
 		l.again = l.arm()
 	}
+}
+
+// bytesIn returns how many bytes chains hold.
+func bytesIn(chains []virtqueue.Chain) (n uint64) {
+	for i := range chains {
+		n += uint64(chains[i].Len)
+	}
+	return n
+}
+
+// pauses tells whether to leave a guest that has just sent n bytes alone for a while: it is sending more, and both sides
+// have less work with a few frames at once than with each of them. A pause grows until it gathers enough; one that has
+// gathered nothing was the last.
+func (l *loop) pauses(n uint64) bool {
+	switch {
+	case n < busyTurn:
+		l.pause = minPause
+		return false
+	case n < fullTurn:
+		l.pause = min(2*l.pause, maxPause)
+	case n > 2*fullTurn:
+		l.pause = max(l.pause/2, minPause)
+	}
+	return l.precise
+}
+
+// flush publishes what was done, and interrupts the guest at most once a ring. A guest that is interrupted for frames it
+// gets looks after its own as well, so the second interrupt is left for the end of a pause, when it is seldom needed.
+func (l *loop) flush() {
+	l.tx.publish()
+	if called := l.rx.flush(); called && l.pausing {
+		return
+	}
+	l.tx.flush()
 }
 
 // kickedOff stops notifications for the time of a turn.
@@ -237,7 +287,7 @@ func (l *loop) drain() (more bool) {
 
 // wait collects readiness, and sleeps until there is some if nothing else is to be done.
 func (l *loop) wait() {
-	n, err := unix.EpollWait(l.epFD, l.ready[:], l.timeout())
+	n, err := l.sleep()
 	if err != nil {
 		n = 0 // EINTR: the loop comes round again
 	}
@@ -263,20 +313,43 @@ func (l *loop) kick(r *ring) {
 	r.takeKick(l.scratch[:])
 }
 
-// timeout returns how long to sleep, in milliseconds, -1 for ever.
-func (l *loop) timeout() int {
+// sleep waits for events, as long as there is nothing else to do.
+func (l *loop) sleep() (int, error) {
+	timeout := l.timeout()
+	if l.precise {
+		return epollWait(l.epFD, l.ready[:], timeout)
+	}
+	const ms = 1e6
+	if timeout > 0 {
+		timeout = min((timeout+ms-1)/ms, 1<<30)
+	}
+	return unix.EpollWait(l.epFD, l.ready[:], int(timeout))
+}
+
+// timeout returns how long to sleep, in nanoseconds, -1 for ever.
+func (l *loop) timeout() int64 {
 	if l.again || len(l.mail) > 0 {
 		return 0
 	}
-	timeout := -1
+	timeout := int64(-1)
 	if next := netbackend.Earlier(l.next, l.emptyAt); next != 0 {
-		const ms = 1_000_000
-		timeout = int(min(max(0, (next-l.now()+ms-1)/ms), 1<<30))
+		timeout = max(0, next-l.now())
 	}
-	if (l.rx.polled() || l.tx.polled()) && (timeout < 0 || timeout > pollInterval) {
-		timeout = pollInterval
+	if l.rx.polled() || l.tx.polled() {
+		timeout = earliest(timeout, pollInterval)
+	}
+	if l.pausing {
+		timeout = earliest(timeout, l.pause)
 	}
 	return timeout
+}
+
+// earliest returns the shorter of two times to sleep, of which the first may be -1 for ever.
+func earliest(timeout, limit int64) int64 {
+	if timeout < 0 {
+		return limit
+	}
+	return min(timeout, limit)
 }
 
 // obey does what the control plane asked for.

@@ -45,11 +45,20 @@ func (r *ring) arm() (more bool) {
 	return r.q.EnableKicks()
 }
 
-// flush publishes finished chains, and interrupts the guest if it wants to know.
-func (r *ring) flush() {
-	if r.q != nil && r.q.Flush() {
-		r.call()
+// publish shows the guest finished chains. An interrupt for them is up to the next flush.
+func (r *ring) publish() {
+	if r.q != nil {
+		r.q.Publish()
 	}
+}
+
+// flush publishes finished chains, and interrupts the guest if it wants to know. It tells whether it did.
+func (r *ring) flush() (called bool) {
+	if r.q == nil || !r.q.Flush() {
+		return false
+	}
+	r.call()
+	return true
 }
 
 // one is what is added to an eventfd: 1 in the machine's byte order. To a stream socket it is just something to read.

@@ -654,3 +654,42 @@ func TestTheFirstPortSpeaksForTheLink(t *testing.T) {
 	require.Equal(t, [][6]byte{{2, 1}}, first.announced)
 	require.Empty(t, second.announced)
 }
+
+// A guest that sends much is not asked to kick for a while after each turn. Nothing may be lost by that.
+func TestABusyGuestIsServedToTheEnd(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.reply = []byte("reply") // with it an interrupt for the transmit ring may be left for later
+	b.up()
+	b.post(20)
+	b.rx.EnableInterrupts()
+	frame := bytes.Repeat([]byte{1}, busyTurn)
+	for i := range 20 {
+		b.tx.EnableInterrupts()
+		b.send(frame) // kicks only if it is asked to
+		b.raised(b.fds[1].Call)
+		_, _, ok := b.tx.Used()
+		require.True(t, ok)
+		require.Equal(t, i+1, b.port.count())
+	}
+}
+
+func TestAPauseFollowsTheGuest(t *testing.T) {
+	l := loop{precise: true, pause: minPause}
+	require.False(t, l.pauses(0), "an idle guest is asked to kick at once")
+	require.False(t, l.pauses(busyTurn-1))
+	require.True(t, l.pauses(busyTurn))
+	require.Equal(t, 2*minPause, l.pause, "it was too short to gather much")
+	require.True(t, l.pauses(fullTurn))
+	require.Equal(t, 2*minPause, l.pause, "it gathers what it should")
+	require.True(t, l.pauses(2*fullTurn+1))
+	require.Equal(t, minPause, l.pause, "shorter will do")
+	for range 10 {
+		require.True(t, l.pauses(busyTurn))
+	}
+	require.Equal(t, maxPause, l.pause)
+	require.False(t, l.pauses(0))
+	require.Equal(t, minPause, l.pause, "the next run begins anew")
+
+	old := loop{}
+	require.False(t, old.pauses(fullTurn), "a kernel that cannot sleep so briefly")
+}

@@ -55,7 +55,7 @@ func policy(cfg *Config, known map[string]int) seccomp.Policy {
 // hotCalls come first: kernels before 5.11, which do not remember verdicts, go through the list for each call.
 func hotCalls() []string {
 	return []string{
-		"recvmsg", "sendmsg", "recvmmsg", "sendmmsg", "epoll_pwait", "read", "write", "readv", "writev",
+		"recvmsg", "sendmsg", "recvmmsg", "sendmmsg", "epoll_pwait2", "read", "write", "readv", "writev",
 		"recvfrom", "getsockopt", "setsockopt", "futex",
 	}
 }
@@ -65,7 +65,7 @@ func hotCalls() []string {
 func ioCalls() []string {
 	return []string{
 		"accept4", "connect", "shutdown", "getsockname", "getpeername", "sendto", "preadv2",
-		"close", "fcntl", "fstat", "fstatfs", "poll", "ppoll", "epoll_create1", "epoll_ctl", "eventfd2",
+		"close", "fcntl", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
 		"newfstatat", "fstatat", "unlinkat",
 		"munmap", "madvise",
 	}
@@ -96,6 +96,7 @@ func conditionalCalls(cfg *Config) []seccomp.NameWithConditions {
 		where("clone", 0, seccomp.BitsSet, unix.CLONE_THREAD),
 		where("kill", 0, seccomp.Equal, uint64(os.Getpid())), // a crash with GOTRACEBACK=crash
 		where("prctl", 0, seccomp.Equal, unix.PR_SET_VMA),    // names of the runtime's mappings
+		where("prctl", 0, seccomp.Equal, unix.PR_SET_TIMERSLACK),
 	}
 	for _, request := range requests(cfg) {
 		calls = append(calls, where("ioctl", 1, seccomp.Equal, request))
