@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// maxPath is what fits in sun_path with its terminating zero (unix(7)).
-const maxPath = 107
+	"github.com/vringnet/vring/internal/socketfile"
+)
 
 // source is where front ends come from: exactly one of its fields is set.
 type source struct {
@@ -25,7 +22,7 @@ func newSource(c *Config) (source, error) {
 	if c.SocketPath == "" {
 		return inherit(c.FD)
 	}
-	if err := checkLength(c.SocketPath); err != nil {
+	if err := socketfile.CheckLength(c.SocketPath); err != nil {
 		return source{}, err
 	}
 	if c.Client {
@@ -52,97 +49,24 @@ func (s *source) close() error {
 
 // listen binds path, where the socket of a process that is gone may lie.
 func listen(path string) (*net.UnixListener, error) {
-	if err := removeStale(path); err != nil {
+	if err := socketfile.Clear(path); err != nil {
 		return nil, err
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // socketFile does it, and looks first
+	l.SetUnlinkOnClose(false) // socketfile.File does it, and looks first
 	return l, nil
-}
-
-// removeStale removes a socket on which nobody listens. Anything else at path is an error.
-func removeStale(path string) error {
-	stale, err := isStale(path)
-	if err != nil || !stale {
-		return err
-	}
-	return os.Remove(path)
-}
-
-// isStale tells whether a socket on which nobody listens lies at path. Anything else there is an error.
-func isStale(path string) (bool, error) {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return false, fmt.Errorf("%s exists and is not a socket", path)
-	}
-	c, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		c.Close()
-		return false, fmt.Errorf("%s is in use by another process", path)
-	}
-	if !errors.Is(err, unix.ECONNREFUSED) {
-		return false, fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w", path, err)
-	}
-	return true, nil
 }
 
 // CheckSocketPath tells, without changing anything, why a server could not listen on path, or dial it if client is set.
 // What NewServer would replace, a socket that a dead process left, is no reason.
 func CheckSocketPath(path string, client bool) error {
-	if err := checkLength(path); err != nil || client {
-		return err
+	if client {
+		return socketfile.CheckLength(path)
 	}
-	if dir := filepath.Dir(path); !isDirectory(dir) {
-		return fmt.Errorf("socket path %s: there is no directory %s", path, dir)
-	}
-	_, err := isStale(path)
-	return err
-}
-
-func checkLength(path string) error {
-	if len(path) > maxPath {
-		return fmt.Errorf("socket path has %d bytes, unix sockets allow %d: %s", len(path), maxPath, path)
-	}
-	return nil
-}
-
-func isDirectory(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-// socketFile remembers which file a listener bound, to remove no other.
-type socketFile struct {
-	path string
-	info os.FileInfo
-}
-
-func newSocketFile(path string) (socketFile, error) {
-	info, err := os.Lstat(path)
-	return socketFile{path, info}, err
-}
-
-func (f socketFile) remove() error {
-	if f.info == nil {
-		return nil
-	}
-	info, err := os.Lstat(f.path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.info) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return os.Remove(f.path)
+	return socketfile.Check(path)
 }
 
 // inherit takes over a socket that the process was started with.

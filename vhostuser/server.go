@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 )
 
@@ -18,7 +19,7 @@ type Server struct {
 	log      *limitedLog
 	refusals *limitedLog // of front ends that come while one is served
 	source   source
-	file     socketFile // of the listener, if we bound it
+	file     socketfile.File // of the listener, if we bound it
 }
 
 // NewServer binds the socket, so that its errors come at once. A socket file that a dead process left is replaced; one
@@ -41,7 +42,7 @@ func NewServer(cfg Config) (*Server, error) {
 		source:   src,
 	}
 	if src.listener != nil && cfg.SocketPath != "" {
-		if s.file, err = newSocketFile(cfg.SocketPath); err != nil {
+		if s.file, err = socketfile.Made(cfg.SocketPath); err != nil {
 			return nil, multierror.Append(err, src.close())
 		}
 	}
@@ -63,7 +64,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	default:
 		err = s.serveDialled(ctx)
 	}
-	return multierror.Append(err, s.source.close(), s.file.remove()).ErrorOrNil()
+	return multierror.Append(err, s.source.close(), s.file.Remove()).ErrorOrNil()
 }
 
 // connect readies a socket for a session.

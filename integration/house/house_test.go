@@ -45,14 +45,16 @@ var rooms = []struct {
 	{"virtqueue/vnet", []string{checksum}},
 	{"virtqueue/vqtest", []string{"virtqueue", sys, testify, rapid}},
 
-	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue", sys, multierr}},
+	{"internal/socketfile", []string{sys}},
+
+	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys, multierr}},
 	{"vhostuser/wire", nil},
 	{"vhostuser/internal/fdconn", []string{"vhostuser/wire", sys}},
 	{"vhostuser/frontend", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue", sys}},
 
 	{"netbackend", []string{"virtqueue", sys}},
 	{"netbackend/worker", []string{"netbackend", "virtqueue", sys, multierr}},
-	{"netbackend/nat/...", []string{"netbackend", "virtqueue", sys, multierr, tcpip}},
+	{"netbackend/nat/...", []string{"netbackend", "internal/socketfile", "virtqueue", sys, multierr, tcpip}},
 	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},
 	{"netbackend/stub", []string{"netbackend", "virtqueue"}},
 	{"tap", []string{"netbackend", "virtqueue", sys, netlink}},
