@@ -36,7 +36,7 @@ func exchange(conn net.Conn, n int64) transferred {
 	sent := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(conn, proto.Pattern(hostSeed, n))
-		sent <- errors.Join(err, conn.(*net.TCPConn).CloseWrite())
+		sent <- errors.Join(err, conn.(interface{ CloseWrite() error }).CloseWrite())
 	}()
 	got := proto.Sum(conn)
 	return transferred{got, <-sent}

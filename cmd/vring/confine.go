@@ -19,7 +19,7 @@ func (f *serveFlags) confine(log *slog.Logger) error {
 	if f.client {
 		needs.Dial = slices.Clone(f.socketPaths)
 	} else {
-		needs.Remove = f.socketPaths
+		needs.Remove = slices.Concat(needs.Remove, f.socketPaths)
 	}
 	if notify := os.Getenv("NOTIFY_SOCKET"); notify != "" { // sd_notify(3)
 		needs.Dial = append(needs.Dial, notify)

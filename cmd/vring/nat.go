@@ -49,6 +49,7 @@ A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST
   -p udp:5353:5353           UDP
   -p 6000-6009:6000-6009     ten ports
   -p 2223:10.0.2.16:22       into the second guest
+  -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
 
 The host's own services are closed to the guest. What is to be open is said by its port:
   --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201
@@ -79,7 +80,7 @@ Answers to what came in by a forward are never asked about.`,
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
-	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "open a port of the host that leads into the guest (repeatable)")
+	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "open a port or a unix socket of the host that leads into the guest (repeatable)")
 	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS (repeatable)")
 	flags.rules.add(f)
 	f.BoolVar(&flags.restrict, "restrict", false, "close to the guest whatever --allow and --allow-host do not open")
@@ -174,10 +175,23 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		log.Warn("the guest cannot ping anybody but its router", "reason", err)
 	}
 	flags.needs.Internet = true
+	flags.needs.Remove = append(flags.needs.Remove, forwardPaths(configs)...)
 	if len(configs[0].Resolvers) == 0 {
 		flags.needs.Read = []string{configs[0].ResolvConf}
 	}
 	return flags.serve(ctx, log, stderr, guests)
+}
+
+// forwardPaths are the unix sockets of all forwards, which are removed in the end.
+func forwardPaths(configs []nat.Config) (paths []string) {
+	for _, c := range configs {
+		for _, f := range c.Forwards {
+			if f.Path != "" {
+				paths = append(paths, f.Path)
+			}
+		}
+	}
+	return paths
 }
 
 // newEngines opens an engine for each guest, or none.
@@ -212,6 +226,10 @@ func logNetwork(log *slog.Logger, c *nat.Config) {
 		if !to.IsValid() {
 			to = c.Guest
 		}
-		log.Info("forward", "from", f.Host, "to", netip.AddrPortFrom(to, f.Guest.Port()), "ports", f.Count)
+		from := f.Host.String()
+		if f.Path != "" {
+			from = f.Path
+		}
+		log.Info("forward", "from", from, "to", netip.AddrPortFrom(to, f.Guest.Port()), "ports", f.Count)
 	}
 }

@@ -108,8 +108,12 @@ func formatFlows(w io.Writer, flows []nat.FlowInfo) {
 		if f.Inbound {
 			way = "in"
 		}
+		host := orDash(f.Host)
+		if f.Path != "" {
+			host = f.Path
+		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n",
-			f.ProtoName(), way, f.Guest, orDash(f.Host), orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
+			f.ProtoName(), way, f.Guest, host, orDash(f.Target), f.State, f.FromGuest, f.ToGuest, f.Age.Round(time.Second))
 	}
 	_ = t.Flush()
 }

@@ -79,13 +79,14 @@ type flow struct {
 type flowBits uint32
 
 const (
-	onRunList flowBits = 1 << iota
-	readable           // the host socket may have more; only EAGAIN clears it
-	writable           // the host socket said that it can be written
-	hungUp             // EPOLLRDHUP: the host's FIN has arrived, though perhaps unread data stand before it
-	failed             // EPOLLERR: the host's side is dead, though perhaps unread data stand before its end
-	inbound            // the host began it, through a forward
-	shared             // the socket is a listener's
+	onRunList  flowBits = 1 << iota
+	readable            // the host socket may have more; only EAGAIN clears it
+	writable            // the host socket said that it can be written
+	hungUp              // EPOLLRDHUP: the host's FIN has arrived, though perhaps unread data stand before it
+	failed              // EPOLLERR: the host's side is dead, though perhaps unread data stand before its end
+	inbound             // the host began it, through a forward
+	shared              // the socket is a listener's
+	unixSocket          // the socket is a unix one
 
 	ackDue      // TCP: the guest is to be sent an acknowledgement
 	synDue      // TCP: the guest is to be sent our SYN or SYN-ACK (again)

@@ -4,17 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/socketfile"
 )
 
-// Forward opens ports of the host that lead to ports of the guest.
+// Forward opens ports of the host, or a unix socket, that lead to ports of the guest.
 type Forward struct {
 	Proto uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Path  string         // of a unix socket, for which the guest's side is TCP; empty for ports
 	Host  netip.AddrPort // first of the host's ports, and the address that it is bound to
 	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
 	Count uint16         // number of ports
@@ -26,6 +30,9 @@ func (f Forward) String() string {
 	if f.Guest.Addr().IsValid() {
 		guest = f.Guest.Addr().String() + ":" + guest
 	}
+	if f.Path != "" {
+		return unixPrefix + f.Path + ":" + guest
+	}
 	return fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
 }
 
@@ -36,14 +43,23 @@ func portRange(first, count uint16) string {
 	return fmt.Sprintf("%d-%d", first, first+count-1)
 }
 
-// overlaps tells whether f and g want the same port of the host, and names the first such port.
-func (f *Forward) overlaps(g *Forward) (port uint16, ok bool) {
+// clash names what of the host both f and g want, "" if there is nothing.
+func (f *Forward) clash(g *Forward) string {
+	if f.Path != "" || g.Path != "" {
+		if f.Path != "" && g.Path != "" && filepath.Clean(f.Path) == filepath.Clean(g.Path) {
+			return "the socket " + filepath.Clean(f.Path)
+		}
+		return ""
+	}
 	a, b := f.Host, g.Host
 	if f.Proto != g.Proto || a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
-		return 0, false
+		return ""
 	}
-	port = max(a.Port(), b.Port())
-	return port, port-a.Port() < f.Count && port-b.Port() < g.Count
+	port := max(a.Port(), b.Port())
+	if port-a.Port() >= f.Count || port-b.Port() >= g.Count {
+		return ""
+	}
+	return fmt.Sprintf("port %d of the host", port)
 }
 
 // checkForwards returns what is wrong with the forwards, as far as that can be told without opening them.
@@ -53,21 +69,32 @@ func (c *Config) checkForwards() (faults []error) {
 		if to := f.Guest.Addr(); to.IsValid() && (!c.Prefix.Contains(to) || to == c.Gateway || to == c.DNS) {
 			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.Prefix))
 		}
+		if err := socketfile.CheckLength(f.Path); err != nil {
+			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
+		}
 		for j := range c.Forwards[:i] {
-			if port, ok := f.overlaps(&c.Forwards[j]); ok {
-				faults = append(faults, fmt.Errorf("forwards %s and %s both want port %d of the host", &c.Forwards[j], f, port))
+			if what := f.clash(&c.Forwards[j]); what != "" {
+				faults = append(faults, fmt.Errorf("forwards %s and %s both want %s", &c.Forwards[j], f, what))
 			}
 		}
 	}
 	return faults
 }
 
-// ParseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST].
+// ParseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], or
+// unix:PATH:[GUEST-ADDRESS:]GUEST-PORT.
 func ParseForward(text string) (Forward, error) {
 	fail := func(format string, args ...any) (Forward, error) {
 		return Forward{}, fmt.Errorf("forward %q: "+format+
 			"; it reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], as in 8080:80",
 			append([]any{text}, args...)...)
+	}
+	if rest, ok := strings.CutPrefix(text, unixPrefix); ok {
+		f, err := parseUnixForward(rest)
+		if err != nil {
+			err = fmt.Errorf("forward %q: %w; it reads unix:PATH:[GUEST-ADDRESS:]GUEST-PORT, as in unix:/run/web.sock:80", text, err)
+		}
+		return f, err
 	}
 	proto, rest := parseProto(text)
 	parts := strings.Split(rest, ":")
@@ -161,9 +188,10 @@ func ParseHostService(text string) (HostService, error) {
 	return s, nil
 }
 
-// listener is a port of the host that leads into the guest.
+// listener is a port or a unix socket of the host that leads into the guest.
 type listener struct {
 	fd     int32
+	file   socketfile.File // of a unix socket
 	proto  uint8
 	index  uint32
 	mapped bool     // it is that of a port of the guest, see mapping
@@ -194,9 +222,15 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 		return opened, nil
 	}
 	for _, l := range opened {
-		_ = unix.Close(int(l.fd))
+		l.close()
 	}
 	return nil, errs.ErrorOrNil()
+}
+
+// close gives the port or the path back.
+func (l *listener) close() {
+	_ = l.file.Remove()
+	_ = unix.Close(int(l.fd))
 }
 
 // listen opens the i-th port of f.
@@ -205,8 +239,14 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if !guest.IsValid() {
 		guest = cfg.Guest
 	}
-	host := netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
 	l := listener{proto: f.Proto, to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i))}
+	if f.Path != "" {
+		if err := listenUnix(f.Path, &l); err != nil {
+			return l, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
+		}
+		return l, nil
+	}
+	host := netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
 	kind := unix.SOCK_STREAM
 	if f.Proto == protoUDP {
 		kind = unix.SOCK_DGRAM
@@ -238,9 +278,10 @@ func bind(fd int, proto uint8, to netip.AddrPort) error {
 	return unix.Listen(fd, backlog)
 }
 
-// BindError tells that a port of the host could not be had for a forward.
+// BindError tells that a port or a path of the host could not be had for a forward.
 type BindError struct {
 	Proto  uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Path   string         // of a unix socket; empty for a port
 	Host   netip.AddrPort // what was asked for
 	Holder string         // name and number of the process that has it, "" if that is not known
 	Err    error          // of bind(2) or listen(2)
@@ -256,6 +297,9 @@ func newBindError(proto uint8, host netip.AddrPort, err error) *BindError {
 
 // Error says what failed, and what can be done about it.
 func (e *BindError) Error() string {
+	if e.Path != "" {
+		return fmt.Sprintf("forward of the socket %s: %v", e.Path, e.Err)
+	}
 	return fmt.Sprintf("forward of %s %s: %s", protoName(e.Proto), e.Host, e.reason())
 }
 
@@ -307,7 +351,7 @@ func (p *Port) closeListeners() {
 		if p.worker != nil {
 			p.worker.Unregister(int(p.listen[i].fd))
 		}
-		_ = unix.Close(int(p.listen[i].fd))
+		p.listen[i].close()
 	}
 }
 
@@ -375,12 +419,14 @@ func (p *Port) acceptBurst(l *listener) {
 			p.acceptFailed(err)
 			return
 		}
-		from, ok := peer.(*unix.SockaddrInet4)
-		if !ok {
+		switch from := peer.(type) {
+		case *unix.SockaddrInet4:
+			p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l.to, 0)
+		case *unix.SockaddrUnix:
+			p.accept(fd, p.unixClient(), l.to, unixSocket)
+		default:
 			_ = unix.Close(fd)
-			continue
 		}
-		p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l.to)
 	}
 	p.again = true
 }

@@ -2,7 +2,6 @@ package nat
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -13,13 +12,16 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 	ap := netip.MustParseAddrPort
 	anyGuest := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 	for text, want := range map[string]Forward{
-		"8080:80":                         {protoTCP, ap("127.0.0.1:8080"), anyGuest(80), 1},
-		"tcp:8080:80":                     {protoTCP, ap("127.0.0.1:8080"), anyGuest(80), 1},
-		"udp:53:5353":                     {protoUDP, ap("127.0.0.1:53"), anyGuest(5353), 1},
-		"0.0.0.0:22:22":                   {protoTCP, ap("0.0.0.0:22"), anyGuest(22), 1},
-		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1},
-		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9},
-		"1-65535:1-65535":                 {protoTCP, ap("127.0.0.1:1"), anyGuest(1), 65535},
+		"8080:80":                         {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1},
+		"tcp:8080:80":                     {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1},
+		"udp:53:5353":                     {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1},
+		"0.0.0.0:22:22":                   {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1},
+		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1},
+		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9},
+		"unix:/run/web.sock:80":           {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1},
+		"unix:web.sock:10.0.2.16:80":      {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1},
+		"unix:/run/a:1.2.3:b:80":          {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1},
+		"1-65535:1-65535":                 {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535},
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParseForward(text)
@@ -32,6 +34,7 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 	for _, text := range []string{
 		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
+		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80",
 	} {
 		f, err := ParseForward(text)
 		require.NoError(t, err)
@@ -40,18 +43,18 @@ func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 }
 
 func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		port uint16 // 0 for none
-	}{
-		{"80:80", "80:81", 80},
-		{"80:80", "81:80", 0},
-		{"80:80", "udp:80:80", 0},
-		{"80:80", "127.0.0.2:80:80", 0},
-		{"80:80", "0.0.0.0:80:80", 80},
-		{"70-79:70-79", "79-90:79-90", 79},
-		{"70-79:70-79", "80-90:80-90", 0},
-		{"1-65535:1-65535", "65535:1", 65535},
+	for _, c := range []struct{ a, b, both string }{
+		{"80:80", "80:81", "port 80 of the host"},
+		{"80:80", "81:80", ""},
+		{"80:80", "udp:80:80", ""},
+		{"80:80", "127.0.0.2:80:80", ""},
+		{"80:80", "0.0.0.0:80:80", "port 80 of the host"},
+		{"70-79:70-79", "79-90:79-90", "port 79 of the host"},
+		{"70-79:70-79", "80-90:80-90", ""},
+		{"1-65535:1-65535", "65535:1", "port 65535 of the host"},
+		{"unix:/a/b:80", "unix:/a/./b:81", "the socket /a/b"},
+		{"unix:/a/b:80", "unix:/a/c:80", ""},
+		{"unix:/a/b:80", "80:80", ""},
 	} {
 		a, err := ParseForward(c.a)
 		require.NoError(t, err)
@@ -59,11 +62,11 @@ func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
 		require.NoError(t, err)
 		cfg := DefaultConfig()
 		for _, cfg.Forwards = range [][]Forward{{a, b}, {b, a}} {
-			if c.port == 0 {
+			if c.both == "" {
 				require.NoError(t, cfg.Check(), "%s %s", a, b)
 				continue
 			}
-			require.ErrorContains(t, cfg.Check(), "both want port "+strconv.Itoa(int(c.port))+" of the host")
+			require.ErrorContains(t, cfg.Check(), "both want "+c.both)
 		}
 	}
 }
@@ -107,6 +110,13 @@ func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
 		"127.0.0.1:80":       "a host port and a guest port are needed",
 		"sctp:80:80":         "a host port and a guest port are needed",
 		"127.0.0.1:80:1.1.1": "a host port and a guest port are needed",
+		"unix:/run/web.sock": "a path and a guest port are needed",
+		"unix:/run/web:http": `"http" is not a port`,
+		"unix::80":           "a path is needed",
+		"unix:10.0.2.16:80":  "a path is needed",
+		"unix:/a:80-89":      `"80-89" is not a port`,
+		"unix:@web:80":       "there are none; ./@web is a file",
+		"unix:a\x00b:80":     "zero byte",
 	} {
 		t.Run(text, func(t *testing.T) {
 			_, err := ParseForward(text)
@@ -137,11 +147,18 @@ func FuzzParseForward(f *testing.F) {
 	f.Add("udp:127.0.0.2:1-9:10.0.2.16:1-9")
 	f.Add("8080:80")
 	f.Add(":::-:")
+	f.Add("unix:/run/a:b:10.0.2.16:80")
 	f.Fuzz(func(t *testing.T, text string) {
 		fw, err := ParseForward(text)
-		if err == nil && (fw.Count == 0 || fw.Host.Port() == 0 || fw.Guest.Port() == 0 ||
-			int(fw.Host.Port())+int(fw.Count) > 65536 || int(fw.Guest.Port())+int(fw.Count) > 65536) {
+		if err != nil {
+			return
+		}
+		if fw.Count == 0 || fw.Guest.Port() == 0 || int(fw.Guest.Port())+int(fw.Count) > 65536 ||
+			(fw.Path == "") == (fw.Host.Port() == 0) || int(fw.Host.Port())+int(fw.Count) > 65536 {
 			t.Fatalf("%q gave %+v", text, fw)
+		}
+		if again, err := ParseForward(fw.String()); err != nil || again != fw {
+			t.Fatalf("%q gave %+v, which is printed as %q: %v", text, fw, fw.String(), err)
 		}
 	})
 }

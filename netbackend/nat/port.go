@@ -53,7 +53,8 @@ type Port struct {
 	others    map[[4]byte]bool // addresses of other guests, which this one must not use
 	identity  isnSource
 	long      longDatagram
-	acceptAt  int64 // no connection is accepted before, 0 if they may be now
+	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
+	acceptAt  int64  // no connection is accepted before, 0 if they may be now
 
 	assemblies []assembly // datagrams of the guest that are not complete; nil before the first fragment
 

@@ -30,6 +30,7 @@ type FlowInfo struct {
 	Guest     netip.AddrPort // the guest's end
 	Remote    netip.AddrPort // the other end, as the guest sees it
 	Host      netip.AddrPort // the engine's socket; the zero AddrPort if there is none any more
+	Path      string         // of that socket, if it is a unix one, which has no AddrPort
 	Target    netip.AddrPort // that socket's peer; the zero AddrPort if it is not connected
 	State     string         // such as "open"; see stateName
 	FromGuest uint64         // bytes of payload that the host's socket took; echo requests are not counted
@@ -71,6 +72,10 @@ func describe(f *flow, now int64) FlowInfo {
 	if f.fd < 0 {
 		return info
 	}
+	if f.bits&unixSocket != 0 {
+		info.Path = pathOf(unix.Getsockname(int(f.fd)))
+		return info
+	}
 	info.Host = addrPortOf(unix.Getsockname(int(f.fd)))
 	if f.bits&shared != 0 {
 		info.Target = f.udp.peer.netip()
@@ -87,6 +92,14 @@ func addrPortOf(sa unix.Sockaddr, err error) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+}
+
+// pathOf takes what getsockname returns of a unix socket.
+func pathOf(sa unix.Sockaddr, _ error) string {
+	if a, ok := sa.(*unix.SockaddrUnix); ok {
+		return a.Name
+	}
+	return ""
 }
 
 // stateName says in a word where a flow stands.

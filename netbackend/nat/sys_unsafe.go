@@ -56,7 +56,7 @@ func (m *message) inet4() *unix.RawSockaddrInet4 {
 	return (*unix.RawSockaddrInet4)(unsafe.Pointer(&m.name))
 }
 
-// drop removes n bytes from the receive queue of the stream socket fd, without copying them.
+// drop removes n bytes from the receive queue of the TCP socket fd, without copying them.
 func drop(fd int32, n uint32) (int, unix.Errno) {
 	r, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, uintptr(n), unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
 	return int(r), errno
@@ -67,6 +67,7 @@ type memInfo [9]uint32
 
 const (
 	soMemInfo      = 55 // SO_MEMINFO
+	memSendTaken   = 2  // SK_MEMINFO_WMEM_ALLOC
 	memSendBuffer  = 3  // SK_MEMINFO_SNDBUF
 	memSendQueued  = 5  // SK_MEMINFO_WMEM_QUEUED
 	soPeekOff      = 42 // SO_PEEK_OFF

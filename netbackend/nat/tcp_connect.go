@@ -98,8 +98,8 @@ func (p *Port) connectFailed(f *flow, errno unix.Errno) {
 // socket takes as much (tcp_wmem).
 const synWindow = 14600
 
-// accept begins the guest's side of a connection that a forward took.
-func (p *Port) accept(fd int, peer endpoint, to endpoint) {
+// accept begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
+func (p *Port) accept(fd int, peer endpoint, to endpoint, kind flowBits) {
 	p.counters.Accepts++
 	key := flowKey{
 		guest: to.addr, guestPort: to.port, proto: protoTCP,
@@ -110,7 +110,7 @@ func (p *Port) accept(fd int, peer endpoint, to endpoint) {
 		return
 	}
 	p.setUp(fd)
-	f := p.create(&key, fd, stateSynSent, inbound|synDue, crowdCalls)
+	f := p.create(&key, fd, stateSynSent, inbound|synDue|kind, crowdCalls)
 	if f == nil {
 		return
 	}
@@ -139,14 +139,17 @@ func (p *Port) asSeen(peer address) address {
 	return peer
 }
 
+// firstAnyPort is the first of the ports that mean nothing (RFC 6335 section 6).
+const firstAnyPort = 49152
+
 // freePort finds a remote port under which key is not in use yet, the peer's own if possible.
 func (p *Port) freePort(key *flowKey) bool {
-	const first, tries = 49152, 64
+	const tries = 64
 	for i := range uint16(tries) {
 		if p.flows.lookup(key) == nil {
 			return true
 		}
-		key.remotePort = first + uint16(p.identity.initial(key, p.now)+uint32(i))%(65535-first)
+		key.remotePort = firstAnyPort + uint16(p.identity.initial(key, p.now)+uint32(i))%(65535-firstAnyPort)
 	}
 	return false
 }

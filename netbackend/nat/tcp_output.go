@@ -59,8 +59,11 @@ func (p *Port) finished(f *flow) bool {
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
 func (p *Port) dropAcknowledged(f *flow) {
 	t := &f.tcp
+	if t.drop > 0 && f.bits&unixSocket != 0 {
+		f.bits |= readable // see peekedNothing
+	}
 	for t.drop > 0 {
-		n, errno := drop(f.fd, t.drop)
+		n, errno := p.dropSome(f, t.drop)
 		if errno != 0 || n == 0 {
 			break // the host's reset has emptied the queue
 		}
@@ -227,9 +230,10 @@ func (p *Port) peek(f *flow, offset uint32, iov []guestmem.Iovec, most int) int 
 		return 0
 	}
 	f.tcp.peek = offset + uint32(n)
-	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 {
+	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed|unixSocket) == 0 {
 		// A short answer of a stream socket means that its queue is empty (epoll(7)), and what comes now comes with
-		// an event of its own. Only the end of the stream must be looked for.
+		// an event of its own. Only the end of the stream must be looked for. A unix socket also stops in front of
+		// file descriptors that its peer has sent along.
 		f.bits &^= readable
 	}
 	return n
@@ -263,10 +267,11 @@ func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int)
 	return iov, int(n)
 }
 
-// peekedNothing tells the end of the stream from a queue that is empty for now.
+// peekedNothing tells the end of the stream from a queue that is empty for now. What was skipped may stand before file
+// descriptors in the queue of a unix socket: then nothing is known of what follows, until it was dropped.
 func (p *Port) peekedNothing(f *flow, skipped int) {
 	f.bits &^= readable
-	if skipped == 0 || f.bits&hungUp != 0 {
+	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp {
 		f.bits |= hostEOF
 	}
 }
@@ -422,6 +427,9 @@ func (p *Port) measure(f *flow) {
 		return
 	}
 	size, queued := p.mem[memSendBuffer], p.mem[memSendQueued]
+	if f.bits&unixSocket != 0 {
+		queued = p.mem[memSendTaken]
+	}
 	room := size - min(size, queued)
 	room -= room / 8
 	if queued > 0 && room < min(uint32(t.mss), size/4) {
