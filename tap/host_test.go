@@ -57,6 +57,12 @@ type host struct {
 // listen opens the host's side of the test's device.
 func listen(t *testing.T) *host {
 	t.Helper()
+	return listenOn(t, name)
+}
+
+// listenOn is listen for another interface.
+func listenOn(t *testing.T, name string) *host {
+	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = unix.Close(fd) })
@@ -91,6 +97,9 @@ func (h *host) receive() (header vnet.Header, frame []byte) {
 	b := make([]byte, 1<<17)
 	n, err = unix.Read(h.fd, b)
 	require.NoError(h.t, err)
+	if bytes.HasPrefix(b[vnet.LegacyHeaderLen:n], []byte{1, 0, 0x5e}) {
+		return h.receive() // the kernel's own, of an interface that comes up
+	}
 	header.Decode(b[:vnet.LegacyHeaderLen])
 	header.HdrLen = 0 // how much of the frame lies in the kernel's first piece
 	return header, b[vnet.LegacyHeaderLen:n]
@@ -189,4 +198,18 @@ func requireFrame(t *testing.T, want, got []byte) {
 	if !bytes.Equal(want, got) {
 		t.Fatalf("a frame of %d bytes, want one of %d:\n% x\n% x", len(got), len(want), got[:min(len(got), 64)], want[:min(len(want), 64)])
 	}
+}
+
+// datagrams is a run of UDP datagrams over IPv4, n bytes in all, that is to be cut up.
+func datagrams(n int) (vnet.Header, []byte) {
+	const ip, udp = vnet.EthernetHeaderLen, vnet.EthernetHeaderLen + 20
+	b := make([]byte, udp+8+n)
+	copy(b, []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0})
+	copy(b[ip:], []byte{0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2})
+	binary.BigEndian.PutUint16(b[ip+2:], uint16(len(b)-ip))
+	binary.BigEndian.PutUint16(b[ip+10:], ^vnet.Sum(b[ip:udp], 0))
+	copy(b[udp:], []byte{0x10, 0, 0x20, 0})
+	binary.BigEndian.PutUint16(b[udp+4:], uint16(len(b)-udp))
+	binary.BigEndian.PutUint16(b[udp+6:], vnet.PseudoHeaderSum(17, b[ip+12:ip+16], b[ip+16:ip+20], uint32(len(b)-udp)))
+	return vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: udp, CsumOffset: 6, HdrLen: udp + 8, GSOType: vnet.GSOUDPL4, GSOSize: 1400}, b
 }

@@ -97,6 +97,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 // RingsChanged implements netbackend.Port.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.wanted = s.Receive
+	p.drop() // its buffers may be others' by now
 	if s.Restarted {
 		p.forget()
 	}

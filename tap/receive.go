@@ -16,9 +16,11 @@ const (
 	// smallRun is so many frames without a large one that the next is expected to be small, too. To expect too much costs
 	// some iovecs, to expect too little the copy of a large frame.
 	smallRun = 16
-	// patience, in nanoseconds, is how long a frame waits for as many receive buffers as the guest has had before. A
-	// driver that takes longer to fill its ring again has found a new measure.
+	// patience, in nanoseconds, is how long a frame is left in the device until the guest has posted as many receive
+	// buffers as before: it then passes by one copy. After that it is read all the same.
 	patience = int64(10e6)
+	// holdPatience is how long a frame that was read waits for the rest of the buffers that it needs.
+	holdPatience = int64(2e9)
 )
 
 // receiver is the part of a Port that has to do with frames to the guest.
@@ -30,13 +32,33 @@ type receiver struct {
 	until  int64 // when the wait for that much ends, 0 for no wait
 	tight  bool  // the ring cannot hold frames of 64 KiB
 	judged bool  // tight is known
+	held   held
+}
+
+// held is a frame that was read and has not found room. Its beginning is in the oldest receive buffers, which were
+// reserved for it, and its end in the spill buffer.
+type held struct {
+	length  int     // 0 for none
+	spilled int     // of it
+	at      uintptr // where its beginning is
+	header  vnet.Header
+	until   int64 // when it is given up
 }
 
 func newReceiver() receiver { return receiver{spill: make([]byte, maxFrame+1)} }
 
 // forget forgets what was learned about a driver.
 func (p *Port) forget() {
+	p.drop()
 	p.usual, p.until, p.judged, p.tight, p.small = 0, 0, false, false, 0
+}
+
+// drop gives up a frame that is held.
+func (p *Port) drop() {
+	if p.held.length != 0 {
+		p.held.length = 0
+		p.counters.TooLong++
+	}
 }
 
 // offloads are those that the guest takes and that its ring can hold.
@@ -69,13 +91,16 @@ func (p *Port) expected() int {
 // receive fills the guest's ring from the queue, and returns when it wants another turn.
 func (p *Port) receive(now int64, rx *netbackend.Filler) (next int64) {
 	for range receiveBurst {
+		if !p.release(now, rx) {
+			return p.held.until
+		}
 		if !p.attached || !p.readable {
 			return 0
 		}
 		if !p.roomy(now, rx) {
 			return p.until
 		}
-		p.readFrame(rx)
+		p.readFrame(now, rx)
 	}
 	return now
 }
@@ -123,8 +148,11 @@ func (p *Port) judge(rx *netbackend.Filler) {
 }
 
 // readFrame reads one frame into the guest's buffers.
-func (p *Port) readFrame(rx *netbackend.Filler) {
+func (p *Port) readFrame(now int64, rx *netbackend.Filler) {
 	reserved := rx.Reserve(1, p.expected())
+	if reserved == nil {
+		return // what looked like room was malformed
+	}
 	iov := append(p.iov[:0], guestmem.PieceOf(p.came[:]))
 	iov = append(iov, reserved...)
 	iov = append(iov, guestmem.PieceOf(p.spill))
@@ -143,7 +171,7 @@ func (p *Port) readFrame(rx *netbackend.Filler) {
 	} else {
 		p.small = 0
 	}
-	p.deliver(rx, reserved, n)
+	p.deliver(now, rx, reserved, n)
 }
 
 // unread deals with an error of a read.
@@ -159,7 +187,7 @@ func (p *Port) unread(errno unix.Errno) {
 }
 
 // deliver gives the guest the frame of n bytes that was read to reserved, and the spill buffer behind.
-func (p *Port) deliver(rx *netbackend.Filler, reserved []guestmem.Iovec, n int) {
+func (p *Port) deliver(now int64, rx *netbackend.Filler, reserved []guestmem.Iovec, n int) {
 	var h vnet.Header
 	h.Decode(p.came[:])
 	if !takes(p.features, &h) {
@@ -169,30 +197,45 @@ func (p *Port) deliver(rx *netbackend.Filler, reserved []guestmem.Iovec, n int) 
 	if p.features&vnet.FeatureGuestCSum == 0 {
 		h.Flags = 0 // virtio 1.2 section 5.1.6.4.1
 	}
-	if spilled := n - length(reserved); spilled > 0 {
-		if reserved = p.unspill(rx, n, spilled); reserved == nil {
-			p.counters.TooLong++
-			return
-		}
+	spilled := n - length(reserved)
+	if spilled <= 0 {
+		p.commit(rx, reserved, &h, n)
+		return
 	}
-	rx.Commit(&h, rx.Pad(reserved, n))
+	p.held = held{length: n, spilled: spilled, at: reserved[0].Base, header: h, until: now + holdPatience}
+}
+
+// commit makes a frame of n bytes in reserved the guest's.
+func (p *Port) commit(rx *netbackend.Filler, reserved []guestmem.Iovec, h *vnet.Header, n int) {
+	rx.Commit(h, rx.Pad(reserved, n))
 	p.counters.Received++
 	p.counters.ReceivedBytes += uint64(n)
 }
 
-// unspill puts together a frame of n bytes, of which so many are in the spill buffer and the rest in the buffers that
-// were reserved. It returns nil if the guest has no room for the whole.
-func (p *Port) unspill(rx *netbackend.Filler, n, spilled int) []guestmem.Iovec {
-	if n > maxFrame {
-		return nil
+// release puts the frame that is held together, if there is one. It returns false if the frame must wait for more
+// buffers; one that no ring of this size can hold does not.
+func (p *Port) release(now int64, rx *netbackend.Filler) bool {
+	f := &p.held
+	if f.length == 0 {
+		return true
 	}
-	whole := rx.Reserve(n, n)
+	if holds := rx.Holds(); f.length > maxFrame || now >= f.until || holds != 0 && holds < f.length {
+		p.drop()
+		return true
+	}
+	whole := rx.Reserve(f.length, f.length)
 	if whole == nil {
-		return nil
+		return false
 	}
+	if whole[0].Base != f.at { // the driver has spoiled a buffer between, and those before went with it
+		p.drop()
+		return true
+	}
+	guestmem.CopyTo(whole, f.length-f.spilled, p.spill[:f.spilled])
 	p.counters.Respilled++
-	guestmem.CopyTo(whole, n-spilled, p.spill[:spilled])
-	return whole
+	p.commit(rx, whole, &f.header, f.length)
+	f.length = 0
+	return true
 }
 
 // onlySpill is where frames are read to that nobody wants.

@@ -119,8 +119,7 @@ func (p *Port) behindHeader(frame []guestmem.Iovec) (_ []guestmem.Iovec, ok bool
 func (p *Port) unsent(errno unix.Errno) bool {
 	switch errno {
 	case unix.EAGAIN:
-		p.full = true
-		p.counters.Full++
+		p.wait()
 		return false
 	case unix.EIO:
 		p.counters.Down++
@@ -139,4 +138,15 @@ func (p *Port) unsent(errno unix.Errno) bool {
 		}
 	}
 	return true
+}
+
+// wait waits for the kernel to take more. A TAP device tells of room only those who asked for it after there was none:
+// hence the fresh question.
+func (p *Port) wait() {
+	p.counters.Full++
+	if err := p.worker.Rearm(p.queue.fd, 0); err != nil {
+		p.lose(err)
+		return
+	}
+	p.full = true
 }
