@@ -2,10 +2,24 @@ package integration
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/guest"
 )
+
+// requireDocumented checks that a reader of docs/lab.md is told the same commands.
+func requireDocumented(t *testing.T, commands []string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(guest.ProjectRoot(), "docs", "lab.md"))
+	require.NoError(t, err)
+	for _, command := range commands {
+		require.Contains(t, string(page), "\n"+command+"\n")
+	}
+}
 
 // The lab of docs/lab.md across two hosts: each has a bridge with a guest, and a VXLAN device as the bridge's other port.
 func TestALabAcrossTwoHostsByVXLAN(t *testing.T) {
@@ -15,13 +29,15 @@ func TestALabAcrossTwoHostsByVXLAN(t *testing.T) {
 	var stations [2]*station
 	for i, h := range hosts {
 		own, other := i+1, 2-i
-		h.run(
-			fmt.Sprintf("ip address add 203.0.113.%d/24 dev uplink", own),
+		h.run(fmt.Sprintf("ip address add 203.0.113.%d/24 dev uplink", own))
+		commands := []string{
 			"ip link add br0 type bridge",
 			"ip link set br0 up",
 			fmt.Sprintf("ip link add vxlan7 type vxlan id 7 local 203.0.113.%d remote 203.0.113.%d dstport 4789", own, other),
-			"ip link set vxlan7 master br0 up",
-		)
+			"ip link set vxlan7 up master br0",
+		}
+		requireDocumented(t, commands)
+		h.run(commands...)
 		vring := h.startTAP("tap0", "--bridge", "br0", "--mtu", "1450")
 		stations[i] = newUMLStation(ctx, t, vring, own)
 	}
