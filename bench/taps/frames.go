@@ -22,8 +22,8 @@ const (
 	nameDPDK = "net_vhost + net_tap"
 	// The front end polls the rings on processor 0, see package testpmd; the back end has processor 1.
 	frontProcessor, backProcessor = 0, 1
-	// warmUp is how long frames flow before they are counted.
-	warmUp = 300 * time.Millisecond
+	// warmUp is how long traffic flows before it is counted.
+	warmUp = 500 * time.Millisecond
 )
 
 // frameServer is a back end of the contest of frames.
@@ -83,7 +83,10 @@ func (f framed) take(a *arena, l load, length time.Duration) (sample, error) {
 	if err := front.Forward(); err != nil {
 		return sample{}, err
 	}
-	counter := func() (int64, error) { return takenByKernel(n) }
+	counter := func() (int64, error) {
+		c, err := counted(n)
+		return int64(c.RxPackets), err
+	}
 	if l.Direction == lab.In {
 		if err := generate(a, n, l.Size); err != nil {
 			return sample{}, err
@@ -126,16 +129,16 @@ func count(backEnd *process.Process, counter func() (int64, error), size int, le
 	return got, nil
 }
 
-// takenByKernel returns how many frames the TAP device has given to the kernel: those that came from the guest.
-func takenByKernel(n *netns.Namespace) (frames int64, err error) {
+// counted returns the counters of the device: what it has received comes from the guest.
+func counted(n *netns.Namespace) (counters netlink.LinkStatistics64, err error) {
 	err = n.Do(func() error {
 		link, err := netlink.LinkByName(device)
 		if err == nil {
-			frames = int64(link.Attrs().Statistics.RxPackets)
+			counters = netlink.LinkStatistics64(*link.Attrs().Statistics)
 		}
 		return err
 	})
-	return frames, err
+	return counters, err
 }
 
 const (

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/vringnet/vring/bench/measure"
 )
@@ -57,9 +56,6 @@ func (u usage) since(earlier usage, s *sample) {
 	s.CPU = measure.Usage{BackEnd: u.backEnd.Sub(earlier.backEnd), Guest: u.guest.Sub(earlier.guest)}
 	s.MainLoop = u.mainLoop.Sub(earlier.mainLoop)
 }
-
-// seconds turns what iperf3 tells into a duration.
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // guestBusy returns the guest's share of a processor.
 func (s sample) guestBusy() float64 { return s.Share(s.CPU.Guest.Running) }

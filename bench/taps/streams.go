@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/vringnet/vring/bench/lab"
@@ -18,8 +19,7 @@ type iperfResult struct {
 	Error string `json:"error"`
 	End   struct {
 		Received struct {
-			Seconds float64 `json:"seconds"`
-			Bytes   int64   `json:"bytes"`
+			Bytes int64 `json:"bytes"`
 		} `json:"sum_received"`
 	} `json:"end"`
 }
@@ -27,7 +27,7 @@ type iperfResult struct {
 // iperfArguments are those of the client, which is the guest or stands for it.
 func iperfArguments(l load, length time.Duration) []any {
 	// Large calls: a system call is dear in User-mode Linux.
-	args := []any{"-c", hostAddress, "-J", "-i", "0", "-l", "256K", "-t", int(length.Seconds())}
+	args := []any{"-c", hostAddress, "-J", "-i", "0", "-l", "256K", "-t", int(math.Ceil(length.Seconds()))}
 	if l.Direction == lab.In {
 		args = append(args, "-R")
 	}
@@ -37,7 +37,7 @@ func iperfArguments(l load, length time.Duration) []any {
 // client runs iperf3 with arguments and returns what it prints.
 type client func(args []any) (string, error)
 
-// stream sends one stream between a client and a server in the namespace n.
+// stream measures one stream between a client and a server in the namespace n, from when it is under way.
 func stream(a *arena, n *netns.Namespace, l load, length time.Duration, c client, read func() (usage, error)) (sample, error) {
 	path, err := guest.FindTool("iperf3")
 	if err != nil {
@@ -47,40 +47,68 @@ func stream(a *arena, n *netns.Namespace, l load, length time.Duration, c client
 		return sample{}, err
 	}
 	for deadline := time.Now().Add(readyLimit); ; time.Sleep(50 * time.Millisecond) {
-		got, err := streamOnce(l, length, c, read)
-		if err == nil || time.Now().After(deadline) || a.ctx.Err() != nil {
-			return got, err
+		ended := make(chan error, 1)
+		go func() { ended <- runClient(l, length, c) }()
+		select {
+		case err := <-ended: // the server does not listen yet
+			if time.Now().After(deadline) || a.ctx.Err() != nil {
+				return sample{}, fmt.Errorf("the stream has ended too early: %w", err)
+			}
+		case <-time.After(warmUp):
+			got, err := between(n, l, length, read)
+			return got, errors.Join(err, <-ended)
 		}
 	}
 }
 
-// streamOnce fails if the server does not listen yet.
-func streamOnce(l load, length time.Duration, c client, read func() (usage, error)) (got sample, err error) {
-	before, err := read()
+// runClient runs a client to its end.
+func runClient(l load, length time.Duration, c client) error {
+	text, err := c(iperfArguments(l, length+2*warmUp))
 	if err != nil {
-		return got, err
-	}
-	text, err := c(iperfArguments(l, length))
-	if err != nil {
-		return got, err
-	}
-	after, err := read()
-	if err != nil {
-		return got, err
+		return err
 	}
 	var result iperfResult
 	if err := json.Unmarshal([]byte(text), &result); err != nil {
+		return err
+	}
+	if result.Error != "" || result.End.Received.Bytes == 0 {
+		return fmt.Errorf("iperf3 has received %d bytes: %s", result.End.Received.Bytes, result.Error)
+	}
+	return nil
+}
+
+// between reads counters at both ends of a while. Programs are under way at both, so that none's time is missed.
+func between(n *netns.Namespace, l load, length time.Duration, read func() (usage, error)) (got sample, err error) {
+	before, usedBefore, err := reading(n, l, read)
+	if err != nil {
 		return got, err
 	}
-	if result.Error != "" {
-		return got, errors.New(result.Error)
+	start := time.Now()
+	time.Sleep(length)
+	after, usedAfter, err := reading(n, l, read)
+	if err != nil {
+		return got, err
 	}
-	if got.Count = result.End.Received.Bytes; got.Count == 0 {
-		return got, fmt.Errorf("iperf3 has received nothing: %s", text)
+	got.Elapsed = time.Since(start)
+	got.Count = after - before
+	usedAfter.since(usedBefore, &got)
+	if got.Count == 0 {
+		return got, errors.New("nothing has passed")
 	}
-	got.Elapsed = seconds(result.End.Received.Seconds)
-	after.since(before, &got)
 	return got, nil
+}
+
+// reading returns the bytes that have passed the device in a direction, headers included, and the processor times.
+func reading(n *netns.Namespace, l load, read func() (usage, error)) (bytes int64, used usage, err error) {
+	c, err := counted(n)
+	if err != nil {
+		return 0, used, err
+	}
+	used, err = read()
+	if l.Direction == lab.In {
+		return int64(c.TxBytes), used, err
+	}
+	return int64(c.RxBytes), used, err
 }
 
 // inGuest is a client in a guest.
