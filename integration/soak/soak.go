@@ -112,7 +112,7 @@ func (s *soak) plan(image string) error {
 	for i := range s.opt.guests {
 		g := &vm{
 			address: fmt.Sprintf("10.0.2.%d", first+i), image: image, answered: s.ledger.answered,
-			socket: filepath.Join(s.dir, fmt.Sprintf("g%d", i)),
+			socket: filepath.Join(s.dir, fmt.Sprintf("g%d", i)), path: filepath.Join(s.dir, fmt.Sprintf("in%d", i)),
 		}
 		for _, port := range []*int{&g.forward, &g.echo, &g.nobody} {
 			var err error
@@ -132,6 +132,7 @@ func (s *soak) startVring(ctx context.Context) (err error) {
 	for _, g := range s.guests {
 		args = append(args, "--socket-path", g.socket,
 			"-p", fmt.Sprintf("127.0.0.1:%d:%s:%d", g.forward, g.address, answerPort),
+			"-p", fmt.Sprintf("unix:%s:%s:%d", g.path, g.address, answerPort),
 			"-p", fmt.Sprintf("127.0.0.1:%d:%s:%d", g.nobody, g.address, nobodyPort),
 			"-p", fmt.Sprintf("udp:127.0.0.1:%d:%s:%d", g.echo, g.address, echoPort))
 	}

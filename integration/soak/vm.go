@@ -34,6 +34,7 @@ type vm struct {
 	forward  int // ports of the host that lead to answerPort, echoPort and nobodyPort
 	echo     int
 	nobody   int
+	path     string // unix socket of the host that leads to answerPort
 	answered func(talk.Result)
 
 	// generation is odd while something is being done to the guest. Two equal, even values have nothing between them.

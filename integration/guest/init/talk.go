@@ -9,7 +9,7 @@ import (
 )
 
 // talkLimit ends a conversation that hangs.
-const talkLimit = time.Minute
+const talkLimit = 3 * time.Minute
 
 // talkTo calls and has the caller's part of a conversation.
 func talkTo(args agent.Arguments, _ func(any)) (any, error) {
