@@ -45,6 +45,7 @@ type daemon struct {
 	env       []string   // in addition to the test's
 	options   process.Options
 	Socket    string // where front ends find vring, or vring finds them
+	over      bool   // vring has ended, in the way that the test wanted
 }
 
 // starter starts vring with a subcommand and more arguments, and waits until it is ready. It must end by itself, without
@@ -93,7 +94,19 @@ func (d *daemon) crash() {
 	d.start()
 }
 
+// waitOutput waits until vring has printed something.
+func (d *daemon) waitOutput(text string) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool { return strings.Contains(d.Output(), text) }, soon, 5*time.Millisecond, text)
+}
+
+// ended tells that the test has seen vring end, in whatever way.
+func (d *daemon) ended() { d.over = true }
+
 func (d *daemon) terminate() {
+	if d.over {
+		return
+	}
 	_ = d.Signal(syscall.SIGTERM)
 	if err := d.Wait(soon); err != nil {
 		d.t.Errorf("vring on SIGTERM: %v", err)

@@ -32,6 +32,9 @@ var labPrograms = [...]string{"ip", "ethtool", "iperf3"}
 const buildLimit = 10 * time.Minute
 
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(floodVariable); socket != "" {
+		floodForever(socket)
+	}
 	dir, err := os.MkdirTemp("", "vring")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -17,8 +17,10 @@ import (
 const (
 	ringSize   = 256
 	bufferSize = 2048
-	memorySize = 4 << 20
 )
+
+// MemorySize is what a guest has, in bytes.
+const MemorySize = 4 << 20
 
 // Rings of a network card with one queue pair.
 const (
@@ -40,8 +42,11 @@ type FrontEnd struct {
 }
 
 // New makes a guest with an address, that is not connected to a network yet.
-func New(guest netip.Addr) *FrontEnd {
-	f := &FrontEnd{Memory: vqtest.NewMemory(memorySize, vqtest.Memfd), buffers: map[uint16]vqtest.Buf{}}
+func New(guest netip.Addr) *FrontEnd { return NewOn(vqtest.NewMemory(MemorySize, vqtest.Memfd), guest) }
+
+// NewOn is New with the guest's memory, of MemorySize bytes, which belongs to the guest from now on.
+func NewOn(memory *vqtest.Memory, guest netip.Addr) *FrontEnd {
+	f := &FrontEnd{Memory: memory, buffers: map[uint16]vqtest.Buf{}}
 	opt := vqtest.Options{Size: ringSize, EventIdx: true}
 	f.Receive, f.Transmit = vqtest.NewDriver(f.Memory, opt), vqtest.NewDriver(f.Memory, opt)
 	f.Setup = frontend.Setup{

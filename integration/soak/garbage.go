@@ -21,11 +21,13 @@ import (
 func (s *soak) mayhem(ctx context.Context, r *rand.Rand) {
 	kinds := []func(context.Context, string, *rand.Rand){noise, nonsense, flood, ruin, stall}
 	for ctx.Err() == nil {
-		socket := s.garbage
-		if r.IntN(3) == 0 {
-			socket = s.guests[r.IntN(len(s.guests))].socket // to be turned away
+		harm := kinds[r.IntN(len(kinds))]
+		if g := s.guests[r.IntN(len(s.guests))]; r.IntN(3) == 0 && g.door.TryRLock() {
+			harm(ctx, g.socket, r) // to be turned away
+			g.door.RUnlock()
+		} else {
+			harm(ctx, s.garbage, r)
 		}
-		kinds[r.IntN(len(kinds))](ctx, socket, r)
 		s.mayhems.Add(1)
 		sleep(ctx, time.Duration(r.Int64N(int64(300*time.Millisecond))))
 	}

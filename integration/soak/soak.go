@@ -170,7 +170,10 @@ func (s *soak) run(ctx context.Context) error {
 	for _, fault := range after.excess(before) {
 		s.fault(fault)
 	}
-	return s.verdict()
+	if err := s.verdict(); err != nil {
+		return fmt.Errorf("%w; vring printed at last:\n%s", err, s.vring.Output())
+	}
+	return nil
 }
 
 // warmUp lets every guest be called once, so that what is allotted once is there.

@@ -40,6 +40,10 @@ type vm struct {
 	// generation is odd while something is being done to the guest. Two equal, even values have nothing between them.
 	generation atomic.Uint64
 
+	// door is held while something is done to the guest, and read while others knock at its socket: one that is served
+	// because the guest is down would keep the guest out.
+	door sync.RWMutex
+
 	mu      sync.Mutex
 	dir     string
 	machine *uml.Machine
@@ -114,6 +118,8 @@ func (g *vm) console() *guest.Console {
 
 // disturb does something to the guest, which may end what is under way.
 func (g *vm) disturb(do func() error) error {
+	g.door.Lock()
+	defer g.door.Unlock()
 	g.generation.Add(1)
 	defer g.generation.Add(1)
 	return do()

@@ -71,6 +71,17 @@ func NewSplitMemory(backing Backing, sizes ...int) *Memory {
 	return m
 }
 
+// NewFileMemory is NewMemory with a file of the caller's, which belongs to the memory from now on. Pages that nobody has
+// touched are not asked for here either.
+func NewFileMemory(fd, size int) *Memory {
+	m := &Memory{fd: fd, next: BaseGPA, regions: []region{{Region: guestmem.Region{
+		GPA: BaseGPA, UVA: BaseUVA, Size: uint64(size), FD: fd,
+	}}}}
+	m.mapRegions()
+	m.table = m.NewTable(nil)
+	return m
+}
+
 func (m *Memory) allocate() {
 	for i := range m.regions {
 		r := &m.regions[i]
@@ -83,10 +94,16 @@ func (m *Memory) create(total int) {
 	must(err)
 	must(unix.Ftruncate(fd, int64(total)))
 	m.fd = fd
+	m.mapRegions()
+}
+
+// mapRegions maps the regions from the file as the driver sees them.
+func (m *Memory) mapRegions() {
 	for i := range m.regions {
 		r := &m.regions[i]
-		r.FD = fd
-		r.mem, err = unix.Mmap(fd, int64(r.Offset), int(r.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		r.FD = m.fd
+		var err error
+		r.mem, err = unix.Mmap(m.fd, int64(r.Offset), int(r.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		must(err)
 	}
 }
