@@ -3,6 +3,7 @@ package vhostuser
 import (
 	"encoding/binary"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -90,10 +91,17 @@ func hostileMessages() []hostile {
 		{name: "request 4294967295", m: wire.Message{Request: 1<<32 - 1}, ignored: true},
 		{name: "request 45 with descriptors", m: wire.Message{Request: 45}, fds: fds(8), ignored: true},
 		{name: "SET_LOG_BASE, not negotiated", m: wire.Message{Request: 6}, fds: fds(1), ignored: true},
+		{name: "SET_LOG_BASE of a log that wraps around", m: wire.Message{Request: 6, Value: 1<<64 - 1}, fds: fds(1), ignored: true},
+		{name: "SET_LOG_FD, not negotiated", m: wire.Message{Request: 7}, fds: fds(1), ignored: true},
+		{name: "IOTLB_MSG, not negotiated", m: wire.Message{Request: 22}, ignored: true},
 		{name: "GET_CONFIG, not negotiated", m: wire.Message{Request: 24}, ignored: true},
+		{name: "SET_CONFIG, not negotiated", m: wire.Message{Request: 25}, ignored: true},
+		{name: "CREATE_CRYPTO_SESSION, not negotiated", m: wire.Message{Request: 26}, ignored: true},
 		{name: "POSTCOPY_ADVISE, not negotiated", m: wire.Message{Request: 28}, ignored: true},
 		{name: "GET_INFLIGHT_FD, not negotiated", m: wire.Message{Request: 31}, ignored: true},
+		{name: "SET_INFLIGHT_FD, not negotiated", m: wire.Message{Request: 32}, fds: fds(1), ignored: true},
 		{name: "ADD_MEM_REG, not negotiated", m: wire.Message{Request: 37}, fds: fds(1), ignored: true},
+		{name: "REM_MEM_REG, not negotiated", m: wire.Message{Request: 38}, fds: fds(1), ignored: true},
 		{name: "SET_STATUS, not negotiated", m: wire.Message{Request: 39}, ignored: true},
 	}
 }
@@ -180,7 +188,7 @@ func TestHostileBytes(t *testing.T) {
 func TestFloodOfMessagesDoesNotGrowAnything(t *testing.T) {
 	h := newHarness(t, 1)
 	h.start()
-	openBefore, mapsBefore := openFDs(t), guestMappings(t)
+	openBefore, mapsBefore, heapBefore := openFDs(t), guestMappings(t), heap()
 	fd := h.setup.Rings[0].CallFD
 	for i := range 500 {
 		require.NoError(t, h.fe.SetVringCall(0, fd))
@@ -194,6 +202,17 @@ func TestFloodOfMessagesDoesNotGrowAnything(t *testing.T) {
 	require.Equal(t, openBefore+1, openFDs(t), "the back-end channel is new")
 	require.Equal(t, mapsBefore, guestMappings(t))
 	require.Less(t, countLines(h.log.String(), "ignored"), 100, "the log is limited")
+	h.dev.takeCalls()
+	const slack = 1 << 20 // 3000 messages that left 350 bytes each behind would be more
+	require.Less(t, heap(), heapBefore+slack)
+}
+
+// heap is how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // memory returns memory that differs from one i to the next, with the rings in it.
