@@ -67,10 +67,10 @@ func (l *ledger) note(id uint64, set func(*entry)) {
 	}
 }
 
-// How long after the caller's end the answerer's may come to be known: its result takes a way of its own. After what was
-// done to a guest it is as likely lost.
+// How long after the caller's end the answerer's may come to be known: its result takes a way of its own, and one that
+// hangs tells so in the end. After what was done to a guest it is as likely lost.
 const (
-	grace          = 15 * time.Second
+	grace          = talkLimit + 15*time.Second
 	disturbedGrace = time.Second
 )
 
