@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -33,6 +34,7 @@ type Config struct {
 	ResolvConf       string           // where the host keeps its resolvers
 	MaxFlows         int              // connections and associations at once
 	MaxSockets       int              // descriptors for them and for forwards; ForGuests divides what the process may have
+	Queues           int              // queue pairs of the guest
 	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
 	UDPSegment       bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
 	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
@@ -53,6 +55,7 @@ func DefaultConfig() Config {
 		ResolvConf: "/etc/resolv.conf",
 		MaxFlows:   16384,
 		MaxSockets: openFiles() - reservedFiles,
+		Queues:     1,
 		PeekOffset: HasPeekOffset(),
 		UDPSegment: HasUDPSegment(),
 		UDPGRO:     HasUDPGRO(),
@@ -107,23 +110,79 @@ func (c *Config) Check() error {
 		}
 	}
 	errs = multierror.Append(errs, c.checkForwards()...)
+	errs = multierror.Append(errs, c.checkQueues()...)
 	return multierror.Append(errs, c.checkSockets()).ErrorOrNil()
 }
 
 // New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
 // each port that cannot be had there is a *BindError in it.
 func New(cfg Config) (*Port, error) {
+	cfg.Queues = 1
+	ports, err := NewPairs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return ports[0], nil
+}
+
+// NewPairs returns an engine for cfg.Queues queue pairs of one guest, in their order. Each belongs to a thread of its own;
+// all of them must be closed. Errors are those of New.
+func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	identity, err := newISNSource(cfg.InitialSequence)
+	if err != nil {
+		return nil, err
+	}
+	listen, err := listenAll(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	shared := &pairs{}
+	table := newFlowTable(cfg.MaxFlows)
+	for i := range cfg.Queues {
+		var p *Port
+		if p, err = newPort(cfg, shared, table, uint32(i)); err != nil {
+			break
+		}
+		p.identity, p.listen = identity, slices.Clone(listen)
+		shared.ports = append(shared.ports, p)
+		shared.open.Add(1)
+	}
+	if err == nil {
+		return shared.ports, nil
+	}
+	for _, p := range shared.ports {
+		_ = p.Close()
+	}
+	if len(shared.ports) == 0 {
+		closeAll(listen)
+	}
+	return nil, err
+}
+
+func (c *Config) checkQueues() (faults []error) {
+	if c.Queues < 1 || c.Queues > maxPairs {
+		faults = append(faults, fmt.Errorf("%d queue pairs: there can be 1 to %d", c.Queues, maxPairs))
+	}
+	if c.Queues > 1 && c.EndpointIndependent {
+		faults = append(faults, errors.New("endpoint-independent mapping of UDP works with one queue pair only so far"))
+	}
+	return faults
+}
+
+// newPort makes the i-th queue pair, without what is the same for all.
+func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, error) {
 	s, err := newServices(&cfg)
 	if err != nil {
 		return nil, err
 	}
 	p := &Port{
+		id: i, me: i + 1, pairs: shared, listening: i == 0,
 		cfg: cfg, services: s, mtu: cfg.MTU,
 		others:   setOf(cfg.Others),
-		flows:    newFlowTable(cfg.MaxFlows),
+		flows:    table,
 		budgets:  newBuckets(),
 		mappings: map[endpoint]uint32{},
 		slow:     make([]byte, slowCopy),
@@ -133,15 +192,15 @@ func New(cfg Config) (*Port, error) {
 	p.inbox.spill = make([]byte, batchSize*spillLen)
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
-	if p.identity, err = newISNSource(cfg.InitialSequence); err != nil {
-		return nil, err
-	}
 	if p.policy, err = newPolicy(&cfg, s.dns.Resolver); err != nil {
 		return nil, err
 	}
-	if p.listen, err = listenAll(&cfg); err != nil {
+	if cfg.Queues == 1 {
+		return p, nil
+	}
+	if p.post.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		p.policy.close()
-		return nil, err
+		return nil, fmt.Errorf("postbox of queue pair %d: %w", i, err)
 	}
 	return p, nil
 }

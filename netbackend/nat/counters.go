@@ -42,6 +42,7 @@ type Counters struct {
 	UDPExpired    uint64 // associations that ended by silence
 	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments
+	FlowsMoved    uint64 // flows that went on to another queue pair
 	TableFull     uint64 // flows that were refused because there were too many
 	SocketsSpent  uint64 // flows that were refused because the guest's share of descriptors was used up
 	SocketErrors  uint64 // flows that failed because the host gave no socket

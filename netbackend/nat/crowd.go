@@ -105,7 +105,7 @@ func (p *Port) admit(c crowd) bool {
 			return false
 		}
 	}
-	for p.sockets >= p.maxSockets() {
+	for int(p.flows.sockets.Load()) >= p.maxSockets() {
 		if !p.evict(p.largest(crowdQueries)) {
 			p.hit(limitSockets)
 			return false

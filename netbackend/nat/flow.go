@@ -3,7 +3,10 @@ package nat
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 )
 
 // address is an IP address of either family in 16 bytes, IPv4 mapped (RFC 4291 section 2.5.5.2). Unlike netip.Addr it
@@ -48,14 +51,18 @@ func (k *flowKey) remoteAddrPort() netip.AddrPort {
 const none = 0
 
 // flow is one record of the table: a TCP connection, a UDP association, or a series of pings. It holds no pointers.
+//
+// All of it belongs to its owner's thread, with these exceptions: hashNext belongs to the table; key, udp.peer and
+// udp.via do not change from insert to the end of the grace period, and any queue pair may read them during a turn in
+// which lookup gave it the record.
 type flow struct {
 	key   flowKey
 	gen   uint32 // raised each time the record is used anew: an event of an old socket does not match
 	index uint32 // of this record
 
-	hashNext uint32 // chain of the bucket
-	runNext  uint32 // run list
-	timePrev uint32 // chain of the timer wheel
+	hashNext atomic.Uint32 // chain of the bucket; after its end, list of free records
+	runNext  uint32        // run list
+	timePrev uint32        // chain of the timer wheel
 	timeNext uint32
 	timeSlot int32 // slot + 1 in the wheel, 0 for none
 	deadline int64 // when the flow's timer expires, 0 for never; the wheel may hold it earlier, never later
@@ -66,6 +73,7 @@ type flow struct {
 
 	crowdPrev, crowdNext uint32 // list of the crowd
 
+	to    uint8 // the queue pair that it is leaving for
 	fd    int32 // host socket, -1 for none
 	bits  flowBits
 	state flowState
@@ -87,6 +95,7 @@ const (
 	inbound             // the host began it, through a forward
 	shared              // the socket is a listener's
 	unixSocket          // the socket is a unix one
+	leaving             // the flow goes to another queue pair
 
 	ackDue      // TCP: the guest is to be sent an acknowledgement
 	synDue      // TCP: the guest is to be sent our SYN or SYN-ACK (again)
@@ -124,15 +133,34 @@ const (
 // chunkSize is how many records are allocated at once. Chunks do not move.
 const chunkSize = 256
 
-// flowTable finds flows by key and by index. It belongs to one thread.
+// chunk is a number of records, and to whom each belongs.
+type chunk struct {
+	flows  [chunkSize]flow
+	owners [chunkSize]atomic.Uint32
+}
+
+// Who a record belongs to: a queue pair, counted from 1; nobody; or nobody yet, on its way to a queue pair.
+const (
+	nobody  = 0
+	transit = 1 << 16
+)
+
+// flowTable finds flows by key and by index. It belongs to a guest, whose queue pairs share it.
+//
+// lookup takes no lock. What it may find while others change the table is explained at [Port.find].
 type flowTable struct {
 	seed    maphash.Seed // keyed hash: a guest cannot aim at one bucket
-	buckets []uint32
-	chunks  []*[chunkSize]flow
-	free    uint32 // list of unused records, through hashNext
-	count   int    // records in use
-	live    int    // of which are found by their key
-	max     int    // the most that may live
+	buckets []atomic.Uint32
+	chunks  []atomic.Pointer[chunk]
+	max     int // the most that may live
+
+	live    atomic.Int32 // flows that are found by their key
+	sockets atomic.Int32 // sockets of flows
+
+	mu    sync.Mutex // guards what follows, and all changes of buckets and chains
+	free  uint32     // list of unused records, through hashNext
+	grown int        // chunks that exist
+	count int        // records in use
 }
 
 // spareRecords is how many records may be in use for flows that are over. A turn ends with none of them, unless the guest
@@ -140,35 +168,45 @@ type flowTable struct {
 const spareRecords = 1024
 
 // full tells whether no other flow may live.
-func (t *flowTable) full() bool { return t.live >= t.max }
+func (t *flowTable) full() bool { return int(t.live.Load()) >= t.max }
 
+// newFlowTable makes an empty table. Its buckets are as many as it will ever need, for those who look into it take no
+// lock: four to eight bytes for each flow that there may be.
 func newFlowTable(max int) *flowTable {
-	return &flowTable{seed: maphash.MakeSeed(), buckets: make([]uint32, 1024), max: max}
+	return &flowTable{
+		seed: maphash.MakeSeed(), max: max,
+		buckets: make([]atomic.Uint32, 1<<bits.Len(uint(max))),
+		chunks:  make([]atomic.Pointer[chunk], (max+spareRecords)/chunkSize+2),
+	}
 }
 
-func (t *flowTable) bucket(k *flowKey) *uint32 {
+func (t *flowTable) bucket(k *flowKey) *atomic.Uint32 {
 	b := k.bytes()
 	return &t.buckets[maphash.Bytes(t.seed, b[:])&uint64(len(t.buckets)-1)]
 }
 
-// at returns the record of index i, which must exist.
-func (t *flowTable) at(i uint32) *flow { return &t.chunks[i/chunkSize][i%chunkSize] }
+// at returns the record of index i, which must exist, and owner its owner.
+func (t *flowTable) at(i uint32) *flow { return &t.chunks[i/chunkSize].Load().flows[i%chunkSize] }
 
-// lookup returns the flow of a key, nil if there is none.
+func (t *flowTable) owner(i uint32) *atomic.Uint32 {
+	return &t.chunks[i/chunkSize].Load().owners[i%chunkSize]
+}
+
+// lookup returns the flow of a key, nil if there is none. Any queue pair may call it during a turn.
 func (t *flowTable) lookup(k *flowKey) *flow {
-	for i := *t.bucket(k); i != none; {
+	for i := t.bucket(k).Load(); i != none; {
 		f := t.at(i)
 		if f.key == *k {
 			return f
 		}
-		i = f.hashNext
+		i = f.hashNext.Load()
 	}
 	return nil
 }
 
-// byIndex returns the flow that an event names, nil if its generation has passed.
-func (t *flowTable) byIndex(i, gen uint32) *flow {
-	if i == none || int(i) >= len(t.chunks)*chunkSize {
+// byIndex returns the flow of owner that an event names, nil if it is another's, or its generation has passed. For owner.
+func (t *flowTable) byIndex(i, gen, owner uint32) *flow {
+	if i == none || int(i/chunkSize) >= len(t.chunks) || t.chunks[i/chunkSize].Load() == nil || t.owner(i).Load() != owner {
 		return nil
 	}
 	f := t.at(i)
@@ -178,79 +216,86 @@ func (t *flowTable) byIndex(i, gen uint32) *flow {
 	return f
 }
 
-// insert makes a record for k, which must not be in the table. It returns nil if there is no room.
-func (t *flowTable) insert(k *flowKey) *flow {
+// insert makes a record for k that belongs to owner, with what others may read of it. It returns nil if there is no room,
+// or, with taken, if another queue pair has made one in the meantime.
+func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, taken bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lookup(k) != nil {
+		return nil, true
+	}
 	if t.full() || t.count >= t.max+spareRecords {
-		return nil
+		return nil, false
 	}
 	if t.free == none {
 		t.grow()
 	}
-	if t.count >= 2*len(t.buckets) {
-		t.rehash()
-	}
-	f := t.at(t.free)
-	t.free = f.hashNext
-	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1}
+	f = t.at(t.free)
+	t.free = f.hashNext.Load()
+	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp}
+	t.owner(f.index).Store(owner)
 	b := t.bucket(k)
-	f.hashNext, *b = *b, f.index
+	f.hashNext.Store(b.Load())
+	b.Store(f.index)
 	t.count++
-	t.live++
-	return f
+	t.live.Add(1)
+	return f, false
 }
 
-// unlink takes f's key out of the table; the record stays until release.
+// unlink takes f's key out of the table; the record stays until release. For its owner.
 func (t *flowTable) unlink(f *flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	at := t.bucket(&f.key)
-	for *at != f.index {
-		at = &t.at(*at).hashNext
+	for at.Load() != f.index {
+		at = &t.at(at.Load()).hashNext
 	}
-	*at = f.hashNext
+	at.Store(f.hashNext.Load()) // who stands at f just now goes on from there
 	f.state = stateDead
-	t.live--
+	t.live.Add(-1)
 }
 
-// release frees the record of an unlinked flow. Its index may be used again from now on, with another generation.
+// release frees the record of an unlinked flow, which no lookup can have found any more. Its index may be used again from
+// now on, with another generation.
 func (t *flowTable) release(f *flow) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	f.state = stateFree
-	f.hashNext, t.free = t.free, f.index
+	t.owner(f.index).Store(nobody)
+	f.hashNext.Store(t.free)
+	t.free = f.index
 	t.count--
 }
 
 func (t *flowTable) grow() {
-	base := uint32(len(t.chunks) * chunkSize)
-	c := new([chunkSize]flow)
-	t.chunks = append(t.chunks, c)
+	base := uint32(t.grown * chunkSize)
+	c := new(chunk)
 	for i := chunkSize - 1; i >= 0; i-- {
-		f := &c[i]
+		f := &c.flows[i]
 		f.index = base + uint32(i)
 		if f.index == none {
 			continue
 		}
-		f.hashNext, t.free = t.free, f.index
+		f.hashNext.Store(t.free)
+		t.free = f.index
 	}
+	t.chunks[t.grown].Store(c)
+	t.grown++
 }
 
-func (t *flowTable) rehash() {
-	old := t.buckets
-	t.buckets = make([]uint32, 4*len(old))
-	for _, i := range old {
-		for i != none {
-			f := t.at(i)
-			next := f.hashNext
-			b := t.bucket(&f.key)
-			f.hashNext, *b = *b, i
-			i = next
+// each calls fn for every live flow of owner, on whose thread. fn may unlink the flow that it is called for.
+func (t *flowTable) each(owner uint32, fn func(*flow)) {
+	for i := range t.chunks {
+		c := t.chunks[i].Load()
+		if c == nil {
+			return
 		}
-	}
-}
-
-// each calls fn for every live flow. fn may unlink the flow that it is called for.
-func (t *flowTable) each(fn func(*flow)) {
-	for _, c := range t.chunks {
-		for i := range c {
-			if s := c[i].state; s != stateFree && s != stateDead {
-				fn(&c[i])
+		for j := range c.flows {
+			if c.owners[j].Load() != owner {
+				continue
+			}
+			if s := c.flows[j].state; s != stateFree && s != stateDead {
+				fn(&c.flows[j])
 			}
 		}
 	}

@@ -19,9 +19,9 @@ func BenchmarkFlowTable(b *testing.B) {
 		t := newFlowTable(n)
 		for i := range n {
 			k := benchKey(i * 7)
-			t.insert(&k)
+			t.insert(&k, 1, udpFlow{})
 		}
-		size := float64(uintptr(len(t.chunks)*chunkSize)*reflect.TypeFor[flow]().Size()+uintptr(len(t.buckets))*4) / float64(n)
+		size := float64(uintptr(t.grown*chunkSize)*reflect.TypeFor[flow]().Size()+uintptr(len(t.buckets))*4) / float64(n)
 		b.Run(fmt.Sprintf("lookup among %d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := range b.N {
@@ -39,7 +39,7 @@ func BenchmarkFlowTable(b *testing.B) {
 				f := t.lookup(&k)
 				t.unlink(f)
 				t.release(f)
-				t.insert(&k)
+				t.insert(&k, 1, udpFlow{})
 			}
 		})
 	}

@@ -19,7 +19,7 @@ func TestAFlowTableAgreesWithAMap(t *testing.T) {
 				t.Fatalf("lookup of %v gave %v, want %v", key, f, index)
 			}
 			if f == nil {
-				f = table.insert(&key)
+				f, _ = table.insert(&key, 1, udpFlow{})
 				f.state = stateOpen
 				model[key] = f.index
 				continue
@@ -40,37 +40,39 @@ func TestTheTableGrowsAndFindsEveryFlow(t *testing.T) {
 	key := flowKey{proto: protoUDP}
 	for i := range n {
 		key.guestPort, key.remotePort = uint16(i), uint16(i>>8)
-		f := table.insert(&key)
+		f, _ := table.insert(&key, 1, udpFlow{})
 		require.NotNil(t, f)
 		f.state = stateUDP
 	}
 	key.remotePort++
-	require.Nil(t, table.insert(&key), "the table is full")
+	f, taken := table.insert(&key, 1, udpFlow{})
+	require.Nil(t, f, "the table is full")
+	require.False(t, taken)
 	key.remotePort--
 	for i := range n {
 		key.guestPort, key.remotePort = uint16(i), uint16(i>>8)
 		require.NotNil(t, table.lookup(&key))
 	}
 	seen := 0
-	table.each(func(*flow) { seen++ })
+	table.each(1, func(*flow) { seen++ })
 	require.Equal(t, n, seen)
 }
 
 func TestAnOldSocketsEventReachesNoNewFlow(t *testing.T) {
 	table := newFlowTable(10)
 	key := flowKey{guestPort: 1}
-	old := table.insert(&key)
+	old, _ := table.insert(&key, 1, udpFlow{})
 	old.state = stateOpen
 	index, gen := old.index, old.gen
-	require.Same(t, old, table.byIndex(index, gen))
+	require.Same(t, old, table.byIndex(index, gen, 1))
 	table.unlink(old)
-	require.Nil(t, table.byIndex(index, gen), "it is over")
+	require.Nil(t, table.byIndex(index, gen, 1), "it is over")
 	table.release(old)
-	fresh := table.insert(&key)
+	fresh, _ := table.insert(&key, 1, udpFlow{})
 	fresh.state = stateOpen
 	require.Equal(t, index, fresh.index, "the record is used again")
-	require.Nil(t, table.byIndex(index, gen))
-	require.Same(t, fresh, table.byIndex(index, fresh.gen))
-	require.Nil(t, table.byIndex(0, 0))
-	require.Nil(t, table.byIndex(1<<31, 0))
+	require.Nil(t, table.byIndex(index, gen, 1))
+	require.Same(t, fresh, table.byIndex(index, fresh.gen, 1))
+	require.Nil(t, table.byIndex(0, 0, 1))
+	require.Nil(t, table.byIndex(1<<31, 0, 1))
 }

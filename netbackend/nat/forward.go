@@ -221,10 +221,14 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 	if errs == nil {
 		return opened, nil
 	}
+	closeAll(opened)
+	return nil, errs.ErrorOrNil()
+}
+
+func closeAll(opened []listener) {
 	for _, l := range opened {
 		l.close()
 	}
-	return nil, errs.ErrorOrNil()
 }
 
 // close gives the port or the path back.
@@ -344,14 +348,17 @@ func (p *Port) prepareForwards() {
 
 // closeListeners gives the forwards' ports back.
 func (p *Port) closeListeners() {
+	last := p.pairs.open.Add(-1) == 0 // until then, others may send by them
 	for i := range p.listen {
 		if p.listen[i].fd < 0 {
 			continue
 		}
-		if p.worker != nil {
+		if p.worker != nil && p.listening {
 			p.worker.Unregister(int(p.listen[i].fd))
 		}
-		p.listen[i].close()
+		if last {
+			p.listen[i].close()
+		}
 	}
 }
 

@@ -146,6 +146,10 @@ func (p *Port) assembled(a *assembly) {
 		src: a.key.src[:], dst: a.key.dst[:], hops: usualHops,
 	})
 	p.sendQueued() // the next one is put together in the same place
+	if p.awaits {
+		p.awaits = false // the frame was only the last of several, which are gone
+		p.counters.UDPRefused++
+	}
 }
 
 // longDatagram is what the guest is to get that fits no frame of its own: a datagram longer than its MTU, which goes in

@@ -72,12 +72,17 @@ func (p *Port) learn(mac []byte) {
 	if mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} || [6]byte(mac) == p.cfg.GatewayMAC {
 		return
 	}
+	p.located([6]byte(mac))
+	p.tellMAC()
+}
+
+func (p *Port) located(mac [6]byte) {
 	first := p.guestMAC == [6]byte{}
-	p.guestMAC = [6]byte(mac)
+	p.guestMAC = mac
 	if !first {
 		return
 	}
-	p.flows.each(func(f *flow) {
+	p.flows.each(p.me, func(f *flow) {
 		if f.state == stateSynSent {
 			f.bits |= synDue
 			p.run.push(p.flows, f)

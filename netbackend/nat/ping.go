@@ -43,7 +43,10 @@ func (p *Port) ping(k *packet) {
 		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: protoICMP,
 		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
-	f := p.flows.lookup(&key)
+	f := p.find(&key)
+	if p.awaits {
+		return
+	}
 	if f == nil {
 		if f = p.openPing(&key, k); f == nil {
 			return

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"log/slog"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,16 @@ const (
 
 // Port is the NAT engine of one queue pair. It implements netbackend.Port.
 type Port struct {
+	id        uint32 // of the queue pair
+	me        uint32 // its name as an owner of flows
+	pairs     *pairs
+	post      postbox
+	turns     atomic.Uint64 // odd during a turn
+	retired   retirement
+	arrived   []uint32 // scratch of readPost
+	listening bool     // the listeners are in this Port's epoll set
+	awaits    bool     // a frame cannot be handled before another pair has let its flow go
+
 	cfg      Config
 	worker   netbackend.Worker
 	services services
@@ -36,7 +47,6 @@ type Port struct {
 	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
 	vacant   []uint32            // free records of listen
 	crowds   [crowds]flowList
-	sockets  int // of flows
 	budgets  [errands]bucket
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
@@ -107,6 +117,14 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 		return nil
 	}
 	p.worker = w
+	if !p.alone() {
+		if err := w.Register(p.post.fd, token(tokenPost, 0, 0)); err != nil {
+			return err
+		}
+	}
+	if !p.listening {
+		return nil
+	}
 	return p.registerListeners()
 }
 
@@ -117,20 +135,24 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 		p.mtu = min(s.MTU, p.cfg.MTU)
 	}
 	if p.connected && !s.Connected {
-		p.flows.each(p.abandon)
+		p.flows.each(p.me, p.abandon)
 		p.forgetFragments()
 		p.guestMAC = [6]byte{}
+		p.pairs.mac.Store(0)
 	}
 	if s.Receive && !p.receiving && s.Restarted {
-		p.flows.each(p.probeAfterRestart)
+		p.flows.each(p.me, p.probeAfterRestart)
 	}
 	p.connected, p.receiving = s.Connected, s.Receive
+	if !p.alone() {
+		p.ringsChanged()
+	}
 }
 
 // probeAfterRestart asks a guest whose driver is new whether it still knows a connection. A guest that was rebooted
-// answers by a reset, and the host's side need not wait for nothing.
+// answers by a reset, and the host's side need not wait for nothing. Where data is under way, its repetition asks.
 func (p *Port) probeAfterRestart(f *flow) {
-	if f.state == stateOpen {
+	if f.state == stateOpen && f.tcp.sndUna == f.tcp.sndMax {
 		f.tcp.rto = max(f.tcp.baseRTO(), persistDelay)
 		p.owe(f, probeDue)
 	}
@@ -138,7 +160,8 @@ func (p *Port) probeAfterRestart(f *flow) {
 
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
-	p.flows.each(p.abandon)
+	p.flows.each(p.me, p.abandon)
+	p.closePost()
 	p.closeListeners()
 	p.policy.close()
 	return nil
@@ -148,12 +171,16 @@ func (p *Port) Close() error {
 // acknowledged, and the guest sends it again.
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
 	p.now, p.rx, p.rxFull, p.again = now, rx, false, false
+	if !p.alone() {
+		p.beginTurn()
+		defer p.endTurn()
+		p.recycle()
+		p.readPost()
+	}
 	for i := range events {
 		p.event(events[i])
 	}
-	for i := range tx {
-		p.frame(&tx[i])
-	}
+	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
@@ -161,15 +188,28 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.acceptAll()
 	p.serve()
 	if p.again || p.run.count > 0 {
-		return len(tx), now
+		return done, now
 	}
-	return len(tx), netbackend.Earlier(p.wheel.next(), p.acceptAt)
+	return done, netbackend.Earlier(p.wheel.next(), p.acceptAt)
+}
+
+// frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.
+func (p *Port) frames(tx []virtqueue.Chain) int {
+	p.awaits = false
+	for i := range tx {
+		if p.frame(&tx[i]); p.awaits {
+			p.counters.FramesIn--
+			return i
+		}
+	}
+	return len(tx)
 }
 
 // Kinds of tokens: what an event is about stands in the highest byte, a generation below it, an index in the low half.
 const (
 	tokenFlow = iota
 	tokenListener
+	tokenPost // something is in the postbox
 
 	generationMask = 1<<24 - 1
 )
@@ -181,13 +221,16 @@ func token(kind uint64, gen, index uint32) uint64 {
 // event takes note of a socket's readiness. What follows from it is done when the flow is served.
 func (p *Port) event(e netbackend.Event) {
 	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
-	if e.Token>>56 == tokenListener {
+	switch e.Token >> 56 {
+	case tokenPost:
+		return
+	case tokenListener:
 		l := &p.listen[index]
 		l.failed = l.failed || e.Events&unix.EPOLLERR != 0
 		p.call(index)
 		return
 	}
-	f := p.flows.byIndex(index, gen)
+	f := p.flows.byIndex(index, gen, p.me)
 	if f == nil {
 		p.counters.StaleEvents++
 		return
@@ -272,6 +315,10 @@ func (p *Port) serve() {
 	}
 	for n := p.run.count; n > 0; n-- {
 		f := p.run.pop(p.flows)
+		if f.bits&leaving != 0 && f.state != stateDead {
+			p.handOver(f)
+			continue
+		}
 		switch p.service(f) {
 		case more:
 			p.run.push(p.flows, f)
@@ -287,7 +334,7 @@ func (p *Port) serve() {
 func (p *Port) service(f *flow) outcome {
 	switch f.state {
 	case stateDead:
-		p.flows.release(f)
+		p.retire(f)
 		return idle
 	case stateUDP:
 		return p.serviceUDP(f)
@@ -328,11 +375,11 @@ func (p *Port) closeSocket(f *flow) {
 	switch {
 	case f.fd < 0:
 	case f.bits&shared != 0:
-		p.release(&p.listen[f.udp.listener])
+		p.release(&p.listen[f.udp.via-1])
 	default:
 		p.worker.Unregister(int(f.fd))
 		_ = unix.Close(int(f.fd))
-		p.sockets--
+		p.flows.sockets.Add(-1)
 	}
 	f.fd = -1
 }
@@ -347,10 +394,21 @@ func (p *Port) abandon(f *flow) {
 
 // create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. It
 // returns nil, and closes fd, if that cannot be done.
+//
+// If another queue pair has made it in the meantime, awaits is set.
 func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits, c crowd) *flow {
-	f := p.flows.insert(key)
+	return p.createWith(key, fd, state, bits, c, udpFlow{})
+}
+
+// createWith is create for a flow that shares its socket: what others may read of udp is to be there from the beginning.
+func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, c crowd, udp udpFlow) *flow {
+	f, taken := p.flows.insert(key, p.me, udp)
 	if f == nil {
-		p.hit(limitFlows)
+		if taken {
+			p.awaits = true
+		} else {
+			p.hit(limitFlows)
+		}
 		if bits&shared == 0 {
 			resetSocket(fd)
 		}
@@ -368,7 +426,7 @@ func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits, c cr
 		p.remove(f)
 		return nil
 	}
-	p.sockets++
+	p.flows.sockets.Add(1)
 	return f
 }
 

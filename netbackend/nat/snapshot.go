@@ -45,7 +45,7 @@ func (f *FlowInfo) ProtoName() string { return protoName(f.Proto) }
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
 	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters, Usage: p.usage()}
-	p.flows.each(func(f *flow) { s.Flows = append(s.Flows, describe(f, now)) })
+	p.flows.each(p.me, func(f *flow) { s.Flows = append(s.Flows, describe(f, now)) })
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
 	return s
 }
@@ -53,8 +53,8 @@ func (p *Port) Snapshot(now int64) Snapshot {
 // usage returns the limits of what a guest can fill.
 func (p *Port) usage() []Usage {
 	u := []Usage{
-		{"flows", p.flows.live, p.flows.max},
-		{"sockets", p.sockets, p.maxSockets()},
+		{"flows", int(p.flows.live.Load()), p.flows.max},
+		{"sockets", int(p.flows.sockets.Load()), p.maxSockets()},
 	}
 	for c := noCrowd + 1; c < crowds; c++ {
 		u = append(u, Usage{c.String(), p.crowds[c].count, p.most(c)})

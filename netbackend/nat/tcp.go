@@ -69,7 +69,10 @@ func (p *Port) tcp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
-	f := p.flows.lookup(&key)
+	f := p.find(&key)
+	if p.awaits {
+		return
+	}
 	if f == nil {
 		p.tcpUnknown(&key, &s)
 		return

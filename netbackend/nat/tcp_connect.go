@@ -30,6 +30,9 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		return
 	}
 	f := p.create(key, fd, stateConnecting, 0, crowdConnects)
+	if p.awaits {
+		return
+	}
 	if f == nil {
 		p.refuse(key, s)
 		return

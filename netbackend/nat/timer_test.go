@@ -14,7 +14,7 @@ func newWheel(n int) (*wheel, []*flow) {
 	flows := make([]*flow, n)
 	for i := range flows {
 		key := flowKey{guestPort: uint16(i + 1)}
-		flows[i] = table.insert(&key)
+		flows[i], _ = table.insert(&key, 1, udpFlow{})
 		flows[i].state = stateOpen
 	}
 	return &wheel{flows: table}, flows

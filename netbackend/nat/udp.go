@@ -10,7 +10,7 @@ import (
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
 	peer        endpoint // where a shared flow's datagrams go
-	listener    uint32   // index of the forward or mapping whose socket a shared flow has
+	via         uint32   // the forward or mapping whose socket a shared flow has, counted from 1
 	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
 	socket      udpSocket
 }
@@ -83,7 +83,10 @@ func (p *Port) udp(k *packet) {
 	if p.isQuery(&key) && !p.afford(errandQuery) {
 		return
 	}
-	f := p.flows.lookup(&key)
+	f := p.find(&key)
+	if p.awaits {
+		return
+	}
 	if f == nil {
 		if f = p.associate(&key, k, length); f == nil {
 			return

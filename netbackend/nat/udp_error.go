@@ -46,7 +46,7 @@ func (p *Port) sender(f *flow, l *listener, to endpoint) *flow {
 		return f
 	}
 	key := p.forwardKey(l, to)
-	if f = p.flows.lookup(&key); f != nil && f.fd == l.fd && f.udp.peer == to {
+	if f = p.flows.lookup(&key); f != nil && f.udp.via == l.index+1 && f.udp.peer == to {
 		return f
 	}
 	return nil
@@ -69,7 +69,7 @@ func (p *Port) tellError(f *flow, e *socketError) {
 	if kind == icmpUnreachable && code == codeFragNeeded {
 		info = min(e.info, 0xffff) // the MTU (RFC 1191 section 4)
 	}
-	if kind == icmpUnreachable && code == codePort && p.policy.dns == f.key.remote && f.bits&shared == 0 {
+	if kind == icmpUnreachable && code == codePort && p.policy.dns == f.key.remote && f.udp.via == 0 {
 		p.resolverFailed(f)
 	}
 	p.sendError(icmpError{

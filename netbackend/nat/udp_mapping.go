@@ -49,12 +49,10 @@ func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
 		return nil
 	}
 	l.users++ // before a flow is given up for this one
-	f := p.create(key, int(l.fd), stateUDP, shared, c)
+	f := p.createWith(key, int(l.fd), stateUDP, shared, c, udpFlow{peer: to, via: l.index + 1})
 	if f == nil {
 		p.release(l)
-		return nil
 	}
-	f.udp.peer, f.udp.listener = to, l.index
 	return f
 }
 

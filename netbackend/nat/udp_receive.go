@@ -198,7 +198,12 @@ func (p *Port) recipient(m *mailbox, i int) *flow {
 	return p.forwarded(m.listener, p.batch.peer(i))
 }
 
+// received takes note of n bytes for the guest. What comes by a forward for a flow of another queue pair leaves no trace
+// there: silence is the guest's (RFC 4787 section 4.3, outbound refresh).
 func (p *Port) received(f *flow, n int) {
+	if p.flows.owner(f.index).Load() != p.me {
+		return
+	}
 	f.toGuest += uint64(n)
 	p.touch(f)
 }
@@ -303,13 +308,13 @@ func (p *Port) forwarded(l *listener, peer endpoint) *flow {
 		if !p.admitPeer() {
 			return nil
 		}
-		if f = p.create(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers); f == nil {
+		udp := udpFlow{peer: peer, via: l.index + 1}
+		if f = p.createWith(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers, udp); f == nil {
 			return nil
 		}
 		p.counters.UDPFlows++
-		f.udp.peer, f.udp.listener = peer, l.index
 	}
-	if f.fd != l.fd || f.udp.peer != peer {
+	if f.udp.via != l.index+1 || f.udp.peer != peer {
 		p.counters.BadAddress++ // the guest speaks to that port by a flow of its own
 		return nil
 	}

@@ -150,7 +150,7 @@ func (p *Port) sendAgain(f *flow, errno unix.Errno, patience *int) bool {
 func (p *Port) compose(f *flow, at place) (n int) {
 	s := p.socketOf(f)
 	m := p.outbox.items[at.item-1].manner
-	p.setManner(f.fd, s, m)
+	p.setManner(f, s, m)
 	most := 1
 	if p.cfg.UDPSegment && !s.oneEach {
 		most = maxKernelSegments
@@ -231,10 +231,13 @@ func (p *Port) advance(at *place, n int) {
 }
 
 // setManner lets the socket's datagrams travel as m says.
-func (p *Port) setManner(fd int32, s *udpSocket, m manner) {
-	if s.manner == m {
+//
+// A socket that several queue pairs share stays as it is.
+func (p *Port) setManner(f *flow, s *udpSocket, m manner) {
+	if s.manner == m || f.bits&shared != 0 && !p.alone() {
 		return
 	}
+	fd := f.fd
 	if s.manner.hops != m.hops {
 		hops := int(m.hops)
 		if hops == 0 {
@@ -265,5 +268,5 @@ func (p *Port) listenerOf(f *flow) *listener {
 	if f.bits&shared == 0 {
 		return nil
 	}
-	return &p.listen[f.udp.listener]
+	return &p.listen[f.udp.via-1]
 }

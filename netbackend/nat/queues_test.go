@@ -1,0 +1,479 @@
+package nat_test
+
+import (
+	"encoding/binary"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/worker"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+	"github.com/vringnet/vring/virtqueue/vqtest"
+)
+
+// hopper is a guest's driver with several queue pairs, each served by a thread of its own, behind the one pair that
+// package natguest knows. A flow stays on a pair for some frames, and hops to another at random then.
+type hopper struct {
+	t       *testing.T
+	ports   []*nat.Port
+	device  *worker.Device
+	mem     *vqtest.Memory
+	pairs   []*hopperPair
+	wake    int // eventfd, the interrupt of all receive rings
+	guest   netbackend.Worker
+	random  *rand.Rand
+	hops    float64        // chance of each frame to be the first on another pair
+	at      map[uint16]int // pair of each flow, by the guest's port
+	waiting [][]byte       // frames that the guest had no room for
+	forward netip.AddrPort // a port of the host that leads to port 80 of the guest
+}
+
+// hopperPair is the driver's end of a queue pair.
+type hopperPair struct {
+	tx, rx  *vqtest.Driver
+	kick    [2]int // receive, transmit
+	free    []guestmem.GPA
+	sent    map[uint16]guestmem.GPA
+	posted  map[uint16]guestmem.GPA
+	enabled bool
+}
+
+const (
+	hopperSlots = 64
+	hopperFrame = 66 << 10
+	hopperBuf   = 2048
+	hopperRing  = 256
+	hopperHead  = vnet.HeaderLen
+)
+
+func newHopper(t *testing.T, cfg nat.Config, n int) *hopper {
+	t.Helper()
+	cfg.Queues = n
+	ports, err := nat.NewPairs(cfg)
+	require.NoError(t, err)
+	h := &hopper{t: t, ports: ports, at: map[uint16]int{}, random: rand.New(rand.NewPCG(1, 2)), hops: 0.5}
+	h.mem = vqtest.NewMemory(n*(hopperSlots*hopperFrame+hopperRing*hopperBuf+256<<10), vqtest.Heap)
+	h.wake = eventFD(t)
+	list := make([]netbackend.Port, n)
+	for i, p := range ports {
+		list[i] = p
+	}
+	h.device, err = worker.New(worker.Config{Ports: list})
+	require.NoError(t, err)
+	return h
+}
+
+func eventFD(t *testing.T) int {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+func (h *hopper) Offers() uint64 { return h.ports[0].Offers() }
+
+func (h *hopper) Start(features uint64, w netbackend.Worker) error {
+	h.guest = w
+	require.NoError(h.t, h.device.SetFeatures(features))
+	require.NoError(h.t, h.device.SetMemory(h.mem.Table()))
+	for i := range h.ports {
+		h.pairs = append(h.pairs, h.start(i))
+	}
+	return w.Register(h.wake, 1)
+}
+
+// start starts the rings of a pair.
+func (h *hopper) start(i int) *hopperPair {
+	p := &hopperPair{
+		kick: [2]int{eventFD(h.t), eventFD(h.t)}, sent: map[uint16]guestmem.GPA{}, posted: map[uint16]guestmem.GPA{},
+		tx: vqtest.NewDriver(h.mem, vqtest.Options{Size: hopperRing}),
+		rx: vqtest.NewDriver(h.mem, vqtest.Options{Size: hopperRing}),
+	}
+	for range hopperSlots {
+		p.free = append(p.free, h.mem.Alloc(hopperFrame, 64))
+	}
+	for range hopperRing {
+		p.post(h.mem.Alloc(hopperBuf, 64))
+	}
+	p.rx.Publish()
+	for j, d := range []*vqtest.Driver{p.rx, p.tx} {
+		fds := virtqueue.RingFDs{Kick: p.kick[j], Call: -1, Err: -1}
+		if j == 0 {
+			fds.Call = h.wake
+		}
+		require.NoError(h.t, h.device.StartRing(2*i+j, d.Layout(), fds))
+	}
+	h.enable(i, p, true)
+	return p
+}
+
+func (h *hopper) enable(i int, p *hopperPair, on bool) {
+	h.t.Helper()
+	p.enabled = on
+	require.NoError(h.t, h.device.EnableRing(2*i, on))
+	require.NoError(h.t, h.device.EnableRing(2*i+1, on))
+}
+
+func (h *hopper) RingsChanged(netbackend.RingState) {}
+
+func (h *hopper) Close() error {
+	h.guest.Unregister(h.wake)
+	return h.device.Close()
+}
+
+func (h *hopper) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+	for i := range tx {
+		frame := make([]byte, tx[i].Len)
+		guestmem.CopyFrom(frame, tx[i].Iov, 0)
+		h.transmit(frame)
+	}
+	for _, p := range h.pairs {
+		h.collect(p)
+	}
+	for len(h.waiting) > 0 {
+		var v vnet.Header
+		v.Decode(h.waiting[0][:hopperHead])
+		if !rx.Write(&v, h.waiting[0][hopperHead:]) {
+			break
+		}
+		h.waiting = h.waiting[1:]
+	}
+	return len(tx), 0
+}
+
+// transmit sends a frame on the pair of its flow, after waiting for a free buffer.
+func (h *hopper) transmit(frame []byte) {
+	p := h.pairs[h.choose(frame)]
+	for start := time.Now(); len(p.free) == 0; runtime.Gosched() {
+		for head, _, ok := p.tx.Used(); ok; head, _, ok = p.tx.Used() {
+			p.free = append(p.free, p.sent[head])
+		}
+		require.Less(h.t, time.Since(start), 10*time.Second, "a transmit ring is stuck")
+	}
+	gpa := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	copy(h.mem.Bytes(gpa, len(frame)), frame)
+	head, ok := p.tx.Add(vqtest.Buf{GPA: gpa, Len: uint32(len(frame))})
+	require.True(h.t, ok)
+	p.sent[head] = gpa
+	p.tx.Publish()
+	kick(p.kick[1])
+}
+
+// choose returns the pair that the flow of a frame is on.
+func (h *hopper) choose(frame []byte) int {
+	port := uint16(0) // of what is no flow
+	if b := frame[hopperHead:]; binary.BigEndian.Uint16(b[12:]) == 0x0800 && len(b) >= 38 {
+		port = binary.BigEndian.Uint16(b[34:])
+	}
+	i, known := h.at[port]
+	if !known || !h.pairs[i].enabled || h.random.Float64() < h.hops {
+		for i = h.random.IntN(len(h.pairs)); !h.pairs[i].enabled; {
+			i = h.random.IntN(len(h.pairs))
+		}
+	}
+	h.at[port] = i
+	return i
+}
+
+func kick(fd int) { _, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+
+func (p *hopperPair) post(gpa guestmem.GPA) {
+	head, _ := p.rx.Add(vqtest.Buf{GPA: gpa, Len: hopperBuf, Write: true})
+	p.posted[head] = gpa
+}
+
+// collect takes what a pair has received, and posts the buffers again.
+func (h *hopper) collect(p *hopperPair) {
+	var frame []byte
+	left := 0
+	for head, n, ok := p.rx.Used(); ok; head, n, ok = p.rx.Used() {
+		gpa := p.posted[head]
+		part := h.mem.Bytes(gpa, int(n))
+		if left == 0 {
+			frame = nil
+			left = int(binary.LittleEndian.Uint16(part[10:]))
+		}
+		frame = append(frame, part...)
+		p.post(gpa)
+		if left--; left == 0 {
+			h.waiting = append(h.waiting, frame)
+		}
+	}
+	require.Zero(h.t, left, "a frame is published as a whole")
+	p.rx.Publish()
+	kick(p.kick[0])
+}
+
+// counters are those of all pairs.
+func (h *hopper) counters() (all []nat.Counters) {
+	for i, p := range h.ports {
+		require.NoError(h.t, h.device.Do(i, func(int64) { all = append(all, p.Counters()) }))
+	}
+	return all
+}
+
+func (h *hopper) moved() (n uint64) {
+	for _, c := range h.counters() {
+		n += c.FlowsMoved
+	}
+	return n
+}
+
+// newQueues is a bench whose guest has several queue pairs.
+func newQueues(t *testing.T, n int) (*bench, *hopper) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	forward := natguest.FreePort(t)
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	cfg := nat.DefaultConfig()
+	cfg.ResolvConf = ""
+	cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
+	for _, proto := range []string{"tcp:", "udp:"} {
+		f, err := nat.ParseForward(proto + forward.String() + ":80")
+		require.NoError(t, err)
+		cfg.Forwards = append(cfg.Forwards, f)
+	}
+	h := newHopper(t, cfg, n)
+	h.forward = forward
+	g := natguest.New(t, h, natguest.Options{})
+	b := &bench{Guest: g, t: t, port: h.ports[0], listen: l, server: netip.AddrPortFrom(cfg.Gateway, port)}
+	b.Resolve()
+	return b, h
+}
+
+// echo answers every connection with what it says.
+func echo(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}()
+	}
+}
+
+// echoes lets n connections send size bytes each and checks what comes back, while meanwhile is called now and then.
+func echoes(t *testing.T, b *bench, n, size int, meanwhile func()) {
+	t.Helper()
+	go echo(b.listen)
+	conns := make([]*natguest.TCP, n)
+	got, want := make([][]byte, n), make([][]byte, n)
+	for i := range conns {
+		conns[i] = b.Dial(b.server)
+		want[i] = noise(size + i)
+	}
+	for i, c := range conns {
+		b.Until("it is open", func() bool { return c.State == natguest.Open })
+		c.Send(want[i])
+	}
+	next := time.Now()
+	b.Until("all is echoed", func() bool {
+		if time.Now().After(next) {
+			meanwhile()
+			next = time.Now().Add(5 * time.Millisecond)
+		}
+		all := true
+		for i, c := range conns {
+			got[i] = append(got[i], c.Read()...)
+			all = all && len(got[i]) >= len(want[i])
+		}
+		return all
+	})
+	for i, c := range conns {
+		requireSame(t, want[i], got[i])
+		c.Close()
+	}
+	b.Until("all have ended", func() bool {
+		for _, c := range conns {
+			if !c.Ended() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestStreamsStayInOrderWhileTheirFlowsHopBetweenQueues(t *testing.T) {
+	b, h := newQueues(t, 8)
+	echoes(t, b, 6, 120_000, func() {})
+	require.NotZero(t, h.moved(), "they did hop")
+}
+
+func TestStreamsSurviveThatQueuesComeAndGo(t *testing.T) {
+	b, h := newQueues(t, 8)
+	echoes(t, b, 4, 200_000, func() {
+		i := h.random.IntN(len(h.pairs))
+		last := 0
+		for _, p := range h.pairs {
+			if p.enabled {
+				last++
+			}
+		}
+		if p := h.pairs[i]; !p.enabled || last > 1 {
+			h.enable(i, p, !p.enabled)
+		}
+	})
+	require.NotZero(t, h.moved())
+}
+
+// Connections that begin and end while others do likewise on other queues use their records over and over.
+func TestShortConnectionsOnManyQueues(t *testing.T) {
+	b, h := newQueues(t, 8)
+	h.hops = 0.5
+	go echo(b.listen)
+	for range 15 {
+		conns := make([]*natguest.TCP, 8)
+		for i := range conns {
+			conns[i] = b.Dial(b.server)
+			conns[i].Send(noise(100 + i))
+			conns[i].Close()
+		}
+		for i, c := range conns {
+			b.Until("it has ended", func() bool { return c.Ended() })
+			requireSame(t, noise(100+i), c.Received())
+		}
+	}
+	b.Until("no flow is left", func() bool {
+		left := 0
+		for i, p := range h.ports {
+			require.NoError(t, h.device.Do(i, func(now int64) { left += len(p.Snapshot(now).Flows) }))
+		}
+		return left == 0
+	})
+	require.NotZero(t, h.moved())
+}
+
+func TestDatagramsOfHoppingFlowsAllArrive(t *testing.T) {
+	b, h := newQueues(t, 8)
+	h.hops = 0.5
+	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
+	require.NoError(t, err)
+	defer host.Close()
+	go func() {
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := host.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = host.WriteToUDPAddrPort(buf[:n], from)
+		}
+	}()
+	const flows, rounds = 10, 30
+	for round := range rounds {
+		for i := range flows {
+			b.SendDatagram(natguest.Datagram{
+				Src: netip.AddrPortFrom(b.IP, uint16(3000+i)), Dst: b.server, Payload: numbered(round, 200),
+			})
+		}
+		got := map[uint16]bool{}
+		b.Until("all answers are there", func() bool {
+			for _, d := range b.Datagrams() {
+				require.Equal(t, numbered(round, 200), d.Payload)
+				got[d.Dst.Port()] = true
+			}
+			return len(got) == flows
+		})
+	}
+	require.NotZero(t, h.moved())
+}
+
+// A forward goes on when the queue pair that its socket was with is not used any more.
+func TestForwardsFollowTheQueuesThatRun(t *testing.T) {
+	b, h := newQueues(t, 4)
+	host := h.forward.String()
+	for lowest := range 4 {
+		for i := range lowest {
+			if h.pairs[i].enabled {
+				h.enable(i, h.pairs[i], false)
+			}
+		}
+		for range 3 {
+			b.forwardedEcho(t, host)
+		}
+	}
+	h.enable(0, h.pairs[0], true)
+	for i := 1; i < 4; i++ {
+		if h.pairs[i].enabled {
+			h.enable(i, h.pairs[i], false)
+		}
+	}
+	b.forwardedEcho(t, host)
+}
+
+// forwardedEcho lets a client of a forward talk to the guest, by TCP and by UDP.
+func (b *bench) forwardedEcho(t *testing.T, host string) {
+	t.Helper()
+	l := b.Listen(80)
+	client, err := net.Dial("tcp4", host)
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write(noise(5000))
+	require.NoError(t, err)
+	require.NoError(t, client.(*net.TCPConn).CloseWrite())
+	c := l.Accept()
+	c.WaitFor(5000)
+	requireSame(t, noise(5000), c.Received())
+	c.Send(noise(7000))
+	c.Close()
+	r := b.readAll(client)
+	require.NoError(t, r.err)
+	requireSame(t, noise(7000), r.data)
+
+	u, err := net.Dial("udp4", host)
+	require.NoError(t, err)
+	defer u.Close()
+	for i := range 5 {
+		_, err = u.Write(numbered(i, 100))
+		require.NoError(t, err)
+		var got []*natguest.Datagram
+		b.Until("the guest has the datagram", func() bool {
+			got = append(got, b.Datagrams()...)
+			return len(got) == 1
+		})
+		b.SendDatagram(natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: numbered(i+9, 50)})
+		answer := await(b, "the client has the answer", func() []byte {
+			buf := make([]byte, 1000)
+			n, err := u.Read(buf)
+			if err != nil {
+				return nil
+			}
+			return buf[:n]
+		})
+		require.Equal(t, numbered(i+9, 50), answer)
+	}
+}
+
+// A front end that goes takes all flows with it, whatever pairs they were on.
+func TestAFrontEndThatGoesEndsTheFlowsOfAllQueues(t *testing.T) {
+	b, h := newQueues(t, 8)
+	var hosts []net.Conn
+	for range 10 {
+		_, host := b.connect()
+		hosts = append(hosts, host)
+	}
+	require.NoError(t, h.device.Reset())
+	for _, host := range hosts {
+		require.NoError(t, host.SetReadDeadline(time.Now().Add(20*time.Second)))
+		_, err := host.Read(make([]byte, 1))
+		require.ErrorIs(t, err, unix.ECONNRESET)
+	}
+}
