@@ -19,7 +19,8 @@ import (
 // The front ends that have a Linux guest.
 const (
 	onQEMU          = "QEMU"
-	onListeningQEMU = "listening QEMU" // for vring --client
+	onListeningQEMU = "listening QEMU"            // for vring --client
+	onQEMUWithTwo   = "QEMU with two queue pairs" // and two processors; the guest has the tools of labs
 	onUML           = "UML"
 )
 
@@ -51,9 +52,11 @@ func startGuest(ctx context.Context, t *testing.T, kind, socket string) *testGue
 	if kind == onUML {
 		return startUML(ctx, t, uml.Options{Initrd: built.umlImage, Socket: socket})
 	}
-	return startQEMU(ctx, t, qemu.Options{
-		Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU,
-	})
+	opt := qemu.Options{Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU}
+	if kind == onQEMUWithTwo {
+		opt.Initrd, opt.Queues = built.qemuLabImage, 2
+	}
+	return startQEMU(ctx, t, opt)
 }
 
 // startUML starts User-mode Linux in a directory of its own.

@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -26,6 +25,7 @@ type natFlags struct {
 	restrict  bool
 	dns       []string
 	onePort   bool
+	queues    int
 	hostname  string
 	domain    string
 }
@@ -42,6 +42,9 @@ No right is needed, and nothing of the host is changed.
 In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3.
 More --socket-path are more guests in one process: 10.0.2.16, 10.0.2.17 and so on, in order. They cannot reach each
 other. A forward leads to the first guest unless it names the address of another.
+
+With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
+a thread of its own.
 
 A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
   -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
@@ -87,6 +90,7 @@ Answers to what came in by a forward are never asked about.`,
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
 	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
+	f.IntVar(&flags.queues, "queues", 1, "queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "give each UDP port of the guest one port of the host, whomever it speaks to (for peer-to-peer programs)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP gives the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP gives the guest")
@@ -97,7 +101,7 @@ Answers to what came in by a forward are never asked about.`,
 func (f *natFlags) config() (nat.Config, error) {
 	c := nat.DefaultConfig()
 	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
-	c.EndpointIndependent = f.onePort
+	c.EndpointIndependent, c.Queues = f.onePort, f.queues
 	var errs *multierror.Error
 	fail := func(err error) {
 		if err != nil {
@@ -199,15 +203,12 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 	var guests []guest
 	var errs *multierror.Error
 	for _, config := range configs {
-		engine, err := nat.New(config)
+		pairs, err := nat.NewPairs(config)
 		if err != nil {
 			errs = multierror.Append(errs, err)
 			continue
 		}
-		guests = append(guests, guest{name: config.Guest.String(), ports: []netbackend.Port{engine}, report: func(_ int, now int64) report {
-			s := engine.Snapshot(now)
-			return report{s.Flows, s.Usage, s.Counters}
-		}})
+		guests = append(guests, natGuest(config.Guest.String(), pairs))
 		logNetwork(log, &config)
 	}
 	if errs == nil {
@@ -217,6 +218,19 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 		errs = multierror.Append(errs, g.close())
 	}
 	return nil, errs
+}
+
+// natGuest is the guest whose queue pairs are those.
+func natGuest(name string, pairs []*nat.Port) guest {
+	g := guest{name: name}
+	for _, p := range pairs {
+		g.ports = append(g.ports, p)
+	}
+	g.report = func(pair int, now int64) report {
+		s := pairs[pair].Snapshot(now)
+		return report{s.Flows, s.Usage, s.Counters}
+	}
+	return g
 }
 
 func logNetwork(log *slog.Logger, c *nat.Config) {

@@ -1,0 +1,59 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/testpmd"
+)
+
+// Streams go on, whole and in order, while the guest's scheduler moves them between two queue pairs and while the number
+// of pairs that the guest uses changes.
+func TestTwoQueuePairsOfANAT(t *testing.T) {
+	const streams, size = 4, 16 << 20
+	server := serveTCP(t, size)
+	l := newLab(t, onQEMUWithTwo, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	l.requireNetwork()
+	var calls [streams]*guest.Call
+	for i := range calls {
+		calls[i] = l.guest.Start("tcp-dial", viaGateway(server.Port), size, guestSeed)
+	}
+	for _, channels := range []int{1, 2, 1, 2} {
+		l.do(nil, "run", "ethtool", "-L", card, "combined", channels)
+		l.transferIn()
+	}
+	for _, call := range calls {
+		var got proto.Transfer
+		require.NoError(t, call.Wait(l.ctx, &got))
+		requirePattern(t, hostSeed, size, got)
+		requirePattern(t, guestSeed, size, server.next(l.ctx, t))
+	}
+	moved := uint64(0)
+	for pair, counters := range l.vring.countersOf(2) {
+		require.NotZero(t, counters["frames_in"], "queue pair %d", pair)
+		moved += counters["flows_moved"]
+	}
+	require.NotZero(t, moved, "flows change their queue pair")
+	l.requireNetwork()
+}
+
+// Many flows of testpmd come by both of its queue pairs. None of them leads anywhere.
+func TestTestpmdOnANATWithTwoQueuePairs(t *testing.T) {
+	vring := startVring(t, "nat", "--queues", "2", "--restrict")
+	pmd, err := testpmd.Start(limited(t), testpmd.Options{
+		Socket: vring.Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pmd.Kill()) })
+	require.NoError(t, pmd.Forward())
+	waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.SentPackets > manyFrames })
+	require.NoError(t, pmd.Stop())
+	for pair, counters := range vring.countersOf(2) {
+		require.Greater(t, counters["frames_in"], uint64(manyFrames/10), "queue pair %d", pair)
+		require.Equal(t, counters["frames_in"], counters["denied"], "queue pair %d", pair)
+	}
+}
