@@ -2,6 +2,7 @@ package tap
 
 import (
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 
@@ -12,12 +13,15 @@ import (
 
 var _ netbackend.Link = (*Port)(nil)
 
-// SetMTU implements netbackend.Link: the guest may use what the device has, or less.
+// SetMTU implements netbackend.Link: the device gets the guest's MTU, until the session ends. If that cannot be, a guest
+// with a smaller one than the device is served all the same: what finds no room is dropped and counted.
 func (p *Port) SetMTU(mtu int) error {
-	if has := p.device.MTU(); mtu > has {
-		return fmt.Errorf("TAP device %s has an MTU of %d: start with --mtu %d", p.device.cfg.Name, has, mtu)
+	err := p.device.changeMTU(mtu)
+	if err != nil && mtu < p.device.MTU() {
+		p.raise(slog.LevelWarn, "the TAP device keeps an MTU that is larger than the guest's", "reason", err.Error())
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Announce implements netbackend.Link: it sends a reverse ARP request (RFC 903) from mac, by which switches learn where

@@ -19,11 +19,15 @@ type Device struct {
 	changes Changes
 	ports   []*Port
 	lost    chan error
-	probe   int // socket
+	probe   int           // socket to ask for interfaces by, -1 for none
+	admin   Administrator // nil for nobody
 
 	mu       sync.Mutex // guards what follows, and the queues
 	queues   []*queue
-	offloads int // as the kernel knows them
+	offloads int  // as the kernel knows them
+	index    int  // of the interface
+	asked    bool // by a guest, for another MTU
+	before   int  // MTU until then
 	mtu      atomic.Int32
 }
 
@@ -49,6 +53,7 @@ func Open(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close(), d.changes.Undo())
 	}
+	d.index = link.Attrs().Index
 	d.mtu.Store(int32(link.Attrs().MTU))
 	for i, q := range d.queues {
 		d.ports = append(d.ports, newPort(d, i, q))
@@ -121,6 +126,9 @@ func (d *Device) Ports() []*Port { return d.ports }
 
 // Changes returns what was changed for the device and does not go away with it.
 func (d *Device) Changes() Changes { return d.changes }
+
+// Administrate names who is asked for what needs rights from now on. It is called before a Port is used.
+func (d *Device) Administrate(a Administrator) { d.admin = a }
 
 // Lost delivers the reason why the device is of no use any more: somebody deleted it.
 func (d *Device) Lost() <-chan error { return d.lost }
@@ -213,29 +221,4 @@ func closeFD(fd *int) error {
 	old := *fd
 	*fd = -1
 	return unix.Close(old)
-}
-
-// report tells whoever serves the device that it is lost, unless it is waited for.
-func (d *Device) report(err error) {
-	if d.cfg.Reopen {
-		return
-	}
-	select {
-	case d.lost <- fmt.Errorf("TAP device %s is lost: %w", d.cfg.Name, err):
-	default:
-	}
-}
-
-// rejoin makes q a queue of a new device of the same name, detached, if there is one.
-func (d *Device) rejoin(q *queue) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.exists(); err != nil {
-		return err
-	}
-	if err := q.join(d.cfg.Name, d.multi); err != nil {
-		return err
-	}
-	d.offloads = -1 // not known
-	return errors.Join(q.setUp(), q.setCarrier(d.attached() > 1), d.release(q))
 }

@@ -36,9 +36,6 @@ func settingsOf(link netlink.Link) *Settings {
 	return &Settings{MTU: a.MTU, MAC: a.HardwareAddr, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex}
 }
 
-// Empty tells that there is nothing to undo.
-func (c *Changes) Empty() bool { return c.Bridge == "" && c.Was == nil }
-
 // stepError is a change that failed.
 type stepError struct {
 	command string // of ip(8) that does the same

@@ -1,7 +1,6 @@
 package tap
 
 import (
-	"errors"
 	"log/slog"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +97,9 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.wanted = s.Receive
 	p.drop() // its buffers may be others' by now
+	if !s.Connected && p.index == 0 {
+		p.device.resetMTU()
+	}
 	if s.Restarted {
 		p.forget()
 	}
@@ -191,7 +193,7 @@ func (p *Port) lose(err error) {
 		p.worker.Unregister(p.queue.fd)
 		p.attached = false
 	}
-	p.device.report(err)
+	p.device.abandon(p.queue, err)
 	if p.device.cfg.Reopen {
 		p.raise(slog.LevelWarn, "the TAP device was deleted; waiting for it to come back", "tap", p.device.cfg.Name)
 	}
@@ -229,6 +231,3 @@ func (p *Port) failed(errno unix.Errno) bool {
 	}
 	return true
 }
-
-// errDeleted is that somebody deleted the device.
-var errDeleted = errors.New("it was deleted")

@@ -8,8 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -21,27 +22,66 @@ import (
 // keeperCommand is the hidden command by which vring starts itself as the keeper.
 const keeperCommand = "tap-keeper"
 
-// keeper is a process beside this one that undoes what was changed on the host. In its sandbox this process has no right
-// to do so, and if it is killed nobody else would. The keeper talks to no guest; it waits for the end of its standard
-// input, which is this process's end.
+// keeper is a process beside this one that has the right to set up interfaces, which this process gives up before it
+// serves a guest: it changes MTUs, sets up devices that have come back, and at the end undoes what was changed on the
+// host, also if this process is killed. It talks to no guest, and touches no interfaces but those that it is told of at
+// its start. It implements tap.Administrator.
+//
+// The two speak JSON: one keeperStart, then a keeperAnswer for each keeperRequest, and one more after the end of input.
 type keeper struct {
-	in  io.Closer
-	out io.Reader
+	mu     sync.Mutex
+	in     *os.File // the keeper's input
+	out    *os.File // and output
+	answer *json.Decoder
+	broken error // an answer is missing, so the next one would be another's
 }
 
-// startKeeper starts the keeper of some changes. Without any there is none: the result is nil, which is of use.
-func startKeeper(changes []tap.Changes) (*keeper, error) {
-	if len(changes) == 0 {
+var _ tap.Administrator = (*keeper)(nil)
+
+// keeperStart is all that the keeper is for.
+type keeperStart struct {
+	Configs []tap.Config
+	Changes []tap.Changes // of each
+}
+
+// keeperRequest asks for one thing.
+type keeperRequest struct {
+	Device string
+	MTU    int // to be set; 0 asks to connect the device
+}
+
+type keeperAnswer struct{ Error string }
+
+// hasNetAdmin tells whether this process may set up interfaces.
+func hasNetAdmin() bool {
+	has, err := cap.GetProc().GetFlag(cap.Effective, cap.NET_ADMIN)
+	return err == nil && has
+}
+
+// startKeeper starts the keeper of devices. Without the right to change anything there is nothing for it to do: the
+// result is nil then, which undo takes.
+func startKeeper(configs []tap.Config, devices []*tap.Device) (*keeper, error) {
+	if !hasNetAdmin() {
 		return nil, nil
 	}
-	k, err := runKeeper(changes)
+	start := keeperStart{Configs: configs}
+	for _, d := range devices {
+		start.Changes = append(start.Changes, d.Changes())
+	}
+	k, err := runKeeper()
+	if err == nil {
+		err = json.NewEncoder(k.in).Encode(start)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("start the process that leaves the host as it was: %w", err)
+		return nil, fmt.Errorf("start the process that keeps the right to set up interfaces: %w", err)
+	}
+	for _, d := range devices {
+		d.Administrate(k)
 	}
 	return k, nil
 }
 
-func runKeeper(changes []tap.Changes) (*keeper, error) {
+func runKeeper() (*keeper, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -49,31 +89,65 @@ func runKeeper(changes []tap.Changes) (*keeper, error) {
 	cmd := exec.Command(self, keeperCommand)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no signal of the terminal is for it
-	in, err := cmd.StdinPipe()
+	in, toKeeper, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	fromKeeper, out, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, in.Close(), toKeeper.Close())
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	cmd.Stdin, cmd.Stdout = in, out
+	if err := errors.Join(cmd.Start(), in.Close(), out.Close()); err != nil {
+		return nil, errors.Join(err, toKeeper.Close(), fromKeeper.Close())
 	}
-	return &keeper{in, out}, json.NewEncoder(in).Encode(changes)
+	return &keeper{in: toKeeper, out: fromKeeper, answer: json.NewDecoder(fromKeeper)}, nil
 }
 
-// undo has the keeper do its work, and waits for it.
+// Connect implements tap.Administrator.
+func (k *keeper) Connect(device string) error { return k.ask(keeperRequest{Device: device}) }
+
+// SetMTU implements tap.Administrator.
+func (k *keeper) SetMTU(device string, mtu int) error {
+	return k.ask(keeperRequest{Device: device, MTU: mtu})
+}
+
+func (k *keeper) ask(request keeperRequest) error {
+	const patience = 500 * time.Millisecond
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.broken != nil {
+		return k.broken
+	}
+	if err := json.NewEncoder(k.in).Encode(request); err != nil {
+		k.broken = err
+		return err
+	}
+	return k.hear(patience)
+}
+
+// hear waits for an answer.
+func (k *keeper) hear(patience time.Duration) error {
+	var answer keeperAnswer
+	if err := errors.Join(k.out.SetReadDeadline(time.Now().Add(patience)), k.answer.Decode(&answer)); err != nil {
+		k.broken = fmt.Errorf("the process that sets up interfaces does not answer: %w", err)
+		return k.broken
+	}
+	if answer.Error != "" {
+		return errors.New(answer.Error)
+	}
+	return nil
+}
+
+// undo has the keeper undo what was changed, and waits for it.
 func (k *keeper) undo() error {
+	const patience = 10 * time.Second
 	if k == nil {
 		return nil
 	}
-	_ = k.in.Close()
-	complaint, err := io.ReadAll(k.out)
-	if text := strings.TrimSpace(string(complaint)); text != "" {
-		err = errors.Join(errors.New(text), err)
-	}
-	return err
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return errors.Join(k.in.Close(), k.hear(patience))
 }
 
 // newKeeper is the command that is the keeper.
@@ -83,34 +157,65 @@ func newKeeper() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP) // of a service manager; it ends with its input
 			keepNetAdmin()
-			err := keep(cmd.InOrStdin())
-			if err != nil {
-				fmt.Fprintln(cmd.OutOrStdout(), err)
-			}
-			return nil
+			return keep(cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }
 
-// keep reads changes, waits for the end of in, and undoes them.
-func keep(in io.Reader) error {
-	var changes []tap.Changes
-	decoder := json.NewDecoder(in)
-	if err := decoder.Decode(&changes); err != nil {
-		return nil // whoever started this has not come so far as to need it
-	}
-	_, _ = io.Copy(io.Discard, in)
-	var errs []error
-	for i := range changes {
-		errs = append(errs, changes[i].Undo())
-	}
-	return errors.Join(errs...)
-}
-
-// keepNetAdmin gives up all rights but that to set up interfaces. A user without rights has none to give up.
+// keepNetAdmin gives up all rights but that to set up interfaces.
 func keepNetAdmin() {
 	set := cap.NewSet()
-	_ = set.SetFlag(cap.Permitted, true, cap.NET_ADMIN)
+	_ = set.SetFlag(cap.Permitted, true, cap.NET_ADMIN) // the flags exist, so nothing can fail
 	_ = set.SetFlag(cap.Effective, true, cap.NET_ADMIN)
-	_ = set.SetProc()
+	_ = set.SetProc() // what cannot be given up stays
+}
+
+// keep is the keeper's life.
+func keep(in io.Reader, out io.Writer) error {
+	requests, answers := json.NewDecoder(in), json.NewEncoder(out)
+	var start keeperStart
+	if err := requests.Decode(&start); err != nil {
+		return err
+	}
+	for {
+		var request keeperRequest
+		if requests.Decode(&request) != nil {
+			return answers.Encode(answerOf(start.undo()))
+		}
+		if err := answers.Encode(answerOf(start.do(request))); err != nil {
+			return errors.Join(err, start.undo())
+		}
+	}
+}
+
+func answerOf(err error) keeperAnswer {
+	if err != nil {
+		return keeperAnswer{err.Error()}
+	}
+	return keeperAnswer{}
+}
+
+// do does what is asked for.
+func (s *keeperStart) do(request keeperRequest) error {
+	for i := range s.Configs {
+		config := &s.Configs[i]
+		switch {
+		case config.Name != request.Device:
+		case request.MTU != 0:
+			return config.SetMTU(request.MTU)
+		default:
+			changes, err := config.Connect()
+			s.Changes[i] = changes
+			return err
+		}
+	}
+	return fmt.Errorf("%q is not a device that was named at the start", request.Device)
+}
+
+func (s *keeperStart) undo() error {
+	var errs []error
+	for i := range s.Changes {
+		errs = append(errs, s.Changes[i].Undo())
+	}
+	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,10 @@ import (
 
 // asProgram is set in the environment of a child that is to be vring instead of the tests.
 const asProgram = "VRING_TEST_AS_PROGRAM"
+
+// init keeps the main thread to the main goroutine. A test that moves its thread to a network namespace must not get that
+// one: it never ends, and /proc/net would be the namespace's.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -101,12 +102,27 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	for _, d := range devices {
 		guests = append(guests, tapGuest(d))
 	}
-	keeper, err := startKeeper(changesOf(devices))
+	done := make(chan struct{})
+	defer close(done)
+	if err := watchTAPs(log, devices, done); err != nil {
+		return errors.Join(err, closeTAPs(devices))
+	}
+	keeper, err := startKeeper(configs, devices)
 	if err != nil {
 		return errors.Join(err, closeTAPs(devices))
 	}
 	flags.needs.TAP = true
 	return errors.Join(flags.serve(ctx, log, stderr, guests), keeper.undo())
+}
+
+// watchTAPs logs what others do to the devices, until done is closed.
+func watchTAPs(log *slog.Logger, devices []*tap.Device, done <-chan struct{}) error {
+	for _, d := range devices {
+		if err := d.Watch(done, func(n netbackend.Notice) { logNotice(log, n) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tapGuest is the guest of a device.
@@ -141,14 +157,4 @@ func closeTAPs(devices []*tap.Device) error {
 		errs = append(errs, d.Close(), changes.Undo())
 	}
 	return errors.Join(errs...)
-}
-
-// changesOf is what was changed on the host for devices.
-func changesOf(devices []*tap.Device) (all []tap.Changes) {
-	for _, d := range devices {
-		if c := d.Changes(); !c.Empty() {
-			all = append(all, c)
-		}
-	}
-	return all
 }

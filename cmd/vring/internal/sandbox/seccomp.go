@@ -114,7 +114,7 @@ func requests(cfg *Config) []uint64 {
 	}
 	return []uint64{
 		unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER,
-		unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE, // to join a device that came back
+		unix.SIOCGIFINDEX, unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE, // to join a device that came back
 	}
 }
 
