@@ -23,6 +23,7 @@ type Config struct {
 	Name   string           // of the TAP device; it is created if there is none
 	Queues int              // queue pairs, at least 1
 	Bridge string           // that the device joins, created if there is none; empty for no bridge
+	VLANs  VLANs            // of the device as a port of the bridge
 	MTU    int              // of the device in bytes; 0 leaves it alone
 	MAC    net.HardwareAddr // of the host's end of the device; nil leaves it alone
 	// Reopen keeps the Ports waiting for a device that was deleted, until there is one of the same name.
@@ -43,6 +44,12 @@ func (c *Config) Check() error {
 	}
 	if c.Bridge == c.Name && c.Name != "" {
 		fail("%s cannot be both the TAP device and the bridge", c.Name)
+	}
+	if c.VLANs.set() && c.Bridge == "" {
+		fail("VLANs are those of a port of a bridge, and there is no bridge")
+	}
+	if c.VLANs.Access > maxVLAN {
+		fail("VLAN %d: want 1 to %d", c.VLANs.Access, maxVLAN)
 	}
 	if c.Queues < 1 || c.Queues > maxQueues {
 		fail("%d queues: want 1 to %d", c.Queues, maxQueues)

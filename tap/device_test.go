@@ -1,11 +1,13 @@
 package tap_test
 
 import (
+	"errors"
 	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/tap"
@@ -170,6 +172,8 @@ func TestWhatCannotBeIsToldAtOnce(t *testing.T) {
 		"01:00:5e:00:00:01 is not the address":                     {Name: name, Queues: 1, MAC: net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}},
 		"veth0 is an interface already, of type veth and not a TA": {Name: "veth0", Queues: 1},
 		"veth0 is an interface already, of type veth and not a br": {Name: name, Queues: 1, Bridge: "veth0"},
+		"VLANs are those of a port of a bridge":                    {Name: name, Queues: 1, VLANs: tap.VLANs{Access: 9}},
+		"VLAN 4095: want 1 to 4094":                                {Name: name, Queues: 1, Bridge: "br0", VLANs: tap.VLANs{Access: 4095}},
 		"cannot be both the TAP device and the bridge":             {Name: name, Queues: 1, Bridge: name},
 	} {
 		_, err := tap.Open(cfg)
@@ -201,4 +205,72 @@ func TestUSOIsOfferedWhereTheKernelHasIt(t *testing.T) {
 	back := receiveOne(g)
 	requireFrame(t, b, back.Bytes)
 	require.EqualValues(t, vnet.GSOUDPL4, back.Header.GSOType)
+}
+
+func TestVLANsAreRead(t *testing.T) {
+	got, err := tap.ParseVLANs("20,30-39,4094")
+	require.NoError(t, err)
+	require.Equal(t, []tap.VLANRange{{First: 20, Last: 20}, {First: 30, Last: 39}, {First: 4094, Last: 4094}}, got)
+	for _, wrong := range []string{"", "0", "4095", "9-8", "1-", "-1", "a", "1,,2", "1-2-3", "70000"} {
+		_, err := tap.ParseVLANs(wrong)
+		require.ErrorContains(t, err, "want numbers and ranges from 1 to 4094", wrong)
+	}
+}
+
+// portVLANs returns the VLANs of the device, and which of them is that of frames without a tag.
+func portVLANs(t *testing.T) (all []int, untagged int) {
+	t.Helper()
+	ports, err := netlink.BridgeVlanList()
+	require.NoError(t, err)
+	for _, v := range ports[int32(link(t, name).Attrs().Index)] {
+		all = append(all, int(v.Vid))
+		if v.PortVID() && v.EngressUntag() {
+			untagged = int(v.Vid)
+		}
+	}
+	return all, untagged
+}
+
+// On a kernel whose bridges know no VLANs, it is that which is to be told.
+func TestVLANsOfAPort(t *testing.T) {
+	inNamespace(t)
+	vlans := tap.VLANs{Access: 10, Trunk: []tap.VLANRange{{First: 20, Last: 20}, {First: 30, Last: 32}}}
+	cfg := tap.Config{Name: name, Queues: 1, Bridge: "br0", VLANs: vlans}
+	d, err := tap.Open(cfg)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		require.ErrorContains(t, err, "the bridges of this kernel know no VLANs (CONFIG_BRIDGE_VLAN_FILTERING)")
+		require.True(t, gone(name))
+		return
+	}
+	require.NoError(t, err)
+	all, untagged := portVLANs(t)
+	require.Equal(t, []int{10, 20, 30, 31, 32}, all)
+	require.Equal(t, 10, untagged)
+	require.NoError(t, d.Close())
+	changes := d.Changes()
+	require.NoError(t, changes.Undo())
+	require.True(t, gone("br0"))
+
+	filtering := true
+	require.NoError(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}, VlanFiltering: &filtering}))
+	makeTAP(t, netlink.TUNTAP_MULTI_QUEUE)
+	require.NoError(t, netlink.LinkSetMaster(link(t, name), link(t, "br0")))
+	d = open(t, tap.Config{Bridge: "br0", VLANs: tap.VLANs{Trunk: []tap.VLANRange{{First: 7, Last: 7}}}})
+	all, untagged = portVLANs(t)
+	require.Equal(t, []int{7}, all)
+	require.Zero(t, untagged)
+	require.NoError(t, d.Close())
+	changes = d.Changes()
+	require.NoError(t, changes.Undo())
+	all, untagged = portVLANs(t)
+	require.Equal(t, []int{1}, all, "as it was before")
+	require.Equal(t, 1, untagged)
+}
+
+func TestABridgeThatDoesNotLookAtVLANsIsTold(t *testing.T) {
+	inNamespace(t)
+	require.NoError(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	_, err := tap.Open(tap.Config{Name: name, Queues: 1, Bridge: "br0", VLANs: tap.VLANs{Access: 10}})
+	require.ErrorContains(t, err, "As root: ip link set br0 type bridge vlan_filtering 1")
+	require.True(t, gone(name))
 }

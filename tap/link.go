@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"time"
 
@@ -29,6 +30,8 @@ type Settings struct {
 	MAC    net.HardwareAddr
 	Up     bool
 	Master int // index of the bridge, 0 for none
+	// VLANs are those of the port, if they were changed on the same bridge.
+	VLANs map[uint16]uint16
 }
 
 func settingsOf(link netlink.Link) *Settings {
@@ -109,9 +112,28 @@ func joinBridge(cfg *Config, link netlink.Link, was *Settings, changes *Changes)
 		changes.Bridge = cfg.Bridge
 	}
 	if was.Master == bridge.Attrs().Index {
+		return changeVLANs(cfg, link, was)
+	}
+	if err := step(netlink.LinkSetMaster(link, bridge), "ip link set %s master %s", cfg.Name, cfg.Bridge); err != nil {
+		return err
+	}
+	if !cfg.VLANs.set() {
 		return nil
 	}
-	return step(netlink.LinkSetMaster(link, bridge), "ip link set %s master %s", cfg.Name, cfg.Bridge)
+	return cfg.VLANs.filter().apply(link)
+}
+
+// changeVLANs changes those of a device that was a port of the bridge already.
+func changeVLANs(cfg *Config, link netlink.Link, was *Settings) error {
+	if !cfg.VLANs.set() {
+		return nil
+	}
+	now, err := filterOf(link)
+	if err != nil || maps.Equal(now, cfg.VLANs.filter()) {
+		return err
+	}
+	was.VLANs = now
+	return cfg.VLANs.filter().apply(link)
 }
 
 // findBridge returns the bridge, which is created and set up if there is none.
@@ -127,15 +149,19 @@ func findBridge(cfg *Config) (*netlink.Bridge, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s is an interface already, of type %s and not a bridge", cfg.Bridge, link.Type())
 	}
-	return bridge, nil
+	return bridge, checkFiltering(cfg, bridge)
 }
 
 func makeBridge(cfg *Config) (*netlink.Bridge, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = cfg.Bridge
 	bridge := &netlink.Bridge{LinkAttrs: attrs}
-	if err := step(netlink.LinkAdd(bridge), "ip link add %s type bridge", cfg.Bridge); err != nil {
-		return nil, err
+	if cfg.VLANs.set() {
+		filtering := true
+		bridge.VlanFiltering = &filtering
+	}
+	if err := noFiltering(cfg, netlink.LinkAdd(bridge)); err != nil {
+		return nil, step(err, "ip link add %s type bridge", cfg.Bridge)
 	}
 	err := errors.Join(
 		step(netlink.LinkSetAlias(bridge, bridgeMark), "ip link set %s alias %q", cfg.Bridge, bridgeMark),
@@ -176,6 +202,9 @@ func (c *Changes) restore() error {
 	var err error
 	if now.Master != was.Master {
 		err = step(netlink.LinkSetMasterByIndex(link, was.Master), "restore the bridge of %s", c.TAP)
+	}
+	if was.VLANs != nil {
+		err = errors.Join(err, filter(was.VLANs).apply(link))
 	}
 	if now.MTU != was.MTU {
 		err = errors.Join(err, step(netlink.LinkSetMTU(link, was.MTU), "ip link set %s mtu %d", c.TAP, was.MTU))

@@ -19,6 +19,8 @@ type tapFlags struct {
 	serveFlags
 	names  []string
 	bridge string
+	vlan   uint16
+	trunk  string
 	queues int
 	mtu    int
 	mac    string
@@ -43,6 +45,9 @@ as it was; an ordinary user may use one that root has made for him:
 With --bridge the device becomes a port of a bridge. A bridge that does not exist is created, and removed again with its
 last port.
 
+On a bridge that looks at VLANs (vlan_filtering) --vlan says in which one the guest is, and --trunk which ones reach it
+with their tags; with --trunk alone, frames without a tag do not pass.
+
 With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
 a thread of its own. The device has a carrier while a guest is there.
 
@@ -59,6 +64,8 @@ More --socket-path are more guests in one process, each with its own --tap, in o
 	f := cmd.Flags()
 	f.StringArrayVar(&flags.names, "tap", nil, "the TAP device (repeatable: one for each --socket-path)")
 	f.StringVar(&flags.bridge, "bridge", "", "the bridge that the device joins")
+	f.Uint16Var(&flags.vlan, "vlan", 0, "the VLAN of the guest's frames without a tag, on the bridge")
+	f.StringVar(&flags.trunk, "trunk", "", "VLANs of the bridge whose frames the guest gets with their tags, as in 20,30-39")
 	f.IntVar(&flags.queues, "queues", 1, "queue pairs that the guest can use")
 	f.IntVar(&flags.mtu, "mtu", 0, "MTU of the device in bytes (default: left alone, 1500 for a new one)")
 	f.StringVar(&flags.mac, "mac", "", "MAC address of the host's end of the device (default: left alone)")
@@ -79,9 +86,18 @@ func (f *tapFlags) configs() ([]tap.Config, error) {
 			faults = append(faults, fmt.Errorf("--mac %q: want an address, as in fe:54:00:12:34:56", f.mac))
 		}
 	}
+	vlans := tap.VLANs{Access: f.vlan}
+	if f.trunk != "" {
+		var err error
+		if vlans.Trunk, err = tap.ParseVLANs(f.trunk); err != nil {
+			faults = append(faults, fmt.Errorf("--trunk: %w", err))
+		}
+	}
 	var configs []tap.Config
 	for _, name := range f.names {
-		c := tap.Config{Name: name, Queues: f.queues, Bridge: f.bridge, MTU: f.mtu, MAC: mac, Reopen: f.reopen}
+		c := tap.Config{
+			Name: name, Queues: f.queues, Bridge: f.bridge, VLANs: vlans, MTU: f.mtu, MAC: mac, Reopen: f.reopen,
+		}
 		faults = append(faults, c.Check())
 		configs = append(configs, c)
 	}

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 )
@@ -12,7 +14,7 @@ type Level uint8
 const (
 	OK      Level = iota
 	Note          // vring works, but something is slower or not possible
-	Problem       // vring nat cannot be expected to work well
+	Problem       // vring cannot be expected to work well
 )
 
 func (l Level) String() string { return [...]string{"ok", "note", "PROBLEM"}[l] }
@@ -31,6 +33,7 @@ type Host struct {
 	PeekOffset bool                                 // SO_PEEK_OFF works for TCP
 	OpenFiles  uint64                               // limit of open files of a process
 	NetAdmin   bool                                 // CAP_NET_ADMIN is effective
+	User       int                                  // number of the user
 	PingError  error                                // why echo requests cannot be sent, nil if they can
 	Open       func(path string) error              // opens a device for reading and writing, and closes it
 	ReadFile   func(path string) ([]byte, error)    // as os.ReadFile
@@ -155,14 +158,23 @@ func (h *Host) tun() Finding {
 	f := Finding{What: "/dev/net/tun", Found: "can be used"}
 	if err := h.Open("/dev/net/tun"); err != nil {
 		f.Level, f.Found = Note, err.Error()
-		f.Advice = "Not needed by vring nat; TAP devices are made by it. As root: modprobe tun"
+		f.Advice = "vring tap needs it, vring nat does not. As root: modprobe tun"
+		if errors.Is(err, fs.ErrPermission) {
+			f.Advice = "vring tap needs it, vring nat does not. As root: chmod 0666 /dev/net/tun"
+		}
 	}
 	return f
 }
 
 func (h *Host) netAdmin() Finding {
 	if h.NetAdmin {
-		return Finding{What: "CAP_NET_ADMIN", Found: "yes", Advice: "vring nat does not need it, and is safer without."}
+		return Finding{
+			What: "CAP_NET_ADMIN", Found: "yes",
+			Advice: "vring tap makes TAP devices and bridges by it. vring nat does not need it, and is safer without.",
+		}
 	}
-	return Finding{What: "CAP_NET_ADMIN", Found: "no; vring nat does not need it"}
+	return Finding{
+		What: "CAP_NET_ADMIN", Found: "no; vring nat does not need it",
+		Advice: fmt.Sprintf("vring tap can use a TAP device of this user. As root: ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user %d", h.User),
+	}
 }

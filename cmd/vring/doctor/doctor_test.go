@@ -11,7 +11,7 @@ import (
 // healthy is a host on which nothing is missing.
 func healthy() *Host {
 	return &Host{
-		Kernel: "6.12.1", PeekOffset: true, OpenFiles: 1 << 20,
+		Kernel: "6.12.1", PeekOffset: true, OpenFiles: 1 << 20, User: 1000,
 		Open:     func(string) error { return nil },
 		ReadFile: func(string) ([]byte, error) { return []byte("HugePages_Total:    64\nHugePages_Free:     60\n"), nil },
 		Version:  func(program string) (string, error) { return program + " 7.2", nil },
@@ -30,6 +30,7 @@ ok  KVM            /dev/kvm can be used
 ok  huge pages     64 reserved, 60 free
 ok  /dev/net/tun   can be used
 ok  CAP_NET_ADMIN  no; vring nat does not need it
+                     vring tap can use a TAP device of this user. As root: ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user 1000
 `, Format(findings))
 }
 
@@ -47,7 +48,13 @@ func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
 		"no QEMU": {func(h *Host) {
 			h.Version = func(string) (string, error) { return "", errors.New("not found") }
 		}, Note, "qemu is not installed", "apt-get install"},
-		"no devices":    {func(h *Host) { h.Open = func(string) error { return fs.ErrPermission } }, Note, "permission denied", "group kvm"},
+		"no devices": {func(h *Host) { h.Open = func(string) error { return fs.ErrPermission } }, Note, "permission denied", "group kvm"},
+		"no TAP devices": {func(h *Host) {
+			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrPermission}[path] }
+		}, Note, "permission denied", "chmod 0666 /dev/net/tun"},
+		"no module for them": {func(h *Host) {
+			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrNotExist}[path] }
+		}, Note, "file does not exist", "modprobe tun"},
 		"no huge pages": {func(h *Host) { h.ReadFile = func(string) ([]byte, error) { return nil, nil } }, OK, "none reserved", "Not needed"},
 		"rights":        {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
 	} {
