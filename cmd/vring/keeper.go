@@ -27,8 +27,11 @@ const keeperCommand = "tap-keeper"
 // host, also if this process is killed. It talks to no guest, and touches no interfaces but those that it is told of at
 // its start. It implements tap.Administrator.
 //
-// The two speak JSON: one keeperStart, then a keeperAnswer for each keeperRequest, and one more after the end of input.
+// The two speak JSON: one keeperStart, then keeperRequests. A keeperAnswer follows each of them, and one the end of input.
 type keeper struct {
+	// patience is how long an answer may take that a worker's thread waits for: less than worker.ReleaseTimeout.
+	patience time.Duration
+
 	mu     sync.Mutex
 	in     *os.File // the keeper's input
 	out    *os.File // and output
@@ -68,9 +71,10 @@ func startKeeper(configs []tap.Config, devices []*tap.Device) (*keeper, error) {
 	for _, d := range devices {
 		start.Changes = append(start.Changes, d.Changes())
 	}
+	const generous = 10 * time.Second
 	k, err := runKeeper()
 	if err == nil {
-		err = json.NewEncoder(k.in).Encode(start)
+		err = errors.Join(json.NewEncoder(k.in).Encode(start), k.hear(generous))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start the process that keeps the right to set up interfaces: %w", err)
@@ -101,7 +105,12 @@ func runKeeper() (*keeper, error) {
 	if err := errors.Join(cmd.Start(), in.Close(), out.Close()); err != nil {
 		return nil, errors.Join(err, toKeeper.Close(), fromKeeper.Close())
 	}
-	return &keeper{in: toKeeper, out: fromKeeper, answer: json.NewDecoder(fromKeeper)}, nil
+	return newKeeper(toKeeper, fromKeeper), nil
+}
+
+// newKeeper is a keeper behind two pipes.
+func newKeeper(in, out *os.File) *keeper {
+	return &keeper{patience: 500 * time.Millisecond, in: in, out: out, answer: json.NewDecoder(out)}
 }
 
 // Connect implements tap.Administrator.
@@ -113,7 +122,6 @@ func (k *keeper) SetMTU(device string, mtu int) error {
 }
 
 func (k *keeper) ask(request keeperRequest) error {
-	const patience = 500 * time.Millisecond
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.broken != nil {
@@ -123,7 +131,7 @@ func (k *keeper) ask(request keeperRequest) error {
 		k.broken = err
 		return err
 	}
-	return k.hear(patience)
+	return k.hear(k.patience)
 }
 
 // hear waits for an answer.
@@ -150,8 +158,8 @@ func (k *keeper) undo() error {
 	return errors.Join(k.in.Close(), k.hear(patience))
 }
 
-// newKeeper is the command that is the keeper.
-func newKeeper() *cobra.Command {
+// newKeeperCommand is the command that is the keeper.
+func newKeeperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: keeperCommand, Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -177,15 +185,15 @@ func keep(in io.Reader, out io.Writer) error {
 	if err := requests.Decode(&start); err != nil {
 		return err
 	}
-	for {
+	err := answers.Encode(keeperAnswer{})
+	for err == nil {
 		var request keeperRequest
 		if requests.Decode(&request) != nil {
 			return answers.Encode(answerOf(start.undo()))
 		}
-		if err := answers.Encode(answerOf(start.do(request))); err != nil {
-			return errors.Join(err, start.undo())
-		}
+		err = answers.Encode(answerOf(start.do(request)))
 	}
+	return errors.Join(err, start.undo())
 }
 
 func answerOf(err error) keeperAnswer {

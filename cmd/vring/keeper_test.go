@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -49,6 +48,7 @@ func openForKeeper(t *testing.T, cfg tap.Config) (*tap.Device, *keeper) {
 	t.Cleanup(func() { require.NoError(t, device.Close()) })
 	keeper, err := startKeeper([]tap.Config{cfg}, []*tap.Device{device})
 	require.NoError(t, err)
+	keeper.patience = time.Minute // on a busy machine
 	return device, keeper
 }
 
@@ -82,7 +82,7 @@ func TestAKeeperThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	fromNobody, out, err := os.Pipe()
 	require.NoError(t, err)
 	defer func() { _, _ = in.Close(), out.Close() }()
-	k := &keeper{in: toNobody, out: fromNobody, answer: json.NewDecoder(fromNobody)}
+	k := newKeeper(toNobody, fromNobody)
 	require.ErrorContains(t, k.SetMTU("tap0", 1400), "does not answer")
 	require.ErrorIs(t, k.Connect("tap0"), os.ErrDeadlineExceeded, "nor is it asked again")
 }

@@ -67,7 +67,7 @@ It prints the options with which QEMU is to be started.`,
 	}
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
-	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newKeeper())
+	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newKeeperCommand())
 	return root
 }
 
