@@ -38,7 +38,9 @@ func TestTheHostsNetworkChangesUnderLoad(t *testing.T) {
 			h.run("ip link set tap0 up")
 			s.waitPing(uplinkAddress)
 		}
-		require.Equal(t, 3, strings.Count(vring.Output(), "level=WARN msg=\"the TAP device is down"), "once each time")
+		told := strings.Count(vring.Output(), "the TAP device is down")
+		require.Positive(t, told)
+		require.LessOrEqual(t, told, 3, "not for each frame")
 	})
 	t.Run("the bridge is deleted", func(t *testing.T) {
 		before := sent()

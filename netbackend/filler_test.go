@@ -307,3 +307,63 @@ func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
 	require.Equal(t, 1, r.filler.ReserveEach(frames[:1], 10, 1000))
 	require.EqualValues(t, 88, frames[0][0].Len, "the chain has no more")
 }
+
+// A run of frames looks to the guest as the same frames one by one.
+func TestARunIsManyFrames(t *testing.T) {
+	for _, headerLen := range []int{vnet.LegacyHeaderLen, vnet.HeaderLen} {
+		rings := [2]*ring{newRing(t, 16, headerLen, true), newRing(t, 16, headerLen, true)}
+		h := vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16, HdrLen: 54}
+		lens := []int{60, 100, 80}
+		for _, r := range rings {
+			r.post(200)
+			r.post(headerLen+100, 50)
+			r.post(300)
+		}
+		places := rings[0].filler.ReserveRun(100, 10)
+		require.Len(t, places, 3)
+		frames := make([]netbackend.Frame, 3)
+		for i, n := range lens {
+			guestmem.CopyTo(places[i:i+1], 0, pattern(n))
+			frames[i] = netbackend.Frame{Header: h, Len: uint32(n)}
+			require.True(t, rings[1].filler.Write(&h, pattern(n)))
+		}
+		rings[0].filler.CommitRun(frames)
+		for range lens {
+			got, ok := rings[0].used()
+			require.True(t, ok)
+			want, ok := rings[1].used()
+			require.True(t, ok)
+			require.Equal(t, want, got)
+		}
+		require.Equal(t, rings[1].filler.Frames, rings[0].filler.Frames)
+		require.Equal(t, rings[1].filler.Bytes, rings[0].filler.Bytes)
+		require.Equal(t, rings[1].filler.Ahead(1), rings[0].filler.Ahead(1))
+	}
+}
+
+func TestARunEndsAtABufferThatIsNotLikeTheOthers(t *testing.T) {
+	for name, odd := range map[string]func(*ring){
+		"malformed":    (*ring).bad,
+		"too short":    func(r *ring) { r.post(vnet.HeaderLen + 99) },
+		"header apart": func(r *ring) { r.post(vnet.HeaderLen, 200) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRing(t, 16, vnet.HeaderLen, true)
+			r.post(200)
+			odd(r)
+			r.post(200)
+			require.Len(t, r.filler.ReserveRun(100, 3), 1)
+			r.filler.CommitRun(make([]netbackend.Frame, 0))
+			require.Len(t, r.filler.ReserveRun(100, 3), 1, "what was not committed stays")
+			r.filler.CommitRun([]netbackend.Frame{{Len: 100}})
+			require.Empty(t, r.filler.ReserveRun(100, 3))
+			require.NotEmpty(t, r.filler.Reserve(1, 100))
+		})
+	}
+}
+
+func TestNoRunWithoutARing(t *testing.T) {
+	var f netbackend.Filler
+	require.Empty(t, f.ReserveRun(60, 1))
+	f.CommitRun(nil)
+}

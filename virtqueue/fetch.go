@@ -21,11 +21,11 @@ func (q *Queue) gather(want int) {
 	if q.end+want > len(q.chains) {
 		q.slide()
 	}
-	for range want {
+	for want > 0 {
 		if len(q.arena)-q.top < MaxIovecs && !q.makeRoom() {
 			return
 		}
-		q.fetchOne()
+		want -= q.fetchRun(min(want, runLen))
 	}
 }
 
@@ -66,37 +66,51 @@ func (q *Queue) makeRoom() bool {
 	return true
 }
 
-// fetchOne takes the next entry of the available ring. A malformed chain has no pieces.
-func (q *Queue) fetchOne() {
-	head := q.dev.Avail(q.fetched)
-	c := &q.chains[q.end]
-	if v, ok := q.single(head); ok {
-		q.arena[q.top] = v
-		c.Iov, c.Len = q.arena[q.top:q.top+1:q.top+1], uint32(v.Len)
-		q.top++
-	} else if iov, n, ok := q.walk(head); ok {
-		c.Iov, c.Len = iov[:len(iov):len(iov)], n
-		q.top += len(iov)
-	} else {
-		c.Iov, c.Len = nil, 0
+// runLen is how many entries are read before the first of them is looked at.
+const runLen = 32
+
+// fetchRun takes up to n more entries of the available ring, at most runLen, and returns how many it took: fewer when there
+// is no room for the longest chain any more. Most chains are one good buffer in the region of the one before: those are
+// dealt with here, all others by fetchChain, which reads them anew.
+func (q *Queue) fetchRun(n int) int {
+	descs := q.run[:n]
+	heads := q.heads[q.end : q.end+n]
+	chains := q.chains[q.end : q.end+n]
+	q.dev.LoadRun(q.fetched, heads, descs)
+	region, size, want := q.tr.Region(), q.cfg.Size, writeFlag(q.cfg.Dir)
+	top := q.top
+	for i := range descs {
+		d, c := &descs[i], &chains[i]
+		base, ok := region.Hit(guestmem.GPA(d.Addr), uint64(d.Len()))
+		if ok && heads[i] < size && d.Len() != 0 && d.Flags()&(ring.FlagNext|ring.FlagIndirect|ring.FlagWrite) == want {
+			q.arena[top] = guestmem.Iovec{Base: base, Len: uint64(d.Len())}
+			c.Iov, c.Len = q.arena[top:top+1:top+1], d.Len()
+			top++
+			continue
+		}
+		q.top = top
+		q.fetchChain(c, heads[i])
+		if top = q.top; len(q.arena)-top < MaxIovecs {
+			n = i + 1
+			break
+		}
+		region = q.tr.Region()
 	}
-	q.heads[q.end] = head
-	q.end++
-	q.fetched++
+	q.top = top
+	q.end += n
+	q.fetched += uint16(n)
+	return n
 }
 
-// single is the short way for what most chains are: one good buffer in the region of the one before. It reports false
-// for everything else, which walk then reads for itself.
-func (q *Queue) single(head uint16) (v guestmem.Iovec, ok bool) {
-	if head >= q.cfg.Size {
-		return v, false
+// fetchChain makes c of the chain that begins at head. A malformed chain has no pieces.
+func (q *Queue) fetchChain(c *Chain, head uint16) {
+	iov, n, ok := q.walk(head)
+	if !ok {
+		c.Iov, c.Len = nil, 0
+		return
 	}
-	d := q.dev.Desc.Load(uint32(head))
-	if d.Flags&(ring.FlagNext|ring.FlagIndirect|ring.FlagWrite) != writeFlag(q.cfg.Dir) || d.Len == 0 {
-		return v, false
-	}
-	base, ok := q.tr.Hit(guestmem.GPA(d.Addr), uint64(d.Len))
-	return guestmem.Iovec{Base: base, Len: uint64(d.Len)}, ok
+	c.Iov, c.Len = iov[:len(iov):len(iov)], n
+	q.top += len(iov)
 }
 
 // walk follows the chain that begins at head, and translates its buffers into the arena. It reports false if the chain

@@ -48,6 +48,7 @@ type Queue struct {
 	chains      [2 * MaxBatch]Chain
 	heads       [2 * MaxBatch]uint16
 	arena       []guestmem.Iovec
+	run         [runLen]ring.Words // copies of descriptors; means nothing between calls
 
 	stats Stats
 }
@@ -141,39 +142,73 @@ func (q *Queue) HasAvail() bool {
 	return q.err == nil && q.dev.AvailIdx() != q.fetched
 }
 
+// Pause is for loops around HasAvail: it waits for some ten nanoseconds in a way that costs others least.
+func Pause() { ring.Pause() }
+
 // Use gives the oldest pending chain back to the driver, with written bytes written to it (0 for a chain that was
 // read). The driver sees it after Flush. A chain must be pending.
 func (q *Queue) Use(written uint32) {
-	q.stage(written)
-	if q.cfg.Dir == ToGuest {
-		q.stats.Bytes += uint64(written)
-	}
-}
-
-// UseN gives the n oldest pending chains back, with nothing written to them. So many must be pending.
-func (q *Queue) UseN(n int) {
-	for range n {
-		q.stage(0)
-	}
-}
-
-// stage writes the used element of the oldest pending chain and takes the chain off.
-func (q *Queue) stage(written uint32) {
 	if q.first == q.end {
 		panic("virtqueue: no chain is pending")
 	}
 	c := &q.chains[q.first]
 	q.dev.SetUsed(q.used, q.heads[q.first], written)
 	q.used++
-	q.stats.Chains++
-	switch {
-	case len(c.Iov) == 0:
-		q.stats.BadChains++
-	case q.cfg.Dir == FromGuest:
-		q.stats.Bytes += uint64(c.Len)
-	}
-	q.pieces += len(c.Iov)
 	q.first++
+	q.pieces += len(c.Iov)
+	q.stats.Chains++
+	if len(c.Iov) == 0 {
+		q.stats.BadChains++
+	}
+	if q.cfg.Dir == FromGuest {
+		written = c.Len
+	}
+	q.stats.Bytes += uint64(written)
+}
+
+// UseRun is Use for the oldest pending chains, as many as written has elements.
+func (q *Queue) UseRun(written []uint32) {
+	n := len(written)
+	if n > q.end-q.first {
+		panic("virtqueue: so many chains are not pending")
+	}
+	q.dev.SetUsedRun(q.used, q.heads[q.first:q.first+n], written)
+	var bytes uint64
+	for _, w := range written {
+		bytes += uint64(w)
+	}
+	if used := q.retire(n); q.cfg.Dir == FromGuest {
+		bytes = used
+	}
+	q.stats.Bytes += bytes
+}
+
+// retire takes the n oldest pending chains off the list and counts them. It returns the sum of their lengths.
+func (q *Queue) retire(n int) (bytes uint64) {
+	chains := q.chains[q.first : q.first+n]
+	for i := range chains {
+		c := &chains[i]
+		q.pieces += len(c.Iov)
+		if len(c.Iov) == 0 {
+			q.stats.BadChains++
+		}
+		bytes += uint64(c.Len)
+	}
+	q.used += uint16(n)
+	q.first += n
+	q.stats.Chains += uint64(n)
+	return bytes
+}
+
+// UseN gives the n oldest pending chains back, with nothing written to them. So many must be pending.
+func (q *Queue) UseN(n int) {
+	if n > q.end-q.first {
+		panic("virtqueue: so many chains are not pending")
+	}
+	q.dev.SetUsedRunRead(q.used, q.heads[q.first:q.first+n])
+	if bytes := q.retire(n); q.cfg.Dir == FromGuest {
+		q.stats.Bytes += bytes
+	}
 }
 
 // Publish shows the driver what was used since the last Publish or Flush, by one store. Whether it wants an interrupt for
@@ -213,6 +248,12 @@ func (q *Queue) interruptWanted(before uint16) bool {
 	wanted := q.signal || ring.NeedEvent(event, q.published, before)
 	q.signal = false
 	return wanted
+}
+
+// DriverPolls tells that the driver said by flag that it wants no interrupts at all: it looks at the ring itself, as DPDK
+// does. With EVENT_IDX it cannot be told.
+func (q *Queue) DriverPolls() bool {
+	return q.err == nil && !q.cfg.EventIdx && q.dev.AvailFlags()&ring.AvailNoInterrupt != 0
 }
 
 // DisableKicks tells the driver that no kicks are needed. It is advice: kicks may still come. With EVENT_IDX nothing has

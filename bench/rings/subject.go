@@ -49,11 +49,11 @@ func (dpdk) start(ctx context.Context, l load, socket, dir string) (func() error
 func (b build) name() string { return b.label }
 
 func (b build) start(ctx context.Context, l load, socket, _ string) (func() error, error) {
-	args := []string{"-c", strconv.Itoa(backProcessor), b.path, "stub", "--socket-path", socket, "--mode", string(l.Mode)}
+	args := []string{"stub", "--socket-path", socket, "--mode", string(l.Mode), "--cpus", strconv.Itoa(backProcessor)}
 	if l.Mode == source {
 		args = append(args, "--size", strconv.Itoa(l.FrameSize))
 	}
-	p, err := lab.Launch(ctx, exec.Command("taskset", args...), lab.SaysReady)
+	p, err := lab.Launch(ctx, exec.Command(b.path, args...), lab.SaysReady)
 	if err != nil {
 		return nil, err
 	}

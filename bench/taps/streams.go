@@ -26,8 +26,9 @@ type iperfResult struct {
 
 // iperfArguments are those of the client, which is the guest or stands for it.
 func iperfArguments(l load, length time.Duration) []any {
-	// Large calls: a system call is dear in User-mode Linux.
-	args := []any{"-c", hostAddress, "-J", "-i", "0", "-l", "256K", "-t", int(math.Ceil(length.Seconds()))}
+	// Large calls: a system call is dear in User-mode Linux. The same congestion control for all: the host's default may
+	// be one that paces what it sends, and would be what is measured.
+	args := []any{"-c", hostAddress, "-C", "cubic", "-J", "-i", "0", "-l", "256K", "-t", int(math.Ceil(length.Seconds()))}
 	if l.Direction == lab.In {
 		args = append(args, "-R")
 	}

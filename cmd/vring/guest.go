@@ -82,7 +82,7 @@ func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) 
 			failed = errors.Join(failed, g.close())
 			continue
 		}
-		s, err := f.startOne(log, g, f.sockets()[i], len(guests) > 1)
+		s, err := f.startOne(log, g, i, len(guests) > 1)
 		if err != nil {
 			failed = err
 			continue
@@ -92,19 +92,22 @@ func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) 
 	return all, failed
 }
 
-func (f *serveFlags) startOne(log *slog.Logger, g guest, socket string, named bool) (*served, error) {
+// startOne starts guest i.
+func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool) (*served, error) {
 	if named {
 		log = log.With("guest", g.name)
 	}
 	device, err := worker.New(worker.Config{
 		Ports:   g.ports,
 		Notices: func(n netbackend.Notice) { logNotice(log, n) },
+		Poll:    f.threads.bound(),
+		CPUs:    f.threads.from(i * len(g.ports)),
 	})
 	if err != nil {
 		return nil, err
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
-		SocketPath: socket, Client: f.client, FD: f.fd, Device: device, Log: log,
+		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, device.Close())

@@ -22,6 +22,7 @@ type serveFlags struct {
 	logLevel     string
 	logFormat    string
 	sandbox      string
+	threads      threadFlags
 	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
 }
 
@@ -34,6 +35,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text or json")
 	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, off, or log (refuse nothing, the kernel logs)")
+	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 }
 
@@ -63,7 +65,7 @@ func (f *serveFlags) check() error {
 		fail("--log-format %q: want text or json", f.logFormat)
 	}
 	_, err := sandbox.ParseMode(f.sandbox)
-	return errors.Join(append(faults, err)...)
+	return errors.Join(append(faults, err, f.threads.check())...)
 }
 
 // logger builds the log. The flags were checked.

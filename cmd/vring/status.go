@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/worker"
 )
 
 // report is what can be told of a guest's network at one moment.
@@ -51,11 +52,13 @@ func printStatus(w io.Writer, s *served) {
 	text := ""
 	for pair := range s.ports {
 		var r report
-		if err := s.device.Do(pair, func(now int64) { r = s.report(pair, now) }); err != nil {
+		var thread worker.Stats
+		err := s.device.Do(pair, func(now int64) { r, thread = s.report(pair, now), s.device.Stats(pair) })
+		if err != nil {
 			fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
 			return
 		}
-		text += formatReport(s.nameOf(pair), r)
+		text += formatReport(s.nameOf(pair), r) + formatThread(thread, s.device.CPU(pair))
 	}
 	if n := s.device.Dropped(); n != 0 {
 		text += fmt.Sprintf("  %d frames came on rings that were not enabled\n", n)
@@ -95,6 +98,16 @@ func formatReport(name string, r report) string {
 	}
 	_ = t.Flush()
 	return b.String()
+}
+
+// formatThread tells what the thread of a queue pair does with its processor.
+func formatThread(s worker.Stats, cpu int) string {
+	where := "on any processor"
+	if cpu >= 0 {
+		where = fmt.Sprintf("on processor %d", cpu)
+	}
+	return fmt.Sprintf("  thread %s: %d turns, found work %d times by polling, slept %d times; polls for %d us now\n",
+		where, s.Turns, s.Polled, s.Sleeps, s.PollMicroseconds)
 }
 
 func formatFlows(w io.Writer, flows []nat.FlowInfo) {

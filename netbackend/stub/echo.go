@@ -19,6 +19,7 @@ const (
 type Echo struct {
 	base
 	chunk [chunkLen]byte
+	run   [netbackend.MaxRun]netbackend.Frame
 }
 
 var _ netbackend.Port = (*Echo)(nil)
@@ -32,12 +33,55 @@ func (e *Echo) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
 func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
-	for i := range tx {
-		if !e.frame(&tx[i], rx) {
-			return i, 0
+	for done < len(tx) {
+		if n := e.frames(tx[done:], rx); n > 0 {
+			done += n
+			continue
 		}
+		if !e.frame(&tx[done], rx) {
+			break
+		}
+		done++
 	}
-	return len(tx), 0
+	return done, 0
+}
+
+// frames deals with the first chains of tx as long as they are what most are: a frame in one piece that asks for no offload,
+// for which there is a buffer that holds it. It returns how many those were. Headers are read before anything is copied,
+// and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time.
+func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
+	n, longest := e.simple(tx)
+	places := rx.ReserveRun(longest, n)
+	for i := range places {
+		length := int(tx[i].Len) - e.headerLen
+		guestmem.Move(&places[i], &tx[i].Iov[0], e.headerLen, length)
+		if length < netbackend.MinFrame {
+			rx.Pad(places[i:i+1], length)
+		}
+		e.counters.Bytes += uint64(length)
+		e.counters.SentBytes += uint64(e.run[i].Len)
+	}
+	rx.CommitRun(e.run[:len(places)])
+	e.counters.Frames += uint64(len(places))
+	e.counters.SentFrames += uint64(len(places))
+	return len(places)
+}
+
+// simple fills in e.run for the first chains of tx that are simple, and returns how many those are and the length of their
+// longest frame as it goes back.
+func (e *Echo) simple(tx []virtqueue.Chain) (n, longest int) {
+	for i := range tx[:min(len(tx), netbackend.MaxRun)] {
+		h, length, ok := e.header(&tx[i])
+		if !ok || !h.Plain() || len(tx[i].Iov) > 1 || length > maxFrame {
+			break
+		}
+		h.Clean(length)
+		length = max(length, netbackend.MinFrame)
+		e.run[i] = netbackend.Frame{Header: h, Len: uint32(length)}
+		longest = max(longest, length)
+		n++
+	}
+	return n, longest
 }
 
 // frame deals with one chain. It returns false if the frame must wait for a receive buffer.

@@ -73,7 +73,14 @@ func (b *base) header(c *virtqueue.Chain) (h vnet.Header, length int, ok bool) {
 	if length < vnet.EthernetHeaderLen {
 		return h, 0, false
 	}
-	guestmem.CopyFrom(b.scratch[:b.headerLen], c.Iov, 0)
-	h.Decode(b.scratch[:b.headerLen])
+	if v := &c.Iov[0]; b.headerLen == vnet.HeaderLen && v.Len >= vnet.HeaderLen {
+		h = vnet.FromWords(v.Word64(0), v.Word32(8))
+	} else {
+		guestmem.CopyFrom(b.scratch[:b.headerLen], c.Iov, 0)
+		h.Decode(b.scratch[:b.headerLen])
+	}
+	if h.Plain() {
+		return h, length, true
+	}
 	return h, length, h.Check(length, b.features) == nil
 }

@@ -245,3 +245,38 @@ func TestSourcesThatMakeNoSense(t *testing.T) {
 		require.Error(t, err)
 	}
 }
+
+// A Port has turns before there is a ring, and after.
+func TestNoStubMindsThatThereIsNoRing(t *testing.T) {
+	source, err := stub.NewSource(stub.SourceConfig{Size: 60})
+	require.NoError(t, err)
+	for _, port := range []netbackend.Port{stub.NewNull(), stub.NewEcho(), source} {
+		require.NoError(t, port.Start(0, nil))
+		done, next := port.Turn(1, nil, nil, new(netbackend.Filler))
+		require.Zero(t, done)
+		require.Zero(t, next)
+	}
+}
+
+// Frames in one buffer go back in runs, others one by one; which is which makes no difference to the guest.
+func TestEchoKeepsTheOrderOfFramesOfAllLayouts(t *testing.T) {
+	layouts := []natguest.Layout{{}, {}, {}, {Lens: []int{vnet.HeaderLen}}, {}, natguest.OneByte(20), {Indirect: true}, {}}
+	g := natguest.New(t, stub.NewEcho(), natguest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc})
+	const batch = 50
+	for first := 0; first < 1000; first += batch {
+		var want [][]byte
+		for i := range batch {
+			b := frame(14 + (first+i)*37%3000)
+			b[0] = byte(i)
+			want = append(want, b)
+			g.SendFrame(b, layouts[(first+i)%len(layouts)])
+		}
+		g.Settle()
+		got := g.Frames()
+		require.Len(t, got, batch)
+		for i, b := range want {
+			require.Equal(t, b, got[i].Bytes[:len(b)])
+			require.Equal(t, make([]byte, max(0, netbackend.MinFrame-len(b))), got[i].Bytes[len(b):], "short ones are filled up")
+		}
+	}
+}

@@ -26,7 +26,7 @@ var ErrCondemned = errors.New("worker does not let go of the guest's memory")
 
 // ringFeatures are the feature bits that rings and worker bring, whatever the Port is.
 const ringFeatures = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc | vnet.FeatureEventIdx |
-	vnet.FeatureAnyLayout
+	vnet.FeatureAnyLayout | vnet.FeatureInOrder
 
 // Config says what a Device is made of.
 type Config struct {
@@ -37,6 +37,11 @@ type Config struct {
 	Notices func(netbackend.Notice)
 	// Now is the clock in nanoseconds that Ports are given. Nil means the monotonic clock.
 	Now func() int64
+	// Poll bounds how long a thread that has run out of work looks at its rings before it sleeps; 0 for not at all. How
+	// long it really does depends on the traffic. It does not while threads have to wait for a processor.
+	Poll time.Duration
+	// CPUs are the processors that threads are pinned to, one after the other and over again. None lets them roam.
+	CPUs []int
 }
 
 // Device is the data path of one guest.
@@ -47,6 +52,7 @@ type Device struct {
 	lost     atomic.Uint64 // notices that are told by their number only
 	dropped  atomic.Uint64 // frames of rings that were not enabled
 	failed   chan error
+	crowd    *crowd // nil without polling
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, for Close
@@ -77,12 +83,30 @@ func New(cfg Config) (*Device, error) {
 		}
 		d.loops = append(d.loops, l)
 	}
+	d.setPolling(cfg.Poll)
 	d.features |= offers
 	if len(cfg.Ports) > 1 {
 		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
 	}
-	d.start(cfg.Notices)
+	if err := d.start(&cfg); err != nil {
+		return nil, multierror.Append(err, d.Close()).ErrorOrNil()
+	}
 	return d, nil
+}
+
+// setPolling lets threads look at their rings for up to bound, if it can be known when they had better not.
+func (d *Device) setPolling(bound time.Duration) {
+	if bound <= 0 || runtime.GOMAXPROCS(0) < 2 {
+		return // with one processor, whoever is waited for needs it
+	}
+	c, err := openCrowd()
+	if err != nil {
+		return
+	}
+	d.crowd = c
+	for _, l := range d.loops {
+		l.poll = poller{bound: int64(bound), crowded: c.asker()}
+	}
 }
 
 // discard undoes New before any thread has run.
@@ -97,22 +121,29 @@ func (d *Device) discard(ports []netbackend.Port) error {
 	return errs.ErrorOrNil()
 }
 
-// start lets the threads run, with a processor left for everybody else.
-func (d *Device) start(notices func(netbackend.Notice)) {
+// start lets the threads run, with a processor left for everybody else. The threads have their processors when it
+// returns; after an error they run, too.
+func (d *Device) start(cfg *Config) error {
 	if n := len(d.loops) + 1; runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
+	notices := cfg.Notices
 	if notices == nil {
 		notices = func(netbackend.Notice) {}
 	}
 	go newHerald(d, notices).run()
-	for _, l := range d.loops {
-		d.wg.Add(1)
-		go func() {
-			defer d.wg.Done()
-			l.run()
-		}()
+	var errs *multierror.Error
+	for i, l := range d.loops {
+		if n := len(cfg.CPUs); n > 0 {
+			l.cpu = cfg.CPUs[i%n]
+		}
+		ready := make(chan error)
+		d.wg.Go(func() { l.run(ready) })
+		if err := <-ready; err != nil {
+			errs = multierror.Append(errs, err)
+		}
 	}
+	return errs.ErrorOrNil()
 }
 
 // Features returns the virtio features that the device can honour.
@@ -266,6 +297,9 @@ func (d *Device) Close() error {
 	if !stuck {
 		d.wg.Wait()
 		close(d.notices)
+		if d.crowd != nil {
+			errs = multierror.Append(errs, d.crowd.close())
+		}
 	}
 	return errs.ErrorOrNil()
 }
@@ -311,6 +345,26 @@ func (d *Device) eachAnyway(fn func(*loop) error) error {
 	}
 	return errs.ErrorOrNil()
 }
+
+// Stats counts what a thread has done. They are plain numbers for the thread itself, see [Device.Do].
+type Stats struct {
+	Turns  uint64 // of the Port
+	Polled uint64 // times that the thread found work by looking, without having slept
+	Sleeps uint64 // times that it went to sleep
+	// PollMicroseconds is how long the thread looks at its rings at present before it sleeps.
+	PollMicroseconds uint64
+}
+
+// Stats returns the counters of queue pair i. It is for functions that Do calls, or for anybody after Close.
+func (d *Device) Stats(i int) Stats {
+	l := d.loops[i]
+	s := l.stats
+	s.PollMicroseconds = uint64(l.poll.window / 1000)
+	return s
+}
+
+// CPU returns the processor that the thread of queue pair i is pinned to, -1 for none.
+func (d *Device) CPU(i int) int { return d.loops[i].cpu }
 
 // Do runs fn on the thread of queue pair i between two turns and waits for it: the way to look at a Port. now is the
 // time that Ports are given. After an error fn may still run later, so what it writes must not be read then.

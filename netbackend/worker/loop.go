@@ -32,6 +32,10 @@ const (
 	maxPause = int64(160e3)
 	// timerSlack is how much later a pause may end, in nanoseconds; the kernel's own default is longer than a pause.
 	timerSlack = 5000
+	// outsideInterval bounds, in nanoseconds, how long turns follow each other before sockets and mailbox have theirs.
+	outsideInterval = 20_000
+	// spins is how many times the rings are looked at in a row.
+	spins = 32
 
 	// emptyPatience is how long a driver may take to post its first receive buffer before something is wrong.
 	emptyPatience = int64(5e9)
@@ -45,6 +49,7 @@ const (
 type loop struct {
 	device *Device
 	port   netbackend.Port
+	cpu    int // that the thread is pinned to, -1 for none
 	now    func() int64
 	mail   chan func()
 	mailFD int
@@ -60,14 +65,20 @@ type loop struct {
 
 	emptyAt int64 // when to look whether the receive ring is still as empty as it began, 0 for never
 
-	guarded func() // method value of turn, made once
+	guarded func() // method value of rounds, made once
+	at      int64  // when the last turn began
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
 	pause   int64  // how long the next pause is, in nanoseconds
 	pausing bool   // no kicks were asked for, and the next sleep is a pause
 	precise bool   // the kernel can sleep for microseconds
 	blocked bool   // the Port left frames in the ring
-	fault   error  // what the Port said through Worker.Fault
+	starved bool   // the Port found no receive buffer
+	obeyed  bool   // the control plane has changed something since the last turn
+	linger  bool   // rings are looked at instead of asked for kicks
+	poll    poller
+	stats   Stats
+	fault   error // what the Port said through Worker.Fault
 	ready   [maxEvents]unix.EpollEvent
 	events  [maxEvents]netbackend.Event
 	nEvents int
@@ -76,11 +87,11 @@ type loop struct {
 
 func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, error) {
 	l := &loop{
-		device: d, port: p, now: now, mail: make(chan func(), 16),
+		device: d, port: p, cpu: -1, now: now, mail: make(chan func(), 16),
 		rx: newRing(tokenReceive, virtqueue.ToGuest), tx: newRing(tokenTransmit, virtqueue.FromGuest),
 	}
 	l.rings = [2]*ring{l.rx, l.tx}
-	l.guarded = l.turn
+	l.guarded = l.rounds
 	var err error
 	if l.epFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll set of queue pair %d: %w", index, err)
@@ -135,11 +146,14 @@ func (l *loop) closeFDs() {
 	_ = unix.Close(l.mailFD)
 }
 
-// run is the thread's life.
-func (l *loop) run() {
+// run is the thread's life. It tells ready when the thread has its processor, or why it has not.
+func (l *loop) run(ready chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if l.cpu < 0 {
+		defer runtime.UnlockOSThread() // else the thread ends with the goroutine: nobody else wants it
+	}
 	l.precise = sleepsPrecisely(l.epFD)
+	ready <- l.pin()
 	l.startPort(0)
 	for !l.stop {
 		l.wait()
@@ -152,9 +166,22 @@ func (l *loop) run() {
 	l.closeFDs()
 }
 
+// pin binds the thread to its processor, if it has one.
+func (l *loop) pin() error {
+	if l.cpu < 0 {
+		return nil
+	}
+	var set unix.CPUSet
+	set.Set(l.cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pin a thread to processor %d: %w", l.cpu, err)
+	}
+	return nil
+}
+
 // checkEmpty tells the user of the classic mistake: a guest whose memory is not shared fills rings that nobody sees.
 func (l *loop) checkEmpty() {
-	if l.emptyAt == 0 || l.now() < l.emptyAt {
+	if l.emptyAt == 0 || l.at < l.emptyAt {
 		return
 	}
 	l.emptyAt = 0
@@ -192,8 +219,27 @@ func (l *loop) condemn(err error) {
 	l.device.fail(err)
 }
 
-// turn is one round of the data path. It runs under guestmem.Guard.
-func (l *loop) turn() {
+// rounds is the data path between two looks at what else has happened. It runs under guestmem.Guard.
+func (l *loop) rounds() {
+	start := l.now()
+	if l.linger && !l.hasCause(start) && !l.spin() {
+		l.park(start)
+		return
+	}
+	l.turn(start)
+	for l.again && len(l.mail) == 0 && l.at-start < outsideInterval && (!l.linger || l.spin()) {
+		l.turn(l.now())
+	}
+}
+
+// hasCause tells whether there is a reason for a turn other than what is in the rings.
+func (l *loop) hasCause(now int64) bool {
+	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now)
+}
+
+// turn lets the Port do what there is to do.
+func (l *loop) turn(now int64) {
+	l.at, l.obeyed, l.linger = now, false, false
 	l.checkEmpty()
 	var chains []virtqueue.Chain
 	more := false
@@ -204,20 +250,49 @@ func (l *loop) turn() {
 	} else if l.tx.kicked {
 		more = l.drain()
 	}
-	done, next := l.port.Turn(l.now(), chains, l.events[:l.nEvents], &l.filler)
+	sent := l.filler.Frames
+	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
 	passed := bytesIn(chains[:done])
 	if len(chains) > 0 {
 		l.tx.q.UseN(done)
 	}
-	l.next, l.blocked = next, done < len(chains)
-	l.again = more || (!l.blocked && len(chains) == batch)
+	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
+	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	l.pausing = l.pauses(passed) && !l.again && !l.blocked
+	l.pausing = l.pauses(passed) && !l.again && !l.blocked && !l.tx.q.DriverPolls()
 	l.flush()
-	if !l.again && !l.pausing {
-		l.again = l.arm()
+	l.stats.Turns++
+	if done > 0 || l.filler.Frames != sent {
+		l.poll.worked(now)
 	}
+	if !l.again && !l.pausing {
+		l.park(now)
+	}
+}
+
+// park is for when there is nothing to do: either the rings are looked at for a while, or the guest is asked for kicks.
+func (l *loop) park(now int64) {
+	l.linger = (l.tx.runs() || l.rx.runs()) && l.poll.lingers(now)
+	l.again = l.linger || l.arm()
+	if !l.again {
+		l.poll.sleeps()
+		l.stats.Sleeps++
+	}
+}
+
+// spin looks at the rings for about a microsecond, and tells whether there is something to do.
+func (l *loop) spin() bool {
+	tx := l.tx.runs() && !l.blocked
+	rx := l.starved && l.rx.runs()
+	for range spins {
+		if tx && l.tx.q.HasAvail() || rx && l.rx.q.HasAvail() {
+			l.stats.Polled++
+			return true
+		}
+		virtqueue.Pause()
+	}
+	return false
 }
 
 // bytesIn returns how many bytes chains hold.
@@ -266,7 +341,7 @@ func (l *loop) arm() (more bool) {
 	if l.tx.runs() && !l.blocked && !l.tx.polled() {
 		more = l.tx.arm()
 	}
-	if l.filler.Starved() && l.rx.runs() && !l.rx.polled() {
+	if l.starved && l.rx.runs() && !l.rx.polled() {
 		more = l.rx.arm() || more
 	} else if l.rx.runs() {
 		l.rx.quiet()
@@ -358,6 +433,7 @@ func (l *loop) obey() {
 		select {
 		case fn := <-l.mail:
 			fn()
+			l.obeyed = true
 		default:
 			return
 		}

@@ -13,6 +13,12 @@ type span struct {
 	host  uintptr // host address of start
 }
 
+// hit returns the host address of [addr, addr+n) if all of it is in s.
+func (s *span) hit(addr GPA, n uint64) (host uintptr, ok bool) {
+	off := uint64(addr) - s.start
+	return s.host + uintptr(off), off < s.size && n <= s.size-off
+}
+
 // find returns the span that holds addr, or nil. The spans are sorted and do not overlap.
 func find(spans []span, addr uint64) *span {
 	lo, hi := 0, len(spans)

@@ -39,3 +39,12 @@ func CopyTo(iov []Iovec, off int, src []byte) int {
 	}
 	return n
 }
+
+// Put copies b to the beginning of v, as far as there is room.
+func Put(v *Iovec, b []byte) int { return copy(v.bytes(), b) }
+
+// Move copies n bytes from guest memory, off bytes into from, to the beginning of to. Both have them. If they overlap, the
+// guest gets what was there before.
+func Move(to, from *Iovec, off, n int) {
+	copy(to.bytes()[:n], from.bytes()[off:off+n])
+}

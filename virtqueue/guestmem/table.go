@@ -79,10 +79,17 @@ type Translator struct {
 func (t *Table) Translator() Translator { return Translator{table: t} }
 
 // Hit returns the host address of [addr, addr+n) if it is in the remembered region. On a miss, use AppendGPA.
-func (tr *Translator) Hit(addr GPA, n uint64) (base uintptr, ok bool) {
-	off := uint64(addr) - tr.last.start
-	return tr.last.host + uintptr(off), off < tr.last.size && n <= tr.last.size-off
-}
+func (tr *Translator) Hit(addr GPA, n uint64) (base uintptr, ok bool) { return tr.last.hit(addr, n) }
+
+// Remembered is a copy of what a Translator remembers, for loops that look at nothing else. It is valid as long as the
+// Table.
+type Remembered struct{ span }
+
+// Region returns what tr remembers.
+func (tr *Translator) Region() Remembered { return Remembered{tr.last} }
+
+// Hit is [Translator.Hit].
+func (r Remembered) Hit(addr GPA, n uint64) (base uintptr, ok bool) { return r.hit(addr, n) }
 
 // AppendGPA is [Table.AppendGPA]; it also remembers the region that holds addr.
 func (tr *Translator) AppendGPA(dst []Iovec, addr GPA, n uint64) ([]Iovec, bool) {

@@ -53,6 +53,10 @@ const (
 	udpCsumOffset = 6
 )
 
+// Plain tells that h asks for no offload: Check then has nothing to say about a frame that is as long as an Ethernet
+// header, whatever the features.
+func (h *Header) Plain() bool { return h.Flags&FlagNeedsCSum == 0 && h.GSOType == GSONone }
+
 // Check validates the header of a frame from the guest, frameLen bytes long without the header, against the
 // acknowledged features (virtio 1.2 section 5.1.6.2.1). What it does not look at is ignored by [Header.Clean]: flags and
 // fields that are to the guest only, and HdrLen, which drivers get wrong. It returns a [HeaderError].

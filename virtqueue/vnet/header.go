@@ -73,3 +73,18 @@ func (h *Header) Decode(b []byte) {
 		h.NumBuffers = binary.LittleEndian.Uint16(b[10:])
 	}
 }
+
+// Words returns the long form of h as it lies in memory, 8 bytes and 4, each least significant first: [Header.Encode] for
+// those who write words.
+func (h *Header) Words() (first uint64, rest uint32) {
+	first = uint64(h.Flags) | uint64(h.GSOType)<<8 | uint64(h.HdrLen)<<16 | uint64(h.GSOSize)<<32 | uint64(h.CsumStart)<<48
+	return first, uint32(h.CsumOffset) | uint32(h.NumBuffers)<<16
+}
+
+// FromWords is the reverse of Words.
+func FromWords(first uint64, rest uint32) Header {
+	return Header{
+		Flags: uint8(first), GSOType: uint8(first >> 8), HdrLen: uint16(first >> 16), GSOSize: uint16(first >> 32),
+		CsumStart: uint16(first >> 48), CsumOffset: uint16(rest), NumBuffers: uint16(rest >> 16),
+	}
+}

@@ -1,6 +1,7 @@
 package vnet_test
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,6 +29,16 @@ func TestHeaderIsLittleEndian(t *testing.T) {
 	back.Decode(short)
 	h.NumBuffers = 0
 	require.Equal(t, h, back, "what is not there is 0")
+}
+
+func TestWordsAreTheLongForm(t *testing.T) {
+	h := vnet.Header{Flags: 1, GSOType: 2, HdrLen: 0x0304, GSOSize: 0x0506, CsumStart: 0x0708, CsumOffset: 0x090a, NumBuffers: 0x0b0c}
+	var b [vnet.HeaderLen]byte
+	h.Encode(b[:])
+	first, rest := h.Words()
+	require.Equal(t, binary.LittleEndian.Uint64(b[:]), first)
+	require.Equal(t, binary.LittleEndian.Uint32(b[8:]), rest)
+	require.Equal(t, h, vnet.FromWords(first, rest))
 }
 
 func TestHeaderLength(t *testing.T) {

@@ -81,6 +81,44 @@ func (d *Device) Avail(i uint16) uint16 {
 	return *(*uint16)(unsafe.Add(d.avail, 4+2*uintptr(i&d.mask)))
 }
 
+// LoadRun copies the entries of the available ring from index i on to heads, and the descriptors that they name to descs,
+// which is as long. A head that is no descriptor's brings another descriptor with it: the caller compares it with the
+// size of the queue before it looks at that.
+//
+// Nothing is decided here, so that a processor has the loads of many frames under way at a time.
+//
+//go:norace
+func (d *Device) LoadRun(i uint16, heads []uint16, descs []Words) {
+	descs = descs[:len(heads)]
+	mask, avail, table := d.mask, unsafe.Add(d.avail, 4), d.Desc.base
+	for k := range heads {
+		head := *(*uint16)(unsafe.Add(avail, 2*uintptr(i&mask)))
+		p := unsafe.Add(table, uintptr(head&mask)*DescSize)
+		heads[k] = head
+		descs[k] = Words{*(*uint64)(p), *(*uint64)(unsafe.Add(p, 8))}
+		i++
+	}
+}
+
+// SetUsedRun is SetUsed for a run of entries from index i on. written is as long as heads.
+func (d *Device) SetUsedRun(i uint16, heads []uint16, written []uint32) {
+	written = written[:len(heads)]
+	mask, used := d.mask, unsafe.Add(d.used, 4)
+	for k, head := range heads {
+		*(*uint64)(unsafe.Add(used, 8*uintptr(i&mask))) = uint64(head) | uint64(written[k])<<32
+		i++
+	}
+}
+
+// SetUsedRunRead is SetUsedRun for chains that nothing was written to.
+func (d *Device) SetUsedRunRead(i uint16, heads []uint16) {
+	mask, used := d.mask, unsafe.Add(d.used, 4)
+	for _, head := range heads {
+		*(*uint64)(unsafe.Add(used, 8*uintptr(i&mask))) = uint64(head)
+		i++
+	}
+}
+
 // SetUsed writes the entry of the used ring for index i, by one 64-bit store.
 func (d *Device) SetUsed(i, head uint16, written uint32) {
 	*(*uint64)(unsafe.Add(d.used, 4+8*uintptr(i&d.mask))) = uint64(head) | uint64(written)<<32

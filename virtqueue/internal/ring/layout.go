@@ -53,6 +53,15 @@ type Desc struct {
 	Next  uint16 // index of the next descriptor, with FlagNext
 }
 
+// Words is a descriptor as it lies in memory: the address, and length, flags and next from the lowest bit on.
+type Words struct{ Addr, Rest uint64 }
+
+// Len is the length of the buffer in bytes.
+func (w Words) Len() uint32 { return uint32(w.Rest) }
+
+// Flags are those of the descriptor.
+func (w Words) Flags() uint16 { return uint16(w.Rest >> 32) }
+
 // NeedEvent tells whether the other side, which asked for an event when the index passes event, is to be notified of a
 // move of the index from before to after (virtio 1.2 sections 2.7.7.2 and 2.7.10). All three wrap around.
 func NeedEvent(event, after, before uint16) bool {

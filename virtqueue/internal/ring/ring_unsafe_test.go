@@ -132,3 +132,39 @@ func TestIndirectTableAtAnyAddress(t *testing.T) {
 		require.Equal(t, ring.Desc{Addr: 42, Len: 3, Flags: 2, Next: 1}, table.Load(1))
 	}
 }
+
+// The loops for runs do what the accessors for single entries do, over the end of the ring too.
+func TestRunsAreManyEntries(t *testing.T) {
+	for _, offset := range []int{0, 2} {
+		m := newImage(offset)
+		d, driver := m.device(t), m.driver(t)
+		for i := range uint16(size) {
+			driver.SetDesc(i, ring.Desc{Addr: 0x1000 * uint64(i+1), Len: 10 + uint32(i), Flags: 2, Next: i})
+		}
+		for i, head := range []uint16{2, 0, 7, 1} { // 7 is no descriptor
+			driver.SetAvail(uint16(i), head)
+		}
+		heads, descs := make([]uint16, 3), make([]ring.Words, 3)
+		d.LoadRun(65535, heads, descs)
+		require.Equal(t, []uint16{1, 2, 0}, heads)
+		for i, head := range heads {
+			want := d.Desc.Load(uint32(head))
+			require.Equal(t, want.Addr, descs[i].Addr)
+			require.Equal(t, want.Len, descs[i].Len())
+			require.Equal(t, want.Flags, descs[i].Flags())
+		}
+		d.LoadRun(2, heads[:1], descs[:1])
+		require.EqualValues(t, 7, heads[0], "the caller is told, whatever was loaded with it")
+
+		d.SetUsedRun(65535, []uint16{1, 2, 0}, []uint32{11, 12, 13})
+		for i, want := range [][2]uint32{{1, 11}, {2, 12}, {0, 13}} {
+			id, written := driver.Used(uint16(i - 1))
+			require.Equal(t, want, [2]uint32{id, written})
+		}
+		d.SetUsedRunRead(1, []uint16{3})
+		id, written := driver.Used(1)
+		require.Equal(t, [2]uint32{3, 0}, [2]uint32{id, written})
+	}
+}
+
+func TestPauseReturns(t *testing.T) { ring.Pause() }

@@ -1,0 +1,94 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue/vqtest"
+)
+
+// lingering makes a bench whose thread polls for up to a bound, whoever waits for a processor.
+func lingering(t *testing.T, bound time.Duration) *bench {
+	b := newBench(t, vqtest.Memfd)
+	require.NoError(t, b.Do(0, func(int64) {
+		b.loops[0].poll = poller{bound: int64(bound), window: int64(bound), crowded: neverCrowded}
+	}))
+	return b
+}
+
+func (b *bench) stats() (s Stats) {
+	require.NoError(b.t, b.Do(0, func(int64) { s = b.Stats(0) }))
+	return s
+}
+
+// A driver that never kicks is served while the thread lingers, which here is for longer than the test takes.
+func TestAThreadThatLingersNeedsNoKick(t *testing.T) {
+	b := lingering(t, time.Hour)
+	b.up()
+	b.fds[1].Kick = eventfd(t) // which the thread does not know
+	require.NoError(t, b.Do(0, func(now int64) { b.loops[0].poll.worked(now) }))
+	for i := range 50 {
+		b.send([]byte{byte(i)})
+		require.Eventually(t, func() bool { return b.port.count() == i+1 }, generous, time.Millisecond)
+	}
+	require.Positive(t, b.stats().Polled)
+}
+
+// An idle guest costs nothing: once the bound has passed, the thread sleeps, and wakes for kicks.
+func TestAThreadThatLingeredSleeps(t *testing.T) {
+	b := lingering(t, 100*time.Microsecond)
+	b.up()
+	for i := range 20 {
+		b.send([]byte{byte(i)})
+		require.Eventually(t, func() bool { return b.port.count() == i+1 }, generous, time.Millisecond)
+	}
+	time.Sleep(10 * time.Millisecond)
+	before := b.stats()
+	spent := threadTime(t, b)
+	time.Sleep(100 * time.Millisecond)
+	spent = threadTime(t, b) - spent
+	require.Equal(t, before.Polled, b.stats().Polled)
+	require.Less(t, spent, 20*time.Millisecond, "a thread that polls would have spent 100 ms")
+}
+
+// threadTime returns the processor time of the thread.
+func threadTime(t *testing.T, b *bench) (spent time.Duration) {
+	require.NoError(t, b.Do(0, func(int64) {
+		var usage unix.Rusage
+		require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &usage))
+		spent = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	}))
+	return spent
+}
+
+func TestThreadsArePinned(t *testing.T) {
+	var allowed unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &allowed))
+	cpu := 0
+	for !allowed.IsSet(cpu) {
+		cpu++
+	}
+	d, err := New(Config{Ports: []netbackend.Port{&port{}, &port{}}, CPUs: []int{cpu}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	for i := range 2 {
+		require.Equal(t, cpu, d.CPU(i))
+		require.NoError(t, d.Do(i, func(int64) {
+			var set unix.CPUSet
+			require.NoError(t, unix.SchedGetaffinity(0, &set))
+			require.Equal(t, 1, set.Count())
+			require.True(t, set.IsSet(cpu))
+		}))
+	}
+}
+
+func TestAProcessorThatIsNotThereIsAnError(t *testing.T) {
+	p := &port{}
+	_, err := New(Config{Ports: []netbackend.Port{p}, CPUs: []int{1000}})
+	require.ErrorContains(t, err, "pin a thread to processor 1000")
+	require.True(t, p.closed)
+}

@@ -1,0 +1,71 @@
+package worker
+
+// poller decides how long a thread looks at its rings, with kicks switched off, before it sleeps. It is the thread's own.
+//
+// What it costs to be woken (a system call of the guest, an interrupt between processors, a wait for a processor) a ring
+// that is looked at does not cost. But whoever looks keeps a processor from others. So the time is bounded, it is zero
+// after gaps that it would not have bridged, and nobody looks while threads of whatever program wait for a processor.
+type poller struct {
+	bound   int64       // the longest time to look, in nanoseconds; 0 for never
+	crowded func() bool // whether somebody waits for a processor; it may cost some microseconds
+
+	window int64 // how long to look at present
+	last   int64 // when there was work
+	slept  bool  // since then
+
+	check   int64 // when to ask for a crowd again
+	backoff int64 // how long the answer holds, if there was one
+}
+
+const (
+	// crowdCheck is how long it holds that there is no crowd, in nanoseconds.
+	crowdCheck = 1_000_000
+	// maxBackoff bounds how long it holds that there is one. It doubles each time.
+	maxBackoff = 64 * crowdCheck
+)
+
+// worked notes that there was work. After a sleep it learns from how long that work had been missing.
+func (p *poller) worked(now int64) {
+	if p.slept {
+		p.learn(now - p.last)
+		p.slept = false
+	}
+	p.last = now
+}
+
+// learn adapts the window to a gap between two works that it did not bridge. The gap has the time of waking in it, which
+// looking would have saved; hence twice the bound.
+func (p *poller) learn(gap int64) {
+	least := p.bound / 8
+	switch {
+	case gap <= 2*p.bound:
+		p.window = min(max(2*p.window, least), p.bound)
+	case p.window > least:
+		p.window /= 2
+	default:
+		p.window = 0
+	}
+}
+
+// lingers tells whether to look on instead of sleeping.
+func (p *poller) lingers(now int64) bool {
+	return p.window != 0 && now-p.last < p.window && !p.isCrowded(now)
+}
+
+// isCrowded asks now and then.
+func (p *poller) isCrowded(now int64) bool {
+	if now < p.check {
+		return p.backoff != 0
+	}
+	if p.crowded() {
+		p.backoff = min(max(2*p.backoff, crowdCheck), maxBackoff)
+		p.check = now + p.backoff
+		return true
+	}
+	p.backoff = 0
+	p.check = now + crowdCheck
+	return false
+}
+
+// sleeps notes that the thread goes to sleep.
+func (p *poller) sleeps() { p.slept = true }
