@@ -19,7 +19,7 @@ type threadFlags struct {
 }
 
 const (
-	// defaultPoll is the bound that measured best: see docs/performance.md.
+	// defaultPoll is some times what it costs to be woken.
 	defaultPoll = 50
 	// maxPoll is a second. Whoever wants to poll for ever has a processor to give away.
 	maxPoll = 1_000_000

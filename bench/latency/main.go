@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/vringnet/vring/bench/lab"
+	"github.com/vringnet/vring/bench/machine"
+	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/integration/guest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, pflag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "latency:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options are the command line.
+type options struct {
+	frames int
+	rounds int
+	gap    time.Duration
+	poll   int // microseconds, of the subject that polls
+	vring  string
+	out    string
+}
+
+// maxFrames bounds a run.
+const maxFrames = 10_000_000
+
+func parseOptions(args []string, w io.Writer) (options, error) {
+	var opt options
+	flags := pflag.NewFlagSet("latency", pflag.ContinueOnError)
+	flags.SetOutput(w)
+	flags.IntVar(&opt.frames, "frames", 20_000, "round trips in a turn of a subject")
+	flags.IntVar(&opt.rounds, "rounds", 3, "rounds; in each, every subject has a turn")
+	flags.DurationVar(&opt.gap, "gap", 0, "how long the driver rests between two frames")
+	flags.IntVar(&opt.poll, "poll-us", 50, "bound of the vring that polls")
+	flags.StringVar(&opt.vring, "vring", "", "the build of vring (default: this source tree's)")
+	flags.StringVar(&opt.out, "out", filepath.Join(guest.ProjectRoot(), "bench", "results",
+		time.Now().UTC().Format("20060102-150405-latency")), "folder for the results")
+	if err := flags.Parse(args); err != nil {
+		return opt, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return opt, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	case opt.frames < 1 || opt.frames > maxFrames || opt.rounds < 1 || opt.rounds > 1000:
+		return opt, fmt.Errorf("--frames must be 1 to %d, --rounds 1 to 1000", maxFrames)
+	case opt.gap < 0 || opt.gap > time.Second:
+		return opt, errors.New("--gap must be 0 to 1s")
+	}
+	return opt, nil
+}
+
+// command runs the benchmark as the arguments say.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	opt, err := parseOptions(args, stderr)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "vring-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if opt.vring == "" {
+		opt.vring = filepath.Join(dir, "vring")
+		if err := lab.Build(ctx, "./cmd/vring", opt.vring); err != nil {
+			return err
+		}
+	}
+	d := document{
+		Benchmark: "Round trip of a frame, from kick to interrupt", Time: time.Now(),
+		Machine: machine.Describe(ctx, guest.ProjectRoot()), Rounds: opt.rounds, Frames: opt.frames, Gap: opt.gap,
+	}
+	for round := range opt.rounds {
+		for i, s := range opt.subjects() {
+			times, err := s.measure(ctx, opt)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			d.add(i, s.name, times)
+			fmt.Fprintf(stderr, "round %d of %d, %s: %v\n", round+1, opt.rounds, s.name, percentile(times, 50))
+		}
+	}
+	d.summarize()
+	return errors.Join(d.WriteMarkdown(stdout), report.WriteFiles(&d, opt.out, "latency"))
+}
+
+func (o options) subjects() []subject {
+	return []subject{
+		{"vring, no polling", vring(o.vring, 0)},
+		{"vring, polling up to " + strconv.Itoa(o.poll) + " µs", vring(o.vring, o.poll)},
+		{"net_vhost, always polling", netVhost},
+	}
+}
