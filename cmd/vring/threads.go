@@ -19,7 +19,7 @@ type threadFlags struct {
 }
 
 const (
-	// defaultPoll is some times what it costs to be woken.
+	// defaultPoll is some times what it costs to be woken; docs/performance.md has figures.
 	defaultPoll = 50
 	// maxPoll is a second. Whoever wants to poll for ever has a processor to give away.
 	maxPoll = 1_000_000
