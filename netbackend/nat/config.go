@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -36,6 +37,7 @@ type Config struct {
 	MaxSockets       int              // descriptors for them and for forwards; ForGuests divides what the process may have
 	Queues           int              // queue pairs of the guest
 	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
+	WindowScale      uint8            // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
 	UDPSegment       bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
 	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
@@ -46,19 +48,20 @@ type Config struct {
 // DefaultConfig returns the network that users of QEMU know: 10.0.2.0/24 with the host at 10.0.2.2.
 func DefaultConfig() Config {
 	return Config{
-		Prefix:     netip.MustParsePrefix("10.0.2.0/24"),
-		Gateway:    netip.MustParseAddr("10.0.2.2"),
-		DNS:        netip.MustParseAddr("10.0.2.3"),
-		Guest:      netip.MustParseAddr("10.0.2.15"),
-		GatewayMAC: [6]byte{0x52, 0x55, 10, 0, 2, 2},
-		MTU:        1500,
-		ResolvConf: "/etc/resolv.conf",
-		MaxFlows:   16384,
-		MaxSockets: openFiles() - reservedFiles,
-		Queues:     1,
-		PeekOffset: HasPeekOffset(),
-		UDPSegment: HasUDPSegment(),
-		UDPGRO:     HasUDPGRO(),
+		Prefix:      netip.MustParsePrefix("10.0.2.0/24"),
+		Gateway:     netip.MustParseAddr("10.0.2.2"),
+		DNS:         netip.MustParseAddr("10.0.2.3"),
+		Guest:       netip.MustParseAddr("10.0.2.15"),
+		GatewayMAC:  [6]byte{0x52, 0x55, 10, 0, 2, 2},
+		MTU:         1500,
+		ResolvConf:  "/etc/resolv.conf",
+		MaxFlows:    16384,
+		MaxSockets:  openFiles() - reservedFiles,
+		Queues:      1,
+		PeekOffset:  HasPeekOffset(),
+		WindowScale: HostWindowScale(),
+		UDPSegment:  HasUDPSegment(),
+		UDPGRO:      HasUDPGRO(),
 	}
 }
 
@@ -98,6 +101,9 @@ func (c *Config) Check() error {
 	}
 	if c.Gateway == c.DNS || c.Gateway == c.Guest || c.DNS == c.Guest {
 		errs = multierror.Append(errs, errors.New("gateway, name server and guest need addresses of their own"))
+	}
+	if c.WindowScale > maxScale {
+		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, maxScale))
 	}
 	for _, r := range c.Rules {
 		if err := r.check(c.Prefix); err != nil {
@@ -229,4 +235,19 @@ func knows(kind, level, option int) bool {
 	}
 	defer unix.Close(fd)
 	return unix.SetsockoptInt(fd, level, option, 0) == nil
+}
+
+// HostWindowScale returns the least shift with which a window can be as large as the largest send buffer of the host's
+// sockets (net.ipv4.tcp_wmem). A greater one would only make windows coarser.
+func HostWindowScale() uint8 {
+	const largestByDefault = 4 << 20
+	least, usual, most := 0, 0, largestByDefault
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem"); err == nil {
+		_, _ = fmt.Sscan(string(text), &least, &usual, &most)
+	}
+	scale := uint8(0)
+	for maxWindow<<scale < most && scale < maxScale {
+		scale++
+	}
+	return scale
 }

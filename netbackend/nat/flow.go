@@ -98,6 +98,8 @@ const (
 	leaving             // the flow goes to another queue pair
 
 	ackDue      // TCP: the guest is to be sent an acknowledgement
+	ackDelayed  // TCP: it is, unless an answer carries it in time; the timer is that of the delay
+	unanswered  // TCP: the guest has sent data, and nothing was sent to it since
 	synDue      // TCP: the guest is to be sent our SYN or SYN-ACK (again)
 	rstDue      // TCP: the guest is to be sent a reset; nothing else is left of the flow
 	resendDue   // TCP: the oldest unacknowledged segment is to be sent again
@@ -111,6 +113,8 @@ const (
 	recovering  // TCP: fast recovery until recover is acknowledged
 	hostReset   // TCP: the host's side is dead
 	guestScales // TCP: window scaling is in use
+	guestSACKs  // TCP: the guest may send selective acknowledgements
+	timedOut    // TCP: the oldest segment was repeated by the timer; the next acknowledgement tells what is missing
 	timing      // TCP: a round trip is being measured
 	persisting  // TCP: the timer is the persist timer
 )

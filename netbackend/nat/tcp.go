@@ -28,12 +28,15 @@ type tcpFlow struct {
 	maxWnd  uint32 // largest seen
 	wl1     uint32 // sequence and acknowledgement number of the last window update
 	wl2     uint32
-	drop    uint32 // acknowledged by the guest, and not yet removed from the socket's queue
-	peek    uint32 // the kernel's peek offset in that queue
-	rttSeq  uint32 // acknowledging this ends the round trip that is being measured
+	drop    uint32   // acknowledged by the guest, and not yet removed from the socket's queue
+	peek    uint32   // the kernel's peek offset in that queue
+	rttSeq  uint32   // acknowledging this ends the round trip that is being measured
+	resent  uint32   // end of what was repeated last
+	sacked  seqRange // the first bytes beyond sndUna that the guest says it has, none if empty
 
 	srtt, rttvar, rto int64 // nanoseconds (RFC 6298)
 	rttStart          int64
+	heard             int64 // when the guest last sent data
 
 	mss      uint16 // of segments to the guest
 	sndScale uint8  // shift of the windows that the guest sends
@@ -41,19 +44,18 @@ type tcpFlow struct {
 	dupAcks  uint8  // acknowledgements in a row that told nothing new
 	dupDue   uint8  // and how many of those are owed to the guest
 	retries  uint8  // retransmissions since something was acknowledged
+	answers  int8   // how many answers in a row came soon, see acknowledge
 }
 
 const (
-	initialRTO = int64(1e9)  // RFC 6298 section 2
-	minRTO     = int64(20e6) // the link loses nothing, and has no delay but the guest's own
+	initialRTO = int64(1e9)   // RFC 6298 section 2
+	minRTO     = int64(200e6) // a guest may delay acknowledgements as long, and may not be running
 	maxRTO     = int64(60e9)
 	// maxRetries is when a guest that does not acknowledge is given up: after about ten minutes.
 	maxRetries = 15
 	// maxSynRetries is the same for a guest that does not answer a SYN: after about a minute.
 	maxSynRetries = 6
 
-	// ourScale shifts the windows that the guest gets: up to 4 MiB, what a socket buffers by default.
-	ourScale  = 6
 	maxWindow = 65535
 )
 
@@ -171,7 +173,10 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 	f.tcp.mss = uint16(min(max(int(o.mss), leastMSS), p.mtu-ipv4Len-tcpLen))
 	if o.scales {
 		f.bits |= guestScales
-		f.tcp.sndScale, f.tcp.rcvScale = o.scale, ourScale
+		f.tcp.sndScale, f.tcp.rcvScale = o.scale, p.cfg.WindowScale
+	}
+	if o.sacks {
+		f.bits |= guestSACKs
 	}
 }
 
@@ -247,13 +252,15 @@ func (p *Port) owe(f *flow, b flowBits) {
 // tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
 func (p *Port) tcpAck(f *flow, s *segment) bool {
 	t := &f.tcp
+	holes := p.tcpSACK(f, s)
 	switch {
 	case after(s.ack, t.sndMax):
 		p.owe(f, ackDue)
 		return false
 	case after(s.ack, t.sndUna):
 		p.tcpAcked(f, s.ack)
-	case s.ack == t.sndUna && s.n == 0 && s.flags&flagFIN == 0 && t.sndUna != t.sndMax && s.window<<t.sndScale == t.sndWnd:
+	case s.ack == t.sndUna && s.n == 0 && s.flags&flagFIN == 0 && t.sndUna != t.sndMax &&
+		(holes || s.window<<t.sndScale == t.sndWnd):
 		p.tcpDuplicateAck(f)
 	}
 	p.tcpWindow(f, s)
@@ -273,6 +280,7 @@ func (p *Port) tcpAcked(f *flow, ack uint32) {
 	if before(t.sndNxt, ack) {
 		t.sndNxt = ack
 	}
+	p.afterTimeout(f, ack)
 	t.dupAcks, t.retries = 0, 0
 	f.bits &^= persisting
 	p.measureRTT(f, ack)
@@ -323,6 +331,9 @@ func (p *Port) tcpDuplicateAck(f *flow) {
 	const threshold = 3
 	if t.dupAcks < threshold {
 		t.dupAcks++
+	}
+	if t.sacked.length() >= threshold*uint32(t.mss) {
+		t.dupAcks = threshold // one segment that the guest has behind the hole stands for many (RFC 6675 section 4)
 	}
 	if t.dupAcks < threshold || f.bits&recovering != 0 {
 		return
@@ -454,10 +465,11 @@ func (p *Port) flushOutgoing() {
 	if f.state != stateOpen {
 		return
 	}
-	p.owe(f, ackDue)
 	if n > 0 && !p.deliver(f, iov, n) {
+		p.owe(f, ackDue)
 		return
 	}
+	p.acknowledge(f, n, fin)
 	if fin {
 		f.tcp.rcvNxt++
 		if atMost(f.tcp.rcvEdge, f.tcp.rcvNxt) {
@@ -502,6 +514,10 @@ func (p *Port) expireTCP(f *flow) {
 		p.remove(f)
 		return
 	}
+	if f.bits&ackDelayed != 0 {
+		p.ackWasLate(f)
+		return
+	}
 	limit := uint8(maxRetries)
 	if f.state != stateOpen {
 		limit = maxSynRetries
@@ -519,20 +535,8 @@ func (p *Port) expireTCP(f *flow) {
 	case f.state != stateOpen:
 		f.bits |= synDue
 	case t.sndUna != t.sndMax:
-		p.rewind(f)
+		p.timeOut(f)
 	default:
-		f.bits |= probeDue
-	}
-}
-
-// rewind goes back to the oldest byte that the guest has not acknowledged (RFC 6298 section 5.4). All from there on is
-// sent again, as far as the guest does not say that it has it.
-func (p *Port) rewind(f *flow) {
-	p.counters.Retransmits++
-	f.tcp.sndNxt = f.tcp.sndUna
-	f.tcp.dupAcks = 0
-	f.bits = f.bits&^hostEOF | readable // the end is found again behind the data
-	if f.tcp.sndWnd == 0 {
 		f.bits |= probeDue
 	}
 }

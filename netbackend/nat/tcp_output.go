@@ -116,6 +116,7 @@ func (p *Port) sendStream(f *flow) outcome {
 func (p *Port) sendData(f *flow) outcome {
 	t := &f.tcp
 	for budget := share; f.bits&readable != 0 && f.bits&hostEOF == 0; {
+		hole := t.skipSACKed()
 		flight := t.sndNxt - t.sndUna
 		if !p.windowOpen(f, flight) {
 			return idle
@@ -123,7 +124,7 @@ func (p *Port) sendData(f *flow) outcome {
 		if budget <= 0 {
 			return more
 		}
-		n := p.sendSegment(f, flight, int(t.sndWnd-flight))
+		n := p.sendSegment(f, flight, int(min(t.sndWnd-flight, hole)))
 		if n == noRoom {
 			return starves
 		}
@@ -142,7 +143,8 @@ func (p *Port) windowOpen(f *flow, flight uint32) bool {
 	if t.sndWnd > flight && (flight == 0 || t.sndWnd-flight >= min(uint32(t.mss), t.maxWnd/2)) {
 		return true
 	}
-	if t.sndUna == t.sndMax && f.deadline == 0 {
+	if t.sndUna == t.sndMax && (f.deadline == 0 || f.bits&ackDelayed != 0) {
+		p.hastenAck(f)
 		f.bits |= persisting
 		t.rto = max(t.baseRTO(), persistDelay)
 		p.wheel.set(f, p.now+t.rto)
@@ -202,8 +204,10 @@ func (p *Port) sent(f *flow, seq, end uint32) {
 		t.sndMax = end
 	}
 	if f.deadline == 0 || f.bits&persisting != 0 {
+		if f.bits&persisting != 0 || t.retries == 0 {
+			t.rto = t.baseRTO()
+		}
 		f.bits &^= persisting
-		t.rto = t.baseRTO()
 		p.wheel.set(f, p.now+t.rto)
 	}
 }
@@ -301,7 +305,8 @@ func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 		flags |= flagPSH
 	}
 	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
-	f.bits &^= ackDue
+	p.acked(f)
+	p.answered(f)
 	var h vnet.Header
 	sum := vnet.PseudoHeaderSum(protoTCP, f.key.remote.v4(), f.key.guest.v4(), uint32(tcpLen+n))
 	if p.guestCsum {
@@ -324,22 +329,6 @@ func (p *Port) offload(h *vnet.Header, t *tcpFlow, n int) {
 	}
 }
 
-// resend repeats the oldest segment that the guest misses.
-func (p *Port) resend(f *flow) bool {
-	f.bits &^= resendDue
-	if f.bits&finSent != 0 || f.tcp.sndUna == f.tcp.sndMax {
-		return true
-	}
-	p.counters.Retransmits++
-	f.bits &^= timing
-	most := min(int(f.tcp.mss), int(f.tcp.sndMax-f.tcp.sndUna))
-	if p.sendSegment(f, 0, most) == noRoom {
-		f.bits |= resendDue
-		return false
-	}
-	return true
-}
-
 // sendFIN sends the end of the host's stream once the guest has acknowledged all of it, and again if it was lost.
 func (p *Port) sendFIN(f *flow) outcome {
 	t := &f.tcp
@@ -353,7 +342,7 @@ func (p *Port) sendFIN(f *flow) outcome {
 		return starves
 	}
 	f.bits |= finSent
-	f.bits &^= ackDue
+	p.acked(f)
 	p.sent(f, t.sndUna, t.sndUna+1)
 	f.bits &^= timing
 	return idle
@@ -366,8 +355,8 @@ func (p *Port) sendProbe(f *flow) bool {
 	if !p.sendControl(f, flagACK, t.sndUna-1) {
 		return false
 	}
-	f.bits &^= probeDue | ackDue
-	f.bits |= persisting
+	p.acked(f)
+	f.bits = f.bits&^probeDue | persisting
 	p.wheel.set(f, p.now+t.rto)
 	return true
 }
@@ -379,7 +368,7 @@ func (p *Port) sendAcks(f *flow) bool {
 		if !p.sendControl(f, flagACK, t.sndNxt) {
 			return false
 		}
-		f.bits &^= ackDue
+		p.acked(f)
 	}
 	for ; t.dupDue > 0; t.dupDue-- {
 		if !p.sendControl(f, flagACK, t.sndNxt) {
@@ -464,26 +453,36 @@ func (p *Port) sendSyn(f *flow) outcome {
 }
 
 func (p *Port) sendSynSegment(f *flow) bool {
-	const optionsLen = 8
 	t := &f.tcp
-	b := p.template[:tcpHeaders+optionsLen]
+	b := p.template[:tcpHeaders+synOptions]
 	tcp := b[etherLen+ipv4Len:]
 	flags, ack, window := uint8(flagSYN), uint32(0), uint16(maxWindow)
-	scales := true
+	scales, sacks := true, true
 	if f.state == stateSynRcvd {
 		flags, ack, window = flagSYN|flagACK, t.rcvNxt, uint16(t.rcvEdge-t.rcvNxt)
-		scales = f.bits&guestScales != 0
+		scales, sacks = f.bits&guestScales != 0, f.bits&guestSACKs != 0
 	}
 	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
-	options := tcp[tcpLen:]
-	options[0], options[1] = optionMSS, 4
-	binary.BigEndian.PutUint16(options[2:], uint16(p.mtu-ipv4Len-tcpLen))
-	copy(options[4:], []byte{optionNop, optionNop, optionNop, optionNop})
-	if scales {
-		copy(options[4:], []byte{optionNop, optionScale, 3, ourScale})
-	}
+	p.putSynOptions(tcp[tcpLen:], scales, sacks)
 	tcp[12] = byte(len(tcp)) / 4 << 4
 	return p.sendTCP(b, &f.key)
+}
+
+// synOptions is the length of the options of our SYN and SYN-ACK.
+const synOptions = 12
+
+func (p *Port) putSynOptions(b []byte, scales, sacks bool) {
+	for i := range b[:synOptions] {
+		b[i] = optionNop
+	}
+	b[0], b[1] = optionMSS, 4
+	binary.BigEndian.PutUint16(b[2:], uint16(p.mtu-ipv4Len-tcpLen))
+	if sacks {
+		b[6], b[7] = optionSACKPermitted, 2
+	}
+	if scales {
+		b[9], b[10], b[11] = optionScale, 3, p.cfg.WindowScale
+	}
 }
 
 // resetHost ends the host's side of a connection by a reset.

@@ -55,21 +55,37 @@ type tcpOptions struct {
 	mss    uint16 // defaultMSS if absent
 	scale  uint8  // at most maxScale
 	scales bool   // a window scale option was there
+	sacks  bool   // selective acknowledgements are permitted
 }
 
 const (
 	defaultMSS = 536 // RFC 9293 section 3.7.1
 	maxScale   = 14  // RFC 7323 section 2.3
 
-	optionEnd   = 0
-	optionNop   = 1
-	optionMSS   = 2
-	optionScale = 3
+	optionEnd           = 0
+	optionNop           = 1
+	optionMSS           = 2
+	optionScale         = 3
+	optionSACKPermitted = 4
+	optionSACK          = 5
 )
 
-// parseOptions reads the options of a SYN. What is unknown is passed over, and what is cut off ends the list.
+// parseOptions reads the options of a SYN.
 func parseOptions(b []byte) tcpOptions {
 	o := tcpOptions{mss: defaultMSS}
+	if v := findOption(b, optionMSS); len(v) == 2 {
+		o.mss = binary.BigEndian.Uint16(v)
+	}
+	if v := findOption(b, optionScale); len(v) == 1 {
+		o.scales, o.scale = true, min(v[0], maxScale)
+	}
+	v := findOption(b, optionSACKPermitted)
+	o.sacks = v != nil && len(v) == 0
+	return o
+}
+
+// findOption returns the value of the last option of a kind, nil if it is not there. What is cut off ends the list.
+func findOption(b []byte, kind byte) (value []byte) {
 	for len(b) > 0 && b[0] != optionEnd {
 		if b[0] == optionNop {
 			b = b[1:]
@@ -78,15 +94,12 @@ func parseOptions(b []byte) tcpOptions {
 		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
 			break
 		}
-		switch {
-		case b[0] == optionMSS && b[1] == 4:
-			o.mss = binary.BigEndian.Uint16(b[2:])
-		case b[0] == optionScale && b[1] == 3:
-			o.scales, o.scale = true, min(b[2], maxScale)
+		if b[0] == kind {
+			value = b[2:b[1]]
 		}
 		b = b[b[1]:]
 	}
-	return o
+	return value
 }
 
 // Comparison of sequence numbers, modulo 2^32 (RFC 9293 section 3.4).

@@ -1,10 +1,13 @@
 package natguest
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/seqnum"
 
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -30,6 +33,8 @@ type TCPOptions struct {
 	LocalPort uint16
 	// ManualAck leaves acknowledgements to the test.
 	ManualAck bool
+	// SACK offers selective acknowledgements, and sends them if the peer permits (RFC 2018).
+	SACK bool
 	// NoGSO cuts large sends into segments even if the Port takes large ones.
 	NoGSO bool
 }
@@ -79,6 +84,7 @@ type TCP struct {
 	RcvNxt         uint32
 	PeerMSS        int
 	PeerWScale     int // -1 if the peer did not scale windows
+	PeerSACK       bool
 	// FinSent, FinAcked and FinReceived tell how the connection ends.
 	FinSent, FinAcked, FinReceived bool
 	// Segments are all that came for this connection, without payload.
@@ -99,6 +105,7 @@ type TCP struct {
 	peerEdge uint32            // right edge of the peer's window
 	ackDue   bool
 	scaling  bool // both ends offered to scale
+	sacking  bool // and permitted selective acknowledgements
 	dups     int
 	timer    int64
 	rto      int64
@@ -244,7 +251,27 @@ func (c *TCP) SendAck() {
 	c.ackDue = false
 	s := c.Segment(ACK, nil)
 	s.Seq = c.SndMax
+	s.Options = c.sackOption()
 	c.SendSegment(s)
+}
+
+// sackOption tells which data arrived early, as far as there is room for it, the first ones first.
+func (c *TCP) sackOption() []byte {
+	if !c.sacking || len(c.early) == 0 {
+		return nil
+	}
+	var blocks []header.SACKBlock
+	for _, seq := range slices.SortedFunc(maps.Keys(c.early), func(a, b uint32) int { return int(int32(a - b)) }) {
+		start, end := seqnum.Value(seq), seqnum.Value(seq+uint32(len(c.early[seq])))
+		if last := len(blocks) - 1; last >= 0 && start.LessThanEq(blocks[last].End) {
+			blocks[last].End = end
+			continue
+		}
+		blocks = append(blocks, header.SACKBlock{Start: start, End: end})
+	}
+	const nop = header.TCPOptionNOP
+	option := append([]byte{nop, nop}, make([]byte, 2+header.TCPMaxSACKBlocks*8)...)
+	return option[:2+header.EncodeSACKBlocks(blocks, option[2:])]
 }
 
 // SendKeepalive asks the peer whether it is still there (RFC 9293 section 3.8.4).
@@ -318,6 +345,9 @@ func (c *TCP) sendSYN() {
 	}
 	if c.opt.WScale > 0 && (c.State == SynSent || c.PeerWScale >= 0) {
 		s.Options = append(s.Options, 1, 3, 3, c.opt.WScale)
+	}
+	if c.opt.SACK {
+		s.Options = append(s.Options, 1, 1, 4, 2)
 	}
 	c.SndNxt = c.ISS + 1
 	c.SndMax = c.SndNxt
@@ -494,6 +524,8 @@ func (c *TCP) learn(s *Segment) {
 	o := header.ParseSynOptions(s.Options, s.Has(ACK))
 	c.PeerMSS, c.PeerWScale = int(o.MSS), o.WS
 	c.scaling = c.opt.WScale > 0 && o.WS >= 0
+	c.PeerSACK = o.SACKPermitted
+	c.sacking = c.opt.SACK && c.PeerSACK
 	c.SndWnd = int(s.Window)
 }
 
