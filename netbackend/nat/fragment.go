@@ -139,7 +139,7 @@ func (a *assembly) giveUp(counter *uint64) {
 func (p *Port) assembled(a *assembly) {
 	a.held, a.deadline = 0, 0
 	n := assemblyHead + a.total
-	p.whole.Iov = append(p.whole.Iov[:0], guestmem.Iovec{Base: addressOf(a.buf), Len: uint64(n)})
+	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(a.buf[:n]))
 	p.whole.Len = uint32(n)
 	p.udp(&packet{
 		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,

@@ -164,7 +164,7 @@ type socketError struct {
 // receiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
 // there is none. Taking the last one clears the socket's pending error too.
 func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) {
-	m.pieces[0] = guestmem.Iovec{Base: addressOf(quote), Len: uint64(len(quote))}
+	m.pieces[0] = guestmem.PieceOf(quote)
 	m.set(m.pieces[:], uint32(unsafe.Sizeof(m.name)))
 	m.err = errorControl{}
 	m.hdr.Control = (*byte)(unsafe.Pointer(&m.err))

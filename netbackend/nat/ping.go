@@ -153,7 +153,7 @@ func (p *Port) servicePing(f *flow) outcome {
 // what is a reply to it.
 func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	head := p.slow[:icmpLen]
-	pieces := append(p.pieces[:0], guestmem.Iovec{Base: addressOf(head), Len: icmpLen})
+	pieces := append(p.pieces[:0], guestmem.PieceOf(head))
 	pieces, _ = appendRange(pieces, iov, etherLen+ipv4Len+icmpLen, p.mtu-ipv4Len-icmpLen)
 	const named = true // the kernel looks at identifiers only, and takes replies from anybody
 	n, truncated, errno := p.msg.receive(f.fd, pieces, 0, named)

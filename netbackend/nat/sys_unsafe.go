@@ -89,6 +89,3 @@ func setPeekOffset(fd int32, offset int32) unix.Errno {
 		uintptr(unsafe.Pointer(&offset)), sizeOfInt32, 0)
 	return errno
 }
-
-// addressOf returns the address of b for an iovec. The caller keeps b alive, and off the stack.
-func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

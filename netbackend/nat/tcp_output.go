@@ -262,10 +262,9 @@ func (p *Port) movePeek(f *flow, offset uint32) {
 // swallowed appends room for n bytes that are of no interest: without a peek offset the kernel begins at the oldest
 // byte.
 func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int) {
-	base, left := addressOf(p.swallow), n
-	for left > 0 {
+	for left := n; left > 0; {
 		part := min(left, uint32(len(p.swallow)))
-		iov = append(iov, guestmem.Iovec{Base: base, Len: uint64(part)})
+		iov = append(iov, guestmem.PieceOf(p.swallow[:part]))
 		left -= part
 	}
 	return iov, int(n)

@@ -146,7 +146,7 @@ func (p *Port) prepare(m *mailbox, n int) int {
 		}
 		pieces = longer
 		if beyond := maxDatagram - in.room[i]; beyond > 0 {
-			pieces = append(pieces, guestmem.Iovec{Base: addressOf(in.spilled(i)), Len: uint64(beyond)})
+			pieces = append(pieces, guestmem.PieceOf(in.spilled(i)[:beyond]))
 		}
 		p.batch.set(i, pieces[start:])
 		if m.flow == nil {
