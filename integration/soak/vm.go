@@ -127,6 +127,8 @@ func (g *vm) disturb(do func() error) error {
 
 // killService kills the service of the guest, and starts another one.
 func (g *vm) killService(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit) // a guest's console may have fallen silent
+	defer cancel()
 	c := g.console()
 	g.mu.Lock()
 	process := g.service
