@@ -207,9 +207,11 @@ func TestAReplyWaitsForReceiveBuffersAndComesWhenTheyDo(t *testing.T) {
 	b.eventually(func() bool { b.port.mu.Lock(); defer b.port.mu.Unlock(); return b.port.turns > 0 }, "no turn")
 	require.Zero(t, b.port.count(), "there was no room for the reply")
 
+	b.rx.EnableInterrupts()
 	b.post(1)
 	b.post(1) // 3000 bytes need two of them
-	b.eventually(func() bool { return b.port.count() == 1 }, "the frame was not offered again")
+	b.raised(b.fds[0].Call)
+	require.Equal(t, 1, b.port.count(), "the frame was not offered again")
 	_, first, ok := b.rx.Used()
 	require.True(t, ok)
 	require.EqualValues(t, 2048, first)
