@@ -96,8 +96,8 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 // RingsChanged implements netbackend.Port.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.wanted = s.Receive
-	p.drop() // its buffers may be others' by now
-	if !s.Connected && p.index == 0 {
+	p.drop()                        // its buffers may be others' by now
+	if s.MTU == 0 && p.index == 0 { // a front end tells it before it hands over its memory
 		p.device.resetMTU()
 	}
 	if s.Restarted {
