@@ -115,6 +115,7 @@ func TestTheDeviceTakesTheGuestsMTU(t *testing.T) {
 	p := d.Ports()[0]
 	for _, mtu := range []int{1400, 8000, 9000, 1280} {
 		require.NoError(t, p.SetMTU(mtu))
+		p.RingsChanged(netbackend.RingState{MTU: mtu}) // as when a session begins with it
 		require.Equal(t, mtu, link(t, name).Attrs().MTU)
 		require.Equal(t, mtu, d.MTU())
 	}
