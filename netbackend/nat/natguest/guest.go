@@ -105,6 +105,7 @@ type Guest struct {
 	spins   int
 	turns   int
 	gateMAC [6]byte
+	stopped bool
 
 	frames    []*Frame
 	kept      int // bytes in frames
@@ -138,7 +139,17 @@ func New(t testing.TB, port netbackend.Port, opt Options) *Guest {
 	return g
 }
 
+// Stop closes the Port, as a process does that serves no guest any more. The guest does nothing after that.
+func (g *Guest) Stop() {
+	g.t.Helper()
+	g.close()
+}
+
 func (g *Guest) close() {
+	if g.stopped {
+		return
+	}
+	g.stopped = true
 	if err := g.port.Close(); err != nil {
 		g.t.Errorf("natguest: close the Port: %v", err)
 	}
@@ -149,6 +160,16 @@ func (g *Guest) close() {
 func (g *Guest) Disconnect() {
 	g.filler.Attach(nil, g.rings.headers, g.rings.merges)
 	g.port.RingsChanged(netbackend.RingState{})
+}
+
+// Reconnect gives the rings back to the Port after Disconnect, as a front end does that has come back with the same guest,
+// or with one that was restarted.
+func (g *Guest) Reconnect(restarted bool) {
+	g.filler.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
+	g.port.RingsChanged(netbackend.RingState{
+		Connected: true, Transmit: true, Receive: true, MTU: g.opt.MTU, Restarted: restarted,
+	})
+	g.posted = true
 }
 
 // Now returns the guest's clock in nanoseconds.

@@ -595,7 +595,11 @@ func (c *TCP) reset(s *Segment) {
 	}
 }
 
+// end ends the connection. One that was not established yet is not shown to the listener's program.
 func (c *TCP) end(s State) {
+	if l := c.g.listeners[c.Local.Port()]; l != nil && c.State == SynReceived {
+		l.conns = slices.DeleteFunc(l.conns, func(other *TCP) bool { return other == c })
+	}
 	c.State, c.timer, c.ackDue = s, 0, false
 	delete(c.g.conns, c.key())
 }
