@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ type natFlags struct {
 	dns       []string
 	onePort   bool
 	queues    int
+	grace     time.Duration
 	hostname  string
 	domain    string
 }
@@ -46,10 +48,11 @@ other. A forward leads to the first guest unless it names the address of another
 With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
 a thread of its own.
 
-A forward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
+A forward reads [gate:][tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
   -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
   -p 0.0.0.0:2222:22         from anywhere
   -p udp:5353:5353           UDP
+  -p gate:8080:80            refuse connections while port 80 of the guest does (TCP only)
   -p 6000-6009:6000-6009     ten ports
   -p 2223:10.0.2.16:22       into the second guest
   -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
@@ -92,6 +95,7 @@ Answers to what came in by a forward are never asked about.`,
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
 	f.IntVar(&flags.queues, "queues", 1, "queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "give each UDP port of the guest one port of the host, whomever it speaks to (for peer-to-peer programs)")
+	f.DurationVar(&flags.grace, "reconnect-grace", 0, "keep connections for so long when the front end goes, in case that it comes back (default: they are reset at once)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP gives the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP gives the guest")
 	return cmd
@@ -101,7 +105,7 @@ Answers to what came in by a forward are never asked about.`,
 func (f *natFlags) config() (nat.Config, error) {
 	c := nat.DefaultConfig()
 	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
-	c.EndpointIndependent, c.Queues = f.onePort, f.queues
+	c.EndpointIndependent, c.Queues, c.ReconnectGrace = f.onePort, f.queues, f.grace
 	var errs *multierror.Error
 	fail := func(err error) {
 		if err != nil {

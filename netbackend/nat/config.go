@@ -42,6 +42,7 @@ type Config struct {
 	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
+	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
 	InitialSequence     func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
@@ -93,6 +94,9 @@ func (c *Config) Check() error {
 	var errs *multierror.Error
 	if c.MTU < minMTU || c.MTU > maxMTU {
 		errs = multierror.Append(errs, fmt.Errorf("MTU %d: it must be between %d and %d", c.MTU, minMTU, maxMTU))
+	}
+	if c.ReconnectGrace < 0 {
+		errs = multierror.Append(errs, fmt.Errorf("a grace of %v: it cannot be negative", c.ReconnectGrace))
 	}
 	for _, a := range []netip.Addr{c.Gateway, c.DNS, c.Guest} {
 		if !c.Prefix.Contains(a) {
@@ -153,6 +157,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 			break
 		}
 		p.identity, p.listen = identity, slices.Clone(listen)
+		p.addGates()
 		shared.ports = append(shared.ports, p)
 		shared.open.Add(1)
 	}
@@ -175,6 +180,12 @@ func (c *Config) checkQueues() (faults []error) {
 	if c.Queues > 1 && c.EndpointIndependent {
 		faults = append(faults, errors.New("endpoint-independent mapping of UDP works with one queue pair only so far"))
 	}
+	if c.Queues > 1 && c.ReconnectGrace > 0 {
+		faults = append(faults, errors.New("a grace for front ends works with one queue pair only so far"))
+	}
+	if c.Queues > 1 && slices.ContainsFunc(c.Forwards, func(f Forward) bool { return f.Gate }) {
+		faults = append(faults, errors.New("gated forwards work with one queue pair only so far"))
+	}
 	return faults
 }
 
@@ -191,6 +202,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		flows:    table,
 		budgets:  newBuckets(),
 		mappings: map[endpoint]uint32{},
+		gates:    map[endpoint]*gate{},
 		slow:     make([]byte, slowCopy),
 		swallow:  make([]byte, 64<<10),
 	}

@@ -53,6 +53,9 @@ type Counters struct {
 	ResetsSent    uint64 // resets sent to the guest
 	WindowReads   uint64 // system calls spent on finding what a host socket will take
 	Accepts       uint64 // connections taken by forwards
+	Knocks        uint64 // times that a port of the guest was asked for a gated forward
+	GatesOpened   uint64 // times that a gate was opened, and shut
+	GatesShut     uint64
 
 	// Flows given up for newer ones; see crowd.
 	ConnectsEvicted     uint64 // the guest's connections that were not open yet

@@ -42,6 +42,14 @@
 // destination that no route leads to, or that nobody has, is reported by ICMP "destination unreachable" with a quote of
 // the guest's SYN, datagram or echo request, so that its kernel gives its program the errno that the host's would.
 //
+// # Death
+//
+// A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. When a driver
+// starts anew, or the guest has been silent for a while on a connection that a forward began, the guest is asked whether it
+// still knows it: one that does not answers by a reset. When the engine ends, the host's side of every connection is reset;
+// the guest's is reset by the engine's successor, who knows none of them. A forward with a gate refuses connections while
+// the guest does: see the file gate.go.
+//
 // # Policy
 //
 // The decision is made on where a packet would really go, after every mapping, in this order:

@@ -22,6 +22,7 @@ type Forward struct {
 	Host  netip.AddrPort // first of the host's ports, and the address that it is bound to
 	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
 	Count uint16         // number of ports
+	Gate  bool           // the host's ports refuse connections while the guest's do
 }
 
 // String returns f as ParseForward reads it.
@@ -33,7 +34,11 @@ func (f Forward) String() string {
 	if f.Path != "" {
 		return unixPrefix + f.Path + ":" + guest
 	}
-	return fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
+	prefix := ""
+	if f.Gate {
+		prefix = gatePrefix
+	}
+	return prefix + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
 }
 
 func portRange(first, count uint16) string {
@@ -69,6 +74,9 @@ func (c *Config) checkForwards() (faults []error) {
 		if to := f.Guest.Addr(); to.IsValid() && (!c.Prefix.Contains(to) || to == c.Gateway || to == c.DNS) {
 			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.Prefix))
 		}
+		if err := f.checkGate(); err != nil {
+			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
+		}
 		if err := socketfile.CheckLength(f.Path); err != nil {
 			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
 		}
@@ -81,12 +89,28 @@ func (c *Config) checkForwards() (faults []error) {
 	return faults
 }
 
-// ParseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], or
-// unix:PATH:[GUEST-ADDRESS:]GUEST-PORT.
+// gatePrefix marks a forward with a gate.
+const gatePrefix = "gate:"
+
+// ParseForward reads what parseForward does, and gate: in front of it.
 func ParseForward(text string) (Forward, error) {
+	rest, gated := strings.CutPrefix(text, gatePrefix)
+	f, err := parseForward(rest)
+	if f.Gate = gated; err != nil {
+		return f, err
+	}
+	if err := f.checkGate(); err != nil {
+		return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+	}
+	return f, nil
+}
+
+// parseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], or
+// unix:PATH:[GUEST-ADDRESS:]GUEST-PORT.
+func parseForward(text string) (Forward, error) {
 	fail := func(format string, args ...any) (Forward, error) {
 		return Forward{}, fmt.Errorf("forward %q: "+format+
-			"; it reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], as in 8080:80",
+			"; it reads [gate:][tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], as in 8080:80",
 			append([]any{text}, args...)...)
 	}
 	if rest, ok := strings.CutPrefix(text, unixPrefix); ok {
@@ -198,6 +222,8 @@ type listener struct {
 	users  int      // flows that have a mapping's socket
 	ready  bool     // only EAGAIN clears it
 	failed bool     // UDP: it has errors to tell
+	gated  bool     // it is listened on only while the guest's port answers; see gate
+	isShut bool     // it is not now
 	to     endpoint // in the guest
 	socket udpSocket
 }
@@ -243,7 +269,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if !guest.IsValid() {
 		guest = cfg.Guest
 	}
-	l := listener{proto: f.Proto, to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i))}
+	l := listener{proto: f.Proto, gated: f.Gate, to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i))}
 	if f.Path != "" {
 		if err := listenUnix(f.Path, &l); err != nil {
 			return l, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
@@ -263,6 +289,9 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if err := bind(fd, f.Proto, host); err != nil {
 		_ = unix.Close(fd)
 		return l, newBindError(f.Proto, host, err)
+	}
+	if f.Gate {
+		l.shut() // it was open for long enough to tell that nobody else is there
 	}
 	return l, nil
 }
@@ -371,7 +400,7 @@ const (
 
 // call notes that something has come in on a forward.
 func (p *Port) call(index uint32) {
-	if l := &p.listen[index]; !l.ready {
+	if l := &p.listen[index]; !l.ready && !l.isShut {
 		l.ready = true
 		p.called = append(p.called, index)
 	}
@@ -397,6 +426,10 @@ func (p *Port) answerCall(l *listener) bool {
 	if l.proto == protoUDP {
 		p.receiveForwarded(l)
 		return !p.rxFull
+	}
+	if l.isShut {
+		l.ready = false
+		return false
 	}
 	if p.acceptAt == 0 {
 		p.acceptBurst(l)

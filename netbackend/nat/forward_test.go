@@ -12,16 +12,18 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 	ap := netip.MustParseAddrPort
 	anyGuest := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 	for text, want := range map[string]Forward{
-		"8080:80":                         {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1},
-		"tcp:8080:80":                     {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1},
-		"udp:53:5353":                     {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1},
-		"0.0.0.0:22:22":                   {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1},
-		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1},
-		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9},
-		"unix:/run/web.sock:80":           {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1},
-		"unix:web.sock:10.0.2.16:80":      {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1},
-		"unix:/run/a:1.2.3:b:80":          {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1},
-		"1-65535:1-65535":                 {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535},
+		"8080:80":                         {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false},
+		"tcp:8080:80":                     {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false},
+		"udp:53:5353":                     {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1, false},
+		"0.0.0.0:22:22":                   {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, false},
+		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1, false},
+		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9, false},
+		"unix:/run/web.sock:80":           {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false},
+		"unix:web.sock:10.0.2.16:80":      {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1, false},
+		"unix:/run/a:1.2.3:b:80":          {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1, false},
+		"1-65535:1-65535":                 {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535, false},
+		"gate:8080:80":                    {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true},
+		"gate:tcp:0.0.0.0:22:22":          {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true},
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParseForward(text)
@@ -34,7 +36,7 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 	for _, text := range []string{
 		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
-		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80",
+		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80", "gate:tcp:127.0.0.1:8080-8081:80-81",
 	} {
 		f, err := ParseForward(text)
 		require.NoError(t, err)

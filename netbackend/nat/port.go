@@ -44,6 +44,7 @@ type Port struct {
 	starved  runList // flows that wait for receive buffers of the guest
 	listen   []listener
 	called   []uint32            // listeners that are ready, in the order in which they get their turn
+	gates    map[endpoint]*gate  // by the port of the guest
 	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
 	vacant   []uint32            // free records of listen
 	crowds   [crowds]flowList
@@ -65,6 +66,10 @@ type Port struct {
 	long      longDatagram
 	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
 	acceptAt  int64  // no connection is accepted before, 0 if they may be now
+	watchAt   int64  // when watch looks again, 0 for never
+	gateAt    int64  // when tendGates has something to do, 0 for never
+	away      bool   // the front end is gone, and may come back
+	awayUntil int64  // when it is taken for dead, 0 for never
 
 	assemblies []assembly // datagrams of the guest that are not complete; nil before the first fragment
 
@@ -128,17 +133,17 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	return p.registerListeners()
 }
 
-// RingsChanged implements netbackend.Port. With the front end gone, so is the guest: all its connections end.
+// RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see lose.
 func (p *Port) RingsChanged(s netbackend.RingState) {
-	p.mtu = p.cfg.MTU
-	if s.MTU != 0 {
-		p.mtu = min(s.MTU, p.cfg.MTU)
+	p.setMTU(s.MTU)
+	if s.Receive != p.receiving || !s.Connected {
+		p.shutGates() // first: a client that is reset, and calls again, is to be refused
 	}
 	if p.connected && !s.Connected {
-		p.flows.each(p.me, p.abandon)
-		p.forgetFragments()
-		p.guestMAC = [6]byte{}
-		p.pairs.mac.Store(0)
+		p.lose()
+	}
+	if s.Connected {
+		p.away = false
 	}
 	if s.Receive && !p.receiving && s.Restarted {
 		p.flows.each(p.me, p.probeAfterRestart)
@@ -149,12 +154,23 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 	}
 }
 
+// setMTU takes the guest's MTU in bytes as the front end has set it, 0 if it has not.
+func (p *Port) setMTU(mtu int) {
+	before := p.mtu
+	p.mtu = p.cfg.MTU
+	if mtu != 0 {
+		p.mtu = min(mtu, p.cfg.MTU)
+	}
+	if p.mtu < before {
+		p.flows.each(p.me, p.clampMSS)
+	}
+}
+
 // probeAfterRestart asks a guest whose driver is new whether it still knows a connection. A guest that was rebooted
 // answers by a reset, and the host's side need not wait for nothing. Where data is under way, its repetition asks.
 func (p *Port) probeAfterRestart(f *flow) {
 	if f.state == stateOpen && f.tcp.sndUna == f.tcp.sndMax {
-		f.tcp.rto = max(f.tcp.baseRTO(), persistDelay)
-		p.owe(f, probeDue)
+		p.askAbout(f)
 	}
 }
 
@@ -184,13 +200,23 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.flushOutgoing()
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
+	p.awaitReturn()
+	p.watch()
+	p.tendGates()
 	p.sendFragments()
 	p.acceptAll()
 	p.serve()
 	if p.again || p.run.count > 0 {
 		return done, now
 	}
-	return done, netbackend.Earlier(p.wheel.next(), p.acceptAt)
+	return done, p.nextTurn()
+}
+
+// nextTurn returns when there is something to do though nothing comes, 0 for never.
+func (p *Port) nextTurn() int64 {
+	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
+	next = netbackend.Earlier(next, p.awayUntil)
+	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt))
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.

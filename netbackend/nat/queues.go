@@ -207,6 +207,9 @@ func (p *Port) adopt(f *flow) {
 		return
 	}
 	p.run.push(p.flows, f)
+	if f.bits&inbound != 0 {
+		p.startWatch()
+	}
 	if to := p.pairs.lowest(); to != nil && !p.receiving {
 		p.letGo(f, to) // this pair has ceased to run meanwhile
 	}

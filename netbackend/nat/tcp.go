@@ -45,6 +45,7 @@ type tcpFlow struct {
 	dupDue   uint8  // and how many of those are owed to the guest
 	retries  uint8  // retransmissions since something was acknowledged
 	answers  int8   // how many answers in a row came soon, see acknowledge
+	silence  uint8  // how often watch has looked since the guest's last segment
 }
 
 const (
@@ -93,6 +94,9 @@ func (p *Port) tcp(k *packet) {
 
 // tcpUnknown handles a segment that belongs to no connection.
 func (p *Port) tcpUnknown(key *flowKey, s *segment) {
+	if len(p.gates) > 0 {
+		p.answerKnock(key, s)
+	}
 	if s.flags&flagRST != 0 {
 		return
 	}
@@ -138,6 +142,7 @@ func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
 	}
 	if s.flags&flagRST != 0 {
 		if s.flags&flagACK != 0 {
+			p.refusedBy(&f.key)
 			p.abandon(f)
 		}
 		return
@@ -164,6 +169,9 @@ func (p *Port) established(f *flow, s *segment, window uint32) {
 	t.sndWnd, t.maxWnd = window, window
 	p.wheel.set(f, 0)
 	p.run.push(p.flows, f)
+	if f.bits&inbound != 0 {
+		p.startWatch()
+	}
 }
 
 // tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
@@ -183,6 +191,7 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
 func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 	t := &f.tcp
+	t.silence = 0
 	if s.flags&(flagRST|flagSYN) != 0 {
 		p.flushOutgoing() // what came before counts first
 		if f.state == stateDead {
@@ -218,6 +227,7 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 func (p *Port) tcpReset(f *flow, s *segment) {
 	t := &f.tcp
 	if s.seq == t.rcvNxt {
+		p.endedBy(&f.key)
 		p.abandon(f)
 		return
 	}
@@ -421,6 +431,9 @@ func (p *Port) tcpData(f *flow, s *segment, c *virtqueue.Chain) {
 
 // answerProbe answers a keepalive or window probe: a segment without data from before what was acknowledged.
 func (p *Port) answerProbe(f *flow, s *segment) {
+	if s.seq == f.tcp.rcvNxt-1 {
+		p.watchHost(f)
+	}
 	if before(s.seq, f.tcp.rcvNxt) || after(s.seq, f.tcp.rcvEdge) {
 		p.owe(f, ackDue)
 	}
@@ -476,6 +489,7 @@ func (p *Port) flushOutgoing() {
 			f.tcp.rcvEdge = f.tcp.rcvNxt
 		}
 		f.bits |= guestFIN
+		p.endedBy(&f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
 }
@@ -534,6 +548,7 @@ func (p *Port) expireTCP(f *flow) {
 	switch {
 	case f.state != stateOpen:
 		f.bits |= synDue
+		p.wheel.set(f, p.now+t.rto) // though the ring be full: who calls does not wait for ever
 	case t.sndUna != t.sndMax:
 		p.timeOut(f)
 	default:

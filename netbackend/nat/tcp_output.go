@@ -439,15 +439,15 @@ func (p *Port) sendSyn(f *flow) outcome {
 	if f.bits&synDue == 0 {
 		return idle
 	}
+	if f.deadline == 0 {
+		p.wheel.set(f, p.now+f.tcp.rto)
+	}
 	if p.guestMAC == [6]byte{} {
 		p.askForGuest(f)
 	} else if !p.sendSynSegment(f) {
 		return starves
 	}
 	f.bits &^= synDue
-	if f.deadline == 0 {
-		p.wheel.set(f, p.now+f.tcp.rto)
-	}
 	return idle
 }
 

@@ -64,7 +64,7 @@ func hotCalls() []string {
 // and the list calls its newfstatat fstatat.
 func ioCalls() []string {
 	return []string{
-		"accept4", "connect", "shutdown", "getsockname", "getpeername", "sendto", "preadv2",
+		"accept4", "connect", "shutdown", "listen", "getsockname", "getpeername", "sendto", "preadv2",
 		"close", "fcntl", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
 		"newfstatat", "fstatat", "unlinkat",
 		"munmap", "madvise",

@@ -1,0 +1,215 @@
+package nat
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+)
+
+// The host's kernel completes a connection to a forward before the engine, let alone the guest, learns of it. A gate makes
+// the host's port refuse connections while the guest's port would: the port is listened on only as long as the guest's
+// answers. The socket stays bound all the time, so that nobody else gets the port, and shutdown(2) and listen(2) shut and
+// open it.
+//
+// Whether the guest's port answers is found out by knocking: a SYN from the gateway's address, and a reset for the SYN-ACK
+// that comes of it. The handshake is never completed, so accept(2) in the guest does not return. The engine knocks
+//
+//   - when the guest's rings start, and as long as the gate is shut: after 50 ms, and then after twice the time, up to 1 s;
+//   - when the guest ends a connection, for that may be the last that is heard of a service;
+//   - every 5 s while the gate is open. That is for services that end while nobody is connected: without it, the next
+//     client would be accepted and reset instead of refused, once. A frame each way and a reset in 5 s are nothing to a
+//     guest, and shorter intervals would serve nobody, since a refusal by the guest shuts the gate at once.
+//
+// A gate that is open is shut by a refusal, not by silence: a guest whose backlog is full does not answer either, and its
+// clients are to try again.
+
+const (
+	firstKnock = int64(50e6)
+	lastKnock  = int64(1e9)
+	openKnock  = int64(5e9)
+)
+
+// gate is what is known of a TCP port of the guest to which gated forwards lead.
+type gate struct {
+	listeners []uint32
+	open      bool
+	to        endpoint
+	key       flowKey // of the last knock
+	iss       uint32  // of the last knock
+	at        int64   // when to knock again
+	knocked   int64   // when that was done last
+	delay     int64   // between knocks while it is shut
+}
+
+// checkGate returns why a forward cannot have a gate.
+func (f *Forward) checkGate() error {
+	switch {
+	case !f.Gate:
+		return nil
+	case f.Path != "":
+		return errors.New("a unix socket that was shut cannot be opened again, so only ports can have gates")
+	case f.Proto != protoTCP:
+		return errors.New("a UDP port has nothing to refuse, so only TCP ports can have gates")
+	}
+	return nil
+}
+
+// addGates makes a gate for each port of the guest to which gated listeners lead.
+func (p *Port) addGates() {
+	for i := range p.listen {
+		l := &p.listen[i]
+		if !l.gated {
+			continue
+		}
+		g := p.gates[l.to]
+		if g == nil {
+			g = &gate{to: l.to, delay: firstKnock}
+			p.gates[l.to] = g
+		}
+		g.listeners = append(g.listeners, uint32(i))
+	}
+}
+
+// shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
+func (p *Port) shutGates() {
+	for _, g := range p.gates {
+		p.shutGate(g)
+		g.at, p.gateAt = p.now, max(p.now, 1) // 0 would be never
+	}
+}
+
+// tendGates knocks where it is time.
+func (p *Port) tendGates() {
+	if p.gateAt == 0 || p.now < p.gateAt {
+		return
+	}
+	p.gateAt = 0
+	if !p.connected || !p.receiving {
+		return
+	}
+	for _, g := range p.gates {
+		if g.at <= p.now {
+			p.knock(g)
+		}
+		p.gateAt = netbackend.Earlier(p.gateAt, g.at)
+	}
+}
+
+// knock asks the guest's port whether it takes connections. If the guest has not been heard of, it is asked where it is.
+func (p *Port) knock(g *gate) {
+	g.knocked = p.now
+	if g.open {
+		g.at = p.now + openKnock
+	} else {
+		g.at = p.now + g.delay
+		g.delay = min(2*g.delay, lastKnock)
+	}
+	if p.guestMAC == [6]byte{} {
+		p.ask(g.to.addr)
+		return
+	}
+	g.key = flowKey{guest: g.to.addr, guestPort: g.to.port, proto: protoTCP, remote: addressFrom(p.cfg.Gateway)}
+	g.key.remotePort = p.knockPort(&g.key)
+	if !p.freePort(&g.key) {
+		return
+	}
+	g.iss = p.identity.initial(&g.key, p.now)
+	p.counters.Knocks++
+	p.sendBare(&g.key, flagSYN, g.iss, 0) // if it is lost, there will be another one
+}
+
+// knockPort chooses a port for a knock. Clients do not begin connections from these (RFC 6335 section 6).
+func (p *Port) knockPort(key *flowKey) uint16 {
+	const first, ports = 512, 512
+	return first + uint16(p.identity.initial(key, p.now)>>16)%ports
+}
+
+// answerKnock takes a segment without a connection into account, if it answers a knock.
+func (p *Port) answerKnock(key *flowKey, s *segment) {
+	g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]
+	if g == nil || g.key != *key || s.flags&flagACK == 0 || s.ack != g.iss+1 {
+		return
+	}
+	switch {
+	case s.flags&flagRST != 0:
+		p.shutGate(g)
+	case s.flags&flagSYN != 0:
+		p.openGate(g)
+	}
+}
+
+// refusedBy notes that the guest has refused a client.
+func (p *Port) refusedBy(key *flowKey) {
+	if g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]; g != nil && g.open {
+		p.shutGate(g)
+	}
+}
+
+// endedBy notes that the guest has ended a connection.
+func (p *Port) endedBy(key *flowKey) {
+	if len(p.gates) == 0 {
+		return
+	}
+	if g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]; g != nil && g.open {
+		p.knockAt(g, max(p.now, g.knocked+firstKnock))
+	}
+}
+
+// knockAt brings the next knock forward.
+func (p *Port) knockAt(g *gate, at int64) {
+	g.at = min(g.at, at)
+	p.gateAt = netbackend.Earlier(p.gateAt, g.at)
+}
+
+// shutGate makes the host's ports refuse connections. Those that the kernel has completed, and the engine not taken, are
+// reset.
+func (p *Port) shutGate(g *gate) {
+	if !g.open {
+		return
+	}
+	p.counters.GatesShut++
+	for _, i := range g.listeners {
+		p.listen[i].shut()
+	}
+	g.open, g.delay = false, firstKnock
+	p.knockAt(g, p.now+firstKnock)
+}
+
+// openGate makes the host's ports take connections. One that cannot is tried again with the next knock.
+func (p *Port) openGate(g *gate) {
+	for _, i := range g.listeners {
+		if err := p.listen[i].open(); err != nil {
+			p.warn("the port of a gated forward cannot be opened", "err", err.Error())
+		}
+	}
+	if !g.open {
+		p.counters.GatesOpened++
+		g.open, g.at = true, p.now+openKnock
+	}
+}
+
+// shut makes the host's port refuse connections. While nobody listens on it, others could bind it as well if both said
+// SO_REUSEADDR, so that is taken back.
+func (l *listener) shut() {
+	_ = unix.Shutdown(int(l.fd), unix.SHUT_RD)
+	_ = unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+	l.isShut = true
+}
+
+// open makes the host's port take connections again, unless it does. Connections of before do not hinder that, for they
+// are of a time when SO_REUSEADDR was set.
+func (l *listener) open() error {
+	if !l.isShut {
+		return nil
+	}
+	if err := unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := unix.Listen(int(l.fd), backlog); err != nil {
+		return err
+	}
+	l.isShut = false
+	return nil
+}
