@@ -93,7 +93,9 @@ func TestT22ALossyPathBehindTheEngineCostsTheGuestNothing(t *testing.T) {
 		b.Until("the guest has everything", c.Ended)
 		requireSame(t, down, c.Received())
 		counters := b.port.Counters()
-		require.LessOrEqual(t, counters.TCPRefused, uint64(len(up)/1000), "bytes that had to be sent again")
+		// The kernel splits what it sends again, which takes room that the guest was promised before. That may happen once
+		// or twice in a stream; it must not be the way in which the stream is held back.
+		require.LessOrEqual(t, counters.TCPRefused, uint64(len(up)/100), "bytes that had to be sent again")
 		require.Zero(t, counters.Retransmits, "nothing is lost on the way to the guest")
 		require.Zero(t, c.Shrinks)
 	})
