@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -75,6 +76,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 // start gives each guest its thread and its socket. After an error the guests that were started are returned as well;
 // the ports of all others are closed.
 func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) {
+	makeRoom(guests)
 	var all []*served
 	var failed error
 	for i, g := range guests {
@@ -90,6 +92,18 @@ func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) 
 		all = append(all, s)
 	}
 	return all, failed
+}
+
+// makeRoom lets the threads of all guests run at once, and what controls them beside, even if there are fewer processors:
+// which of them has one is for the kernel to decide, at finer intervals than Go's scheduler would.
+func makeRoom(guests []guest) {
+	n := 1
+	for _, g := range guests {
+		n += len(g.ports)
+	}
+	if runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
 }
 
 // startOne starts guest i.

@@ -96,7 +96,7 @@ func New(cfg Config) (*Device, error) {
 
 // setPolling lets threads look at their rings for up to bound, if it can be known when they had better not.
 func (d *Device) setPolling(bound time.Duration) {
-	if bound <= 0 || runtime.GOMAXPROCS(0) < 2 {
+	if bound <= 0 || runtime.NumCPU() < 2 {
 		return // with one processor, whoever is waited for needs it
 	}
 	c, err := openCrowd()
@@ -121,7 +121,8 @@ func (d *Device) discard(ports []netbackend.Port) error {
 	return errs.ErrorOrNil()
 }
 
-// start lets the threads run, with a processor left for everybody else. The threads have their processors when it
+// start lets the threads run, with a place in Go's scheduler left for everybody else; who has several devices makes room for
+// all of them. The threads have their processors when it
 // returns; after an error they run, too.
 func (d *Device) start(cfg *Config) error {
 	if n := len(d.loops) + 1; runtime.GOMAXPROCS(0) < n {
