@@ -219,7 +219,7 @@ func (d *Device) SetCall(i, fd int) error {
 // SetErr replaces the error fd of ring i, -1 for none.
 func (d *Device) SetErr(i, fd int) error {
 	return d.ring(i, func(_ *loop, r *ring) error {
-		r.fds.Err = fd
+		r.setErr(fd)
 		return nil
 	})
 }

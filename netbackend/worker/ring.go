@@ -70,6 +70,14 @@ func (r *ring) setFDs(fds virtqueue.RingFDs) {
 	r.sockets.kick, r.sockets.call = isSocket(fds.Kick), isSocket(fds.Call)
 }
 
+// setErr replaces the error fd. A ring that was given up takes none: its session may close the fd at any time, and the
+// number be somebody else's by the time that there is an error to tell.
+func (r *ring) setErr(fd int) {
+	if r.q != nil {
+		r.fds.Err = fd
+	}
+}
+
 // takeKick takes back what a kick has written. An eventfd is never read: each kick is an edge for epoll, whatever the
 // counter is, and a read could wait if the front end, which shares the file, cleared O_NONBLOCK.
 func (r *ring) takeKick(scratch []byte) {

@@ -344,6 +344,29 @@ func TestABrokenRingEndsTheSession(t *testing.T) {
 	b.eventually(func() bool { return b.port.count() == 1 }, "the device serves the next session")
 }
 
+// The session closes its descriptors when it ends, and the number of one may be a connection's soon after.
+func TestARingThatWasGivenUpTakesNoErrorDescriptor(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	b.tx.RawAvailIdx(0, 1000)
+	signal(b.fds[1].Kick)
+	b.raised(b.fds[1].Err)
+	require.Error(t, <-b.Failed())
+	elses := eventfd(t)
+	require.NoError(t, b.SetErr(0, elses), "the front end's message was under way")
+	require.NoError(t, b.Reset())
+
+	b.tx = vqtest.NewDriver(b.mem, vqtest.Options{Size: 64, EventIdx: true})
+	require.NoError(t, b.SetMemory(b.mem.Table()))
+	require.NoError(t, b.StartRing(1, b.tx.Layout(), b.fds[1]))
+	require.NoError(t, b.EnableRing(1, true))
+	b.tx.RawAvailIdx(0, 1000)
+	signal(b.fds[1].Kick)
+	b.raised(b.fds[1].Err)
+	_, err := unix.Read(elses, make([]byte, 8))
+	require.ErrorIs(t, err, unix.EAGAIN, "nothing was written to it")
+}
+
 func TestAThreadThatDoesNotLetGoCondemnsTheDevice(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	release := make(chan struct{})
