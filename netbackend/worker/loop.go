@@ -588,11 +588,26 @@ func (l *loop) enableRing(r *ring, on bool) error {
 		return nil
 	}
 	r.enabled = on
+	var err error
 	if r.q != nil {
 		r.q.Rewind()
+		if r == l.tx && !on {
+			err = guestmem.Guard(l.discard)
+		}
 	}
 	l.changed()
-	return nil
+	return err
+}
+
+// discard drops the frames of a transmit ring that is disabled from now on, and asks for a kick for those that come yet.
+// Left in the ring, they would stay there for as long as it is disabled, and Linux does not repeat a segment while the
+// device still has it. It is done before the front end may go on, which may free the ring's memory then.
+func (l *loop) discard() {
+	l.tx.kicked = true
+	for n := 0; l.tx.kicked && n <= int(l.tx.q.Config().Size); n += batch {
+		l.tx.kicked = l.drain()
+	}
+	l.tx.flush()
 }
 
 func (l *loop) setKick(r *ring, fd int) error {

@@ -271,6 +271,25 @@ func TestADisabledRingIsDrainedOnAKickOnly(t *testing.T) {
 	b.eventually(func() bool { return b.port.count() == 1 }, "an enabled ring carries frames again")
 }
 
+func TestARingKeepsNoFramesWhenItIsDisabled(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	var refused atomic.Bool
+	b.port.set(func() { b.port.accept = func([]byte) bool { refused.Store(true); return false } })
+	b.send([]byte("left in the ring"))
+	b.eventually(refused.Load, "the Port leaves it there")
+	require.NoError(t, b.EnableRing(1, false))
+	require.EqualValues(t, 1, b.tx.UsedIdx(), "as soon as the front end may go on")
+	require.EqualValues(t, 1, b.Dropped())
+
+	b.send([]byte("too late"))
+	b.eventually(func() bool { return b.tx.UsedIdx() == 2 }, "a kick was asked for")
+	b.port.set(func() { b.port.accept = nil })
+	require.NoError(t, b.EnableRing(1, true))
+	b.send([]byte("carried"))
+	b.eventually(func() bool { return b.port.count() == 1 }, "an enabled ring carries frames again")
+}
+
 func TestADisabledRingGetsNothing(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.port.reply = []byte("reply")
