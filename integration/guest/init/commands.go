@@ -34,8 +34,8 @@ func commands() map[string]agent.Command {
 		"talk":       talkTo,    // ADDRESS:PORT ID KIND UP DOWN
 		"answer":     answer,    // PORT
 
-		"spawn": spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
-		"kill":  kill,  // PROCESS
+		"spawn": agent.Spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
+		"kill":  agent.Kill,  // PROCESS
 
 		"flood":       flood,      // INTERFACE MILLISECONDS FRAME-IN-HEX OFFSET-OF-NUMBER
 		"round-trips": roundTrips, // ADDRESS:PORT COUNT

@@ -1,4 +1,4 @@
-package main
+package agent
 
 import (
 	"bufio"
@@ -7,13 +7,13 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
-// spawn runs a command in a process of its own, which can be killed. The first event tells its number, the others are
-// the command's. It ends when the command or its process does.
-func spawn(args agent.Arguments, event func(any)) (any, error) {
+// Spawn runs a command in a process of its own, which can be killed. The first event tells its number, the others are
+// the command's. It ends when the command or its process does. The program must serve the console when it is not the first
+// process.
+func Spawn(args Arguments, event func(any)) (any, error) {
 	command, err := args.Text(0)
 	if err != nil {
 		return nil, err
@@ -58,8 +58,8 @@ func relay(out io.Reader, event func(any)) error {
 	return nil
 }
 
-// kill ends a spawned process with SIGKILL.
-func kill(args agent.Arguments, _ func(any)) (any, error) {
+// Kill ends a spawned process with SIGKILL.
+func Kill(args Arguments, _ func(any)) (any, error) {
 	pid, err := args.Number(0)
 	if err != nil {
 		return nil, err
