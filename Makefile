@@ -4,7 +4,7 @@ GO ?= go
 FUZZTIME ?= 5000x
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps fuzz soak
+.PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak
 .PHONY: steps install format vet lint unit integration
 
 help: ## this list
@@ -22,7 +22,7 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
 
-bench: install bench-nat bench-rings bench-latency bench-taps ## everything that can be measured, in half an hour
+bench: install bench-nat bench-rings bench-latency bench-taps bench-adb ## everything that can be measured, in half an hour
 
 bench-nat: install ## vring nat beside QEMU's user network, passt and the loopback; BENCHFLAGS="--help" or "--quick"
 	@bench/install.sh
@@ -36,6 +36,10 @@ bench-latency: ## a frame's round trip through a ring, with polling and without,
 
 bench-taps: install ## vring tap beside testpmd's net_vhost and net_tap, QEMU's own TAP and a veth pair; TAPFLAGS="--only frames"
 	@$(GO) run ./bench/taps $(TAPFLAGS)
+
+bench-adb: install ## a service in a guest by `adb forward` and by vring's own forward: speed, and what a client learns of each end; ADBFLAGS="--rounds 1"
+	@bench/install.sh
+	@$(GO) run ./bench/adb $(ADBFLAGS)
 
 fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
 	@$(GO) run ./integration/fuzz $(FUZZTIME)

@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# Installs the peers that bench/nat compares vring with and that `make test` does not need. One that cannot be installed is
-# a row of the report that says so, and no error.
+# Installs what the benchmarks compare vring with and `make test` does not need: passt for bench/nat, where one that cannot be
+# installed is a row of the report that says so, and adb for bench/adb, which fails without. No error here either way.
 set -euo pipefail
 
-command -v passt >/dev/null 2>&1 && exit 0
+missing=()
+for program in passt adb; do # each is in the Debian package of its name
+	command -v "$program" >/dev/null 2>&1 || missing+=("$program")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-	echo "bench/install.sh: no passt; to compare with it: sudo apt-get install passt" >&2
+	echo "bench/install.sh: no ${missing[*]}; to compare with it: sudo apt-get install ${missing[*]}" >&2
 	exit 0
 fi
-echo "bench/install.sh: installing passt"
-install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install passt >/dev/null; }
-install || { apt-get -qq update && install; } || echo "bench/install.sh: passt could not be installed" >&2
+install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$1" >/dev/null; }
+for package in "${missing[@]}"; do
+	echo "bench/install.sh: installing $package"
+	install "$package" || { apt-get -qq update && install "$package"; } ||
+		echo "bench/install.sh: $package could not be installed" >&2
+done

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"time"
 
+	"github.com/vringnet/vring/bench/adb/adbd"
+	"github.com/vringnet/vring/bench/adb/errand"
 	"github.com/vringnet/vring/bench/traffic"
 	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
@@ -13,9 +16,12 @@ import (
 // commands lists what the host may ask for, with the arguments.
 func commands() map[string]agent.Command {
 	return map[string]agent.Command{
-		"configure": configure, // ADDRESS/LENGTH ROUTER MTU
-		"ask":       ask,       // ADDRESS:PORT TEST DURATION BYTES
-		"serve":     serve,     // ADDRESS:PORT TEST DURATION BYTES
+		"configure": configure,              // ADDRESS/LENGTH ROUTER MTU
+		"ask":       ask,                    // ADDRESS:PORT TEST DURATION BYTES
+		"serve":     serve,                  // ADDRESS:PORT TEST DURATION BYTES
+		"errands":   listener(errand.Serve), // ADDRESS:PORT
+		"adbd":      listener(adbd.Serve),   // ADDRESS:PORT
+		"spawn":     agent.Spawn,            // COMMAND [ARGUMENT]...: runs it in a process of its own
 	}
 }
 
@@ -63,4 +69,20 @@ func parsePlan(args agent.Arguments) (server netip.AddrPort, p traffic.Plan, err
 	bytes, err := args.Number(3)
 	p.Bytes = int64(bytes)
 	return server, p, err
+}
+
+// listener makes a command of a service for the rest of the guest's life.
+func listener(serve func(net.Listener) error) agent.Command {
+	return func(args agent.Arguments, event func(any)) (any, error) {
+		at, err := args.Text(0)
+		if err != nil {
+			return nil, err
+		}
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			return nil, err
+		}
+		event(proto.Listening{Address: l.Addr().String()})
+		return nil, serve(l)
+	}
 }

@@ -10,8 +10,11 @@ import (
 	"github.com/vringnet/vring/integration/guest/agent"
 )
 
-// card is the guest's only network card.
-const card = "eth0"
+// card is the guest's only network card, and own the way from one of its programs to another.
+const (
+	card = "eth0"
+	own  = "lo"
+)
 
 // timeWait is the file of the number of connections that may be in the state TIME_WAIT, see ip_sysctl of Linux.
 const timeWait = "/proc/sys/net/ipv4/tcp_max_tw_buckets"
@@ -32,6 +35,9 @@ func configure(args agent.Arguments, _ func(any)) (any, error) {
 		return nil, err
 	}
 	if err := os.WriteFile(timeWait, []byte("0"), 0); err != nil {
+		return nil, err
+	}
+	if _, err := agent.BringUp(own); err != nil {
 		return nil, err
 	}
 	return nil, setUp(address, router, mtu)

@@ -1,0 +1,16 @@
+// Adb compares two ways to a service in a guest: `adb forward` through the real adb server and an adbd in the guest, and a
+// port that vring forwards itself. Both end in the same User-mode Linux guest, behind the same vring.
+//
+//	client ── adb server ── vring ── guest: adbd ── service      "adb"
+//	client ──────────────── vring ── guest: service              "vring"
+//
+//	go run ./bench/adb                three rounds
+//	go run ./bench/adb --rounds 1     does it work at all?
+//
+// Each round boots a guest and measures both ways in turns: throughput, requests, connections, and what a client learns, and
+// when, of each kind of end. A table goes to standard output, progress to standard error, and JSON, Markdown and a chart into
+// a folder. docs/adb.md explains the figures.
+//
+// The adb server is one of the benchmark's own: another port, another home, ended by its process. All traffic is on the
+// loopback of this machine. The exit status tells whether everything could be measured, never who was faster.
+package main
