@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"reflect"
@@ -21,7 +22,7 @@ import (
 type report struct {
 	flows    []nat.FlowInfo
 	usage    []nat.Usage
-	counters any // a struct of uint64 fields
+	counters any // a struct whose fields are uint64 or counterGroup
 }
 
 // printOnSignal prints the status of all guests for each value of signals, until stop is called.
@@ -161,13 +162,35 @@ func nonZero(counters any) []any {
 	return args
 }
 
+// counterGroup is a field of several counters, which have names of their own.
+type counterGroup interface {
+	All() iter.Seq2[string, uint64]
+}
+
+// oneCounter is the group of a field that is a counter itself.
+type oneCounter struct {
+	name string
+	n    uint64
+}
+
+// All implements counterGroup.
+func (c oneCounter) All() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) { yield(c.name, c.n) }
+}
+
 // counted returns names and values of a struct of counters, in the struct's order.
 func counted(counters any) func(yield func(string, uint64) bool) {
 	v := reflect.ValueOf(counters)
 	return func(yield func(string, uint64) bool) {
 		for i := range v.NumField() {
-			if !yield(snakeCase(v.Type().Field(i).Name), v.Field(i).Uint()) {
-				return
+			group, ok := v.Field(i).Interface().(counterGroup)
+			if !ok {
+				group = oneCounter{snakeCase(v.Type().Field(i).Name), v.Field(i).Uint()}
+			}
+			for name, n := range group.All() {
+				if !yield(name, n) {
+					return
+				}
 			}
 		}
 	}

@@ -37,8 +37,8 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 }
 
 func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
-	require.Equal(t, []any{"tcp_out_of_order", uint64(1), "frames_in", uint64(7)},
-		nonZero(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1}), "in the order of their groups")
+	require.Equal(t, []any{"tcp_out_of_order", uint64(1), "frames_in", uint64(7), "ended_by_guest", uint64(2)},
+		nonZero(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1, Ends: nat.Ends{1: 2}}), "in the order of their groups")
 }
 
 func TestCountersReadInSnakeCase(t *testing.T) {

@@ -253,9 +253,29 @@ func (s *soak) watch(ctx context.Context) {
 
 // collect closes the books on what is over.
 func (s *soak) collect() {
-	for _, fault := range s.ledger.settle(time.Now()) {
+	faults := s.ledger.settle(time.Now())
+	for _, fault := range faults {
 		s.fault(fault)
 	}
+	if len(faults) > 0 && s.few() {
+		s.printStatus()
+	}
+}
+
+// few tells whether faults are still told one by one.
+func (s *soak) few() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.faults) <= maxFaults
+}
+
+// printStatus shows what vring has counted: by what connections ended, among others.
+func (s *soak) printStatus() {
+	text, err := s.status()
+	if err != nil {
+		text = err.Error()
+	}
+	s.print("vring's status:\n%s", text)
 }
 
 // report tells what has happened so far.

@@ -57,6 +57,8 @@ type Counters struct {
 	GatesOpened   uint64 // times that a gate was opened, and shut
 	GatesShut     uint64
 
+	Ends Ends // connections that did not end by themselves, by cause
+
 	// Flows given up for newer ones; see crowd.
 	ConnectsEvicted     uint64 // the guest's connections that were not open yet
 	CallsEvicted        uint64 // forwarded connections that the guest had not answered

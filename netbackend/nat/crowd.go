@@ -149,6 +149,6 @@ func (p *Port) evict(c crowd) bool {
 	if f.key.proto == protoTCP && p.sendBare(&f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
 		p.counters.ResetsSent++
 	}
-	p.abandon(f)
+	p.abandon(f, endEvicted)
 	return true
 }

@@ -78,6 +78,7 @@ type flow struct {
 	bits  flowBits
 	state flowState
 	crowd crowd
+	cause endCause // TCP: why the host's side is dead
 	tcp   tcpFlow
 	udp   udpFlow
 	ping  pingFlow

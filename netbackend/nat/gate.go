@@ -126,11 +126,11 @@ func (p *Port) knockPort(key *flowKey) uint16 {
 	return first + uint16(p.identity.initial(key, p.now)>>16)%ports
 }
 
-// answerKnock takes a segment without a connection into account, if it answers a knock.
-func (p *Port) answerKnock(key *flowKey, s *segment) {
+// answerKnock takes a segment without a connection into account, and tells whether it answers a knock.
+func (p *Port) answerKnock(key *flowKey, s *segment) bool {
 	g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]
 	if g == nil || g.key != *key || s.flags&flagACK == 0 || s.ack != g.iss+1 {
-		return
+		return false
 	}
 	switch {
 	case s.flags&flagRST != 0:
@@ -138,6 +138,7 @@ func (p *Port) answerKnock(key *flowKey, s *segment) {
 	case s.flags&flagSYN != 0:
 		p.openGate(g)
 	}
+	return true
 }
 
 // refusedBy notes that the guest has refused a client.

@@ -18,7 +18,7 @@ func (p *Port) lose() {
 // bury takes the guest for dead: all its connections end.
 func (p *Port) bury() {
 	p.away = false
-	p.flows.each(p.me, p.abandon)
+	p.abandonAll(endGuestGone)
 	p.guestMAC = [6]byte{}
 	p.pairs.mac.Store(0)
 }

@@ -176,7 +176,7 @@ func (p *Port) probeAfterRestart(f *flow) {
 
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
-	p.flows.each(p.me, p.abandon)
+	p.abandonAll(endClosed)
 	p.closePost()
 	p.closeListeners()
 	p.policy.close()
@@ -411,11 +411,17 @@ func (p *Port) closeSocket(f *flow) {
 }
 
 // abandon ends a flow whose guest is gone: the host's side learns it by a reset.
-func (p *Port) abandon(f *flow) {
+func (p *Port) abandon(f *flow, c endCause) {
+	p.end(f, c)
 	if f.key.proto == protoTCP {
 		p.resetHost(f)
 	}
 	p.remove(f)
+}
+
+// abandonAll ends all flows of this queue pair.
+func (p *Port) abandonAll(c endCause) {
+	p.flows.each(p.me, func(f *flow) { p.abandon(f, c) })
 }
 
 // create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. It

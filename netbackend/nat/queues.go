@@ -179,7 +179,7 @@ func (p *Port) handOver(f *flow) {
 	p.flows.owner(f.index).Store(to.me | transit)
 	if !to.post.put(func(b *postbox) { b.flows = append(b.flows, f.index) }) {
 		p.adopt(f)
-		p.abandon(f)
+		p.abandon(f, endClosed)
 		return
 	}
 	p.counters.FlowsMoved++
@@ -198,12 +198,12 @@ func (p *Port) adopt(f *flow) {
 	if f.fd >= 0 && f.bits&shared == 0 {
 		if err := p.worker.Register(int(f.fd), token(tokenFlow, f.gen, f.index)); err != nil {
 			p.hit(limitHost)
-			p.abandon(f)
+			p.abandon(f, endNoRoom)
 			return
 		}
 	}
 	if !p.connected {
-		p.abandon(f)
+		p.abandon(f, endGuestGone)
 		return
 	}
 	p.run.push(p.flows, f)
@@ -358,7 +358,7 @@ func (p *Port) closePost() {
 	for _, i := range left {
 		p.adopt(p.flows.at(i))
 	}
-	p.flows.each(p.me, p.abandon)
+	p.abandonAll(endClosed)
 	if p.worker != nil {
 		p.worker.Unregister(b.fd)
 	}

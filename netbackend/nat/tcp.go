@@ -94,15 +94,16 @@ func (p *Port) tcp(k *packet) {
 
 // tcpUnknown handles a segment that belongs to no connection.
 func (p *Port) tcpUnknown(key *flowKey, s *segment) {
-	if len(p.gates) > 0 {
-		p.answerKnock(key, s)
-	}
+	knocked := len(p.gates) > 0 && p.answerKnock(key, s)
 	if s.flags&flagRST != 0 {
 		return
 	}
 	if s.flags&(flagSYN|flagACK) == flagSYN {
 		p.connect(key, s)
 		return
+	}
+	if !knocked {
+		p.counters.Ends[endForgotten]++
 	}
 	p.refuse(key, s)
 }
@@ -122,11 +123,11 @@ func (p *Port) tcpWhileConnecting(f *flow, s *segment) {
 	switch {
 	case s.flags&flagRST != 0:
 		if s.seq == f.tcp.rcvNxt || s.seq == f.tcp.irs {
-			p.abandon(f)
+			p.abandon(f, endWithdrawn)
 		}
 	case s.flags&flagSYN != 0 && s.seq != f.tcp.irs:
 		key := f.key
-		p.abandon(f)
+		p.abandon(f, endReplaced)
 		p.connect(&key, s)
 	}
 }
@@ -136,6 +137,7 @@ func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
 	t := &f.tcp
 	if s.flags&flagACK != 0 && s.ack != t.iss+1 {
 		if s.flags&flagRST == 0 {
+			p.counters.Ends[endMisanswered]++
 			p.refuse(&f.key, s)
 		}
 		return
@@ -143,7 +145,7 @@ func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
 	if s.flags&flagRST != 0 {
 		if s.flags&flagACK != 0 {
 			p.refusedBy(&f.key)
-			p.abandon(f)
+			p.abandon(f, endRefused)
 		}
 		return
 	}
@@ -208,6 +210,7 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 	case s.flags&flagACK == 0:
 		return
 	case f.state == stateSynRcvd && s.ack != t.iss+1:
+		p.counters.Ends[endMisanswered]++
 		p.refuse(&f.key, s)
 		return
 	case f.state == stateSynRcvd:
@@ -228,7 +231,7 @@ func (p *Port) tcpReset(f *flow, s *segment) {
 	t := &f.tcp
 	if s.seq == t.rcvNxt {
 		p.endedBy(&f.key)
-		p.abandon(f)
+		p.abandon(f, endByGuest)
 		return
 	}
 	if after(s.seq, t.rcvNxt) && before(s.seq, t.rcvEdge) {
@@ -244,7 +247,7 @@ func (p *Port) tcpRepeatedSyn(f *flow, s *segment) {
 		p.owe(f, ackDue)
 	case s.seq != f.tcp.irs:
 		key := f.key
-		p.abandon(f)
+		p.abandon(f, endReplaced)
 		p.connect(&key, s)
 	case f.state == stateSynRcvd:
 		p.owe(f, synDue)
@@ -505,7 +508,7 @@ func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
 		p.worker.Fault(errno)
 		return false
 	default:
-		f.bits |= hostReset
+		p.hostFailed(f, errno)
 		return false
 	}
 	f.tcp.rcvNxt += uint32(sent)
@@ -532,14 +535,13 @@ func (p *Port) expireTCP(f *flow) {
 		p.ackWasLate(f)
 		return
 	}
-	limit := uint8(maxRetries)
+	limit, cause := uint8(maxRetries), endUnacked
 	if f.state != stateOpen {
-		limit = maxSynRetries
+		limit, cause = maxSynRetries, endUnanswered
 	}
 	if t.retries >= limit {
 		p.counters.Timeouts++
-		p.resetHost(f)
-		p.resetGuest(f)
+		p.resetGuest(f, cause)
 		return
 	}
 	t.retries++

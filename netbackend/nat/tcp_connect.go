@@ -91,10 +91,11 @@ func (p *Port) checkConnect(f *flow) {
 // greater, its next SYN is another try.
 func (p *Port) connectFailed(f *flow, errno unix.Errno) {
 	if errno == unix.ETIMEDOUT || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
+		p.end(f, endConnectFailed)
 		p.remove(f)
 		return
 	}
-	p.resetGuest(f)
+	p.resetGuest(f, endConnectFailed)
 }
 
 // synWindow is the window in bytes that our SYN-ACK offers; the first acknowledgement opens it further. Every new
@@ -108,13 +109,20 @@ func (p *Port) accept(fd int, peer endpoint, to endpoint, kind flowBits) {
 		guest: to.addr, guestPort: to.port, proto: protoTCP,
 		remote: p.asSeen(peer.addr), remotePort: peer.port,
 	}
-	if !p.connected || !p.freePort(&key) || !p.admit(crowdCalls) {
+	if !p.connected {
+		p.counters.Ends[endNoGuest]++
+		resetSocket(fd)
+		return
+	}
+	if !p.freePort(&key) || !p.admit(crowdCalls) {
+		p.counters.Ends[endNoRoom]++
 		resetSocket(fd)
 		return
 	}
 	p.setUp(fd)
 	f := p.create(&key, fd, stateSynSent, inbound|synDue|kind, crowdCalls)
 	if f == nil {
+		p.counters.Ends[endNoRoom]++
 		return
 	}
 	p.counters.TCPFlows++

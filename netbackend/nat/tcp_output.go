@@ -106,7 +106,7 @@ func (p *Port) sendStream(f *flow) outcome {
 		return result
 	}
 	if f.bits&(hostReset|failed) != 0 {
-		p.resetGuest(f) // what the window allowed was sent, the rest is lost on both sides
+		p.resetGuest(f, p.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
 		return p.sendReset(f)
 	}
 	return p.sendFIN(f)
@@ -289,7 +289,7 @@ func (p *Port) peekFailed(f *flow, errno unix.Errno) {
 		p.worker.Fault(errno)
 	default:
 		f.bits &^= readable
-		f.bits |= hostReset
+		p.hostFailed(f, errno)
 	}
 }
 
@@ -496,7 +496,8 @@ func (p *Port) resetHost(f *flow) {
 
 // resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
 // closed at once.
-func (p *Port) resetGuest(f *flow) {
+func (p *Port) resetGuest(f *flow, c endCause) {
+	p.end(f, c)
 	p.resetHost(f)
 	f.state = stateReset
 	f.bits |= rstDue
