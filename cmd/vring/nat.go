@@ -48,14 +48,20 @@ other. A forward leads to the first guest unless it names the address of another
 With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
 a thread of its own.
 
-A forward reads [gate:][tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
+A forward reads [OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
   -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
   -p 0.0.0.0:2222:22         from anywhere
   -p udp:5353:5353           UDP
-  -p gate:8080:80            refuse connections while port 80 of the guest does (TCP only)
   -p 6000-6009:6000-6009     ten ports
   -p 2223:10.0.2.16:22       into the second guest
   -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
+
+Options of a TCP forward stand in front of it, in any order:
+  -p gate:8080:80            refuse connections while port 80 of the guest does (not for unix sockets)
+  -p send-proxy:8080:80      tell the guest's service who its client is: by a PROXY header, version 1, before the stream
+  -p send-proxy-v2:8080:80   the same in version 2
+  -p accept-proxy:8080:80    a proxy connects, and tells by a PROXY header of either version who its client is. It is
+                             believed: nobody else may have a way to the port
 
 The host's own services are closed to the guest. What is to be open is said by its port:
   --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201

@@ -146,7 +146,7 @@ func (p *Port) evict(c crowd) bool {
 	}
 	f := p.flows.at(p.crowds[c].first)
 	p.hit(c.limit())
-	if f.key.proto == protoTCP && p.sendBare(&f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+	if f.key.proto == protoTCP && f.state != stateHeader && p.sendBare(&f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
 		p.counters.ResetsSent++
 	}
 	p.abandon(f, endEvicted)

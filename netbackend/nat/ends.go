@@ -27,6 +27,9 @@ const (
 	endEvicted                       // it had to go for another flow; see crowd
 	endGuestGone                     // the front end is gone, and the guest with it
 	endNoGuest                       // a call while no front end was there
+	endBadHeader                     // a call began with what is no PROXY header
+	endCutHeader                     // it ended before its PROXY header was complete
+	endLateHeader                    // its PROXY header did not come in time
 	endNoRoom                        // a call for which there was no port, record or socket
 	endClosed                        // the engine was closed
 	endCauses
@@ -37,7 +40,8 @@ var endNames = [endCauses]string{
 	"ended_for_no_reason", "ended_by_guest", "ended_refused_by_guest", "ended_withdrawn_by_guest", "ended_replaced_by_guest",
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
-	"ended_guest_gone", "ended_no_guest", "ended_no_room", "ended_with_engine",
+	"ended_guest_gone", "ended_no_guest",
+	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_with_engine",
 }
 
 // Ends counts connections that did not end by themselves, by cause.

@@ -65,6 +65,7 @@ type flow struct {
 	timePrev uint32        // chain of the timer wheel
 	timeNext uint32
 	timeSlot int32 // slot + 1 in the wheel, 0 for none
+	fd       int32 // host socket, -1 for none
 	deadline int64 // when the flow's timer expires, 0 for never; the wheel may hold it earlier, never later
 
 	begun     int64  // time of the Port's clock
@@ -73,15 +74,15 @@ type flow struct {
 
 	crowdPrev, crowdNext uint32 // list of the crowd
 
-	to    uint8 // the queue pair that it is leaving for
-	fd    int32 // host socket, -1 for none
-	bits  flowBits
-	state flowState
-	crowd crowd
-	cause endCause // TCP: why the host's side is dead
-	tcp   tcpFlow
-	udp   udpFlow
-	ping  pingFlow
+	bits    flowBits
+	to      uint8 // the queue pair that it is leaving for
+	state   flowState
+	crowd   crowd
+	cause   endCause // TCP: why the host's side is dead
+	proxied proxied
+	tcp     tcpFlow
+	udp     udpFlow
+	ping    pingFlow
 }
 
 // flowBits is what a flow has on its mind.
@@ -129,6 +130,7 @@ const (
 	statePing                 // echo requests and replies pass
 	stateConnecting           // TCP: the guest's SYN waits for the host's connect
 	stateSynRcvd              // TCP: we answered the guest's SYN
+	stateHeader               // TCP: a forward took it, and its PROXY header is awaited; the guest knows nothing of it
 	stateSynSent              // TCP: we sent a SYN to the guest
 	stateOpen                 // TCP: data may pass
 	stateReset                // TCP: only the reset to the guest is left

@@ -23,6 +23,10 @@ type Forward struct {
 	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
 	Count uint16         // number of ports
 	Gate  bool           // the host's ports refuse connections while the guest's do
+	// AcceptProxy takes a PROXY header from each client in front of its stream, and believes what it tells: only proxies
+	// may have a way to the port or socket.
+	AcceptProxy bool
+	SendProxy   uint8 // version of the PROXY header that the guest gets in front of each client's stream, 0 for none
 }
 
 // String returns f as ParseForward reads it.
@@ -32,13 +36,9 @@ func (f Forward) String() string {
 		guest = f.Guest.Addr().String() + ":" + guest
 	}
 	if f.Path != "" {
-		return unixPrefix + f.Path + ":" + guest
+		return f.options() + unixPrefix + f.Path + ":" + guest
 	}
-	prefix := ""
-	if f.Gate {
-		prefix = gatePrefix
-	}
-	return prefix + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
+	return f.options() + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
 }
 
 func portRange(first, count uint16) string {
@@ -74,8 +74,10 @@ func (c *Config) checkForwards() (faults []error) {
 		if to := f.Guest.Addr(); to.IsValid() && (!c.Prefix.Contains(to) || to == c.Gateway || to == c.DNS) {
 			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.Prefix))
 		}
-		if err := f.checkGate(); err != nil {
-			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
+		for _, err := range []error{f.checkGate(), f.checkProxy()} {
+			if err != nil {
+				faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
+			}
 		}
 		if err := socketfile.CheckLength(f.Path); err != nil {
 			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
@@ -89,18 +91,76 @@ func (c *Config) checkForwards() (faults []error) {
 	return faults
 }
 
-// gatePrefix marks a forward with a gate.
-const gatePrefix = "gate:"
+// What may stand in front of a forward, once each and in any order.
+const (
+	gatePrefix        = "gate:"
+	acceptProxyPrefix = "accept-proxy:"
+	sendProxy1Prefix  = "send-proxy:"
+	sendProxy2Prefix  = "send-proxy-v2:"
+)
 
-// ParseForward reads what parseForward does, and gate: in front of it.
+// options returns what stands in front of f.
+func (f *Forward) options() (text string) {
+	if f.Gate {
+		text += gatePrefix
+	}
+	if f.AcceptProxy {
+		text += acceptProxyPrefix
+	}
+	switch f.SendProxy {
+	case 1:
+		text += sendProxy1Prefix
+	case 2:
+		text += sendProxy2Prefix
+	}
+	return text
+}
+
+// cutOption takes an option from the front of text, and adds it to f.
+func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
+	for _, prefix := range []string{gatePrefix, acceptProxyPrefix, sendProxy1Prefix, sendProxy2Prefix} {
+		rest, found = strings.CutPrefix(text, prefix)
+		if !found {
+			continue
+		}
+		var said bool
+		switch prefix {
+		case gatePrefix:
+			said, f.Gate = f.Gate, true
+		case acceptProxyPrefix:
+			said, f.AcceptProxy = f.AcceptProxy, true
+		case sendProxy1Prefix:
+			said, f.SendProxy = f.SendProxy != 0, 1
+		case sendProxy2Prefix:
+			said, f.SendProxy = f.SendProxy != 0, 2
+		}
+		if said {
+			err = fmt.Errorf("%s comes too late, something of the kind was said before", prefix)
+		}
+		return rest, true, err
+	}
+	return text, false, nil
+}
+
+// ParseForward reads what parseForward does, with options in front of it.
 func ParseForward(text string) (Forward, error) {
-	rest, gated := strings.CutPrefix(text, gatePrefix)
+	var options Forward
+	rest, found := text, true
+	for found {
+		var err error
+		if rest, found, err = options.cutOption(rest); err != nil {
+			return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+		}
+	}
 	f, err := parseForward(rest)
-	if f.Gate = gated; err != nil {
+	f.Gate, f.AcceptProxy, f.SendProxy = options.Gate, options.AcceptProxy, options.SendProxy
+	if err != nil {
 		return f, err
 	}
-	if err := f.checkGate(); err != nil {
-		return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+	for _, err := range []error{f.checkGate(), f.checkProxy()} {
+		if err != nil {
+			return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+		}
 	}
 	return f, nil
 }
@@ -214,18 +274,20 @@ func ParseHostService(text string) (HostService, error) {
 
 // listener is a port or a unix socket of the host that leads into the guest.
 type listener struct {
-	fd     int32
-	file   socketfile.File // of a unix socket
-	proto  uint8
-	index  uint32
-	mapped bool     // it is that of a port of the guest, see mapping
-	users  int      // flows that have a mapping's socket
-	ready  bool     // only EAGAIN clears it
-	failed bool     // UDP: it has errors to tell
-	gated  bool     // it is listened on only while the guest's port answers; see gate
-	isShut bool     // it is not now
-	to     endpoint // in the guest
-	socket udpSocket
+	fd          int32
+	file        socketfile.File // of a unix socket
+	proto       uint8
+	index       uint32
+	mapped      bool // it is that of a port of the guest, see mapping
+	users       int  // flows that have a mapping's socket
+	ready       bool // only EAGAIN clears it
+	failed      bool // UDP: it has errors to tell
+	gated       bool // it is listened on only while the guest's port answers; see gate
+	isShut      bool // it is not now
+	acceptProxy bool // see Forward
+	sendProxy   uint8
+	to          endpoint // in the guest
+	socket      udpSocket
 }
 
 const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
@@ -269,7 +331,10 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if !guest.IsValid() {
 		guest = cfg.Guest
 	}
-	l := listener{proto: f.Proto, gated: f.Gate, to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i))}
+	l := listener{
+		proto: f.Proto, gated: f.Gate, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
+		to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
+	}
 	if f.Path != "" {
 		if err := listenUnix(f.Path, &l); err != nil {
 			return l, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
@@ -461,9 +526,9 @@ func (p *Port) acceptBurst(l *listener) {
 		}
 		switch from := peer.(type) {
 		case *unix.SockaddrInet4:
-			p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l.to, 0)
+			p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l, 0)
 		case *unix.SockaddrUnix:
-			p.accept(fd, p.unixClient(), l.to, unixSocket)
+			p.accept(fd, p.unixClient(), l, unixSocket)
 		default:
 			_ = unix.Close(fd)
 		}

@@ -12,18 +12,21 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 	ap := netip.MustParseAddrPort
 	anyGuest := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 	for text, want := range map[string]Forward{
-		"8080:80":                         {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false},
-		"tcp:8080:80":                     {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false},
-		"udp:53:5353":                     {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1, false},
-		"0.0.0.0:22:22":                   {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, false},
-		"127.0.0.2:22:10.0.2.16:23":       {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1, false},
-		"udp:127.0.0.2:1-9:10.0.2.16:1-9": {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9, false},
-		"unix:/run/web.sock:80":           {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false},
-		"unix:web.sock:10.0.2.16:80":      {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1, false},
-		"unix:/run/a:1.2.3:b:80":          {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1, false},
-		"1-65535:1-65535":                 {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535, false},
-		"gate:8080:80":                    {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true},
-		"gate:tcp:0.0.0.0:22:22":          {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true},
+		"8080:80":                                 {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0},
+		"tcp:8080:80":                             {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0},
+		"udp:53:5353":                             {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1, false, false, 0},
+		"0.0.0.0:22:22":                           {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, false, false, 0},
+		"127.0.0.2:22:10.0.2.16:23":               {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1, false, false, 0},
+		"udp:127.0.0.2:1-9:10.0.2.16:1-9":         {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9, false, false, 0},
+		"unix:/run/web.sock:80":                   {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
+		"unix:web.sock:10.0.2.16:80":              {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1, false, false, 0},
+		"unix:/run/a:1.2.3:b:80":                  {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
+		"1-65535:1-65535":                         {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535, false, false, 0},
+		"gate:8080:80":                            {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, false, 0},
+		"accept-proxy:8080:80":                    {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, true, 0},
+		"send-proxy-v2:accept-proxy:gate:8080:80": {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, true, 2},
+		"send-proxy:unix:/run/web.sock:80":        {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 1},
+		"gate:tcp:0.0.0.0:22:22":                  {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true, false, 0},
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParseForward(text)
@@ -37,10 +40,27 @@ func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 	for _, text := range []string{
 		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
 		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80", "gate:tcp:127.0.0.1:8080-8081:80-81",
+		"gate:accept-proxy:send-proxy:tcp:127.0.0.1:8080:80", "accept-proxy:send-proxy-v2:unix:/run/web.sock:80",
 	} {
 		f, err := ParseForward(text)
 		require.NoError(t, err)
 		require.Equal(t, text, f.String())
+	}
+}
+
+func TestOptionsOfForwardsThatMakeNoSense(t *testing.T) {
+	for text, want := range map[string]string{
+		"send-proxy:udp:53:53":             "only TCP forwards can have one",
+		"accept-proxy:udp:53:53":           "only TCP forwards can have one",
+		"gate:gate:80:80":                  "gate: comes too late",
+		"send-proxy:send-proxy-v2:80:80":   "send-proxy-v2: comes too late",
+		"accept-proxy:accept-proxy:80:80":  "accept-proxy: comes too late",
+		"gate:send-proxy:unix:/run/a.s:80": "only ports can have gates",
+		"send-proxy-v3:80:80":              "forward",
+		"tcp:send-proxy:80:80":             "forward",
+	} {
+		_, err := ParseForward(text)
+		require.ErrorContains(t, err, want, text)
 	}
 }
 

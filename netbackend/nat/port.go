@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -93,6 +94,7 @@ type Port struct {
 	template  [headCopy]byte
 	pieces    [maxIovecs]guestmem.Iovec
 	swallow   []byte
+	lead      [proxyproto.MaxWritten]byte
 	onExpired func(*flow)
 }
 

@@ -113,6 +113,8 @@ func stateName(f *flow) string {
 		return "connecting" // to the target; the guest waits
 	case stateSynRcvd:
 		return "answered" // the guest's SYN was, and its ACK is awaited
+	case stateHeader:
+		return "unannounced" // its PROXY header is awaited
 	case stateSynSent:
 		return "calling" // the guest has not answered our SYN yet
 	case stateReset:

@@ -288,7 +288,7 @@ func (p *Port) tcpAcked(f *flow, ack uint32) {
 		f.bits |= finAcked
 		n--
 	}
-	t.drop += n
+	t.drop += f.proxied.headerAcked(n)
 	t.sndUna = ack
 	if before(t.sndNxt, ack) {
 		t.sndNxt = ack
@@ -527,8 +527,12 @@ func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
 func (p *Port) expireTCP(f *flow) {
 	t := &f.tcp
 	p.run.push(p.flows, f)
-	if f.state == stateReset {
+	switch f.state {
+	case stateReset:
 		p.remove(f)
+		return
+	case stateHeader:
+		p.abandon(f, endLateHeader)
 		return
 	}
 	if f.bits&ackDelayed != 0 {

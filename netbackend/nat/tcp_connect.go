@@ -102,21 +102,42 @@ func (p *Port) connectFailed(f *flow, errno unix.Errno) {
 // socket takes as much (tcp_wmem).
 const synWindow = 14600
 
-// accept begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
-func (p *Port) accept(fd int, peer endpoint, to endpoint, kind flowBits) {
+// accept takes a connection of a forward. kind is unixSocket or 0.
+func (p *Port) accept(fd int, peer endpoint, l *listener, kind flowBits) {
 	p.counters.Accepts++
-	key := flowKey{
-		guest: to.addr, guestPort: to.port, proto: protoTCP,
-		remote: p.asSeen(peer.addr), remotePort: peer.port,
-	}
 	if !p.connected {
-		p.counters.Ends[endNoGuest]++
-		resetSocket(fd)
+		p.turnAway(fd, endNoGuest)
 		return
 	}
+	caller := proxied{source: peer, version: l.sendProxy}
+	if l.sendProxy != 0 {
+		caller.destination, caller.known = localEnd(fd)
+	}
+	if l.acceptProxy {
+		p.awaitHeader(fd, l.to, &caller, kind)
+		return
+	}
+	p.callGuest(fd, l.to, &caller, kind)
+}
+
+// turnAway resets a connection of a forward for which no guest was called.
+func (p *Port) turnAway(fd int, c endCause) {
+	p.counters.Ends[c]++
+	resetSocket(fd)
+}
+
+// callGuest begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
+func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
+	if !p.connected {
+		p.turnAway(fd, endNoGuest)
+		return
+	}
+	key := flowKey{
+		guest: to.addr, guestPort: to.port, proto: protoTCP,
+		remote: p.asSeen(caller.source.addr), remotePort: caller.source.port,
+	}
 	if !p.freePort(&key) || !p.admit(crowdCalls) {
-		p.counters.Ends[endNoRoom]++
-		resetSocket(fd)
+		p.turnAway(fd, endNoRoom)
 		return
 	}
 	p.setUp(fd)
@@ -126,6 +147,7 @@ func (p *Port) accept(fd int, peer endpoint, to endpoint, kind flowBits) {
 		return
 	}
 	p.counters.TCPFlows++
+	p.startHeader(f, caller)
 	t := &f.tcp
 	t.iss = p.identity.initial(&key, p.now)
 	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
@@ -144,7 +166,7 @@ func resetSocket(fd int) {
 // the way back by it.
 func (p *Port) asSeen(peer address) address {
 	a := peer.netip()
-	if a.IsLoopback() || a.IsUnspecified() || p.cfg.Prefix.Contains(a) {
+	if !a.Is4() || !unicast(peer.v4()) || a.IsLoopback() || p.cfg.Prefix.Contains(a) {
 		return addressFrom(p.cfg.Gateway)
 	}
 	return peer
@@ -157,7 +179,7 @@ const firstAnyPort = 49152
 func (p *Port) freePort(key *flowKey) bool {
 	const tries = 64
 	for i := range uint16(tries) {
-		if p.flows.lookup(key) == nil {
+		if key.remotePort != 0 && p.flows.lookup(key) == nil {
 			return true
 		}
 		key.remotePort = firstAnyPort + uint16(p.identity.initial(key, p.now)+uint32(i))%(65535-firstAnyPort)

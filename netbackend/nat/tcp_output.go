@@ -30,6 +30,9 @@ func (p *Port) serviceTCP(f *flow) outcome {
 			return idle
 		}
 		return p.sendSyn(f)
+	case stateHeader:
+		p.readHeader(f)
+		return idle
 	case stateReset:
 		return p.sendReset(f)
 	case stateSynRcvd, stateSynSent:
@@ -115,7 +118,7 @@ func (p *Port) sendStream(f *flow) outcome {
 // sendData sends new data within the guest's window.
 func (p *Port) sendData(f *flow) outcome {
 	t := &f.tcp
-	for budget := share; f.bits&readable != 0 && f.bits&hostEOF == 0; {
+	for budget := share; p.hasMore(f); {
 		hole := t.skipSACKed()
 		flight := t.sndNxt - t.sndUna
 		if !p.windowOpen(f, flight) {
@@ -134,6 +137,13 @@ func (p *Port) sendData(f *flow) outcome {
 		budget -= n
 	}
 	return idle
+}
+
+// hasMore tells whether there may be something that the guest was not sent yet: of the header in front of the host's
+// stream, or of the stream.
+func (p *Port) hasMore(f *flow) bool {
+	t := &f.tcp
+	return f.bits&(readable|hostEOF) == readable || t.sndNxt-t.sndUna < uint32(f.proxied.left)
 }
 
 // windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
@@ -171,7 +181,7 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 		p.rxFull = true
 		return noRoom
 	}
-	n := p.peek(f, offset, iov, most)
+	n := p.fill(f, offset, iov, most)
 	if n <= 0 {
 		return nothing
 	}
@@ -181,6 +191,15 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 		p.sent(f, seq, end)
 	}
 	return n
+}
+
+// fill puts up to most bytes from offset on, counted from sndUna, behind the headers of the frame iov, and returns how
+// many.
+func (p *Port) fill(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
+	if left := uint32(f.proxied.left); offset >= left {
+		return p.peek(f, offset-left, iov, most)
+	}
+	return p.putHeader(f, offset, iov, most)
 }
 
 // largestSegment is how much data one frame may carry.

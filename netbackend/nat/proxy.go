@@ -1,0 +1,160 @@
+package nat
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/proxyproto"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// A forward may speak the PROXY protocol (package proxyproto), on either side.
+//
+// To the guest, a header stands in front of the client's stream (Forward.SendProxy). Its bytes have sequence numbers like
+// all others, but they are in no queue: they are made of the flow's addresses each time that they are sent. So in the
+// sequence space the header's bytes that the guest has not acknowledged come first, and the queue of the host's socket
+// begins behind them; a segment has bytes of one or the other.
+//
+// From the host's side, a proxy names its client by a header (Forward.AcceptProxy). The guest is called when it has come,
+// for it is to see that client's address. Until then the call is a flow in a state of its own, whose key names an address
+// that no frame can have. The header is peeked at until it is complete, so nothing of it is kept.
+
+// headerPatience is how long a header is waited for. The specification wants three seconds at least, for a segment that is
+// lost.
+const headerPatience = int64(5e9)
+
+// proxied is who has called by a forward, and the header that tells the guest.
+type proxied struct {
+	source, destination endpoint
+	known               bool  // unix sockets have no addresses
+	version             uint8 // of the header that the guest gets, 0 for none
+	left                uint8 // bytes of that header which the guest has not acknowledged
+}
+
+// headerAcked takes the header's share out of n bytes that the guest has acknowledged, and returns the rest.
+func (x *proxied) headerAcked(n uint32) uint32 {
+	own := min(n, uint32(x.left))
+	x.left -= uint8(own)
+	return n - own
+}
+
+// checkProxy returns why a forward cannot speak the PROXY protocol.
+func (f *Forward) checkProxy() error {
+	switch {
+	case f.SendProxy > 2:
+		return errors.New("the PROXY protocol has versions 1 and 2")
+	case f.Proto != protoTCP && (f.AcceptProxy || f.SendProxy != 0):
+		return errors.New("a PROXY header stands in front of a stream, so only TCP forwards can have one")
+	}
+	return nil
+}
+
+// localEnd returns the address to which the client of an accepted connection has connected.
+func localEnd(fd int) (e endpoint, ok bool) {
+	a := addrPortOf(unix.Getsockname(fd))
+	if !a.IsValid() {
+		return e, false
+	}
+	return endpointFrom(a), true
+}
+
+// proxyHeader makes the header that the guest gets of f. It is valid until the next call.
+func (p *Port) proxyHeader(f *flow) []byte {
+	x := &f.proxied
+	var h proxyproto.Header
+	if x.known {
+		h = proxyproto.Header{Source: x.source.netip(), Destination: x.destination.netip()}
+	}
+	return proxyproto.Append(p.lead[:0], int(x.version), h)
+}
+
+// startHeader puts the header in front of what the guest is to get.
+func (p *Port) startHeader(f *flow, caller *proxied) {
+	f.proxied = *caller
+	if caller.version != 0 {
+		f.proxied.left = uint8(len(p.proxyHeader(f)))
+	}
+}
+
+// putHeader writes up to most bytes of the header, from offset on, counted from the first that the guest has not
+// acknowledged, to their place behind the headers of the frame iov, and returns how many.
+func (p *Port) putHeader(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
+	h := p.proxyHeader(f)
+	h = h[len(h)-int(f.proxied.left)+int(offset):]
+	h = h[:min(len(h), most, capacity(iov)-tcpHeaders)]
+	guestmem.CopyTo(iov, tcpHeaders, h)
+	return len(h)
+}
+
+// awaitHeader keeps a connection that a forward took until its header has come.
+func (p *Port) awaitHeader(fd int, to endpoint, caller *proxied, kind flowBits) {
+	key := flowKey{guest: to.addr, guestPort: to.port, proto: protoTCP, remotePort: caller.source.port}
+	if !p.freePort(&key) || !p.admit(crowdCalls) {
+		p.turnAway(fd, endNoRoom)
+		return
+	}
+	f := p.create(&key, fd, stateHeader, inbound|readable|kind, crowdCalls)
+	if f == nil {
+		p.counters.Ends[endNoRoom]++
+		return
+	}
+	f.proxied = *caller
+	p.wheel.set(f, p.now+headerPatience)
+	p.run.push(p.flows, f)
+}
+
+// readHeader looks whether a call's header has come, and calls the guest if it has.
+func (p *Port) readHeader(f *flow) {
+	if f.bits&readable == 0 {
+		return
+	}
+	f.bits &^= readable // if the header is not complete, its next bytes come with an event of their own
+	b := p.swallow[:proxyproto.MaxLen]
+	n, _, errno := p.msg.receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
+	if errno == unix.EAGAIN {
+		return
+	}
+	if errno != 0 {
+		p.abandon(f, causeOf(errno))
+		return
+	}
+	h, length, err := proxyproto.Parse(b[:n])
+	switch {
+	case err == nil:
+		p.takeHeader(f, &h, uint32(length))
+	case !errors.Is(err, proxyproto.ErrShort):
+		p.abandon(f, endBadHeader)
+	case n == 0 || f.bits&hungUp != 0:
+		p.abandon(f, endCutHeader)
+	}
+}
+
+// takeHeader removes a header of n bytes from the socket's queue, and calls the guest for the client that it names.
+func (p *Port) takeHeader(f *flow, h *proxyproto.Header, n uint32) {
+	for n > 0 {
+		dropped, errno := p.dropSome(f, n)
+		if errno != 0 || dropped == 0 {
+			p.abandon(f, causeOf(errno))
+			return
+		}
+		n -= uint32(dropped)
+	}
+	caller := f.proxied
+	if h.Source.IsValid() {
+		caller.source, caller.destination, caller.known = endpointFrom(h.Source), endpointFrom(h.Destination), true
+	}
+	to, kind := endpoint{addr: f.key.guest, port: f.key.guestPort}, f.bits&unixSocket
+	fd := p.takeSocket(f)
+	p.remove(f)
+	p.callGuest(fd, to, &caller, kind)
+}
+
+// takeSocket takes the socket of its own from a flow that is to end.
+func (p *Port) takeSocket(f *flow) (fd int) {
+	fd = int(f.fd)
+	p.worker.Unregister(fd)
+	p.flows.sockets.Add(-1)
+	f.fd = -1
+	return fd
+}
