@@ -1,0 +1,88 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// graceFlag is longer than any test waits for a front end that is to come back.
+const graceFlag = "--reconnect-grace=2m"
+
+// QEMU loses its connection to vring in the middle of transfers, and comes back by itself a second later, with the same
+// guest. Connections that either side began go on as if nothing had been.
+func TestConnectionsOutliveTheFrontEndsConnection(t *testing.T) {
+	const n = 96 << 20
+	server := serveTCP(t, n)
+	var between *relay
+	start := func(t *testing.T, command string, args ...string) *daemon {
+		d := startVring(t, command, args...)
+		between, d.Socket = startRelay(t, d.Socket)
+		return d
+	}
+	l := newLabWith(t, onQEMU, start, graceFlag, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+
+	out := l.guest.Start("tcp-dial", viaGateway(server.Port), n, guestSeed)
+	listen, conn := l.connectIn(n)
+	in := make(chan transferred, 1)
+	go func() { in <- exchange(conn, n) }()
+	l.waitReceived(8 << 20)
+
+	between.cut()
+	l.waitCarrier(false)
+	select {
+	case done := <-in:
+		require.Fail(t, "the transfer has ended before its connection was lost", "%+v", done)
+	case done := <-server.Done:
+		require.Fail(t, "the transfer has ended before its connection was lost", "%+v", done)
+	default:
+	}
+	l.waitCarrier(true)
+
+	var got proto.Transfer
+	require.NoError(t, out.Wait(l.ctx, &got))
+	requirePattern(t, hostSeed, n, got)
+	requirePattern(t, guestSeed, n, server.next(l.ctx, t))
+	done := <-in
+	require.NoError(t, done.err)
+	requirePattern(t, guestSeed, n, done.got)
+	require.NoError(t, listen.Event(l.ctx, &got))
+	requirePattern(t, hostSeed, n, got)
+	require.NoError(t, listen.Wait(l.ctx, nil))
+	l.requireNetwork()
+}
+
+// Within the grace nobody is told anything. A new guest knows none of the connections: then both are reset.
+func TestANewGuestWithinTheGraceEndsTheConnectionsOfTheOld(t *testing.T) {
+	const endless = 1 << 40
+	called := make(chan net.Conn, 1)
+	port := acceptAll(t, func(conn net.Conn) { called <- conn })
+	l := newLab(t, onUML, graceFlag, "--allow-host", fmt.Sprintf("tcp:%d", port))
+	l.guest.Start("tcp-dial", viaGateway(port), endless, guestSeed)
+	out := <-called
+	_, in := l.connectIn(endless)
+	conns := map[string]net.Conn{"out of the guest": out, "into the guest": in}
+
+	require.NoError(t, l.guest.Kill())
+	for way, conn := range conns {
+		defer conn.Close()
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond)))
+		_, err := io.Copy(io.Discard, conn)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, way)
+	}
+	l.startGuest()
+	for way, conn := range conns {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(soon)))
+		_, err := io.Copy(io.Discard, conn)
+		require.ErrorIs(t, err, unix.ECONNRESET, way)
+	}
+	l.requireNetwork()
+}
