@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -20,6 +21,12 @@ const graceFlag = "--reconnect-grace=2m"
 // QEMU loses its connection to vring in the middle of transfers, and comes back by itself a second later, with the same
 // guest. Connections that either side began go on as if nothing had been.
 func TestConnectionsOutliveTheFrontEndsConnection(t *testing.T) {
+	for kind, queues := range map[string]int{onQEMU: 1, onQEMUWithTwo: 2} {
+		t.Run(kind, func(t *testing.T) { testOutliving(t, kind, queues) })
+	}
+}
+
+func testOutliving(t *testing.T, kind string, queues int) {
 	const n = 96 << 20
 	server := serveTCP(t, n)
 	var between *relay
@@ -28,7 +35,7 @@ func TestConnectionsOutliveTheFrontEndsConnection(t *testing.T) {
 		between, d.Socket = startRelay(t, d.Socket)
 		return d
 	}
-	l := newLabWith(t, onQEMU, start, graceFlag, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	l := newLabWith(t, kind, start, graceFlag, "--queues", strconv.Itoa(queues), "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
 
 	out := l.guest.Start("tcp-dial", viaGateway(server.Port), n, guestSeed)
 	listen, conn := l.connectIn(n)

@@ -180,9 +180,6 @@ func (c *Config) checkQueues() (faults []error) {
 	if c.Queues > 1 && c.EndpointIndependent {
 		faults = append(faults, errors.New("endpoint-independent mapping of UDP works with one queue pair only so far"))
 	}
-	if c.Queues > 1 && c.ReconnectGrace > 0 {
-		faults = append(faults, errors.New("a grace for front ends works with one queue pair only so far"))
-	}
 	if c.Queues > 1 && slices.ContainsFunc(c.Forwards, func(f Forward) bool { return f.Gate }) {
 		faults = append(faults, errors.New("gated forwards work with one queue pair only so far"))
 	}

@@ -202,7 +202,7 @@ func (p *Port) adopt(f *flow) {
 			return
 		}
 	}
-	if !p.connected {
+	if !p.connected && !p.away {
 		p.abandon(f, endGuestGone)
 		return
 	}

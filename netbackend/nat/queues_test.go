@@ -26,18 +26,19 @@ import (
 // hopper is a guest's driver with several queue pairs, each served by a thread of its own, behind the one pair that
 // package natguest knows. A flow stays on a pair for some frames, and hops to another at random then.
 type hopper struct {
-	t       *testing.T
-	ports   []*nat.Port
-	device  *worker.Device
-	mem     *vqtest.Memory
-	pairs   []*hopperPair
-	wake    int // eventfd, the interrupt of all receive rings
-	guest   netbackend.Worker
-	random  *rand.Rand
-	hops    float64        // chance of each frame to be the first on another pair
-	at      map[uint16]int // pair of each flow, by the guest's port
-	waiting [][]byte       // frames that the guest had no room for
-	forward netip.AddrPort // a port of the host that leads to port 80 of the guest
+	t        *testing.T
+	ports    []*nat.Port
+	device   *worker.Device
+	mem      *vqtest.Memory
+	pairs    []*hopperPair
+	wake     int // eventfd, the interrupt of all receive rings
+	guest    netbackend.Worker
+	features uint64
+	random   *rand.Rand
+	hops     float64        // chance of each frame to be the first on another pair
+	at       map[uint16]int // pair of each flow, by the guest's port
+	waiting  [][]byte       // frames that the guest had no room for
+	forward  netip.AddrPort // a port of the host that leads to port 80 of the guest
 }
 
 // hopperPair is the driver's end of a queue pair.
@@ -64,7 +65,7 @@ func newHopper(t *testing.T, cfg nat.Config, n int) *hopper {
 	ports, err := nat.NewPairs(cfg)
 	require.NoError(t, err)
 	h := &hopper{t: t, ports: ports, at: map[uint16]int{}, random: rand.New(rand.NewPCG(1, 2)), hops: 0.5}
-	h.mem = vqtest.NewMemory(n*(hopperSlots*hopperFrame+hopperRing*hopperBuf+256<<10), vqtest.Heap)
+	h.mem = vqtest.NewMemory(h.size(), vqtest.Heap)
 	h.wake = eventFD(t)
 	list := make([]netbackend.Port, n)
 	for i, p := range ports {
@@ -85,13 +86,34 @@ func eventFD(t *testing.T) int {
 func (h *hopper) Offers() uint64 { return h.ports[0].Offers() }
 
 func (h *hopper) Start(features uint64, w netbackend.Worker) error {
-	h.guest = w
+	h.guest, h.features = w, features
 	require.NoError(h.t, h.device.SetFeatures(features))
 	require.NoError(h.t, h.device.SetMemory(h.mem.Table()))
+	h.startAll()
+	return w.Register(h.wake, 1)
+}
+
+// startAll starts the rings of all pairs, with new drivers.
+func (h *hopper) startAll() {
+	h.pairs = nil
 	for i := range h.ports {
 		h.pairs = append(h.pairs, h.start(i))
 	}
-	return w.Register(h.wake, 1)
+}
+
+// leave takes the front end away, and comeBack brings it back; the guest's drivers begin anew then.
+func (h *hopper) leave() { require.NoError(h.t, h.device.Reset()) }
+
+func (h *hopper) comeBack() {
+	h.mem = vqtest.NewMemory(h.size(), vqtest.Heap)
+	require.NoError(h.t, h.device.SetFeatures(h.features))
+	require.NoError(h.t, h.device.SetMemory(h.mem.Table()))
+	h.startAll()
+}
+
+// size is how much memory the pairs need, in bytes.
+func (h *hopper) size() int {
+	return len(h.ports) * (hopperSlots*hopperFrame + hopperRing*hopperBuf + 256<<10)
 }
 
 // start starts the rings of a pair.
@@ -233,7 +255,7 @@ func (h *hopper) moved() (n uint64) {
 }
 
 // newQueues is a bench whose guest has several queue pairs.
-func newQueues(t *testing.T, n int) (*bench, *hopper) {
+func newQueues(t *testing.T, n int, options ...func(*nat.Config)) (*bench, *hopper) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
 	require.NoError(t, err)
@@ -247,6 +269,9 @@ func newQueues(t *testing.T, n int) (*bench, *hopper) {
 		f, err := nat.ParseForward(proto + forward.String() + ":80")
 		require.NoError(t, err)
 		cfg.Forwards = append(cfg.Forwards, f)
+	}
+	for _, option := range options {
+		option(&cfg)
 	}
 	h := newHopper(t, cfg, n)
 	h.forward = forward
@@ -476,4 +501,67 @@ func TestAFrontEndThatGoesEndsTheFlowsOfAllQueues(t *testing.T) {
 		_, err := host.Read(make([]byte, 1))
 		require.ErrorIs(t, err, unix.ECONNRESET)
 	}
+}
+
+// With a grace they wait for it, and go on whatever pairs they were on.
+func TestWithAGraceTheFlowsOfAllQueuesOutliveTheFrontEnd(t *testing.T) {
+	b, h := newQueues(t, 8, func(c *nat.Config) { c.ReconnectGrace = time.Hour })
+	var hosts []*net.TCPConn
+	var guests []*natguest.TCP
+	for range 10 {
+		c, host := b.connect()
+		guests, hosts = append(guests, c), append(hosts, host)
+	}
+	for round := range 3 {
+		h.leave()
+		for i, host := range hosts {
+			_, err := host.Write(numbered(i, 1000))
+			require.NoError(t, err)
+			guests[i].Send(numbered(i+1, 2000)) // is lost with the old rings
+		}
+		for range 10 {
+			b.Turn()
+			time.Sleep(time.Millisecond)
+		}
+		h.comeBack()
+		for i, c := range guests {
+			b.Skip("the guest has what came meanwhile", func() bool { return len(c.Received()) >= 1000 })
+			requireSame(t, numbered(i, 1000), c.Read())
+			b.Skip("the guest has sent all", func() bool { return c.Unsent() == 0 })
+			requireSame(t, numbered(i+1, 2000), b.readSome(hosts[i], 2000))
+			require.Equal(t, natguest.Open, c.State, "round %d", round)
+		}
+	}
+	for _, c := range h.counters() {
+		for name, n := range c.Ends.All() {
+			require.Zero(t, n, name)
+		}
+	}
+}
+
+// A forward that is to send a header, or to take one, does so wherever its flow and its listener go.
+func TestHeadersOfFlowsThatHopBetweenQueues(t *testing.T) {
+	b, h := newQueues(t, 4, func(c *nat.Config) { c.Forwards[0].AcceptProxy, c.Forwards[0].SendProxy = true, 1 })
+	l := b.Listen(80)
+	for i := range 20 {
+		client, err := net.Dial("tcp4", h.forward.String())
+		require.NoError(t, err)
+		defer client.Close()
+		_, err = client.Write([]byte(named[:20]))
+		require.NoError(t, err)
+		for range 10 {
+			b.Turn()
+			time.Sleep(100 * time.Microsecond)
+		}
+		if pair := i % 4; i < 12 && i%2 == 1 {
+			h.enable(pair, h.pairs[pair], !h.pairs[pair].enabled) // the call waits on a pair that may cease to run
+		}
+		_, err = client.Write(append([]byte(named[20:]), noise(20_000)...))
+		require.NoError(t, err)
+		c := l.Accept()
+		c.WaitFor(len(named) + 20_000)
+		requireSame(t, append([]byte(named), noise(20_000)...), c.Received())
+		c.Close()
+	}
+	require.NotZero(t, h.moved())
 }
