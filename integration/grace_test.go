@@ -81,7 +81,7 @@ func TestANewGuestWithinTheGraceEndsTheConnectionsOfTheOld(t *testing.T) {
 	require.NoError(t, l.guest.Kill())
 	for way, conn := range conns {
 		defer conn.Close()
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond)))
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
 		_, err := io.Copy(io.Discard, conn)
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded, way)
 	}
