@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,9 +16,11 @@ import (
 // of pairs that the guest uses changes.
 func TestTwoQueuePairsOfANAT(t *testing.T) {
 	const streams, size = 4, 16 << 20
-	server := serveTCP(t, size)
-	l := newLab(t, onQEMUWithTwo, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	server, gate := serveTCP(t, size), freePort(t)
+	l := newLab(t, onQEMUWithTwo, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
+		"-p", fmt.Sprintf("gate:%d:%d", gate, guestTCPPort))
 	l.requireNetwork()
+	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond, "the guest's port was open, and is not now")
 	var calls [streams]*guest.Call
 	for i := range calls {
 		calls[i] = l.guest.Start("tcp-dial", viaGateway(server.Port), size, guestSeed)
@@ -32,6 +35,12 @@ func TestTwoQueuePairsOfANAT(t *testing.T) {
 		requirePattern(t, hostSeed, size, got)
 		requirePattern(t, guestSeed, size, server.next(l.ctx, t))
 	}
+	listen := l.guest.Start("tcp-listen", guestTCPPort, labBytes, guestSeed)
+	require.NoError(t, listen.Event(l.ctx, nil))
+	require.NoError(t, exchange(dialWhenOpen(t, gate), labBytes).err, "the gate opens with the guest's port")
+	require.NoError(t, listen.Event(l.ctx, nil))
+	require.NoError(t, listen.Wait(l.ctx, nil))
+	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond)
 	moved := uint64(0)
 	for pair, counters := range l.vring.countersOf(2) {
 		require.NotZero(t, counters["frames_in"], "queue pair %d", pair)

@@ -150,6 +150,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 		return nil, err
 	}
 	shared := &pairs{}
+	shared.gates.add(listen)
 	table := newFlowTable(cfg.MaxFlows)
 	for i := range cfg.Queues {
 		var p *Port
@@ -157,7 +158,6 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 			break
 		}
 		p.identity, p.listen = identity, slices.Clone(listen)
-		p.addGates()
 		shared.ports = append(shared.ports, p)
 		shared.open.Add(1)
 	}
@@ -180,9 +180,6 @@ func (c *Config) checkQueues() (faults []error) {
 	if c.Queues > 1 && c.EndpointIndependent {
 		faults = append(faults, errors.New("endpoint-independent mapping of UDP works with one queue pair only so far"))
 	}
-	if c.Queues > 1 && slices.ContainsFunc(c.Forwards, func(f Forward) bool { return f.Gate }) {
-		faults = append(faults, errors.New("gated forwards work with one queue pair only so far"))
-	}
 	return faults
 }
 
@@ -199,7 +196,6 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		flows:    table,
 		budgets:  newBuckets(),
 		mappings: map[endpoint]uint32{},
-		gates:    map[endpoint]*gate{},
 		slow:     make([]byte, slowCopy),
 		swallow:  make([]byte, 64<<10),
 	}

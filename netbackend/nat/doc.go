@@ -76,8 +76,8 @@
 // The Ports of a guest with several queue pairs ([NewPairs]) share its table of flows. A flow belongs to one of them, and
 // moves when the guest sends on another pair: who got the frame asks for the flow, the owner hands it over between two
 // turns, and the frame waits in the ring. A record is written by its owner only, found without a lock, and used anew when
-// every turn has ended in which somebody may have found it. Locks are taken once a flow (to insert, remove and move it),
-// never for a frame. With one queue pair nothing of this takes place.
+// every turn has ended in which somebody may have found it. Locks are taken once a flow (to insert, remove and move it; for
+// a gated forward, when it is refused or ends), never for a frame of it. With one queue pair nothing of this takes place.
 //
 // What does not belong here: rings and guest memory (package virtqueue), waiting (package worker), the answers of
 // protocols that have a package of their own under services, and a switch between guests.

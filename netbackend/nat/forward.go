@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
@@ -278,13 +279,12 @@ type listener struct {
 	file        socketfile.File // of a unix socket
 	proto       uint8
 	index       uint32
-	mapped      bool // it is that of a port of the guest, see mapping
-	users       int  // flows that have a mapping's socket
-	ready       bool // only EAGAIN clears it
-	failed      bool // UDP: it has errors to tell
-	gated       bool // it is listened on only while the guest's port answers; see gate
-	isShut      bool // it is not now
-	acceptProxy bool // see Forward
+	mapped      bool         // it is that of a port of the guest, see mapping
+	users       int          // flows that have a mapping's socket
+	ready       bool         // only EAGAIN clears it
+	failed      bool         // UDP: it has errors to tell
+	shutNow     *atomic.Bool // it is not listened on now; nil if it has no gate. All queue pairs share it
+	acceptProxy bool         // see Forward
 	sendProxy   uint8
 	to          endpoint // in the guest
 	socket      udpSocket
@@ -332,8 +332,11 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 		guest = cfg.Guest
 	}
 	l := listener{
-		proto: f.Proto, gated: f.Gate, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
+		proto: f.Proto, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
 		to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
+	}
+	if f.Gate {
+		l.shutNow = new(atomic.Bool)
 	}
 	if f.Path != "" {
 		if err := listenUnix(f.Path, &l); err != nil {
@@ -465,7 +468,7 @@ const (
 
 // call notes that something has come in on a forward.
 func (p *Port) call(index uint32) {
-	if l := &p.listen[index]; !l.ready && !l.isShut {
+	if l := &p.listen[index]; !l.ready && !l.isShut() {
 		l.ready = true
 		p.called = append(p.called, index)
 	}
@@ -492,7 +495,7 @@ func (p *Port) answerCall(l *listener) bool {
 		p.receiveForwarded(l)
 		return !p.rxFull
 	}
-	if l.isShut {
+	if l.isShut() {
 		l.ready = false
 		return false
 	}

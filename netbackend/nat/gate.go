@@ -2,6 +2,8 @@ package nat
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +24,9 @@ import (
 //     client would be accepted and reset instead of refused, once. A frame each way and a reset in 5 s are nothing to a
 //     guest, and shorter intervals would serve nobody, since a refusal by the guest shuts the gate at once.
 //
+// With several queue pairs, the one with the listeners knocks, and any may get the answer, or learn that the guest has
+// ended a connection. So gates are shared by all, under a lock, which is taken once a knock or connection.
+//
 // A gate that is open is shut by a refusal, not by silence: a guest whose backlog is full does not answer either, and its
 // clients are to try again.
 
@@ -30,6 +35,13 @@ const (
 	lastKnock  = int64(1e9)
 	openKnock  = int64(5e9)
 )
+
+// gates are the gates of a guest. Any queue pair may use them.
+type gates struct {
+	mu  sync.Mutex
+	all map[endpoint]*gate // by the port of the guest; the map itself does not change
+	at  atomic.Int64       // when one of them is to be knocked at, 0 for never
+}
 
 // gate is what is known of a TCP port of the guest to which gated forwards lead.
 type gate struct {
@@ -56,45 +68,67 @@ func (f *Forward) checkGate() error {
 	return nil
 }
 
-// addGates makes a gate for each port of the guest to which gated listeners lead.
-func (p *Port) addGates() {
-	for i := range p.listen {
-		l := &p.listen[i]
-		if !l.gated {
+// add makes a gate for each port of the guest to which gated listeners lead.
+func (s *gates) add(listen []listener) {
+	s.all = map[endpoint]*gate{}
+	for i := range listen {
+		l := &listen[i]
+		if l.shutNow == nil {
 			continue
 		}
-		g := p.gates[l.to]
+		g := s.all[l.to]
 		if g == nil {
 			g = &gate{to: l.to, delay: firstKnock}
-			p.gates[l.to] = g
+			s.all[l.to] = g
 		}
 		g.listeners = append(g.listeners, uint32(i))
 	}
 }
 
+// of returns the gate of a port of the guest, nil if it has none.
+func (s *gates) of(key *flowKey) *gate {
+	if len(s.all) == 0 {
+		return nil
+	}
+	return s.all[endpoint{addr: key.guest, port: key.guestPort}]
+}
+
 // shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
 func (p *Port) shutGates() {
-	for _, g := range p.gates {
+	s := &p.pairs.gates
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.all {
 		p.shutGate(g)
-		g.at, p.gateAt = p.now, max(p.now, 1) // 0 would be never
+		g.at = max(p.now, 1) // 0 would be never
+		s.at.Store(g.at)
 	}
 }
 
 // tendGates knocks where it is time.
 func (p *Port) tendGates() {
-	if p.gateAt == 0 || p.now < p.gateAt {
+	if at := p.gateAt(); at == 0 || p.now < at {
 		return
 	}
-	p.gateAt = 0
-	if !p.connected || !p.receiving {
-		return
-	}
-	for _, g := range p.gates {
+	s := &p.pairs.gates
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := int64(0)
+	for _, g := range s.all {
 		if g.at <= p.now {
 			p.knock(g)
 		}
-		p.gateAt = netbackend.Earlier(p.gateAt, g.at)
+		next = netbackend.Earlier(next, g.at)
 	}
+	s.at.Store(next)
+}
+
+// gateAt returns when tendGates has something to do, 0 for never.
+func (p *Port) gateAt() int64 {
+	if !p.listening || !p.connected || !p.receiving {
+		return 0
+	}
+	return p.pairs.gates.at.Load()
 }
 
 // knock asks the guest's port whether it takes connections. If the guest has not been heard of, it is asked where it is.
@@ -128,8 +162,13 @@ func (p *Port) knockPort(key *flowKey) uint16 {
 
 // answerKnock takes a segment without a connection into account, and tells whether it answers a knock.
 func (p *Port) answerKnock(key *flowKey, s *segment) bool {
-	g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]
-	if g == nil || g.key != *key || s.flags&flagACK == 0 || s.ack != g.iss+1 {
+	g := p.pairs.gates.of(key)
+	if g == nil {
+		return false
+	}
+	p.pairs.gates.mu.Lock()
+	defer p.pairs.gates.mu.Unlock()
+	if g.key != *key || s.flags&flagACK == 0 || s.ack != g.iss+1 {
 		return false
 	}
 	switch {
@@ -143,25 +182,37 @@ func (p *Port) answerKnock(key *flowKey, s *segment) bool {
 
 // refusedBy notes that the guest has refused a client.
 func (p *Port) refusedBy(key *flowKey) {
-	if g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]; g != nil && g.open {
-		p.shutGate(g)
-	}
+	p.withOpenGate(key, p.shutGate)
 }
 
 // endedBy notes that the guest has ended a connection.
 func (p *Port) endedBy(key *flowKey) {
-	if len(p.gates) == 0 {
+	p.withOpenGate(key, func(g *gate) { p.knockAt(g, max(p.now, g.knocked+firstKnock)) })
+}
+
+// withOpenGate calls fn for the gate of a port of the guest, if it has one that is open.
+func (p *Port) withOpenGate(key *flowKey, fn func(*gate)) {
+	g := p.pairs.gates.of(key)
+	if g == nil {
 		return
 	}
-	if g := p.gates[endpoint{addr: key.guest, port: key.guestPort}]; g != nil && g.open {
-		p.knockAt(g, max(p.now, g.knocked+firstKnock))
+	p.pairs.gates.mu.Lock()
+	defer p.pairs.gates.mu.Unlock()
+	if g.open {
+		fn(g)
 	}
 }
 
+// What follows is for who has the lock.
+
 // knockAt brings the next knock forward.
 func (p *Port) knockAt(g *gate, at int64) {
+	s := &p.pairs.gates
 	g.at = min(g.at, at)
-	p.gateAt = netbackend.Earlier(p.gateAt, g.at)
+	s.at.Store(netbackend.Earlier(s.at.Load(), g.at))
+	if to := p.pairs.lowest(); to != nil && to != p {
+		to.post.nudge() // it has the listeners, and sleeps until it was to knock next
+	}
 }
 
 // shutGate makes the host's ports refuse connections. Those that the kernel has completed, and the engine not taken, are
@@ -191,26 +242,30 @@ func (p *Port) openGate(g *gate) {
 	}
 }
 
+// isShut tells whether the host's port refuses connections now. Any queue pair may call it.
+func (l *listener) isShut() bool { return l.shutNow != nil && l.shutNow.Load() }
+
 // shut makes the host's port refuse connections. While nobody listens on it, others could bind it as well if both said
 // SO_REUSEADDR, so that is taken back.
 func (l *listener) shut() {
+	l.shutNow.Store(true) // first: who accepts now is told of an error, and looks again
 	_ = unix.Shutdown(int(l.fd), unix.SHUT_RD)
 	_ = unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
-	l.isShut = true
 }
 
 // open makes the host's port take connections again, unless it does. Connections of before do not hinder that, for they
 // are of a time when SO_REUSEADDR was set.
 func (l *listener) open() error {
-	if !l.isShut {
+	if !l.isShut() {
 		return nil
 	}
 	if err := unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
+	l.shutNow.Store(false) // first: the event of the first client must not be passed over
 	if err := unix.Listen(int(l.fd), backlog); err != nil {
+		l.shutNow.Store(true)
 		return err
 	}
-	l.isShut = false
 	return nil
 }

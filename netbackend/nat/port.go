@@ -45,7 +45,6 @@ type Port struct {
 	starved  runList // flows that wait for receive buffers of the guest
 	listen   []listener
 	called   []uint32            // listeners that are ready, in the order in which they get their turn
-	gates    map[endpoint]*gate  // by the port of the guest
 	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
 	vacant   []uint32            // free records of listen
 	crowds   [crowds]flowList
@@ -68,7 +67,6 @@ type Port struct {
 	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
 	acceptAt  int64  // no connection is accepted before, 0 if they may be now
 	watchAt   int64  // when watch looks again, 0 for never
-	gateAt    int64  // when tendGates has something to do, 0 for never
 	away      bool   // the front end is gone, and may come back
 	awayUntil int64  // when it is taken for dead, 0 for never
 
@@ -138,7 +136,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 // RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see lose.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.setMTU(s.MTU)
-	if s.Receive != p.receiving || !s.Connected {
+	if !s.Connected || s.Receive != p.receiving && !p.othersRun() {
 		p.shutGates() // first: a client that is reset, and calls again, is to be refused
 	}
 	if p.connected && !s.Connected {
@@ -218,7 +216,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
 	next = netbackend.Earlier(next, p.awayUntil)
-	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt))
+	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt()))
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.

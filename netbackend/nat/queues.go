@@ -37,6 +37,7 @@ type pairs struct {
 	running atomic.Uint32 // a bit for each pair whose receive ring runs
 	mac     atomic.Uint64 // the guest's hardware address, 0 if it is not known
 	open    atomic.Int32  // ports that are not closed yet
+	gates   gates
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.
@@ -231,6 +232,9 @@ func (p *Port) ringsChanged() {
 		q.post.put(func(b *postbox) { b.unquiet = true })
 	}
 }
+
+// othersRun tells whether the receive ring of another pair of the guest runs.
+func (p *Port) othersRun() bool { return p.pairs.running.Load()&^(1<<p.id) != 0 }
 
 // settle gives the listeners, and if this pair does not run all its flows, to the lowest pair that runs.
 func (p *Port) settle() {

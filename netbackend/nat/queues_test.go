@@ -565,3 +565,61 @@ func TestHeadersOfFlowsThatHopBetweenQueues(t *testing.T) {
 	}
 	require.NotZero(t, h.moved())
 }
+
+// A gate opens and shuts by what the guest's port says, whichever pair it says it by, and whoever has the listeners.
+func TestAGateOfManyQueues(t *testing.T) {
+	b, h := newQueues(t, 4, func(c *nat.Config) { c.Forwards[0].Gate = true })
+	host := h.forward.String()
+	dial := func() (net.Conn, error) { return net.DialTimeout("tcp4", host, 5*time.Second) }
+	// The pairs' clock is the machine's. A gate may stay shut for a second after the guest's port has begun to answer.
+	eventually := func(what string, happens func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !happens(); time.Sleep(time.Millisecond) {
+			require.True(t, time.Now().Before(deadline), what)
+			b.Turn()
+		}
+	}
+	for lowest := range 4 {
+		for i := range lowest {
+			if h.pairs[i].enabled {
+				h.enable(i, h.pairs[i], false)
+			}
+		}
+		requireRefused(t, host)
+		l := b.Listen(80)
+		var client net.Conn
+		eventually("the gate opens", func() bool {
+			c, err := dial()
+			client = c
+			return err == nil
+		})
+		c := l.Accept()
+		for int(c.Remote.Port()) != client.LocalAddr().(*net.TCPAddr).Port {
+			c = l.Accept() // that was a client of before, which had come when the gate was about to shut
+		}
+		c.Send([]byte("hello"))
+		require.Equal(t, "hello", string(b.readSome(client, 5)))
+		l.Close()
+		c.Reset() // the guest is asked at once, and refuses
+		require.ErrorContains(t, b.readAll(client).err, "connection reset")
+		require.NoError(t, client.Close())
+		eventually("the gate is shut", func() bool {
+			c, err := dial()
+			if err == nil {
+				_ = c.Close()
+			}
+			return err != nil
+		})
+		requireRefused(t, host)
+	}
+	b.Listen(80)
+	eventually("the gate opens", func() bool {
+		c, err := dial()
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+	h.leave()
+	requireRefused(t, host)
+}

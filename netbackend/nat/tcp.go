@@ -94,7 +94,7 @@ func (p *Port) tcp(k *packet) {
 
 // tcpUnknown handles a segment that belongs to no connection.
 func (p *Port) tcpUnknown(key *flowKey, s *segment) {
-	knocked := len(p.gates) > 0 && p.answerKnock(key, s)
+	knocked := p.answerKnock(key, s)
 	if s.flags&flagRST != 0 {
 		return
 	}
