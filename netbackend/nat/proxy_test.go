@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
+	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // newProxied is a bench with a forward that has those options in front, into port 80 of the guest.
@@ -418,4 +419,17 @@ func TestAGateAndHeaders(t *testing.T) {
 	want := proxyproto.Append(nil, 2, h)
 	c.WaitFor(len(want))
 	require.Equal(t, want, c.Received())
+}
+
+// A guest whose receive buffers hold less than a header gets it in pieces.
+func TestAHeaderFitsSmallBuffers(t *testing.T) {
+	b, dial := newProxied(t, "send-proxy:", setup{guest: natguest.Options{Features: vnet.FeatureVersion1, BufSize: 90}})
+	l := b.Listen(80)
+	client := dial()
+	_, err := client.Write([]byte("hello"))
+	require.NoError(t, err)
+	c := l.Accept()
+	want := string(of(1, client)) + "hello"
+	c.WaitFor(len(want))
+	require.Equal(t, want, string(c.Received()))
 }
