@@ -73,7 +73,10 @@ type Worker interface {
 	// Register adds fd to the worker's epoll set, edge-triggered, for input, output and hang-up; its events carry token.
 	// The fd stays the Port's: it must call Unregister before it closes fd.
 	Register(fd int, token uint64) error
-	// Rearm asks for the present readiness of a registered fd as a fresh event, and to be told of the next change. It
+	// RegisterInput is Register for input and errors only. It is for sockets that are never waited for to have room: one
+	// for datagrams would tell of it with every datagram that has left it.
+	RegisterInput(fd int, token uint64) error
+	// Rearm asks for the present readiness of an fd that was given to Register as a fresh event, and to be told of the next change. It
 	// is how a Port waits for room in a socket that no call has found full: an edge alone would never come.
 	Rearm(fd int, token uint64) error
 	// Unregister takes fd out of the epoll set. Events of fd that were already collected may still be delivered.

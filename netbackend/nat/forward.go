@@ -424,7 +424,7 @@ func (e *BindError) Unwrap() error { return e.Err }
 // registerListeners lets the worker watch the forwards' ports.
 func (p *Port) registerListeners() error {
 	for i := range p.listen {
-		if err := p.worker.Register(int(p.listen[i].fd), token(tokenListener, 0, uint32(i))); err != nil {
+		if err := p.worker.RegisterInput(int(p.listen[i].fd), token(tokenListener, 0, uint32(i))); err != nil {
 			return err
 		}
 	}

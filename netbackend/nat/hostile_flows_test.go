@@ -105,11 +105,12 @@ func TestS15UrgentPointersAreIgnored(t *testing.T) {
 // ringWorker is a worker without an epoll set, for turns that need no sockets.
 type ringWorker struct{ t *testing.T }
 
-func (ringWorker) Register(int, uint64) error { return nil }
-func (ringWorker) Rearm(int, uint64) error    { return nil }
-func (ringWorker) Unregister(int)             {}
-func (ringWorker) Raise(netbackend.Notice)    {}
-func (w ringWorker) Fault(err error)          { w.t.Errorf("fault in guest memory: %v", err) }
+func (ringWorker) Register(int, uint64) error      { return nil }
+func (ringWorker) RegisterInput(int, uint64) error { return nil }
+func (ringWorker) Rearm(int, uint64) error         { return nil }
+func (ringWorker) Unregister(int)                  {}
+func (ringWorker) Raise(netbackend.Notice)         {}
+func (w ringWorker) Fault(err error)               { w.t.Errorf("fault in guest memory: %v", err) }
 
 // bare returns an engine whose turns the test itself gives.
 func bare(t *testing.T, features uint64) *nat.Port {

@@ -123,7 +123,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	}
 	p.worker = w
 	if !p.alone() {
-		if err := w.Register(p.post.fd, token(tokenPost, 0, 0)); err != nil {
+		if err := w.RegisterInput(p.post.fd, token(tokenPost, 0, 0)); err != nil {
 			return err
 		}
 	}
@@ -451,7 +451,7 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	if bits&shared != 0 {
 		return f
 	}
-	if err := p.worker.Register(fd, token(tokenFlow, f.gen, f.index)); err != nil {
+	if err := p.register(f); err != nil {
 		p.hit(limitHost)
 		_ = unix.Close(fd)
 		f.fd = -1
@@ -460,6 +460,15 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	}
 	p.flows.sockets.Add(1)
 	return f
+}
+
+// register has the worker watch a flow's socket. Only a connection waits for room in its socket.
+func (p *Port) register(f *flow) error {
+	t := token(tokenFlow, f.gen, f.index)
+	if f.key.proto == protoTCP {
+		return p.worker.Register(int(f.fd), t)
+	}
+	return p.worker.RegisterInput(int(f.fd), t)
 }
 
 // warn tells the user of something rare.

@@ -197,7 +197,7 @@ func (p *Port) adopt(f *flow) {
 		p.wheel.set(f, deadline)
 	}
 	if f.fd >= 0 && f.bits&shared == 0 {
-		if err := p.worker.Register(int(f.fd), token(tokenFlow, f.gen, f.index)); err != nil {
+		if err := p.register(f); err != nil {
 			p.hit(limitHost)
 			p.abandon(f, endNoRoom)
 			return

@@ -22,7 +22,7 @@ func (p *Port) mapping(guest endpoint) *listener {
 	l := p.vacancy()
 	*l = listener{fd: int32(fd), proto: protoUDP, to: guest, index: l.index, mapped: true}
 	l.socket.gro = p.prepareUDP(fd)
-	if err := p.worker.Register(fd, token(tokenListener, 0, l.index)); err != nil {
+	if err := p.worker.RegisterInput(fd, token(tokenListener, 0, l.index)); err != nil {
 		p.hit(limitHost)
 		p.endMapping(l)
 		return nil

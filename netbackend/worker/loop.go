@@ -23,15 +23,6 @@ const (
 	// pollInterval, in nanoseconds, is how often a ring without a kick fd is looked at.
 	pollInterval = int64(1e6)
 
-	// busyTurn is how many bytes from the guest make a turn a busy one, after which the loop pauses before it asks for
-	// kicks; fullTurn is how many a pause is to gather. They are a frame of the largest size, and some of those.
-	busyTurn = 32 << 10
-	fullTurn = 256 << 10
-	// minPause and maxPause are how long such a pause may be, in nanoseconds.
-	minPause = int64(20e3)
-	maxPause = int64(160e3)
-	// timerSlack is how much later a pause may end, in nanoseconds; the kernel's own default is longer than a pause.
-	timerSlack = 5000
 	// outsideInterval bounds, in nanoseconds, how long turns follow each other before sockets and mailbox have theirs.
 	outsideInterval = 20_000
 	// spins is how many times the rings are looked at in a row.
@@ -69,14 +60,13 @@ type loop struct {
 	at      int64  // when the last turn began
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
-	pause   int64  // how long the next pause is, in nanoseconds
 	pausing bool   // no kicks were asked for, and the next sleep is a pause
-	precise bool   // the kernel can sleep for microseconds
 	blocked bool   // the Port left frames in the ring
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
 	linger  bool   // rings are looked at instead of asked for kicks
 	poll    poller
+	pacer   pacer
 	stats   Stats
 	fault   error // what the Port said through Worker.Fault
 	ready   [maxEvents]unix.EpollEvent
@@ -152,7 +142,7 @@ func (l *loop) run(ready chan<- error) {
 	if l.cpu < 0 {
 		defer runtime.UnlockOSThread() // else the thread ends with the goroutine: nobody else wants it
 	}
-	l.precise = sleepsPrecisely(l.epFD)
+	l.pacer.precise = sleepsPrecisely(l.epFD)
 	ready <- l.pin()
 	l.startPort(0)
 	for !l.stop {
@@ -260,10 +250,11 @@ func (l *loop) turn(now int64) {
 	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	l.pausing = l.pauses(passed) && !l.again && !l.blocked && !l.tx.q.DriverPolls()
-	l.flush()
+	given := l.filler.Frames != sent
+	l.pausing = l.pacer.pauses(turn{now, passed, done, given}) && !l.again && !l.blocked && !l.tx.q.DriverPolls()
+	l.flush(passed < busyTurn)
 	l.stats.Turns++
-	if done > 0 || l.filler.Frames != sent {
+	if done > 0 || given {
 		l.poll.worked(now)
 	}
 	if !l.again && !l.pausing {
@@ -303,27 +294,13 @@ func bytesIn(chains []virtqueue.Chain) (n uint64) {
 	return n
 }
 
-// pauses tells whether to leave a guest that has just sent n bytes alone for a while: it is sending more, and both sides
-// have less work with a few frames at once than with each of them. A pause grows until it gathers enough; one that has
-// gathered nothing was the last.
-func (l *loop) pauses(n uint64) bool {
-	switch {
-	case n < busyTurn:
-		l.pause = minPause
-		return false
-	case n < fullTurn:
-		l.pause = min(2*l.pause, maxPause)
-	case n > 2*fullTurn:
-		l.pause = max(l.pause/2, minPause)
-	}
-	return l.precise
-}
-
-// flush publishes what was done, and interrupts the guest at most once a ring. A guest that is interrupted for frames it
-// gets looks after its own as well, so the second interrupt is left for the end of a pause, when it is seldom needed.
-func (l *loop) flush() {
+// flush publishes what was done, and interrupts the guest at most once a ring. When a pause follows, the interrupt for
+// what the guest has sent is left for its end if the guest has sent little, or was interrupted for frames it gets: a guest
+// that sends its next frame looks after those that were taken, and one that is interrupted looks after both rings, so the
+// interrupt is seldom needed then.
+func (l *loop) flush(little bool) {
 	l.tx.publish()
-	if called := l.rx.flush(); called && l.pausing {
+	if called := l.rx.flush(); l.pausing && (called || little) {
 		return
 	}
 	l.tx.flush()
@@ -391,7 +368,7 @@ func (l *loop) kick(r *ring) {
 // sleep waits for events, as long as there is nothing else to do.
 func (l *loop) sleep() (int, error) {
 	timeout := l.timeout()
-	if l.precise {
+	if l.pacer.precise {
 		return epollWait(l.epFD, l.ready[:], timeout)
 	}
 	const ms = 1e6
@@ -414,7 +391,7 @@ func (l *loop) timeout() int64 {
 		timeout = earliest(timeout, pollInterval)
 	}
 	if l.pausing {
-		timeout = earliest(timeout, l.pause)
+		timeout = earliest(timeout, l.pacer.pause)
 	}
 	return timeout
 }
@@ -449,14 +426,22 @@ func (l *loop) watch(fd int, token uint64, events uint32) error {
 	return nil
 }
 
-const portEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const (
+	inputEvents = unix.EPOLLIN | unix.EPOLLET
+	portEvents  = inputEvents | unix.EPOLLOUT | unix.EPOLLRDHUP
+)
 
 // Register implements netbackend.Worker.
-func (l *loop) Register(fd int, token uint64) error {
+func (l *loop) Register(fd int, token uint64) error { return l.register(fd, token, portEvents) }
+
+// RegisterInput implements netbackend.Worker.
+func (l *loop) RegisterInput(fd int, token uint64) error { return l.register(fd, token, inputEvents) }
+
+func (l *loop) register(fd int, token uint64, events uint32) error {
 	if token >= netbackend.PortTokens {
 		return errors.New("token is one of the worker's own")
 	}
-	return l.watch(fd, token, portEvents)
+	return l.watch(fd, token, events)
 }
 
 // Rearm implements netbackend.Worker.

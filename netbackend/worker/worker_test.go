@@ -560,6 +560,27 @@ func TestEventsOfPortsFdsCarryTheirToken(t *testing.T) {
 	require.NoError(t, b.each(func(l *loop) error { l.Unregister(int(r.Fd())); return nil }))
 }
 
+func TestASocketForInputIsNotToldOfRoom(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer func() { _, _ = unix.Close(pair[0]), unix.Close(pair[1]) }()
+	require.NoError(t, b.Do(0, func(int64) { require.NoError(t, b.loops[0].RegisterInput(pair[0], 9)) }))
+	_, err = unix.Write(pair[0], []byte("out")) // room is told of when it is read
+	require.NoError(t, err)
+	_, err = unix.Read(pair[1], make([]byte, 8))
+	require.NoError(t, err)
+	_, err = unix.Write(pair[1], []byte("in"))
+	require.NoError(t, err)
+	events := func() (got []netbackend.Event) {
+		b.port.mu.Lock()
+		defer b.port.mu.Unlock()
+		return append(got, b.port.events...)
+	}
+	b.eventually(func() bool { return len(events()) > 0 }, "no event")
+	require.Equal(t, []netbackend.Event{{Token: 9, Events: unix.EPOLLIN}}, events())
+}
+
 func TestNoticesReachTheControlPlane(t *testing.T) {
 	got := make(chan netbackend.Notice, 1)
 	p := &port{}
@@ -715,25 +736,4 @@ func TestABusyGuestIsServedToTheEnd(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, i+1, b.port.count())
 	}
-}
-
-func TestAPauseFollowsTheGuest(t *testing.T) {
-	l := loop{precise: true, pause: minPause}
-	require.False(t, l.pauses(0), "an idle guest is asked to kick at once")
-	require.False(t, l.pauses(busyTurn-1))
-	require.True(t, l.pauses(busyTurn))
-	require.Equal(t, 2*minPause, l.pause, "it was too short to gather much")
-	require.True(t, l.pauses(fullTurn))
-	require.Equal(t, 2*minPause, l.pause, "it gathers what it should")
-	require.True(t, l.pauses(2*fullTurn+1))
-	require.Equal(t, minPause, l.pause, "shorter will do")
-	for range 10 {
-		require.True(t, l.pauses(busyTurn))
-	}
-	require.Equal(t, maxPause, l.pause)
-	require.False(t, l.pauses(0))
-	require.Equal(t, minPause, l.pause, "the next run begins anew")
-
-	old := loop{}
-	require.False(t, old.pauses(fullTurn), "a kernel that cannot sleep so briefly")
 }

@@ -9,8 +9,11 @@ import (
 	"github.com/vringnet/vring/netbackend"
 )
 
-// edges is how a worker registers sockets.
-const edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+// inputEdges and edges are how a worker registers sockets.
+const (
+	inputEdges = unix.EPOLLIN | unix.EPOLLET&0xffffffff
+	edges      = inputEdges | unix.EPOLLOUT | unix.EPOLLRDHUP
+)
 
 // worker is an epoll set for one Port. It implements netbackend.Worker.
 type worker struct {
@@ -40,17 +43,22 @@ func (w *worker) close() {
 }
 
 // control makes one change to the set. A token does not fit the union of struct epoll_event other than as two halves.
-func (w *worker) control(op, fd int, token uint64) error {
-	e := unix.EpollEvent{Events: edges, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
+func (w *worker) control(op, fd int, token uint64, events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
 	return unix.EpollCtl(w.epfd, op, fd, &e)
 }
 
 // Register implements netbackend.Worker.
-func (w *worker) Register(fd int, token uint64) error {
+func (w *worker) Register(fd int, token uint64) error { return w.register(fd, token, edges) }
+
+// RegisterInput implements netbackend.Worker.
+func (w *worker) RegisterInput(fd int, token uint64) error { return w.register(fd, token, inputEdges) }
+
+func (w *worker) register(fd int, token uint64, events uint32) error {
 	if token >= netbackend.PortTokens {
 		w.t.Errorf("natguest: token %#x is not a Port's", token)
 	}
-	if err := w.control(unix.EPOLL_CTL_ADD, fd, token); err != nil {
+	if err := w.control(unix.EPOLL_CTL_ADD, fd, token, events); err != nil {
 		return err
 	}
 	w.fds[fd] = token
@@ -59,7 +67,7 @@ func (w *worker) Register(fd int, token uint64) error {
 
 // Rearm implements netbackend.Worker.
 func (w *worker) Rearm(fd int, token uint64) error {
-	return w.control(unix.EPOLL_CTL_MOD, fd, token)
+	return w.control(unix.EPOLL_CTL_MOD, fd, token, edges)
 }
 
 // Unregister implements netbackend.Worker. It must come before the fd is closed.
@@ -68,7 +76,7 @@ func (w *worker) Unregister(fd int) {
 		w.t.Errorf("natguest: fd %d is unregistered, but was not registered", fd)
 	}
 	delete(w.fds, fd)
-	if err := w.control(unix.EPOLL_CTL_DEL, fd, 0); err != nil {
+	if err := w.control(unix.EPOLL_CTL_DEL, fd, 0, 0); err != nil {
 		w.t.Errorf("natguest: unregister fd %d: %v", fd, err)
 	}
 }
