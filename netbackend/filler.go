@@ -145,10 +145,11 @@ func (f *Filler) ReserveRun(most, n int) []guestmem.Iovec {
 // MaxRun is how many frames ReserveRun has room for.
 const MaxRun = 64
 
-// Frame is what CommitRun must know of a frame that was written.
+// Frame is what CommitRun must know of a frame that was written. It has the header as words, see [vnet.Header.Words].
 type Frame struct {
-	Header vnet.Header // NumBuffers is not looked at
-	Len    uint32      // in bytes, without the header
+	First uint64
+	Rest  uint32 // NumBuffers in it is not looked at
+	Len   uint32 // in bytes, without the header
 }
 
 // CommitRun gives the guest the first frames of a ReserveRun, each in one buffer.
@@ -158,13 +159,22 @@ func (f *Filler) CommitRun(frames []Frame) {
 	}
 	chains := f.q.Pending()[:len(frames)]
 	written := f.written[:len(frames)]
+	ahead, bytes, headerLen := 0, uint64(0), uint32(f.headerLen)
 	for i := range frames {
-		f.writeHeader(&frames[i].Header, chains[i].Iov, 1)
-		written[i] = frames[i].Len + uint32(f.headerLen)
-		f.ahead -= int(chains[i].Len)
-		f.Bytes += uint64(frames[i].Len)
+		w, c := &frames[i], &chains[i]
+		written[i] = w.Len + headerLen
+		ahead += int(c.Len)
+		bytes += uint64(w.Len)
+		if headerLen != vnet.HeaderLen {
+			h := vnet.FromWords(w.First, w.Rest)
+			f.writeHeader(&h, c.Iov, 1)
+			continue
+		}
+		putHeader(&c.Iov[0], w.First, w.Rest&0xffff|1<<16) // place made sure that it fits
 	}
 	f.q.UseRun(written)
+	f.ahead -= ahead
+	f.Bytes += bytes
 	f.Frames += uint64(len(frames))
 	f.n = 0
 }

@@ -324,7 +324,8 @@ func TestARunIsManyFrames(t *testing.T) {
 		frames := make([]netbackend.Frame, 3)
 		for i, n := range lens {
 			guestmem.CopyTo(places[i:i+1], 0, pattern(n))
-			frames[i] = netbackend.Frame{Header: h, Len: uint32(n)}
+			first, rest := h.Words()
+			frames[i] = netbackend.Frame{First: first, Rest: rest, Len: uint32(n)}
 			require.True(t, rings[1].filler.Write(&h, pattern(n)))
 		}
 		rings[0].filler.CommitRun(frames)

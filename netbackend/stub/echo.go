@@ -52,16 +52,19 @@ func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *net
 func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
 	n, longest := e.simple(tx)
 	places := rx.ReserveRun(longest, n)
+	var bytes, sent uint64
 	for i := range places {
-		length := int(tx[i].Len) - e.headerLen
-		guestmem.Move(&places[i], &tx[i].Iov[0], e.headerLen, length)
+		length := int(tx[i].Len) - vnet.HeaderLen
+		guestmem.Move(&places[i], &tx[i].Iov[0], vnet.HeaderLen, length)
 		if length < netbackend.MinFrame {
 			rx.Pad(places[i:i+1], length)
 		}
-		e.counters.Bytes += uint64(length)
-		e.counters.SentBytes += uint64(e.run[i].Len)
+		bytes += uint64(length)
+		sent += uint64(e.run[i].Len)
 	}
 	rx.CommitRun(e.run[:len(places)])
+	e.counters.Bytes += bytes
+	e.counters.SentBytes += sent
 	e.counters.Frames += uint64(len(places))
 	e.counters.SentFrames += uint64(len(places))
 	return len(places)
@@ -71,13 +74,12 @@ func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
 // longest frame as it goes back.
 func (e *Echo) simple(tx []virtqueue.Chain) (n, longest int) {
 	for i := range tx[:min(len(tx), netbackend.MaxRun)] {
-		h, length, ok := e.header(&tx[i])
-		if !ok || !h.Plain() || len(tx[i].Iov) > 1 || length > maxFrame {
+		first, length, ok := e.plain(&tx[i])
+		if !ok || len(tx[i].Iov) > 1 || length > maxFrame {
 			break
 		}
-		h.Clean(length)
 		length = max(length, netbackend.MinFrame)
-		e.run[i] = netbackend.Frame{Header: h, Len: uint32(length)}
+		e.run[i] = netbackend.Frame{First: first, Len: uint32(length)}
 		longest = max(longest, length)
 		n++
 	}

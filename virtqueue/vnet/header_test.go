@@ -41,6 +41,25 @@ func TestWordsAreTheLongForm(t *testing.T) {
 	require.Equal(t, h, vnet.FromWords(first, rest))
 }
 
+// The short way must let pass what the long way lets pass without a look at the features, and nothing else.
+func TestPlainWordsSayWhatPlainAndCleanSay(t *testing.T) {
+	for kind := range 1 << 16 {
+		for _, hint := range []uint16{0, 1, 54, 55, 0xffff} {
+			h := vnet.Header{
+				Flags: uint8(kind), GSOType: uint8(kind >> 8), HdrLen: hint, GSOSize: 9, CsumStart: 34, CsumOffset: 16, NumBuffers: 7,
+			}
+			first, _ := h.Words()
+			clean, ok := vnet.PlainWords(first, 54)
+			if ok != h.Plain() {
+				t.Fatalf("%+v: %v", h, ok)
+			}
+			if h.Clean(54); ok && vnet.FromWords(clean, 0) != h {
+				t.Fatalf("%+v, not %+v", vnet.FromWords(clean, 0), h)
+			}
+		}
+	}
+}
+
 func TestHeaderLength(t *testing.T) {
 	require.Equal(t, 10, vnet.HeaderLength(vnet.FeatureCSum))
 	require.Equal(t, 12, vnet.HeaderLength(vnet.FeatureVersion1))
