@@ -162,8 +162,8 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	done = p.transmit(tx)
 	next = p.receive(now, rx)
-	if p.gone {
-		next = netbackend.Earlier(next, p.retry)
+	if p.gone && p.device.cfg.Reopen {
+		next = netbackend.Earlier(next, max(p.retry, now)) // at once, if it was lost in this turn
 	}
 	return done, next
 }

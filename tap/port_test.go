@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/tap"
+	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -295,13 +296,7 @@ func TestADeletedDeviceIsWaitedFor(t *testing.T) {
 	require.Empty(t, d.Lost())
 	require.True(t, gone(name), "it is not created again")
 
-	make := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP, Queues: 1,
-		Flags: netlink.TUNTAP_MULTI_QUEUE_DEFAULTS | netlink.TUNTAP_VNET_HDR}
-	require.NoError(t, netlink.LinkAdd(make))
-	for _, f := range make.Fds {
-		f.Close()
-	}
-	require.NoError(t, netlink.LinkSetUp(link(t, name)))
+	makeAgain(t)
 	h := listen(t)
 	g.Run(3 * time.Second)
 	require.True(t, carrier(t, name))
@@ -313,6 +308,42 @@ func TestADeletedDeviceIsWaitedFor(t *testing.T) {
 	_, got := h.receive()
 	requireFrame(t, b, got)
 	require.Len(t, g.Notices(), 2)
+}
+
+// makeAgain makes a device of the name of one that was deleted.
+func makeAgain(t *testing.T) {
+	t.Helper()
+	device := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP, Queues: 1,
+		Flags: netlink.TUNTAP_MULTI_QUEUE_DEFAULTS | netlink.TUNTAP_VNET_HDR}
+	require.NoError(t, netlink.LinkAdd(device))
+	for _, f := range device.Fds {
+		f.Close()
+	}
+	require.NoError(t, netlink.LinkSetUp(link(t, name)))
+}
+
+// unaware is a Port that is told of no event.
+type unaware struct{ *tap.Port }
+
+func (u unaware) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+	return u.Port.Turn(now, tx, nil, rx)
+}
+
+// A device can be deleted after the worker has asked for events and before the Port sends: the failed call is then the only
+// sign. The guest need not send again for the Port to look for the device.
+func TestADeviceWhoseEndOnlyAFrameHasSeenIsWaitedFor(t *testing.T) {
+	inNamespace(t)
+	d := open(t, tap.Config{Reopen: true})
+	g := natguest.New(t, unaware{d.Ports()[0]}, natguest.Options{Features: modern})
+	g.MayBreakRules = true
+	require.NoError(t, netlink.LinkDel(link(t, name)))
+	g.SendFrame(frame(60))
+	g.Settle()
+	require.Len(t, g.Notices(), 1, "the device was deleted")
+	makeAgain(t)
+	g.Run(3 * time.Second)
+	require.Len(t, g.Notices(), 2, "it is back")
+	require.True(t, carrier(t, name))
 }
 
 func TestRARPGoesOut(t *testing.T) {
