@@ -31,8 +31,9 @@ func (p *Port) Announce(mac [6]byte) error {
 		return fmt.Errorf("TAP device %s: no queue is attached", p.device.cfg.Name)
 	}
 	frame := rarp(mac)
-	clear(p.sent[:])
-	iov := append(p.iov[:0], guestmem.PieceOf(p.sent[:]), guestmem.PieceOf(frame[:]))
+	header := p.sent[:vnet.HeaderLen]
+	clear(header)
+	iov := append(p.iov[:0], guestmem.PieceOf(header), guestmem.PieceOf(frame[:]))
 	if _, errno := guestmem.Writev(p.queue.fd, iov); errno != 0 {
 		return fmt.Errorf("TAP device %s: %w", p.device.cfg.Name, errno)
 	}

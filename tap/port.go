@@ -19,6 +19,10 @@ const (
 	maxFrame = largeFrame + 2*vlanTagLen
 )
 
+// shortFrame is the length in bytes of the longest frame of the guest that is copied before it is sent. A frame of an
+// Ethernet's usual MTU is one.
+const shortFrame = 2048
+
 // vlanTagLen is the length of an IEEE 802.1Q tag.
 const vlanTagLen = 4
 
@@ -62,7 +66,7 @@ type Port struct {
 	retry    int64
 
 	receiver
-	sent [vnet.HeaderLen]byte // header for the kernel
+	sent [vnet.HeaderLen + shortFrame]byte // header for the kernel, and behind it a short frame
 	// heads is room for the beginning of a frame from the guest, with the headers that are looked at.
 	heads [vnet.HeaderLen + vnet.EthernetHeaderLen + 2*vlanTagLen]byte
 	iov   [maxPieces]guestmem.Iovec

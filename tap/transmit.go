@@ -33,7 +33,7 @@ func (p *Port) send(c *virtqueue.Chain) bool {
 		p.counters.BadHeaders++
 		return true
 	}
-	iov, ok := p.behindHeader(c.Iov)
+	iov, ok := p.pieces(c.Iov, length)
 	if !ok {
 		p.counters.BadHeaders++
 		return true
@@ -67,7 +67,7 @@ func (p *Port) header(c *virtqueue.Chain) (length int, ok bool) {
 		return 0, false
 	}
 	h.Clean(length)
-	h.Encode(p.sent[:])
+	h.Encode(p.sent[:vnet.HeaderLen])
 	return length, true
 }
 
@@ -96,10 +96,21 @@ func isVLAN(etherType uint16) bool {
 	return etherType == unix.ETH_P_8021Q || etherType == unix.ETH_P_8021AD
 }
 
+// pieces returns the iovecs of a frame of length bytes: our header, and the frame behind it. A short frame is copied: to
+// take two pieces costs the kernel more.
+func (p *Port) pieces(frame []guestmem.Iovec, length int) (_ []guestmem.Iovec, ok bool) {
+	if length > shortFrame {
+		return p.behindHeader(frame)
+	}
+	whole := p.sent[:vnet.HeaderLen+length]
+	guestmem.CopyFrom(whole[vnet.HeaderLen:], frame, p.headerLen)
+	return append(p.iov[:0], guestmem.PieceOf(whole)), true
+}
+
 // behindHeader returns the iovecs of a frame: our header, and the guest's buffers without theirs. It is not ok with
 // more pieces than one call takes: nobody cuts 64 KiB into a thousand.
 func (p *Port) behindHeader(frame []guestmem.Iovec) (_ []guestmem.Iovec, ok bool) {
-	iov := append(p.iov[:0], guestmem.PieceOf(p.sent[:]))
+	iov := append(p.iov[:0], guestmem.PieceOf(p.sent[:vnet.HeaderLen]))
 	skip := uint64(p.headerLen)
 	for _, v := range frame {
 		if skip >= v.Len {
