@@ -43,7 +43,7 @@ func (u UML) start(ctx context.Context, dir string, a Attachment) (computer, err
 	if err != nil {
 		return nil, err
 	}
-	m, err := uml.Start(ctx, uml.Options{Dir: dir, Initrd: image, Socket: a.Socket})
+	m, err := uml.Start(ctx, uml.Options{Dir: dir, Initrd: image, Socket: a.Socket, Pinned: true})
 	if err != nil {
 		return nil, err
 	}

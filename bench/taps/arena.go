@@ -57,14 +57,15 @@ func (a *arena) close() error {
 
 func (a *arena) socket() string { return filepath.Join(a.dir, "s") }
 
-// namespace makes a namespace for the turn.
+// namespace makes a namespace for the turn. Its sockets are born with Reno, which every host allows: one that was born with
+// BBR, a default of some hosts, is paced ever after, also when it is told to use another, and that would be measured.
 func (a *arena) namespace() (*netns.Namespace, error) {
 	n, err := netns.New()
 	if err != nil {
 		return nil, err
 	}
 	a.later(n.Close)
-	return n, nil
+	return n, n.Sysctl("net.ipv4.tcp_congestion_control", "reno")
 }
 
 // start starts a program in a namespace.

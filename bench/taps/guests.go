@@ -35,7 +35,7 @@ func (u umlGuest) take(a *arena, l load, length time.Duration) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	m, err := uml.Start(a.ctx, uml.Options{Dir: a.dir, Initrd: u.image, Socket: a.socket()})
+	m, err := uml.Start(a.ctx, uml.Options{Dir: a.dir, Initrd: u.image, Socket: a.socket(), Pinned: true})
 	if err != nil {
 		return sample{}, err
 	}
