@@ -27,6 +27,7 @@ type Counters struct {
 
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
+	TCPOutdated   uint64 // segments whose timestamps are older than what came before
 
 	// Fragments of UDP datagrams that never became whole. Those given up are counted when the next fragment comes.
 	FragmentOverlaps uint64 // of datagrams whose fragments overlap or contradict each other

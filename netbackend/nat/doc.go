@@ -29,7 +29,7 @@
 //
 // # Specification
 //
-// RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale), 5961
+// RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale, timestamps), 2018 (SACK), 5961
 // (resets), 6528 (initial sequence numbers), 768 (UDP), 791 and 5722 (fragments), 792 and 1191 (ICMP), 4787 and 5382 (behaviour
 // of NATs). Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
 //

@@ -116,6 +116,7 @@ const (
 	hostReset   // TCP: the host's side is dead
 	guestScales // TCP: window scaling is in use
 	guestSACKs  // TCP: the guest may send selective acknowledgements
+	guestTimes  // TCP: segments carry timestamps
 	timedOut    // TCP: the oldest segment was repeated by the timer; the next acknowledgement tells what is missing
 	timing      // TCP: a round trip is being measured
 	persisting  // TCP: the timer is the persist timer

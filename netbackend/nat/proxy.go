@@ -82,8 +82,8 @@ func (p *Port) startHeader(f *flow, caller *proxied) {
 func (p *Port) putHeader(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
 	h := p.proxyHeader(f)
 	h = h[len(h)-int(f.proxied.left)+int(offset):]
-	h = h[:min(len(h), most, capacity(iov)-tcpHeaders)]
-	guestmem.CopyTo(iov, tcpHeaders, h)
+	h = h[:min(len(h), most, capacity(iov)-f.headers())]
+	guestmem.CopyTo(iov, f.headers(), h)
 	return len(h)
 }
 

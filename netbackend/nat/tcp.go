@@ -32,11 +32,13 @@ type tcpFlow struct {
 	peek    uint32   // the kernel's peek offset in that queue
 	rttSeq  uint32   // acknowledging this ends the round trip that is being measured
 	resent  uint32   // end of what was repeated last
+	recent  uint32   // timestamp that the guest is echoed (TS.Recent of RFC 7323)
 	sacked  seqRange // the first bytes beyond sndUna that the guest says it has, none if empty
 
-	srtt, rttvar, rto int64 // nanoseconds (RFC 6298)
-	rttStart          int64
-	heard             int64 // when the guest last sent data
+	srtt, rttvar int32 // microseconds (RFC 6298)
+	rto          int64 // nanoseconds
+	rttStart     int64
+	heard        int64 // when the guest last sent data
 
 	mss      uint16 // of segments to the guest
 	sndScale uint8  // shift of the windows that the guest sends
@@ -188,6 +190,11 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 	if o.sacks {
 		f.bits |= guestSACKs
 	}
+	if o.times && f.bits&inbound == 0 { // ours does not offer them
+		f.bits |= guestTimes
+		f.tcp.recent = o.stamp
+		f.tcp.mss -= timesLen // an MSS does not count options (RFC 6691)
+	}
 }
 
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
@@ -208,6 +215,10 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 		p.tcpRepeatedSyn(f, s)
 		return
 	case s.flags&flagACK == 0:
+		return
+	case f.bits&guestTimes != 0 && !p.timely(f, s):
+		p.counters.TCPOutdated++
+		p.owe(f, ackDue)
 		return
 	case f.state == stateSynRcvd && s.ack != t.iss+1:
 		p.counters.Ends[endMisanswered]++
@@ -271,7 +282,7 @@ func (p *Port) tcpAck(f *flow, s *segment) bool {
 		p.owe(f, ackDue)
 		return false
 	case after(s.ack, t.sndUna):
-		p.tcpAcked(f, s.ack)
+		p.tcpAcked(f, s)
 	case s.ack == t.sndUna && s.n == 0 && s.flags&flagFIN == 0 && t.sndUna != t.sndMax &&
 		(holes || s.window<<t.sndScale == t.sndWnd):
 		p.tcpDuplicateAck(f)
@@ -280,10 +291,12 @@ func (p *Port) tcpAck(f *flow, s *segment) bool {
 	return true
 }
 
-// tcpAcked takes note that the guest has all before ack.
-func (p *Port) tcpAcked(f *flow, ack uint32) {
+// tcpAcked takes note that the guest has all before what s acknowledges.
+func (p *Port) tcpAcked(f *flow, s *segment) {
 	t := &f.tcp
+	ack := s.ack
 	n := ack - t.sndUna
+	p.measureRTT(f, s)
 	if f.bits&finSent != 0 && ack == t.sndMax {
 		f.bits |= finAcked
 		n--
@@ -296,7 +309,6 @@ func (p *Port) tcpAcked(f *flow, ack uint32) {
 	p.afterTimeout(f, ack)
 	t.dupAcks, t.retries = 0, 0
 	f.bits &^= persisting
-	p.measureRTT(f, ack)
 	t.rto = t.baseRTO()
 	if f.bits&recovering != 0 {
 		f.bits &^= resendDue
@@ -314,19 +326,24 @@ func (p *Port) tcpAcked(f *flow, ack uint32) {
 	p.run.push(p.flows, f)
 }
 
-// measureRTT ends the measurement of a round trip if ack answers it (RFC 6298 section 2).
-func (p *Port) measureRTT(f *flow, ack uint32) {
+// measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
+func (p *Port) measureRTT(f *flow, s *segment) {
 	t := &f.tcp
-	if f.bits&timing == 0 || before(ack, t.rttSeq) {
+	r, ok := p.now-t.rttStart, f.bits&timing != 0 && atLeast(s.ack, t.rttSeq)
+	if f.bits&timing == 0 && (t.retries > 0 || f.bits&(recovering|timedOut) != 0) {
+		r, ok = p.sinceEcho(f, s)
+	}
+	if !ok {
 		return
 	}
 	f.bits &^= timing
-	r := p.now - t.rttStart
+	const microsecond = 1000
+	us := int32(min(r, maxRTO) / microsecond)
 	if t.srtt == 0 {
-		t.srtt, t.rttvar = r, r/2
+		t.srtt, t.rttvar = us, us/2
 	} else {
-		t.rttvar += (max(t.srtt-r, r-t.srtt) - t.rttvar) / 4
-		t.srtt += (r - t.srtt) / 8
+		t.rttvar += (max(t.srtt-us, us-t.srtt) - t.rttvar) / 4
+		t.srtt += (us - t.srtt) / 8
 	}
 }
 
@@ -335,7 +352,7 @@ func (t *tcpFlow) baseRTO() int64 {
 	if t.srtt == 0 {
 		return initialRTO
 	}
-	return min(max(t.srtt+4*t.rttvar, minRTO), maxRTO)
+	return min(max(1000*(int64(t.srtt)+4*int64(t.rttvar)), minRTO), maxRTO)
 }
 
 // tcpDuplicateAck counts an acknowledgement that tells that the guest misses something (RFC 5681 section 3.2).

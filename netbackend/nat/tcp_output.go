@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// tcpHeaders is what stands in front of a segment's data.
+	// tcpHeaders is what stands in front of a segment's data, unless timestamps do as well, see flow.headers.
 	tcpHeaders = etherLen + ipv4Len + tcpLen
 	// largest is the most data that one frame can carry: an IPv4 packet has at most 65535 bytes.
 	largest = 65535 - ipv4Len - tcpLen
@@ -175,8 +175,9 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 		return noRoom
 	}
 	t := &f.tcp
-	most = min(most, p.largestSegment(t))
-	iov := p.rx.Reserve(max(tcpHeaders+1, netbackend.MinFrame), max(tcpHeaders+most, netbackend.MinFrame))
+	most = min(most, p.largestSegment(f))
+	headers := f.headers()
+	iov := p.rx.Reserve(max(headers+1, netbackend.MinFrame), max(headers+most, netbackend.MinFrame))
 	if len(iov) == 0 {
 		p.rxFull = true
 		return noRoom
@@ -203,12 +204,12 @@ func (p *Port) fill(f *flow, offset uint32, iov []guestmem.Iovec, most int) int 
 }
 
 // largestSegment is how much data one frame may carry.
-func (p *Port) largestSegment(t *tcpFlow) int {
-	mss := int(t.mss)
+func (p *Port) largestSegment(f *flow) int {
+	mss := int(f.tcp.mss)
 	if !p.guestTSO {
 		return mss
 	}
-	return largest / mss * mss
+	return (largest + tcpHeaders - f.headers()) / mss * mss
 }
 
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
@@ -241,7 +242,7 @@ func (p *Port) peek(f *flow, offset uint32, iov []guestmem.Iovec, most int) int 
 	} else {
 		pieces, skipped = p.swallowed(pieces, offset)
 	}
-	pieces, _ = appendRange(pieces, iov, tcpHeaders, most)
+	pieces, _ = appendRange(pieces, iov, f.headers(), most)
 	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK, false)
 	if errno != 0 {
 		p.peekFailed(f, errno)
@@ -314,36 +315,36 @@ func (p *Port) peekFailed(f *flow, errno unix.Errno) {
 
 // commitSegment writes the headers in front of n bytes of data in iov, and gives the guest the frame.
 func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
-	t := &f.tcp
-	b := p.template[:tcpHeaders]
-	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoTCP, ipv4Len+tcpLen+n)
+	headers := f.headers()
+	b := p.template[:headers]
+	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoTCP, headers-etherLen+n)
 	tcp := b[etherLen+ipv4Len:]
 	flags := uint8(flagACK)
-	if f.bits&readable == 0 || n < p.largestSegment(t) {
+	if f.bits&readable == 0 || n < p.largestSegment(f) {
 		flags |= flagPSH
 	}
-	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
+	p.putSegment(b, f, flags, seq)
 	p.acked(f)
 	p.answered(f)
 	var h vnet.Header
-	sum := vnet.PseudoHeaderSum(protoTCP, f.key.remote.v4(), f.key.guest.v4(), uint32(tcpLen+n))
+	sum := vnet.PseudoHeaderSum(protoTCP, f.key.remote.v4(), f.key.guest.v4(), uint32(len(tcp)+n))
 	if p.guestCsum {
-		p.offload(&h, t, n)
+		p.offload(&h, f, n)
 		binary.BigEndian.PutUint16(tcp[16:], sum)
 	} else {
-		sum = p.sumRange(iov, tcpHeaders, n, vnet.Sum(tcp, sum))
+		sum = p.sumRange(iov, headers, n, vnet.Sum(tcp, sum))
 		binary.BigEndian.PutUint16(tcp[16:], ^sum)
 	}
 	guestmem.CopyTo(iov, 0, b)
-	p.rx.Commit(&h, p.rx.Pad(iov, tcpHeaders+n))
+	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
 }
 
 // offload fills the virtio-net header of a segment whose checksum the guest finishes (virtio 1.2 section 5.1.6.4.1).
-func (p *Port) offload(h *vnet.Header, t *tcpFlow, n int) {
+func (p *Port) offload(h *vnet.Header, f *flow, n int) {
 	h.Flags = vnet.FlagNeedsCSum
 	h.CsumStart, h.CsumOffset = etherLen+ipv4Len, 16
-	if n > int(t.mss) {
-		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, t.mss, tcpHeaders
+	if mss := f.tcp.mss; n > int(mss) {
+		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, mss, uint16(f.headers())
 	}
 }
 
@@ -398,8 +399,8 @@ func (p *Port) sendAcks(f *flow) bool {
 
 // sendControl sends a segment without data.
 func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
-	b := p.template[:tcpHeaders]
-	p.putTCP(b[etherLen+ipv4Len:], &f.key, flags, seq, f.tcp.rcvNxt, p.advertise(f))
+	b := p.template[:f.headers()]
+	p.putSegment(b, f, flags, seq)
 	return p.sendTCP(b, &f.key)
 }
 
@@ -472,33 +473,40 @@ func (p *Port) sendSyn(f *flow) outcome {
 
 func (p *Port) sendSynSegment(f *flow) bool {
 	t := &f.tcp
-	b := p.template[:tcpHeaders+synOptions]
-	tcp := b[etherLen+ipv4Len:]
 	flags, ack, window := uint8(flagSYN), uint32(0), uint16(maxWindow)
-	scales, sacks := true, true
+	options := guestScales | guestSACKs
 	if f.state == stateSynRcvd {
 		flags, ack, window = flagSYN|flagACK, t.rcvNxt, uint16(t.rcvEdge-t.rcvNxt)
-		scales, sacks = f.bits&guestScales != 0, f.bits&guestSACKs != 0
+		options = f.bits
 	}
+	n := tcpHeaders + synOptions
+	if options&guestTimes != 0 {
+		n += timesLen
+	}
+	b := p.template[:n]
+	tcp := b[etherLen+ipv4Len:]
 	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
-	p.putSynOptions(tcp[tcpLen:], scales, sacks)
+	p.putSynOptions(tcp[tcpLen:], options)
+	if options&guestTimes != 0 {
+		p.putTimes(tcp[tcpLen+synOptions:], f)
+	}
 	tcp[12] = byte(len(tcp)) / 4 << 4
 	return p.sendTCP(b, &f.key)
 }
 
-// synOptions is the length of the options of our SYN and SYN-ACK.
+// synOptions is the length of the options of our SYN and SYN-ACK, without timestamps.
 const synOptions = 12
 
-func (p *Port) putSynOptions(b []byte, scales, sacks bool) {
+func (p *Port) putSynOptions(b []byte, options flowBits) {
 	for i := range b[:synOptions] {
 		b[i] = optionNop
 	}
 	b[0], b[1] = optionMSS, 4
 	binary.BigEndian.PutUint16(b[2:], uint16(p.mtu-ipv4Len-tcpLen))
-	if sacks {
+	if options&guestSACKs != 0 {
 		b[6], b[7] = optionSACKPermitted, 2
 	}
-	if scales {
+	if options&guestScales != 0 {
 		b[9], b[10], b[11] = optionScale, 3, p.cfg.WindowScale
 	}
 }

@@ -19,6 +19,9 @@ type segment struct {
 	offset   int    // of the payload in the chain, in bytes
 	n        int    // length of the payload, in bytes
 	options  []byte
+	timed    bool   // stamp and echo were there, see readTimes
+	stamp    uint32 // the guest's clock
+	echo     uint32 // and what it has last seen of ours
 }
 
 // parseSegment reads the header of a TCP segment; !ok if its lengths contradict each other.
@@ -56,6 +59,8 @@ type tcpOptions struct {
 	scale  uint8  // at most maxScale
 	scales bool   // a window scale option was there
 	sacks  bool   // selective acknowledgements are permitted
+	times  bool   // timestamps are offered, or accepted
+	stamp  uint32 // the guest's clock
 }
 
 const (
@@ -68,6 +73,7 @@ const (
 	optionScale         = 3
 	optionSACKPermitted = 4
 	optionSACK          = 5
+	optionTimes         = 8
 )
 
 // parseOptions reads the options of a SYN.
@@ -81,6 +87,9 @@ func parseOptions(b []byte) tcpOptions {
 	}
 	v := findOption(b, optionSACKPermitted)
 	o.sacks = v != nil && len(v) == 0
+	if v := findOption(b, optionTimes); len(v) == 8 {
+		o.times, o.stamp = true, binary.BigEndian.Uint32(v)
+	}
 	return o
 }
 

@@ -79,6 +79,7 @@ func TestT6EverySYNThatIsLegalIsAccepted(t *testing.T) {
 		"option longer than all": {options: []byte{2, 40, 5, 180}},
 		"option of no length":    {options: []byte{2, 0, 5, 180}},
 		"option code alone":      {options: []byte{1, 1, 1, 2}},
+		"timestamps cut short":   {options: []byte{8, 9, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0}},
 	}
 	for name, syn := range syns {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +101,7 @@ func TestT6EverySYNThatIsLegalIsAccepted(t *testing.T) {
 			})
 			require.True(t, answer.Has(natguest.SYN|natguest.ACK), "%v", answer)
 			require.GreaterOrEqual(t, answer.Ack, uint32(101))
+			require.False(t, header.ParseTCPOptions(answer.Options).TS, "nobody offered timestamps")
 
 			host, err := b.listen.AcceptTCP()
 			require.NoError(t, err)

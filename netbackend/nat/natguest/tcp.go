@@ -1,6 +1,7 @@
 package natguest
 
 import (
+	"encoding/binary"
 	"maps"
 	"net/netip"
 	"slices"
@@ -35,6 +36,9 @@ type TCPOptions struct {
 	ManualAck bool
 	// SACK offers selective acknowledgements, and sends them if the peer permits (RFC 2018).
 	SACK bool
+	// Times offers timestamps, and sends them if the peer does (RFC 7323). They are in milliseconds, and those of a
+	// guest that has run for long: they wrap around after ten seconds.
+	Times bool
 	// NoGSO cuts large sends into segments even if the Port takes large ones.
 	NoGSO bool
 }
@@ -85,6 +89,9 @@ type TCP struct {
 	PeerMSS        int
 	PeerWScale     int // -1 if the peer did not scale windows
 	PeerSACK       bool
+	PeerTimes      bool
+	// Echoed is the guest's own clock as the peer has last echoed it, and ToEcho what the guest echoes.
+	Echoed, ToEcho uint32
 	// FinSent, FinAcked and FinReceived tell how the connection ends.
 	FinSent, FinAcked, FinReceived bool
 	// Segments are all that came for this connection, without payload.
@@ -104,8 +111,10 @@ type TCP struct {
 	maxEdge  uint32            // right edge of the guest's window, as told
 	peerEdge uint32            // right edge of the peer's window
 	ackDue   bool
-	scaling  bool // both ends offered to scale
-	sacking  bool // and permitted selective acknowledgements
+	scaling  bool   // both ends offered to scale
+	sacking  bool   // and permitted selective acknowledgements
+	timing   bool   // and timestamps
+	acked    uint32 // what the guest has acknowledged last
 	dups     int
 	timer    int64
 	rto      int64
@@ -231,7 +240,55 @@ func (c *TCP) SendSegment(s Segment, layout ...Layout) {
 			c.maxEdge = edge
 		}
 	}
+	if c.timing && !s.Has(RST) && findTimes(s.Options) == nil {
+		s.Options = append(c.Times(c.Stamp()), s.Options...)
+	}
+	c.SendUnstamped(s, layout...)
+}
+
+// SendUnstamped is SendSegment for a segment without timestamps, though they are in use.
+func (c *TCP) SendUnstamped(s Segment, layout ...Layout) {
+	if s.Has(ACK) {
+		c.acked = s.Ack
+	}
 	c.g.SendSegment(s, layout...)
+}
+
+// Stamp is the guest's clock.
+func (c *TCP) Stamp() uint32 { return uint32(c.g.now/1e6) - 1_010_000 }
+
+// Times is the option of a segment that is sent at the time stamp of the guest's clock.
+func (c *TCP) Times(stamp uint32) []byte {
+	b := []byte{header.TCPOptionNOP, header.TCPOptionNOP, header.TCPOptionTS, header.TCPOptionTSLength}
+	b = binary.BigEndian.AppendUint32(b, stamp)
+	return binary.BigEndian.AppendUint32(b, c.ToEcho)
+}
+
+// findTimes returns the timestamps option, nil if there is none.
+func findTimes(options []byte) *header.TCPOptions {
+	o := header.ParseTCPOptions(options)
+	if !o.TS {
+		return nil
+	}
+	return &o
+}
+
+// stamped takes the timestamps of a segment (RFC 7323 section 4.3).
+func (c *TCP) stamped(s *Segment) {
+	o := findTimes(s.Options)
+	if (o != nil) != c.timing && !s.Has(RST) {
+		c.g.t.Errorf("natguest: %v has timestamps: %v, but they are in use: %v", s, o != nil, c.timing)
+	}
+	if o == nil {
+		return
+	}
+	if int32(o.TSEcr-c.Stamp()) > 0 || int32(o.TSEcr-c.Echoed) < 0 {
+		c.g.t.Errorf("natguest: %v echoes %d at %d, after %d", s, o.TSEcr, c.Stamp(), c.Echoed)
+	}
+	c.Echoed = o.TSEcr
+	if int32(s.Seq-c.acked) <= 0 {
+		c.ToEcho = o.TSVal
+	}
 }
 
 // SendNext sends s, which is Segment's and in sequence, and counts it as sent: what follows comes behind it. It is not
@@ -348,6 +405,9 @@ func (c *TCP) sendSYN() {
 	}
 	if c.opt.SACK {
 		s.Options = append(s.Options, 1, 1, 4, 2)
+	}
+	if c.opt.Times && (c.State == SynSent || c.PeerTimes) {
+		s.Options = append(s.Options, c.Times(c.Stamp())...)
 	}
 	c.SndNxt = c.ISS + 1
 	c.SndMax = c.SndNxt
@@ -527,6 +587,15 @@ func (c *TCP) learn(s *Segment) {
 	c.PeerSACK = o.SACKPermitted
 	c.sacking = c.opt.SACK && c.PeerSACK
 	c.SndWnd = int(s.Window)
+	c.PeerTimes = o.TS
+	c.timing = c.opt.Times && o.TS
+	if c.timing {
+		c.ToEcho, c.Echoed = o.TSVal, c.Stamp()
+		if s.Has(ACK) {
+			c.Echoed = o.TSEcr
+		}
+		c.PeerMSS -= len(c.Times(0))
+	}
 }
 
 // receive takes a segment of the peer (RFC 9293 section 3.10.7).
@@ -552,6 +621,7 @@ func (c *TCP) receive(s *Segment) {
 		c.g.t.Errorf("natguest: segment without ACK: %v", s)
 		return
 	}
+	c.stamped(s)
 	c.ack(s)
 	c.data(s)
 	c.pump()

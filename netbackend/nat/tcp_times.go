@@ -1,0 +1,91 @@
+package nat
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// Timestamps (RFC 7323 section 3) are in use where the guest's SYN offers them. Ours does not: on a link that neither loses
+// nor delays anything they cost a Linux guest more than they tell it. The guest measures its round trips by them, and a segment that was on its way for so long that its sequence number could be taken for a
+// newer one is known by its age. Our own round trips are measured on our clock, which is finer; only where a segment was
+// repeated does the guest's echo tell which of the two was answered.
+
+const (
+	// timesLen is the length of the option behind two NOPs, which is how nearly every stack places it, and the only option
+	// of most segments (RFC 7323 appendix A).
+	timesLen  = 12
+	timesLead = optionNop<<24 | optionNop<<16 | optionTimes<<8 | 10
+	// stampUnit is a tick of the clock that the guest sees, in nanoseconds.
+	stampUnit = int64(1e6)
+	// stampAge, in nanoseconds, is after how much silence a timestamp may have wrapped around (RFC 7323 section 5.5).
+	stampAge = int64(24 * 24 * 3600e9)
+)
+
+// readTimes takes the timestamps of a segment out of its options, if it has any.
+func (s *segment) readTimes() {
+	v := s.options
+	if len(v) == timesLen && binary.BigEndian.Uint32(v) == timesLead {
+		s.options = nil
+		v = v[4:]
+	} else if v = findOption(v, optionTimes); len(v) != 8 {
+		return
+	}
+	s.timed, s.stamp, s.echo = true, binary.BigEndian.Uint32(v), binary.BigEndian.Uint32(v[4:])
+}
+
+// timely takes note of the timestamp of a segment, and tells whether the segment is to be looked at: one that is older than
+// what came before is not (PAWS, RFC 7323 section 5). A segment without timestamps passes, though the guest has promised
+// them: as far as anybody knows it is none the worse.
+func (p *Port) timely(f *flow, s *segment) bool {
+	s.readTimes()
+	if !s.timed {
+		return true
+	}
+	t := &f.tcp
+	if before(s.stamp, t.recent) && p.now-t.heard < stampAge {
+		return false
+	}
+	// Of several segments that one acknowledgement answers, the first one is echoed: the guest is to see the whole delay
+	// (section 4.3).
+	if atMost(s.seq, t.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && p.out.flow != f {
+		t.recent = s.stamp
+	}
+	return true
+}
+
+// stamp is the time that the guest sees. It begins with a number that tells nothing of the host.
+func (p *Port) stamp(f *flow) uint32 { return f.tcp.iss + uint32(p.now/stampUnit) }
+
+// sinceEcho returns how long ago, in nanoseconds, what a segment echoes was sent. It is not ok if that cannot be.
+func (p *Port) sinceEcho(f *flow, s *segment) (age int64, ok bool) {
+	ticks := p.stamp(f) - s.echo
+	if !s.timed || ticks > math.MaxInt32 || int64(ticks)*stampUnit > maxRTO {
+		return 0, false
+	}
+	return max(int64(ticks), 1) * stampUnit, true
+}
+
+// headers is the length of what stands in front of the data of a segment to the guest.
+func (f *flow) headers() int {
+	if f.bits&guestTimes != 0 {
+		return tcpHeaders + timesLen
+	}
+	return tcpHeaders
+}
+
+// putSegment writes the TCP header of a connection's segment into the frame b, which has room for f.headers().
+func (p *Port) putSegment(b []byte, f *flow, flags uint8, seq uint32) {
+	t := &f.tcp
+	tcp := b[etherLen+ipv4Len:]
+	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
+	if f.bits&guestTimes != 0 {
+		p.putTimes(tcp[tcpLen:], f)
+		tcp[12] = (tcpLen + timesLen) / 4 << 4
+	}
+}
+
+func (p *Port) putTimes(b []byte, f *flow) {
+	binary.BigEndian.PutUint32(b, timesLead)
+	binary.BigEndian.PutUint32(b[4:], p.stamp(f))
+	binary.BigEndian.PutUint32(b[8:], f.tcp.recent)
+}
