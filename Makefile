@@ -22,7 +22,13 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
 
-bench: install bench-nat bench-rings bench-latency bench-taps bench-adb ## everything that can be measured, in half an hour
+bench: install ## everything that can be measured, in a quarter of an hour: two rounds of each; the targets below have more
+	@bench/install.sh
+	@failed=; run() { echo "== bench/$$*"; $(GO) run ./bench/$$* || failed="$$failed $$1"; }; \
+		run nat --rounds 2; run rings --rounds 2 --length 300ms; run latency; run taps --rounds 2 --length 1s; \
+		run adb --rounds 2 --guests 4; \
+		echo "tables, charts and JSON are in bench/results"; \
+		[ -z "$$failed" ] || { echo "make bench: failed:$$failed"; exit 1; }
 
 bench-nat: install ## vring nat beside QEMU's user network, passt and the loopback; BENCHFLAGS="--help" or "--quick"
 	@bench/install.sh
@@ -37,7 +43,7 @@ bench-latency: ## a frame's round trip through a ring, with polling and without,
 bench-taps: install ## vring tap beside testpmd's net_vhost and net_tap, QEMU's own TAP and a veth pair; TAPFLAGS="--only frames"
 	@$(GO) run ./bench/taps $(TAPFLAGS)
 
-bench-adb: install ## a service in a guest by `adb forward` and by vring's own forward: speed, and what a client learns of each end; ADBFLAGS="--rounds 1"
+bench-adb: install ## a service in a guest by `adb forward` and by vring's own forward: speed, and what a client learns of each end; ADBFLAGS="--rounds 1 --guests 2"
 	@bench/install.sh
 	@$(GO) run ./bench/adb $(ADBFLAGS)
 

@@ -4,11 +4,12 @@
 //	client ── adb server ── vring ── guest: adbd ── service      "adb"
 //	client ──────────────── vring ── guest: service              "vring"
 //
-//	go run ./bench/adb                three rounds
-//	go run ./bench/adb --rounds 1     does it work at all?
+//	go run ./bench/adb                            three rounds
+//	go run ./bench/adb --rounds 1 --guests 2      does it work at all?
 //
 // Each round boots a guest and measures both ways in turns: throughput, requests, connections, and what a client learns, and
-// when, of each kind of end. A table goes to standard output, progress to standard error, and JSON, Markdown and a chart into
+// when, of each kind of end. Then it boots four guests, and eight, which share the adb server, and measures what one of them
+// has of it that another is busy, or hangs. A table goes to standard output, progress to standard error, and JSON, Markdown and a chart into
 // a folder. docs/adb.md explains the figures.
 //
 // The adb server is one of the benchmark's own: another port, another home, ended by its process. All traffic is on the

@@ -40,7 +40,7 @@ func TestDifferentLessonsAreAllTold(t *testing.T) {
 }
 
 func TestTheCommandRefusesNonsense(t *testing.T) {
-	for _, args := range [][]string{{"--rounds", "0"}, {"--rounds", "101"}, {"something"}, {"--unknown"}} {
+	for _, args := range [][]string{{"--rounds", "0"}, {"--rounds", "101"}, {"something"}, {"--unknown"}, {"--guests", "1"}, {"--guests", "4,17"}} {
 		require.Error(t, command(t.Context(), args, &strings.Builder{}, &strings.Builder{}), args)
 	}
 }

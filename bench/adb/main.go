@@ -38,12 +38,18 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	f := pflag.NewFlagSet("bench/adb", pflag.ContinueOnError)
 	f.SetOutput(stderr)
 	rounds := f.Int("rounds", 3, "rounds; each boots a guest and measures everything both ways")
+	guests := f.IntSlice("guests", []int{4, 8}, "numbers of guests at once, behind one adb server, to measure in each round after one guest")
 	out := f.String("out", defaultFolder(time.Now()), "folder for the results")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
 	if f.NArg() > 0 || *rounds < 1 || *rounds > maxRounds {
 		return fmt.Errorf("no arguments, and 1 to %d rounds", maxRounds)
+	}
+	for _, n := range *guests {
+		if n < 2 || n > maxGuests {
+			return fmt.Errorf("--guests %d: 2 to %d; one guest is always measured", n, maxGuests)
+		}
 	}
 	dir, err := os.MkdirTemp("", "vring-adb") // short: a socket's path has little room
 	if err != nil {
@@ -58,16 +64,24 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		Benchmark: "adb", Time: time.Now(), Command: strings.TrimSpace("go run ./bench/adb " + strings.Join(args, " ")),
 		Machine: machine.Describe(ctx, guest.ProjectRoot()), ADB: tools.version,
 	}
-	failed := measureAll(ctx, tools, *rounds, d, stderr)
+	failed := measureAll(ctx, tools, *rounds, *guests, d, stderr)
 	return errors.Join(failed, d.WriteMarkdown(stdout), report.WriteFiles(d, *out, "result"))
 }
 
+// maxGuests bounds the memory of a run: each guest has 256 MiB.
+const maxGuests = 16
+
 // measureAll runs all rounds; those before a failure count.
-func measureAll(ctx context.Context, t tools, rounds int, d *document, progress io.Writer) error {
+func measureAll(ctx context.Context, t tools, rounds int, guests []int, d *document, progress io.Writer) error {
 	for i := range rounds {
 		r := round{tools: t, number: i, document: d, progress: progress}
 		if err := r.run(ctx); err != nil {
 			return fmt.Errorf("round %d: %w", i+1, err)
+		}
+		for _, n := range guests {
+			if err := (&crowd{round: r}).run(ctx, n); err != nil {
+				return fmt.Errorf("round %d: %w", i+1, err)
+			}
 		}
 		d.Rounds = i + 1
 	}

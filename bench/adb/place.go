@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vringnet/vring/bench/adb/errand"
 	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
@@ -79,16 +80,36 @@ type place struct {
 	vring  *process.Process
 	guest  *uml.Machine
 	server *adbServer
+	shared bool        // the server is another place's
+	alone  bool        // there is no other guest
 	died   *guest.Call // the service's process, which has ended when this has
+}
+
+// client returns the client of a way to the service.
+func (p *place) client(way string, limit time.Duration) errand.Client {
+	port := p.direct
+	if way == chain {
+		port = p.chain
+	}
+	return errand.Client{Address: loopback(port), Limit: limit}
 }
 
 // newPlace starts everything. It ends with ctx at the latest.
 func newPlace(ctx context.Context, t tools) (*place, error) {
-	dir, err := os.MkdirTemp(t.dir, "")
+	return startPlace(ctx, &place{tools: t, alone: true})
+}
+
+// newNeighbour is newPlace for one guest of several. An adb server is started only if there is none yet.
+func newNeighbour(ctx context.Context, t tools, server *adbServer) (*place, error) {
+	return startPlace(ctx, &place{tools: t, server: server, shared: server != nil})
+}
+
+func startPlace(ctx context.Context, p *place) (*place, error) {
+	dir, err := os.MkdirTemp(p.tools.dir, "")
 	if err != nil {
 		return nil, err
 	}
-	p := &place{dir: dir, tools: t}
+	p.dir = dir
 	if err := p.start(ctx); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -106,7 +127,7 @@ func (p *place) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if p.guest, err = uml.Start(ctx, uml.Options{Dir: p.dir, Initrd: p.tools.image, Socket: socket}); err != nil {
+	if p.guest, err = uml.Start(ctx, uml.Options{Dir: p.dir, Initrd: p.tools.image, Socket: socket, Pinned: p.alone}); err != nil {
 		return err
 	}
 	console := p.guest.Console
@@ -157,10 +178,12 @@ func (p *place) startService(ctx context.Context) error {
 	return errors.Join(p.died.Event(ctx, nil), p.died.Event(ctx, nil)) // it runs, it listens
 }
 
-// startChain starts the adb server and has it forward.
+// startChain starts the adb server, unless it is another's, and has it forward.
 func (p *place) startChain(ctx context.Context) (err error) {
-	if p.server, err = startADB(ctx, p.tools, p.ports.server); err != nil {
-		return err
+	if !p.shared {
+		if p.server, err = startADB(ctx, p.tools, p.ports.server); err != nil {
+			return err
+		}
 	}
 	return p.server.reach(ctx, p.adbd, map[int]int{p.chain: servicePort, p.chainNobody: nobodysPort})
 }
@@ -168,7 +191,7 @@ func (p *place) startChain(ctx context.Context) (err error) {
 // Close ends all processes.
 func (p *place) Close() error {
 	var errs []error
-	if p.server != nil && p.server.Process != nil {
+	if !p.shared && p.server != nil && p.server.Process != nil {
 		errs = append(errs, p.server.Kill())
 	}
 	if p.guest != nil {

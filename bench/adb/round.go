@@ -56,13 +56,8 @@ func (r *round) ways() []string {
 	return w
 }
 
-// client returns the client of a way to the service.
 func (r *round) client(way string, limit time.Duration) errand.Client {
-	port := r.place.direct
-	if way == chain {
-		port = r.place.chain
-	}
-	return errand.Client{Address: loopback(port), Limit: limit}
+	return r.place.client(way, limit)
 }
 
 // loads measures rates and times.
@@ -103,9 +98,8 @@ func (r *round) ask(way string, c errand.Client) error {
 	if err != nil {
 		return err
 	}
-	at := func(percent int) float64 { return float64(times[len(times)*percent/100].Nanoseconds()) / 1e3 }
-	r.note(p50, way, at(50))
-	r.note(p99, way, at(99))
+	r.note(p50, way, percentile(times, 50))
+	r.note(p99, way, percentile(times, 99))
 	return nil
 }
 

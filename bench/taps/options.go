@@ -53,7 +53,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 }
 
 func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), ".cache", "bench", now.UTC().Format("taps-20060102-150405"))
+	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-taps"))
 }
 
 // parseContests returns the named contests, all of them if there are no names.

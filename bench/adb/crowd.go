@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// crowd is several guests at once. All of them share one adb server, as they do on every host; each has a vring of its own.
+type crowd struct {
+	round
+	places []*place // the first one has the adb server
+}
+
+// crowdVolume is how many bytes all guests together send.
+const crowdVolume = volume
+
+// run measures with n guests.
+func (c *crowd) run(ctx context.Context, n int) (err error) {
+	defer func() { err = errors.Join(err, c.close()) }()
+	for len(c.places) < n {
+		p, err := newNeighbour(ctx, c.tools, c.sharedServer())
+		if err != nil {
+			return err
+		}
+		c.places = append(c.places, p)
+	}
+	for _, way := range c.ways() {
+		for _, step := range []func(way string) error{c.allAtOnce, c.quiet, c.besideStream, c.besideStopped} {
+			if err := errors.Join(ctx.Err(), step(way)); err != nil {
+				return fmt.Errorf("%d guests, %s: %w", n, way, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *crowd) sharedServer() *adbServer {
+	if len(c.places) == 0 {
+		return nil
+	}
+	return c.places[0].server
+}
+
+// close ends the guests, the adb server with the last.
+func (c *crowd) close() error {
+	var errs []error
+	for i := len(c.places) - 1; i >= 0; i-- {
+		errs = append(errs, c.places[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (c *crowd) figure(what string) figure {
+	return figure(fmt.Sprintf("%d guests: %s", len(c.places), what))
+}
+
+// allAtOnce has every guest send its share at the same time.
+func (c *crowd) allAtOnce(way string) error {
+	start, ended := time.Now(), make(chan error)
+	for _, p := range c.places {
+		go func() {
+			_, err := p.client(way, loadLimit).Download(crowdVolume / int64(len(c.places)))
+			ended <- err
+		}()
+	}
+	var errs []error
+	for range c.places {
+		errs = append(errs, <-ended)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	c.note(c.figure("all send, MB/s in all"), way, perSecond(time.Since(start)))
+	return nil
+}
+
+// quiet asks the last guest while nobody else does anything.
+func (c *crowd) quiet(way string) error { return c.ask(way, "while the others are idle") }
+
+// besideStream asks the last guest while the first one is sent a stream.
+func (c *crowd) besideStream(way string) error {
+	stop, ended := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			if _, err := c.places[0].client(way, loadLimit).Upload(volume / 8); err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+		}
+	}()
+	err := c.ask(way, "while another one is sent a stream")
+	close(stop)
+	return errors.Join(err, <-ended)
+}
+
+// besideStopped asks the last guest while the first one has stopped, in the middle of a stream that it was being sent.
+func (c *crowd) besideStopped(way string) error {
+	first := c.places[0]
+	ended := make(chan error)
+	go func() {
+		_, err := first.client(way, loadLimit).Upload(volume)
+		ended <- err
+	}()
+	if err := first.guest.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	time.Sleep(settle)
+	err := c.ask(way, "while another one has stopped")
+	return errors.Join(err, first.guest.Signal(syscall.SIGCONT), <-ended)
+}
+
+// settle is how long a stream to a guest that has stopped has to fill all buffers on its way.
+const settle = time.Second
+
+// ask notes the requests of the last guest.
+func (c *crowd) ask(way, while string) error {
+	times, err := c.places[len(c.places)-1].client(way, loadLimit).Ask(turn)
+	if err != nil {
+		return err
+	}
+	c.note(c.figure("request p50 "+while+", µs"), way, percentile(times, 50))
+	c.note(c.figure("request p99 "+while+", µs"), way, percentile(times, 99))
+	return nil
+}
+
+// percentile returns a percentile of sorted times in microseconds.
+func percentile(times []time.Duration, percent int) float64 {
+	return float64(times[len(times)*percent/100].Nanoseconds()) / 1e3
+}
