@@ -3,32 +3,37 @@ package nat
 import (
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/vringnet/vring/netbackend"
 )
 
-// bucket lets events through at a limited rate: so many at once, and one more every interval. All it remembers is when
-// it will be full again.
+// bucket lets events through at a limited rate: as many at once as pass in a second, and one more every interval. All it
+// remembers is when it will be full again. The threads of a guest's queue pairs share it: more pairs are no larger budget.
 type bucket struct {
-	interval int64 // nanoseconds
-	depth    int64 // how long it takes to fill, in nanoseconds
-	full     int64 // time at which it is full again, or a time that has passed
+	interval int64        // nanoseconds
+	full     atomic.Int64 // time at which it is full again, or a time that has passed
 }
 
-// newBucket returns a full bucket for n events at once, and n a second.
-func newBucket(n int64) bucket {
-	return bucket{interval: int64(time.Second) / n, depth: int64(time.Second)}
-}
+// bucketDepth is how long a bucket takes to fill, in nanoseconds.
+const bucketDepth = int64(time.Second)
+
+// fill makes b a full bucket for n events at once, and n a second.
+func (b *bucket) fill(n int64) { b.interval = int64(time.Second) / n }
 
 // take tells whether another event may pass now, and counts it if so.
 func (b *bucket) take(now int64) bool {
-	full := max(b.full, now) + b.interval
-	if full-now > b.depth {
-		return false
+	for {
+		before := b.full.Load()
+		full := max(before, now) + b.interval
+		if full-now > bucketDepth {
+			return false
+		}
+		if b.full.CompareAndSwap(before, full) {
+			return true
+		}
 	}
-	b.full = full
-	return true
 }
 
 // errand is a kind of frame for which the engine does more than to pass it on: it makes an answer, or takes memory. Each
@@ -44,21 +49,26 @@ const (
 	errands
 )
 
-// newBuckets returns the budgets of a guest. They are far above what a guest needs that means well, and far below what
-// would be felt by another one.
-func newBuckets() [errands]bucket {
-	return [errands]bucket{
-		errandARP:   newBucket(256), // a question for each address of a /24 at once
-		errandDHCP:  newBucket(32),  // a boot takes four messages
-		errandEcho:  newBucket(1000),
-		errandQuery: newBucket(500),  // each may take a socket
-		errandError: newBucket(1000), // RFC 1812 section 4.3.2.8 asks for a limit
+// budgets are what a guest may have of each kind of errand.
+type budgets [errands]bucket
+
+// fill sets the budgets. They are far above what a guest needs that means well, and far below what would be felt by another
+// one.
+func (b *budgets) fill() {
+	for e, n := range [errands]int64{
+		errandARP:   256, // a question for each address of a /24 at once
+		errandDHCP:  32,  // a boot takes four messages
+		errandEcho:  1000,
+		errandQuery: 500,  // each may take a socket
+		errandError: 1000, // RFC 1812 section 4.3.2.8 asks for a limit
+	} {
+		b[e].fill(n)
 	}
 }
 
 // afford tells whether another errand of kind e is within the guest's budget. If not, the frame is to be dropped.
 func (p *Port) afford(e errand) bool {
-	if p.budgets[e].take(p.now) {
+	if p.pairs.budgets[e].take(p.now) {
 		return true
 	}
 	p.hit(limit(e))

@@ -1,6 +1,8 @@
 package nat
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +19,8 @@ func TestABucketLetsSoManyThroughAtOnceAndASecond(t *testing.T) {
 		return passed
 	}
 	for _, n := range []int64{1, 3, 32, 256, 1000} {
-		b := newBucket(n)
+		var b bucket
+		b.fill(n)
 		require.EqualValues(t, n, spend(&b, 5*second, 5000), "at once")
 		require.EqualValues(t, n/2, spend(&b, 5*second+second/2, 5000), "half of it after half a second")
 		require.EqualValues(t, n, spend(&b, 8*second, 5000), "all of it after a pause, and no more")
@@ -29,6 +32,25 @@ func TestABucketLetsSoManyThroughAtOnceAndASecond(t *testing.T) {
 		}
 		require.InDelta(t, 11*n, total, 1, "the rate is kept over ten seconds, after what was saved before")
 	}
+}
+
+// Several queue pairs that flood at the same time have no more than one.
+func TestABucketIsSharedByThreads(t *testing.T) {
+	var b bucket
+	b.fill(1000)
+	var passed atomic.Int64
+	var threads sync.WaitGroup
+	for range 8 {
+		threads.Go(func() {
+			for range 1000 {
+				if b.take(5e9) {
+					passed.Add(1)
+				}
+			}
+		})
+	}
+	threads.Wait()
+	require.EqualValues(t, 1000, passed.Load())
 }
 
 func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {

@@ -150,6 +150,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 		return nil, err
 	}
 	shared := &pairs{}
+	shared.budgets.fill()
 	shared.gates.add(listen)
 	table := newFlowTable(cfg.MaxFlows)
 	for i := range cfg.Queues {
@@ -194,7 +195,6 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		cfg: cfg, services: s, mtu: cfg.MTU,
 		others:   setOf(cfg.Others),
 		flows:    table,
-		budgets:  newBuckets(),
 		mappings: map[endpoint]uint32{},
 		slow:     make([]byte, slowCopy),
 		swallow:  make([]byte, 64<<10),

@@ -48,7 +48,6 @@ type Port struct {
 	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
 	vacant   []uint32            // free records of listen
 	crowds   [crowds]flowList
-	budgets  [errands]bucket
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
 

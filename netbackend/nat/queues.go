@@ -38,6 +38,7 @@ type pairs struct {
 	mac     atomic.Uint64 // the guest's hardware address, 0 if it is not known
 	open    atomic.Int32  // ports that are not closed yet
 	gates   gates
+	budgets budgets
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.

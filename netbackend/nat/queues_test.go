@@ -623,3 +623,30 @@ func TestAGateOfManyQueues(t *testing.T) {
 	h.leave()
 	requireRefused(t, host)
 }
+
+// A guest that floods through all its queue pairs has no larger budget than one with a single pair.
+func TestTheQueuesOfAGuestShareItsBudgets(t *testing.T) {
+	b, h := newQueues(t, 4)
+	const questions, budget = 2000, 256
+	start := time.Now()
+	answers := 0
+	for i := range questions {
+		b.SendFrame(arpQuestion(&hostile{bench: b}))
+		if i%16 == 0 {
+			b.Turn()
+			answers += len(b.Frames())
+		}
+	}
+	b.Settle()
+	answers += len(b.Frames())
+	allowed := budget + int(budget*time.Since(start).Seconds()) + 1 // the pairs' clock is the machine's
+	require.LessOrEqual(t, answers, allowed)
+	require.GreaterOrEqual(t, answers, budget)
+	used := 0
+	for _, c := range h.counters() {
+		if c.ARPOverBudget > 0 {
+			used++
+		}
+	}
+	require.Greater(t, used, 1, "it came through several")
+}
