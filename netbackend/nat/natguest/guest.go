@@ -364,7 +364,7 @@ func (g *Guest) Until(what string, cond func() bool) {
 }
 
 // Skip runs guest and Port until cond holds. Whenever nothing is left to do, the clock jumps to the next timer of the
-// Port or of the guest: hours pass in no time. The test fails if no timer is left, or it takes too long.
+// Port or of the guest: hours pass in no time. The test fails if it takes too long.
 func (g *Guest) Skip(what string, cond func() bool) {
 	g.t.Helper()
 	start := time.Now()
@@ -373,9 +373,13 @@ func (g *Guest) Skip(what string, cond func() bool) {
 		if cond() {
 			return
 		}
-		next := g.nextTimer()
-		if next == 0 || time.Since(start) > limit {
+		if time.Since(start) > limit {
 			g.fatal("nothing more happens until " + what)
+		}
+		next := g.nextTimer()
+		if next == 0 {
+			g.worker.poll(1) // what is awaited may be the work of a thread of the test, which takes real time
+			continue
 		}
 		g.now = max(g.now, next)
 		g.step()
