@@ -30,6 +30,7 @@ func TestEightTransfersOutOfTheGuest(t *testing.T) {
 			var got proto.Transfer
 			require.NoError(t, call.Wait(l.ctx, &got))
 			requirePattern(t, hostSeed, transferBytes, got)
+			require.Equal(t, proto.Timestamps|proto.SACK|proto.WindowScale, got.Options, "as Linux offers them")
 			requirePattern(t, guestSeed, transferBytes, server.next(l.ctx, t))
 		}
 	})
@@ -49,6 +50,7 @@ func TestEightTransfersThroughAForward(t *testing.T) {
 			var got proto.Transfer
 			require.NoError(t, listen.Event(l.ctx, &got))
 			requirePattern(t, hostSeed, transferBytes, got)
+			require.Equal(t, proto.SACK|proto.WindowScale, got.Options, "as vring offers them")
 			end := <-done
 			require.NoError(t, end.err)
 			requirePattern(t, guestSeed, transferBytes, end.got)

@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vringnet/vring/integration/guest/agent"
 	"github.com/vringnet/vring/integration/guest/proto"
 )
@@ -17,11 +19,34 @@ const dialTimeout = 30 * time.Second
 // exchange sends test data and at the same time reads what the peer sends, each to its end. It closes conn.
 func exchange(conn net.Conn, seed uint64, n int64) (proto.Transfer, error) {
 	defer conn.Close()
+	options, err := optionsOf(conn)
+	if err != nil {
+		return proto.Transfer{}, err
+	}
 	sent := make(chan error, 1)
 	go func() { sent <- sendPattern(conn, seed, n) }()
 	got := proto.Sum(conn)
-	got.Peer, got.Local = conn.RemoteAddr().String(), conn.LocalAddr().String()
+	got.Peer, got.Local, got.Options = conn.RemoteAddr().String(), conn.LocalAddr().String(), options
 	return got, <-sent
+}
+
+// optionsOf asks the kernel which TCP options a connection has.
+func optionsOf(conn net.Conn) (proto.Options, error) {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); err != nil {
+		return 0, err
+	}
+	if failed != nil {
+		return 0, failed
+	}
+	return proto.Options(info.Options), nil
 }
 
 func sendPattern(conn net.Conn, seed uint64, n int64) error {

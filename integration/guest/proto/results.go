@@ -50,7 +50,18 @@ type Transfer struct {
 	SHA256 string `json:"sha256"`
 	Peer   string `json:"peer"`
 	Local  string `json:"local"`
+	// Options are those in use on a connection of the guest's, as its kernel tells.
+	Options Options `json:"options"`
 }
+
+// Options are TCP options, as in tcp_info of Linux.
+type Options uint8
+
+const (
+	Timestamps Options = 1 << iota
+	SACK
+	WindowScale
+)
 
 // Echoes counts datagrams, or pings, and their answers. Lost lists the payload sizes that no answer came for after all
 // tries.
