@@ -37,11 +37,22 @@ func MountFUSE(dir string) (*FUSE, error) {
 		return nil, err
 	}
 	go f.serve()
-	if f.File, err = os.OpenFile(f.target, os.O_RDWR, 0); err != nil {
+	if err := f.open(); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// open opens the file. os.OpenFile would ask the kernel to watch it, which here is a request to this very process: it holds
+// Go's poller until it is answered, and with two processors nobody may be left to answer.
+func (f *FUSE) open() error {
+	fd, err := unix.Open(f.target, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: f.target, Err: err}
+	}
+	f.File = os.NewFile(uintptr(fd), f.target)
+	return nil
 }
 
 // FallSilent lets the file system answer nothing any more.
