@@ -14,9 +14,6 @@ type crowd struct {
 	places []*place // the first one has the adb server
 }
 
-// crowdVolume is how many bytes all guests together send.
-const crowdVolume = volume
-
 // run measures with n guests.
 func (c *crowd) run(ctx context.Context, n int) (err error) {
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -57,12 +54,12 @@ func (c *crowd) figure(what string) figure {
 	return figure(fmt.Sprintf("%d guests: %s", len(c.places), what))
 }
 
-// allAtOnce has every guest send its share at the same time.
+// allAtOnce has every guest send its share of the volume at the same time.
 func (c *crowd) allAtOnce(way string) error {
 	start, ended := time.Now(), make(chan error)
 	for _, p := range c.places {
 		go func() {
-			_, err := p.client(way, loadLimit).Download(crowdVolume / int64(len(c.places)))
+			_, err := p.client(way, loadLimit).Download(volume / int64(len(c.places)))
 			ended <- err
 		}()
 	}
@@ -78,7 +75,7 @@ func (c *crowd) allAtOnce(way string) error {
 }
 
 // quiet asks the last guest while nobody else does anything.
-func (c *crowd) quiet(way string) error { return c.ask(way, "while the others are idle") }
+func (c *crowd) quiet(way string) error { return c.askLast(way, "while the others are idle") }
 
 // besideStream asks the last guest while the first one is sent a stream.
 func (c *crowd) besideStream(way string) error {
@@ -97,7 +94,7 @@ func (c *crowd) besideStream(way string) error {
 			}
 		}
 	}()
-	err := c.ask(way, "while another one is sent a stream")
+	err := c.askLast(way, "while another one is sent a stream")
 	close(stop)
 	return errors.Join(err, <-ended)
 }
@@ -105,7 +102,7 @@ func (c *crowd) besideStream(way string) error {
 // besideStopped asks the last guest while the first one has stopped, in the middle of a stream that it was being sent.
 func (c *crowd) besideStopped(way string) error {
 	first := c.places[0]
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() {
 		_, err := first.client(way, loadLimit).Upload(volume)
 		ended <- err
@@ -114,25 +111,15 @@ func (c *crowd) besideStopped(way string) error {
 		return err
 	}
 	time.Sleep(settle)
-	err := c.ask(way, "while another one has stopped")
+	err := c.askLast(way, "while another one has stopped")
 	return errors.Join(err, first.guest.Signal(syscall.SIGCONT), <-ended)
 }
 
 // settle is how long a stream to a guest that has stopped has to fill all buffers on its way.
 const settle = time.Second
 
-// ask notes the requests of the last guest.
-func (c *crowd) ask(way, while string) error {
-	times, err := c.places[len(c.places)-1].client(way, loadLimit).Ask(turn)
-	if err != nil {
-		return err
-	}
-	c.note(c.figure("request p50 "+while+", µs"), way, percentile(times, 50))
-	c.note(c.figure("request p99 "+while+", µs"), way, percentile(times, 99))
-	return nil
-}
-
-// percentile returns a percentile of sorted times in microseconds.
-func percentile(times []time.Duration, percent int) float64 {
-	return float64(times[len(times)*percent/100].Nanoseconds()) / 1e3
+// askLast notes the requests of the last guest.
+func (c *crowd) askLast(way, while string) error {
+	last := c.places[len(c.places)-1].client(way, loadLimit)
+	return c.times(way, last, c.figure("request p50 "+while+", µs"), c.figure("request p99 "+while+", µs"))
 }

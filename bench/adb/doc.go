@@ -9,8 +9,8 @@
 //
 // Each round boots a guest and measures both ways in turns: throughput, requests, connections, and what a client learns, and
 // when, of each kind of end. Then it boots four guests, and eight, which share the adb server, and measures what one of them
-// has of it that another is busy, or hangs. A table goes to standard output, progress to standard error, and JSON, Markdown and a chart into
-// a folder. docs/adb.md explains the figures.
+// has of it that another is busy, or hangs. A table goes to standard output, progress to standard error, and JSON, Markdown
+// and a chart into a folder. docs/adb.md explains the figures.
 //
 // The adb server is one of the benchmark's own: another port, another home, ended by its process. All traffic is on the
 // loopback of this machine. The exit status tells whether everything could be measured, never who was faster.

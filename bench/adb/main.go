@@ -38,7 +38,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	f := pflag.NewFlagSet("bench/adb", pflag.ContinueOnError)
 	f.SetOutput(stderr)
 	rounds := f.Int("rounds", 3, "rounds; each boots a guest and measures everything both ways")
-	guests := f.IntSlice("guests", []int{4, 8}, "numbers of guests at once, behind one adb server, to measure in each round after one guest")
+	guests := f.IntSlice("guests", []int{4, 8},
+		"numbers of guests at once, behind one adb server, to measure in each round after one guest")
 	out := f.String("out", defaultFolder(time.Now()), "folder for the results")
 	if err := f.Parse(args); err != nil {
 		return err

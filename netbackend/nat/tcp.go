@@ -60,6 +60,8 @@ const (
 	maxSynRetries = 6
 
 	maxWindow = 65535
+
+	microsecond = 1000 // nanoseconds
 )
 
 // tcp handles a TCP segment of the guest.
@@ -337,7 +339,6 @@ func (p *Port) measureRTT(f *flow, s *segment) {
 		return
 	}
 	f.bits &^= timing
-	const microsecond = 1000
 	us := int32(min(r, maxRTO) / microsecond)
 	if t.srtt == 0 {
 		t.srtt, t.rttvar = us, us/2
@@ -352,7 +353,7 @@ func (t *tcpFlow) baseRTO() int64 {
 	if t.srtt == 0 {
 		return initialRTO
 	}
-	return min(max(1000*(int64(t.srtt)+4*int64(t.rttvar)), minRTO), maxRTO)
+	return min(max(microsecond*(int64(t.srtt)+4*int64(t.rttvar)), minRTO), maxRTO)
 }
 
 // tcpDuplicateAck counts an acknowledgement that tells that the guest misses something (RFC 5681 section 3.2).

@@ -6,9 +6,10 @@ import (
 )
 
 // Timestamps (RFC 7323 section 3) are in use where the guest's SYN offers them. Ours does not: on a link that neither loses
-// nor delays anything they cost a Linux guest more than they tell it. The guest measures its round trips by them, and a segment that was on its way for so long that its sequence number could be taken for a
-// newer one is known by its age. Our own round trips are measured on our clock, which is finer; only where a segment was
-// repeated does the guest's echo tell which of the two was answered.
+// nor delays anything they cost a Linux guest more than they tell it. The guest measures its round trips by them, and a
+// segment that was on its way for so long that its sequence number could be taken for a newer one is known by its age. Our
+// own round trips are measured on our clock, which is finer; only where a segment was repeated does the guest's echo tell
+// which of the two was answered.
 
 const (
 	// timesLen is the length of the option behind two NOPs, which is how nearly every stack places it, and the only option
