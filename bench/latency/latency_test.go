@@ -12,7 +12,7 @@ import (
 func TestOptions(t *testing.T) {
 	opt, err := parseOptions([]string{"--frames", "10", "--gap", "1ms", "--out", "x"}, io.Discard)
 	require.NoError(t, err)
-	require.Equal(t, options{frames: 10, rounds: 3, gap: time.Millisecond, poll: 50, out: "x"}, opt)
+	require.Equal(t, options{frames: 10, rounds: 3, gap: time.Millisecond, polls: []int{0, 50}, out: "x"}, opt)
 	for _, args := range [][]string{{"--frames", "0"}, {"--rounds", "0"}, {"--gap", "2s"}, {"more"}} {
 		_, err := parseOptions(args, io.Discard)
 		require.Error(t, err)

@@ -36,7 +36,7 @@ type options struct {
 	frames int
 	rounds int
 	gap    time.Duration
-	poll   int // microseconds, of the subject that polls
+	polls  []int // microseconds, of each vring
 	vring  string
 	out    string
 }
@@ -51,7 +51,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	flags.IntVar(&opt.frames, "frames", 20_000, "round trips in a turn of a subject")
 	flags.IntVar(&opt.rounds, "rounds", 3, "rounds; in each, every subject has a turn")
 	flags.DurationVar(&opt.gap, "gap", 0, "how long the driver rests between two frames")
-	flags.IntVar(&opt.poll, "poll-us", 50, "bound of the vring that polls")
+	flags.IntSliceVar(&opt.polls, "poll-us", []int{0, 50}, "bounds of vring's polling, a row for each; 0 is none")
 	flags.StringVar(&opt.vring, "vring", "", "the build of vring (default: this source tree's)")
 	flags.StringVar(&opt.out, "out", filepath.Join(guest.ProjectRoot(), "bench", "results",
 		time.Now().UTC().Format("20060102-150405-latency")), "folder for the results")
@@ -105,9 +105,13 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 func (o options) subjects() []subject {
-	return []subject{
-		{"vring, no polling", vring(o.vring, 0)},
-		{"vring, polling up to " + strconv.Itoa(o.poll) + " µs", vring(o.vring, o.poll)},
-		{"net_vhost, always polling", netVhost},
+	var all []subject
+	for _, poll := range o.polls {
+		name := "vring, no polling"
+		if poll > 0 {
+			name = "vring, polling up to " + strconv.Itoa(poll) + " µs"
+		}
+		all = append(all, subject{name, vring(o.vring, poll)})
 	}
+	return append(all, subject{"net_vhost, always polling", netVhost})
 }

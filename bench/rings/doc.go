@@ -4,6 +4,8 @@
 //
 //	go run ./bench/rings                                   all, five rounds, a quarter of an hour
 //	go run ./bench/rings --quick                           64-byte frames in one set-up, three rounds, a minute
+//	go run ./bench/rings --full --rounds 3 --length 300ms  every combination of 24, three rounds, a quarter of an hour
+//	go run ./bench/rings --quick --rounds 1 --length 10s   does a back end collect garbage at full rate?
 //	go run ./bench/rings --vring old=bin/old --vring new=bin/new --mode echo
 //
 // Each side has one processor: the front end 0, the back end 1. Everything is started anew for each sample. In each round

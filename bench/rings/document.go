@@ -36,6 +36,20 @@ func (e *entry) rates() []float64 {
 	return rates
 }
 
+// collections tells how many garbage collections the back end made in all samples.
+func (e *entry) collections() string {
+	total, known := 0, false
+	for _, s := range e.Samples {
+		if s.Collections != nil {
+			total, known = total+*s.Collections, true
+		}
+	}
+	if !known {
+		return "–"
+	}
+	return fmt.Sprint(total)
+}
+
 // row is an entry with its figures, which are summaries over the rounds.
 type row struct {
 	entry
@@ -96,7 +110,8 @@ func (d *document) WriteMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "**%s**, %s  \n", d.Benchmark, d.Time.UTC().Format("2006-01-02 15:04 MST"))
 	b.WriteString(report.MachineLine(d.Machine))
 	fmt.Fprintf(&b, "DPDK testpmd (virtio-user) as the front end, one processor a side; "+
-		"%d rounds of %v for each row: median (least–greatest); ratios round by round\n\n", d.Rounds, d.Length)
+		"%d rounds of %v for each row: median (least–greatest); "+
+		"ratios round by round; garbage collections in all of them, without the forced one of every two minutes\n\n", d.Rounds, d.Length)
 	report.Table(&b, columns(), d.Rows)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -115,6 +130,7 @@ func columns() []report.Column[row] {
 		{Head: "× " + nameDPDK, Cell: func(r row) string { return report.Format(r.ToDPDK, 2) }},
 		{Head: "× " + nameCeiling, Cell: func(r row) string { return report.Format(r.ToCeiling, 2) }},
 		{Head: "Mpps", Cell: func(r row) string { return report.Format(r.Rate, 1) }},
+		{Head: "collections", Cell: func(r row) string { return r.collections() }},
 		{Head: "note", Cell: func(r row) string { return report.OneLine(r.Problem) }},
 	}
 }

@@ -67,20 +67,43 @@ func (l load) device() []string {
 	return []string{"in_order=" + digit[l.InOrder], "mrg_rxbuf=" + digit[l.Mergeable]}
 }
 
-// matrix returns all loads, or those of a quick run. Not every combination is worth its time: each dimension varies beside
-// the main load, 64 bytes with everything on, and what hurts most is combined.
-func matrix(quick bool, only []mode) []load {
-	settings := []load{{FrameSize: 64, HugePages: true, InOrder: true, Mergeable: true}}
-	if !quick {
-		settings = append(settings,
-			load{FrameSize: 256, HugePages: true, InOrder: true, Mergeable: true},
-			load{FrameSize: 1500, HugePages: true, InOrder: true, Mergeable: true},
-			load{FrameSize: 64, HugePages: true, InOrder: false, Mergeable: true},
-			load{FrameSize: 64, HugePages: true, InOrder: true, Mergeable: false},
-			load{FrameSize: 64, HugePages: false, InOrder: false, Mergeable: true},
-			load{FrameSize: 1500, HugePages: false, InOrder: false, Mergeable: true},
-		)
+// settings returns the loads of a run, without their modes. Usually not every combination is worth its time: each dimension
+// varies beside the main load, 64 bytes with everything on, and what hurts most is combined.
+func settings(quick, full bool) []load {
+	main := load{FrameSize: 64, HugePages: true, InOrder: true, Mergeable: true}
+	switch {
+	case quick:
+		return []load{main}
+	case full:
+		return everySetting()
 	}
+	return []load{
+		main,
+		{FrameSize: 256, HugePages: true, InOrder: true, Mergeable: true},
+		{FrameSize: 1500, HugePages: true, InOrder: true, Mergeable: true},
+		{FrameSize: 64, HugePages: true, InOrder: false, Mergeable: true},
+		{FrameSize: 64, HugePages: true, InOrder: true, Mergeable: false},
+		{FrameSize: 64, HugePages: false, InOrder: false, Mergeable: true},
+		{FrameSize: 1500, HugePages: false, InOrder: false, Mergeable: true},
+	}
+}
+
+func everySetting() (all []load) {
+	onOff := []bool{true, false}
+	for _, size := range []int{64, 256, 1500} {
+		for _, pages := range onOff {
+			for _, order := range onOff {
+				for _, merge := range onOff {
+					all = append(all, load{FrameSize: size, HugePages: pages, InOrder: order, Mergeable: merge})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// matrix returns the settings in each of the modes, all of them if only is empty.
+func matrix(settings []load, only []mode) []load {
 	var all []load
 	for _, s := range settings {
 		for _, m := range []mode{null, source, echo} {

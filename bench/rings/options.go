@@ -41,10 +41,11 @@ type build struct {
 func parseOptions(args []string, w io.Writer) (options, error) {
 	var opt options
 	var builds, modes []string
-	var quick bool
+	var quick, full bool
 	flags := pflag.NewFlagSet("rings", pflag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.BoolVar(&quick, "quick", false, "64-byte frames with huge pages and all features only, three rounds unless --rounds is given")
+	flags.BoolVar(&full, "full", false, "every frame size with every combination of pages and features: three times as many rows")
 	flags.StringSliceVar(&modes, "mode", nil, "null, source or echo; several are separated by commas (default: all)")
 	flags.IntVar(&opt.rounds, "rounds", 5, "rounds; in each, every subject has a turn with each load")
 	flags.DurationVar(&opt.length, "length", time.Second, "how long is counted in a turn")
@@ -61,7 +62,10 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 		opt.rounds = 3
 	}
 	only, wrongMode := parseModes(modes)
-	opt.loads = matrix(quick, only)
+	if quick && full {
+		return opt, errors.New("--quick and --full exclude each other")
+	}
+	opt.loads = matrix(settings(quick, full), only)
 	var wrongBuild error
 	opt.builds, wrongBuild = parseBuilds(builds)
 	return opt, errors.Join(wrongMode, wrongBuild, opt.check())

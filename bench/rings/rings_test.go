@@ -38,6 +38,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		{[]string{"--mode", "fast"}, `--mode "fast": want null, source or echo`},
 		{[]string{"--vring", "path"}, `--vring "path" is not NAME=PATH`},
 		{[]string{"--vring", "net_vhost=x"}, `--vring "net_vhost=x": the name net_vhost is taken`},
+		{[]string{"--quick", "--full"}, "--quick and --full exclude each other"},
 		{[]string{"more"}, `unknown argument "more"`},
 	} {
 		_, err := parseOptions(test.args, io.Discard)
@@ -47,10 +48,35 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 
 func TestLoadsOfTheMatrixAreDifferent(t *testing.T) {
 	seen := map[load]bool{}
-	for _, l := range matrix(false, nil) {
+	for _, l := range matrix(settings(false, false), nil) {
 		require.False(t, seen[l], l.String())
 		seen[l] = true
 	}
+}
+
+func TestTheFullMatrixHasEveryCombinationOnce(t *testing.T) {
+	seen := map[load]bool{}
+	all := matrix(settings(false, true), nil)
+	for _, l := range all {
+		seen[l] = true
+	}
+	require.Len(t, all, 3*2*2*2*3)
+	require.Len(t, seen, len(all))
+	for _, l := range matrix(settings(false, false), nil) {
+		require.Contains(t, seen, l)
+	}
+}
+
+func TestCollectionsOfASampleAreThoseAfterItsBeginning(t *testing.T) {
+	const before = "msg=ready\ngc 1 @0.010s 2%: 0.03+0.4 ms clock, 4->4->1 MB, 2 P\n"
+	const more = "gc 2 @1.2s 0%: 0.03+0.4 ms clock\ngc 3 @2.0s 0%: 0.03 ms clock (forced)\ngc what\ngc 4 @2.1s 0%: 1\n"
+	output := before
+	back := running{output: func() string { return output }}
+	since := back.collections()
+	require.Zero(t, *since())
+	output += more
+	require.Equal(t, 2, *since())
+	require.Nil(t, running{}.collections()(), "who does not tell")
 }
 
 func TestSubjectsTakeTurnsInBothOrders(t *testing.T) {
@@ -63,7 +89,7 @@ func example() *document {
 	l := load{Mode: null, FrameSize: 64, HugePages: true, InOrder: true, Mergeable: true}
 	samples := func(frames ...uint64) (all []sample) {
 		for _, n := range frames {
-			all = append(all, sample{n, time.Second})
+			all = append(all, sample{Frames: n, Elapsed: time.Second})
 		}
 		return all
 	}
@@ -73,6 +99,8 @@ func example() *document {
 		{load: l, Subject: nameCeiling, Samples: samples(40e6, 40e6)},
 		{load: l, Subject: "broken"},
 	}}
+	none, one := 0, 1
+	d.entries[1].Samples[0].Collections, d.entries[1].Samples[1].Collections = &none, &one
 	d.entries[3].fail(errors.New("no\nstart"))
 	d.compare()
 	return d
@@ -88,8 +116,8 @@ func TestRowsCompareRoundByRound(t *testing.T) {
 func TestTable(t *testing.T) {
 	var got bytes.Buffer
 	require.NoError(t, example().WriteMarkdown(&got))
-	require.Contains(t, got.String(), "| null | 64 | 2 MiB | on | on | vring | 1.75 (1.50–2.00) | 0.62 (0.50–0.75) | 25.0 (20.0–30.0) |  |\n")
-	require.Contains(t, got.String(), "| broken | – | – | – | failed: no start |\n")
+	require.Contains(t, got.String(), "| null | 64 | 2 MiB | on | on | vring | 1.75 (1.50–2.00) | 0.62 (0.50–0.75) | 25.0 (20.0–30.0) | 1 |  |\n")
+	require.Contains(t, got.String(), "| broken | – | – | – | – | failed: no start |\n")
 }
 
 func TestWhatFailedIsAnError(t *testing.T) {

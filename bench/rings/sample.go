@@ -18,6 +18,8 @@ const warmUp = 300 * time.Millisecond
 type sample struct {
 	Frames  uint64        `json:"frames"`
 	Elapsed time.Duration `json:"elapsed_ns"`
+	// Collections is how many garbage collections the back end made meanwhile, nil if it does not tell.
+	Collections *int `json:"garbage_collections,omitempty"`
 }
 
 // rate returns millions of frames per second.
@@ -36,11 +38,11 @@ func take(ctx context.Context, s subject, l load, length time.Duration) (_ sampl
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "s")
-	stop, err := s.start(ctx, l, socket, dir)
+	back, err := s.start(ctx, l, socket, dir)
 	if err != nil {
 		return sample{}, err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, back.stop()) }()
 
 	front, err := testpmd.Start(ctx, testpmd.Options{
 		Socket: socket, Dir: dir, Mode: parts()[l.Mode].front, FrameSize: l.FrameSize, HugePages: l.HugePages,
@@ -54,7 +56,22 @@ func take(ctx context.Context, s subject, l load, length time.Duration) (_ sampl
 		return sample{}, err
 	}
 	time.Sleep(warmUp)
-	return count(front, parts()[l.Mode].counter, length)
+	collections := back.collections()
+	got, err := count(front, parts()[l.Mode].counter, length)
+	got.Collections = collections()
+	return got, err
+}
+
+// collections returns a function that tells how many garbage collections there were since, nil if that is not known.
+func (r running) collections() func() *int {
+	if r.output == nil {
+		return func() *int { return nil }
+	}
+	_, last := collectionsAfter(r.output(), 0)
+	return func() *int {
+		n, _ := collectionsAfter(r.output(), last)
+		return &n
+	}
 }
 
 // count reads the front end's counters at both ends of a while.
