@@ -2,11 +2,14 @@ package nat_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,8 +223,9 @@ func (p *hopperPair) post(gpa guestmem.GPA) {
 // collect takes what a pair has received, and posts the buffers again.
 func (h *hopper) collect(p *hopperPair) {
 	var frame []byte
-	left := 0
+	left, some := 0, false
 	for head, n, ok := p.rx.Used(); ok; head, n, ok = p.rx.Used() {
+		some = true
 		gpa := p.posted[head]
 		part := h.mem.Bytes(gpa, int(n))
 		if left == 0 {
@@ -235,6 +239,9 @@ func (h *hopper) collect(p *hopperPair) {
 		}
 	}
 	require.Zero(h.t, left, "a frame is published as a whole")
+	if !some {
+		return // a kick for nothing would wake a thread that is to sleep
+	}
 	p.rx.Publish()
 	kick(p.kick[0])
 }
@@ -622,6 +629,41 @@ func TestAGateOfManyQueues(t *testing.T) {
 	})
 	h.leave()
 	requireRefused(t, host)
+}
+
+// The pair that knocks sleeps for five seconds while a gate is open. An end of a connection on another pair wakes it.
+// Nothing here may wake it but that, so the kernel is asked for the gate, not the engine, and no client tries it.
+func TestAnEndOnAnyPairWakesTheOneThatKnocks(t *testing.T) {
+	b, h := newQueues(t, 4, func(c *nat.Config) { c.Forwards[0].Gate = true })
+	h.hops, h.at[80] = 0, 3 // what the port sends goes by the last pair, and the first one has the listeners
+	l := b.Listen(80)
+	b.Until("the gate is open", func() bool { return isListenedOn(t, h.forward) })
+	start := time.Now() // the next knock but for the end is due five seconds from here
+	// It still wakes once, when it was to knock at a gate that is shut: within a second.
+	b.Until("it has gone to sleep", func() bool { return time.Since(start) > 1500*time.Millisecond })
+	client, err := net.Dial("tcp4", h.forward.String())
+	require.NoError(t, err)
+	defer client.Close()
+	c := l.Accept()
+	c.Send([]byte("hello"))
+	require.Equal(t, "hello", string(b.readSome(client, 5)))
+	l.Close()
+	c.Reset()
+	b.Until("the gate is shut", func() bool { return !isListenedOn(t, h.forward) })
+	require.Less(t, time.Since(start), 4*time.Second)
+	require.NotZero(t, h.moved(), "the connection was the last pair's")
+}
+
+// isListenedOn asks the kernel whether a TCP port of this network namespace takes connections (proc_net_tcp: the local
+// address in the machine's byte order, no remote one, state TCP_LISTEN).
+func isListenedOn(t *testing.T, a netip.AddrPort) bool {
+	t.Helper()
+	const listening = "0A"
+	all, err := os.ReadFile("/proc/thread-self/net/tcp")
+	require.NoError(t, err)
+	address := a.Addr().As4()
+	return strings.Contains(string(all), fmt.Sprintf(": %08X:%04X 00000000:0000 %s ",
+		binary.NativeEndian.Uint32(address[:]), a.Port(), listening))
 }
 
 // A guest that floods through all its queue pairs has no larger budget than one with a single pair.
