@@ -20,6 +20,7 @@ type Echo struct {
 	base
 	chunk [chunkLen]byte
 	run   [netbackend.MaxRun]netbackend.Frame
+	from  [netbackend.MaxRun]guestmem.Iovec // the first pieces of the guest's chains
 }
 
 var _ netbackend.Port = (*Echo)(nil)
@@ -48,14 +49,19 @@ func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *net
 
 // frames deals with the first chains of tx as long as they are what most are: a frame in one piece that asks for no offload,
 // for which there is a buffer that holds it. It returns how many those were. Headers are read before anything is copied,
-// and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time.
+// and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time. It is
+// told of all of them beforehand.
 func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
+	from := e.pieces(tx)
+	guestmem.Prefetch(from, 0)
+	guestmem.Prefetch(from, vnet.HeaderLen)
 	n, longest := e.simple(tx)
 	places := rx.ReserveRun(longest, n)
+	guestmem.PrefetchWrite(places)
 	var bytes, sent uint64
 	for i := range places {
 		length := int(tx[i].Len) - vnet.HeaderLen
-		guestmem.Move(&places[i], &tx[i].Iov[0], vnet.HeaderLen, length)
+		guestmem.Move(&places[i], &from[i], vnet.HeaderLen, length)
 		if length < netbackend.MinFrame {
 			rx.Pad(places[i:i+1], length)
 		}
@@ -68,6 +74,17 @@ func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
 	e.counters.Frames += uint64(len(places))
 	e.counters.SentFrames += uint64(len(places))
 	return len(places)
+}
+
+// pieces returns the first piece of each of the first chains of tx, as long as they have one.
+func (e *Echo) pieces(tx []virtqueue.Chain) []guestmem.Iovec {
+	for i := range tx[:min(len(tx), len(e.from))] {
+		if len(tx[i].Iov) == 0 {
+			return e.from[:i]
+		}
+		e.from[i] = tx[i].Iov[0]
+	}
+	return e.from[:min(len(tx), len(e.from))]
 }
 
 // simple fills in e.run for the first chains of tx that are simple, and returns how many those are and the length of their
