@@ -22,7 +22,7 @@ demo: install ## a Linux guest in QEMU on vring: its lease, a page out, a page i
 demo-shell: install ## the same guest, at its shell
 	@$(GO) run ./integration/demo -shell
 
-bench: install ## everything that can be measured, in ten minutes or so: three rounds of each; the targets below have more
+bench: install ## everything that can be measured, in eleven minutes or so: three rounds of each; the targets below have more
 	@bench/install.sh
 	@failed=; run() { echo "== bench/$$*"; $(GO) run ./bench/$$* || failed="$$failed $$1"; }; \
 		run nat --rounds 3; run rings --rounds 3 --length 300ms; run latency; run taps --rounds 3 --length 1s; \
