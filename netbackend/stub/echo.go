@@ -20,7 +20,7 @@ type Echo struct {
 	base
 	chunk [chunkLen]byte
 	run   [netbackend.MaxRun]netbackend.Frame
-	from  [netbackend.MaxRun]guestmem.Iovec // the first pieces of the guest's chains
+	soon  [netbackend.MaxRun]guestmem.Iovec // scratch of foretell
 }
 
 var _ netbackend.Port = (*Echo)(nil)
@@ -34,7 +34,11 @@ func (e *Echo) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
 func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+	told := 0
 	for done < len(tx) {
+		if done >= told {
+			told = done + e.foretell(tx[done:])
+		}
 		if n := e.frames(tx[done:], rx); n > 0 {
 			done += n
 			continue
@@ -49,19 +53,15 @@ func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *net
 
 // frames deals with the first chains of tx as long as they are what most are: a frame in one piece that asks for no offload,
 // for which there is a buffer that holds it. It returns how many those were. Headers are read before anything is copied,
-// and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time. It is
-// told of all of them beforehand.
+// and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time.
 func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
-	from := e.pieces(tx)
-	guestmem.Prefetch(from, 0)
-	guestmem.Prefetch(from, vnet.HeaderLen)
 	n, longest := e.simple(tx)
 	places := rx.ReserveRun(longest, n)
 	guestmem.PrefetchWrite(places)
 	var bytes, sent uint64
 	for i := range places {
 		length := int(tx[i].Len) - vnet.HeaderLen
-		guestmem.Move(&places[i], &from[i], vnet.HeaderLen, length)
+		guestmem.Move(&places[i], &tx[i].Iov[0], vnet.HeaderLen, length)
 		if length < netbackend.MinFrame {
 			rx.Pad(places[i:i+1], length)
 		}
@@ -76,15 +76,19 @@ func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
 	return len(places)
 }
 
-// pieces returns the first piece of each of the first chains of tx, as long as they have one.
-func (e *Echo) pieces(tx []virtqueue.Chain) []guestmem.Iovec {
-	for i := range tx[:min(len(tx), len(e.from))] {
-		if len(tx[i].Iov) == 0 {
-			return e.from[:i]
+// foretell tells the processor of the headers and beginnings of the next frames, and returns of how many.
+func (e *Echo) foretell(tx []virtqueue.Chain) int {
+	next := tx[:min(len(tx), len(e.soon))]
+	n := 0
+	for i := range next {
+		if len(next[i].Iov) > 0 {
+			e.soon[n] = next[i].Iov[0]
+			n++
 		}
-		e.from[i] = tx[i].Iov[0]
 	}
-	return e.from[:min(len(tx), len(e.from))]
+	guestmem.Prefetch(e.soon[:n], 0)
+	guestmem.Prefetch(e.soon[:n], vnet.HeaderLen)
+	return len(next)
 }
 
 // simple fills in e.run for the first chains of tx that are simple, and returns how many those are and the length of their
