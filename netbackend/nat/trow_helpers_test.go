@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,4 +170,16 @@ func eachKernel(t *testing.T, f func(t *testing.T, config func(*nat.Config))) {
 	t.Run("no peek offset", func(t *testing.T) {
 		f(t, func(c *nat.Config) { c.PeekOffset = false })
 	})
+}
+
+// kernelSockets returns the rows of the kernel's table of TCP sockets, split into columns: 1 is the local address and 2 the
+// remote one in the machine's byte order, 3 the state, 5 the timer (proc_net_tcp.rst of the kernel's documentation).
+func kernelSockets(t *testing.T) (rows [][]string) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(table)) {
+		rows = append(rows, strings.Fields(line))
+	}
+	return rows
 }

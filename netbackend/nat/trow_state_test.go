@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -384,11 +383,8 @@ func TestT50TheGuestsKeepaliveIsOneForTheHost(t *testing.T) {
 // keptAlive tells whether the kernel's keepalive timer runs for the socket with these ports.
 func keptAlive(t *testing.T, local, remote int) bool {
 	t.Helper()
-	table, err := os.ReadFile("/proc/net/tcp")
-	require.NoError(t, err)
-	const keepaliveTimer = "02:" // proc_net_tcp.rst of the kernel's documentation
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
+	const keepaliveTimer = "02:"
+	for _, f := range kernelSockets(t) {
 		if strings.HasSuffix(f[1], fmt.Sprintf(":%04X", local)) && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", remote)) {
 			return strings.HasPrefix(f[5], keepaliveTimer)
 		}
