@@ -149,7 +149,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := &pairs{}
+	shared := &pairs{mappings: mappings{of: map[endpoint]*mapping{}}}
 	shared.budgets.fill()
 	shared.gates.add(listen)
 	table := newFlowTable(cfg.MaxFlows)
@@ -158,7 +158,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 		if p, err = newPort(cfg, shared, table, uint32(i)); err != nil {
 			break
 		}
-		p.identity, p.listen = identity, slices.Clone(listen)
+		p.identity, p.listen, p.nForwards = identity, slices.Clone(listen), len(listen)
 		shared.ports = append(shared.ports, p)
 		shared.open.Add(1)
 	}
@@ -178,9 +178,6 @@ func (c *Config) checkQueues() (faults []error) {
 	if c.Queues < 1 || c.Queues > maxPairs {
 		faults = append(faults, fmt.Errorf("%d queue pairs: there can be 1 to %d", c.Queues, maxPairs))
 	}
-	if c.Queues > 1 && c.EndpointIndependent {
-		faults = append(faults, errors.New("endpoint-independent mapping of UDP works with one queue pair only so far"))
-	}
 	return faults
 }
 
@@ -193,11 +190,10 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	p := &Port{
 		id: i, me: i + 1, pairs: shared, listening: i == 0,
 		cfg: cfg, services: s, mtu: cfg.MTU,
-		others:   setOf(cfg.Others),
-		flows:    table,
-		mappings: map[endpoint]uint32{},
-		slow:     make([]byte, slowCopy),
-		swallow:  make([]byte, 64<<10),
+		others:  setOf(cfg.Others),
+		flows:   table,
+		slow:    make([]byte, slowCopy),
+		swallow: make([]byte, 64<<10),
 	}
 	p.wheel.flows = p.flows
 	p.inbox.spill = make([]byte, batchSize*spillLen)

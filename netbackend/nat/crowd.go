@@ -95,7 +95,10 @@ func (p *Port) used(f *flow) {
 // admit makes room for a flow of the crowd c with a socket of its own. If there are too many of its kind, the one goes
 // that was idle longest. If the table or the guest's share of descriptors is used up, that of the largest crowd goes, which
 // is who floods. False means that there is no room: nothing but open connections is left.
-func (p *Port) admit(c crowd) bool {
+func (p *Port) admit(c crowd) bool { return p.admitFlow(c) && p.admitSocket() }
+
+// admitFlow is admit for a flow that needs no socket.
+func (p *Port) admitFlow(c crowd) bool {
 	if p.crowds[c].count >= p.most(c) {
 		p.evict(c)
 	}
@@ -105,6 +108,10 @@ func (p *Port) admit(c crowd) bool {
 			return false
 		}
 	}
+	return true
+}
+
+func (p *Port) admitSocket() bool {
 	for int(p.flows.sockets.Load()) >= p.maxSockets() {
 		if !p.evict(p.largest(crowdQueries)) {
 			p.hit(limitSockets)
@@ -135,8 +142,8 @@ func (p *Port) largest(last crowd) crowd {
 	return found
 }
 
-// maxSockets is how many sockets of their own the guest's flows may have. Forwards and mappings have the others.
-func (p *Port) maxSockets() int { return p.cfg.MaxSockets - (len(p.listen) - len(p.vacant)) }
+// maxSockets is how many sockets the guest's flows may have, be they of one or mappings. Forwards have the others.
+func (p *Port) maxSockets() int { return p.cfg.MaxSockets - p.nForwards }
 
 // evict gives up the flow of a crowd that was idle longest, and tells whether there was one. If that is a connection, both
 // sides learn it by a reset.

@@ -43,6 +43,8 @@ func (k *flowKey) bytes() (b [37]byte) {
 	return b
 }
 
+func (k *flowKey) guestSide() endpoint { return endpoint{addr: k.guest, port: k.guestPort} }
+
 func (k *flowKey) remoteAddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(k.remote.netip(), k.remotePort)
 }
@@ -95,7 +97,7 @@ const (
 	hungUp              // EPOLLRDHUP: the host's FIN has arrived, though perhaps unread data stand before it
 	failed              // EPOLLERR: the host's side is dead, though perhaps unread data stand before its end
 	inbound             // the host began it, through a forward
-	shared              // the socket is a listener's
+	shared              // the socket is that of a forward or a mapping
 	unixSocket          // the socket is a unix one
 	leaving             // the flow goes to another queue pair
 
@@ -163,7 +165,7 @@ type flowTable struct {
 	max     int // the most that may live
 
 	live    atomic.Int32 // flows that are found by their key
-	sockets atomic.Int32 // sockets of flows
+	sockets atomic.Int32 // sockets of flows, and of mappings that have flows
 
 	mu    sync.Mutex // guards what follows, and all changes of buckets and chains
 	free  uint32     // list of unused records, through hashNext

@@ -279,15 +279,14 @@ type listener struct {
 	file        socketfile.File // of a unix socket
 	proto       uint8
 	index       uint32
-	mapped      bool         // it is that of a port of the guest, see mapping
-	users       int          // flows that have a mapping's socket
 	ready       bool         // only EAGAIN clears it
 	failed      bool         // UDP: it has errors to tell
 	shutNow     *atomic.Bool // it is not listened on now; nil if it has no gate. All queue pairs share it
 	acceptProxy bool         // see Forward
 	sendProxy   uint8
-	to          endpoint // in the guest
-	socket      udpSocket
+	to          endpoint      // in the guest
+	shared      *sharedSocket // UDP: the socket. All queue pairs share it
+	receiver    udpReceiver   // UDP
 }
 
 const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
@@ -303,6 +302,9 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 				continue
 			}
 			l.index = uint32(len(opened))
+			if l.proto == protoUDP {
+				l.shared = &sharedSocket{fd: l.fd, via: l.index + 1, guest: l.to}
+			}
 			opened = append(opened, l)
 		}
 	}
@@ -421,10 +423,13 @@ func (e *BindError) reason() string {
 // Unwrap returns the error of the system call.
 func (e *BindError) Unwrap() error { return e.Err }
 
+// forwards are the listeners of the user's forwards. Those of mappings stand behind them.
+func (p *Port) forwards() []listener { return p.listen[:p.nForwards] }
+
 // registerListeners lets the worker watch the forwards' ports.
 func (p *Port) registerListeners() error {
-	for i := range p.listen {
-		if err := p.worker.RegisterInput(int(p.listen[i].fd), token(tokenListener, 0, uint32(i))); err != nil {
+	for i, l := range p.forwards() {
+		if err := p.worker.RegisterInput(int(l.fd), token(tokenListener, 0, uint32(i))); err != nil {
 			return err
 		}
 	}
@@ -436,9 +441,9 @@ func (p *Port) prepareForwards() {
 	if !p.guestUSO || !p.cfg.UDPGRO {
 		return
 	}
-	for i := range p.listen {
+	for i := range p.forwards() {
 		if l := &p.listen[i]; l.proto == protoUDP {
-			l.socket.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
+			l.receiver.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
 		}
 	}
 }
@@ -446,15 +451,12 @@ func (p *Port) prepareForwards() {
 // closeListeners gives the forwards' ports back.
 func (p *Port) closeListeners() {
 	last := p.pairs.open.Add(-1) == 0 // until then, others may send by them
-	for i := range p.listen {
-		if p.listen[i].fd < 0 {
-			continue
-		}
+	for _, l := range p.forwards() {
 		if p.worker != nil && p.listening {
-			p.worker.Unregister(int(p.listen[i].fd))
+			p.worker.Unregister(int(l.fd))
 		}
 		if last {
-			p.listen[i].close()
+			l.close()
 		}
 	}
 }

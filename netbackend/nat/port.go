@@ -32,8 +32,9 @@ type Port struct {
 	turns     atomic.Uint64 // odd during a turn
 	retired   retirement
 	arrived   []uint32 // scratch of readPost
-	listening bool     // the listeners are in this Port's epoll set
-	awaits    bool     // a frame cannot be handled before another pair has let its flow go
+	nForwards int
+	listening bool // the forwards' listeners are in this Port's epoll set
+	awaits    bool // a frame cannot be handled before another pair has let its flow go
 
 	cfg      Config
 	worker   netbackend.Worker
@@ -44,9 +45,8 @@ type Port struct {
 	run      runList
 	starved  runList // flows that wait for receive buffers of the guest
 	listen   []listener
-	called   []uint32            // listeners that are ready, in the order in which they get their turn
-	mappings map[endpoint]uint32 // listeners by the port of the guest that they are for
-	vacant   []uint32            // free records of listen
+	called   []uint32 // listeners that are ready, in the order in which they get their turn
+	vacant   []uint32 // free records of listen
 	crowds   [crowds]flowList
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
@@ -177,6 +177,7 @@ func (p *Port) probeAfterRestart(f *flow) {
 func (p *Port) Close() error {
 	p.abandonAll(endClosed)
 	p.closePost()
+	p.closeMappings()
 	p.closeListeners()
 	p.policy.close()
 	return nil
@@ -400,7 +401,9 @@ func (p *Port) closeSocket(f *flow) {
 	switch {
 	case f.fd < 0:
 	case f.bits&shared != 0:
-		p.release(&p.listen[f.udp.via-1])
+		if f.udp.via == viaMapping {
+			p.quitMapping(f.key.guestSide())
+		}
 	default:
 		p.worker.Unregister(int(f.fd))
 		_ = unix.Close(int(f.fd))

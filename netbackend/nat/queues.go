@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,7 +30,7 @@ const maxPairs = 32
 // passes through the postboxes, under their locks, once for each move. An asker is always answered, if only by being
 // woken to look again: the flow may be over, or somebody else's by now.
 //
-// A pair whose receive ring does not run gives its flows, and the listeners, to the lowest that runs (settle).
+// A pair whose receive ring does not run gives its flows, mappings and the listeners to the lowest that runs (settle).
 
 // pairs is what the queue pairs of a guest share beside the table of flows.
 type pairs struct {
@@ -39,6 +40,8 @@ type pairs struct {
 	open    atomic.Int32  // ports that are not closed yet
 	gates   gates
 	budgets budgets
+
+	mappings mappings
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.
@@ -61,6 +64,8 @@ type postbox struct {
 	wanted  [maxPairs]flowKey // and which
 	listen  bool              // the listeners are this Port's now
 	unquiet bool              // pairs have begun or ceased to run
+	// mappings were given to this Port, or have no flows any more. They are named by their ports of the guest.
+	mappings []endpoint
 }
 
 // put lets fn leave something, and wakes the Port's thread. !ok means that the Port is closed.
@@ -127,8 +132,8 @@ func (p *Port) readPost() {
 	b := &p.post
 	b.mu.Lock()
 	p.arrived, b.flows = b.flows, p.arrived[:0]
-	askers, wanted, listen, unquiet := b.askers, b.wanted, b.listen, b.unquiet
-	b.askers, b.listen, b.unquiet = 0, false, false
+	askers, wanted, listen, unquiet, mappings := b.askers, b.wanted, b.listen, b.unquiet, b.mappings
+	b.askers, b.listen, b.unquiet, b.mappings = 0, false, false, nil
 	b.mu.Unlock()
 
 	for _, i := range p.arrived {
@@ -137,6 +142,9 @@ func (p *Port) readPost() {
 	for ; askers != 0; askers &= askers - 1 {
 		i := bits.TrailingZeros32(askers)
 		p.grant(&wanted[i], p.pairs.ports[i])
+	}
+	for _, guest := range mappings {
+		p.tendMapping(guest)
 	}
 	if listen {
 		p.takeListeners()
@@ -237,7 +245,7 @@ func (p *Port) ringsChanged() {
 // othersRun tells whether the receive ring of another pair of the guest runs.
 func (p *Port) othersRun() bool { return p.pairs.running.Load()&^(1<<p.id) != 0 }
 
-// settle gives the listeners, and if this pair does not run all its flows, to the lowest pair that runs.
+// settle gives the listeners, and if this pair does not run all its flows and mappings, to the lowest pair that runs.
 func (p *Port) settle() {
 	to := p.pairs.lowest()
 	if to == nil || to == p {
@@ -247,6 +255,7 @@ func (p *Port) settle() {
 		p.giveListeners(to)
 	}
 	if !p.receiving {
+		p.giveMappings(to)
 		p.flows.each(p.me, func(f *flow) {
 			p.probeAfterRestart(f) // the driver may be new
 			p.letGo(f, to)
@@ -259,8 +268,8 @@ func (p *Port) giveListeners(to *Port) {
 		return
 	}
 	p.listening = false
-	p.called = p.called[:0]
-	for i := range p.listen {
+	p.called = slices.DeleteFunc(p.called, func(i uint32) bool { return i < uint32(p.nForwards) })
+	for i := range p.forwards() {
 		p.worker.Unregister(int(p.listen[i].fd))
 		p.listen[i].ready, p.listen[i].failed = false, false
 	}

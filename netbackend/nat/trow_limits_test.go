@@ -299,7 +299,10 @@ func TestT54AssociationsMakeRoomForConnectionsAndForEachOther(t *testing.T) {
 
 func TestT54MappingsCountAsSockets(t *testing.T) {
 	const sockets = 30
-	b := newBench(t, setup{config: func(c *nat.Config) { c.EndpointIndependent, c.MaxSockets = true, sockets }})
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		c.EndpointIndependent, c.MaxSockets = true, sockets
+		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: 9})
+	}})
 	echo, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", b.server.Port()))
 	require.NoError(t, err)
 	defer echo.Close()
@@ -307,6 +310,12 @@ func TestT54MappingsCountAsSockets(t *testing.T) {
 	b.datagrams(10 * sockets)
 	require.Equal(t, sockets, b.Sockets())
 	require.EqualValues(t, 9*sockets, b.port.Counters().AssociationsEvicted)
+	b.SendDatagram(natguest.Datagram{
+		Src: netip.AddrPortFrom(b.IP, 10_000+10*sockets-1), Dst: netip.AddrPortFrom(b.Gateway, 9), Payload: []byte("x"),
+	})
+	b.Settle()
+	require.Len(t, b.port.Snapshot(b.Now()).Flows, sockets+1)
+	require.EqualValues(t, 9*sockets, b.port.Counters().AssociationsEvicted, "one more peer of a port needs no socket")
 	for range sockets {
 		b.connect()
 	}

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,17 +11,34 @@ import (
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
 	peer        endpoint // where a shared flow's datagrams go
-	via         uint32   // the forward or mapping whose socket a shared flow has, counted from 1
+	via         uint32   // the forward whose socket a shared flow has, counted from 1, or viaMapping
 	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
-	socket      udpSocket
+	sender      udpSender
+	receiver    udpReceiver
 }
 
-// udpSocket is what is to be remembered of a socket for datagrams.
-type udpSocket struct {
+// udpSender is what is to be remembered of a socket for datagrams that leave by it.
+type udpSender struct {
 	manner  manner // as it was set last
-	long    bool   // a datagram was longer than one receive buffer of the guest
-	gro     bool   // the kernel may put datagrams together (UDP_GRO)
 	oneEach bool   // the kernel does not cut datagrams for this socket (UDP_SEGMENT)
+}
+
+// udpReceiver is what is to be remembered of a socket for datagrams that come by it.
+type udpReceiver struct {
+	long bool // a datagram was longer than one receive buffer of the guest
+	gro  bool // the kernel may put datagrams together (UDP_GRO)
+}
+
+// sharedSocket is a socket that flows of any queue pair share: that of a forward, or of a mapping.
+type sharedSocket struct {
+	fd    int32
+	via   uint32   // how flows name it
+	guest endpoint // the guest's end of its flows
+
+	// mu is held while datagrams leave, so that those of several pairs travel each in a manner of its own, and while errors of
+	// the socket are read.
+	mu     sync.Mutex
+	sender udpSender
 }
 
 // manner is how a datagram travels: what the guest wrote into its IP header, and what the kernel is to write.
@@ -111,11 +129,12 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	if p.isQuery(key) {
 		c = crowdQueries
 	}
-	if !p.admit(c) {
+	mapped := p.cfg.EndpointIndependent && c != crowdQueries
+	if !p.admitFlow(c) || !(mapped && p.isMapped(key)) && !p.admitSocket() {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
-	if p.cfg.EndpointIndependent && !p.isQuery(key) {
+	if mapped {
 		f := p.share(key, to, c)
 		if f != nil {
 			p.counters.UDPFlows++
@@ -137,7 +156,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	f := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
-		f.udp.socket.gro = gro
+		f.udp.receiver.gro = gro
 	}
 	return f
 }

@@ -19,34 +19,36 @@ const (
 	codeHopsExceeded = 0
 )
 
-// readErrors tells the guest what became of datagrams of a socket, which is f's, or, with shared ones, that of l; one of
-// them may be nil. It returns how many errors were of datagrams sent earlier, and whether one was of the datagram that has
-// just not been sent.
-func (p *Port) readErrors(fd int32, f *flow, l *listener) (earlier int, own bool) {
+// readErrors tells the guest what became of datagrams of a socket, which is f's own, or common to several flows and locked:
+// else another pair could take what the kernel says of a datagram that this one has just failed to send, which is f's. One of
+// the two may be nil. It returns how many errors were of datagrams sent earlier, and whether one was of that datagram.
+func (p *Port) readErrors(fd int32, f *flow, common *sharedSocket) (earlier int, own bool) {
 	for range errorBurst {
 		e, ok := p.msg.receiveError(fd, p.quote[:])
 		if !ok {
 			break
 		}
+		from := f
 		if e.origin == unix.SO_EE_ORIGIN_LOCAL {
-			own = true
+			own = true // the kernel names no port then
 		} else {
 			earlier++
+			from = p.sender(f, common, e.to)
 		}
-		if to := p.sender(f, l, e.to); to != nil {
-			p.tellError(to, &e)
+		if from != nil {
+			p.tellError(from, &e)
 		}
 	}
 	return earlier, own
 }
 
 // sender returns the flow whose datagram went to a peer, nil if there is none any more.
-func (p *Port) sender(f *flow, l *listener, to endpoint) *flow {
-	if l == nil {
+func (p *Port) sender(f *flow, common *sharedSocket, to endpoint) *flow {
+	if common == nil {
 		return f
 	}
-	key := p.forwardKey(l, to)
-	if f = p.flows.lookup(&key); f != nil && f.udp.via == l.index+1 && f.udp.peer == to {
+	key := p.forwardKey(common, to)
+	if f = p.flows.lookup(&key); f != nil && f.udp.via == common.via && f.udp.peer == to {
 		return f
 	}
 	return nil

@@ -43,11 +43,19 @@ func (m *mailbox) fd() int32 {
 	return m.listener.fd
 }
 
-func (m *mailbox) socket() *udpSocket {
+func (m *mailbox) receiver() *udpReceiver {
 	if m.flow != nil {
-		return &m.flow.udp.socket
+		return &m.flow.udp.receiver
 	}
-	return &m.listener.socket
+	return &m.listener.receiver
+}
+
+// common is the socket if flows share it, nil if it is one flow's.
+func (m *mailbox) common() *sharedSocket {
+	if m.flow != nil {
+		return nil
+	}
+	return m.listener.shared
 }
 
 // ready tells whether there may be more. emptied takes note that there is not.
@@ -73,7 +81,7 @@ func (p *Port) serviceUDP(f *flow) outcome {
 	}
 	if f.bits&failed != 0 {
 		f.bits &^= failed
-		if n, _ := p.readErrors(f.fd, f, nil); n == errorBurst {
+		if p.readErrorsOf(&mailbox{flow: f}) == errorBurst {
 			f.bits |= failed // there may be more
 			return more
 		}
@@ -115,7 +123,7 @@ func (p *Port) reserveDatagrams(m *mailbox, want int) (n int) {
 	if !p.sendFragments() || p.rxFull {
 		return 0
 	}
-	s := m.socket()
+	s := m.receiver()
 	frame := etherLen + p.mtu
 	if !s.long && !s.gro {
 		n = p.rx.ReserveEach(p.inbox.frames[:want], min(frame, leastRoom), frame)
@@ -152,7 +160,7 @@ func (p *Port) prepare(m *mailbox, n int) int {
 		if m.flow == nil {
 			p.batch.wantName(i)
 		}
-		if m.socket().gro {
+		if m.receiver().gro {
 			p.batch.wantSegment(i)
 		}
 	}
@@ -168,8 +176,18 @@ func (p *Port) receiveFailed(m *mailbox, errno unix.Errno) {
 		p.worker.Fault(errno)
 	case unix.EINTR:
 	default:
-		p.readErrors(m.fd(), m.flow, m.listener)
+		p.readErrorsOf(m)
 	}
+}
+
+// readErrorsOf tells the guest what became of datagrams that have left by m's socket, and returns how many errors there were.
+func (p *Port) readErrorsOf(m *mailbox) (n int) {
+	if common := m.common(); common != nil {
+		common.mu.Lock()
+		defer common.mu.Unlock()
+	}
+	n, _ = p.readErrors(m.fd(), m.flow, m.common())
+	return n
 }
 
 // deliverAll gives the guest the first n messages, each in the frame that it was received into.
@@ -195,10 +213,10 @@ func (p *Port) recipient(m *mailbox, i int) *flow {
 	if m.flow != nil {
 		return m.flow
 	}
-	return p.forwarded(m.listener, p.batch.peer(i))
+	return p.forwarded(m.listener.shared, p.batch.peer(i))
 }
 
-// received takes note of n bytes for the guest. What comes by a forward for a flow of another queue pair leaves no trace
+// received takes note of n bytes for the guest. What comes by a shared socket for a flow of another queue pair leaves no trace
 // there: silence is the guest's (RFC 4787 section 4.3, outbound refresh).
 func (p *Port) received(f *flow, n int) {
 	if p.flows.owner(f.index).Load() != p.me {
@@ -227,7 +245,7 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 		if f == nil {
 			continue
 		}
-		m.socket().long = m.socket().long || size > in.room[i]
+		m.receiver().long = m.receiver().long || size > in.room[i]
 		if p.long.n > 0 {
 			p.counters.NoRoom++ // the guest has no room for the one before
 			continue
@@ -280,8 +298,7 @@ func (p *Port) receiveForwarded(l *listener) {
 		return
 	}
 	if l.failed {
-		n, _ := p.readErrors(l.fd, nil, l)
-		l.failed = n == errorBurst
+		l.failed = p.readErrorsOf(&mailbox{listener: l}) == errorBurst // then there may be more
 		p.again = p.again || l.failed
 	}
 	if !p.connected || p.guestMAC == [6]byte{} {
@@ -296,11 +313,12 @@ func (p *Port) receiveForwarded(l *listener) {
 	}
 }
 
-// forwarded returns the flow for what a peer sends to a forward, which remembers the way back; nil if there is none.
-func (p *Port) forwarded(l *listener, peer endpoint) *flow {
-	key := p.forwardKey(l, peer)
+// forwarded returns the flow for what a peer sends to a forward, which remembers the way back, or to a mapping; nil if there
+// is none.
+func (p *Port) forwarded(s *sharedSocket, peer endpoint) *flow {
+	key := p.forwardKey(s, peer)
 	f := p.flows.lookup(&key)
-	if f == nil && l.mapped {
+	if f == nil && s.via == viaMapping {
 		p.counters.Strangers++
 		return nil
 	}
@@ -308,23 +326,23 @@ func (p *Port) forwarded(l *listener, peer endpoint) *flow {
 		if !p.admitPeer() {
 			return nil
 		}
-		udp := udpFlow{peer: peer, via: l.index + 1}
-		if f = p.createWith(&key, int(l.fd), stateUDP, inbound|shared, crowdPeers, udp); f == nil {
+		udp := udpFlow{peer: peer, via: s.via}
+		if f = p.createWith(&key, int(s.fd), stateUDP, inbound|shared, crowdPeers, udp); f == nil {
 			return nil
 		}
 		p.counters.UDPFlows++
 	}
-	if f.udp.via != l.index+1 || f.udp.peer != peer {
+	if f.udp.via != s.via || f.udp.peer != peer {
 		p.counters.BadAddress++ // the guest speaks to that port by a flow of its own
 		return nil
 	}
 	return f
 }
 
-// forwardKey names the flow of a peer of a UDP forward.
-func (p *Port) forwardKey(l *listener, peer endpoint) flowKey {
+// forwardKey names the flow of a peer of a UDP forward, or of a mapping.
+func (p *Port) forwardKey(s *sharedSocket, peer endpoint) flowKey {
 	return flowKey{
-		guest: l.to.addr, guestPort: l.to.port, proto: protoUDP,
+		guest: s.guest.addr, guestPort: s.guest.port, proto: protoUDP,
 		remote: p.asSeen(peer.addr), remotePort: peer.port,
 	}
 }

@@ -100,11 +100,17 @@ func (p *Port) sendQueued() {
 // sendFlow sends what a flow has in the outbox: runs of datagrams of equal length as one message each, if the kernel can
 // cut them, and as many messages as possible by one call.
 func (p *Port) sendFlow(f *flow) {
+	s, common := &f.udp.sender, p.commonSocket(f)
+	if common != nil {
+		common.mu.Lock()
+		defer common.mu.Unlock()
+		s = &common.sender
+	}
 	at := place{item: f.udp.first}
 	f.udp.first, f.udp.last = 0, 0
 	patience := errorBurst
 	for at.item != 0 && f.state == stateUDP {
-		n := p.compose(f, at)
+		n := p.compose(f, s, at)
 		sent, errno := p.batch.send(f.fd, n)
 		p.counters.UDPSends++
 		for _, l := range p.letters[:sent] {
@@ -112,7 +118,7 @@ func (p *Port) sendFlow(f *flow) {
 			p.counters.UDPSent += uint64(l.datagrams)
 			at = l.end
 		}
-		if errno != 0 && !p.sendAgain(f, errno, &patience) {
+		if errno != 0 && !p.sendAgain(f, s, common, errno, &patience) {
 			p.counters.UDPRefused += uint64(p.letters[0].datagrams)
 			at = p.letters[0].end
 		}
@@ -120,8 +126,7 @@ func (p *Port) sendFlow(f *flow) {
 }
 
 // sendAgain deals with an error of sending the first letter, and tells whether it is to be tried again.
-func (p *Port) sendAgain(f *flow, errno unix.Errno, patience *int) bool {
-	s := p.socketOf(f)
+func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix.Errno, patience *int) bool {
 	if l := &p.letters[0]; l.datagrams > 1 {
 		switch errno {
 		case unix.EINVAL, unix.EIO, unix.EMSGSIZE:
@@ -137,7 +142,7 @@ func (p *Port) sendAgain(f *flow, errno unix.Errno, patience *int) bool {
 		return false
 	}
 	// It may tell of earlier datagrams; then this one was not sent.
-	earlier, told := p.readErrors(f.fd, f, p.listenerOf(f))
+	earlier, told := p.readErrors(f.fd, f, common)
 	*patience--
 	if !told && earlier == 0 {
 		p.undelivered(&f.key, errno, udpLen, p.header(f))
@@ -147,10 +152,9 @@ func (p *Port) sendAgain(f *flow, errno unix.Errno, patience *int) bool {
 
 // compose makes letters of what f has in the outbox from at on, and returns their number: all that travel in the same
 // manner, as far as one call can take them.
-func (p *Port) compose(f *flow, at place) (n int) {
-	s := p.socketOf(f)
+func (p *Port) compose(f *flow, s *udpSender, at place) (n int) {
 	m := p.outbox.items[at.item-1].manner
-	p.setManner(f, s, m)
+	s.set(f.fd, m)
 	most := 1
 	if p.cfg.UDPSegment && !s.oneEach {
 		most = maxKernelSegments
@@ -230,14 +234,11 @@ func (p *Port) advance(at *place, n int) {
 	}
 }
 
-// setManner lets the socket's datagrams travel as m says.
-//
-// A socket that several queue pairs share stays as it is.
-func (p *Port) setManner(f *flow, s *udpSocket, m manner) {
-	if s.manner == m || f.bits&shared != 0 && !p.alone() {
+// set lets what leaves by the socket fd travel as m says.
+func (s *udpSender) set(fd int32, m manner) {
+	if s.manner == m {
 		return
 	}
-	fd := f.fd
 	if s.manner.hops != m.hops {
 		hops := int(m.hops)
 		if hops == 0 {
@@ -255,18 +256,13 @@ func (p *Port) setManner(f *flow, s *udpSocket, m manner) {
 	s.manner = m
 }
 
-// socketOf returns what is known of a flow's socket.
-func (p *Port) socketOf(f *flow) *udpSocket {
-	if l := p.listenerOf(f); l != nil {
-		return &l.socket
-	}
-	return &f.udp.socket
-}
-
-// listenerOf returns the forward whose socket a flow shares, nil if it has its own.
-func (p *Port) listenerOf(f *flow) *listener {
+// commonSocket returns the socket that f shares with other flows, nil if it has its own.
+func (p *Port) commonSocket(f *flow) *sharedSocket {
 	if f.bits&shared == 0 {
 		return nil
 	}
-	return &p.listen[f.udp.via-1]
+	if f.udp.via == viaMapping {
+		return &p.pairs.mappings.find(f.key.guestSide()).sharedSocket
+	}
+	return p.listen[f.udp.via-1].shared
 }

@@ -389,6 +389,7 @@ func TestErrorsOfRoutersReachTheGuest(t *testing.T) {
 		LinkIndex: near.Attrs().Index, Dst: dst, Gw: net.IPv4(192, 0, 2, 9),
 	}))
 
+	host := byte(0) // the kernel remembers what it has learned of one
 	for name, c := range map[string]struct {
 		edit       func(*natguest.Datagram)
 		kind, code uint8
@@ -408,20 +409,37 @@ func TestErrorsOfRoutersReachTheGuest(t *testing.T) {
 			func(d *natguest.Datagram) { d.Payload = d.Payload[:500] }, 3, 1, 0, "192.0.2.9",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := newUDPBench(t, setup{})
-			b.Frames()
-			d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.51.100.7:9"), Payload: noise(1400)}
-			c.edit(&d)
-			b.SendDatagram(d)
-			f := b.errorsOf(1)[0]
-			require.Equal(t, c.kind, f.ICMP.Type)
-			require.Equal(t, c.code, f.ICMP.Code)
-			require.Equal(t, c.rest, f.ICMP.Rest)
-			require.Equal(t, c.from, f.Src.String(), "who told")
-			requireQuoted(t, &d, f.ICMP.Payload)
-		})
+		for kind, start := range routerBenches {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				b := start(t)
+				b.Frames()
+				host++
+				dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, host}), 9)
+				d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: dst, Payload: noise(1400)}
+				c.edit(&d)
+				b.SendDatagram(d)
+				f := b.errorsOf(1)[0]
+				require.Equal(t, c.kind, f.ICMP.Type)
+				require.Equal(t, c.code, f.ICMP.Code)
+				require.Equal(t, c.rest, f.ICMP.Rest)
+				require.Equal(t, c.from, f.Src.String(), "who told")
+				requireQuoted(t, &d, f.ICMP.Payload)
+			})
+		}
 	}
+}
+
+const socketForEach = "a socket for each association"
+
+var routerBenches = map[string]func(*testing.T) *udpBench{
+	socketForEach: func(t *testing.T) *udpBench { return newUDPBench(t, setup{}) },
+	"one for each port of the guest": func(t *testing.T) *udpBench {
+		return newUDPBench(t, setup{config: func(c *nat.Config) { c.EndpointIndependent = true }})
+	},
+	"one for each port of the guest, on two queues": func(t *testing.T) *udpBench {
+		b, _ := newQueues(t, 2, func(c *nat.Config) { c.EndpointIndependent = true })
+		return &udpBench{bench: b}
+	},
 }
 
 // router makes of the far end of a link a router at 192.0.2.9, with a link of MTU 1000 to 198.51.100.0/24.
@@ -441,6 +459,7 @@ func router(t *testing.T, link netlink.Link) {
 		up(t, "end")
 		sysctl(t, "net.ipv4.ip_forward", "1")
 		sysctl(t, "net.ipv4.neigh.narrow.retrans_time_ms", "50")
+		sysctl(t, "net.ipv4.icmp_ratelimit", "0")
 		close(ready)
 		<-over
 	}()
@@ -458,23 +477,29 @@ func TestANarrowLinkOfTheHostIsToldIfTheGuestWantsNoFragments(t *testing.T) {
 	near, far := neighbour(t, "192.0.2.1/24")
 	inhabit(t, far, "192.0.2.9/24")
 	require.NoError(t, netlink.LinkSetMTU(near, 1000))
-	b := newUDPBench(t, setup{})
-	b.Frames()
-	d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.9:9"), Payload: noise(1400), DontFragment: true}
-	for range 3 { // a run, which the kernel does not cut either
-		b.SendDatagram(d)
-	}
-	f := b.errorsOf(3)
-	require.EqualValues(t, 3, f[0].ICMP.Type)
-	require.EqualValues(t, 4, f[0].ICMP.Code)
-	require.EqualValues(t, 1000, f[0].ICMP.Rest)
-	require.Equal(t, b.Gateway, f[0].Src, "the host is the guest's router")
-	requireQuoted(t, &d, f[0].ICMP.Payload)
-	require.EqualValues(t, 3, b.port.Counters().UDPRefused)
+	for kind, start := range routerBenches {
+		t.Run(kind, func(t *testing.T) {
+			b := start(t)
+			b.Frames()
+			d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.9:9"), Payload: noise(1400), DontFragment: true}
+			for range 3 { // a run, which the kernel does not cut either
+				b.SendDatagram(d)
+			}
+			f := b.errorsOf(3)
+			require.EqualValues(t, 3, f[0].ICMP.Type)
+			require.EqualValues(t, 4, f[0].ICMP.Code)
+			require.EqualValues(t, 1000, f[0].ICMP.Rest)
+			require.Equal(t, b.Gateway, f[0].Src, "the host is the guest's router")
+			requireQuoted(t, &d, f[0].ICMP.Payload)
+			if kind == socketForEach {
+				require.EqualValues(t, 3, b.port.Counters().UDPRefused)
+			}
 
-	d.DontFragment, d.Dst = false, at("192.0.2.9:10")
-	b.SendDatagram(d)
-	require.EqualValues(t, 3, b.errorsOf(1)[0].ICMP.Code, "in fragments it arrives, at a closed port")
+			d.DontFragment, d.Dst = false, at("192.0.2.9:10")
+			b.SendDatagram(d)
+			require.EqualValues(t, 3, b.errorsOf(1)[0].ICMP.Code, "in fragments it arrives, at a closed port")
+		})
+	}
 }
 
 func TestAForwardsPeerThatIsGoneIsTold(t *testing.T) {
