@@ -60,7 +60,7 @@ type loop struct {
 	at      int64  // when the last turn began
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
-	pausing bool   // no kicks were asked for, and the next sleep is a pause
+	rest    rest   // how the next sleep is
 	blocked bool   // the Port left frames in the ring
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
@@ -240,7 +240,7 @@ func (l *loop) turn(now int64) {
 	} else if l.tx.kicked {
 		more = l.drain()
 	}
-	sent := l.filler.Frames
+	sent, called := l.filler.Frames, l.nEvents > 0
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
 	passed := bytesIn(chains[:done])
@@ -250,16 +250,28 @@ func (l *loop) turn(now int64) {
 	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	given := l.filler.Frames != sent
-	l.pausing = l.pacer.pauses(turn{now, passed, done, given}) && !l.again && !l.blocked && !l.tx.q.DriverPolls()
+	given := int(l.filler.Frames - sent)
+	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: given, full: called && l.starved})
+	if l.again || l.blocked || l.driverPolls() {
+		l.rest = untilCalled
+	}
 	l.flush(passed < busyTurn)
 	l.stats.Turns++
-	if done > 0 || given {
+	if done > 0 || given > 0 {
 		l.poll.worked(now)
 	}
-	if !l.again && !l.pausing {
+	if !l.again && l.rest == untilCalled {
 		l.park(now)
 	}
+}
+
+// driverPolls tells that a pause would spare the driver nothing.
+func (l *loop) driverPolls() bool {
+	r := l.tx
+	if l.rest == deaf {
+		r = l.rx
+	}
+	return r.q != nil && r.q.DriverPolls()
 }
 
 // park is for when there is nothing to do: either the rings are looked at for a while, or the guest is asked for kicks.
@@ -300,7 +312,7 @@ func bytesIn(chains []virtqueue.Chain) (n uint64) {
 // interrupt is seldom needed then.
 func (l *loop) flush(little bool) {
 	l.tx.publish()
-	if called := l.rx.flush(); l.pausing && (called || little) {
+	if called := l.rx.flush(); l.rest == forAPause && (called || little) {
 		return
 	}
 	l.tx.flush()
@@ -368,6 +380,11 @@ func (l *loop) kick(r *ring) {
 // sleep waits for events, as long as there is nothing else to do.
 func (l *loop) sleep() (int, error) {
 	timeout := l.timeout()
+	if l.rest == deaf && timeout > 0 {
+		t := unix.NsecToTimespec(timeout)
+		_ = unix.Nanosleep(&t, nil) // a signal may end it, which is no loss
+		timeout = 0
+	}
 	if l.pacer.precise {
 		return epollWait(l.epFD, l.ready[:], timeout)
 	}
@@ -390,7 +407,7 @@ func (l *loop) timeout() int64 {
 	if l.rx.polled() || l.tx.polled() {
 		timeout = earliest(timeout, pollInterval)
 	}
-	if l.pausing {
+	if l.rest != untilCalled {
 		timeout = earliest(timeout, l.pacer.pause)
 	}
 	return timeout

@@ -1,16 +1,18 @@
 package worker
 
-// pacer decides when a guest that sends is left alone for a while, by a pause: no kicks are asked for, and the thread sleeps
-// for some ten microseconds. Both sides have less work with a few frames at once than with each of them. A pause grows
-// until it gathers enough; one that has gathered nothing was the last. It is the thread's own.
+// pacer decides when both sides are left alone for a while, by a pause: no kicks are asked for, and the thread sleeps for some
+// ten microseconds. Guest and thread have less work with a few frames at once than with each of them. A pause grows until it
+// gathers enough; one that has gathered nothing was the last. It is the thread's own.
 //
-// There are two signs that a guest is sending more. It has just sent many bytes; or it has sent one frame soon after the
-// other for a while and nothing has come back, so it does not wait for answers.
+// There are three signs that more frames will come. The guest has just sent many bytes; or it has sent one frame soon after the
+// other for a while and nothing has come back, so it does not wait for answers; or it has been given one frame soon after
+// the other, and has answered none.
 type pacer struct {
 	precise bool // the kernel can sleep for microseconds
 
 	pause int64 // how long the next pause is, in nanoseconds
-	run   int   // turns in a row that had frames of the guest and none for it, each soon after the one before
+	way   way   // in which frames have passed lately
+	run   int   // turns in a row in which they passed that way only, each soon after the one before
 	last  int64 // when the last of them began
 }
 
@@ -34,22 +36,58 @@ const (
 
 // turn is what a pause depends on.
 type turn struct {
-	at     int64  // when it began
-	bytes  uint64 // from the guest
-	frames int    // from the guest
-	given  bool   // there were frames for the guest
+	at    int64  // when it began
+	bytes uint64 // from the guest
+	taken int    // frames from the guest
+	given int    // frames for it
+	full  bool   // something came for the guest, whose receive ring had no room
 }
 
-// pauses tells whether a pause follows the turn t.
-func (p *pacer) pauses(t turn) bool {
-	p.count(t)
-	gathered, full := t.bytes, uint64(fullTurn)
-	if t.bytes < busyTurn {
-		if p.run < longRun {
-			p.pause = minPause
-			return false
-		}
-		gathered, full = uint64(t.frames), fullFrames
+// way is that of the frames of a turn.
+type way uint8
+
+const (
+	noWay     way = iota
+	fromGuest     // and none for it
+	toGuest       // and none from it
+	bothWays
+)
+
+func (t *turn) way() way {
+	given := t.given > 0 || t.full
+	switch {
+	case t.taken > 0 && given:
+		return bothWays
+	case t.taken > 0:
+		return fromGuest
+	case given:
+		return toGuest
+	}
+	return noWay
+}
+
+// rest is how a thread sleeps.
+type rest uint8
+
+const (
+	untilCalled rest = iota // until there is something to do
+	forAPause               // for the time of a pause, unless something comes by a descriptor: a guest that sends is left alone
+	deaf                    // for the time of a pause, whatever comes: a guest that receives is left alone
+)
+
+// after tells how the thread sleeps after the turn t.
+func (p *pacer) after(t turn) rest {
+	p.count(&t)
+	gathered, full, how := t.bytes, uint64(fullTurn), forAPause
+	switch {
+	case t.bytes >= busyTurn:
+	case p.run < longRun:
+		p.pause = minPause
+		return untilCalled
+	case p.way == toGuest:
+		gathered, full, how = uint64(t.given), fullFrames, deaf
+	default:
+		gathered, full = uint64(t.taken), fullFrames
 	}
 	switch {
 	case gathered < full:
@@ -57,15 +95,19 @@ func (p *pacer) pauses(t turn) bool {
 	case gathered > 2*full:
 		p.pause = max(p.pause/2, minPause)
 	}
-	return p.precise
+	if !p.precise {
+		return untilCalled
+	}
+	return how
 }
 
 // count follows runs.
-func (p *pacer) count(t turn) {
-	if t.frames == 0 || t.given || t.at-p.last > p.pause+runGap {
+func (p *pacer) count(t *turn) {
+	w := t.way()
+	if w != p.way || w == noWay || w == bothWays || t.at-p.last > p.pause+runGap {
 		p.run = 0
 	}
-	if t.frames > 0 && !t.given {
+	if p.way = w; w == fromGuest || w == toGuest {
 		p.run = min(p.run+1, longRun)
 		p.last = t.at
 	}

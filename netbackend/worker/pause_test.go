@@ -11,7 +11,7 @@ import (
 
 func TestAPauseFollowsTheGuest(t *testing.T) {
 	p := pacer{precise: true}
-	sends := func(bytes uint64) bool { return p.pauses(turn{bytes: bytes, frames: 1}) }
+	sends := func(bytes uint64) bool { return p.after(turn{bytes: bytes, taken: 1}) == forAPause }
 	require.False(t, sends(0), "an idle guest is asked to kick at once")
 	require.False(t, sends(busyTurn-1))
 	require.True(t, sends(busyTurn))
@@ -24,47 +24,86 @@ func TestAPauseFollowsTheGuest(t *testing.T) {
 		require.True(t, sends(busyTurn))
 	}
 	require.Equal(t, maxPause, p.pause)
-	require.False(t, p.pauses(turn{}))
+	require.Equal(t, untilCalled, p.after(turn{}))
 	require.Equal(t, minPause, p.pause, "the next run begins anew")
 
 	old := pacer{}
-	require.False(t, old.pauses(turn{bytes: fullTurn, frames: 4}), "a kernel that cannot sleep so briefly")
+	require.Equal(t, untilCalled, old.after(turn{bytes: fullTurn, taken: 4}), "a kernel that cannot sleep so briefly")
 }
 
 // small makes a pacer take n turns with one short frame each, gap nanoseconds apart, and returns whether a pause follows
 // the last.
-func small(p *pacer, n int, gap int64, given bool) (pauses bool) {
+func small(p *pacer, n int, gap int64, given int) (pauses bool) {
 	for range n {
-		pauses = p.pauses(turn{at: p.last + gap, bytes: 64, frames: 1, given: given})
+		pauses = p.after(turn{at: p.last + gap, bytes: 64, taken: 1, given: given}) == forAPause
 	}
 	return pauses
 }
 
 func TestShortFramesThatNobodyAnswersBringPauses(t *testing.T) {
 	p := pacer{precise: true}
-	require.False(t, small(&p, longRun-1, 30e3, false), "it may be a question in several parts")
-	require.True(t, small(&p, 1, 30e3, false))
-	require.True(t, small(&p, 10, maxPause, false))
+	require.False(t, small(&p, longRun-1, 30e3, 0), "it may be a question in several parts")
+	require.True(t, small(&p, 1, 30e3, 0))
+	require.True(t, small(&p, 10, maxPause, 0))
 	require.Equal(t, maxPause, p.pause, "it gathers one at a time")
-	require.True(t, p.pauses(turn{at: p.last + maxPause, bytes: 6400, frames: 2*fullFrames + 1}))
+	require.Equal(t, forAPause, p.after(turn{at: p.last + maxPause, bytes: 6400, taken: 2*fullFrames + 1}))
 	require.Equal(t, maxPause/2, p.pause, "shorter will do")
-	require.False(t, p.pauses(turn{at: p.last + maxPause}), "one that gathers nothing is the last")
-	require.False(t, small(&p, longRun-1, 30e3, false), "and a run begins anew")
-	require.True(t, small(&p, 1, 30e3, false))
-	require.False(t, small(&p, 1, 30e3, true), "an answer ends it")
+	require.Equal(t, untilCalled, p.after(turn{at: p.last + maxPause}), "one that gathers nothing is the last")
+	require.False(t, small(&p, longRun-1, 30e3, 0), "and a run begins anew")
+	require.True(t, small(&p, 1, 30e3, 0))
+	require.False(t, small(&p, 1, 30e3, 1), "an answer ends it")
 }
 
 func TestQuestionsAndAnswersBringNoPause(t *testing.T) {
 	p := pacer{precise: true}
 	for range 10 * longRun {
-		require.False(t, small(&p, 1, 30e3, false))
-		require.False(t, p.pauses(turn{at: p.last + 20e3, given: true}))
+		require.False(t, small(&p, 1, 30e3, 0))
+		require.Equal(t, untilCalled, p.after(turn{at: p.last + 20e3, given: 1}))
 	}
 }
 
 func TestShortFramesNowAndThenBringNoPause(t *testing.T) {
 	p := pacer{precise: true}
-	require.False(t, small(&p, 10*longRun, runGap+minPause+1, false))
+	require.False(t, small(&p, 10*longRun, runGap+minPause+1, 0))
+}
+
+// fed makes a pacer take n turns that give the guest frames, gap nanoseconds apart, and returns how the thread sleeps then.
+func fed(p *pacer, n int, gap int64, frames int) (how rest) {
+	for range n {
+		how = p.after(turn{at: p.last + gap, given: frames})
+	}
+	return how
+}
+
+func TestFramesThatTheGuestDoesNotAnswerBringDeafPauses(t *testing.T) {
+	p := pacer{precise: true}
+	require.Equal(t, untilCalled, fed(&p, longRun-1, 10e3, 1), "it may be an answer in several parts")
+	require.Equal(t, deaf, fed(&p, 1, 10e3, 1))
+	require.Equal(t, deaf, fed(&p, 10, maxPause, 1))
+	require.Equal(t, maxPause, p.pause, "it gathers one at a time")
+	require.Equal(t, deaf, fed(&p, 1, maxPause, 2*fullFrames+1))
+	require.Equal(t, maxPause/2, p.pause, "shorter will do")
+	require.Equal(t, untilCalled, p.after(turn{at: p.last + maxPause}), "one that gathers nothing is the last")
+	require.Equal(t, untilCalled, fed(&p, longRun-1, 10e3, 1), "and a run begins anew")
+	require.Equal(t, deaf, fed(&p, 1, 10e3, 1))
+	require.Equal(t, untilCalled, p.after(turn{at: p.last + 10e3, bytes: 64, taken: 1}), "an answer ends it")
+
+	old := pacer{}
+	require.Equal(t, untilCalled, fed(&old, 2*longRun, 10e3, 1), "a kernel that cannot sleep so briefly")
+}
+
+func TestAGuestWithoutRoomIsLeftAloneWhileMoreComes(t *testing.T) {
+	p := pacer{precise: true}
+	require.Equal(t, deaf, fed(&p, longRun, 10e3, 4))
+	for range longRun {
+		require.Equal(t, deaf, p.after(turn{at: p.last + 10e3, full: true}), "each arrival would wake the thread for nothing")
+	}
+	require.Equal(t, untilCalled, p.after(turn{at: p.last + 10e3}), "nothing more comes: it sleeps until the guest has room")
+}
+
+func TestFramesForTheGuestNowAndThenBringNoPause(t *testing.T) {
+	p := pacer{precise: true}
+	require.Equal(t, untilCalled, fed(&p, 10*longRun, runGap+minPause+1, 1))
 }
 
 // flushed has the thread take a frame before a pause, and returns whether the guest is interrupted for it.
@@ -78,7 +117,7 @@ func (b *bench) flushed(little bool) bool {
 	require.NoError(b.t, b.Do(0, func(int64) {
 		l := b.loops[0]
 		l.tx.q.UseN(len(l.tx.q.Fetch(1)))
-		l.pausing = true
+		l.rest = forAPause
 		l.flush(little)
 		_, err := unix.Read(b.fds[1].Call, make([]byte, 8))
 		interrupted = err == nil
