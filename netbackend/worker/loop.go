@@ -252,7 +252,7 @@ func (l *loop) turn(now int64) {
 	l.tx.kicked, l.rx.kicked = more, false
 	given := int(l.filler.Frames - sent)
 	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: given, full: called && l.starved})
-	if l.again || l.blocked || l.driverPolls() {
+	if l.rest != untilCalled && (l.again || l.blocked || l.driverPolls()) {
 		l.rest = untilCalled
 	}
 	l.flush(passed < busyTurn)
