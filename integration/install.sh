@@ -9,6 +9,7 @@ needs=(
 	gcc:gcc                                       # go test -race links with it
 	/usr/include/stdlib.h:libc6-dev
 	qemu-system-x86_64:qemu-system-x86
+	qemu-aarch64:qemu-user                        # runs tests of the rings as arm64 programs
 	/usr/lib/ipxe/qemu/efi-virtio.rom:ipxe-qemu
 	linux.uml:user-mode-linux
 	dpdk-testpmd:dpdk-dev
