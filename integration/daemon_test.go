@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,6 +41,7 @@ func shortDir(t *testing.T) string {
 type daemon struct {
 	*process.Process
 	t         *testing.T
+	emulator  []string // what runs vring, and vring for it; none for vring as it was built for this machine
 	args      []string
 	inherited []*os.File // file descriptors 3 and up; nil is a gap
 	env       []string   // in addition to the test's
@@ -68,6 +70,9 @@ func startVringWith(t *testing.T, options process.Options, command string, args 
 
 func (d *daemon) start() {
 	cmd := exec.Command(built.vring, d.args...)
+	if len(d.emulator) > 0 {
+		cmd = exec.Command(d.emulator[0], append(slices.Clone(d.emulator[1:]), d.args...)...)
+	}
 	cmd.ExtraFiles = d.inherited
 	cmd.Env = append(os.Environ(), d.env...)
 	var err error

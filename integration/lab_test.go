@@ -166,6 +166,12 @@ func (l *lab) requireNetwork() {
 	l.t.Helper()
 	l.transferOut()
 	l.transferIn()
+	l.requireDatagrams()
+}
+
+// requireDatagrams is requireNetwork for UDP alone.
+func (l *lab) requireDatagrams() {
+	l.t.Helper()
 	const datagrams = 512
 	var echoes proto.Echoes
 	l.do(&echoes, "udp-dial", viaGateway(l.udpEcho), 1, datagrams, guestFromPort)
