@@ -41,6 +41,7 @@ type tcpFlow struct {
 	heard        int64 // when the guest last sent data
 
 	mss      uint16 // of segments to the guest
+	ask      uint16 // of segments from it, as it was told
 	sndScale uint8  // shift of the windows that the guest sends
 	rcvScale uint8  // and of those that it gets
 	dupAcks  uint8  // acknowledgements in a row that told nothing new

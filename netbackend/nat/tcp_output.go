@@ -440,7 +440,8 @@ func (p *Port) measure(f *flow) {
 	}
 	room := size - min(size, queued)
 	room -= room / 8
-	if queued > 0 && room < min(uint32(t.mss), size/4) {
+	least := min(uint32(t.ask), size/4)
+	if queued > 0 && room < least {
 		room = 0 // a small window is worse than none (RFC 9293 section 3.8.6.2.2)
 	}
 	room = min(room, maxWindow<<t.rcvScale)
@@ -448,7 +449,7 @@ func (p *Port) measure(f *flow) {
 		t.rcvEdge = edge
 	}
 	t.room, t.taken = t.rcvEdge-t.rcvNxt, 0
-	if t.room < uint32(t.mss) {
+	if t.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
 		f.bits |= stalled
 		_ = p.worker.Rearm(int(f.fd), token(tokenFlow, f.gen, f.index))
 	}
@@ -486,7 +487,8 @@ func (p *Port) sendSynSegment(f *flow) bool {
 	b := p.template[:n]
 	tcp := b[etherLen+ipv4Len:]
 	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
-	p.putSynOptions(tcp[tcpLen:], options)
+	p.chooseSegment(f)
+	p.putSynOptions(tcp[tcpLen:], t.ask, options)
 	if options&guestTimes != 0 {
 		p.putTimes(tcp[tcpLen+synOptions:], f)
 	}
@@ -497,12 +499,27 @@ func (p *Port) sendSynSegment(f *flow) bool {
 // synOptions is the length of the options of our SYN and SYN-ACK, without timestamps.
 const synOptions = 12
 
-func (p *Port) putSynOptions(b []byte, options flowBits) {
+// chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
+// what the kernel calls writable is such a room, that is a quarter of the socket's buffer at most. With TSO, frames are as long as
+// ever.
+func (p *Port) chooseSegment(f *flow) {
+	t := &f.tcp
+	t.ask = uint16(p.mtu - ipv4Len - tcpLen)
+	if t.ask <= smallSegment || p.mem.read(f.fd) != 0 {
+		return
+	}
+	t.ask = uint16(min(uint32(t.ask), max(smallSegment, p.mem[memSendBuffer]/4)))
+}
+
+// smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).
+const smallSegment = 4096
+
+func (p *Port) putSynOptions(b []byte, mss uint16, options flowBits) {
 	for i := range b[:synOptions] {
 		b[i] = optionNop
 	}
 	b[0], b[1] = optionMSS, 4
-	binary.BigEndian.PutUint16(b[2:], uint16(p.mtu-ipv4Len-tcpLen))
+	binary.BigEndian.PutUint16(b[2:], mss)
 	if options&guestSACKs != 0 {
 		b[6], b[7] = optionSACKPermitted, 2
 	}

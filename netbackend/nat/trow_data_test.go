@@ -1,6 +1,7 @@
 package nat_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -447,4 +448,29 @@ func TestT25LostTailBeforeTheEndIsRepeated(t *testing.T) {
 		b.Skip("the end comes", c.Ended)
 		require.Equal(t, "the last bytes", string(c.Received()))
 	})
+}
+
+// The least that is worth advertising is not to be a segment of a guest whose MTU is nearly as large as the socket's buffer.
+func TestT22AClosedWindowCostsNothingAtALargeMTU(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	for _, buffer := range []int{20_000, 87_040, 200_000, 400_000} {
+		t.Run(fmt.Sprintf("%d bytes", buffer), func(t *testing.T) {
+			sysctl(t, "net.ipv4.tcp_wmem", fmt.Sprintf("4096 %d %d", min(buffer, 16384), buffer))
+			b := newBench(t, setup{guest: natguest.Options{MTU: 65520}, config: func(c *nat.Config) { c.MTU = 65520 }})
+			c, host := b.connect()
+			for n := 1; n <= 80; n++ {
+				c.Send(noise(10_000))
+				b.Settle()
+				turns := b.Turns()
+				b.Run(20 * time.Millisecond)
+				require.Less(t, b.Turns()-turns, 8, "after %d bytes", n*10_000)
+			}
+			c.Close()
+			r := b.readAll(host)
+			require.NoError(t, r.err)
+			require.Len(t, r.data, 800_000)
+		})
+	}
 }
