@@ -278,6 +278,47 @@ func (f *Filler) ReserveEach(frames [][]guestmem.Iovec, least, most int) int {
 	return n
 }
 
+// ReserveFrames gives memory for up to len(frames) frames of most bytes each, in as many buffers as they need, or one each if
+// they cannot be merged, and returns for how many: 0 if the oldest buffers are too small or malformed; it asks for nothing then. Commit takes the frames
+// in their order; the memory of those that are not committed yet stays valid in between. The last that is committed may be
+// shorter than most.
+func (f *Filler) ReserveFrames(frames [][]guestmem.Iovec, most int) (n int) {
+	f.n = 0
+	if f.q == nil {
+		return 0
+	}
+	first := 0
+	for n < len(frames) {
+		start := f.n
+		end := f.frameAt(first, most)
+		if end == first {
+			break
+		}
+		frames[n] = f.iov[start:f.n]
+		first = end
+		n++
+	}
+	return n
+}
+
+// frameAt takes what a frame of most bytes needs from the chain first on, and returns where the next frame begins: at first if
+// there is not as much.
+func (f *Filler) frameAt(first, most int) (end int) {
+	skip := f.headerLen
+	for end = first; most > 0; end++ {
+		chains := f.chains(end + 1)
+		if len(chains) <= end || int64(chains[end].Len) <= int64(skip) || !f.take(chains[end].Iov, skip, most) {
+			return first
+		}
+		most -= int(chains[end].Len) - skip
+		skip = 0
+		if most > 0 && !f.mergeable {
+			return first
+		}
+	}
+	return end
+}
+
 // chains returns the pending chains, after fetching more if there are fewer than n.
 func (f *Filler) chains(n int) []virtqueue.Chain {
 	if p := f.q.Pending(); len(p) >= n {

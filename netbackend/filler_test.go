@@ -308,6 +308,110 @@ func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
 	require.EqualValues(t, 88, frames[0][0].Len, "the chain has no more")
 }
 
+// frames reads n frames of merged buffers from the used ring.
+func (r *ring) frames(n int) (frames [][]byte) {
+	r.t.Helper()
+	for range n {
+		var frame []byte
+		for left := 1; left > 0; left-- {
+			b, ok := r.used()
+			require.True(r.t, ok)
+			if frame == nil {
+				left = int(b[10]) | int(b[11])<<8
+				b = b[vnet.HeaderLen:]
+				frame = []byte{}
+			}
+			frame = append(frame, b...)
+		}
+		frames = append(frames, frame)
+	}
+	_, ok := r.used()
+	require.False(r.t, ok, "one buffer more")
+	return frames
+}
+
+func TestSeveralFramesAreReservedAtOnce(t *testing.T) {
+	const headerLen = vnet.HeaderLen
+	for name, c := range map[string]struct {
+		bufs [][]int
+		want int // frames of 1000 bytes
+	}{
+		"one buffer each":                  {bufs: repeat([]int{headerLen + 1000}, 3), want: 3},
+		"several buffers each":             {bufs: repeat([]int{400}, 9), want: 3},
+		"the last buffer is not there yet": {bufs: repeat([]int{400}, 8), want: 2},
+		"header in its own descriptor":     {bufs: repeat([]int{headerLen, 2000}, 2), want: 2},
+		"buffers longer than a frame":      {bufs: [][]int{{4000}, {1500}, {600}, {600}}, want: 3},
+		"more than are wanted":             {bufs: repeat([]int{2000}, 6), want: 4},
+		"no room for the header":           {bufs: [][]int{{2000}, {headerLen}, {2000}}, want: 1},
+		"none":                             {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRing(t, 32, headerLen, true)
+			for _, lens := range c.bufs {
+				r.post(lens...)
+			}
+			var frames [4][]guestmem.Iovec
+			n := r.filler.ReserveFrames(frames[:], 1000)
+			require.Equal(t, c.want, n)
+			require.False(t, r.filler.Starved())
+			for i := range n {
+				require.Equal(t, 1000, guestmem.CopyTo(frames[i], 0, pattern(1000 + i)[i:]))
+			}
+			var want [][]byte
+			for i := range n {
+				size := 1000
+				if i == n-1 {
+					size = 10 // the last one may be shorter
+				}
+				r.filler.Commit(&vnet.Header{}, size)
+				want = append(want, pattern(size + i)[i:])
+			}
+			require.Equal(t, want, r.frames(n))
+		})
+	}
+}
+
+func TestFramesThatAreReservedAtOnceMayBeLeft(t *testing.T) {
+	r := newRing(t, 32, vnet.HeaderLen, true)
+	for range 12 {
+		r.post(400)
+	}
+	var frames [4][]guestmem.Iovec
+	require.Equal(t, 4, r.filler.ReserveFrames(frames[:], 1000))
+	guestmem.CopyTo(frames[0], 0, pattern(1000))
+	r.filler.Commit(&vnet.Header{}, 1000)
+	require.Equal(t, [][]byte{pattern(1000)}, r.frames(1))
+	require.Equal(t, 3, r.filler.ReserveFrames(frames[:], 1000))
+	require.True(t, r.filler.Write(&vnet.Header{}, pattern(500)))
+	require.Equal(t, [][]byte{pattern(500)}, r.frames(1))
+}
+
+func TestSeveralFramesNeedBuffersThatAreWellFormedOrLongEnough(t *testing.T) {
+	var frames [4][]guestmem.Iovec
+	apart := newRing(t, 32, vnet.HeaderLen, false)
+	apart.post(4000)
+	apart.post(1000, vnet.HeaderLen)
+	apart.post(900)
+	apart.post(4000)
+	require.Equal(t, 2, apart.filler.ReserveFrames(frames[:], 1000), "the third is too small")
+	for range 2 {
+		guestmem.CopyTo(frames[0], 0, pattern(1000))
+		apart.filler.Commit(&vnet.Header{}, 1000)
+	}
+	require.Len(t, apart.frames(2), 2)
+	require.Zero(t, apart.filler.ReserveFrames(frames[:], 1000))
+
+	r := newRing(t, 32, vnet.HeaderLen, true)
+	r.post(2000)
+	r.post(900)
+	r.bad()
+	r.post(2000)
+	require.Equal(t, 1, r.filler.ReserveFrames(frames[:], 1000), "the malformed chain would be in the second")
+
+	var stopped netbackend.Filler
+	require.Zero(t, stopped.ReserveFrames(frames[:], 1000))
+}
+
 // A run of frames looks to the guest as the same frames one by one.
 func TestARunIsManyFrames(t *testing.T) {
 	for _, headerLen := range []int{vnet.LegacyHeaderLen, vnet.HeaderLen} {

@@ -53,6 +53,7 @@ type Counters struct {
 	Unreachables  uint64 // ICMP messages "destination unreachable" sent to the guest
 	ResetsSent    uint64 // resets sent to the guest
 	WindowReads   uint64 // system calls spent on finding what a host socket will take
+	Peeks         uint64 // system calls spent on what host sockets have for the guest
 	Accepts       uint64 // connections taken by forwards
 	Knocks        uint64 // times that a port of the guest was asked for a gated forward
 	GatesOpened   uint64 // times that a gate was opened, and shut

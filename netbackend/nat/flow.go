@@ -122,6 +122,7 @@ const (
 	timedOut    // TCP: the oldest segment was repeated by the timer; the next acknowledgement tells what is missing
 	timing      // TCP: a round trip is being measured
 	persisting  // TCP: the timer is the persist timer
+	bulk        // TCP: the host has filled the largest frame lately
 )
 
 // flowState is where a flow stands.

@@ -90,6 +90,7 @@ type Port struct {
 	slow      []byte
 	template  [headCopy]byte
 	pieces    [maxIovecs]guestmem.Iovec
+	train     [trainFrames][]guestmem.Iovec
 	swallow   []byte
 	lead      [proxyproto.MaxWritten]byte
 	onExpired func(*flow)

@@ -107,7 +107,7 @@ func (p *Port) resend(f *flow) bool {
 // meeting such bytes.
 func (t *tcpFlow) skipSACKed() uint32 {
 	if t.sacked.empty() {
-		return largest
+		return maxWindow << maxScale
 	}
 	if t.sndNxt == t.sacked.first {
 		t.sndNxt = t.sacked.end
@@ -115,5 +115,5 @@ func (t *tcpFlow) skipSACKed() uint32 {
 	if before(t.sndNxt, t.sacked.first) {
 		return t.sacked.first - t.sndNxt
 	}
-	return largest
+	return maxWindow << maxScale
 }

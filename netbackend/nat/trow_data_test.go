@@ -474,3 +474,61 @@ func TestT22AClosedWindowCostsNothingAtALargeMTU(t *testing.T) {
 		})
 	}
 }
+
+// A guest with a window for several of the largest frames.
+var wide = natguest.TCPOptions{Window: 1 << 20, WScale: 5}
+
+func TestOneLookAtTheHostsQueueFillsSeveralFrames(t *testing.T) {
+	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
+		b := newBench(t, setup{config: config, guest: natguest.Options{RingSize: 512}})
+		c, host := b.connect(wide)
+		down := noise(8 << 20)
+		go func() { _, _ = host.Write(down) }()
+		b.Until("all is there", func() bool { return len(c.Received()) >= len(down) })
+		requireSame(t, down, c.Received())
+		looks, frames := b.port.Counters().Peeks, uint64(len(c.Segments))
+		require.Less(t, 3*looks, 2*frames, "%d looks for %d frames", looks, frames)
+	})
+}
+
+// What several frames hold is the stream, whatever the guest can take, and in whatever pieces the host writes it.
+func TestFramesThatAreFilledAtOnceHoldTheStream(t *testing.T) {
+	for name, guest := range guests() {
+		for _, ring := range []int{32, 256, 1024} {
+			t.Run(fmt.Sprintf("%s, ring of %d", name, ring), func(t *testing.T) {
+				guest.RingSize = ring
+				b := newBench(t, setup{guest: guest})
+				c, host := b.connect(wide)
+				down := noise(3<<20 + 17)
+				go func() {
+					for i := 1; len(down) > 0; i++ {
+						n := min(i*i*777, len(down))
+						_, _ = host.Write(down[:n])
+						down = down[n:]
+					}
+					_ = host.Close()
+				}()
+				b.Until("all is there", func() bool { return c.Ended() || len(c.Received()) >= 3<<20+17 })
+				requireSame(t, noise(3<<20+17), c.Received())
+			})
+		}
+	}
+}
+
+func TestFramesThatAreFilledAtOnceAreRepeated(t *testing.T) {
+	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
+		b := newBench(t, setup{config: config, guest: natguest.Options{RingSize: 1024}})
+		c, host := b.connect(wide)
+		down := noise(2 << 20)
+		go func() { _, _ = host.Write(down) }()
+		b.Until("some is there", func() bool { return len(c.Received()) > 256<<10 })
+		c.ManualAck = true // as if all that comes now were lost
+		b.Until("more comes", func() bool { return len(c.Received()) > 600<<10 })
+		b.Run(10 * time.Second)
+		require.NotZero(t, b.port.Counters().Retransmits)
+		c.ManualAck = false
+		c.SendAck()
+		b.Until("all is there", func() bool { return len(c.Received()) >= len(down) })
+		requireSame(t, down, c.Received())
+	})
+}

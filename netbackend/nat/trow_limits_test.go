@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -216,8 +217,11 @@ func TestT17ManyForwardsTakeTurns(t *testing.T) {
 	const ports = 40
 	var hosts []string
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		for range ports {
+		for len(hosts) < ports {
 			host := natguest.FreePort(t).String()
+			if slices.Contains(hosts, host) {
+				continue // it is free until the forward has it
+			}
 			f, err := nat.ParseForward(host + ":80")
 			require.NoError(t, err)
 			c.Forwards = append(c.Forwards, f)
