@@ -1,5 +1,7 @@
 package nat
 
+import "sync/atomic"
+
 // crowd is a kind of flow that may have to go for another one. An open connection is in none: it ends for its own reasons
 // only.
 type crowd uint8
@@ -18,8 +20,8 @@ const (
 // for two seconds at least.
 const maxQueries = 1024
 
-// most returns how many flows of a crowd there may be. So that one kind does not take the place of all others, that is a
-// quarter of the table.
+// most returns how many flows of a crowd the guest may have. So that one kind does not take the place of all others, that is
+// a quarter of the table.
 func (p *Port) most(c crowd) int {
 	n := max(p.cfg.MaxFlows/4, 1)
 	if c == crowdQueries {
@@ -46,11 +48,24 @@ func (c crowd) String() string {
 // flowList is a list of flows in the order of their last use.
 type flowList struct {
 	first, last uint32
-	count       int
+	count       atomic.Int32 // other queue pairs read it
 }
 
 // join puts f, which stands in no crowd, at the end of c.
 func (p *Port) join(f *flow, c crowd) {
+	p.lineUp(f, c)
+	p.crowds[c].count.Add(1)
+}
+
+// leave takes f out of its crowd, if it stands in one.
+func (p *Port) leave(f *flow) {
+	if f.crowd != noCrowd {
+		p.crowds[f.crowd].count.Add(-1)
+		p.stepOut(f)
+	}
+}
+
+func (p *Port) lineUp(f *flow, c crowd) {
 	l := &p.crowds[c]
 	f.crowd, f.crowdPrev, f.crowdNext = c, l.last, none
 	if l.last == none {
@@ -59,14 +74,9 @@ func (p *Port) join(f *flow, c crowd) {
 		p.flows.at(l.last).crowdNext = f.index
 	}
 	l.last = f.index
-	l.count++
 }
 
-// leave takes f out of its crowd, if it stands in one.
-func (p *Port) leave(f *flow) {
-	if f.crowd == noCrowd {
-		return
-	}
+func (p *Port) stepOut(f *flow) {
 	l := &p.crowds[f.crowd]
 	if f.crowdPrev == none {
 		l.first = f.crowdNext
@@ -78,7 +88,6 @@ func (p *Port) leave(f *flow) {
 	} else {
 		p.flows.at(f.crowdNext).crowdPrev = f.crowdPrev
 	}
-	l.count--
 	f.crowd = noCrowd
 }
 
@@ -88,22 +97,22 @@ func (p *Port) used(f *flow) {
 	if p.crowds[c].last == f.index {
 		return
 	}
-	p.leave(f)
-	p.join(f, c)
+	p.stepOut(f)
+	p.lineUp(f, c)
 }
 
 // admit makes room for a flow of the crowd c with a socket of its own. If there are too many of its kind, the one goes
-// that was idle longest. If the table or the guest's share of descriptors is used up, that of the largest crowd goes, which
-// is who floods. False means that there is no room: nothing but open connections is left.
+// that was idle longest, of the queue pair that has most. If the table or the guest's share of descriptors is used up, that of
+// the largest crowd goes, which is who floods. False means that there is no room: nothing but open connections is left, or
+// another pair has yet to give up a flow, as it is asked to.
 func (p *Port) admit(c crowd) bool { return p.admitFlow(c) && p.admitSocket() }
 
 // admitFlow is admit for a flow that needs no socket.
 func (p *Port) admitFlow(c crowd) bool {
-	if p.crowds[c].count >= p.most(c) {
-		p.evict(c)
-	}
+	p.thin(c)
 	for p.flows.full() {
 		if !p.evict(p.largest(crowdPeers)) {
+			p.shed(crowdConnects, crowdPeers)
 			p.hit(limitFlows)
 			return false
 		}
@@ -111,9 +120,52 @@ func (p *Port) admitFlow(c crowd) bool {
 	return true
 }
 
+// thin makes room for one more flow of a crowd. Until another pair has given up what it was asked for there are too many, and so
+// there are, by one for each pair, if several make room at the same time.
+func (p *Port) thin(c crowd) {
+	for p.members(c) >= p.most(c) && p.shed(c, c) {
+	}
+}
+
+// members returns how many flows of a crowd the guest has.
+func (p *Port) members(c crowd) (n int) {
+	for _, q := range p.pairs.ports {
+		n += int(q.crowds[c].count.Load())
+	}
+	return n
+}
+
+// shed gives up a flow of the largest of the crowds from first to last, and tells whether it did. If another queue pair has it,
+// that one is asked to.
+func (p *Port) shed(first, last crowd) bool {
+	q, c := p, first
+	for _, other := range p.pairs.ports {
+		for k := first; k <= last; k++ {
+			if other.crowds[k].count.Load() > q.crowds[c].count.Load() {
+				q, c = other, k
+			}
+		}
+	}
+	if q == p {
+		return p.evict(c)
+	}
+	q.post.put(func(b *postbox) { b.evict[c]++ })
+	return false
+}
+
+// evictFor gives up n flows of a crowd for other queue pairs.
+func (p *Port) evictFor(c crowd, n int) {
+	for range n {
+		if !p.evict(c) {
+			return
+		}
+	}
+}
+
 func (p *Port) admitSocket() bool {
 	for int(p.flows.sockets.Load()) >= p.maxSockets() {
 		if !p.evict(p.largest(crowdQueries)) {
+			p.shed(crowdConnects, crowdQueries)
 			p.hit(limitSockets)
 			return false
 		}
@@ -124,7 +176,9 @@ func (p *Port) admitSocket() bool {
 // admitPeer is admit for a datagram of a stranger's that came by a forward. It may take the place of another stranger, and
 // of nobody else. No frame is sent: the datagram has its place in the guest's receive ring already.
 func (p *Port) admitPeer() bool {
-	if (p.flows.full() || p.crowds[crowdPeers].count >= p.most(crowdPeers)) && !p.evict(crowdPeers) {
+	p.thin(crowdPeers)
+	if p.flows.full() && !p.evict(crowdPeers) {
+		p.shed(crowdPeers, crowdPeers)
 		p.hit(limitFlows)
 		return false
 	}
@@ -135,7 +189,7 @@ func (p *Port) admitPeer() bool {
 func (p *Port) largest(last crowd) crowd {
 	found := crowdConnects
 	for c := found + 1; c <= last; c++ {
-		if p.crowds[c].count > p.crowds[found].count {
+		if p.crowds[c].count.Load() > p.crowds[found].count.Load() {
 			found = c
 		}
 	}
@@ -148,7 +202,7 @@ func (p *Port) maxSockets() int { return p.cfg.MaxSockets - p.nForwards }
 // evict gives up the flow of a crowd that was idle longest, and tells whether there was one. If that is a connection, both
 // sides learn it by a reset.
 func (p *Port) evict(c crowd) bool {
-	if p.crowds[c].count == 0 {
+	if p.crowds[c].count.Load() == 0 {
 		return false
 	}
 	f := p.flows.at(p.crowds[c].first)

@@ -66,6 +66,7 @@ type postbox struct {
 	unquiet bool              // pairs have begun or ceased to run
 	// mappings were given to this Port, or have no flows any more. They are named by their ports of the guest.
 	mappings []endpoint
+	evict    [crowds]int // flows that are to go for those of other pairs
 }
 
 // put lets fn leave something, and wakes the Port's thread. !ok means that the Port is closed.
@@ -132,8 +133,8 @@ func (p *Port) readPost() {
 	b := &p.post
 	b.mu.Lock()
 	p.arrived, b.flows = b.flows, p.arrived[:0]
-	askers, wanted, listen, unquiet, mappings := b.askers, b.wanted, b.listen, b.unquiet, b.mappings
-	b.askers, b.listen, b.unquiet, b.mappings = 0, false, false, nil
+	askers, wanted, listen, unquiet, mappings, evict := b.askers, b.wanted, b.listen, b.unquiet, b.mappings, b.evict
+	b.askers, b.listen, b.unquiet, b.mappings, b.evict = 0, false, false, nil, [crowds]int{}
 	b.mu.Unlock()
 
 	for _, i := range p.arrived {
@@ -142,6 +143,9 @@ func (p *Port) readPost() {
 	for ; askers != 0; askers &= askers - 1 {
 		i := bits.TrailingZeros32(askers)
 		p.grant(&wanted[i], p.pairs.ports[i])
+	}
+	for c, n := range evict {
+		p.evictFor(crowd(c), n)
 	}
 	for _, guest := range mappings {
 		p.tendMapping(guest)

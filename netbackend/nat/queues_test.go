@@ -688,3 +688,79 @@ func TestTheQueuesOfAGuestShareItsBudgets(t *testing.T) {
 	}
 	require.Greater(t, used, 1, "it came through several")
 }
+
+// However many pairs a guest has, there are no more flows of a kind than with one, and the pair that has most gives them up.
+func TestTheQueuesOfAGuestShareTheRoomForItsFlows(t *testing.T) {
+	const room, quarter = 64, 16
+	for name, hops := range map[string]float64{"flows are on all queues": 1, "a flood has one queue, and others come by others": 0.1} {
+		t.Run(name, func(t *testing.T) {
+			b, h := newQueues(t, 4, func(c *nat.Config) { c.MaxFlows = room })
+			host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
+			require.NoError(t, err)
+			defer host.Close()
+			for port := range uint16(300) {
+				if h.random.Float64() >= hops {
+					h.at[4000+port], h.hops = 0, 0
+				}
+				b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
+				b.Turn()
+				h.hops = 0.5
+			}
+			b.Until("there are as many as there may be", func() bool { return h.associations() <= quarter+len(h.ports) })
+			require.Greater(t, h.associations(), quarter/2)
+			evicted, refused := uint64(0), uint64(0)
+			for _, c := range h.counters() {
+				evicted += c.AssociationsEvicted
+				refused += c.TableFull
+			}
+			require.EqualValues(t, 300, int(evicted)+h.associations())
+			require.Zero(t, refused)
+			_, client := b.connect()
+			require.NoError(t, client.Close())
+		})
+	}
+}
+
+// associations counts those of all pairs.
+func (h *hopper) associations() (n int) {
+	for i, p := range h.ports {
+		require.NoError(h.t, h.device.Do(i, func(now int64) {
+			for _, f := range p.Snapshot(now).Flows {
+				if f.Proto == unix.IPPROTO_UDP {
+					n++
+				}
+			}
+		}))
+	}
+	return n
+}
+
+// A table that others have filled is made room in for who comes again.
+func TestAnotherQueueMakesRoomInAFullTable(t *testing.T) {
+	const room = 8 // two of a kind
+	b, h := newQueues(t, 2, func(c *nat.Config) { c.MaxFlows = room })
+	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
+	require.NoError(t, err)
+	defer host.Close()
+	h.hops = 0
+	stay := func(pair int, ports ...uint16) {
+		for _, p := range ports {
+			h.at[p] = pair
+		}
+	}
+	stay(0, 4000, 4001)
+	for port := range uint16(2) {
+		b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
+	}
+	b.Until("two associations are there", func() bool { return h.associations() == 2 })
+	for i := range uint16(room - 2) {
+		stay(0, 5000+i)
+		c := b.Connect(b.server, natguest.TCPOptions{LocalPort: 5000 + i})
+		require.Equal(t, natguest.Open, c.State)
+	}
+	stay(1, 6000, 6001)
+	c := b.Dial(b.server, natguest.TCPOptions{LocalPort: 6000})
+	b.Until("it is refused", c.Ended)
+	b.Until("there is room", func() bool { return h.associations() == 1 })
+	require.Equal(t, natguest.Open, b.Connect(b.server, natguest.TCPOptions{LocalPort: 6001}).State)
+}

@@ -57,7 +57,7 @@ func (p *Port) usage() []Usage {
 		{"sockets", int(p.flows.sockets.Load()), p.maxSockets()},
 	}
 	for c := noCrowd + 1; c < crowds; c++ {
-		u = append(u, Usage{c.String(), p.crowds[c].count, p.most(c)})
+		u = append(u, Usage{c.String(), p.members(c), p.most(c)})
 	}
 	return u
 }
