@@ -112,7 +112,7 @@ func (p *Port) admitFlow(c crowd) bool {
 	p.thin(c)
 	for p.flows.full() {
 		if !p.evict(p.largest(crowdPeers)) {
-			p.shed(crowdConnects, crowdPeers)
+			p.shed(crowdPeers)
 			p.hit(limitFlows)
 			return false
 		}
@@ -120,10 +120,21 @@ func (p *Port) admitFlow(c crowd) bool {
 	return true
 }
 
-// thin makes room for one more flow of a crowd. Until another pair has given up what it was asked for there are too many, and so
-// there are, by one for each pair, if several make room at the same time.
-func (p *Port) thin(c crowd) {
-	for p.members(c) >= p.most(c) && p.shed(c, c) {
+// thin makes room for one more flow of a crowd.
+func (p *Port) thin(c crowd) { p.thinTo(c, p.most(c)-1) }
+
+// thinTo lets the guest have no more than most flows of a crowd: those of the queue pair that has most go. If that is another
+// pair, it goes on in its own turn. Until then there are too many; so there are, by one for each pair, if several make room
+// at the same time.
+func (p *Port) thinTo(c crowd, most int) {
+	for p.members(c) > most {
+		if q, _ := p.richest(c, c); q != p {
+			q.post.put(func(b *postbox) { b.thin |= 1 << c })
+			return
+		}
+		if !p.evict(c) {
+			return
+		}
 	}
 }
 
@@ -135,9 +146,8 @@ func (p *Port) members(c crowd) (n int) {
 	return n
 }
 
-// shed gives up a flow of the largest of the crowds from first to last, and tells whether it did. If another queue pair has it,
-// that one is asked to.
-func (p *Port) shed(first, last crowd) bool {
+// richest returns the queue pair that has the largest of the crowds from first to last, and which one that is.
+func (p *Port) richest(first, last crowd) (*Port, crowd) {
 	q, c := p, first
 	for _, other := range p.pairs.ports {
 		for k := first; k <= last; k++ {
@@ -146,18 +156,24 @@ func (p *Port) shed(first, last crowd) bool {
 			}
 		}
 	}
-	if q == p {
-		return p.evict(c)
-	}
-	q.post.put(func(b *postbox) { b.evict[c]++ })
-	return false
+	return q, c
 }
 
-// evictFor gives up n flows of a crowd for other queue pairs.
-func (p *Port) evictFor(c crowd, n int) {
-	for range n {
-		if !p.evict(c) {
-			return
+// shed has another queue pair give up a flow of the largest of the crowds up to last: this one has none.
+func (p *Port) shed(last crowd) {
+	if q, c := p.richest(crowdConnects, last); q != p {
+		q.post.put(func(b *postbox) { b.shed |= 1 << c })
+	}
+}
+
+// makeRoom gives up what other pairs have asked for: thin and shed have a bit for each crowd.
+func (p *Port) makeRoom(thin, shed uint) {
+	for c := crowdConnects; c < crowds; c++ {
+		if shed>>c&1 != 0 {
+			p.evict(c)
+		}
+		if thin>>c&1 != 0 {
+			p.thinTo(c, p.most(c))
 		}
 	}
 }
@@ -165,7 +181,7 @@ func (p *Port) evictFor(c crowd, n int) {
 func (p *Port) admitSocket() bool {
 	for int(p.flows.sockets.Load()) >= p.maxSockets() {
 		if !p.evict(p.largest(crowdQueries)) {
-			p.shed(crowdConnects, crowdQueries)
+			p.shed(crowdQueries)
 			p.hit(limitSockets)
 			return false
 		}
@@ -178,7 +194,6 @@ func (p *Port) admitSocket() bool {
 func (p *Port) admitPeer() bool {
 	p.thin(crowdPeers)
 	if p.flows.full() && !p.evict(crowdPeers) {
-		p.shed(crowdPeers, crowdPeers)
 		p.hit(limitFlows)
 		return false
 	}

@@ -66,7 +66,8 @@ type postbox struct {
 	unquiet bool              // pairs have begun or ceased to run
 	// mappings were given to this Port, or have no flows any more. They are named by their ports of the guest.
 	mappings []endpoint
-	evict    [crowds]int // flows that are to go for those of other pairs
+	// thin and shed have a bit for each crowd of which others want a flow to go: if there are too many, or in any case.
+	thin, shed uint
 }
 
 // put lets fn leave something, and wakes the Port's thread. !ok means that the Port is closed.
@@ -133,8 +134,9 @@ func (p *Port) readPost() {
 	b := &p.post
 	b.mu.Lock()
 	p.arrived, b.flows = b.flows, p.arrived[:0]
-	askers, wanted, listen, unquiet, mappings, evict := b.askers, b.wanted, b.listen, b.unquiet, b.mappings, b.evict
-	b.askers, b.listen, b.unquiet, b.mappings, b.evict = 0, false, false, nil, [crowds]int{}
+	askers, wanted, listen, unquiet := b.askers, b.wanted, b.listen, b.unquiet
+	mappings, thin, shed := b.mappings, b.thin, b.shed
+	b.askers, b.listen, b.unquiet, b.mappings, b.thin, b.shed = 0, false, false, nil, 0, 0
 	b.mu.Unlock()
 
 	for _, i := range p.arrived {
@@ -144,9 +146,7 @@ func (p *Port) readPost() {
 		i := bits.TrailingZeros32(askers)
 		p.grant(&wanted[i], p.pairs.ports[i])
 	}
-	for c, n := range evict {
-		p.evictFor(crowd(c), n)
-	}
+	p.makeRoom(thin, shed)
 	for _, guest := range mappings {
 		p.tendMapping(guest)
 	}
