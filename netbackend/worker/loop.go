@@ -28,6 +28,9 @@ const (
 	// spins is how many times the rings are looked at in a row.
 	spins = 32
 
+	// owedPatience bounds, in nanoseconds, how long an interrupt for what the guest has sent is owed.
+	owedPatience = 500_000
+
 	// emptyPatience is how long a driver may take to post its first receive buffer before something is wrong.
 	emptyPatience = int64(5e9)
 
@@ -61,6 +64,8 @@ type loop struct {
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
 	rest    rest   // how the next sleep is
+	fed     int64  // when the guest was interrupted last for having got much
+	owed    int64  // since when it is owed an interrupt for what it has sent, 0 for not
 	blocked bool   // the Port left frames in the ring
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
@@ -233,14 +238,16 @@ func (l *loop) turn(now int64) {
 	l.checkEmpty()
 	var chains []virtqueue.Chain
 	more := false
-	l.tx.flush() // what was left for later
+	if l.owed == 0 || now-l.owed >= owedPatience {
+		l.settle() // what was left for later
+	}
 	l.tx.kickedOff()
 	if l.tx.runs() {
 		chains = l.tx.q.Fetch(batch)
 	} else if l.tx.kicked {
 		more = l.drain()
 	}
-	sent, called := l.filler.Frames, l.nEvents > 0
+	sent, given, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
 	passed := bytesIn(chains[:done])
@@ -250,14 +257,14 @@ func (l *loop) turn(now int64) {
 	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	given := int(l.filler.Frames - sent)
-	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: given, full: called && l.starved})
+	frames := int(l.filler.Frames - sent)
+	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: frames, full: called && l.starved})
 	if l.rest != untilCalled && (l.again || l.blocked || l.driverPolls()) {
 		l.rest = untilCalled
 	}
-	l.flush(passed < busyTurn)
+	l.flush(passed < busyTurn, l.filler.Bytes-given >= busyTurn)
 	l.stats.Turns++
-	if done > 0 || given > 0 {
+	if done > 0 || frames > 0 {
 		l.poll.worked(now)
 	}
 	if !l.again && l.rest == untilCalled {
@@ -309,13 +316,28 @@ func bytesIn(chains []virtqueue.Chain) (n uint64) {
 // flush publishes what was done, and interrupts the guest at most once a ring. When a pause follows, the interrupt for
 // what the guest has sent is left for its end if the guest has sent little, or was interrupted for frames it gets: a guest
 // that sends its next frame looks after those that were taken, and one that is interrupted looks after both rings, so the
-// interrupt is seldom needed then.
-func (l *loop) flush(little bool) {
+// interrupt is seldom needed then. So it is as long as the guest gets much, and is interrupted for that; then it is owed.
+func (l *loop) flush(little, much bool) {
 	l.tx.publish()
-	if called := l.rx.flush(); l.rest == forAPause && (called || little) {
+	called := l.rx.flush()
+	if l.rest == forAPause && (called || little) {
 		return
 	}
+	if called && much {
+		l.fed = l.at
+	}
+	switch {
+	case l.at-l.fed >= owedPatience || !little:
+		l.settle()
+	case l.owed == 0:
+		l.owed = l.at
+	}
+}
+
+// settle interrupts the guest for what it has sent, if it still wants to know.
+func (l *loop) settle() {
 	l.tx.flush()
+	l.owed = 0
 }
 
 // kickedOff stops notifications for the time of a turn.
@@ -406,6 +428,9 @@ func (l *loop) timeout() int64 {
 	}
 	if l.rx.polled() || l.tx.polled() {
 		timeout = earliest(timeout, pollInterval)
+	}
+	if l.owed != 0 {
+		timeout = earliest(timeout, max(0, l.owed+owedPatience-l.now()))
 	}
 	if l.rest != untilCalled {
 		timeout = earliest(timeout, l.pacer.pause)

@@ -106,8 +106,8 @@ func TestFramesForTheGuestNowAndThenBringNoPause(t *testing.T) {
 	require.Equal(t, untilCalled, fed(&p, 10*longRun, runGap+minPause+1, 1))
 }
 
-// flushed has the thread take a frame before a pause, and returns whether the guest is interrupted for it.
-func (b *bench) flushed(little bool) bool {
+// flushed has the thread take a frame, and returns whether the guest is interrupted for it.
+func (b *bench) flushed(prepare func(*loop), little bool) bool {
 	b.t.Helper()
 	b.tx.EnableInterrupts()
 	_, ok := b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64})
@@ -117,8 +117,8 @@ func (b *bench) flushed(little bool) bool {
 	require.NoError(b.t, b.Do(0, func(int64) {
 		l := b.loops[0]
 		l.tx.q.UseN(len(l.tx.q.Fetch(1)))
-		l.rest = forAPause
-		l.flush(little)
+		prepare(l)
+		l.flush(little, false)
 		_, err := unix.Read(b.fds[1].Call, make([]byte, 8))
 		interrupted = err == nil
 	}))
@@ -130,7 +130,18 @@ func (b *bench) flushed(little bool) bool {
 func TestAnInterruptForLittleIsLeftForTheEndOfAPause(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.up()
-	require.True(t, b.flushed(false))
-	require.False(t, b.flushed(true))
+	pause := func(l *loop) { l.rest = forAPause }
+	require.True(t, b.flushed(pause, false))
+	require.False(t, b.flushed(pause, true))
 	b.raised(b.fds[1].Call) // now it is over
+}
+
+func TestAnInterruptForLittleIsOwedToAGuestThatGetsMuch(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.up()
+	gets := func(l *loop) { l.fed = l.at }
+	require.True(t, b.flushed(gets, false))
+	require.False(t, b.flushed(gets, true))
+	b.raised(b.fds[1].Call) // nothing else has come, so the guest has not looked by itself
+	require.True(t, b.flushed(func(l *loop) { l.fed = l.at - owedPatience }, true), "it gets nothing any more")
 }
