@@ -92,3 +92,16 @@ func TestAProcessorThatIsNotThereIsAnError(t *testing.T) {
 	require.ErrorContains(t, err, "pin a thread to processor 1000")
 	require.True(t, p.closed)
 }
+
+// What a guest is owed comes in time, however long the thread lingers.
+func TestAThreadThatLingersOwesNoInterruptForLong(t *testing.T) {
+	b := lingering(t, time.Hour)
+	b.up()
+	gets := func(l *loop) {
+		l.fed = l.at
+		l.poll.worked(l.at)
+	}
+	require.True(t, b.flushed(gets, false))
+	require.False(t, b.flushed(gets, true))
+	b.raised(b.fds[1].Call)
+}

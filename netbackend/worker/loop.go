@@ -229,8 +229,10 @@ func (l *loop) rounds() {
 
 // hasCause tells whether there is a reason for a turn other than what is in the rings.
 func (l *loop) hasCause(now int64) bool {
-	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now)
+	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now) || l.owesTooLong(now)
 }
+
+func (l *loop) owesTooLong(now int64) bool { return l.owed != 0 && now-l.owed >= owedPatience }
 
 // turn lets the Port do what there is to do.
 func (l *loop) turn(now int64) {
@@ -238,7 +240,7 @@ func (l *loop) turn(now int64) {
 	l.checkEmpty()
 	var chains []virtqueue.Chain
 	more := false
-	if l.owed == 0 || now-l.owed >= owedPatience {
+	if l.owed == 0 || l.owesTooLong(now) {
 		l.settle() // what was left for later
 	}
 	l.tx.kickedOff()
