@@ -109,20 +109,21 @@ func TestFramesForTheGuestNowAndThenBringNoPause(t *testing.T) {
 // flushed has the thread take a frame, and returns whether the guest is interrupted for it.
 func (b *bench) flushed(prepare func(*loop), little bool) bool {
 	b.t.Helper()
-	b.tx.EnableInterrupts()
-	_, ok := b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64})
-	require.True(b.t, ok)
-	b.tx.Publish()
-	interrupted := false
-	require.NoError(b.t, b.Do(0, func(int64) {
+	added, interrupted := false, false
+	require.NoError(b.t, b.Do(0, func(int64) { // all of it, so that no turn of the thread's comes in between
 		l := b.loops[0]
+		_, _ = unix.Read(b.fds[1].Call, make([]byte, 8)) // of before
+		b.tx.EnableInterrupts()
+		_, added = b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64})
+		b.tx.Publish()
 		l.tx.q.UseN(len(l.tx.q.Fetch(1)))
 		prepare(l)
 		l.flush(little, false)
 		_, err := unix.Read(b.fds[1].Call, make([]byte, 8))
 		interrupted = err == nil
 	}))
-	_, _, ok = b.tx.Used()
+	require.True(b.t, added)
+	_, _, ok := b.tx.Used()
 	require.True(b.t, ok, "it sees what was taken in any case")
 	return interrupted
 }
