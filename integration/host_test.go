@@ -69,7 +69,12 @@ func (s *tcpService) next(ctx context.Context, t *testing.T) proto.Transfer {
 
 // acceptAll listens on a free port of the loopback and serves every connection on a goroutine of its own.
 func acceptAll(t *testing.T, serve func(net.Conn)) (port int) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	return acceptAllAt(t, "127.0.0.1", serve)
+}
+
+// acceptAllAt is acceptAll at an address.
+func acceptAllAt(t *testing.T, address string, serve func(net.Conn)) (port int) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	go func() {
@@ -85,8 +90,11 @@ func acceptAll(t *testing.T, serve func(net.Conn)) (port int) {
 }
 
 // serveUDPEcho starts a UDP echo server on the host's loopback.
-func serveUDPEcho(t *testing.T) (port int) {
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+func serveUDPEcho(t *testing.T) (port int) { return serveUDPEchoAt(t, "127.0.0.1") }
+
+// serveUDPEchoAt is serveUDPEcho at an address.
+func serveUDPEchoAt(t *testing.T, address string) (port int) {
+	conn, err := net.ListenPacket("udp", net.JoinHostPort(address, "0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	go func() {

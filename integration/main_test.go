@@ -21,7 +21,7 @@ type artifacts struct {
 	qemuImage string // initramfs for virtual machines
 	umlImage  string // initramfs for User-mode Linux
 
-	// The same with the tools of labs: VLANs, IPv6, and the programs of labPrograms.
+	// The same with the tools of labs: VLANs and the programs of labPrograms.
 	qemuLabImage, umlLabImage string
 }
 
@@ -71,7 +71,7 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	if err != nil {
 		return a, err
 	}
-	umlModules, err := guest.UMLModules()
+	umlModules, err := guest.UMLModules(umlIPv6...)
 	if err != nil {
 		return a, err
 	}
@@ -81,14 +81,17 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 		a.writeLabImages(init))
 }
 
-// writeLabImages makes the images of guests in labs. The kernel for virtual machines has IPv6 built in.
+// umlIPv6 is what User-mode Linux needs for IPv6. The kernel for virtual machines has it built in.
+var umlIPv6 = []string{"crc-ccitt", "ipv6"}
+
+// writeLabImages makes the images of guests in labs.
 func (a artifacts) writeLabImages(init string) error {
 	vlan := []string{"llc", "stp", "garp", "mrp", "8021q"}
 	kernelModules, err := guest.KernelModules(vlan...)
 	if err != nil {
 		return err
 	}
-	umlModules, err := guest.UMLModules(append(vlan, "crc-ccitt", "ipv6")...)
+	umlModules, err := guest.UMLModules(append(vlan, umlIPv6...)...)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
 		"MTU too small":      {[]string{"nat", "--socket-path", sock, "--mtu", "575"}, "MTU 575: it must be between 576 and 65520"},
 		"MTU too large":      {[]string{"nat", "--socket-path", sock, "--mtu", "65521"}, "MTU 65521: it must be between 576 and 65520"},
 		"resolver":           {[]string{"nat", "--socket-path", sock, "--dns", "dns.example"}, `--dns "dns.example": want ADDRESS[:PORT]`},
-		"resolver of IPv6":   {[]string{"nat", "--socket-path", sock, "--dns", "::1"}, "only IPv4 resolvers"},
+		"resolver of a link": {[]string{"nat", "--socket-path", sock, "--dns", "fe80::1%eth0"}, "good on one link only"},
 		"address of nobody":  {[]string{"nat", "--socket-path", sock, "-p", "192.0.2.1:8080:80"}, "192.0.2.1 is not an address of this host"},
 		"flag without value": {[]string{"nat", "--mtu", "big"}, `invalid argument "big" for "--mtu" flag`},
 	} {
@@ -124,7 +124,7 @@ func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
 }
 
 func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
-	status, _, stderr := runHere(t, "nat", "--mtu", "9", "-p", "x", "-p", "1-5:1-4", "--log-level", "loud", "--dns", "::1")
+	status, _, stderr := runHere(t, "nat", "--mtu", "9", "-p", "x", "-p", "1-5:1-4", "--log-level", "loud", "--dns", "fe80::1%eth0")
 	require.Equal(t, exitUsage, status)
 	require.Equal(t, "vring: 6 things are wrong:", strings.Split(stderr, "\n")[0])
 	for _, want := range []string{"MTU 9", `forward "x"`, "5 ports of the host cannot lead to 4", "--socket-path", "--log-level", "resolver"} {

@@ -20,6 +20,7 @@ type natFlags struct {
 	serveFlags
 	forwards  []string
 	network   string
+	network6  string
 	mtu       int
 	allowHost []string
 	rules     ruleTexts
@@ -41,7 +42,9 @@ func newNAT() *cobra.Command {
 		Long: `The guest gets its address by DHCP and reaches what the host reaches; nobody reaches the guest but by the forwards.
 No right is needed, and nothing of the host is changed.
 
-In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3.
+In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3. In IPv6
+it chooses its address in fd00:10:0:2::/64 itself; its router is ::2 there, and its name server ::3.
+
 More --socket-path are more guests in one process: 10.0.2.16, 10.0.2.17 and so on, in order. They cannot reach each
 other. A forward leads to the first guest unless it names the address of another.
 
@@ -54,6 +57,9 @@ A forward reads [OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-AD
   -p udp:5353:5353           UDP
   -p 6000-6009:6000-6009     ten ports
   -p 2223:10.0.2.16:22       into the second guest
+  -p [::]:8080:80            from anywhere by IPv6; the guest's side may still be IPv4
+  -p 8080:[fd00:10:0:2::15]:80      to an IPv6 address of the guest, if it has that one: ::15 is set aside for the first
+                             guest, ::16 for the second, but a guest has to give it to itself
   -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
 
 Options of a TCP forward stand in front of it, in any order:
@@ -64,13 +70,13 @@ Options of a TCP forward stand in front of it, in any order:
                              believed: nobody else may have a way to the port
 
 The host's own services are closed to the guest. What is to be open is said by its port:
-  --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201
+  --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201, and [fd00:10:0:2::2]:5201 to [::1]:5201
   --allow-host udp:192.0.2.1:53
   --allow-host icmp:192.0.2.1
 
 The rest of the world is open. Rules change that; of all --allow and --deny the first that matches decides:
   --allow 192.168.1.7:443 --deny 192.168.0.0/16     one service of the local network, and no other
-  --deny tcp:0.0.0.0/0:25                           no mail
+  --deny tcp:0.0.0.0/0:25 --deny tcp:[::/0]:25      no mail
   --restrict --allow tcp:192.0.2.0/24:443           nothing else at all
 
 What opens what, in the order in which it is asked:
@@ -78,8 +84,9 @@ What opens what, in the order in which it is asked:
      resolvers given by --dns are asked, for a query can carry anything anywhere.
   2. --allow-host opens the host: its loopback (as 10.0.2.2) and its other addresses, one port at a time. No rule does,
      not even --allow 0.0.0.0/0, and no rule closes it again.
-  3. Rules. Link-local addresses (169.254.0.0/16, where clouds keep a machine's credentials) are opened only by a rule
-     that lies within that network.
+  3. Rules. Those of IPv4 say nothing of IPv6. Link-local addresses (169.254.0.0/16, where clouds keep a machine's
+     credentials, and fd00:ec2::/32, fd20:ce::/32 and fd00:c1::/32, where they do so in IPv6) are opened only by a rule
+     that lies within such a network.
   4. What no rule names is open, but for link-local addresses, and with --restrict closed.
 Answers to what came in by a forward are never asked about.`,
 		Args: noArgs,
@@ -97,6 +104,7 @@ Answers to what came in by a forward are never asked about.`,
 	flags.rules.add(f)
 	f.BoolVar(&flags.restrict, "restrict", false, "close to the guest whatever --allow and --allow-host do not open")
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
+	f.StringVar(&flags.network6, "network6", defaultNetwork6, "the guest's network of IPv6, a /64: its router is ::2, its name server ::3; or off")
 	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
 	f.IntVar(&flags.queues, "queues", 1, "queue pairs that each guest can use, each served by a thread of its own")
@@ -124,6 +132,7 @@ func (f *natFlags) config() (nat.Config, error) {
 	} else {
 		fail(c.SetNetwork(prefix))
 	}
+	fail(f.setNetwork6(&c))
 	for _, text := range f.forwards {
 		forward, err := nat.ParseForward(text)
 		if err != nil {
@@ -150,6 +159,27 @@ func (f *natFlags) config() (nat.Config, error) {
 	}
 	fail(c.Check())
 	return c, errs.ErrorOrNil()
+}
+
+// defaultNetwork6 is what nat.DefaultConfig has, where the host knows IPv6.
+const defaultNetwork6 = "fd00:10:0:2::/64"
+
+// setNetwork6 gives c the network of IPv6 that the flag says. The default one is left out where the host knows no IPv6.
+func (f *natFlags) setNetwork6(c *nat.Config) error {
+	switch f.network6 {
+	case defaultNetwork6:
+		return nil
+	case "off":
+		return c.SetNetwork6(netip.Prefix{})
+	}
+	prefix, err := netip.ParsePrefix(f.network6)
+	if err != nil {
+		return fmt.Errorf("--network6 %q: want an address and a length, as in fd00:10:0:2::/64, or off", f.network6)
+	}
+	if !nat.HasIPv6() {
+		return fmt.Errorf("--network6 %s: the host's kernel has no IPv6", prefix)
+	}
+	return c.SetNetwork6(prefix)
 }
 
 // configs are the configurations of all guests.
@@ -245,6 +275,9 @@ func natGuest(name string, pairs []*nat.Port) guest {
 
 func logNetwork(log *slog.Logger, c *nat.Config) {
 	log.Info("network", "prefix", c.Prefix, "guest", c.Guest, "router", c.Gateway, "dns", c.DNS, "mtu", c.MTU)
+	if c.Prefix6.IsValid() {
+		log.Info("network of IPv6", "prefix", c.Prefix6, "router", c.Gateway6, "dns", c.DNS6)
+	}
 	for _, f := range c.Forwards {
 		to := f.Guest.Addr()
 		if !to.IsValid() {

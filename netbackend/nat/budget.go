@@ -42,6 +42,7 @@ type errand uint8
 
 const (
 	errandARP errand = iota
+	errandNDP        // a message of neighbour discovery
 	errandDHCP
 	errandEcho  // an echo request to one of the engine's own addresses
 	errandQuery // a DNS query
@@ -57,7 +58,8 @@ type budgets [errands]bucket
 func (b *budgets) fill() {
 	for e, n := range [errands]int64{
 		errandARP:   256, // a question for each address of a /24 at once
-		errandDHCP:  32,  // a boot takes four messages
+		errandNDP:   256,
+		errandDHCP:  32, // a boot takes four messages
 		errandEcho:  1000,
 		errandQuery: 500,  // each may take a socket
 		errandError: 1000, // RFC 1812 section 4.3.2.8 asks for a limit
@@ -94,6 +96,7 @@ const (
 func (c *Counters) counterOf(l limit) *uint64 {
 	return [limits]*uint64{
 		limit(errandARP):   &c.ARPOverBudget,
+		limit(errandNDP):   &c.NDPOverBudget,
 		limit(errandDHCP):  &c.DHCPOverBudget,
 		limit(errandEcho):  &c.EchoOverBudget,
 		limit(errandQuery): &c.QueriesOverBudget,
@@ -112,6 +115,7 @@ func (c *Counters) counterOf(l limit) *uint64 {
 func (l limit) String() string {
 	return [limits]string{
 		limit(errandARP):   "the guest sends more ARP than is answered",
+		limit(errandNDP):   "the guest sends more neighbour discovery than is answered",
 		limit(errandDHCP):  "the guest sends more DHCP messages than are answered",
 		limit(errandEcho):  "the guest pings its router faster than is answered",
 		limit(errandQuery): "the guest sends more DNS queries than are passed on",

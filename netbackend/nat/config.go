@@ -17,12 +17,18 @@ import (
 // leaseTime is how long a guest may use its address without asking again. The address is its own anyway.
 const leaseTime = 24 * time.Hour
 
-// Config describes the network of one guest. DefaultConfig gives values that work; all addresses are IPv4.
+// Config describes the network of one guest. DefaultConfig gives values that work.
 type Config struct {
-	Prefix           netip.Prefix // the guest's network
-	Gateway          netip.Addr   // the guest's router, and the host as far as it is opened
-	DNS              netip.Addr   // the name server that the guest asks
-	Guest            netip.Addr   // what DHCP gives the guest, and where forwards lead
+	Prefix  netip.Prefix // the guest's network in IPv4
+	Gateway netip.Addr   // the guest's router, and the host as far as it is opened
+	DNS     netip.Addr   // the name server that the guest asks
+	Guest   netip.Addr   // what DHCP gives the guest, and where forwards lead
+	// The same in IPv6. With the zero Prefix6 the guest has no IPv6. Guests choose their addresses in it themselves; Guest6
+	// is the one that is set aside for this one, for forwards that are to lead there.
+	Prefix6          netip.Prefix
+	Gateway6         netip.Addr
+	DNS6             netip.Addr
+	Guest6           netip.Addr
 	GatewayMAC       [6]byte      // of all of the engine's addresses
 	MTU              int          // the guest's, in bytes
 	Others           []netip.Addr // other guests of the network; this one can neither use nor reach their addresses
@@ -46,9 +52,10 @@ type Config struct {
 	InitialSequence     func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
-// DefaultConfig returns the network that users of QEMU know: 10.0.2.0/24 with the host at 10.0.2.2.
+// DefaultConfig returns the network that users of QEMU know, 10.0.2.0/24 with the host at 10.0.2.2, and the like in IPv6,
+// fd00:10:0:2::/64 with the host at fd00:10:0:2::2, if the host knows IPv6.
 func DefaultConfig() Config {
-	return Config{
+	c := Config{
 		Prefix:      netip.MustParsePrefix("10.0.2.0/24"),
 		Gateway:     netip.MustParseAddr("10.0.2.2"),
 		DNS:         netip.MustParseAddr("10.0.2.3"),
@@ -64,6 +71,10 @@ func DefaultConfig() Config {
 		UDPSegment:  HasUDPSegment(),
 		UDPGRO:      HasUDPGRO(),
 	}
+	if HasIPv6() {
+		_ = c.SetNetwork6(netip.MustParsePrefix("fd00:10:0:2::/64")) // which it takes
+	}
+	return c
 }
 
 // SetNetwork moves the network to prefix, with the gateway at .2, the name server at .3 and the guest at .15, as in the
@@ -84,6 +95,27 @@ func (c *Config) SetNetwork(prefix netip.Prefix) error {
 	return nil
 }
 
+// SetNetwork6 moves the network of IPv6 to prefix, with the gateway at ::2, the name server at ::3 and the guest at ::15.
+// The zero Prefix takes it away.
+func (c *Config) SetNetwork6(prefix netip.Prefix) error {
+	c.Prefix6, c.Gateway6, c.DNS6, c.Guest6 = netip.Prefix{}, netip.Addr{}, netip.Addr{}, netip.Addr{}
+	if prefix == (netip.Prefix{}) {
+		return nil
+	}
+	a := prefix.Addr()
+	if !a.Is6() || a.Is4In6() || prefix.Bits() != 64 || a.IsMulticast() || a.IsLinkLocalUnicast() || prefix.Overlaps(netip.MustParsePrefix("::/64")) {
+		return fmt.Errorf("network %s: it must be an IPv6 network of /64, in which guests choose their addresses (RFC 4862)", prefix)
+	}
+	c.Prefix6 = prefix.Masked()
+	host := func(n byte) netip.Addr {
+		b := c.Prefix6.Addr().As16()
+		b[15] = n
+		return netip.AddrFrom16(b)
+	}
+	c.Gateway6, c.DNS6, c.Guest6 = host(2), host(3), host(0x15)
+	return nil
+}
+
 const (
 	minMTU = 576 // every host must take such a packet (RFC 791 section 3.1), DHCP relies on it
 	maxMTU = 65520
@@ -98,30 +130,38 @@ func (c *Config) Check() error {
 	if c.ReconnectGrace < 0 {
 		errs = multierror.Append(errs, fmt.Errorf("a grace of %v: it cannot be negative", c.ReconnectGrace))
 	}
-	for _, a := range []netip.Addr{c.Gateway, c.DNS, c.Guest} {
-		if !c.Prefix.Contains(a) {
-			errs = multierror.Append(errs, fmt.Errorf("address %s is not in the network %s", a, c.Prefix))
-		}
-	}
-	if c.Gateway == c.DNS || c.Gateway == c.Guest || c.DNS == c.Guest {
-		errs = multierror.Append(errs, errors.New("gateway, name server and guest need addresses of their own"))
+	errs = multierror.Append(errs, checkAddresses(c.Prefix, c.Gateway, c.DNS, c.Guest)...)
+	if c.Prefix6.IsValid() {
+		errs = multierror.Append(errs, checkAddresses(c.Prefix6, c.Gateway6, c.DNS6, c.Guest6)...)
 	}
 	if c.WindowScale > maxScale {
 		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, maxScale))
 	}
 	for _, r := range c.Rules {
-		if err := r.check(c.Prefix); err != nil {
+		if err := r.check(c.Prefix, c.Prefix6); err != nil {
 			errs = multierror.Append(errs, err)
 		}
 	}
 	for _, r := range c.Resolvers {
-		if !r.Addr().Is4() {
-			errs = multierror.Append(errs, fmt.Errorf("resolver %s: only IPv4 resolvers can be asked so far", r))
+		if r.Addr().Zone() != "" {
+			errs = multierror.Append(errs, fmt.Errorf("resolver %s: an address that is good on one link only cannot be asked", r))
 		}
 	}
 	errs = multierror.Append(errs, c.checkForwards()...)
-	errs = multierror.Append(errs, c.checkQueues()...)
-	return multierror.Append(errs, c.checkSockets()).ErrorOrNil()
+	return multierror.Append(errs, c.checkQueues(), c.checkSockets()).ErrorOrNil()
+}
+
+// checkAddresses returns what is wrong with the addresses of a network.
+func checkAddresses(network netip.Prefix, gateway, dns, guest netip.Addr) (faults []error) {
+	for _, a := range []netip.Addr{gateway, dns, guest} {
+		if !network.Contains(a) {
+			faults = append(faults, fmt.Errorf("address %s is not in the network %s", a, network))
+		}
+	}
+	if gateway == dns || gateway == guest || dns == guest {
+		faults = append(faults, errors.New("gateway, name server and guest need addresses of their own"))
+	}
+	return faults
 }
 
 // New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
@@ -174,11 +214,11 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	return nil, err
 }
 
-func (c *Config) checkQueues() (faults []error) {
+func (c *Config) checkQueues() error {
 	if c.Queues < 1 || c.Queues > maxPairs {
-		faults = append(faults, fmt.Errorf("%d queue pairs: there can be 1 to %d", c.Queues, maxPairs))
+		return fmt.Errorf("%d queue pairs: there can be 1 to %d", c.Queues, maxPairs)
 	}
-	return faults
+	return nil
 }
 
 // newPort makes the i-th queue pair, without what is the same for all.
@@ -189,7 +229,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	}
 	p := &Port{
 		id: i, me: i + 1, pairs: shared, listening: i == 0,
-		cfg: cfg, services: s, mtu: cfg.MTU,
+		cfg: cfg, services: s, mtu: cfg.MTU, nets: networksOf(&cfg),
 		others:  setOf(cfg.Others),
 		flows:   table,
 		slow:    make([]byte, slowCopy),
@@ -227,6 +267,12 @@ func HasUDPSegment() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_SEGME
 
 // HasUDPGRO tells whether the kernel can put datagrams together for a socket (UDP_GRO, since Linux 5.0).
 func HasUDPGRO() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_GRO) }
+
+// HasIPv6 tells whether the kernel has sockets of IPv6.
+func HasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	return err == nil && unix.Close(fd) == nil
+}
 
 // knows tells whether the kernel knows an option of a kind of socket.
 func knows(kind, level, option int) bool {

@@ -20,6 +20,7 @@ type Counters struct {
 
 	// Frames beyond what the engine answers in a second, which are dropped; see errand.
 	ARPOverBudget     uint64
+	NDPOverBudget     uint64
 	DHCPOverBudget    uint64
 	EchoOverBudget    uint64 // echo requests to the engine's own addresses
 	QueriesOverBudget uint64 // DNS; a connection to the name server is refused

@@ -9,23 +9,6 @@ import (
 	"sync/atomic"
 )
 
-// address is an IP address of either family in 16 bytes, IPv4 mapped (RFC 4291 section 2.5.5.2). Unlike netip.Addr it
-// holds no pointer, so that the garbage collector has nothing to scan in a table of flows.
-type address [16]byte
-
-func addressFrom(a netip.Addr) address { return a.As16() }
-
-func (a address) netip() netip.Addr { return netip.AddrFrom16(a).Unmap() }
-
-// v4 returns the last four bytes: the address itself if it is an IPv4 one.
-func (a *address) v4() []byte { return a[12:16] }
-
-func addressFrom4(b []byte) (a address) {
-	a[10], a[11] = 0xff, 0xff
-	copy(a[12:], b[:4])
-	return a
-}
-
 // flowKey names a flow as the guest sees it.
 type flowKey struct {
 	guest, remote         address
@@ -59,6 +42,7 @@ const none = 0
 // which lookup gave it the record.
 type flow struct {
 	key   flowKey
+	ipLen uint8  // of the IP header in front of what goes to the guest
 	gen   uint32 // raised each time the record is used anew: an event of an old socket does not match
 	index uint32 // of this record
 
@@ -243,7 +227,7 @@ func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, take
 	}
 	f = t.at(t.free)
 	t.free = f.hashNext.Load()
-	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp}
+	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp, ipLen: uint8(k.guest.ipLen())}
 	t.owner(f.index).Store(owner)
 	b := t.bucket(k)
 	f.hashNext.Store(b.Load())

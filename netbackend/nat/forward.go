@@ -34,12 +34,21 @@ type Forward struct {
 func (f Forward) String() string {
 	guest := portRange(f.Guest.Port(), f.Count)
 	if f.Guest.Addr().IsValid() {
-		guest = f.Guest.Addr().String() + ":" + guest
+		guest = bracketed(f.Guest.Addr()) + ":" + guest
 	}
 	if f.Path != "" {
 		return f.options() + unixPrefix + f.Path + ":" + guest
 	}
-	return f.options() + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), f.Host.Addr(), portRange(f.Host.Port(), f.Count), guest)
+	host := portRange(f.Host.Port(), f.Count)
+	return f.options() + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), bracketed(f.Host.Addr()), host, guest)
+}
+
+// bracketed is an address in front of a port.
+func bracketed(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
 }
 
 func portRange(first, count uint16) string {
@@ -58,7 +67,8 @@ func (f *Forward) clash(g *Forward) string {
 		return ""
 	}
 	a, b := f.Host, g.Host
-	if f.Proto != g.Proto || a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
+	if f.Proto != g.Proto || a.Addr().Is4() != b.Addr().Is4() ||
+		a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
 		return ""
 	}
 	port := max(a.Port(), b.Port())
@@ -72,8 +82,8 @@ func (f *Forward) clash(g *Forward) string {
 func (c *Config) checkForwards() (faults []error) {
 	for i := range c.Forwards {
 		f := &c.Forwards[i]
-		if to := f.Guest.Addr(); to.IsValid() && (!c.Prefix.Contains(to) || to == c.Gateway || to == c.DNS) {
-			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.Prefix))
+		if to := f.Guest.Addr(); to.IsValid() && !c.mayBeGuest(to) {
+			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.networks()))
 		}
 		for _, err := range []error{f.checkGate(), f.checkProxy()} {
 			if err != nil {
@@ -90,6 +100,19 @@ func (c *Config) checkForwards() (faults []error) {
 		}
 	}
 	return faults
+}
+
+// mayBeGuest tells whether a guest may have the address a.
+func (c *Config) mayBeGuest(a netip.Addr) bool {
+	return (c.Prefix.Contains(a) || c.Prefix6.Contains(a)) && !slices.Contains([]netip.Addr{c.Gateway, c.DNS, c.Gateway6, c.DNS6}, a)
+}
+
+// networks names the guest's networks.
+func (c *Config) networks() string {
+	if !c.Prefix6.IsValid() {
+		return c.Prefix.String()
+	}
+	return c.Prefix.String() + " or " + c.Prefix6.String()
 }
 
 // What may stand in front of a forward, once each and in any order.
@@ -182,8 +205,7 @@ func parseForward(text string) (Forward, error) {
 		return f, err
 	}
 	proto, rest := parseProto(text)
-	parts := strings.Split(rest, ":")
-	host, guest, err := splitSides(parts)
+	host, guest, err := splitSides(splitColons(rest))
 	if err != nil {
 		return fail("%w", err)
 	}
@@ -212,9 +234,22 @@ func parseProto(text string) (proto uint8, rest string) {
 	return protoTCP, strings.TrimPrefix(text, "tcp:")
 }
 
-// splitSides tells which parts name the host and which the guest: an address is what has dots.
+// splitColons splits text at its colons, but for those within brackets.
+func splitColons(text string) (parts []string) {
+	start, inside := 0, false
+	for i, c := range text {
+		inside = c == '[' || inside && c != ']'
+		if c == ':' && !inside {
+			parts = append(parts, text[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, text[start:])
+}
+
+// splitSides tells which parts name the host and which the guest: an address is what has dots or brackets.
 func splitSides(parts []string) (host, guest []string, err error) {
-	isAddress := func(s string) bool { return strings.Contains(s, ".") }
+	isAddress := func(s string) bool { return strings.ContainsAny(s, ".[") }
 	n := 1
 	if isAddress(parts[0]) {
 		n = 2
@@ -228,12 +263,25 @@ func splitSides(parts []string) (host, guest []string, err error) {
 // parseSide reads [ADDRESS:]PORT[-LAST], split at the colon.
 func parseSide(parts []string, addr netip.Addr) (_ netip.Addr, first, count uint16, err error) {
 	if len(parts) == 2 {
-		if addr, err = netip.ParseAddr(parts[0]); err != nil || !addr.Is4() {
-			return addr, 0, 0, fmt.Errorf("%q is not an IPv4 address", parts[0])
+		if addr, err = parseBracketed(parts[0]); err != nil {
+			return addr, 0, 0, err
 		}
 	}
 	first, last, err := parsePortRange(parts[len(parts)-1])
 	return addr, first, last - first + 1, err
+}
+
+// parseBracketed reads an address in front of a port, where one of IPv6 stands in brackets.
+func parseBracketed(text string) (netip.Addr, error) {
+	inside, isBracketed := strings.CutPrefix(text, "[")
+	if isBracketed {
+		inside, isBracketed = strings.CutSuffix(inside, "]")
+	}
+	a, err := parseAddress(inside)
+	if err == nil && a.Is6() != isBracketed {
+		return a, fmt.Errorf("%q: IPv6 addresses stand in brackets here, and no others", text)
+	}
+	return a, err
 }
 
 func parsePort(text string) (uint16, error) {
@@ -250,24 +298,30 @@ func ParseHostService(text string) (HostService, error) {
 	const form = "it reads [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS"
 	proto, rest := parseProto(text)
 	s := HostService{Proto: proto}
-	addr, port, hasAddr := strings.Cut(rest, ":")
-	ping, isPing := strings.CutPrefix(text, "icmp:")
-	if isPing {
-		s.Proto, addr, hasAddr = protoICMP, ping, true
+	fail := func(err error) (HostService, error) {
+		return s, fmt.Errorf("host service %q: %w; %s", text, err, form)
 	}
-	if hasAddr {
-		a, err := netip.ParseAddr(addr)
-		if err != nil || !a.Is4() {
-			return s, fmt.Errorf("host service %q: %q is not an IPv4 address; %s", text, addr, form)
+	var err error
+	if ping, isPing := strings.CutPrefix(text, "icmp:"); isPing {
+		s.Proto = protoICMP
+		if s.Addr, err = parseAddress(strings.Trim(ping, "[]")); err != nil {
+			return fail(err)
 		}
-		s.Addr, rest = a, port
-	}
-	if isPing {
 		return s, nil
+	}
+	parts := splitColons(rest)
+	if len(parts) > 2 {
+		return fail(errors.New("an address of IPv6 stands in brackets"))
+	}
+	if len(parts) == 2 {
+		if s.Addr, err = parseBracketed(parts[0]); err != nil {
+			return fail(err)
+		}
+		rest = parts[1]
 	}
 	number, err := parsePort(rest)
 	if err != nil {
-		return s, fmt.Errorf("host service %q: %w; %s", text, err, form)
+		return fail(err)
 	}
 	s.Port = number
 	return s, nil
@@ -303,7 +357,9 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 			}
 			l.index = uint32(len(opened))
 			if l.proto == protoUDP {
-				l.shared = &sharedSocket{fd: l.fd, via: l.index + 1, guest: l.to}
+				l.shared = &sharedSocket{
+					fd: l.fd, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
+				}
 			}
 			opened = append(opened, l)
 		}
@@ -351,12 +407,13 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if f.Proto == protoUDP {
 		kind = unix.SOCK_DGRAM
 	}
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	e := endpointFrom(host)
+	fd, err := unix.Socket(e.addr.domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return l, fmt.Errorf("socket for the forward of %s %s: %w", protoName(f.Proto), host, err)
 	}
 	l.fd = int32(fd)
-	if err := bind(fd, f.Proto, host); err != nil {
+	if err := bind(fd, f.Proto, &e); err != nil {
 		_ = unix.Close(fd)
 		return l, newBindError(f.Proto, host, err)
 	}
@@ -366,16 +423,22 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	return l, nil
 }
 
-func bind(fd int, proto uint8, to netip.AddrPort) error {
+func bind(fd int, proto uint8, to *endpoint) error {
+	if !to.addr.is4() {
+		// 0.0.0.0 and :: are asked for separately, and can both be had.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return err
+		}
+	}
 	if proto == protoUDP {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1) // as for a flow's own socket
-		return unix.Bind(fd, endpointFrom(to).sockaddr())
+		to.addr.keepErrors(fd)
+		return unix.Bind(fd, to.sockaddr())
 	}
 	// Without it, a restart would have to wait for connections of the run before to time out.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
-	if err := unix.Bind(fd, endpointFrom(to).sockaddr()); err != nil {
+	if err := unix.Bind(fd, to.sockaddr()); err != nil {
 		return err
 	}
 	return unix.Listen(fd, backlog)
@@ -438,11 +501,11 @@ func (p *Port) registerListeners() error {
 
 // prepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
 func (p *Port) prepareForwards() {
-	if !p.guestUSO || !p.cfg.UDPGRO {
+	if !p.cfg.UDPGRO {
 		return
 	}
 	for i := range p.forwards() {
-		if l := &p.listen[i]; l.proto == protoUDP {
+		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.addr) {
 			l.receiver.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
 		}
 	}
@@ -529,14 +592,11 @@ func (p *Port) acceptBurst(l *listener) {
 			p.acceptFailed(err)
 			return
 		}
-		switch from := peer.(type) {
-		case *unix.SockaddrInet4:
-			p.accept(fd, endpoint{addr: addressFrom4(from.Addr[:]), port: uint16(from.Port)}, l, 0)
-		case *unix.SockaddrUnix:
+		if _, ok := peer.(*unix.SockaddrUnix); ok {
 			p.accept(fd, p.unixClient(), l, unixSocket)
-		default:
-			_ = unix.Close(fd)
+			continue
 		}
+		p.accept(fd, endpointFrom(addrPortOf(peer, nil)), l, 0)
 	}
 	p.again = true
 }

@@ -27,6 +27,11 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 		"send-proxy-v2:accept-proxy:gate:8080:80": {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, true, 2},
 		"send-proxy:unix:/run/web.sock:80":        {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 1},
 		"gate:tcp:0.0.0.0:22:22":                  {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true, false, 0},
+		"[::1]:8080:80":                           {protoTCP, "", ap("[::1]:8080"), anyGuest(80), 1, false, false, 0},
+		"8080:[fd00::7]:80":                       {protoTCP, "", ap("127.0.0.1:8080"), ap("[fd00::7]:80"), 1, false, false, 0},
+		"udp:[::]:1-9:[fd00::7]:1-9":              {protoUDP, "", ap("[::]:1"), ap("[fd00::7]:1"), 9, false, false, 0},
+		"unix:/run/a:[fd00::7]:80":                {protoTCP, "/run/a", netip.AddrPort{}, ap("[fd00::7]:80"), 1, false, false, 0},
+		"unix:/run/a:[b]:80":                      {protoTCP, "/run/a:[b]", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParseForward(text)
@@ -40,6 +45,7 @@ func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 	for _, text := range []string{
 		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
 		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80", "gate:tcp:127.0.0.1:8080-8081:80-81",
+		"tcp:[::1]:8080:80", "udp:[2001:db8::1]:1-9:[fd00::7]:1-9", "unix:/run/a:[fd00::7]:80",
 		"gate:accept-proxy:send-proxy:tcp:127.0.0.1:8080:80", "accept-proxy:send-proxy-v2:unix:/run/web.sock:80",
 	} {
 		f, err := ParseForward(text)
@@ -74,6 +80,8 @@ func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
 		{"70-79:70-79", "79-90:79-90", "port 79 of the host"},
 		{"70-79:70-79", "80-90:80-90", ""},
 		{"1-65535:1-65535", "65535:1", "port 65535 of the host"},
+		{"0.0.0.0:80:80", "[::]:80:80", ""},
+		{"[::]:80:80", "[::1]:80:[fd00:10:0:2::15]:80", "port 80 of the host"},
 		{"unix:/a/b:80", "unix:/a/./b:81", "the socket /a/b"},
 		{"unix:/a/b:80", "unix:/a/c:80", ""},
 		{"unix:/a/b:80", "80:80", ""},
@@ -127,8 +135,13 @@ func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
 		"80:http":            `"http" is not a port`,
 		"9-5:9-5":            `the range "9-5" ends before it begins`,
 		"1-5:1-4":            "5 ports of the host cannot lead to 4",
-		"1.2.3:80:80":        `"1.2.3" is not an IPv4 address`,
-		"80:10.0.2.300:80":   `"10.0.2.300" is not an IPv4 address`,
+		"1.2.3:80:80":        `"1.2.3" is not an IP address`,
+		"::1:80:80":          "a host port and a guest port are needed",
+		"[::1:80:80":         "a host port and a guest port are needed",
+		"[::1%lo]:80:80":     `"::1%lo" is good on one link only`,
+		"[127.0.0.1]:80:80":  "IPv6 addresses stand in brackets here, and no others",
+		"80:[::g]:80":        `"::g" is not an IP address`,
+		"80:10.0.2.300:80":   `"10.0.2.300" is not an IP address`,
 		"127.0.0.1:80":       "a host port and a guest port are needed",
 		"sctp:80:80":         "a host port and a guest port are needed",
 		"127.0.0.1:80:1.1.1": "a host port and a guest port are needed",
@@ -149,17 +162,19 @@ func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
 
 func TestHostServices(t *testing.T) {
 	for text, want := range map[string]HostService{
-		"5201":              {Proto: protoTCP, Port: 5201},
-		"tcp:5201":          {Proto: protoTCP, Port: 5201},
-		"udp:53":            {Proto: protoUDP, Port: 53},
-		"icmp:192.0.2.1":    {Proto: protoICMP, Addr: netip.MustParseAddr("192.0.2.1")},
-		"tcp:192.0.2.1:443": {Proto: protoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 443},
+		"5201":                 {Proto: protoTCP, Port: 5201},
+		"tcp:5201":             {Proto: protoTCP, Port: 5201},
+		"udp:53":               {Proto: protoUDP, Port: 53},
+		"icmp:192.0.2.1":       {Proto: protoICMP, Addr: netip.MustParseAddr("192.0.2.1")},
+		"tcp:192.0.2.1:443":    {Proto: protoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 443},
+		"udp:[2001:db8::1]:53": {Proto: protoUDP, Addr: netip.MustParseAddr("2001:db8::1"), Port: 53},
+		"icmp:2001:db8::1":     {Proto: protoICMP, Addr: netip.MustParseAddr("2001:db8::1")},
 	} {
 		got, err := ParseHostService(text)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80", "icmp:", "icmp:7", "icmp:192.0.2.1:7"} {
+	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80", "icmp:", "icmp:7", "icmp:192.0.2.1:7", "tcp:[::1]", "tcp:[::1]:x", "tcp:[fe80::1%lo]:80"} {
 		_, err := ParseHostService(text)
 		require.Error(t, err, text)
 	}
@@ -170,6 +185,8 @@ func FuzzParseForward(f *testing.F) {
 	f.Add("8080:80")
 	f.Add(":::-:")
 	f.Add("unix:/run/a:b:10.0.2.16:80")
+	f.Add("udp:[::]:1-9:[fd00::7]:1-9")
+	f.Add("unix:/run/a:[fd00::7]:80")
 	f.Fuzz(func(t *testing.T, text string) {
 		fw, err := ParseForward(text)
 		if err != nil {

@@ -34,9 +34,10 @@ func parseUnixForward(text string) (Forward, error) {
 		return Forward{}, fmt.Errorf("guest side: %w", err)
 	}
 	var guest netip.Addr
-	before, last, _ := cutLast(":" + path)
-	if a, err := netip.ParseAddr(last); err == nil && a.Is4() {
-		path, guest = strings.TrimPrefix(before, ":"), a
+	parts := splitColons(path)
+	last := parts[len(parts)-1]
+	if a, err := parseBracketed(last); err == nil {
+		path, guest = strings.TrimSuffix(strings.TrimSuffix(path, last), ":"), a
 	}
 	switch {
 	case path == "":
@@ -93,7 +94,7 @@ func listenUnix(path string, l *listener) (err error) {
 // no meaning.
 func (p *Port) unixClient() endpoint {
 	p.unixPort = p.unixPort%(65535-firstAnyPort) + 1
-	return endpoint{addr: addressFrom4([]byte{127, 0, 0, 1}), port: firstAnyPort + p.unixPort}
+	return endpoint{addr: p.nets.v4.loopback, port: firstAnyPort + p.unixPort}
 }
 
 // dropSome removes up to n bytes from the receive queue of a flow's socket. Only TCP can do so without copying them.

@@ -3,13 +3,12 @@ package nat
 import (
 	"encoding/binary"
 
-	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// Fragments are put together, and made, for UDP only (RFC 791 section 3.2). TCP has no need of them, and without them
-// an echo request is never longer than its answer may be.
+// Fragments are put together, and made, for UDP only (RFC 791 section 3.2, RFC 8200 section 4.5). TCP has no need of them,
+// and without them an echo request is never longer than its answer may be.
 
 const (
 	moreFragments   = 0x2000
@@ -20,6 +19,7 @@ const (
 	identification  = 4    // and the identification
 
 	maxIPv4Payload = 65535 - ipv4Len
+	maxIPPayload   = 65535 // of either version
 
 	// maxAssemblies is how many datagrams may be incomplete at once. A guest sends the fragments of one datagram after
 	// another, so few are needed; with it, they hold about 1 MiB at most.
@@ -27,13 +27,21 @@ const (
 	// assemblyTimeout ends the wait for the rest of a datagram. Nothing gets lost on the way from the guest.
 	assemblyTimeout = int64(30e9)
 	// assemblyHead is the room in front of a datagram that is put together, for the headers that frames have there.
-	assemblyHead = vnet.HeaderLen + etherLen + ipv4Len
+	assemblyHead = vnet.HeaderLen + etherLen + ipv6Len
 )
 
 // fragmentKey names the datagram that a fragment belongs to.
 type fragmentKey struct {
-	src, dst [4]byte
-	id       uint16
+	src, dst address
+	id       uint32
+}
+
+// fragment is what the IP header says of a fragment of the guest's.
+type fragment struct {
+	proto uint8
+	id    uint32
+	start int // of its payload in that of the whole packet
+	more  bool
 }
 
 // assembly is a UDP datagram of the guest's that is being put together. No two of its fragments overlap.
@@ -45,7 +53,7 @@ type assembly struct {
 	have     int   // and the bytes in them
 	end      int   // where the furthest of them ends
 	total    int   // length of the whole, 0 until the last fragment has come
-	seen     [(maxIPv4Payload/fragmentUnit + 64) / 64]uint64
+	seen     [(maxIPPayload/fragmentUnit + 64) / 64]uint64
 	buf      []byte // assemblyHead bytes, then the UDP header and payload
 }
 
@@ -74,29 +82,28 @@ func (a *assembly) take(start, end int, more bool) bool {
 	return true
 }
 
-// fragment takes a fragment of the guest's with the IPv4 header ip, and n bytes of payload from offset on in c. The last
-// one that was missing sends the datagram on its way.
-func (p *Port) fragment(c *virtqueue.Chain, ip []byte, offset, n int) {
-	if ip[9] != protoUDP {
+// fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
+func (p *Port) fragment(k *packet, f fragment) {
+	if f.proto != protoUDP {
 		p.counters.Fragments++
 		return
 	}
-	field := binary.BigEndian.Uint16(ip[fragmentField:])
-	start, more := int(field&fragmentOffset)*fragmentUnit, field&moreFragments != 0
-	if n == 0 || start+n > maxIPv4Payload || (more && n%fragmentUnit != 0) {
+	n, most := k.l4Len, maxIPPayload
+	if k.src.is4() {
+		most = maxIPv4Payload
+	}
+	if n == 0 || f.start+n > most || (f.more && n%fragmentUnit != 0) {
 		p.counters.Malformed++
 		return
 	}
-	a := p.assembly(fragmentKey{
-		src: [4]byte(ip[12:]), dst: [4]byte(ip[16:]), id: binary.BigEndian.Uint16(ip[identification:]),
-	})
-	if a.spoiled || !a.take(start, start+n, more) {
+	a := p.assembly(fragmentKey{src: k.src, dst: k.dst, id: f.id})
+	if a.spoiled || !a.take(f.start, f.start+n, f.more) {
 		a.spoiled = true
 		p.counters.FragmentOverlaps += uint64(a.held) + 1
 		a.held = 0
 		return
 	}
-	guestmem.CopyFrom(a.buf[assemblyHead+start:assemblyHead+start+n], c.Iov, offset)
+	guestmem.CopyFrom(a.buf[assemblyHead+f.start:assemblyHead+f.start+n], k.chain.Iov, k.l4Offset)
 	if a.have == a.total {
 		p.assembled(a)
 	}
@@ -123,7 +130,7 @@ func (p *Port) assembly(key fragmentKey) *assembly {
 	oldest.giveUp(&p.counters.FragmentsEvicted)
 	buf := oldest.buf
 	if buf == nil {
-		buf = make([]byte, assemblyHead+maxIPv4Payload)
+		buf = make([]byte, assemblyHead+maxIPPayload)
 	}
 	*oldest = assembly{key: key, deadline: p.now + assemblyTimeout, buf: buf}
 	return oldest
@@ -141,10 +148,10 @@ func (p *Port) assembled(a *assembly) {
 	n := assemblyHead + a.total
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(a.buf[:n]))
 	p.whole.Len = uint32(n)
-	p.udp(&packet{
+	p.packet(&packet{
 		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
-		src: a.key.src[:], dst: a.key.dst[:], hops: usualHops,
-	})
+		src: a.key.src, dst: a.key.dst, hops: usualHops,
+	}, &vnet.Header{}, protoUDP)
 	p.sendQueued() // the next one is put together in the same place
 	if p.awaits {
 		p.awaits = false // the frame was only the last of several, which are gone
@@ -157,8 +164,8 @@ func (p *Port) assembled(a *assembly) {
 // time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
 	key     flowKey
-	id      uint16 // of the fragments
-	count   uint16 // of datagrams so far
+	id      uint32 // of the fragments
+	count   uint32 // of datagrams so far
 	segment int    // payload of each datagram but the last
 	at      int    // where in buf the present datagram's UDP header stands, over payload that was sent
 	n       int    // length of its UDP header and payload, 0 if nothing is left
@@ -187,19 +194,19 @@ func (p *Port) beginDatagram(at int) {
 	d := &p.long
 	d.at, d.sent = at, 0
 	d.n = udpLen + min(d.segment, d.end-at-udpLen)
-	if d.n > udpLen+p.longest() {
+	if d.n > udpLen+p.longest(&d.key.guest) {
 		p.counters.LongDatagrams++
 	}
 	d.count++
 	d.id = p.identity.fragments(&d.key) + d.count
 	udp := d.buf[at : at+d.n]
 	putUDP(udp, d.key.remotePort, d.key.guestPort, d.n)
-	sum := vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, d.key.remote.v4(), d.key.guest.v4(), uint32(d.n)))
+	sum := vnet.Sum(udp, d.key.pseudoSum(d.n))
 	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
-func (p *Port) longest() int { return p.mtu - ipv4Len - udpLen }
+func (p *Port) longest(guest *address) int { return p.mtu - guest.ipLen() - udpLen }
 
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
 func (p *Port) sendFragments() bool {
@@ -219,14 +226,17 @@ func (p *Port) sendFragments() bool {
 
 // sendPieces sends what is left of the present datagram.
 func (p *Port) sendPieces(d *longDatagram) bool {
+	ipLen := d.key.guest.ipLen()
+	whole := d.n <= p.mtu-ipLen
+	most := d.n
+	if !whole {
+		most = (p.mtu - ipLen - d.key.guest.fragmentLen()) &^ (fragmentUnit - 1)
+	}
 	for d.sent < d.n {
-		n := min(d.n-d.sent, (p.mtu-ipv4Len)&^(fragmentUnit-1))
-		if d.n <= p.mtu-ipv4Len {
-			n = d.n // no fragment
-		}
-		b := p.slow[:etherLen+ipv4Len+n]
-		p.putFragment(b, d, d.sent+n < d.n)
-		copy(b[etherLen+ipv4Len:], d.buf[d.at+d.sent:])
+		n := min(d.n-d.sent, most)
+		headers := p.putFragment(d, n, whole)
+		b := p.slow[:headers+n]
+		copy(b[headers:], d.buf[d.at+d.sent:d.at+d.sent+n])
 		if !p.send(b) {
 			return false
 		}
@@ -235,18 +245,45 @@ func (p *Port) sendPieces(d *longDatagram) bool {
 	return true
 }
 
-// putFragment writes the headers of the frame b, the next fragment of d.
-func (p *Port) putFragment(b []byte, d *longDatagram, more bool) {
-	p.putEtherIPv4(b, d.key.remote.v4(), d.key.guest.v4(), protoUDP, len(b)-etherLen)
-	ip := b[etherLen : etherLen+ipv4Len]
-	field := uint16(d.sent / fragmentUnit)
-	if more {
-		field |= moreFragments
+// fragmentLen is how much longer the headers of a fragment to a are than those of a whole packet.
+func (a *address) fragmentLen() int {
+	if a.is4() {
+		return 0
 	}
-	binary.BigEndian.PutUint16(ip[identification:], d.id)
-	binary.BigEndian.PutUint16(ip[fragmentField:], field) // without "don't fragment"
-	ip[10], ip[11] = 0, 0
-	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+	return fragmentHeader
+}
+
+// putFragment writes the headers in front of the next n bytes of d to p.slow, and returns their length. whole tells that
+// there is nothing else.
+func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
+	more := d.sent+n < d.n
+	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, protoUDP, n)
+	ip := p.slow[etherLen:headers]
+	if d.key.guest.is4() {
+		field := uint16(d.sent / fragmentUnit)
+		if more {
+			field |= moreFragments
+		}
+		binary.BigEndian.PutUint16(ip[identification:], uint16(d.id))
+		binary.BigEndian.PutUint16(ip[fragmentField:], field) // without "don't fragment"
+		ip[10], ip[11] = 0, 0
+		binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+		return headers
+	}
+	if whole {
+		return headers
+	}
+	binary.BigEndian.PutUint16(ip[4:], uint16(fragmentHeader+n))
+	ip[6] = protoFragment
+	field := uint16(d.sent)
+	if more {
+		field |= moreFragments6
+	}
+	b := p.slow[headers : headers+fragmentHeader]
+	b[0], b[1] = protoUDP, 0
+	binary.BigEndian.PutUint16(b[2:], field)
+	binary.BigEndian.PutUint32(b[4:], d.id)
+	return headers + fragmentHeader
 }
 
 // forgetFragments drops what is left of datagrams in either direction: the guest is gone.

@@ -2,7 +2,6 @@ package nat
 
 import (
 	"encoding/binary"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -14,10 +13,12 @@ import (
 const (
 	etherLen = 14
 	ipv4Len  = 20 // without options
+	ipv6Len  = 40 // without extension headers
 	tcpLen   = 20 // without options
 	udpLen   = 8
 
-	etherIPv4 = 0x0800
+	etherIPv4 = vnet.EtherTypeIPv4
+	etherIPv6 = vnet.EtherTypeIPv6
 	etherARP  = 0x0806
 
 	protoICMP = unix.IPPROTO_ICMP
@@ -31,10 +32,10 @@ type packet struct {
 	l4       []byte // the part of the transport header and payload that was copied, in the Port's scratch
 	l4Offset int    // of the transport header in the chain, in bytes
 	l4Len    int    // of transport header and payload, in bytes
-	src, dst []byte // IPv4 addresses, in the Port's scratch
-	hops     uint8  // time to live
-	whole    bool   // no router may cut the packet
-	segment  int    // payload of each datagram that a UDP packet is to be cut into, 0 for none
+	src, dst address
+	hops     uint8 // time to live, or hop limit
+	whole    bool  // no router may cut the packet
+	segment  int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
 
 // frame handles one frame of the guest.
@@ -53,10 +54,17 @@ func (p *Port) frame(c *virtqueue.Chain) {
 		return
 	}
 	ether := head[p.headerLen:]
+	etherType := binary.BigEndian.Uint16(ether[12:])
+	if h.CheckEtherType(etherType) != nil {
+		p.counters.BadHeader++
+		return
+	}
 	p.learn(ether[6:12])
-	switch binary.BigEndian.Uint16(ether[12:]) {
+	switch etherType {
 	case etherIPv4:
 		p.ipv4(c, &h, head)
+	case etherIPv6:
+		p.ipv6(c, &h, head)
 	case etherARP:
 		p.arp(c)
 	default:
@@ -104,33 +112,41 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 		p.counters.Malformed++
 		return
 	}
-	if binary.BigEndian.Uint16(ip[fragmentField:])&(moreFragments|fragmentOffset) != 0 {
-		p.fragment(c, ip, start+headerLen, total-headerLen)
+	k := packet{
+		chain: c, l4: ip[headerLen:min(len(ip), total)], l4Offset: start + headerLen, l4Len: total - headerLen,
+		src: addressFrom4(ip[12:]), dst: addressFrom4(ip[16:]),
+		hops: ip[8], whole: ip[fragmentField]&dontFragmentBit != 0,
+	}
+	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
+		p.fragment(&k, fragment{
+			proto: ip[9], id: uint32(binary.BigEndian.Uint16(ip[identification:])),
+			start: int(field&fragmentOffset) * fragmentUnit, more: field&moreFragments != 0,
+		})
 		return
 	}
-	if p.others[[4]byte(ip[12:])] {
+	p.packet(&k, h, ip[9])
+}
+
+// packet handles a whole packet of either version of IP.
+func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) {
+	if p.others[k.src] {
 		p.counters.Impostors++
 		return
-	}
-	l4 := ip[headerLen:min(len(ip), total)]
-	k := packet{
-		chain: c, l4: l4, l4Offset: start + headerLen, l4Len: total - headerLen, src: ip[12:16], dst: ip[16:20],
-		hops: ip[8], whole: ip[fragmentField]&dontFragmentBit != 0,
 	}
 	if h.GSOType == vnet.GSOUDPL4 {
 		k.segment = int(h.GSOSize)
 	}
-	switch ip[9] {
-	case protoTCP:
-		p.tcp(&k)
-	case protoUDP:
-		p.udp(&k)
-	case protoICMP:
-		if total > p.mtu {
+	switch {
+	case proto == protoTCP:
+		p.tcp(k)
+	case proto == protoUDP:
+		p.udp(k)
+	case proto == k.src.icmp():
+		if k.src.ipLen()+k.l4Len > p.mtu {
 			p.counters.Malformed++ // the answer would not fit the guest
 			return
 		}
-		p.icmp(&k)
+		p.icmp(k)
 	default:
 		p.counters.Unsupported++
 	}
@@ -139,28 +155,15 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 // key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.
 func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 	key = flowKey{
-		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: proto,
+		guest: k.src, remote: k.dst, proto: proto,
 		guestPort: binary.BigEndian.Uint16(k.l4), remotePort: binary.BigEndian.Uint16(k.l4[2:]),
 	}
-	const loopback = 127
-	ok = key.guestPort != 0 && key.remotePort != 0 && unicast(k.src) && unicast(k.dst) &&
-		!p.ours(k.src) && k.src[0] != loopback && !p.broadcast(k.dst)
-	return key, ok
+	return key, key.guestPort != 0 && key.remotePort != 0 && p.conversational(k) && !p.nets.broadcast(&k.dst)
 }
 
-// unicast tells whether a is the address of one host: not 0/8, multicast, or the reserved and broadcast ones above
-// (RFC 1122 section 3.2.1.3).
-func unicast(a []byte) bool { return a[0] != 0 && a[0] < 224 }
-
-// broadcast tells whether a is the broadcast address of the guest's network: all bits of the host part are set.
-func (p *Port) broadcast(a []byte) bool {
-	host := ^uint32(0) >> p.cfg.Prefix.Bits()
-	return binary.BigEndian.Uint32(a)&host == host && p.cfg.Prefix.Contains(netip.AddrFrom4([4]byte(a)))
-}
-
-// ours tells whether a is an address that the engine itself answers for.
-func (p *Port) ours(a []byte) bool {
-	return [4]byte(a) == p.cfg.Gateway.As4() || [4]byte(a) == p.cfg.DNS.As4()
+// conversational tells whether the addresses of a packet can be those of a conversation.
+func (p *Port) conversational(k *packet) bool {
+	return k.src.unicast() && k.dst.unicast() && !p.nets.ours(&k.src) && !k.src.isLoopback()
 }
 
 // appendRange appends the bytes [offset, offset+n) of iov to dst, without looking at them. !ok means that dst is full,
@@ -195,20 +198,32 @@ func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
 	return p.slow[p.headerLen:n]
 }
 
-// putEtherIPv4 writes the Ethernet and IPv4 headers of a packet to the guest into b. length is that of the IP packet.
-func (p *Port) putEtherIPv4(b []byte, src, dst []byte, proto uint8, length int) {
+// putIP writes the Ethernet and IP headers of a packet to the guest into b, and returns their length. proto is protoTCP,
+// protoUDP or protoICMP, and n the length of what follows.
+func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers int) {
 	copy(b[0:], p.guestMAC[:])
 	copy(b[6:], p.cfg.GatewayMAC[:])
-	binary.BigEndian.PutUint16(b[12:], etherIPv4)
-	ip := b[etherLen : etherLen+ipv4Len]
+	if dst.is4() {
+		binary.BigEndian.PutUint16(b[12:], etherIPv4)
+		putIPv4(b[etherLen:etherLen+ipv4Len], src, dst, proto, n)
+		return etherLen + ipv4Len
+	}
+	binary.BigEndian.PutUint16(b[12:], etherIPv6)
+	putIPv6(b[etherLen:etherLen+ipv6Len], src, dst, proto, n)
+	return etherLen + ipv6Len
+}
+
+// hopsToGuest is the time to live of what the guest gets.
+const hopsToGuest = 64
+
+func putIPv4(ip []byte, src, dst *address, proto uint8, n int) {
 	clear(ip)
 	ip[0] = 0x45
-	binary.BigEndian.PutUint16(ip[2:], uint16(length))
+	binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Len+n))
 	ip[fragmentField] = dontFragmentBit
-	const hops = 64
-	ip[8], ip[9] = hops, proto
-	copy(ip[12:], src)
-	copy(ip[16:], dst)
+	ip[8], ip[9] = hopsToGuest, proto
+	copy(ip[12:], src[12:])
+	copy(ip[16:], dst[12:])
 	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
 }
 

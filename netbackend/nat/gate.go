@@ -125,7 +125,7 @@ func (p *Port) tendGates() {
 
 // gateAt returns when tendGates has something to do, 0 for never.
 func (p *Port) gateAt() int64 {
-	if !p.listening || !p.connected || !p.receiving {
+	if !p.leads() {
 		return 0
 	}
 	return p.pairs.gates.at.Load()
@@ -144,7 +144,7 @@ func (p *Port) knock(g *gate) {
 		p.ask(g.to.addr)
 		return
 	}
-	g.key = flowKey{guest: g.to.addr, guestPort: g.to.port, proto: protoTCP, remote: addressFrom(p.cfg.Gateway)}
+	g.key = flowKey{guest: g.to.addr, guestPort: g.to.port, proto: protoTCP, remote: p.nets.of(&g.to.addr).gateway}
 	g.key.remotePort = p.knockPort(&g.key)
 	if !p.freePort(&g.key) {
 		return

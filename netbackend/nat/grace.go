@@ -21,6 +21,7 @@ func (p *Port) bury() {
 	p.abandonAll(endGuestGone)
 	p.guestMAC = [6]byte{}
 	p.pairs.mac.Store(0)
+	p.pairs.advertiseAt.Store(0)
 }
 
 // awaitReturn takes the guest for dead if its front end stays away.

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForGuests divides the network of c among n guests, each of which gets an engine of its own: the first has the address
-// c.Guest, the second the next one, and so on. A forward leads to the guest whose address it names, or to the first one.
+// ForGuests divides the network of c among n guests, each of which gets an engine of its own: the first has the addresses
+// c.Guest and c.Guest6, the second the next ones, and so on. A forward leads to the guest whose address it names, or to the
+// first one.
 //
 // No guest can reach another one, or use its address, or take the descriptors of its share.
 func (c Config) ForGuests(n int) ([]Config, error) {
@@ -18,16 +19,22 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	guests6 := c.addresses6(n)
 	configs := make([]Config, n)
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]
 		configs[i].Others = slices.Delete(slices.Clone(guests), i, i+1)
+		if len(guests6) > 0 {
+			configs[i].Guest6 = guests6[i]
+			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
+		}
 		configs[i].Forwards = nil
 		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest
 	}
 	for _, f := range c.Forwards {
-		to := &configs[max(0, slices.Index(guests, f.Guest.Addr()))]
+		a := f.Guest.Addr()
+		to := &configs[max(0, slices.Index(guests, a), slices.Index(guests6, a))]
 		to.Forwards = append(to.Forwards, f)
 	}
 	return configs, nil
@@ -74,14 +81,22 @@ func (c *Config) addresses(n int) ([]netip.Addr, error) {
 	return guests, nil
 }
 
-// setOf returns a set of IPv4 addresses, nil if there are none.
-func setOf(addrs []netip.Addr) map[[4]byte]bool {
+// addresses6 returns those of n guests in IPv6, nil if there is none. The network has room for all there can be.
+func (c *Config) addresses6(n int) (guests []netip.Addr) {
+	for a := c.Guest6; a.IsValid() && len(guests) < n; a = a.Next() {
+		guests = append(guests, a)
+	}
+	return guests
+}
+
+// setOf returns a set of addresses, nil if there are none.
+func setOf(addrs []netip.Addr) map[address]bool {
 	if len(addrs) == 0 {
 		return nil
 	}
-	set := make(map[[4]byte]bool, len(addrs))
+	set := make(map[address]bool, len(addrs))
 	for _, a := range addrs {
-		set[a.As4()] = true
+		set[addressFrom(a)] = true
 	}
 	return set
 }

@@ -12,7 +12,7 @@ import (
 
 func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 	c := nat.DefaultConfig()
-	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:10.0.2.99:9"} {
+	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:10.0.2.99:9", "[::1]:22:[fd00:10:0:2::16]:22"} {
 		f, err := nat.ParseForward(text)
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
@@ -22,17 +22,20 @@ func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 	var addrs, forwards [3]string
 	for i, g := range guests {
 		require.NoError(t, g.Check())
-		require.Len(t, g.Others, 2)
+		require.Len(t, g.Others, 4)
 		require.NotContains(t, g.Others, g.Guest)
-		addrs[i] = g.Guest.String()
+		require.NotContains(t, g.Others, g.Guest6)
+		addrs[i] = g.Guest.String() + " " + g.Guest6.String()
 		for _, f := range g.Forwards {
 			forwards[i] += f.String() + " "
 		}
 	}
-	require.Equal(t, [3]string{"10.0.2.15", "10.0.2.16", "10.0.2.17"}, addrs)
+	require.Equal(t, [3]string{
+		"10.0.2.15 fd00:10:0:2::15", "10.0.2.16 fd00:10:0:2::16", "10.0.2.17 fd00:10:0:2::17",
+	}, addrs)
 	require.Equal(t, [3]string{
 		"tcp:127.0.0.1:8080:80 tcp:127.0.0.1:9000:10.0.2.99:9 ", // nobody of ours has .99: it is the first one's other address
-		"tcp:127.0.0.1:2222:10.0.2.16:22 ",
+		"tcp:127.0.0.1:2222:10.0.2.16:22 tcp:[::1]:22:[fd00:10:0:2::16]:22 ",
 		"",
 	}, forwards)
 }

@@ -47,7 +47,7 @@ func TestDatagramsOfAnyLengthPassBothWays(t *testing.T) {
 					h.SendDatagram(d)
 					return
 				}
-				h.sendAll(d.Cut(uint16(i), (mtu-20)&^7))
+				h.sendAll(d.Cut(uint32(i), (mtu-20)&^7))
 			}, d.Payload)
 		}
 		require.Zero(t, h.port.Counters().Malformed)
@@ -136,7 +136,7 @@ func TestS5FragmentsOfImpossibleLengthAreDropped(t *testing.T) {
 }
 
 // fragment returns n bytes of a datagram to the echo service.
-func (h *hostile) fragment(id uint16, offset, n int, more bool) natguest.Fragment {
+func (h *hostile) fragment(id uint32, offset, n int, more bool) natguest.Fragment {
 	d := h.datagram(noise(longest))
 	f := d.Cut(id, 65520)[0]
 	f.Payload = f.Payload[offset:min(offset+n, len(f.Payload))]
@@ -162,12 +162,12 @@ func TestS7S8FragmentsThatContradictEachOtherSpoilTheirDatagram(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for j := range c.fragments {
-				c.fragments[j].ID = uint16(i)
+				c.fragments[j].ID = uint32(i)
 			}
 			h.counted(2, overlaps, func() { h.sendAll(c.fragments) })
 			// Nothing that comes later makes it whole (RFC 5722 section 4).
 			d := h.datagram(noise(3000))
-			whole := d.Cut(uint16(i), 1480)
+			whole := d.Cut(uint32(i), 1480)
 			h.counted(uint64(len(whole)), overlaps, func() { h.sendAll(whole) })
 		})
 	}
@@ -217,7 +217,7 @@ func TestFragmentsWithoutARestAreGivenUp(t *testing.T) {
 func TestIncompleteDatagramsAreBounded(t *testing.T) {
 	h := newHostile(t, setup{})
 	const many = 1000
-	for id := range uint16(many) {
+	for id := range uint32(many) {
 		h.SendFragment(h.fragment(id, 0, 64, true))
 	}
 	h.Settle()

@@ -11,19 +11,80 @@ import (
 // Types of ICMP messages, and codes of "destination unreachable" (RFC 792, RFC 1122 section 3.2.2.1, RFC 1812 section
 // 5.2.7.1).
 const (
-	icmpEchoReply   = 0
-	icmpUnreachable = 3
-	icmpEchoRequest = 8
-	icmpLen         = 8 // of the header; errors quote as much of a transport header
+	icmpEchoReply    = 0
+	icmpUnreachable  = 3
+	icmpEchoRequest  = 8
+	icmpTimeExceeded = 11
+	icmpLen          = 8 // of the header; errors quote as much of a transport header
 
 	codeNet        = 0
 	codeHost       = 1
 	codeProtocol   = 2
 	codePort       = 3
+	codeFragNeeded = 4
 	codeNoHost     = 7 // destination host unknown
 	codeIsolated   = 8 // source host isolated
 	codeProhibited = 13
 )
+
+// The same of ICMPv6 (RFC 4443).
+const (
+	icmp6Unreachable  = 1
+	icmp6TooBig       = 2
+	icmp6TimeExceeded = 3
+	icmp6EchoRequest  = 128
+	icmp6EchoReply    = 129
+
+	code6NoRoute    = 0
+	code6Prohibited = 1
+	code6Address    = 3
+	code6Port       = 4
+)
+
+// icmpMessage is what stands first in an ICMP message.
+type icmpMessage struct{ kind, code uint8 }
+
+// unreachable is the message "destination unreachable" for a code of IPv4's, in either version of IP.
+func unreachable(is4 bool, code uint8) icmpMessage {
+	if is4 {
+		return icmpMessage{icmpUnreachable, code}
+	}
+	m := icmpMessage{icmp6Unreachable, code6Address}
+	switch code {
+	case codeNet, codeIsolated:
+		m.code = code6NoRoute
+	case codeProhibited:
+		m.code = code6Prohibited
+	case codePort, codeProtocol:
+		m.code = code6Port
+	}
+	return m
+}
+
+// tooBig is the message that tells that a packet does not fit the way.
+func tooBig(is4 bool) icmpMessage {
+	if is4 {
+		return icmpMessage{icmpUnreachable, codeFragNeeded}
+	}
+	return icmpMessage{kind: icmp6TooBig}
+}
+
+// isEchoRequest tells whether l4 begins with an echo request from a.
+func (a *address) isEchoRequest(l4 []byte) bool {
+	kind := uint8(icmpEchoRequest)
+	if !a.is4() {
+		kind = icmp6EchoRequest
+	}
+	return l4[0] == kind && l4[1] == 0
+}
+
+// echoReply is the type of the answers that a gets.
+func (a *address) echoReply() uint8 {
+	if a.is4() {
+		return icmpEchoReply
+	}
+	return icmp6EchoReply
+}
 
 // icmp handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
 func (p *Port) icmp(k *packet) {
@@ -31,16 +92,19 @@ func (p *Port) icmp(k *packet) {
 		p.counters.Malformed++
 		return
 	}
-	const loopback = 127
-	if !unicast(k.src) || !unicast(k.dst) || p.ours(k.src) || k.src[0] == loopback {
+	if !k.src.is4() && isNDP(k.l4[0]) {
+		p.ndp(k)
+		return
+	}
+	if !p.conversational(k) {
 		p.counters.BadAddress++
 		return
 	}
-	if k.l4[0] != icmpEchoRequest || k.l4[1] != 0 {
+	if !k.src.isEchoRequest(k.l4) {
 		p.counters.Unsupported++
 		return
 	}
-	if !p.ours(k.dst) {
+	if !p.nets.ours(&k.dst) {
 		p.ping(k)
 		return
 	}
@@ -48,19 +112,34 @@ func (p *Port) icmp(k *packet) {
 		return
 	}
 	start := k.l4Offset - p.headerLen
-	if frame := p.copyFrame(k.chain); frame != nil {
-		p.echo(frame[start-etherLen-ipv4Len:start+k.l4Len], k.dst, k.src)
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
 	}
+	// The request becomes the answer, behind headers without options.
+	b := frame[start-etherLen-k.src.ipLen() : start+k.l4Len]
+	rest := binary.BigEndian.Uint32(frame[start+4:])
+	p.reply(p.putICMP(b, &k.dst, &k.src, icmpMessage{kind: k.src.echoReply()}, rest))
 }
 
-// echo sends the answer to an echo request. b is the request's frame, which becomes the answer: its ICMP message stands
-// behind room for headers without options.
-func (p *Port) echo(b []byte, src, dst []byte) {
-	p.putEtherIPv4(b, src, dst, protoICMP, len(b)-etherLen)
-	icmp := b[etherLen+ipv4Len:]
-	icmp[0], icmp[2], icmp[3] = icmpEchoReply, 0, 0
-	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
-	p.reply(b)
+// putICMP makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
+// second word.
+func (p *Port) putICMP(b []byte, src, dst *address, m icmpMessage, rest uint32) []byte {
+	n := len(b) - etherLen - dst.ipLen()
+	icmp := b[p.putIP(b, src, dst, protoICMP, n):]
+	copy(icmp, []byte{m.kind, m.code, 0, 0})
+	binary.BigEndian.PutUint32(icmp[4:], rest)
+	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, icmpSum(src, dst, n)))
+	return b
+}
+
+// icmpSum is the part of an ICMP message's checksum that is not in the message, which is n bytes long: in IPv6 there is a
+// pseudo header (RFC 4443 section 2.3).
+func icmpSum(src, dst *address, n int) uint16 {
+	if dst.is4() {
+		return 0
+	}
+	return vnet.PseudoHeaderSum(protoICMPv6, src[:], dst[:], uint32(n))
 }
 
 // reject tells the guest that the policy is against its datagram or echo request. l4 is the packet's transport header,
@@ -75,7 +154,7 @@ func (p *Port) reject(key *flowKey, v verdict, n int, l4 []byte) {
 // which nothing listens.
 func (p *Port) rejection(key *flowKey, v verdict) uint8 {
 	switch {
-	case p.ours(key.remote.v4()):
+	case p.nets.ours(&key.remote):
 		return codePort
 	case v == isNobody:
 		return codeHost
@@ -129,9 +208,9 @@ func (p *Port) unreachableSYN(key *flowKey, seq uint32, errno unix.Errno) bool {
 }
 
 // sendUnreachable sends the guest an ICMP message "destination unreachable" about its packet with the transport header l4;
-// n is what the packet's length was from there on.
+// n is what the packet's length was from there on. code is IPv4's.
 func (p *Port) sendUnreachable(key *flowKey, code uint8, n int, l4 []byte) {
 	p.sendError(icmpError{
-		from: addressFrom(p.cfg.Gateway), kind: icmpUnreachable, code: code, key: key, n: n, l4: l4,
+		from: p.nets.of(&key.guest).gateway, icmpMessage: unreachable(key.guest.is4(), code), key: key, n: n, l4: l4,
 	})
 }

@@ -18,7 +18,7 @@ const (
 // batch is the scratch of one sendmmsg or recvmmsg call. It lives in the Port, so that a call allocates nothing.
 type batch struct {
 	hdrs    [batchSize]multiHeader
-	names   [batchSize]unix.RawSockaddrInet4
+	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	control [batchSize]segmentControl
 }
 
@@ -54,16 +54,16 @@ func (b *batch) set(i int, iov []guestmem.Iovec) {
 
 // to addresses message i, on a socket that is not connected.
 func (b *batch) to(i int, peer *endpoint) {
-	b.names[i] = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(peer.addr.v4())}
-	setPort(&b.names[i], peer.port)
-	b.wantName(i)
+	h := &b.hdrs[i].hdr
+	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+	h.Namelen = putName(&b.names[i], peer)
 }
 
 // wantName asks for the sender of message i.
 func (b *batch) wantName(i int) {
 	h := &b.hdrs[i].hdr
 	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-	h.Namelen = sizeOfSockAddr
+	h.Namelen = uint32(unsafe.Sizeof(b.names[i]))
 }
 
 // cutAt lets the kernel cut message i into datagrams of size bytes; the last one may be shorter.
@@ -120,26 +120,45 @@ func (b *batch) segment(i int) int {
 }
 
 // peer returns who sent message i.
-func (b *batch) peer(i int) endpoint {
-	return endpoint{addr: addressFrom4(b.names[i].Addr[:]), port: portOf(&b.names[i])}
+func (b *batch) peer(i int) endpoint { return endpointIn(&b.names[i]) }
+
+// putName writes e as the kernel takes names of sockets, and returns its length.
+func putName(name *unix.RawSockaddrInet6, e *endpoint) uint32 {
+	if e.addr.is4() {
+		name4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		*name4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(e.addr[12:])}
+		*portIn(&name4.Port) = [2]byte{byte(e.port >> 8), byte(e.port)}
+		return unix.SizeofSockaddrInet4
+	}
+	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: e.addr}
+	*portIn(&name.Port) = [2]byte{byte(e.port >> 8), byte(e.port)}
+	return unix.SizeofSockaddrInet6
 }
 
-// setPort and portOf give access to a port, which stands there in network byte order.
-func setPort(name *unix.RawSockaddrInet4, port uint16) {
-	b := (*[2]byte)(unsafe.Pointer(&name.Port))
-	b[0], b[1] = byte(port>>8), byte(port)
+// endpointIn reads a name that the kernel has written, the zero endpoint if it is none of IP.
+func endpointIn(name *unix.RawSockaddrInet6) (e endpoint) {
+	switch name.Family {
+	case unix.AF_INET:
+		e.addr = addressFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr[:])
+	case unix.AF_INET6:
+		e.addr = name.Addr
+	default:
+		return e
+	}
+	port := portIn(&name.Port) // at the same place in both
+	e.port = uint16(port[0])<<8 | uint16(port[1])
+	return e
 }
 
-func portOf(name *unix.RawSockaddrInet4) uint16 {
-	b := (*[2]byte)(unsafe.Pointer(&name.Port))
-	return uint16(b[0])<<8 | uint16(b[1])
-}
+// portIn gives access to a port, which stands in a name in network byte order.
+func portIn(port *uint16) *[2]byte { return (*[2]byte)(unsafe.Pointer(port)) }
 
-// errorControl takes the control message with which the kernel tells an error of a socket (ip(7), IP_RECVERR).
+// errorControl takes the control message with which the kernel tells an error of a socket (IP_RECVERR of ip(7), IPV6_RECVERR
+// of ipv6(7)).
 type errorControl struct {
 	hdr      unix.Cmsghdr
 	err      extendedError
-	offender unix.RawSockaddrInet4
+	offender unix.RawSockaddrInet6
 	_        [64]byte // for others that may stand behind it
 }
 
@@ -152,6 +171,9 @@ type extendedError struct {
 	info       uint32 // with EMSGSIZE, the MTU
 	_          uint32
 }
+
+// option is the name of a control message.
+type option struct{ level, kind int32 }
 
 // socketError is an error that the kernel kept for a socket: what became of one of its datagrams.
 type socketError struct {
@@ -174,13 +196,12 @@ func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) 
 	if errno != 0 {
 		return e, false
 	}
-	if m.err.hdr.Level == unix.IPPROTO_IP && m.err.hdr.Type == unix.IP_RECVERR {
+	switch (option{m.err.hdr.Level, m.err.hdr.Type}) {
+	case option{unix.IPPROTO_IP, unix.IP_RECVERR}, option{unix.IPPROTO_IPV6, unix.IPV6_RECVERR}:
 		e.extendedError = m.err.err
+		e.offender = endpointIn(&m.err.offender).addr
 	}
-	if m.err.offender.Family == unix.AF_INET {
-		e.offender = addressFrom4(m.err.offender.Addr[:])
-	}
-	e.to = endpoint{addr: addressFrom4(m.inet4().Addr[:]), port: portOf(m.inet4())}
+	e.to = m.from()
 	e.n = int(r)
 	return e, true
 }

@@ -60,6 +60,7 @@ func address(t *testing.T, link netlink.Link, text string) {
 	t.Helper()
 	addr, err := netlink.ParseAddr(text)
 	require.NoError(t, err)
+	addr.Flags = unix.IFA_F_NODAD // of IPv6: nobody else has it, and it is needed at once
 	require.NoError(t, netlink.AddrAdd(link, addr))
 }
 

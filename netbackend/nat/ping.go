@@ -20,13 +20,14 @@ type pingFlow struct {
 // pingTimeout ends a series after silence (RFC 5508 section 3.2 asks for at least a minute).
 const pingTimeout = int64(60e9)
 
-func pingSocket() (int, error) {
-	return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+// pingSocket opens a socket for pings to an address.
+func pingSocket(to *address) (int, error) {
+	return unix.Socket(to.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(to.icmp()))
 }
 
 // CheckPing tells whether the host lets this process send echo requests for its guests. The error says what to do.
 func CheckPing() error {
-	fd, err := pingSocket()
+	fd, err := pingSocket(&address{10: 0xff, 11: 0xff}) // what permits those of IPv4 permits the others too
 	if err == nil {
 		return unix.Close(fd)
 	}
@@ -40,7 +41,7 @@ func CheckPing() error {
 // ping passes on an echo request of the guest.
 func (p *Port) ping(k *packet) {
 	key := flowKey{
-		guest: addressFrom4(k.src), remote: addressFrom4(k.dst), proto: protoICMP,
+		guest: k.src, remote: k.dst, proto: protoICMP,
 		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
 	f := p.find(&key)
@@ -66,7 +67,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
-	fd, err := pingSocket()
+	fd, err := pingSocket(&to.addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		p.counters.PingForbidden++
@@ -76,8 +77,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
-	// Without it, the kernel would keep to itself that a network or host cannot be reached (ip(7)).
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+	to.addr.keepErrors(fd)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
@@ -154,7 +154,8 @@ func (p *Port) servicePing(f *flow) outcome {
 func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	head := p.slow[:icmpLen]
 	pieces := append(p.pieces[:0], guestmem.PieceOf(head))
-	pieces, _ = appendRange(pieces, iov, etherLen+ipv4Len+icmpLen, p.mtu-ipv4Len-icmpLen)
+	headers := etherLen + int(f.ipLen)
+	pieces, _ = appendRange(pieces, iov, headers+icmpLen, p.mtu-int(f.ipLen)-icmpLen)
 	const named = true // the kernel looks at identifiers only, and takes replies from anybody
 	n, truncated, errno := p.msg.receive(f.fd, pieces, 0, named)
 	switch {
@@ -162,7 +163,7 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 		return errno
 	case truncated:
 		p.counters.PingTooLong++
-	case n >= icmpLen && head[0] == icmpEchoReply && p.msg.inet4().Addr == [4]byte(f.key.remote.v4()):
+	case n >= icmpLen && head[0] == f.key.guest.echoReply() && p.msg.from().addr == f.key.remote:
 		p.wheel.set(f, p.now+pingTimeout)
 		p.commitPing(f, iov, head, n)
 	}
@@ -172,20 +173,17 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 // commitPing writes the headers in front of a reply of n bytes, with the identifier that the guest chose, and gives it
 // the frame.
 func (p *Port) commitPing(f *flow, iov []guestmem.Iovec, head []byte, n int) {
-	b := p.template[:etherLen+ipv4Len+icmpLen]
-	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoICMP, ipv4Len+n)
-	icmp := b[etherLen+ipv4Len:]
+	headers := p.putIP(p.template[:], &f.key.remote, &f.key.guest, protoICMP, n)
+	b := p.template[:headers+icmpLen]
+	icmp := b[headers:]
 	copy(icmp, head)
+	icmp[2], icmp[3] = 0, 0
 	binary.BigEndian.PutUint16(icmp[4:], f.key.guestPort)
-	binary.BigEndian.PutUint16(icmp[2:], patchSum(head[2:4], head[4:6], icmp[4:6]))
+	sum := vnet.Sum(icmp, icmpSum(&f.key.remote, &f.key.guest, n))
+	binary.BigEndian.PutUint16(icmp[2:], ^p.sumRange(iov, headers+icmpLen, n-icmpLen, sum))
 	guestmem.CopyTo(iov, 0, b)
 	var h vnet.Header
-	p.rx.Commit(&h, p.rx.Pad(iov, etherLen+ipv4Len+n))
-}
-
-// patchSum returns the checksum sum after a word under it was changed (RFC 1624).
-func patchSum(sum, before, after []byte) uint16 {
-	return ^vnet.Sum([]byte{^sum[0], ^sum[1], ^before[0], ^before[1], after[0], after[1]}, 0)
+	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
 }
 
 func (p *Port) pingFailed(f *flow, errno unix.Errno) {

@@ -3,26 +3,7 @@ package nat
 import (
 	"fmt"
 	"net/netip"
-
-	"golang.org/x/sys/unix"
 )
-
-// endpoint is an address and port without pointers. ICMP has port 0.
-type endpoint struct {
-	addr address
-	port uint16
-}
-
-func endpointFrom(a netip.AddrPort) endpoint {
-	return endpoint{addr: addressFrom(a.Addr()), port: a.Port()}
-}
-
-func (e endpoint) netip() netip.AddrPort { return netip.AddrPortFrom(e.addr.netip(), e.port) }
-
-// sockaddr returns e for a system call. Only connections are made so, never a datagram sent.
-func (e endpoint) sockaddr() unix.Sockaddr {
-	return &unix.SockaddrInet4{Addr: [4]byte(e.addr.v4()), Port: int(e.port)}
-}
 
 // HostService is a service of the host that is opened to the guest.
 type HostService struct {
@@ -39,7 +20,7 @@ type class uint8
 const (
 	classInternet  class = iota
 	classPrivate         // of private networks (RFC 1918), and of a provider's (RFC 6598)
-	classLinkLocal       // of the host's own link (RFC 3927), where clouds keep their metadata
+	classLinkLocal       // of the host's own link (RFC 3927), and wherever else clouds keep their metadata
 	classHost            // of the host, but not of its loopback
 	classLoopback
 	classGuest // in the guest's own network, where nobody else is
@@ -58,14 +39,13 @@ const (
 
 // policy decides where a guest's packets may go. It belongs to the worker's thread.
 type policy struct {
-	prefix       netip.Prefix
-	gateway, dns address
-	resolver     func(now int64) (netip.AddrPort, bool)
-	open         map[service]bool
-	filters      filters
-	restrict     bool
-	routes       routes
-	told         map[service]bool // denials that the user was told of
+	nets     networks
+	resolver func(now int64) (netip.AddrPort, bool)
+	open     map[service]bool
+	filters  filters
+	restrict bool
+	routes   routes
+	told     map[service]bool // denials that the user was told of
 }
 
 // service is a destination as the guest names it.
@@ -80,15 +60,17 @@ func serviceOf(key *flowKey) service {
 
 func newPolicy(cfg *Config, resolver func(now int64) (netip.AddrPort, bool)) (policy, error) {
 	p := policy{
-		prefix: cfg.Prefix, gateway: addressFrom(cfg.Gateway), dns: addressFrom(cfg.DNS), resolver: resolver,
+		nets: networksOf(cfg), resolver: resolver,
 		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
 	}
 	for _, s := range cfg.AllowHost {
-		a := s.Addr
-		if !a.IsValid() {
-			a = cfg.Gateway
+		named := []address{p.nets.v4.gateway, p.nets.v6.gateway, p.nets.linkLocal}
+		if s.Addr.IsValid() {
+			named = []address{addressFrom(s.Addr)}
 		}
-		p.open[service{endpoint: endpoint{addr: addressFrom(a), port: s.Port}, proto: s.Proto}] = true
+		for _, a := range named {
+			p.open[service{endpoint: endpoint{addr: a, port: s.Port}, proto: s.Proto}] = true
+		}
 	}
 	return p, p.routes.open()
 }
@@ -100,14 +82,14 @@ func (p *policy) close() { p.routes.close() }
 func (p *policy) destination(now int64, key *flowKey) (endpoint, verdict) {
 	named := serviceOf(key)
 	to := named.endpoint
-	if key.remote == p.dns && key.remotePort == dnsPort {
+	if p.nets.isDNS(&key.remote) && key.remotePort == dnsPort {
 		if resolver, ok := p.resolver(now); ok {
 			return endpointFrom(resolver), allowed
 		}
 		return to, isNobody
 	}
-	if key.remote == p.gateway {
-		to.addr = addressFrom4([]byte{127, 0, 0, 1})
+	if p.nets.isGateway(&key.remote) {
+		to.addr = p.nets.of(&key.remote).loopback
 	}
 	if p.open[named] {
 		return to, allowed
@@ -143,20 +125,35 @@ func (p *policy) classify(addr *address) class {
 	switch {
 	case a.IsLoopback() || a.IsUnspecified():
 		return classLoopback
-	case p.prefix.Contains(a):
+	case p.nets.contains(addr):
 		return classGuest
 	case p.routes.isLocal(addr):
 		return classHost
-	case a.IsLinkLocalUnicast():
+	case a.IsLinkLocalUnicast() || isMetadata(netip.PrefixFrom(a, a.BitLen())):
 		return classLinkLocal
-	case a.IsPrivate() || isShared(addr.v4()):
+	case a.IsPrivate() || isShared(a):
 		return classPrivate
 	}
 	return classInternet
 }
 
-// isShared tells whether the IPv4 address a is in 100.64.0.0/10, which a provider's customers share (RFC 6598).
-func isShared(a []byte) bool { return a[0] == 100 && a[1]&0xc0 == 64 }
+// isShared tells whether a is in 100.64.0.0/10, which a provider's customers share (RFC 6598).
+func isShared(a netip.Addr) bool {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a)
+}
+
+// isMetadata tells whether all of a network is one in which clouds keep a machine's metadata in IPv6, credentials among
+// them: those of Amazon, Google and Oracle are unique local ones.
+func isMetadata(network netip.Prefix) bool {
+	for _, first := range [...][4]byte{{0xfd, 0x00, 0x0e, 0xc2}, {0xfd, 0x20, 0x00, 0xce}, {0xfd, 0x00, 0x00, 0xc1}} {
+		var a [16]byte
+		copy(a[:], first[:])
+		if cloud := netip.PrefixFrom(netip.AddrFrom16(a), 32); network.Bits() >= cloud.Bits() && cloud.Contains(network.Addr()) {
+			return true
+		}
+	}
+	return false
+}
 
 // deny counts a denial, and tells the user of the first one to a service, naming the flag that opens it. What a rule
 // closes is closed as the user wished, and not told.
@@ -181,7 +178,7 @@ func (p *Port) opener(key *flowKey) string {
 	switch {
 	case key.proto == protoICMP:
 		return fmt.Sprintf("%s:%s", name, key.remote.netip())
-	case key.remote == p.policy.gateway:
+	case p.nets.isGateway(&key.remote):
 		return fmt.Sprintf("%s:%d", name, key.remotePort)
 	}
 	return fmt.Sprintf("%s:%s", name, key.remoteAddrPort())

@@ -18,6 +18,11 @@ func TestRulesReadAsTheyAreWritten(t *testing.T) {
 		"tcp:192.0.2.0/24:443":     {Proto: protoTCP, Prefix: prefix("192.0.2.0/24"), First: 443, Last: 443},
 		"udp:192.0.2.1/32:1-65535": {Proto: protoUDP, Prefix: prefix("192.0.2.1/32"), First: 1, Last: 65535},
 		"icmp:192.0.2.1/32":        {Proto: protoICMP, Prefix: prefix("192.0.2.1/32")},
+		"2001:db8::/32":            {Prefix: prefix("2001:db8::/32")},
+		"::1:2:3:4:5:6/128":        {Prefix: prefix("::1:2:3:4:5:6/128")},
+		"udp:::/0":                 {Proto: protoUDP, Prefix: prefix("::/0")},
+		"tcp:[2001:db8::/32]:443":  {Proto: protoTCP, Prefix: prefix("2001:db8::/32"), First: 443, Last: 443},
+		"[2001:db8::1/128]:80-90":  {Prefix: prefix("2001:db8::1/128"), First: 80, Last: 90},
 	} {
 		for _, allow := range []bool{true, false} {
 			got, err := ParseRule(text, allow)
@@ -35,13 +40,20 @@ func TestRulesReadAsTheyAreWritten(t *testing.T) {
 
 func TestAWrongRuleIsToldByItsWrongPart(t *testing.T) {
 	for text, part := range map[string]string{
-		"":                      `"" is not an IPv4 address`,
-		"internet":              `"internet" is not an IPv4 address`,
-		"sctp:192.0.2.1:80":     `"sctp" is not an IPv4 address`,
-		"tcp:":                  `"" is not an IPv4 address`,
-		"tcp:80":                `"80" is not an IPv4 address`,
-		"192.0.2:80":            `"192.0.2" is not an IPv4 address`,
-		"2001:db8::/32":         `"2001" is not an IPv4 address`,
+		"":                      `"" is not an IP address`,
+		"internet":              `"internet" is not an IP address`,
+		"sctp:192.0.2.1:80":     `"sctp" is not an IP address`,
+		"tcp:":                  `"" is not an IP address`,
+		"tcp:80":                `"80" is not an IP address`,
+		"192.0.2:80":            `"192.0.2" is not an IP address`,
+		"2001:db8::g/32":        `"2001:db8::g" is not an IP address`,
+		"2001:db8::/129":        `"129" is not a length between 0 and 128`,
+		"2001:db8::1/32":        "2001:db8::1/32 has bits set behind its first 32; 2001:db8::/32 was meant, or 2001:db8::1",
+		"[2001:db8::]x":         `"x" is not a port`,
+		"[2001:db8::]:":         `"" is not a port`,
+		"[2001:db8::":           `"[2001" is not an IP address`,
+		"fe80::1%eth0":          `"fe80::1%eth0" is good on one link only`,
+		"::ffff:192.0.2.1":      `"::ffff:192.0.2.1" is an IPv4 address, and reads 192.0.2.1`,
 		"192.0.2.0/33":          `"33" is not a length between 0 and 32`,
 		"192.0.2.0/":            `"" is not a length between 0 and 32`,
 		"192.0.2.0/x:80":        `"x" is not a length between 0 and 32`,
@@ -54,8 +66,8 @@ func TestAWrongRuleIsToldByItsWrongPart(t *testing.T) {
 		"icmp:192.0.2.0/24:80":  "ICMP has no ports",
 		"192.0.2.0/24:80:90":    `"80:90" is not a port`,
 		"192.0.2.0/24:80/tcp":   `"80/tcp" is not a port`,
-		"tcp:udp:192.0.2.1":     `"udp" is not an IPv4 address`,
-		"192.0.2.1 :80":         `"192.0.2.1 " is not an IPv4 address`,
+		"tcp:udp:192.0.2.1":     `"udp" is not an IP address`,
+		"192.0.2.1 :80":         `"192.0.2.1 " is not an IP address`,
 		"tcp:192.0.2.0/24:80-x": `"x" is not a port`,
 	} {
 		t.Run(text, func(t *testing.T) {
@@ -76,7 +88,10 @@ func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "rule 127.0.0.1/32:80: rules do not open the host's loopback; name the service by --allow-host")
 	require.ErrorContains(t, err, "rule 10.0.2.2/32:80: that is the guest's own network")
 
-	cfg.Rules = rules(t, "-127.0.0.0/8", "+0.0.0.0/0", "-10.0.0.0/8", "+169.254.169.254")
+	cfg.Rules = rules(t, "+[::1]:80", "-fd00:10:0:2::7", "+fd00:10:0:2::/64")
+	require.ErrorContains(t, cfg.Check(), "3 errors occurred")
+
+	cfg.Rules = rules(t, "-127.0.0.0/8", "+0.0.0.0/0", "-10.0.0.0/8", "+169.254.169.254", "-::1", "+::/0", "-fd00::/8")
 	require.NoError(t, cfg.Check())
 }
 
@@ -138,6 +153,15 @@ func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 		{"private networks are open", protoTCP, "192.168.77.7:80", allowed, "192.168.77.7:80"},
 		{"the internet is open", protoTCP, "198.51.100.1:80", allowed, "198.51.100.1:80"},
 		{"for pings too", protoICMP, "198.51.100.1:0", allowed, "198.51.100.1:0"},
+		{"the gateway's opened port is open in IPv6", protoTCP, "[fd00:10:0:2::2]:5201", allowed, "[::1]:5201"},
+		{"by its link-local address too", protoTCP, "[fe80::5055:aff:fe00:202]:5201", allowed, "[::1]:5201"},
+		{"its other ports are not", protoTCP, "[fe80::5055:aff:fe00:202]:22", isClosed, ""},
+		{"name service goes to the resolver, whatever that speaks", protoUDP, "[fd00:10:0:2::3]:53", allowed, "127.0.0.1:5300"},
+		{"nobody else is in the network of IPv6", protoTCP, "[fd00:10:0:2::77]:80", isNobody, ""},
+		{"or on its link", protoTCP, "[fe80::77]:80", isNobody, ""},
+		{"loopback is the host in IPv6", protoTCP, "[::1]:5201", isClosed, ""},
+		{"clouds keep metadata here, too", protoTCP, "[fd00:ec2::254]:80", isUnlisted, ""},
+		{"the internet is open in IPv6", protoTCP, "[2001:db8::1]:80", allowed, "[2001:db8::1]:80"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, v := p.ask(c.proto, netip.MustParseAddrPort(c.to))
@@ -198,11 +222,26 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 			{protoTCP, "192.0.2.7:80", isDenied}, {protoTCP, "169.254.169.254:80", isDenied},
 			{protoTCP, "10.0.2.2:5201", allowed}, {protoUDP, "10.0.2.3:53", allowed}, {protoTCP, "10.0.2.2:80", isClosed},
 		}},
+		"rules of IPv4 and IPv6 are apart": {rules: []string{"-0.0.0.0/0", "+tcp:[2001:db8::/32]:443", "-tcp:[2001:db8::/32]:1-65535"}, asks: []ask{
+			{protoTCP, "[2001:db8::1]:443", allowed}, {protoTCP, "[2001:db8::1]:80", isDenied}, {protoUDP, "[2001:db8::1]:80", allowed},
+			{protoTCP, "[2001:db9::1]:80", allowed}, {protoICMP, "[2001:db8::1]:0", allowed}, {protoTCP, "192.0.2.7:443", isDenied},
+		}},
+		"closing all of IPv6": {rules: []string{"-::/0"}, asks: []ask{
+			{protoTCP, "[2001:db8::1]:443", isDenied}, {protoTCP, "192.0.2.7:443", allowed}, {protoTCP, "[fd00:10:0:2::2]:5201", allowed},
+		}},
+		"opening all of IPv6": {rules: []string{"+::/0"}, asks: []ask{
+			{protoTCP, "[2001:db8::1]:443", allowed}, {protoTCP, "[::1]:80", isClosed}, {protoTCP, "[fd00:10:0:2::2]:80", isClosed},
+			{protoTCP, "[fd00:10:0:2::77]:80", isNobody}, {protoTCP, "[fd00:ec2::254]:80", isUnlisted},
+		}},
+		"opening a cloud's metadata": {rules: []string{"+tcp:[fd20:ce::254]:80"}, asks: []ask{
+			{protoTCP, "[fd20:ce::254]:80", allowed}, {protoTCP, "[fd20:ce::254]:81", isUnlisted}, {protoTCP, "[fd00:c1::a9fe:a9fe]:80", isUnlisted},
+		}},
 		"restricted": {restrict: true, rules: []string{"+192.0.2.0/24", "-198.51.100.0/24"}, asks: []ask{
 			{protoTCP, "192.0.2.7:80", allowed}, {protoICMP, "192.0.2.7:0", allowed}, {protoTCP, "198.51.100.7:80", isDenied},
 			{protoTCP, "203.0.113.7:80", isUnlisted}, {protoTCP, "192.168.77.7:80", isUnlisted},
 			{protoTCP, "169.254.169.254:80", isUnlisted}, {protoTCP, "127.0.0.1:80", isClosed},
 			{protoTCP, "10.0.2.2:5201", allowed}, {protoTCP, "10.0.2.2:22", isClosed}, {protoUDP, "10.0.2.3:53", allowed},
+			{protoTCP, "[2001:db8::1]:443", isUnlisted}, {protoTCP, "[fd00:10:0:2::2]:5201", allowed},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +266,9 @@ func TestEveryAddressHasAClass(t *testing.T) {
 		"169.254.169.254": classLinkLocal, "169.254.0.1": classLinkLocal,
 		"10.211.3.1": classPrivate, "172.16.211.1": classPrivate, "172.31.255.1": classPrivate, "192.168.77.7": classPrivate,
 		"100.64.0.1": classPrivate, "100.127.255.255": classPrivate,
+		"::1": classLoopback, "::": classLoopback, "fd00:10:0:2::77": classGuest, "fe80::1": classGuest, "febf::1": classGuest,
+		"fd00:ec2::254": classLinkLocal, "fd20:ce::254": classLinkLocal, "fd00:c1::a9fe:a9fe": classLinkLocal,
+		"fd00:10:0:3::1": classPrivate, "fc00::1": classPrivate, "2001:db8::1": classInternet, "fec0::1": classInternet,
 		"100.128.0.1": classInternet, "172.32.0.1": classInternet, "192.0.2.1": classInternet, "169.255.0.1": classInternet,
 	} {
 		a := addressFrom(netip.MustParseAddr(text))

@@ -15,7 +15,7 @@ import (
 
 const (
 	// headCopy is how much of a frame is copied before anything is decided by it: a virtio-net header, Ethernet, and
-	// IPv4 and TCP with all the options they can have.
+	// IPv4 and TCP with all the options they can have. IPv6 has fewer.
 	headCopy = vnet.HeaderLen + etherLen + 60 + 60
 	// slowCopy is the longest frame that a service of ours (ARP, DHCP, ICMP) looks at: the longest of all.
 	slowCopy = vnet.HeaderLen + etherLen + 65535
@@ -53,14 +53,13 @@ type Port struct {
 
 	headerLen int  // of the virtio-net header, as negotiated
 	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
-	guestTSO  bool // the guest takes frames of many segments (VIRTIO_NET_F_GUEST_TSO4)
-	guestUSO  bool // the guest takes frames of many datagrams (VIRTIO_NET_F_GUEST_USO4)
 	features  uint64
 	connected bool
 	receiving bool // the guest's receive ring runs
 	mtu       int
-	guestMAC  [6]byte          // zero until the guest has sent a frame
-	others    map[[4]byte]bool // addresses of other guests, which this one must not use
+	guestMAC  [6]byte // zero until the guest has sent a frame
+	nets      networks
+	others    map[address]bool // addresses of other guests, which this one must not use
 	identity  isnSource
 	long      longDatagram
 	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
@@ -99,23 +98,40 @@ type Port struct {
 // Offers implements netbackend.Port. Checksums of the guest are never looked at, for no wire can have damaged them,
 // and its large segments go to a socket as they are.
 func (p *Port) Offers() uint64 {
-	offers := uint64(vnet.FeatureCSum | vnet.FeatureGuestCSum |
-		vnet.FeatureHostTSO4 | vnet.FeatureHostECN | vnet.FeatureGuestTSO4 | vnet.FeatureGuestECN)
+	offers := uint64(vnet.FeatureCSum | vnet.FeatureGuestCSum | vnet.FeatureHostECN | vnet.FeatureGuestECN |
+		vnet.FeatureHostTSO4 | vnet.FeatureGuestTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureGuestTSO6)
 	if p.cfg.UDPSegment {
 		offers |= vnet.FeatureHostUSO
 	}
 	if p.cfg.UDPGRO {
-		offers |= vnet.FeatureGuestUSO4
+		offers |= vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6
 	}
 	return offers
 }
+
+// takesTSO tells whether the guest, by its address, takes frames of many TCP segments.
+func (p *Port) takesTSO(guest *address) bool {
+	if guest.is4() {
+		return p.takes(vnet.FeatureGuestTSO4)
+	}
+	return p.takes(vnet.FeatureGuestTSO6)
+}
+
+// takesUSO tells whether the guest, by its address, takes frames of many datagrams.
+func (p *Port) takesUSO(guest *address) bool {
+	if guest.is4() {
+		return p.takes(vnet.FeatureGuestUSO4)
+	}
+	return p.takes(vnet.FeatureGuestUSO6)
+}
+
+// takes tells whether the guest has acknowledged an offload, and finishes checksums, without which there is none.
+func (p *Port) takes(offload uint64) bool { return p.guestCsum && p.features&offload != 0 }
 
 // Start implements netbackend.Port.
 func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	p.features = features
 	p.guestCsum = features&vnet.FeatureGuestCSum != 0
-	p.guestTSO = p.guestCsum && features&vnet.FeatureGuestTSO4 != 0
-	p.guestUSO = p.guestCsum && features&vnet.FeatureGuestUSO4 != 0
 	p.headerLen = vnet.HeaderLength(features)
 	p.prepareForwards()
 	if p.worker != nil {
@@ -204,6 +220,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.awaitReturn()
 	p.watch()
 	p.tendGates()
+	p.advertiseRouter()
 	p.sendFragments()
 	p.acceptAll()
 	p.serve()
@@ -217,6 +234,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
 	next = netbackend.Earlier(next, p.awayUntil)
+	next = netbackend.Earlier(next, p.advertiseAt())
 	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt()))
 }
 

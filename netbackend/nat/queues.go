@@ -41,7 +41,8 @@ type pairs struct {
 	gates   gates
 	budgets budgets
 
-	mappings mappings
+	mappings    mappings
+	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.
@@ -120,6 +121,9 @@ func (p *Port) askFor(owner *Port, key *flowKey) {
 
 // alone tells whether the guest has one queue pair only.
 func (p *Port) alone() bool { return p.cfg.Queues == 1 }
+
+// leads tells whether this pair does what the guest is to be told once, and without being asked.
+func (p *Port) leads() bool { return p.listening && p.connected && p.receiving }
 
 // beginTurn lets others know that this thread may look at any record from now on, endTurn that it does not any more.
 func (p *Port) beginTurn() { p.turns.Add(1) }

@@ -17,7 +17,8 @@ type routes struct {
 }
 
 const (
-	routeRequestLen = unix.SizeofNlMsghdr + unix.SizeofRtMsg + unix.SizeofRtAttr + 4
+	routeHeaders    = unix.SizeofNlMsghdr + unix.SizeofRtMsg + unix.SizeofRtAttr
+	routeRequestLen = routeHeaders + 16
 
 	// Where the fields that are read lie in a message (linux/netlink.h, linux/rtnetlink.h).
 	nlType     = 4
@@ -34,25 +35,17 @@ func (r *routes) open() (err error) {
 		return fmt.Errorf("socket for looking up routes: %w", err)
 	}
 	b := r.request[:]
-	binary.NativeEndian.PutUint32(b[0:], routeRequestLen)
 	binary.NativeEndian.PutUint16(b[nlType:], unix.RTM_GETROUTE)
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
-	route := b[unix.SizeofNlMsghdr:]
-	route[0], route[1] = unix.AF_INET, 32 // of the destination's bits all count
-	attribute := route[unix.SizeofRtMsg:]
-	binary.NativeEndian.PutUint16(attribute[0:], unix.SizeofRtAttr+4)
-	binary.NativeEndian.PutUint16(attribute[2:], unix.RTA_DST)
+	binary.NativeEndian.PutUint16(b[routeHeaders-2:], unix.RTA_DST)
 	return nil
 }
 
 func (r *routes) close() { _ = unix.Close(r.fd) }
 
-// isLocal tells whether packets to the IPv4 address a end on this host. What cannot be found out counts as such.
+// isLocal tells whether packets to a end on this host. What cannot be found out counts as such.
 func (r *routes) isLocal(a *address) bool {
-	r.seq++
-	binary.NativeEndian.PutUint32(r.request[nlSequence:], r.seq)
-	copy(r.request[routeRequestLen-4:], a.v4())
-	if _, err := unix.Write(r.fd, r.request[:]); err != nil {
+	if _, err := unix.Write(r.fd, r.ask(a)); err != nil {
 		return true
 	}
 	for {
@@ -66,10 +59,25 @@ func (r *routes) isLocal(a *address) bool {
 	}
 }
 
+// ask returns the request for the route to a.
+func (r *routes) ask(a *address) []byte {
+	r.seq++
+	to := a.bytes()
+	b := r.request[:routeHeaders+len(to)]
+	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
+	binary.NativeEndian.PutUint32(b[nlSequence:], r.seq)
+	route := b[unix.SizeofNlMsghdr:]
+	route[0], route[1] = uint8(a.domain()), uint8(8*len(to)) // of the destination's bits all count
+	binary.NativeEndian.PutUint16(route[unix.SizeofRtMsg:], uint16(unix.SizeofRtAttr+len(to)))
+	copy(b[routeHeaders:], to)
+	return b
+}
+
 func (r *routes) answerIsLocal() bool {
 	switch binary.NativeEndian.Uint16(r.answer[nlType:]) {
 	case unix.RTM_NEWROUTE:
-		return r.answer[routeType] == unix.RTN_LOCAL
+		kind := r.answer[routeType]
+		return kind == unix.RTN_LOCAL || kind == unix.RTN_ANYCAST
 	case unix.NLMSG_ERROR:
 		return !leadsNowhere(unix.Errno(-int32(binary.NativeEndian.Uint32(r.answer[nlError:]))))
 	}

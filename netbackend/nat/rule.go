@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -20,10 +21,10 @@ type Rule struct {
 }
 
 // ruleForm is what a rule reads like.
-const ruleForm = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]], as in tcp:192.0.2.0/24:443"
+const ruleForm = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]], as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443"
 
-// ParseRule reads [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]. An address without BITS stands for itself alone. The
-// error names the part that is wrong.
+// ParseRule reads [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]. An address without BITS stands for itself alone. In front of
+// ports an IPv6 network stands in brackets, together with its length. The error names the part that is wrong.
 func ParseRule(text string, allow bool) (Rule, error) {
 	r := Rule{Allow: allow}
 	if err := r.parse(text); err != nil {
@@ -42,7 +43,7 @@ func (r *Rule) parse(text string) (err error) {
 	case "icmp":
 		r.Proto, rest = protoICMP, after
 	}
-	network, ports, hasPorts := strings.Cut(rest, ":")
+	network, ports, hasPorts := cutPorts(rest)
 	if r.Prefix, err = parseNetwork(network); err != nil || !hasPorts {
 		return err
 	}
@@ -53,19 +54,47 @@ func (r *Rule) parse(text string) (err error) {
 	return err
 }
 
+// cutPorts cuts what stands in front of ports, an IPv6 network in brackets, from the ports.
+func cutPorts(text string) (network, ports string, hasPorts bool) {
+	inside, after, found := strings.Cut(strings.TrimPrefix(text, "["), "]")
+	if strings.HasPrefix(text, "[") && found {
+		ports, hasPorts = strings.CutPrefix(after, ":")
+		return inside, ports, hasPorts || after != ""
+	}
+	first, rest, _ := strings.Cut(text, ":")
+	if strings.Contains(rest, ":") && strings.Trim(first, "0123456789abcdefABCDEF") == "" {
+		return text, "", false // IPv6
+	}
+	return strings.Cut(text, ":")
+}
+
+// parseAddress reads an address of either version.
+func parseAddress(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	switch {
+	case err != nil:
+		return a, fmt.Errorf("%q is not an IP address", text)
+	case a.Zone() != "":
+		return a, fmt.Errorf("%q is good on one link only; what the guest could mean by it is not on the host's", text)
+	case a.Is4In6():
+		return a, fmt.Errorf("%q is an IPv4 address, and reads %s", text, a.Unmap())
+	}
+	return a, nil
+}
+
 // parseNetwork reads ADDRESS[/BITS].
 func parseNetwork(text string) (netip.Prefix, error) {
 	addr, bits, hasBits := strings.Cut(text, "/")
-	a, err := netip.ParseAddr(addr)
-	if err != nil || !a.Is4() {
-		return netip.Prefix{}, fmt.Errorf("%q is not an IPv4 address", addr)
+	a, err := parseAddress(addr)
+	if err != nil {
+		return netip.Prefix{}, err
 	}
 	if !hasBits {
-		return netip.PrefixFrom(a, 32), nil
+		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
-		return p, fmt.Errorf("%q is not a length between 0 and 32", bits)
+		return p, fmt.Errorf("%q is not a length between 0 and %d", bits, a.BitLen())
 	}
 	if m := p.Masked(); m != p {
 		return p, fmt.Errorf("%s has bits set behind its first %d; %s was meant, or %s", p, p.Bits(), m, a)
@@ -91,6 +120,9 @@ func parsePortRange(text string) (first, last uint16, err error) {
 // String returns r as ParseRule reads it.
 func (r Rule) String() string {
 	text := r.Prefix.String()
+	if r.Prefix.Addr().Is6() && r.Last != 0 {
+		text = "[" + text + "]"
+	}
 	if r.Proto != 0 {
 		text = protoName(r.Proto) + ":" + text
 	}
@@ -103,17 +135,18 @@ func (r Rule) String() string {
 	return fmt.Sprintf("%s:%d-%d", text, r.First, r.Last)
 }
 
-// check tells why r could never match anything, which its author did not mean.
-func (r *Rule) check(own netip.Prefix) error {
+// check tells why r could never match anything, which its author did not mean. own are the guest's networks.
+func (r *Rule) check(own ...netip.Prefix) error {
 	a := r.Prefix.Addr()
+	within := func(p netip.Prefix) bool { return p.Overlaps(r.Prefix) && r.Prefix.Bits() >= p.Bits() }
 	switch {
-	case !r.Prefix.IsValid() || !a.Is4():
-		return fmt.Errorf("rule %s: only IPv4 networks so far", r)
+	case !r.Prefix.IsValid() || a.Is4In6():
+		return fmt.Errorf("rule %s: that is no network", r)
 	case r.Last < r.First || r.First == 0 && r.Last != 0:
 		return fmt.Errorf("rule %s: ports go from 1 to 65535, and a range ends after it begins", r)
-	case own.Overlaps(r.Prefix) && r.Prefix.Bits() >= own.Bits():
+	case slices.ContainsFunc(own, within):
 		return fmt.Errorf("rule %s: that is the guest's own network, where rules do not matter", r)
-	case r.Allow && a.IsLoopback() && r.Prefix.Bits() >= 8:
+	case r.Allow && a.IsLoopback() && (a.Is6() || r.Prefix.Bits() >= 8):
 		return fmt.Errorf("rule %s: rules do not open the host's loopback; name the service by --allow-host", r)
 	}
 	return nil
@@ -127,6 +160,7 @@ type filter struct {
 	network, mask [2]uint64
 	first, last   uint16
 	proto         uint8 // 0 for all
+	is4           bool
 	allow         bool
 	linkLocal     bool // the network is a link-local one
 }
@@ -137,8 +171,8 @@ func newFilters(rules []Rule) filters {
 		network := addressFrom(r.Prefix.Addr())
 		f := filter{
 			network: network.words(), mask: maskWords(r.Prefix.Bits() + 128 - r.Prefix.Addr().BitLen()),
-			first: r.First, last: r.Last, proto: r.Proto, allow: r.Allow,
-			linkLocal: r.Prefix.Addr().IsLinkLocalUnicast() && r.Prefix.Bits() >= 16,
+			first: r.First, last: r.Last, proto: r.Proto, is4: r.Prefix.Addr().Is4(), allow: r.Allow,
+			linkLocal: r.Prefix.Addr().IsLinkLocalUnicast() && r.Prefix.Bits() >= 16 || isMetadata(r.Prefix),
 		}
 		if f.first == 0 && f.last == 0 {
 			f.last = 65535
@@ -167,13 +201,13 @@ func maskWords(bits int) [2]uint64 {
 // match returns the first rule that speaks of a destination, nil if none does. To open link-local addresses takes a
 // rule that names nothing else: who opens everything hardly means the cloud's credentials.
 func (l filters) match(proto uint8, to *endpoint, linkLocal bool) *filter {
-	at := to.addr.words()
+	at, is4 := to.addr.words(), to.addr.is4()
 	for i := range l {
 		f := &l[i]
 		if (at[1]^f.network[1])&f.mask[1] != 0 || (at[0]^f.network[0])&f.mask[0] != 0 {
 			continue
 		}
-		if to.port < f.first || to.port > f.last || f.proto != 0 && f.proto != proto {
+		if is4 != f.is4 || to.port < f.first || to.port > f.last || f.proto != 0 && f.proto != proto {
 			continue
 		}
 		if f.allow && linkLocal && !f.linkLocal {

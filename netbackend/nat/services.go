@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -18,6 +19,7 @@ type services struct {
 	arp  *arp.Responder
 	dhcp *dhcp4.Server
 	dns  *dns.Relay
+	ndp  *ndp.Responder // nil if the guest has no network of IPv6
 }
 
 const (
@@ -38,13 +40,20 @@ func newServices(cfg *Config) (services, error) {
 	if err != nil {
 		return services{}, err
 	}
-	return services{
+	s := services{
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
 		dns: dns.New(dns.Config{
-			Resolvers: cfg.Resolvers, File: file, Usable: netip.Addr.Is4,
+			Resolvers: cfg.Resolvers, File: file, Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // a socket address of ours names no link
 		}),
-	}, nil
+	}
+	if cfg.Prefix6.IsValid() {
+		s.ndp = ndp.New(ndp.Config{
+			MAC: cfg.GatewayMAC, LinkLocal: linkLocal(cfg.GatewayMAC), Addrs: []netip.Addr{cfg.Gateway6, cfg.DNS6},
+			Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Domain: cfg.Domain,
+		})
+	}
+	return s, nil
 }
 
 // arp answers for the engine's addresses.
@@ -61,7 +70,7 @@ func (p *Port) arp(c *virtqueue.Chain) {
 		p.counters.Malformed++
 		return
 	}
-	if sender.IP.IsValid() && p.others[sender.IP.As4()] {
+	if sender.IP.IsValid() && p.others[addressFrom(sender.IP)] {
 		p.counters.Impostors++
 		return
 	}
@@ -76,8 +85,12 @@ func (p *Port) reply(frame []byte) {
 	}
 }
 
-// ask sends an ARP request for an address of the guest (RFC 826).
+// ask asks where an address of the guest is (RFC 826, RFC 4861).
 func (p *Port) ask(guest address) {
+	if !guest.is4() {
+		p.reply(p.services.ndp.Ask(guest.netip()))
+		return
+	}
 	b := p.template[:etherLen+28]
 	for i := range 6 {
 		b[i] = 0xff
@@ -87,10 +100,9 @@ func (p *Port) ask(guest address) {
 	// Ethernet, IPv4, the lengths of their addresses, a request.
 	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
 	copy(b[22:], p.cfg.GatewayMAC[:])
-	gateway := p.cfg.Gateway.As4()
-	copy(b[28:], gateway[:])
+	copy(b[28:], p.nets.v4.gateway.bytes())
 	clear(b[32:38])
-	copy(b[38:], guest.v4())
+	copy(b[38:], guest.bytes())
 	p.reply(b)
 }
 
@@ -99,7 +111,7 @@ func (p *Port) askForGuest(f *flow) { p.ask(f.key.guest) }
 
 // forDHCP tells whether a datagram to the DHCP port is for us.
 func (p *Port) forDHCP(k *packet) bool {
-	return [4]byte(k.dst) == [4]byte{255, 255, 255, 255} || p.ours(k.dst)
+	return k.dst == addressFrom4([]byte{255, 255, 255, 255}) || k.dst.is4() && p.nets.ours(&k.dst)
 }
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
@@ -116,14 +128,15 @@ func (p *Port) dhcp(k *packet, length int) {
 	if !ok || len(answer) > p.mtu-ipv4Len-udpLen {
 		return
 	}
-	ip := to.IP.As4()
-	gateway := p.cfg.Gateway.As4()
-	p.reply(p.udpFrame(to.MAC, gateway[:], ip[:], dhcpServerPort, dhcpClientPort, answer))
+	p.reply(p.udpFrame(to.MAC, &flowKey{
+		proto: protoUDP, remote: p.nets.v4.gateway, remotePort: dhcpServerPort,
+		guest: addressFrom(to.IP), guestPort: dhcpClientPort,
+	}, answer))
 }
 
 // isQuery tells whether a flow is one to the name server.
 func (p *Port) isQuery(key *flowKey) bool {
-	return key.remotePort == dnsPort && key.remote == p.policy.dns
+	return key.remotePort == dnsPort && p.nets.isDNS(&key.remote)
 }
 
 // answerDNS answers a query that no resolver can be asked. length is that of UDP header and payload.
@@ -134,26 +147,23 @@ func (p *Port) answerDNS(key *flowKey, k *packet, length int) {
 		return
 	}
 	if _, answer := p.services.dns.Decide(p.now, frame[start+udpLen:start+length]); answer != nil {
-		p.reply(p.udpFrame(p.guestMAC, key.remote.v4(), key.guest.v4(), key.remotePort, key.guestPort, answer))
+		p.reply(p.udpFrame(p.guestMAC, key, answer))
 	}
 }
 
-// udpFrame builds a datagram to the guest.
-func (p *Port) udpFrame(mac [6]byte, src, dst []byte, from, to uint16, payload []byte) []byte {
-	b := make([]byte, udpHeaders+len(payload))
-	p.putEtherIPv4(b, src, dst, protoUDP, len(b)-etherLen)
+// udpFrame builds a datagram to the guest, from the remote end of key.
+func (p *Port) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
+	b := make([]byte, key.guest.udpHeaders()+len(payload))
+	n := udpLen + len(payload)
+	udp := b[p.putIP(b, &key.remote, &key.guest, protoUDP, n):]
 	copy(b, mac[:])
-	udp := b[etherLen+ipv4Len:]
-	putUDP(udp, from, to, len(udp))
+	putUDP(udp, key.remotePort, key.guestPort, n)
 	copy(udp[udpLen:], payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(len(udp))))))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, key.pseudoSum(n))))
 	return b
 }
 
 // resolverFailed lets the next query go to another resolver.
 func (p *Port) resolverFailed(f *flow) {
-	peer, err := unix.Getpeername(int(f.fd))
-	if a, ok := peer.(*unix.SockaddrInet4); ok && err == nil {
-		p.services.dns.Failed(p.now, netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
-	}
+	p.services.dns.Failed(p.now, addrPortOf(unix.Getpeername(int(f.fd))))
 }

@@ -87,11 +87,16 @@ func describe(f *flow, now int64) FlowInfo {
 
 // addrPortOf takes what getsockname and getpeername return.
 func addrPortOf(sa unix.Sockaddr, err error) netip.AddrPort {
-	a, ok := sa.(*unix.SockaddrInet4)
-	if err != nil || !ok {
+	if err != nil {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)) // the link of a local one does not matter here
+	}
+	return netip.AddrPort{}
 }
 
 // pathOf takes what getsockname returns of a unix socket.

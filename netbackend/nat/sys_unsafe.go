@@ -51,10 +51,8 @@ func (m *message) set(iov []guestmem.Iovec, nameLen uint32) {
 	}
 }
 
-// inet4 gives access to m.name as an IPv4 address.
-func (m *message) inet4() *unix.RawSockaddrInet4 {
-	return (*unix.RawSockaddrInet4)(unsafe.Pointer(&m.name))
-}
+// from returns who sent what was received last.
+func (m *message) from() endpoint { return endpointIn(&m.name) }
 
 // drop removes n bytes from the receive queue of the TCP socket fd, without copying them.
 func drop(fd int32, n uint32) (int, unix.Errno) {
@@ -66,13 +64,12 @@ func drop(fd int32, n uint32) (int, unix.Errno) {
 type memInfo [9]uint32
 
 const (
-	soMemInfo      = 55 // SO_MEMINFO
-	memSendTaken   = 2  // SK_MEMINFO_WMEM_ALLOC
-	memSendBuffer  = 3  // SK_MEMINFO_SNDBUF
-	memSendQueued  = 5  // SK_MEMINFO_WMEM_QUEUED
-	soPeekOff      = 42 // SO_PEEK_OFF
-	sizeOfInt32    = 4
-	sizeOfSockAddr = unix.SizeofSockaddrInet4
+	soMemInfo     = 55 // SO_MEMINFO
+	memSendTaken  = 2  // SK_MEMINFO_WMEM_ALLOC
+	memSendBuffer = 3  // SK_MEMINFO_SNDBUF
+	memSendQueued = 5  // SK_MEMINFO_WMEM_QUEUED
+	soPeekOff     = 42 // SO_PEEK_OFF
+	sizeOfInt32   = 4
 )
 
 // read asks the kernel for the buffer use of fd.

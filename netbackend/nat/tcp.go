@@ -185,7 +185,7 @@ func (p *Port) established(f *flow, s *segment, window uint32) {
 func (p *Port) tcpOptions(f *flow, s *segment) {
 	o := parseOptions(s.options)
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
-	f.tcp.mss = uint16(min(max(int(o.mss), leastMSS), p.mtu-ipv4Len-tcpLen))
+	f.tcp.mss = uint16(min(max(int(o.mss), leastMSS), p.mtu-int(f.ipLen)-tcpLen))
 	if o.scales {
 		f.bits |= guestScales
 		f.tcp.sndScale, f.tcp.rcvScale = o.scale, p.cfg.WindowScale
@@ -583,9 +583,8 @@ func (p *Port) expireTCP(f *flow) {
 
 // sendBare sends a segment without data, and without a connection to speak of.
 func (p *Port) sendBare(key *flowKey, flags uint8, seq, ack uint32) bool {
-	b := p.template[:etherLen+ipv4Len+tcpLen]
-	tcp := b[etherLen+ipv4Len:]
-	p.putTCP(tcp, key, flags, seq, ack, 0)
+	b := p.template[:etherLen+key.guest.ipLen()+tcpLen]
+	p.putTCP(b[len(b)-tcpLen:], key, flags, seq, ack, 0)
 	return p.sendTCP(b, key)
 }
 

@@ -45,7 +45,7 @@ func (p *Port) connect(key *flowKey, s *segment) {
 
 // dial opens a socket and begins to connect it.
 func (p *Port) dial(to endpoint) (fd int, err error) {
-	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err = unix.Socket(to.addr.domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		return -1, err
@@ -134,7 +134,7 @@ func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
 	}
 	key := flowKey{
 		guest: to.addr, guestPort: to.port, proto: protoTCP,
-		remote: p.asSeen(caller.source.addr), remotePort: caller.source.port,
+		remote: p.nets.asSeen(&caller.source.addr, &to.addr), remotePort: caller.source.port,
 	}
 	if !p.freePort(&key) || !p.admit(crowdCalls) {
 		p.turnAway(fd, endNoRoom)
@@ -160,16 +160,6 @@ func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
 func resetSocket(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(fd)
-}
-
-// asSeen returns the address under which the guest sees a peer of the host's: itself, if the guest's answers can find
-// the way back by it.
-func (p *Port) asSeen(peer address) address {
-	a := peer.netip()
-	if !a.Is4() || !unicast(peer.v4()) || a.IsLoopback() || p.cfg.Prefix.Contains(a) {
-		return addressFrom(p.cfg.Gateway)
-	}
-	return peer
 }
 
 // firstAnyPort is the first of the ports that mean nothing (RFC 6335 section 6).
@@ -201,9 +191,9 @@ func newISNSource(fixed func() uint32) (isnSource, error) {
 }
 
 // fragments returns where the identifications of fragments to the guest begin for the pair of addresses in k.
-func (s *isnSource) fragments(k *flowKey) uint16 {
+func (s *isnSource) fragments(k *flowKey) uint32 {
 	pair := flowKey{guest: k.guest, remote: k.remote, proto: k.proto}
-	return uint16(s.initial(&pair, 0))
+	return s.initial(&pair, 0)
 }
 
 // initial returns the number for a connection that begins now (nanoseconds). It advances every 64 ns.

@@ -11,10 +11,8 @@ import (
 )
 
 const (
-	// tcpHeaders is what stands in front of a segment's data, unless timestamps do as well, see flow.headers.
-	tcpHeaders = etherLen + ipv4Len + tcpLen
-	// largest is the most data that one frame can carry: an IPv4 packet has at most 65535 bytes.
-	largest = 65535 - ipv4Len - tcpLen
+	// largestFrame is the longest that the guest gets. In IPv6 it could be longer, but drivers have no room for more.
+	largestFrame = etherLen + 65535
 	// share is how many bytes a flow may send to the guest in one turn before others have theirs.
 	share = 256 << 10
 	// persistDelay is how long a closed window is left alone before it is probed.
@@ -249,10 +247,10 @@ func (p *Port) fill(f *flow, offset uint32, iov []guestmem.Iovec, most int) int 
 // largestSegment is how much data one frame may carry.
 func (p *Port) largestSegment(f *flow) int {
 	mss := int(f.tcp.mss)
-	if !p.guestTSO {
+	if !p.takesTSO(&f.key.guest) {
 		return mss
 	}
-	return (largest + tcpHeaders - f.headers()) / mss * mss
+	return (largestFrame - f.headers()) / mss * mss
 }
 
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
@@ -363,8 +361,7 @@ func (p *Port) peekFailed(f *flow, errno unix.Errno) {
 func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 	headers := f.headers()
 	b := p.template[:headers]
-	p.putEtherIPv4(b, f.key.remote.v4(), f.key.guest.v4(), protoTCP, headers-etherLen+n)
-	tcp := b[etherLen+ipv4Len:]
+	tcp := b[p.putIP(b, &f.key.remote, &f.key.guest, protoTCP, headers-f.l4()+n):]
 	flags := uint8(flagACK)
 	if f.bits&readable == 0 || n < p.largestSegment(f) {
 		flags |= flagPSH
@@ -373,7 +370,7 @@ func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 	p.acked(f)
 	p.answered(f)
 	var h vnet.Header
-	sum := vnet.PseudoHeaderSum(protoTCP, f.key.remote.v4(), f.key.guest.v4(), uint32(len(tcp)+n))
+	sum := f.key.pseudoSum(len(tcp) + n)
 	if p.guestCsum {
 		p.offload(&h, f, n)
 		binary.BigEndian.PutUint16(tcp[16:], sum)
@@ -388,9 +385,12 @@ func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 // offload fills the virtio-net header of a segment whose checksum the guest finishes (virtio 1.2 section 5.1.6.4.1).
 func (p *Port) offload(h *vnet.Header, f *flow, n int) {
 	h.Flags = vnet.FlagNeedsCSum
-	h.CsumStart, h.CsumOffset = etherLen+ipv4Len, 16
+	h.CsumStart, h.CsumOffset = uint16(f.l4()), 16
 	if mss := f.tcp.mss; n > int(mss) {
 		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, mss, uint16(f.headers())
+		if f.ipLen == ipv6Len {
+			h.GSOType = vnet.GSOTCPv6
+		}
 	}
 }
 
@@ -452,10 +452,9 @@ func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
 
 // sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
 func (p *Port) sendTCP(b []byte, key *flowKey) bool {
-	tcp := b[etherLen+ipv4Len:]
-	p.putEtherIPv4(b, key.remote.v4(), key.guest.v4(), protoTCP, ipv4Len+len(tcp))
-	sum := vnet.PseudoHeaderSum(protoTCP, key.remote.v4(), key.guest.v4(), uint32(len(tcp)))
-	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, sum))
+	n := len(b) - etherLen - key.guest.ipLen()
+	tcp := b[p.putIP(b, &key.remote, &key.guest, protoTCP, n):]
+	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, key.pseudoSum(n)))
 	return p.send(b)
 }
 
@@ -526,12 +525,12 @@ func (p *Port) sendSynSegment(f *flow) bool {
 		flags, ack, window = flagSYN|flagACK, t.rcvNxt, uint16(t.rcvEdge-t.rcvNxt)
 		options = f.bits
 	}
-	n := tcpHeaders + synOptions
+	n := f.l4() + tcpLen + synOptions
 	if options&guestTimes != 0 {
 		n += timesLen
 	}
 	b := p.template[:n]
-	tcp := b[etherLen+ipv4Len:]
+	tcp := b[f.l4():]
 	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
 	p.chooseSegment(f)
 	p.putSynOptions(tcp[tcpLen:], t.ask, options)
@@ -550,7 +549,7 @@ const synOptions = 12
 // ever.
 func (p *Port) chooseSegment(f *flow) {
 	t := &f.tcp
-	t.ask = uint16(p.mtu - ipv4Len - tcpLen)
+	t.ask = uint16(p.mtu - int(f.ipLen) - tcpLen)
 	if t.ask <= smallSegment || p.mem.read(f.fd) != 0 {
 		return
 	}

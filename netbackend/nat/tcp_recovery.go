@@ -90,7 +90,7 @@ func (p *Port) resend(f *flow) bool {
 	}
 	most := min(int(t.mss), int(t.sndMax-t.sndUna))
 	if !t.sacked.empty() {
-		most = int(min(t.sacked.first-t.sndUna, largest))
+		most = int(min(t.sacked.first-t.sndUna, largestFrame))
 	}
 	p.counters.Retransmits++
 	f.bits &^= timing

@@ -66,18 +66,21 @@ func (p *Port) sinceEcho(f *flow, s *segment) (age int64, ok bool) {
 	return max(int64(ticks), 1) * stampUnit, true
 }
 
+// l4 is where the transport header stands in a frame to the guest.
+func (f *flow) l4() int { return etherLen + int(f.ipLen) }
+
 // headers is the length of what stands in front of the data of a segment to the guest.
 func (f *flow) headers() int {
 	if f.bits&guestTimes != 0 {
-		return tcpHeaders + timesLen
+		return f.l4() + tcpLen + timesLen
 	}
-	return tcpHeaders
+	return f.l4() + tcpLen
 }
 
 // putSegment writes the TCP header of a connection's segment into the frame b, which has room for f.headers().
 func (p *Port) putSegment(b []byte, f *flow, flags uint8, seq uint32) {
 	t := &f.tcp
-	tcp := b[etherLen+ipv4Len:]
+	tcp := b[f.l4():]
 	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
 	if f.bits&guestTimes != 0 {
 		p.putTimes(tcp[tcpLen:], f)

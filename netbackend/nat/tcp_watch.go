@@ -66,5 +66,5 @@ func (p *Port) watchHost(f *flow) {
 
 // clampMSS keeps segments within an MTU that has become smaller.
 func (p *Port) clampMSS(f *flow) {
-	f.tcp.mss = min(f.tcp.mss, uint16(p.mtu-ipv4Len-tcpLen))
+	f.tcp.mss = min(f.tcp.mss, uint16(p.mtu-int(f.ipLen)-tcpLen))
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // udpFlow is an association between a port of the guest and one remote endpoint. Its socket is connected, so that the
@@ -19,6 +21,7 @@ type udpFlow struct {
 
 // udpSender is what is to be remembered of a socket for datagrams that leave by it.
 type udpSender struct {
+	v6      bool   // the socket is one of IPv6
 	manner  manner // as it was set last
 	oneEach bool   // the kernel does not cut datagrams for this socket (UDP_SEGMENT)
 }
@@ -57,9 +60,8 @@ const (
 )
 
 const (
-	udpHeaders = etherLen + ipv4Len + udpLen
-	udpBurst   = 64 // datagrams to the guest that a flow may have in one turn
-	dnsPort    = 53
+	udpBurst = 64 // datagrams to the guest that a flow may have in one turn
+	dnsPort  = 53
 	// udpTimeout ends an association after silence (RFC 4787 section 4.3 asks for at least two minutes). A name server
 	// answers once, and soon.
 	udpTimeout = int64(180e9)
@@ -93,7 +95,7 @@ func (p *Port) udp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
-	if k.hops <= 1 && !p.ours(k.dst) {
+	if k.hops <= 1 && !p.nets.ours(&k.dst) {
 		p.counters.HopsExceeded++
 		p.hopsExceeded(&key, length, k.l4)
 		return
@@ -135,38 +137,50 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 		return nil
 	}
 	if mapped {
-		f := p.share(key, to, c)
-		if f != nil {
-			p.counters.UDPFlows++
-		}
-		return f
+		return p.share(key, to, c)
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(to.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
-	gro := p.prepareUDP(fd)
+	gro := p.prepareUDP(fd, &to.addr, &key.guest)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
+		if c == crowdQueries {
+			p.services.dns.Failed(p.now, to.netip())
+		}
 		p.undelivered(key, err, length, k.l4)
 		return nil
 	}
 	f := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
-		f.udp.receiver.gro = gro
+		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.addr.is4()
 	}
 	return f
 }
 
-// prepareUDP prepares a socket for datagrams. gro tells that what is received may be several put together.
-func (p *Port) prepareUDP(fd int) (gro bool) {
-	// Without it, the kernel would keep to itself most of what becomes of datagrams, and who said so (ip(7)).
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
-	return p.guestUSO && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
+// prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be
+// several put together, which guest takes so.
+func (p *Port) prepareUDP(fd int, host, guest *address) (gro bool) {
+	host.keepErrors(fd)
+	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
 }
+
+// keepErrors lets the kernel keep what becomes of datagrams that leave by the socket fd. Without it, it would keep most of
+// that to itself, and who said so (ip(7), ipv6(7)).
+func (a *address) keepErrors(fd int) {
+	if a.is4() {
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		return
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+}
+
+// udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
+func (a *address) udpHeaders() int { return etherLen + a.ipLen() + udpLen }
 
 // touch puts the end of an association off.
 func (p *Port) touch(f *flow) {
@@ -184,6 +198,11 @@ func putUDP(b []byte, from, to uint16, length int) {
 	binary.BigEndian.PutUint16(b[2:], to)
 	binary.BigEndian.PutUint16(b[4:], uint16(length))
 	b[6], b[7] = 0, 0
+}
+
+// pseudoSum is the sum of the pseudo header of a UDP datagram to the guest, n bytes long with its header.
+func (k *flowKey) pseudoSum(n int) uint16 {
+	return vnet.PseudoHeaderSum(k.proto, k.remote.bytes(), k.guest.bytes(), uint32(n))
 }
 
 // udpChecksum turns a sum into the checksum field: 0 there means none (RFC 768).

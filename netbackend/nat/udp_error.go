@@ -1,12 +1,6 @@
 package nat
 
-import (
-	"encoding/binary"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/vringnet/vring/virtqueue/vnet"
-)
+import "golang.org/x/sys/unix"
 
 const (
 	// errorBurst is how many errors of a socket are told in one turn.
@@ -14,8 +8,6 @@ const (
 	// quoteLen is how much of a datagram's payload an ICMP message quotes: what fits 576 bytes (RFC 1812 section 4.3.2.3).
 	quoteLen = minMTU - 2*(ipv4Len+udpLen)
 
-	icmpTimeExceeded = 11
-	codeFragNeeded   = 4
 	codeHopsExceeded = 0
 )
 
@@ -54,43 +46,49 @@ func (p *Port) sender(f *flow, common *sharedSocket, to endpoint) *flow {
 	return nil
 }
 
-// tellError passes an error on, as the message that told the host, and in the name of who sent it.
+// tellError passes an error on, as the message that told the host if the guest speaks the same version of IP, and in the
+// name of who sent it.
 func (p *Port) tellError(f *flow, e *socketError) {
-	kind, code, info := e.kind, e.code, uint32(0)
+	m := icmpError{
+		from: p.offender(f, e), key: &f.key, n: udpLen + e.n, l4: p.header(f), payload: p.quote[:min(e.n, len(p.quote))],
+	}
+	is4 := f.key.guest.is4()
 	switch {
-	case e.origin == unix.SO_EE_ORIGIN_ICMP && (kind == icmpUnreachable || kind == icmpTimeExceeded):
 	case unix.Errno(e.errno) == unix.EMSGSIZE:
-		kind, code = icmpUnreachable, codeFragNeeded
+		m.icmpMessage, m.info = tooBig(is4), e.info
+		if is4 {
+			m.info = min(e.info, 0xffff) // RFC 1191 section 4
+		}
+	case is4 && e.origin == unix.SO_EE_ORIGIN_ICMP && (e.kind == icmpUnreachable || e.kind == icmpTimeExceeded):
+		m.icmpMessage = icmpMessage{e.kind, e.code}
+	case !is4 && e.origin == unix.SO_EE_ORIGIN_ICMP6 && (e.kind == icmp6Unreachable || e.kind == icmp6TimeExceeded):
+		m.icmpMessage = icmpMessage{e.kind, e.code}
 	default:
-		known := false
-		if code, known = unreachableCode(unix.Errno(e.errno)); !known {
+		code, known := unreachableCode(unix.Errno(e.errno))
+		if !known && unix.Errno(e.errno) != unix.ECONNREFUSED {
 			return
 		}
-		kind = icmpUnreachable
+		if !known {
+			code = codePort
+		}
+		m.icmpMessage = unreachable(is4, code)
 	}
-	if kind == icmpUnreachable && code == codeFragNeeded {
-		info = min(e.info, 0xffff) // the MTU (RFC 1191 section 4)
-	}
-	if kind == icmpUnreachable && code == codePort && p.policy.dns == f.key.remote && f.udp.via == 0 {
+	if m.icmpMessage == unreachable(is4, codePort) && p.isQuery(&f.key) && f.udp.via == 0 {
 		p.resolverFailed(f)
 	}
-	p.sendError(icmpError{
-		from: p.offender(f, e), kind: kind, code: code, info: info,
-		key: &f.key, n: udpLen + e.n, l4: p.header(f), payload: p.quote[:min(e.n, len(p.quote))],
-	})
+	p.sendError(m)
 }
 
 // offender is who told of an error, as the guest sees it: the datagram's own destination by the address that the guest
 // named, the host as the guest's router.
 func (p *Port) offender(f *flow, e *socketError) address {
-	gateway := addressFrom(p.cfg.Gateway)
 	switch {
 	case e.offender == e.to.addr:
 		return f.key.remote
 	case e.offender == address{} || p.policy.routes.isLocal(&e.offender):
-		return gateway
+		return p.nets.of(&f.key.guest).gateway
 	}
-	return p.asSeen(e.offender)
+	return p.nets.asSeen(&e.offender, &f.key.guest)
 }
 
 // header returns the header of a flow's datagrams without payload, for quotes. It is valid until the next call.
@@ -101,20 +99,22 @@ func (p *Port) header(f *flow) []byte {
 
 // hopsExceeded tells the guest that its datagram's time to live has run out at the first router, which is the engine.
 func (p *Port) hopsExceeded(key *flowKey, n int, l4 []byte) {
-	p.sendError(icmpError{
-		from: addressFrom(p.cfg.Gateway), kind: icmpTimeExceeded, code: codeHopsExceeded, key: key, n: n, l4: l4,
-	})
+	m := icmpMessage{icmpTimeExceeded, codeHopsExceeded}
+	if !key.guest.is4() {
+		m.kind = icmp6TimeExceeded
+	}
+	p.sendError(icmpError{from: p.nets.of(&key.guest).gateway, icmpMessage: m, key: key, n: n, l4: l4})
 }
 
-// icmpError is a message about a datagram of the guest's (RFC 792).
+// icmpError is a message about a datagram of the guest's (RFC 792, RFC 4443), in the guest's version of IP.
 type icmpError struct {
-	from       address
-	kind, code uint8
-	info       uint32 // the second word of the message
-	key        *flowKey
-	n          int    // length of the datagram from its transport header on
-	l4         []byte // that header, of which 8 bytes are quoted
-	payload    []byte // what is quoted of what follows
+	icmpMessage
+	from    address
+	info    uint32 // the second word of the message
+	key     *flowKey
+	n       int    // length of the datagram from its transport header on
+	l4      []byte // that header, of which 8 bytes are quoted
+	payload []byte // what is quoted of what follows
 }
 
 // sendError sends the guest an ICMP message that quotes the IP header of its packet, made anew, and the beginning of what
@@ -123,17 +123,13 @@ func (p *Port) sendError(e icmpError) {
 	if !p.afford(errandError) {
 		return
 	}
-	const headers = etherLen + ipv4Len + icmpLen + ipv4Len + icmpLen
+	ipLen := e.key.guest.ipLen()
+	headers := etherLen + ipLen + icmpLen + ipLen + icmpLen
 	b := p.slow[:headers+len(e.payload)]
-	quoted := b[etherLen+ipv4Len+icmpLen-etherLen:] // an Ethernet header earlier, which is overwritten below
-	p.putEtherIPv4(quoted, e.key.guest.v4(), e.key.remote.v4(), e.key.proto, ipv4Len+e.n)
-	copy(quoted[etherLen+ipv4Len:], e.l4[:icmpLen])
+	quoted := b[ipLen+icmpLen:] // an Ethernet header earlier, which is overwritten below
+	p.putIP(quoted, &e.key.guest, &e.key.remote, e.key.proto, e.n)
+	copy(quoted[etherLen+ipLen:], e.l4[:icmpLen])
 	copy(b[headers:], e.payload)
-	p.putEtherIPv4(b, e.from.v4(), e.key.guest.v4(), protoICMP, len(b)-etherLen)
-	icmp := b[etherLen+ipv4Len:]
-	copy(icmp, []byte{e.kind, e.code, 0, 0})
-	binary.BigEndian.PutUint32(icmp[4:], e.info)
-	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, 0))
 	p.counters.Unreachables++
-	p.reply(b)
+	p.reply(p.putICMP(b, &e.from, &e.key.guest, e.icmpMessage, e.info))
 }

@@ -52,7 +52,9 @@ func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
 	f := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
 	if f == nil {
 		p.quitMapping(guest)
+		return nil
 	}
+	p.counters.UDPFlows++
 	return f
 }
 
@@ -75,12 +77,14 @@ func (p *Port) joinMapping(guest endpoint) *mapping {
 }
 
 func (p *Port) newMapping(guest endpoint) *mapping {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(guest.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		return nil
 	}
-	m := &mapping{sharedSocket: sharedSocket{fd: int32(fd), via: viaMapping, guest: guest}, reader: p}
+	m := &mapping{sharedSocket: sharedSocket{
+		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.addr.is4()},
+	}, reader: p}
 	p.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
@@ -98,7 +102,7 @@ func (p *Port) hear(m *mapping) {
 		return
 	}
 	*l = listener{fd: m.fd, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
-	l.receiver.gro = p.prepareUDP(int(m.fd))
+	l.receiver.gro = p.prepareUDP(int(m.fd), &m.guest.addr, &m.guest.addr)
 	m.index, m.heard = l.index, true
 }
 

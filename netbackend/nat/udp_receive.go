@@ -50,6 +50,14 @@ func (m *mailbox) receiver() *udpReceiver {
 	return &m.listener.receiver
 }
 
+// guest is the address of the guest that datagrams are for.
+func (m *mailbox) guest() *address {
+	if m.flow != nil {
+		return &m.flow.key.guest
+	}
+	return &m.listener.to.addr
+}
+
 // common is the socket if flows share it, nil if it is one flow's.
 func (m *mailbox) common() *sharedSocket {
 	if m.flow != nil {
@@ -145,10 +153,11 @@ func (p *Port) reserveDatagrams(m *mailbox, want int) (n int) {
 // prepare makes messages of the first n reserved frames, and returns how many it could.
 func (p *Port) prepare(m *mailbox, n int) int {
 	pieces := p.pieces[:0]
+	headers := m.guest().udpHeaders()
 	for i := range n {
 		start, in := len(pieces), &p.inbox
-		in.room[i] = capacity(in.frames[i]) - udpHeaders
-		longer, ok := appendRange(pieces, in.frames[i], udpHeaders, in.room[i])
+		in.room[i] = capacity(in.frames[i]) - headers
+		longer, ok := appendRange(pieces, in.frames[i], headers, in.room[i])
 		if !ok || len(longer) == cap(longer) {
 			return i
 		}
@@ -182,22 +191,24 @@ func (p *Port) receiveFailed(m *mailbox, errno unix.Errno) {
 
 // readErrorsOf tells the guest what became of datagrams that have left by m's socket, and returns how many errors there were.
 func (p *Port) readErrorsOf(m *mailbox) (n int) {
-	if common := m.common(); common != nil {
+	common := m.common()
+	if common != nil {
 		common.mu.Lock()
 		defer common.mu.Unlock()
 	}
-	n, _ = p.readErrors(m.fd(), m.flow, m.common())
+	n, _ = p.readErrors(m.fd(), m.flow, common)
 	return n
 }
 
 // deliverAll gives the guest the first n messages, each in the frame that it was received into.
 func (p *Port) deliverAll(m *mailbox, n int) {
+	longest := p.longest(m.guest())
 	for i := range n {
 		size, segment := p.batch.length(i), p.batch.segment(i)
 		f := p.recipient(m, i)
-		fits := size <= p.inbox.room[i] && size <= p.longest()
+		fits := size <= p.inbox.room[i] && size <= longest
 		if segment != 0 && segment < size {
-			fits = p.guestUSO && segment <= p.longest() && size <= p.inbox.room[i]
+			fits = p.takesUSO(m.guest()) && segment <= longest && size <= p.inbox.room[i]
 		}
 		if f == nil || !fits {
 			p.deliverAside(m, f, i, n)
@@ -232,7 +243,7 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 	in := &p.inbox
 	in.aside = in.aside[:0]
 	for j := i; j < n; j++ {
-		in.aside = p.appendMessage(in.aside, j)
+		in.aside = p.appendMessage(in.aside, j, m.guest().udpHeaders())
 	}
 	rest := in.aside
 	for first := i; i < n; i++ {
@@ -255,8 +266,8 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 	}
 }
 
-// appendMessage appends the payload of message i to b.
-func (p *Port) appendMessage(b []byte, i int) []byte {
+// appendMessage appends the payload of message i, which stands behind headers, to b.
+func (p *Port) appendMessage(b []byte, i, headers int) []byte {
 	size := p.batch.length(i)
 	inFrame := min(size, p.inbox.room[i])
 	start := len(b)
@@ -264,31 +275,30 @@ func (p *Port) appendMessage(b []byte, i int) []byte {
 		b = append(make([]byte, 0, 2*start+maxDatagram), b...)
 	}
 	b = b[:start+inFrame]
-	guestmem.CopyFrom(b[start:], p.inbox.frames[i], udpHeaders)
+	guestmem.CopyFrom(b[start:], p.inbox.frames[i], headers)
 	return append(b, p.inbox.spilled(i)[:size-inFrame]...)
 }
 
 // commitDatagrams writes the headers in front of n bytes in iov, and gives the guest the frame. segment is the length of
 // each of several datagrams, 0 for one.
 func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment int) {
-	b := p.template[:udpHeaders]
-	src, dst := key.remote.v4(), key.guest.v4()
-	p.putEtherIPv4(b, src, dst, protoUDP, ipv4Len+udpLen+n)
-	udp := b[etherLen+ipv4Len:]
+	at := p.putIP(p.template[:], &key.remote, &key.guest, protoUDP, udpLen+n)
+	headers := at + udpLen
+	udp := p.template[at:headers]
 	putUDP(udp, key.remotePort, key.guestPort, udpLen+n)
-	sum := vnet.PseudoHeaderSum(protoUDP, src, dst, uint32(udpLen+n))
+	sum := key.pseudoSum(udpLen + n)
 	var h vnet.Header
 	if p.guestCsum {
-		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, etherLen+ipv4Len, 6
+		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, uint16(at), 6
 	} else {
-		sum = udpChecksum(p.sumRange(iov, udpHeaders, n, vnet.Sum(udp, sum)))
+		sum = udpChecksum(p.sumRange(iov, headers, n, vnet.Sum(udp, sum)))
 	}
 	if segment != 0 && segment < n {
-		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOUDPL4, uint16(segment), udpHeaders
+		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOUDPL4, uint16(segment), uint16(headers)
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
-	guestmem.CopyTo(iov, 0, b)
-	p.rx.Commit(&h, p.rx.Pad(iov, udpHeaders+n))
+	guestmem.CopyTo(iov, 0, p.template[:headers])
+	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
 }
 
 // receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
@@ -322,6 +332,10 @@ func (p *Port) forwarded(s *sharedSocket, peer endpoint) *flow {
 		p.counters.Strangers++
 		return nil
 	}
+	if f == nil && peer.addr.isLinkLocal() {
+		p.counters.BadAddress++ // answers would need to know the link
+		return nil
+	}
 	if f == nil {
 		if !p.admitPeer() {
 			return nil
@@ -343,7 +357,7 @@ func (p *Port) forwarded(s *sharedSocket, peer endpoint) *flow {
 func (p *Port) forwardKey(s *sharedSocket, peer endpoint) flowKey {
 	return flowKey{
 		guest: s.guest.addr, guestPort: s.guest.port, proto: protoUDP,
-		remote: p.asSeen(peer.addr), remotePort: peer.port,
+		remote: p.nets.asSeen(&peer.addr, &s.guest.addr), remotePort: peer.port,
 	}
 }
 

@@ -14,8 +14,9 @@ const (
 	// maxKernelSegments is how many datagrams the kernel cuts one message into (UDP_MAX_SEGMENTS; twice as many since
 	// Linux 6.9).
 	maxKernelSegments = 64
-	// maxDatagram is the most payload that a UDP datagram can carry.
-	maxDatagram = maxIPv4Payload - udpLen
+	// maxDatagram is the most payload that a UDP datagram can carry, and maxMessage what several can that are sent as one.
+	maxDatagram = maxIPPayload - udpLen
+	maxMessage  = maxIPv4Payload - udpLen
 )
 
 // outbox holds the guest's datagrams of one turn until they are sent, each flow's in their order. Nothing is copied: they
@@ -81,7 +82,7 @@ func (p *Port) mannerOf(k *packet) manner {
 	if k.whole {
 		m.route = dontFragment
 	}
-	if k.hops < usualHops && !p.ours(k.dst) {
+	if k.hops < usualHops && !p.nets.ours(&k.dst) {
 		m.hops = k.hops - 1
 	}
 	return m
@@ -191,7 +192,7 @@ func (p *Port) letter(pieces *[]guestmem.Iovec, at place, most int, m manner) (l
 	size = p.next(at)
 	limit := size * most
 	if size > 0 {
-		limit = min(limit, maxDatagram/size*size)
+		limit = min(limit, max(size, maxMessage/size*size))
 	}
 	l.end = at
 	for {
@@ -234,24 +235,36 @@ func (p *Port) advance(at *place, n int) {
 	}
 }
 
+// ipOptions are the names of the options of a socket that say how its datagrams travel.
+type ipOptions struct{ level, hops, discovery int }
+
+var (
+	inetOptions  = ipOptions{unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MTU_DISCOVER}
+	inet6Options = ipOptions{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MTU_DISCOVER}
+)
+
 // set lets what leaves by the socket fd travel as m says.
 func (s *udpSender) set(fd int32, m manner) {
 	if s.manner == m {
 		return
+	}
+	o := inetOptions
+	if s.v6 {
+		o = inet6Options
 	}
 	if s.manner.hops != m.hops {
 		hops := int(m.hops)
 		if hops == 0 {
 			hops = -1 // what the host gives (ip(7))
 		}
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, hops)
+		_ = unix.SetsockoptInt(int(fd), o.level, o.hops, hops)
 	}
 	if s.manner.route != m.route {
-		route := unix.IP_PMTUDISC_DONT
+		route := unix.IP_PMTUDISC_DONT // the values are the same for both versions of IP
 		if m.route == dontFragment {
 			route = unix.IP_PMTUDISC_DO
 		}
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, route)
+		_ = unix.SetsockoptInt(int(fd), o.level, o.discovery, route)
 	}
 	s.manner = m
 }

@@ -382,7 +382,7 @@ func TestErrorsOfRoutersReachTheGuest(t *testing.T) {
 		return
 	}
 	near, far := neighbour(t, "192.0.2.1/24")
-	router(t, far)
+	router(t, far, "192.0.2.9/24", "198.51.100.254/24", 1000)
 	dst, err := netlink.ParseIPNet("198.51.100.0/24")
 	require.NoError(t, err)
 	require.NoError(t, netlink.RouteAdd(&netlink.Route{
@@ -442,8 +442,9 @@ var routerBenches = map[string]func(*testing.T) *udpBench{
 	},
 }
 
-// router makes of the far end of a link a router at 192.0.2.9, with a link of MTU 1000 to 198.51.100.0/24.
-func router(t *testing.T, link netlink.Link) {
+// router makes of the far end of a link a router, with the addresses near on that link and end on one of a smaller MTU, where
+// nobody else is.
+func router(t *testing.T, link netlink.Link, near, end string, mtu int) {
 	t.Helper()
 	thread, moved, ready, over := make(chan int), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
@@ -451,15 +452,20 @@ func router(t *testing.T, link netlink.Link) {
 		require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
 		thread <- unix.Gettid()
 		<-moved
-		address(t, up(t, link.Attrs().Name), "192.0.2.9/24")
+		address(t, up(t, link.Attrs().Name), near)
 		require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "narrow"}, PeerName: "end"}))
 		narrow := up(t, "narrow")
-		require.NoError(t, netlink.LinkSetMTU(narrow, 1000))
-		address(t, narrow, "198.51.100.254/24")
+		require.NoError(t, netlink.LinkSetMTU(narrow, mtu))
+		address(t, narrow, end)
 		up(t, "end")
 		sysctl(t, "net.ipv4.ip_forward", "1")
 		sysctl(t, "net.ipv4.neigh.narrow.retrans_time_ms", "50")
 		sysctl(t, "net.ipv4.icmp_ratelimit", "0")
+		sysctl(t, "net.ipv6.conf.all.forwarding", "1")
+		sysctl(t, "net.ipv6.icmp.ratelimit", "0")
+		if mtu >= 1280 { // else there is no IPv6 on that link
+			sysctl(t, "net.ipv6.neigh.narrow.retrans_time_ms", "50")
+		}
 		close(ready)
 		<-over
 	}()

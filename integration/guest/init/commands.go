@@ -16,6 +16,8 @@ func commands() map[string]agent.Command {
 		"insmod": insmod, // NAME
 		"rmmod":  rmmod,  // NAME
 		"dhcp":   dhcp,   // INTERFACE
+		"slaac":  slaac,  // INTERFACE
+		"own":    own,    // INTERFACE ADDRESS/BITS
 		"link":   link,   // INTERFACE
 		"up":     up,     // INTERFACE
 		"down":   down,   // INTERFACE

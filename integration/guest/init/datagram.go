@@ -41,7 +41,7 @@ func udpDial(args agent.Arguments, _ func(any)) (any, error) {
 		return nil, err
 	}
 	dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: from}}
-	conn, err := dialer.Dial("udp4", address)
+	conn, err := dialer.Dial("udp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func udpFlood(args agent.Arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.Dial("udp4", address)
+	conn, err := net.Dial("udp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func udpEcho(args agent.Arguments, event func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+	conn, err := net.ListenPacket("udp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func roundTrips(args agent.Arguments, _ func(any)) (any, error) {
 }
 
 func roundTrip(address string) error {
-	conn, err := net.DialTimeout("tcp4", address, dialTimeout)
+	conn, err := net.DialTimeout("tcp", address, dialTimeout)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func talkTo(args agent.Arguments, _ func(any)) (any, error) {
 		}
 	}
 	script := talk.Script{ID: uint64(n[0]), Kind: talk.Kind(n[1]), Up: int64(n[2]), Down: int64(n[3])}
-	conn, err := net.DialTimeout("tcp4", address, dialTimeout)
+	conn, err := net.DialTimeout("tcp", address, dialTimeout)
 	if err != nil {
 		return nil, err
 	}

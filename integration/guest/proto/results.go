@@ -21,6 +21,13 @@ type Lease struct {
 	HostName  string   `json:"host_name"`
 }
 
+// Network6 is what an interface has in IPv6 by what a router has told.
+type Network6 struct {
+	Address string `json:"address"` // with prefix length
+	Router  string `json:"router"`
+	MTU     int    `json:"mtu"` // of the route
+}
+
 // Link is the state of a network interface, with its counters.
 type Link struct {
 	Name    string `json:"name"`

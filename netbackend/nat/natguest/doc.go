@@ -10,5 +10,7 @@
 // A mistake of the Port that no test expects, such as a wrong checksum, fails the test by itself.
 //
 // Everything here belongs to the test's goroutine; host sockets may be used by others. The package is for tests and
-// benchmarks only. It is IPv4 so far.
+// benchmarks only.
+//
+// What goes to an IPv6 address leaves as IPv6, from [Guest.IP6].
 package natguest

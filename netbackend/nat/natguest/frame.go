@@ -22,9 +22,9 @@ type Frame struct {
 	UDP  *Datagram  // a UDP datagram,
 	ICMP *ICMP      // an ICMP message,
 	ARP  header.ARP // or an ARP packet
-	// Fragment is set for a fragment of an IPv4 packet. The whole is found in Guest.Datagrams.
+	// Fragment is set for a fragment. The whole is found in Guest.Datagrams.
 	Fragment bool
-	// Src and Dst are the addresses of an IPv4 packet.
+	// Src and Dst are the addresses of an IP packet.
 	Src, Dst netip.Addr
 }
 
@@ -62,6 +62,8 @@ func (f *Frame) parse(r rules) error {
 		}
 	case header.IPv4ProtocolNumber:
 		return f.parseIPv4(r)
+	case header.IPv6ProtocolNumber:
+		return f.parseIPv6(r)
 	}
 	return nil
 }
@@ -87,7 +89,7 @@ func (r rules) checkHeader(f *Frame) error {
 func (r rules) checkGSO(h *vnet.Header) error {
 	need := map[uint8]uint64{
 		vnet.GSONone: 0, vnet.GSOTCPv4: vnet.FeatureGuestTSO4, vnet.GSOTCPv6: vnet.FeatureGuestTSO6,
-		vnet.GSOUDPL4: vnet.FeatureGuestUSO4,
+		vnet.GSOUDPL4: vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6, // which of them is checked with the packet
 	}
 	bit, known := need[h.GSOType&^vnet.GSOECN]
 	switch {
@@ -131,14 +133,62 @@ func (f *Frame) parseIPv4(r rules) error {
 		f.Fragment = true
 		return nil
 	}
-	data := ip[ip.HeaderLength():total]
-	switch uint8(ip.Protocol()) {
+	return f.parseTransport(r, uint8(ip.Protocol()), ip[ip.HeaderLength():total], int(ip.HeaderLength()))
+}
+
+func (f *Frame) parseIPv6(r rules) error {
+	ip := header.IPv6(f.Bytes[etherLen:])
+	if !ip.IsValid(len(ip)) {
+		return fmt.Errorf("IPv6 header is not valid")
+	}
+	total := header.IPv6MinimumSize + int(ip.PayloadLength())
+	if total != len(ip) {
+		return fmt.Errorf("%d bytes behind the IPv6 packet", len(ip)-total)
+	}
+	if f.Header.GSOType == vnet.GSONone && total > r.mtu {
+		return fmt.Errorf("IPv6 packet of %d bytes is longer than the MTU", total)
+	}
+	f.Src = netip.AddrFrom16([16]byte(ip.SourceAddressSlice()))
+	f.Dst = netip.AddrFrom16([16]byte(ip.DestinationAddressSlice()))
+	if ip.NextHeader() == header.IPv6FragmentHeader {
+		f.Fragment = true
+		return nil
+	}
+	return f.parseTransport(r, ip.NextHeader(), ip.Payload(), header.IPv6MinimumSize)
+}
+
+// parseTransport reads what an IP packet with a header of ipHeader bytes carries.
+func (f *Frame) parseTransport(r rules, proto uint8, data []byte, ipHeader int) error {
+	if err := f.checkVersion(r); err != nil {
+		return err
+	}
+	switch proto {
 	case uint8(header.TCPProtocolNumber):
-		return f.parseTCP(data, int(ip.HeaderLength()))
+		return f.parseTCP(data, ipHeader)
 	case uint8(header.UDPProtocolNumber):
-		return f.parseUDP(r, data, int(ip.HeaderLength()))
-	case uint8(header.ICMPv4ProtocolNumber):
+		return f.parseUDP(r, data, ipHeader)
+	case icmpProto(f.Src):
 		return f.parseICMP(data)
+	}
+	return nil
+}
+
+// checkVersion checks that an offload is one of the packet's version of IP.
+func (f *Frame) checkVersion(r rules) error {
+	uso := vnet.FeatureGuestUSO4
+	if f.Src.Is6() {
+		uso = vnet.FeatureGuestUSO6
+	}
+	h := &f.Header
+	switch h.GSOType &^ vnet.GSOECN {
+	case vnet.GSOTCPv4, vnet.GSOTCPv6:
+		if f.Src.Is4() != (h.GSOType&^vnet.GSOECN == vnet.GSOTCPv4) {
+			return fmt.Errorf("GSO type %#x of another version of IP", h.GSOType)
+		}
+	case vnet.GSOUDPL4:
+		if r.features&uso == 0 {
+			return fmt.Errorf("datagrams were put together, which was not acknowledged")
+		}
 	}
 	return nil
 }
@@ -175,14 +225,14 @@ func (f *Frame) parseUDP(r rules, data []byte, ipHeader int) error {
 			return fmt.Errorf("datagrams of %d bytes put together, of which the MTU allows %d", f.UDP.GSOSize, limit)
 		}
 	}
-	if u.Checksum() == 0 {
+	if u.Checksum() == 0 && f.Src.Is4() { // RFC 8200 section 8.1 wants one
 		return nil
 	}
 	return f.checkSum(uint8(header.UDPProtocolNumber), data, ipHeader, 6)
 }
 
 func (f *Frame) parseICMP(data []byte) error {
-	if len(data) < 8 || vnet.Sum(data, 0) != 0xffff {
+	if len(data) < 8 || vnet.Sum(data, icmpPseudo(f.Src, f.Dst, len(data))) != 0xffff {
 		return fmt.Errorf("ICMP message is not valid")
 	}
 	f.ICMP = &ICMP{Type: data[0], Code: data[1], Rest: binary.BigEndian.Uint32(data[4:]), Payload: data[8:]}

@@ -3,6 +3,7 @@ package natguest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,9 +77,11 @@ const (
 
 // Guest is the fake guest. Its exported fields may be changed at any time.
 type Guest struct {
-	IP      netip.Addr // 10.0.2.15
-	Gateway netip.Addr // 10.0.2.2
-	MAC     [6]byte
+	IP       netip.Addr // 10.0.2.15
+	IP6      netip.Addr // fd00:10:0:2::15
+	Gateway  netip.Addr // 10.0.2.2
+	Gateway6 netip.Addr // fd00:10:0:2::2
+	MAC      [6]byte
 
 	// Drop loses the segments for which it returns true; nil loses none. It is called once for each segment.
 	Drop func(Direction, *Segment) bool
@@ -122,6 +125,7 @@ func New(t testing.TB, port netbackend.Port, opt Options) *Guest {
 	opt.defaults(port.Offers())
 	g := &Guest{
 		IP: netip.AddrFrom4([4]byte{10, 0, 2, 15}), Gateway: netip.AddrFrom4([4]byte{10, 0, 2, 2}),
+		IP6: netip.MustParseAddr("fd00:10:0:2::15"), Gateway6: netip.MustParseAddr("fd00:10:0:2::2"),
 		MAC: [6]byte{0x52, 0x54, 0, 0x12, 0x34, 0x56},
 		t:   t, opt: opt, port: port, worker: newWorker(t), now: int64(1000 * time.Second),
 		gateMAC: opt.GatewayMAC, partials: map[partial][]byte{}, conns: map[connKey]*TCP{}, listeners: map[uint16]*Listener{}, lastPort: 40000,
@@ -264,7 +268,20 @@ func (g *Guest) arrived(f *Frame) {
 		g.datagrams = append(g.datagrams, f.UDP.split()...)
 	case f.Fragment:
 		g.fragment(f)
+	case f.ICMP != nil && f.Src.Is6():
+		g.neighbour(f)
 	}
+}
+
+// neighbour answers questions for the guest's IPv6 address (RFC 4861 section 4.4).
+func (g *Guest) neighbour(f *Frame) {
+	const solicitation, advertisement = 135, 136
+	const solicited, override = 1 << 30, 1 << 29
+	if f.ICMP.Type != solicitation || len(f.ICMP.Payload) < 16 || netip.AddrFrom16([16]byte(f.ICMP.Payload)) != g.IP6 {
+		return
+	}
+	link := append([]byte{2, 1}, g.MAC[:]...) // where the target is
+	g.SendICMP(f.Src, ICMP{Type: advertisement, Rest: solicited | override, Payload: append(g.IP6.AsSlice(), link...)})
 }
 
 // fragment takes a fragment, and the datagram that it completes.
@@ -480,6 +497,34 @@ func (g *Guest) IPv4(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte
 	return ethernet(g.gateMAC, g.MAC, 0x0800, append([][]byte{ipv4(proto, src, dst, n)}, payload...)...)
 }
 
+// IPv6 returns a frame for the gateway with an IPv6 packet of the given protocol. Messages of neighbour discovery have the
+// hop limit that they need.
+func (g *Guest) IPv6(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte {
+	g.Resolve()
+	whole := slices.Concat(payload...)
+	head := ipv6(proto, src, dst, len(whole))
+	if proto == icmpProto(dst) && len(whole) > 0 && whole[0] >= 133 && whole[0] <= 137 {
+		header.IPv6(head).SetHopLimit(255)
+	}
+	return ethernet(g.gateMAC, g.MAC, 0x86dd, head, whole)
+}
+
+// packet returns a frame for the gateway with a packet of the version of IP that dst is of.
+func (g *Guest) packet(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte {
+	if dst.Is4() {
+		return g.IPv4(proto, src, dst, payload...)
+	}
+	return g.IPv6(proto, src, dst, payload...)
+}
+
+// Source is the guest's address for what it sends to dst.
+func (g *Guest) Source(dst netip.Addr) netip.Addr {
+	if dst.Is4() {
+		return g.IP
+	}
+	return g.IP6
+}
+
 // SendSegment sends s as it is. If the checksum offload was acknowledged, it is used, and with GSOSize so is the
 // segmentation offload.
 func (g *Guest) SendSegment(s Segment, layout ...Layout) {
@@ -491,34 +536,40 @@ func (g *Guest) SendSegment(s Segment, layout ...Layout) {
 	var h vnet.Header
 	partial := g.opt.Features&vnet.FeatureCSum != 0
 	tcp := s.tcp(partial)
+	headers := etherLen + ipLen(s.Dst.Addr())
 	if partial {
 		h = vnet.Header{
-			Flags: vnet.FlagNeedsCSum, CsumStart: etherLen + ipLen, CsumOffset: header.TCPChecksumOffset,
-			HdrLen: uint16(etherLen + ipLen + len(tcp)),
+			Flags: vnet.FlagNeedsCSum, CsumStart: uint16(headers), CsumOffset: header.TCPChecksumOffset,
+			HdrLen: uint16(headers + len(tcp)),
 		}
 	}
 	if s.GSOSize != 0 {
 		h.GSOType, h.GSOSize = vnet.GSOTCPv4, s.GSOSize
+		if s.Dst.Addr().Is6() {
+			h.GSOType = vnet.GSOTCPv6
+		}
 	}
-	g.SendRaw(h, g.IPv4(uint8(header.TCPProtocolNumber), s.Src.Addr(), s.Dst.Addr(), tcp, s.Payload), layout...)
+	g.SendRaw(h, g.packet(uint8(header.TCPProtocolNumber), s.Src.Addr(), s.Dst.Addr(), tcp, s.Payload), layout...)
 }
 
 // SendDatagram sends d, with GSOSize by the segmentation offload.
 func (g *Guest) SendDatagram(d Datagram, layout ...Layout) {
 	var h vnet.Header
 	if d.GSOSize != 0 {
+		headers := etherLen + ipLen(d.Dst.Addr())
 		h = vnet.Header{
-			Flags: vnet.FlagNeedsCSum, CsumStart: etherLen + ipLen, CsumOffset: 6,
-			GSOType: vnet.GSOUDPL4, GSOSize: d.GSOSize, HdrLen: etherLen + ipLen + udpLen,
+			Flags: vnet.FlagNeedsCSum, CsumStart: uint16(headers), CsumOffset: 6,
+			GSOType: vnet.GSOUDPL4, GSOSize: d.GSOSize, HdrLen: uint16(headers + udpLen),
 		}
 	}
-	frame := g.IPv4(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), d.udp(), d.Payload)
+	frame := g.packet(uint8(header.UDPProtocolNumber), d.Src.Addr(), d.Dst.Addr(), d.udp(), d.Payload)
 	g.SendRaw(h, d.header(frame), layout...)
 }
 
 // SendICMP sends m to dst.
 func (g *Guest) SendICMP(dst netip.Addr, m ICMP, layout ...Layout) {
-	g.SendFrame(g.IPv4(uint8(header.ICMPv4ProtocolNumber), g.IP, dst, m.icmp()), layout...)
+	src := g.Source(dst)
+	g.SendFrame(g.packet(icmpProto(dst), src, dst, m.icmp(src, dst)), layout...)
 }
 
 // note adds a line to the trace.

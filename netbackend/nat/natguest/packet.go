@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -25,12 +26,19 @@ const (
 
 const (
 	etherLen = header.EthernetMinimumSize
-	ipLen    = header.IPv4MinimumSize
 	tcpLen   = header.TCPMinimumSize
 	udpLen   = header.UDPMinimumSize
 )
 
-// Segment is a TCP segment over IPv4, as it was received or is to be sent. All fields are sent as they are.
+// ipLen is the length of the IP header in front of what goes to or comes from a.
+func ipLen(a netip.Addr) int {
+	if a.Is4() {
+		return header.IPv4MinimumSize
+	}
+	return header.IPv6MinimumSize
+}
+
+// Segment is a TCP segment, as it was received or is to be sent. All fields are sent as they are.
 type Segment struct {
 	Src, Dst netip.AddrPort
 	Seq, Ack uint32
@@ -64,20 +72,26 @@ func (s *Segment) String() string {
 		s.Src, s.Dst, s.Flags, s.Seq, s.Ack, s.Window, len(s.Payload), s.GSOSize)
 }
 
-// Datagram is a UDP datagram over IPv4.
+// Datagram is a UDP datagram.
 type Datagram struct {
 	Src, Dst netip.AddrPort
 	Payload  []byte
 
 	// GSOSize, if it is not 0, is the length of the datagrams that Payload is to be cut into, or was put together of.
 	GSOSize uint16
-	TTL     uint8 // time to live of a sent one, 0 for 64
-	// DontFragment is set in the IP header of a sent one.
+	TTL     uint8 // time to live of a sent one, or its hop limit; 0 for 64
+	// DontFragment is set in the IPv4 header of a sent one.
 	DontFragment bool
 }
 
 // header sets what d says of the IP header in frame.
 func (d *Datagram) header(frame []byte) []byte {
+	if d.Dst.Addr().Is6() {
+		if d.TTL != 0 {
+			header.IPv6(frame[etherLen:]).SetHopLimit(d.TTL)
+		}
+		return frame
+	}
 	ip := header.IPv4(frame[etherLen:])
 	if d.TTL != 0 {
 		ip.SetTTL(d.TTL)
@@ -86,7 +100,7 @@ func (d *Datagram) header(frame []byte) []byte {
 		ip.SetFlagsFragmentOffset(header.IPv4FlagDontFragment, 0)
 	}
 	ip.SetChecksum(0)
-	ip.SetChecksum(^vnet.Sum(ip[:ipLen], 0))
+	ip.SetChecksum(^vnet.Sum(ip[:header.IPv4MinimumSize], 0))
 	return frame
 }
 
@@ -101,7 +115,7 @@ func (d *Datagram) split() (list []*Datagram) {
 	return list
 }
 
-// ICMP is an ICMP message (RFC 792).
+// ICMP is an ICMP message (RFC 792), or one of ICMPv6 (RFC 4443).
 type ICMP struct {
 	Type, Code uint8
 	Rest       uint32 // the second word of the header
@@ -120,14 +134,24 @@ func ethernet(dst, src [6]byte, etherType uint16, payload ...[]byte) []byte {
 
 // ipv4 returns the header of a packet that carries length bytes.
 func ipv4(proto uint8, src, dst netip.Addr, length int) []byte {
-	b := header.IPv4(make([]byte, ipLen))
-	b[0] = 4<<4 | ipLen/4
-	b.SetTotalLength(uint16(ipLen + length))
+	b := header.IPv4(make([]byte, header.IPv4MinimumSize))
+	b[0] = 4<<4 | header.IPv4MinimumSize/4
+	b.SetTotalLength(uint16(len(b) + length))
 	b.SetTTL(64)
 	b[9] = proto
 	copy(b.SourceAddressSlice(), src.AsSlice())
 	copy(b.DestinationAddressSlice(), dst.AsSlice())
 	b.SetChecksum(^vnet.Sum(b, 0))
+	return b
+}
+
+// ipv6 returns the header of a packet that carries length bytes.
+func ipv6(proto uint8, src, dst netip.Addr, length int) []byte {
+	b := header.IPv6(make([]byte, header.IPv6MinimumSize))
+	b.Encode(&header.IPv6Fields{
+		PayloadLength: uint16(length), TransportProtocol: tcpip.TransportProtocolNumber(proto), HopLimit: 64,
+		SrcAddr: tcpip.AddrFromSlice(src.AsSlice()), DstAddr: tcpip.AddrFromSlice(dst.AsSlice()),
+	})
 	return b
 }
 
@@ -167,13 +191,29 @@ func (d *Datagram) udp() []byte {
 }
 
 // icmp returns the whole message.
-func (m *ICMP) icmp() []byte {
+func (m *ICMP) icmp(src, dst netip.Addr) []byte {
 	b := make([]byte, 8, 8+len(m.Payload))
 	b[0], b[1] = m.Type, m.Code
 	binary.BigEndian.PutUint32(b[4:], m.Rest)
 	b = append(b, m.Payload...)
-	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, 0))
+	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, icmpPseudo(src, dst, len(b))))
 	return b
+}
+
+// icmpProto is the protocol number of ICMP in packets to or from a.
+func icmpProto(a netip.Addr) uint8 {
+	if a.Is4() {
+		return uint8(header.ICMPv4ProtocolNumber)
+	}
+	return uint8(header.ICMPv6ProtocolNumber)
+}
+
+// icmpPseudo is the pseudo header's part of an ICMP checksum; only ICMPv6 has one.
+func icmpPseudo(src, dst netip.Addr, length int) uint16 {
+	if src.Is4() {
+		return 0
+	}
+	return pseudo(uint8(header.ICMPv6ProtocolNumber), src, dst, length)
 }
 
 func pseudo(proto uint8, src, dst netip.Addr, length int) uint16 {

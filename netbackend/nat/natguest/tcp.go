@@ -168,7 +168,7 @@ func (g *Guest) Dial(dst netip.AddrPort, opt ...TCPOptions) *TCP {
 		g.lastPort++
 		o.LocalPort = g.lastPort
 	}
-	c := g.newTCP(netip.AddrPortFrom(g.IP, o.LocalPort), dst, o)
+	c := g.newTCP(netip.AddrPortFrom(g.Source(dst.Addr()), o.LocalPort), dst, o)
 	c.State = SynSent
 	c.sendSYN()
 	return c
@@ -193,7 +193,7 @@ func (g *Guest) newTCP(local, remote netip.AddrPort, o TCPOptions) *TCP {
 		o.Window = 65535
 	}
 	if o.MSS == 0 {
-		o.MSS = g.opt.MTU - ipLen - tcpLen
+		o.MSS = g.opt.MTU - ipLen(remote.Addr()) - tcpLen
 	}
 	c := &TCP{
 		Local: local, Remote: remote, Window: o.Window, ManualAck: o.ManualAck,
@@ -447,10 +447,14 @@ func (c *TCP) sendable() int {
 	return max(0, min(len(c.out)-sent, room, most))
 }
 
-func (c *TCP) mss() int { return max(1, min(c.PeerMSS, c.g.opt.MTU-ipLen-tcpLen)) }
+func (c *TCP) mss() int { return max(1, min(c.PeerMSS, c.g.opt.MTU-ipLen(c.Remote.Addr())-tcpLen)) }
 
 func (c *TCP) gso() bool {
-	return !c.opt.NoGSO && c.g.opt.Features&vnet.FeatureHostTSO4 != 0
+	tso := vnet.FeatureHostTSO4
+	if c.Remote.Addr().Is6() {
+		tso = vnet.FeatureHostTSO6
+	}
+	return !c.opt.NoGSO && c.g.opt.Features&tso != 0
 }
 
 // sendData sends n bytes from SndNxt on.
@@ -526,7 +530,7 @@ func (g *Guest) segment(s *Segment) {
 		g.note("x", s)
 		return
 	}
-	if s.Dst.Addr() != g.IP {
+	if s.Dst.Addr() != g.Source(s.Dst.Addr()) {
 		return
 	}
 	if c := g.conns[connKey{s.Dst.Port(), s.Src}]; c != nil {

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/integration/guest/agent"
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// slaacWait is how long the kernel may take to find a router and an address that nobody else has.
+const slaacWait = 60 * time.Second
+
+// slaac waits until the kernel has configured IPv6 on an interface by what a router has told it, and returns what it has.
+func slaac(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	l, err := agent.BringUp(name)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(slaacWait); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		network, err := networkOf(l)
+		if err != nil || network.Address != "" && network.Router != "" {
+			return network, err
+		}
+	}
+	return nil, errors.New("no router has told of a network")
+}
+
+// networkOf returns what an interface has in IPv6; what it has not is empty.
+func networkOf(l netlink.Link) (n proto.Network6, err error) {
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	if err != nil {
+		return n, err
+	}
+	for _, a := range addrs {
+		if a.IP.IsGlobalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 && a.Flags&unix.IFA_F_PERMANENT == 0 {
+			n.Address = a.IPNet.String()
+		}
+	}
+	routes, err := netlink.RouteList(l, netlink.FAMILY_V6)
+	if err != nil {
+		return n, err
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.Dst.IP.Equal(net.IPv6unspecified) {
+			n.Router, n.MTU = r.Gw.String(), r.MTU
+		}
+	}
+	return n, nil
+}
+
+// own gives an interface an address.
+func own(args agent.Arguments, _ func(any)) (any, error) {
+	name, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	text, err := args.Text(1)
+	if err != nil {
+		return nil, err
+	}
+	l, err := agent.FindLink(name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := netlink.ParseAddr(text)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", text, err)
+	}
+	a.Flags = unix.IFA_F_NODAD
+	return nil, netlink.AddrAdd(l, a)
+}

@@ -1,0 +1,97 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/guest/proto"
+)
+
+// router6 is the gateway's link-local address, and gateway6 the one by which the guest reaches the host's loopback.
+const (
+	router6  = "fe80::5055:aff:fe00:202"
+	gateway6 = "fd00:10:0:2::2"
+	static6  = "fd00:10:0:2::15"
+)
+
+func at6(address string, port int) string { return fmt.Sprintf("[%s]:%d", address, port) }
+
+// The guest's kernel configures itself by what the router advertises, and everything passes that passes in IPv4.
+func TestAGuestSpeaksIPv6(t *testing.T) {
+	onEach(t, func(t *testing.T, kind string) {
+		server := &tcpService{Done: make(chan transferred, 64)}
+		server.Port = acceptAllAt(t, "::1", func(conn net.Conn) { server.Done <- exchange(conn, labBytes) })
+		echo := serveUDPEchoAt(t, "::1")
+		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
+		into6, into4, across := freePort(t), freePort(t), freePort(t)
+		l := newLab(t, kind,
+			"--allow-host", fmt.Sprintf("tcp:%d", server.Port), "--allow-host", fmt.Sprintf("udp:%d", echo), "--dns", local(resolver),
+			"-p", fmt.Sprintf("[::1]:%d:[%s]:%d", into6, static6, guestTCPPort),
+			"-p", fmt.Sprintf("[::1]:%d:%d", into4, guestTCPPort),
+			"-p", fmt.Sprintf("127.0.0.1:%d:[%s]:%d", across, static6, guestTCPPort))
+		var network proto.Network6
+		l.do(&network, "slaac", card)
+		address := netip.MustParsePrefix(network.Address)
+		require.Equal(t, "fd00:10:0:2::/64", address.Masked().String())
+		require.Equal(t, router6, network.Router)
+
+		t.Run("streams out", func(t *testing.T) {
+			var got proto.Transfer
+			l.do(&got, "tcp-dial", at6(gateway6, server.Port), labBytes, guestSeed)
+			requirePattern(t, hostSeed, labBytes, got)
+			requirePattern(t, guestSeed, labBytes, server.next(l.ctx, t))
+		})
+		t.Run("a closed port", func(t *testing.T) {
+			require.ErrorContains(t, l.guest.Do(l.ctx, nil, "tcp-dial", at6(gateway6, 9), 1, guestSeed), "connection refused")
+		})
+		t.Run("an address that nobody has", func(t *testing.T) {
+			err := l.guest.Do(l.ctx, nil, "tcp-dial", "[fd00:ec2::254]:80", 1, guestSeed)
+			require.ErrorContains(t, err, "connection refused", "which is what the policy makes of it")
+		})
+		t.Run("datagrams of all sizes", func(t *testing.T) {
+			const step, longest = 1432, 1452 // about what a frame carries, and more
+			for first, last := range map[int]int{1: 64, step: longest, 4000: 4010} {
+				var echoes proto.Echoes
+				l.do(&echoes, "udp-dial", at6(gateway6, echo), first, last)
+				require.Equal(t, proto.Echoes{Sent: last - first + 1, Answered: last - first + 1}, echoes)
+			}
+		})
+		t.Run("pings", func(t *testing.T) {
+			for _, to := range []string{gateway6, "fd00:10:0:2::3"} {
+				var echoes proto.Echoes
+				l.do(&echoes, "ping", to, 3, 1452)
+				require.Equal(t, proto.Echoes{Sent: 3, Answered: 3}, echoes)
+			}
+		})
+		t.Run("names", func(t *testing.T) {
+			var names proto.Names
+			l.do(&names, "resolve", "service.example.", "[fd00:10:0:2::3]:53")
+			require.Equal(t, []string{"192.0.2.7"}, names.Addresses)
+		})
+		l.do(nil, "own", card, static6+"/64")
+		for name, from := range map[string]string{
+			"streams in":           at6("::1", into6),
+			"from IPv6 into IPv4":  at6("::1", into4),
+			"from IPv4 into IPv6":  local(across),
+			"from IPv4, as always": local(l.forwardTCP),
+		} {
+			t.Run(name, func(t *testing.T) {
+				listen := l.guest.Start("tcp-listen", guestTCPPort, labBytes, guestSeed)
+				require.NoError(t, listen.Event(l.ctx, nil))
+				conn, err := net.Dial("tcp", from)
+				require.NoError(t, err)
+				end := exchange(conn, labBytes)
+				require.NoError(t, end.err)
+				requirePattern(t, guestSeed, labBytes, end.got)
+				var got proto.Transfer
+				require.NoError(t, listen.Event(l.ctx, &got))
+				requirePattern(t, hostSeed, labBytes, got)
+				require.NoError(t, listen.Wait(l.ctx, nil))
+			})
+		}
+	})
+}

@@ -1,0 +1,155 @@
+package nat
+
+import (
+	"encoding/binary"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/services/ndp"
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+const (
+	protoICMPv6     = unix.IPPROTO_ICMPV6
+	protoFragment   = unix.IPPROTO_FRAGMENT
+	fragmentHeader  = 8 // length of the extension header of a fragment (RFC 8200 section 4.5)
+	minMTU6         = 1280
+	fragmentOffset6 = 0xfff8
+	moreFragments6  = 1
+)
+
+// hasIPv6 tells whether the guest has a network of IPv6. It takes an MTU that IPv6 can do with (RFC 8200 section 5).
+func (p *Port) hasIPv6() bool { return p.nets.v6.prefix.IsValid() && p.mtu >= minMTU6 }
+
+// ipv6 checks an IPv6 header (RFC 8200 section 3) and hands on what it carries. Of extension headers only that of a
+// fragment is known: hosts put no others in front of what has a place here.
+func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) {
+	start := p.headerLen + etherLen
+	ip := head[start:]
+	if len(ip) < ipv6Len || ip[0]>>4 != 6 {
+		p.counters.Malformed++
+		return
+	}
+	n := int(binary.BigEndian.Uint16(ip[4:])) // 0 would be that of a jumbogram, of which there are none (RFC 2675)
+	if int64(start+ipv6Len+n) > int64(c.Len) {
+		p.counters.Malformed++
+		return
+	}
+	if !p.hasIPv6() {
+		p.counters.Unsupported++
+		return
+	}
+	k := packet{
+		chain: c, l4: ip[ipv6Len:min(len(ip), ipv6Len+n)], l4Offset: start + ipv6Len, l4Len: n,
+		src: address(ip[8:24]), dst: address(ip[24:40]), hops: ip[7], whole: true,
+	}
+	if k.src.is4() || k.dst.is4() {
+		p.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
+		return
+	}
+	p.begun6()
+	if ip[6] == protoFragment {
+		p.fragment6(&k, h)
+		return
+	}
+	p.packet(&k, h, ip[6])
+}
+
+// fragment6 takes the header of a fragment off k. One that is the whole packet is handled as such (RFC 6946).
+func (p *Port) fragment6(k *packet, h *vnet.Header) {
+	if len(k.l4) < fragmentHeader {
+		p.counters.Malformed++
+		return
+	}
+	field := binary.BigEndian.Uint16(k.l4[2:])
+	f := fragment{
+		proto: k.l4[0], id: binary.BigEndian.Uint32(k.l4[4:]),
+		start: int(field & fragmentOffset6), more: field&moreFragments6 != 0,
+	}
+	k.l4, k.l4Offset, k.l4Len = k.l4[fragmentHeader:], k.l4Offset+fragmentHeader, k.l4Len-fragmentHeader
+	k.whole = false
+	if f.start == 0 && !f.more {
+		p.packet(k, h, f.proto)
+		return
+	}
+	p.fragment(k, f)
+}
+
+// isNDP tells whether an ICMPv6 message is one of neighbour discovery (RFC 4861 section 4).
+func isNDP(kind uint8) bool {
+	const routerSolicitation, redirect = 133, 137
+	return kind >= routerSolicitation && kind <= redirect
+}
+
+// ndp answers a message of neighbour discovery.
+func (p *Port) ndp(k *packet) {
+	if !p.afford(errandNDP) {
+		return
+	}
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
+	}
+	answer, ok := p.services.ndp.Answer(frame, p.mtu)
+	if !ok {
+		p.counters.Malformed++
+		return
+	}
+	p.reply(answer)
+}
+
+// Besides on request, the router is advertised from time to time, so that the guest may go on relying on it. That begins
+// with the first packet of IPv6 that the guest sends: it may have been told by another process, which was restarted.
+
+// begun6 takes note that the guest speaks IPv6.
+func (p *Port) begun6() {
+	if p.pairs.advertiseAt.Load() != 0 {
+		return
+	}
+	p.pairs.advertiseAt.Store(max(p.now, 1)) // 0 would be never
+	if to := p.pairs.lowest(); to != nil && to != p {
+		to.post.nudge() // it leads
+	}
+}
+
+// advertiseRouter does so if it is time.
+func (p *Port) advertiseRouter() {
+	if at := p.advertiseAt(); at == 0 || p.now < at {
+		return
+	}
+	if p.hasIPv6() {
+		p.reply(p.services.ndp.Advertisement(p.mtu))
+	}
+	p.pairs.advertiseAt.Store(p.now + ndp.Interval*int64(time.Second))
+}
+
+// advertiseAt returns when advertiseRouter has something to do, 0 for never.
+func (p *Port) advertiseAt() int64 {
+	if !p.leads() {
+		return 0
+	}
+	return p.pairs.advertiseAt.Load()
+}
+
+// putIPv6 writes an IPv6 header. n is the length of what follows it.
+func putIPv6(ip []byte, src, dst *address, proto uint8, n int) {
+	if proto == protoICMP {
+		proto = protoICMPv6
+	}
+	binary.BigEndian.PutUint32(ip, 6<<28) // no traffic class or flow label
+	binary.BigEndian.PutUint16(ip[4:], uint16(n))
+	ip[6], ip[7] = proto, hopsToGuest
+	copy(ip[8:], src[:])
+	copy(ip[24:], dst[:])
+}
+
+// icmp is the number of ICMP in the IP headers of packets from or to a. In flows and rules it is protoICMP for both
+// versions.
+func (a *address) icmp() uint8 {
+	if a.is4() {
+		return protoICMP
+	}
+	return protoICMPv6
+}
