@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/guest/agent"
 )
@@ -55,6 +56,7 @@ func setUp(address, router string, mtu int) error {
 	if err != nil {
 		return err
 	}
+	prefix.Flags = unix.IFA_F_NODAD // of IPv6: nobody else has it, and it is needed at once
 	if err := netlink.AddrReplace(link, prefix); err != nil {
 		return fmt.Errorf("set address %s: %w", address, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -16,10 +17,27 @@ import (
 // The guest's network, and the port of its server, TCP and UDP. Every back end must be told, or have the same defaults.
 const (
 	guestAddress = "10.0.2.15"
-	guestPrefix  = "10.0.2.15/24"
 	router       = "10.0.2.2" // leads to the host's loopback, for the port that is open
 	guestPort    = 5001
 )
+
+// network is how the two ends of traffic find each other.
+type network struct {
+	guest    netip.Addr // the guest's
+	bits     int        // of its network
+	router   netip.Addr // leads to the host's loopback, for the port that is open
+	loopback netip.Addr
+}
+
+// networkOf returns the network of the guests of a back end.
+func networkOf(b BackEnd) network {
+	if v, ok := b.(Vring); ok && v.IPv6 {
+		return network{netip.MustParseAddr(guestAddress6), 64, netip.MustParseAddr(router6), netip.IPv6Loopback()}
+	}
+	return network{
+		netip.MustParseAddr(guestAddress), 24, netip.MustParseAddr(router), netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+	}
+}
 
 // Job is what a back end must do.
 type Job struct {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +51,8 @@ func startPath(ctx context.Context, s Subject, mtu int) (Path, error) {
 }
 
 func (p *path) start(ctx context.Context, s Subject, mtu int) (err error) {
-	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	n := networkOf(s.BackEnd)
+	loopback := netip.AddrPortFrom(n.loopback, 0)
 	if p.server, err = traffic.Listen(loopback); err != nil {
 		return err
 	}
@@ -72,7 +71,7 @@ func (p *path) start(ctx context.Context, s Subject, mtu int) (err error) {
 	if p.computer, err = s.FrontEnd.start(ctx, p.dir, attached); err != nil {
 		return err
 	}
-	return p.boot(ctx, mtu)
+	return p.boot(ctx, n, mtu)
 }
 
 // freePort returns a number that is free for both protocols, for a back end to open.
@@ -85,7 +84,7 @@ func freePort(at netip.AddrPort) (int, error) {
 }
 
 // boot waits until the guest's program runs, and gives it a network.
-func (p *path) boot(ctx context.Context, mtu int) error {
+func (p *path) boot(ctx context.Context, n network, mtu int) error {
 	ctx, cancel := context.WithTimeout(ctx, bootLimit)
 	defer cancel()
 	hello, err := p.computer.talk().WaitBoot(ctx)
@@ -96,9 +95,10 @@ func (p *path) boot(ctx context.Context, mtu int) error {
 		p.hostAt, p.guestAt = local(p.server.Port()), p.forward.String()
 		return nil
 	}
-	p.hostAt, p.guestAt = net.JoinHostPort(router, strconv.Itoa(p.server.Port())), fmt.Sprintf("0.0.0.0:%d", guestPort)
+	p.hostAt = netip.AddrPortFrom(n.router, uint16(p.server.Port())).String()
+	p.guestAt = netip.AddrPortFrom(n.guest, guestPort).String()
 	p.version = strings.TrimSpace(p.version + " guest " + hello.Kernel)
-	return p.computer.talk().Do(ctx, nil, "configure", guestPrefix, router, mtu)
+	return p.computer.talk().Do(ctx, nil, "configure", netip.PrefixFrom(n.guest, n.bits), n.router, mtu)
 }
 
 func (p *path) Version() string { return p.version }

@@ -14,6 +14,7 @@ import (
 type Vring struct {
 	Label string // its name in the run
 	Path  string // of the program
+	IPv6  bool   // traffic is of IPv6
 }
 
 // Name implements BackEnd.
@@ -32,15 +33,24 @@ func (v Vring) Version() string {
 	return "sha256:" + hex.EncodeToString(sum[:6])
 }
 
-// Start implements BackEnd. The guest's network is vring's default.
+// The same in IPv6.
+const (
+	guestAddress6 = "fd00:10:0:2::15"
+	router6       = "fd00:10:0:2::2"
+)
+
+// Start implements BackEnd. The guest's networks are vring's defaults.
 func (v Vring) Start(ctx context.Context, job Job) (Attachment, error) {
+	host, to := local(job.ForwardPort), strconv.Itoa(guestPort)
+	if v.IPv6 {
+		host, to = fmt.Sprintf("[::1]:%d", job.ForwardPort), fmt.Sprintf("[%s]:%d", guestAddress6, guestPort)
+	}
 	cmd := exec.Command(v.Path, "nat",
 		"--socket-path", job.Socket,
 		"--mtu", strconv.Itoa(job.MTU),
 		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
 		"--allow-host", fmt.Sprintf("udp:%d", job.HostPort),
-		"-p", fmt.Sprintf("%s:%d", local(job.ForwardPort), guestPort),
-		"-p", fmt.Sprintf("udp:%s:%d", local(job.ForwardPort), guestPort))
+		"-p", host+":"+to, "-p", "udp:"+host+":"+to)
 	p, err := Launch(ctx, cmd, SaysReady)
 	return Attachment{Process: p, Socket: job.Socket}, err
 }

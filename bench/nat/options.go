@@ -48,6 +48,7 @@ type options struct {
 	guests []string
 	vring  []lab.Vring // none: the source tree's
 	peers  bool
+	ipv6   bool
 	out    string
 }
 
@@ -80,6 +81,7 @@ func newFlags(o *options, w io.Writer) *flags {
 	f.BoolVar(&f.quick, "quick", false, fmt.Sprintf("%d round of %v, to see whether everything works", quickRounds, quickLength))
 	f.StringArrayVar(&f.builds, "vring", nil, "a build of vring, NAME=PATH (repeatable; default: this source tree's)")
 	f.BoolVar(&f.noPeers, "no-peers", false, "only vring and the loopback")
+	f.BoolVar(&o.ipv6, "ipv6", false, "measure vring over IPv6, too")
 	f.StringVar(&o.out, "out", defaultFolder(time.Now()), "folder for the results")
 	f.Usage = func() {
 		fmt.Fprint(w, usage)

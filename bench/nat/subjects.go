@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/vringnet/vring/bench/lab"
@@ -17,6 +18,13 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 	backEnds, err := b.builds(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if b.ipv6 {
+		for _, build := range slices.Clone(backEnds) {
+			v := build.(lab.Vring)
+			v.Label, v.IPv6 = v.Label+", IPv6", true
+			backEnds = append(backEnds, v)
+		}
 	}
 	if b.peers {
 		backEnds = append(backEnds, peers()...)
@@ -50,9 +58,9 @@ func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
 
 // frontEnd returns the front end of a kind of guest.
 func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.FrontEnd {
-	modules := guest.UMLModules
+	modules := func() ([]string, error) { return guest.UMLModules("crc-ccitt", "ipv6") }
 	if kind == guestTCG {
-		modules = guest.KernelModules
+		modules = func() ([]string, error) { return guest.KernelModules() } // IPv6 is built in
 	}
 	image := sync.OnceValues(func() (string, error) {
 		file, err := program()

@@ -53,7 +53,7 @@ func listen(at netip.AddrPort) (*Server, error) {
 }
 
 func bind(kind int, at netip.AddrPort) (*socket, error) {
-	s, err := newSocket(kind)
+	s, err := newSocket(kind, at.Addr())
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,13 @@ func (s *socket) port() (int, error) {
 	if err != nil {
 		return 0, os.NewSyscallError("getsockname", err)
 	}
-	return name.(*unix.SockaddrInet4).Port, nil
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return a.Port, nil
+	case *unix.SockaddrInet6:
+		return a.Port, nil
+	}
+	return 0, fmt.Errorf("a socket of a strange kind: %T", name)
 }
 
 // Port returns the number of both ports.

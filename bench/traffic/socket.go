@@ -28,9 +28,13 @@ type socket struct {
 	closed bool
 }
 
-// newSocket makes a socket of a kind, unix.SOCK_STREAM or unix.SOCK_DGRAM, for IPv4.
-func newSocket(kind int) (*socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
+// newSocket makes a socket of a kind, unix.SOCK_STREAM or unix.SOCK_DGRAM, for addresses of a's version of IP.
+func newSocket(kind int, a netip.Addr) (*socket, error) {
+	domain := unix.AF_INET
+	if a.Is6() {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -57,13 +61,16 @@ func (s *socket) noDelay() error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
 }
 
-func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
-	return &unix.SockaddrInet4{Addr: a.Addr().Unmap().As4(), Port: int(a.Port())}
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is6() {
+		return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
 }
 
 // dial connects a socket of a kind.
 func dial(kind int, to netip.AddrPort) (*socket, error) {
-	s, err := newSocket(kind)
+	s, err := newSocket(kind, to.Addr())
 	if err != nil {
 		return nil, err
 	}
