@@ -4,7 +4,7 @@
 // # Theory of operation
 //
 // There is no TCP/IP stack between. Towards the guest the engine plays the network: one Ethernet neighbour with the
-// gateway's address, that answers ARP, DHCP and echo requests (package services) and routes everything else. A TCP
+// gateway's addresses, that answers ARP, neighbour discovery, DHCP and echo requests (package services) and routes everything else. A TCP
 // connection of the guest is mapped to exactly one connection of the host's kernel, and each side's state is shown on
 // the other: the guest's SYN is answered when the host's connect succeeded, a FIN becomes a half close, a reset a reset.
 //
@@ -27,10 +27,13 @@
 // datagram, the kernel keeps with the socket, and the guest gets it as the ICMP message that it was. Datagrams that are
 // longer than the guest's MTU pass in fragments, either way.
 //
+// The guest's side of a flow and the host's may be of different versions of IP, for nothing is translated between them: each has
+// its own headers. Addresses are 16 bytes long everywhere, and those of IPv4 are mapped ones.
+//
 // # Specification
 //
 // RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale, timestamps), 2018 (SACK), 5961
-// (resets), 6528 (initial sequence numbers), 768 (UDP), 791 and 5722 (fragments), 792 and 1191 (ICMP), 4787 and 5382 (behaviour
+// (resets), 6528 (initial sequence numbers), 768 (UDP), 8200 (IPv6), 791, 5722 and 6946 (fragments), 792, 1191 and 4443 (ICMP), 4861 (neighbour discovery), 4787 and 5382 (behaviour
 // of NATs). Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
 //
 // An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
@@ -60,8 +63,9 @@
 //     its other addresses what listens there. Nothing else opens the host, which is loopback and whatever the routing
 //     table calls local, and no rule closes what this opens.
 //   - The rest of the guest's own network is nobody's.
-//   - Of Config.Rules the first that matches decides. Link-local addresses are opened by a rule only if all of its
-//     network is link-local, for there clouds keep their metadata, and who opens everything does not mean that.
+//   - Of Config.Rules the first that matches decides; those of one version of IP say nothing of the other. Link-local addresses
+//     of IPv4, and of IPv6 those networks in which clouds keep their metadata, are opened by a rule only if all of its network
+//     lies in one of them, for who opens everything does not mean that.
 //   - Link-local addresses are closed, and with Config.Restrict everything is; all else is open.
 //
 // What is closed is refused at once: a connection by a reset, a datagram or echo request by ICMP "prohibited". That is

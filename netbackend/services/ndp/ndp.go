@@ -85,7 +85,7 @@ func parse(frame []byte) (m message, ok bool) {
 	}
 	ip := header.IPv6(frame[etherLen:])
 	if header.Ethernet(frame).Type() != header.IPv6ProtocolNumber || ip.HopLimit() != hopLimit ||
-		ip.TransportProtocol() != header.ICMPv6ProtocolNumber || len(ip)-ipLen < int(ip.PayloadLength()) {
+		ip.NextHeader() != uint8(header.ICMPv6ProtocolNumber) || len(ip)-ipLen < int(ip.PayloadLength()) {
 		return m, false
 	}
 	m = message{
