@@ -2,7 +2,6 @@
 
 GO ?= go
 FUZZTIME ?= 5000x
-UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak
@@ -78,6 +77,7 @@ unit: # with the race detector; house rules
 	@$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
 
 # Left out are the tests that the emulator is no judge of: it does not tell where a fault was, nor knows advice about dumps.
+UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
 arm64: # rings, guest memory, messages, worker and stubs, on an emulated processor
 	@GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
 	@GOARCH=arm64 CGO_ENABLED=0 $(GO) test -count=1 -exec qemu-aarch64 -skip $(UNEMULATED) ./virtqueue/... ./netbackend ./netbackend/stub ./netbackend/worker \

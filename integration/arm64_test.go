@@ -16,11 +16,7 @@ func startEmulated(t *testing.T, command string, args ...string) *daemon {
 	require.NoError(t, err)
 	program := filepath.Join(shortDir(t), "vring-arm64")
 	require.NoError(t, guest.BuildProgram(limited(t), program, "./cmd/vring", "GOARCH=arm64", "CGO_ENABLED=0"))
-	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock"), emulator: []string{emulator, program}}
-	d.args = append([]string{command, "--socket-path", d.Socket}, args...)
-	d.start()
-	t.Cleanup(d.terminate)
-	return d
+	return (&daemon{t: t, emulator: []string{emulator, program}}).startAtSocket(command, args...)
 }
 
 // The guest is as it always is: rings and frames are the same for every processor that is little-endian. It gets its lease,

@@ -61,10 +61,15 @@ func startVring(t *testing.T, command string, args ...string) *daemon {
 
 // startVringWith is startVring with options for the process.
 func startVringWith(t *testing.T, options process.Options, command string, args ...string) *daemon {
-	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock"), options: options}
+	return (&daemon{t: t, options: options}).startAtSocket(command, args...)
+}
+
+// startAtSocket starts d with a socket of its own.
+func (d *daemon) startAtSocket(command string, args ...string) *daemon {
+	d.Socket = filepath.Join(shortDir(d.t), "vring.sock")
 	d.args = append([]string{command, "--socket-path", d.Socket}, args...)
 	d.start()
-	t.Cleanup(d.terminate)
+	d.t.Cleanup(d.terminate)
 	return d
 }
 

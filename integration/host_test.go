@@ -90,10 +90,10 @@ func acceptAllAt(t *testing.T, address string, serve func(net.Conn)) (port int) 
 }
 
 // serveUDPEcho starts a UDP echo server on the host's loopback.
-func serveUDPEcho(t *testing.T) (port int) { return serveUDPEchoAt(t, "127.0.0.1") }
+func serveUDPEcho(t *testing.T) (port int) { return echoDatagrams(t, "127.0.0.1", func(net.Addr) {}) }
 
-// serveUDPEchoAt is serveUDPEcho at an address.
-func serveUDPEchoAt(t *testing.T, address string) (port int) {
+// echoDatagrams starts a UDP echo server at an address of the host, and tells of each datagram who has sent it.
+func echoDatagrams(t *testing.T, address string, from func(net.Addr)) (port int) {
 	conn, err := net.ListenPacket("udp", net.JoinHostPort(address, "0"))
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
@@ -104,6 +104,7 @@ func serveUDPEchoAt(t *testing.T, address string) (port int) {
 			if err != nil {
 				return
 			}
+			from(peer)
 			_, _ = conn.WriteTo(buf[:n], peer)
 		}
 	}()

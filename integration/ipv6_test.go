@@ -25,7 +25,7 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 	onEach(t, func(t *testing.T, kind string) {
 		server := &tcpService{Done: make(chan transferred, 64)}
 		server.Port = acceptAllAt(t, "::1", func(conn net.Conn) { server.Done <- exchange(conn, labBytes) })
-		echo := serveUDPEchoAt(t, "::1")
+		echo := echoDatagrams(t, "::1", func(net.Addr) {})
 		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
 		into6, into4, across := freePort(t), freePort(t), freePort(t)
 		l := newLab(t, kind,

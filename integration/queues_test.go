@@ -21,7 +21,7 @@ func TestTwoQueuePairsOfANAT(t *testing.T) {
 	peers := [2]*mirror{newMirror(t), newMirror(t)}
 	l := newLab(t, onQEMUWithTwo, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
 		"-p", fmt.Sprintf("gate:%d:%d", gate, guestTCPPort), "--udp-endpoint-independent",
-		"--allow-host", fmt.Sprintf("udp:%d", peers[0].port()), "--allow-host", fmt.Sprintf("udp:%d", peers[1].port()))
+		"--allow-host", fmt.Sprintf("udp:%d", peers[0].port), "--allow-host", fmt.Sprintf("udp:%d", peers[1].port))
 	l.requireNetwork()
 	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond, "the guest's port was open, and is not now")
 	var calls [streams]*guest.Call
@@ -56,38 +56,21 @@ func TestTwoQueuePairsOfANAT(t *testing.T) {
 
 // mirror sends datagrams back, and tells who they came from.
 type mirror struct {
-	conn net.PacketConn
+	port int
 	from chan net.Addr
 }
 
 func newMirror(t *testing.T) *mirror {
-	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	m := &mirror{conn: conn, from: make(chan net.Addr, 1)}
-	go m.run()
+	m := &mirror{from: make(chan net.Addr, 1)}
+	m.port = echoDatagrams(t, "127.0.0.1", func(peer net.Addr) { m.from <- peer })
 	return m
-}
-
-func (m *mirror) port() int { return m.conn.LocalAddr().(*net.UDPAddr).Port }
-
-func (m *mirror) run() {
-	buf := make([]byte, 65536)
-	for {
-		n, peer, err := m.conn.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		m.from <- peer
-		_, _ = m.conn.WriteTo(buf[:n], peer)
-	}
 }
 
 // seenBy returns by which port of the host a datagram of the guest's comes to a mirror.
 func (l *lab) seenBy(m *mirror) string {
 	l.t.Helper()
 	var echoes proto.Echoes
-	l.do(&echoes, "udp-dial", viaGateway(m.port()), 1, 1, guestFromPort)
+	l.do(&echoes, "udp-dial", viaGateway(m.port), 1, 1, guestFromPort)
 	require.Equal(l.t, proto.Echoes{Sent: 1, Answered: 1}, echoes)
 	return (<-m.from).String()
 }

@@ -278,10 +278,10 @@ func (f *Filler) ReserveEach(frames [][]guestmem.Iovec, least, most int) int {
 	return n
 }
 
-// ReserveFrames gives memory for up to len(frames) frames of most bytes each, in as many buffers as they need, or one each if
-// they cannot be merged, and returns for how many: 0 if the oldest buffers are too small or malformed; it asks for nothing then. Commit takes the frames
-// in their order; the memory of those that are not committed yet stays valid in between. The last that is committed may be
-// shorter than most.
+// ReserveFrames gives memory for up to len(frames) frames of most bytes each, in as many buffers as they need, or one each
+// if they cannot be merged, and returns for how many: 0 if the oldest buffers are too small or malformed; it asks for nothing
+// then. Commit takes the frames in their order; the memory of those that are not committed yet stays valid in between. The
+// last that is committed may be shorter than most.
 func (f *Filler) ReserveFrames(frames [][]guestmem.Iovec, most int) (n int) {
 	f.n = 0
 	if f.q == nil {

@@ -317,7 +317,9 @@ func (r *ring) frames(n int) (frames [][]byte) {
 			b, ok := r.used()
 			require.True(r.t, ok)
 			if frame == nil {
-				left = int(b[10]) | int(b[11])<<8
+				var h vnet.Header
+				h.Decode(b[:vnet.HeaderLen])
+				left = int(h.NumBuffers)
 				b = b[vnet.HeaderLen:]
 				frame = []byte{}
 			}

@@ -37,25 +37,36 @@ func (m *meter) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event,
 // allocation is the proof; an allocation per packet would show in all.
 func TestDataPathsAllocateNothing(t *testing.T) {
 	const size = 256 << 10
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	datagrams, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer datagrams.Close()
-	tcpPort := uint16(listener.Addr().(*net.TCPAddr).Port)
-	udpPort := uint16(datagrams.LocalAddr().(*net.UDPAddr).Port)
+	for _, c := range []struct {
+		name       string
+		peekOffset bool
+		loopback   string
+	}{
+		{"peek offset", nat.HasPeekOffset(), "127.0.0.1:0"},
+		{"no peek offset", false, "127.0.0.1:0"},
+		{"IPv6", nat.HasPeekOffset(), "[::1]:0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", c.loopback)
+			require.NoError(t, err)
+			defer listener.Close()
+			datagrams, err := net.ListenPacket("udp", c.loopback)
+			require.NoError(t, err)
+			defer datagrams.Close()
+			tcpPort, udpPort := addrPort(listener.Addr()).Port(), addrPort(datagrams.LocalAddr()).Port()
 
-	for name, peekOffset := range map[string]bool{"peek offset": nat.HasPeekOffset(), "no peek offset": false} {
-		t.Run(name, func(t *testing.T) {
 			cfg := nat.DefaultConfig()
-			cfg.PeekOffset = peekOffset
+			cfg.PeekOffset = c.peekOffset
 			cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: tcpPort}, {Proto: unix.IPPROTO_UDP, Port: udpPort}}
 			engine, err := nat.New(cfg)
 			require.NoError(t, err)
 			m := &meter{Port: engine}
 			g := natguest.New(t, m, natguest.Options{})
-			c := g.Connect(netip.AddrPortFrom(cfg.Gateway, tcpPort))
+			from, gateway := cfg.Guest, cfg.Gateway
+			if addrPort(listener.Addr()).Addr().Is6() {
+				from, gateway = cfg.Guest6, cfg.Gateway6
+			}
+			c := g.Connect(netip.AddrPortFrom(gateway, tcpPort))
 			host, err := listener.Accept()
 			require.NoError(t, err)
 			defer host.Close()
@@ -80,10 +91,10 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 				},
 				"guest to host and back in fragments": func() {
 					d := natguest.Datagram{
-						Src: netip.AddrPortFrom(cfg.Guest, 5000), Dst: netip.AddrPortFrom(cfg.Gateway, udpPort),
+						Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(gateway, udpPort),
 						Payload: data[:20_000],
 					}
-					for _, fragment := range d.Cut(1, 1480) {
+					for _, fragment := range d.Cut(1, 1448) {
 						g.SendFragment(fragment)
 					}
 					g.Turn()
@@ -95,9 +106,9 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 					g.Until("the guest has it", func() bool { return len(g.Datagrams()) == 1 })
 				},
 				"guest to host and back by UDP": func() {
-					to := netip.AddrPortFrom(cfg.Gateway, udpPort)
+					to := netip.AddrPortFrom(gateway, udpPort)
 					for range 20 {
-						g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(cfg.Guest, 5000), Dst: to, Payload: data[:1000]})
+						g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(from, 5000), Dst: to, Payload: data[:1000]})
 					}
 					for range 20 {
 						require.NoError(t, datagrams.SetReadDeadline(time.Now().Add(time.Second)))

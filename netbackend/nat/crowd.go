@@ -111,7 +111,7 @@ func (p *Port) admit(c crowd) bool { return p.admitFlow(c) && p.admitSocket() }
 func (p *Port) admitFlow(c crowd) bool {
 	p.thin(c)
 	for p.flows.full() {
-		if !p.evict(p.largest(crowdPeers)) {
+		if !p.evict(p.largest(crowdConnects, crowdPeers)) {
 			p.shed(crowdPeers)
 			p.hit(limitFlows)
 			return false
@@ -148,12 +148,10 @@ func (p *Port) members(c crowd) (n int) {
 
 // richest returns the queue pair that has the largest of the crowds from first to last, and which one that is.
 func (p *Port) richest(first, last crowd) (*Port, crowd) {
-	q, c := p, first
+	q, c := p, p.largest(first, last)
 	for _, other := range p.pairs.ports {
-		for k := first; k <= last; k++ {
-			if other.crowds[k].count.Load() > q.crowds[c].count.Load() {
-				q, c = other, k
-			}
+		if k := other.largest(first, last); other.crowds[k].count.Load() > q.crowds[c].count.Load() {
+			q, c = other, k
 		}
 	}
 	return q, c
@@ -180,7 +178,7 @@ func (p *Port) makeRoom(thin, shed uint) {
 
 func (p *Port) admitSocket() bool {
 	for int(p.flows.sockets.Load()) >= p.maxSockets() {
-		if !p.evict(p.largest(crowdQueries)) {
+		if !p.evict(p.largest(crowdConnects, crowdQueries)) {
 			p.shed(crowdQueries)
 			p.hit(limitSockets)
 			return false
@@ -200,10 +198,10 @@ func (p *Port) admitPeer() bool {
 	return true
 }
 
-// largest returns the largest crowd up to last.
-func (p *Port) largest(last crowd) crowd {
-	found := crowdConnects
-	for c := found + 1; c <= last; c++ {
+// largest returns the largest of this pair's crowds from first to last. Any pair may call it.
+func (p *Port) largest(first, last crowd) crowd {
+	found := first
+	for c := first + 1; c <= last; c++ {
 		if p.crowds[c].count.Load() > p.crowds[found].count.Load() {
 			found = c
 		}

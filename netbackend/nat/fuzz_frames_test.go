@@ -41,7 +41,7 @@ const (
 //
 // A script is one byte that chooses features and whether clients come through forwards, and a record for each frame: a byte for the layout and for how long the
 // guest waits then, two for the frame's length, the virtio-net header, the frame. Nothing but the fuzzer's own port of
-// the loopback can be reached: it is the resolver, and the guest's network is the whole Internet.
+// the loopback can be reached: it is the resolver, the guest's network is the whole Internet, and all else of IPv6 is closed.
 func FuzzFrames(f *testing.F) {
 	service := newFuzzService(f)
 	for _, script := range frameSeeds(f, service) {
@@ -92,6 +92,7 @@ func play(g *natguest.Guest, script []byte) []byte {
 func fuzzConfig(service netip.AddrPort) nat.Config {
 	cfg := nat.DefaultConfig()
 	cfg.Prefix = netip.MustParsePrefix("0.0.0.0/0")
+	cfg.Rules = []nat.Rule{{Prefix: netip.MustParsePrefix("::/0")}}
 	cfg.Resolvers = []netip.AddrPort{service}
 	cfg.MaxFlows = fuzzFlows
 	cfg.InitialSequence = func() uint32 { return 1000 }
@@ -214,13 +215,16 @@ func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Eve
 
 // frameSeeds are scripts of what guests do.
 func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
-	resolver := netip.MustParseAddrPort("10.0.2.3:53")
+	resolver, resolver6 := netip.MustParseAddrPort("10.0.2.3:53"), netip.MustParseAddrPort("[fd00:10:0:2::3]:53")
 	query := natguest.Datagram{
 		Src: netip.MustParseAddrPort("10.0.2.15:5000"), Dst: resolver,
 		Payload: []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1},
 	}
 	long := query
 	long.Payload = noise(3000)
+	query6, long6 := query, long
+	query6.Src, query6.Dst = netip.MustParseAddrPort("[fd00:10:0:2::15]:5000"), resolver6
+	long6.Src, long6.Dst = query6.Src, query6.Dst
 	for _, scene := range []func(*natguest.Guest){
 		func(g *natguest.Guest) { g.Resolve() },
 		func(g *natguest.Guest) { g.SendDatagram(query) },
@@ -239,6 +243,20 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 		},
 		func(g *natguest.Guest) { converse(g, resolver, (*natguest.TCP).Reset) },
 		func(g *natguest.Guest) { converse(g, resolver, misbehave) },
+		func(g *natguest.Guest) { g.SendDatagram(query6) },
+		func(g *natguest.Guest) {
+			for _, fragment := range long6.Cut(1, 1448) {
+				g.SendFragment(fragment)
+			}
+		},
+		func(g *natguest.Guest) {
+			g.SendICMP(netip.MustParseAddr("ff02::2"), natguest.ICMP{Type: 133})
+			g.SendICMP(g.Gateway6, natguest.ICMP{Type: 135, Payload: g.Gateway6.AsSlice()})
+			g.SendICMP(g.Gateway6, natguest.ICMP{Type: 128, Payload: noise(56)})
+		},
+		func(g *natguest.Guest) {
+			converse(g, resolver6, func(c *natguest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+		},
 	} {
 		scripts = append(scripts, record(f, fuzzConfig(service), 0, scene))
 	}

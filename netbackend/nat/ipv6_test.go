@@ -21,33 +21,44 @@ import (
 // newBench6 is newBench, with the host's port on ::1, which the guest reaches by the gateway's IPv6 address.
 func newBench6(t *testing.T, s setup) *bench {
 	t.Helper()
-	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	l, open := listen6(t)
 	inner := s.config
 	s.config = func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: tcp, Port: port}, nat.HostService{Proto: udp, Port: port})
+		open(c)
 		if inner != nil {
 			inner(c)
 		}
 	}
 	s.closed = true
 	b := newBench(t, s)
-	b.listen, b.server = l, netip.AddrPortFrom(b.Gateway6, port)
-	b.Resolve()
+	b.moveTo6(l)
 	return b
+}
+
+// listen6 opens a port of ::1, and returns what opens it to the guest, by TCP and UDP.
+func listen6(t *testing.T) (l *net.TCPListener, open func(*nat.Config)) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	port := addrPort(l.Addr()).Port()
+	return l, func(c *nat.Config) {
+		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: tcp, Port: port}, nat.HostService{Proto: udp, Port: port})
+	}
+}
+
+// moveTo6 makes the server of the bench one of listen6.
+func (b *bench) moveTo6(l *net.TCPListener) {
+	b.t.Helper()
+	b.listen, b.server = l, netip.AddrPortFrom(b.Gateway6, addrPort(l.Addr()).Port())
+	b.Resolve()
 }
 
 // newUDPBench6 is newUDPBench with the host's socket on ::1.
 func newUDPBench6(t *testing.T, s setup) *udpBench {
 	t.Helper()
 	b := newBench6(t, s)
-	host, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback, Port: int(b.server.Port())})
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = host.Close() })
-	require.NoError(t, host.SetReadBuffer(1<<20))
-	return &udpBench{bench: b, host: host}
+	return &udpBench{bench: b, host: b.listenUDP()}
 }
 
 // datagram6 is datagram from the guest's IPv6 address.
@@ -375,6 +386,43 @@ func TestTheResolverMaySpeakTheOtherVersionOfIP(t *testing.T) {
 			return len(d) == 1 && d[0].Src == query.Dst && string(d[0].Payload) == "an answer"
 		})
 		require.NoError(t, resolver.Close())
+	}
+}
+
+func TestFlowsOfIPv6HopBetweenQueues(t *testing.T) {
+	l, open := listen6(t)
+	b, h := newQueues(t, 8, open, func(c *nat.Config) { c.EndpointIndependent = true })
+	b.moveTo6(l)
+	echoes(t, b, 6, 120_000, func() {})
+	require.NotZero(t, h.moved(), "they did hop")
+
+	host := b.listenUDP()
+	h.hops = 0.5
+	for round := range 30 {
+		want := numbered(round, 200)
+		for i := range uint16(10) {
+			b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 3000+i), Dst: b.server, Payload: want})
+		}
+		buf := make([]byte, 1000)
+		for range 10 {
+			n := await(b, "the host has a datagram", func() int {
+				n, from, err := host.ReadFromUDPAddrPort(buf)
+				if err != nil {
+					return 0
+				}
+				_, _ = host.WriteToUDPAddrPort(buf[:n], from)
+				return n
+			})
+			requireSame(t, want, buf[:n])
+		}
+		got := map[uint16]bool{}
+		b.Until("all answers are there", func() bool {
+			for _, d := range b.Datagrams() {
+				requireSame(t, want, d.Payload)
+				got[d.Dst.Port()] = true
+			}
+			return len(got) == 10
+		})
 	}
 }
 

@@ -199,8 +199,11 @@ func (h *hopper) transmit(frame []byte) {
 // choose returns the pair that the flow of a frame is on.
 func (h *hopper) choose(frame []byte) int {
 	port := uint16(0) // of what is no flow
-	if b := frame[hopperHead:]; binary.BigEndian.Uint16(b[12:]) == 0x0800 && len(b) >= 38 {
+	switch b := frame[hopperHead:]; {
+	case binary.BigEndian.Uint16(b[12:]) == vnet.EtherTypeIPv4 && len(b) >= 38:
 		port = binary.BigEndian.Uint16(b[34:])
+	case binary.BigEndian.Uint16(b[12:]) == vnet.EtherTypeIPv6 && len(b) >= 58:
+		port = binary.BigEndian.Uint16(b[54:])
 	}
 	i, known := h.at[port]
 	if !known || !h.pairs[i].enabled || h.random.Float64() < h.hops {
@@ -395,9 +398,7 @@ func TestShortConnectionsOnManyQueues(t *testing.T) {
 func TestDatagramsOfHoppingFlowsAllArrive(t *testing.T) {
 	b, h := newQueues(t, 8)
 	h.hops = 0.5
-	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
-	require.NoError(t, err)
-	defer host.Close()
+	host := b.listenUDP()
 	go func() {
 		buf := make([]byte, 2000)
 		for {
@@ -431,23 +432,21 @@ func TestDatagramsOfHoppingFlowsAllArrive(t *testing.T) {
 func TestForwardsFollowTheQueuesThatRun(t *testing.T) {
 	b, h := newQueues(t, 4)
 	host := h.forward.String()
-	for lowest := range 4 {
-		for i := range lowest {
-			if h.pairs[i].enabled {
-				h.enable(i, h.pairs[i], false)
-			}
-		}
+	h.eachLowest(func() {
 		for range 3 {
 			b.forwardedEcho(t, host)
 		}
+	})
+}
+
+// eachLowest calls fn with all queue pairs, then without the lowest, the two lowest and so on, and at last with the lowest alone.
+func (h *hopper) eachLowest(fn func()) {
+	for i := range h.pairs {
+		fn()
+		h.enable((i+1)%len(h.pairs), h.pairs[(i+1)%len(h.pairs)], true)
+		h.enable(i, h.pairs[i], false)
 	}
-	h.enable(0, h.pairs[0], true)
-	for i := 1; i < 4; i++ {
-		if h.pairs[i].enabled {
-			h.enable(i, h.pairs[i], false)
-		}
-	}
-	b.forwardedEcho(t, host)
+	fn()
 }
 
 // forwardedEcho lets a client of a forward talk to the guest, by TCP and by UDP.
@@ -741,9 +740,7 @@ func (h *hopper) associations() (n int) {
 func TestAnotherQueueMakesRoomInAFullTable(t *testing.T) {
 	const room = 8 // two of a kind
 	b, h := newQueues(t, 2, func(c *nat.Config) { c.MaxFlows = room })
-	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
-	require.NoError(t, err)
-	defer host.Close()
+	b.listenUDP()
 	h.hops = 0
 	stay := func(pair int, ports ...uint16) {
 		for _, p := range ports {

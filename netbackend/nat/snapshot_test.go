@@ -69,9 +69,7 @@ func TestASnapshotTellsOfAForwardedConnection(t *testing.T) {
 func TestASnapshotTellsOfAnAssociation(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
-	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())))
-	require.NoError(t, err)
-	defer host.Close()
+	host := b.listenUDP()
 	require.NoError(t, host.SetDeadline(time.Now().Add(20*time.Second)))
 	b.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: b.server, Payload: noise(300)})
 	b.Settle()

@@ -30,12 +30,21 @@ func newUDPBench(t *testing.T, s setup) *udpBench {
 	t.Helper()
 	b := newBench(t, s)
 	b.Resolve()
-	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.server.Port())
-	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(to))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = host.Close() })
-	require.NoError(t, host.SetReadBuffer(1<<20))
-	return &udpBench{bench: b, host: host}
+	return &udpBench{bench: b, host: b.listenUDP()}
+}
+
+// listenUDP opens the host's port for datagrams, on the loopback address of the server's version of IP.
+func (b *bench) listenUDP() *net.UDPConn {
+	b.t.Helper()
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if b.server.Addr().Is6() {
+		loopback = netip.IPv6Loopback()
+	}
+	host, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, b.server.Port())))
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { _ = host.Close() })
+	require.NoError(b.t, host.SetReadBuffer(1<<20))
+	return host
 }
 
 // datagram returns one of the guest's to the host's socket, with a number in front that tells loss and reordering.

@@ -249,7 +249,7 @@ func (l *loop) turn(now int64) {
 	} else if l.tx.kicked {
 		more = l.drain()
 	}
-	sent, given, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
+	frames, bytes, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
 	passed := bytesIn(chains[:done])
@@ -259,14 +259,14 @@ func (l *loop) turn(now int64) {
 	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	frames := int(l.filler.Frames - sent)
-	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: frames, full: called && l.starved})
+	given := int(l.filler.Frames - frames)
+	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: given, full: called && l.starved})
 	if l.rest != untilCalled && (l.again || l.blocked || l.driverPolls()) {
 		l.rest = untilCalled
 	}
-	l.flush(passed < busyTurn, l.filler.Bytes-given >= busyTurn)
+	l.flush(passed < busyTurn, l.filler.Bytes-bytes >= busyTurn)
 	l.stats.Turns++
-	if done > 0 || frames > 0 {
+	if done > 0 || given > 0 {
 		l.poll.worked(now)
 	}
 	if !l.again && l.rest == untilCalled {

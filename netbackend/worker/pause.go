@@ -78,21 +78,21 @@ const (
 // after tells how the thread sleeps after the turn t.
 func (p *pacer) after(t turn) rest {
 	p.count(&t)
-	gathered, full, how := t.bytes, uint64(fullTurn), forAPause
+	gathered, enough, how := t.bytes, uint64(fullTurn), forAPause
 	switch {
 	case t.bytes >= busyTurn:
 	case p.run < longRun:
 		p.pause = minPause
 		return untilCalled
 	case p.way == toGuest:
-		gathered, full, how = uint64(t.given), fullFrames, deaf
+		gathered, enough, how = uint64(t.given), fullFrames, deaf
 	default:
-		gathered, full = uint64(t.taken), fullFrames
+		gathered, enough = uint64(t.taken), fullFrames
 	}
 	switch {
-	case gathered < full:
+	case gathered < enough:
 		p.pause = min(2*p.pause, maxPause)
-	case gathered > 2*full:
+	case gathered > 2*enough:
 		p.pause = max(p.pause/2, minPause)
 	}
 	if !p.precise {
