@@ -11,11 +11,12 @@ import (
 	"github.com/vringnet/vring/integration/guest/proto"
 )
 
-// router6 is the gateway's link-local address, and gateway6 the one by which the guest reaches the host's loopback.
+// router6 is the gateway's link-local address, gateway6 the one by which the guest reaches the host's loopback, and leased6 what
+// the guest gets by DHCPv6.
 const (
 	router6  = "fe80::5055:aff:fe00:202"
 	gateway6 = "fd00:10:0:2::2"
-	static6  = "fd00:10:0:2::15"
+	leased6  = "fd00:10:0:2::15"
 )
 
 func at6(address string, port int) string { return fmt.Sprintf("[%s]:%d", address, port) }
@@ -30,9 +31,9 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 		into6, into4, across := freePort(t), freePort(t), freePort(t)
 		l := newLab(t, kind,
 			"--allow-host", fmt.Sprintf("tcp:%d", server.Port), "--allow-host", fmt.Sprintf("udp:%d", echo), "--dns", local(resolver),
-			"-p", fmt.Sprintf("[::1]:%d:[%s]:%d", into6, static6, guestTCPPort),
+			"-p", fmt.Sprintf("[::1]:%d:[%s]:%d", into6, leased6, guestTCPPort),
 			"-p", fmt.Sprintf("[::1]:%d:%d", into4, guestTCPPort),
-			"-p", fmt.Sprintf("127.0.0.1:%d:[%s]:%d", across, static6, guestTCPPort))
+			"-p", fmt.Sprintf("127.0.0.1:%d:[%s]:%d", across, leased6, guestTCPPort))
 		var network proto.Network6
 		l.do(&network, "slaac", card)
 		address := netip.MustParsePrefix(network.Address)
@@ -72,7 +73,11 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 			l.do(&names, "resolve", "service.example.", "[fd00:10:0:2::3]:53")
 			require.Equal(t, []string{"192.0.2.7"}, names.Addresses)
 		})
-		l.do(nil, "own", card, static6+"/64")
+		t.Run("a lease", func(t *testing.T) {
+			var lease proto.Lease6
+			l.do(&lease, "dhcp6", card)
+			require.Equal(t, proto.Lease6{Address: leased6 + "/64", DNS: []string{"fd00:10:0:2::3"}}, lease)
+		})
 		for name, from := range map[string]string{
 			"streams in":           at6("::1", into6),
 			"from IPv6 into IPv4":  at6("::1", into4),

@@ -43,7 +43,7 @@ func newNAT() *cobra.Command {
 No right is needed, and nothing of the host is changed.
 
 In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3. In IPv6
-it chooses its address in fd00:10:0:2::/64 itself; its router is ::2 there, and its name server ::3.
+it chooses an address in fd00:10:0:2::/64 itself, and gets ::15 if it asks by DHCPv6; its router is ::2, its name server ::3.
 
 More --socket-path are more guests in one process: 10.0.2.16, 10.0.2.17 and so on, in order. They cannot reach each
 other. A forward leads to the first guest unless it names the address of another.
@@ -58,8 +58,8 @@ A forward reads [OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-AD
   -p 6000-6009:6000-6009     ten ports
   -p 2223:10.0.2.16:22       into the second guest
   -p [::]:8080:80            from anywhere by IPv6; the guest's side may still be IPv4
-  -p 8080:[fd00:10:0:2::15]:80      to an IPv6 address of the guest, if it has that one: ::15 is set aside for the first
-                             guest, ::16 for the second, but a guest has to give it to itself
+  -p 8080:[fd00:10:0:2::15]:80      to the guest's IPv6 address, if it has asked for it by DHCPv6: ::15 is the first guest,
+                             ::16 the second
   -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
 
 Options of a TCP forward stand in front of it, in any order:

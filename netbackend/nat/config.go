@@ -23,8 +23,8 @@ type Config struct {
 	Gateway netip.Addr   // the guest's router, and the host as far as it is opened
 	DNS     netip.Addr   // the name server that the guest asks
 	Guest   netip.Addr   // what DHCP gives the guest, and where forwards lead
-	// The same in IPv6. With the zero Prefix6 the guest has no IPv6. Guests choose their addresses in it themselves; Guest6
-	// is the one that is set aside for this one, for forwards that are to lead there.
+	// The same in IPv6. With the zero Prefix6 the guest has no IPv6. Guests choose addresses in it themselves; Guest6 is what
+	// this one gets by DHCPv6.
 	Prefix6          netip.Prefix
 	Gateway6         netip.Addr
 	DNS6             netip.Addr
@@ -103,7 +103,8 @@ func (c *Config) SetNetwork6(prefix netip.Prefix) error {
 		return nil
 	}
 	a := prefix.Addr()
-	if !a.Is6() || a.Is4In6() || prefix.Bits() != 64 || a.IsMulticast() || a.IsLinkLocalUnicast() || prefix.Overlaps(netip.MustParsePrefix("::/64")) {
+	special := a.IsMulticast() || a.IsLinkLocalUnicast() || prefix.Overlaps(netip.MustParsePrefix("::/64"))
+	if !a.Is6() || a.Is4In6() || prefix.Bits() != 64 || special {
 		return fmt.Errorf("network %s: it must be an IPv6 network of /64, in which guests choose their addresses (RFC 4862)", prefix)
 	}
 	c.Prefix6 = prefix.Masked()

@@ -4,9 +4,10 @@
 // # Theory of operation
 //
 // There is no TCP/IP stack between. Towards the guest the engine plays the network: one Ethernet neighbour with the
-// gateway's addresses, that answers ARP, neighbour discovery, DHCP and echo requests (package services) and routes everything else. A TCP
-// connection of the guest is mapped to exactly one connection of the host's kernel, and each side's state is shown on
-// the other: the guest's SYN is answered when the host's connect succeeded, a FIN becomes a half close, a reset a reset.
+// gateway's addresses, that answers ARP, neighbour discovery, DHCP, DHCPv6 and echo requests (package services) and
+// routes everything else. A TCP connection of the guest is mapped to exactly one connection of the host's kernel, and
+// each side's state is shown on the other: the guest's SYN is answered when the host's connect succeeded, a FIN becomes
+// a half close, a reset a reset.
 //
 // From guest to host, the bytes of in-order segments go to the socket by one sendmsg that points at the guest's own
 // buffers. Exactly what the kernel took is acknowledged, and the window follows what the socket has room for, so that
@@ -27,14 +28,15 @@
 // datagram, the kernel keeps with the socket, and the guest gets it as the ICMP message that it was. Datagrams that are
 // longer than the guest's MTU pass in fragments, either way.
 //
-// The guest's side of a flow and the host's may be of different versions of IP, for nothing is translated between them: each has
-// its own headers. Addresses are 16 bytes long everywhere, and those of IPv4 are mapped ones.
+// The guest's side of a flow and the host's may be of different versions of IP, for nothing is translated between them:
+// each has its own headers. Addresses are 16 bytes long everywhere, and those of IPv4 are mapped ones.
 //
 // # Specification
 //
-// RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale, timestamps), 2018 (SACK), 5961
-// (resets), 6528 (initial sequence numbers), 768 (UDP), 8200 (IPv6), 791, 5722 and 6946 (fragments), 792, 1191 and 4443 (ICMP), 4861 (neighbour discovery), 4787 and 5382 (behaviour
-// of NATs). Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
+// RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale,
+// timestamps), 2018 (SACK), 5961 (resets), 6528 (initial sequence numbers), 768 (UDP), 8200 (IPv6), 791, 5722 and 6946
+// (fragments), 792, 1191 and 4443 (ICMP), 4861 (neighbour discovery), 8415 (DHCPv6), 4787 and 5382 (behaviour of NATs).
+// Rules that tests refer to by number (T1, T2, ...) are named where they are tested.
 //
 // An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
 // permit those (see [CheckPing]) leaves the guest only the engine's own addresses to ping.
@@ -47,11 +49,11 @@
 //
 // # Death
 //
-// A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. When a driver
-// starts anew, or the guest has been silent for a while on a connection that a forward began, the guest is asked whether it
-// still knows it: one that does not answers by a reset. When the engine ends, the host's side of every connection is reset;
-// the guest's is reset by the engine's successor, who knows none of them. A forward with a gate refuses connections while
-// the guest does: see the file gate.go.
+// A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. When a
+// driver starts anew, or the guest has been silent for a while on a connection that a forward began, the guest is asked
+// whether it still knows it: one that does not answers by a reset. When the engine ends, the host's side of every
+// connection is reset; the guest's is reset by the engine's successor, who knows none of them. A forward with a gate
+// refuses connections while the guest does: see the file gate.go.
 //
 // # Policy
 //
@@ -77,11 +79,12 @@
 // A [Port] is used by one worker's thread alone. Nothing here starts a goroutine or logs; what a user should learn is
 // raised as a notice.
 //
-// The Ports of a guest with several queue pairs ([NewPairs]) share its table of flows. A flow belongs to one of them, and
-// moves when the guest sends on another pair: who got the frame asks for the flow, the owner hands it over between two
-// turns, and the frame waits in the ring. A record is written by its owner only, found without a lock, and used anew when
-// every turn has ended in which somebody may have found it. Locks are taken once a flow (to insert, remove and move it; for
-// a gated forward, when it is refused or ends), never for a frame of it. With one queue pair nothing of this takes place.
+// The Ports of a guest with several queue pairs ([NewPairs]) share its table of flows. A flow belongs to one of them,
+// and moves when the guest sends on another pair: who got the frame asks for the flow, the owner hands it over between
+// two turns, and the frame waits in the ring. A record is written by its owner only, found without a lock, and used anew
+// when every turn has ended in which somebody may have found it. Locks are taken once a flow (to insert, remove and move
+// it; for a gated forward, when it is refused or ends), never for a frame of it. With one queue pair nothing of this
+// takes place.
 //
 // What does not belong here: rings and guest memory (package virtqueue), waiting (package worker), the answers of
 // protocols that have a package of their own under services, and a switch between guests.

@@ -1,9 +1,11 @@
 package nat_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -287,6 +289,34 @@ func TestTheGuestIsToldItsIPv6Network(t *testing.T) {
 
 	b.SendICMP(netip.MustParseAddr("ff02::1:ff00:2"), natguest.ICMP{Type: 135, Payload: b.Gateway6.AsSlice()})
 	require.Equal(t, b.Gateway6, b.icmp6(136).Src)
+}
+
+// solicit is what a DHCPv6 client sends first: who it is, and that it wants an address (RFC 8415 section 18.2.1).
+var solicit = slices.Concat(
+	[]byte{1, 7, 8, 9},
+	[]byte{0, 1, 0, 10, 0, 3, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56},
+	[]byte{0, 3, 0, 12, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0},
+)
+
+func TestAnAddressCanBeHadByDHCPv6(t *testing.T) {
+	b := newBench6(t, setup{})
+	client, servers := at("[fe80::5054:ff:fe12:3456]:546"), at("[ff02::1:2]:547")
+	b.IP6 = client.Addr()
+	b.SendDatagram(natguest.Datagram{Src: client, Dst: servers, Payload: solicit})
+	var got []*natguest.Datagram
+	b.Until("an answer", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
+	require.Equal(t, at("[fe80::5055:aff:fe00:202]:547"), got[0].Src)
+	require.Equal(t, client, got[0].Dst)
+	require.Equal(t, []byte{2, 7, 8, 9}, got[0].Payload[:4], "an advertisement, of the same transaction")
+	require.True(t, bytes.Contains(got[0].Payload, netip.MustParseAddr("fd00:10:0:2::15").AsSlice()))
+
+	before := b.port.Counters()
+	b.SendDatagram(natguest.Datagram{Src: client, Dst: servers, Payload: solicit[:11]})
+	b.SendDatagram(natguest.Datagram{Src: at("[fd00:10:0:2::15]:546"), Dst: servers, Payload: solicit})
+	b.Settle()
+	require.EqualValues(t, 1, b.port.Counters().Malformed-before.Malformed)
+	require.EqualValues(t, 1, b.port.Counters().BadAddress-before.BadAddress, "clients have link-local addresses")
+	require.Empty(t, b.Datagrams())
 }
 
 // Who relies on the router goes on relying on it, also if vring has been restarted meanwhile.

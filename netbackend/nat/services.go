@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
+	"github.com/vringnet/vring/netbackend/services/dhcp6"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
@@ -19,7 +20,9 @@ type services struct {
 	arp  *arp.Responder
 	dhcp *dhcp4.Server
 	dns  *dns.Relay
-	ndp  *ndp.Responder // nil if the guest has no network of IPv6
+	// Both are nil if the guest has no network of IPv6.
+	ndp   *ndp.Responder
+	dhcp6 *dhcp6.Server
 }
 
 const (
@@ -51,6 +54,9 @@ func newServices(cfg *Config) (services, error) {
 		s.ndp = ndp.New(ndp.Config{
 			MAC: cfg.GatewayMAC, LinkLocal: linkLocal(cfg.GatewayMAC), Addrs: []netip.Addr{cfg.Gateway6, cfg.DNS6},
 			Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Domain: cfg.Domain,
+		})
+		s.dhcp6 = dhcp6.New(dhcp6.Config{
+			MAC: cfg.GatewayMAC, Guest: cfg.Guest6, Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Domain: cfg.Domain,
 		})
 	}
 	return s, nil
@@ -131,6 +137,34 @@ func (p *Port) dhcp(k *packet, length int) {
 	p.reply(p.udpFrame(to.MAC, &flowKey{
 		proto: protoUDP, remote: p.nets.v4.gateway, remotePort: dhcpServerPort,
 		guest: addressFrom(to.IP), guestPort: dhcpClientPort,
+	}, answer))
+}
+
+// forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
+func (p *Port) forDHCP6(k *packet) bool {
+	return k.dst == addressFrom(dhcp6.Servers) && k.src.isLinkLocal() && binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort
+}
+
+// dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
+func (p *Port) dhcp6(k *packet, length int) {
+	if !p.afford(errandDHCP) {
+		return
+	}
+	start := k.l4Offset - p.headerLen
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return
+	}
+	answer, ok := p.services.dhcp6.Answer(frame[start+udpLen : start+length])
+	if !ok {
+		p.counters.Malformed++
+		return
+	}
+	if answer == nil || len(answer) > p.longest(&k.src) {
+		return
+	}
+	p.reply(p.udpFrame(p.guestMAC, &flowKey{
+		proto: protoUDP, remote: p.nets.linkLocal, remotePort: dhcp6.ServerPort, guest: k.src, guestPort: dhcp6.ClientPort,
 	}, answer))
 }
 

@@ -83,6 +83,10 @@ func (p *Port) udp(k *packet) {
 		p.dhcp(k, length)
 		return
 	}
+	if p.forDHCP6(k) {
+		p.dhcp6(k, length)
+		return
+	}
 	if k.segment != 0 {
 		length = k.l4Len // drivers differ in what they write there: the whole, or the length of one datagram
 		if length-udpLen > maxSegments*k.segment {

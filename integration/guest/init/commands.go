@@ -17,7 +17,7 @@ func commands() map[string]agent.Command {
 		"rmmod":  rmmod,  // NAME
 		"dhcp":   dhcp,   // INTERFACE
 		"slaac":  slaac,  // INTERFACE
-		"own":    own,    // INTERFACE ADDRESS/BITS
+		"dhcp6":  dhcp6,  // INTERFACE
 		"link":   link,   // INTERFACE
 		"up":     up,     // INTERFACE
 		"down":   down,   // INTERFACE

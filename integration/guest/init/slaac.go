@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv6/nclient6"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -58,13 +60,9 @@ func networkOf(l netlink.Link) (n proto.Network6, err error) {
 	return n, nil
 }
 
-// own gives an interface an address.
-func own(args agent.Arguments, _ func(any)) (any, error) {
+// dhcp6 gets an interface that has a link-local address another one by DHCPv6, and returns what it was told.
+func dhcp6(args agent.Arguments, _ func(any)) (any, error) {
 	name, err := args.Text(0)
-	if err != nil {
-		return nil, err
-	}
-	text, err := args.Text(1)
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +70,29 @@ func own(args agent.Arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := netlink.ParseAddr(text)
+	client, err := nclient6.New(name)
 	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", text, err)
+		return nil, err
 	}
-	a.Flags = unix.IFA_F_NODAD
-	return nil, netlink.AddrAdd(l, a)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), slaacWait)
+	defer cancel()
+	advertisement, err := client.Solicit(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("solicit: %w", err)
+	}
+	reply, err := client.Request(ctx, advertisement)
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	given := reply.Options.OneIANA()
+	if given == nil || given.Options.OneAddress() == nil {
+		return nil, errors.New("no address was given")
+	}
+	address := &net.IPNet{IP: given.Options.OneAddress().IPv6Addr, Mask: net.CIDRMask(64, 128)}
+	lease := proto.Lease6{Address: address.String()}
+	for _, a := range reply.Options.DNS() {
+		lease.DNS = append(lease.DNS, a.String())
+	}
+	return lease, netlink.AddrAdd(l, &netlink.Addr{IPNet: address, Flags: unix.IFA_F_NODAD})
 }

@@ -28,6 +28,12 @@ type Network6 struct {
 	MTU     int    `json:"mtu"` // of the route
 }
 
+// Lease6 is what the guest got by DHCPv6.
+type Lease6 struct {
+	Address string   `json:"address"` // with prefix length
+	DNS     []string `json:"dns"`
+}
+
 // Link is the state of a network interface, with its counters.
 type Link struct {
 	Name    string `json:"name"`

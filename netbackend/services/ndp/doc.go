@@ -6,5 +6,6 @@
 // neighbour table, and remembers nothing between calls; when to advertise without being asked is the engine's business. A
 // [Responder] is immutable, so any number of goroutines may share it.
 //
-// What does not belong here: learning where the guest is (the engine does so from the guest's own frames), and DHCPv6.
+// What does not belong here: learning where the guest is (the engine does so from the guest's own frames), and DHCPv6 (package
+// dhcp6), of which advertisements tell that it is there.
 package ndp

@@ -32,6 +32,7 @@ const (
 
 	adRouter, adSolicited, adOverride = 1 << 31, 1 << 30, 1 << 29 // flags of a neighbour advertisement
 	onLink, autonomous                = 1 << 7, 1 << 6            // flags of a prefix
+	managed, otherConfiguration       = 1 << 7, 1 << 6            // flags of a router advertisement: there is DHCPv6 (package dhcp6)
 
 	optionSource, optionTarget, optionPrefix, optionMTU = 1, 2, 3, 5
 	optionDNS, optionSearch                             = 25, 31
@@ -157,7 +158,7 @@ func (r *Responder) Advertisement(mtu int) []byte {
 
 // advertise returns a router advertisement (RFC 4861 section 4.2).
 func (r *Responder) advertise(mac [6]byte, to netip.Addr, mtu int) []byte {
-	body := []byte{hopsOfGuest, 0, routerLifetime >> 8, routerLifetime & 0xff, 0, 0, 0, 0, 0, 0, 0, 0}
+	body := []byte{hopsOfGuest, managed | otherConfiguration, routerLifetime >> 8, routerLifetime & 0xff, 0, 0, 0, 0, 0, 0, 0, 0}
 	body = appendOption(body, optionSource, r.cfg.MAC[:])
 	body = appendOption(body, optionMTU, words(0, uint32(mtu))[2:])
 

@@ -117,7 +117,7 @@ func TestAnAdvertisementTellsPrefixMTUAndNameServer(t *testing.T) {
 	require.Equal(t, allNodes, r.dst)
 	ad := header.NDPRouterAdvert(r.icmp.MessageBody())
 	require.EqualValues(t, 64, ad.CurrHopLimit())
-	require.False(t, ad.ManagedAddrConfFlag() || ad.OtherConfFlag(), "there is no DHCPv6")
+	require.True(t, ad.ManagedAddrConfFlag() && ad.OtherConfFlag(), "there is DHCPv6")
 	require.EqualValues(t, 1800, ad.RouterLifetime().Seconds())
 	require.Zero(t, ad.ReachableTime())
 	require.Zero(t, ad.RetransTimer())
