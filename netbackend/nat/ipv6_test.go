@@ -589,6 +589,33 @@ func TestErrorsOfRoutersReachTheGuestOverIPv6(t *testing.T) {
 	})
 }
 
+// The host's own link is narrower than the guest's MTU.
+func TestANarrowLinkOfTheHostIsToldInICMPv6(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	near, far := neighbour(t, "2001:db8:1::1/64")
+	inhabit(t, far, "2001:db8:1::9/64")
+	require.NoError(t, netlink.LinkSetMTU(near, 1280))
+	for kind, start := range routerBenches {
+		t.Run(kind, func(t *testing.T) {
+			b := start(t)
+			b.Frames()
+			d := natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: at("[2001:db8:1::9]:9"), Payload: noise(1400)}
+			for range 3 { // a run, which the kernel does not cut either
+				b.SendDatagram(d)
+			}
+			f := b.icmp6(2)
+			require.EqualValues(t, 1280, f.ICMP.Rest)
+			require.Equal(t, b.Gateway6, f.Src, "the host is the guest's router")
+
+			d.Payload = d.Payload[:1232]
+			b.SendDatagram(d)
+			require.EqualValues(t, 4, b.icmp6(1).ICMP.Code, "what fits arrives, at a closed port")
+		})
+	}
+}
+
 func TestTheGuestPingsWhoeverIsOutsideOverIPv6(t *testing.T) {
 	if inNamespace(t) {
 		return

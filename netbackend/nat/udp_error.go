@@ -82,11 +82,14 @@ func (p *Port) tellError(f *flow, e *socketError) {
 // offender is who told of an error, as the guest sees it: the datagram's own destination by the address that the guest
 // named, the host as the guest's router.
 func (p *Port) offender(f *flow, e *socketError) address {
+	gateway := p.nets.of(&f.key.guest).gateway
 	switch {
+	case e.offender == address{}: // the kernel itself
+		return gateway
 	case e.offender == e.to.addr:
 		return f.key.remote
-	case e.offender == address{} || p.policy.routes.isLocal(&e.offender):
-		return p.nets.of(&f.key.guest).gateway
+	case p.policy.routes.isLocal(&e.offender):
+		return gateway
 	}
 	return p.nets.asSeen(&e.offender, &f.key.guest)
 }

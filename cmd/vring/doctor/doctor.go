@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 )
@@ -51,7 +52,7 @@ const (
 // Examine makes all checks.
 func Examine(h *Host) []Finding {
 	return []Finding{
-		h.kernel(), h.openFiles(), h.ping(), h.qemu(), h.kvm(), h.hugePages(), h.tun(), h.netAdmin(),
+		h.kernel(), h.openFiles(), h.ping(), h.ipv6(), h.qemu(), h.kvm(), h.hugePages(), h.tun(), h.netAdmin(),
 	}
 }
 
@@ -108,6 +109,36 @@ func (h *Host) ping() Finding {
 		f.Advice = `As root: sysctl -w net.ipv4.ping_group_range="0 2147483647"`
 	}
 	return f
+}
+
+// ipv6 looks for a way out into IPv6. Without one nothing is amiss: guests prefer IPv4 then.
+func (h *Host) ipv6() Finding {
+	f := Finding{What: "IPv6", Found: "guests can reach what the host reaches"}
+	table, err := h.ReadFile("/proc/net/ipv6_route")
+	switch {
+	case err != nil:
+		f.Found, f.Advice = "the kernel has none", "Guests have IPv4 only."
+	case !hasDefaultRoute(string(table)):
+		f.Found = "no default route"
+		f.Advice = "Guests speak it with the host, and learn at once that the rest cannot be reached. --network6 off does without."
+	}
+	return f
+}
+
+// hasDefaultRoute reads the kernel's table of IPv6 routes: destination and its length come first, flags and device last.
+func hasDefaultRoute(table string) bool {
+	const toAll, flagsFromEnd, reject = "00000000000000000000000000000000", 2, 0x0200
+	for line := range strings.Lines(table) {
+		columns := strings.Fields(line)
+		if len(columns) < 10 || columns[0] != toAll || columns[1] != "00" {
+			continue
+		}
+		flags, err := strconv.ParseUint(columns[len(columns)-flagsFromEnd], 16, 32)
+		if err == nil && flags&reject == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Host) qemu() Finding {

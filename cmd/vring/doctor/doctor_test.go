@@ -8,14 +8,41 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// Lines of /proc/net/ipv6_route.
+const (
+	nowhere      = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+	defaultRoute = nowhere + "fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0\n"
+	rejected     = nowhere + "00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n"
+	localRoute   = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 " +
+		"00000100 00000001 00000000 00000001     eth0\n"
+)
+
+// routes makes a host have a table of IPv6 routes.
+func routes(table string, err error) func(*Host) {
+	return func(h *Host) {
+		read := h.ReadFile
+		h.ReadFile = func(path string) ([]byte, error) {
+			if path == "/proc/net/ipv6_route" {
+				return []byte(table), err
+			}
+			return read(path)
+		}
+	}
+}
+
 // healthy is a host on which nothing is missing.
 func healthy() *Host {
 	return &Host{
 		Kernel: "6.12.1", PeekOffset: true, OpenFiles: 1 << 20, User: 1000,
-		Open:     func(string) error { return nil },
-		ReadFile: func(string) ([]byte, error) { return []byte("HugePages_Total:    64\nHugePages_Free:     60\n"), nil },
-		Version:  func(program string) (string, error) { return program + " 7.2", nil },
-		QEMU:     "qemu",
+		Open: func(string) error { return nil },
+		ReadFile: func(path string) ([]byte, error) {
+			if path == "/proc/net/ipv6_route" {
+				return []byte(rejected + defaultRoute), nil
+			}
+			return []byte("HugePages_Total:    64\nHugePages_Free:     60\n"), nil
+		},
+		Version: func(program string) (string, error) { return program + " 7.2", nil },
+		QEMU:    "qemu",
 	}
 }
 
@@ -25,6 +52,7 @@ func TestNothingIsMissingOnAHealthyHost(t *testing.T) {
 	require.Equal(t, `ok  kernel         Linux 6.12.1, SO_PEEK_OFF for TCP
 ok  open files     1048576 for each process
 ok  ping           guests can ping the outside
+ok  IPv6           guests can reach what the host reaches
 ok  QEMU           qemu 7.2
 ok  KVM            /dev/kvm can be used
 ok  huge pages     64 reserved, 60 free
@@ -45,6 +73,9 @@ func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
 		"few files":     {func(h *Host) { h.OpenFiles = 256 }, Problem, "256 for each process", "ulimit -Hn"},
 		"not that many": {func(h *Host) { h.OpenFiles = 4096 }, Note, "4096 for each process", "LimitNOFILE="},
 		"no ping":       {func(h *Host) { h.PingError = errors.New("not permitted") }, Note, "router only", "ping_group_range"},
+		"no IPv6":       {routes("", fs.ErrNotExist), OK, "the kernel has none", "IPv4 only"},
+		"no way out":    {routes(rejected+localRoute, nil), OK, "no default route", "--network6 off"},
+		"odd routes":    {routes("x\n"+nowhere+"\n", nil), OK, "no default route", "--network6 off"},
 		"no QEMU": {func(h *Host) {
 			h.Version = func(string) (string, error) { return "", errors.New("not found") }
 		}, Note, "qemu is not installed", "apt-get install"},
@@ -74,7 +105,7 @@ func TestThisHostCanBeExamined(t *testing.T) {
 	h := Local()
 	require.NotEmpty(t, h.Kernel)
 	require.NotZero(t, h.OpenFiles)
-	require.Len(t, Examine(h), 8)
+	require.Len(t, Examine(h), 9)
 	_, err := h.Version("/nonexistent/program")
 	require.Error(t, err)
 }
