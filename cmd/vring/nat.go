@@ -276,7 +276,7 @@ func natGuest(name string, pairs []*nat.Port) guest {
 func logNetwork(log *slog.Logger, c *nat.Config) {
 	log.Info("network", "prefix", c.Prefix, "guest", c.Guest, "router", c.Gateway, "dns", c.DNS, "mtu", c.MTU)
 	if c.Prefix6.IsValid() {
-		log.Info("network of IPv6", "prefix", c.Prefix6, "router", c.Gateway6, "dns", c.DNS6)
+		log.Info("network of IPv6", "prefix", c.Prefix6, "guest", c.Guest6, "router", c.Gateway6, "dns", c.DNS6)
 	}
 	for _, f := range c.Forwards {
 		to := f.Guest.Addr()
