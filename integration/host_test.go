@@ -146,7 +146,12 @@ func viaGateway(port int) string { return net.JoinHostPort("10.0.2.2", strconv.I
 
 // dial connects to a port of the host's loopback.
 func dial(ctx context.Context, t *testing.T, network string, port int) net.Conn {
-	conn, err := (&net.Dialer{Timeout: soon}).DialContext(ctx, network, local(port))
+	return dialAt(ctx, t, network, local(port))
+}
+
+// dialAt connects to an address of the host.
+func dialAt(ctx context.Context, t *testing.T, network, address string) net.Conn {
+	conn, err := (&net.Dialer{Timeout: soon}).DialContext(ctx, network, address)
 	require.NoError(t, err)
 	return conn
 }

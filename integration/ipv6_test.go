@@ -84,19 +84,7 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 			"from IPv4 into IPv6":  local(across),
 			"from IPv4, as always": local(l.forwardTCP),
 		} {
-			t.Run(name, func(t *testing.T) {
-				listen := l.guest.Start("tcp-listen", guestTCPPort, labBytes, guestSeed)
-				require.NoError(t, listen.Event(l.ctx, nil))
-				conn, err := net.Dial("tcp", from)
-				require.NoError(t, err)
-				end := exchange(conn, labBytes)
-				require.NoError(t, end.err)
-				requirePattern(t, guestSeed, labBytes, end.got)
-				var got proto.Transfer
-				require.NoError(t, listen.Event(l.ctx, &got))
-				requirePattern(t, hostSeed, labBytes, got)
-				require.NoError(t, listen.Wait(l.ctx, nil))
-			})
+			t.Run(name, func(*testing.T) { l.transferBy("tcp", from) })
 		}
 	})
 }

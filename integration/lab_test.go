@@ -193,22 +193,34 @@ func (l *lab) transferOut() {
 // transferIn connects to a server in the guest, through the forward.
 func (l *lab) transferIn() {
 	l.t.Helper()
-	listen, conn := l.connectIn(labBytes)
+	l.transferBy("tcp4", local(l.forwardTCP))
+}
+
+// transferBy is transferIn by another way into the guest, and returns what the guest has seen of it.
+func (l *lab) transferBy(network, address string) (got proto.Transfer) {
+	l.t.Helper()
+	listen, conn := l.connectBy(network, address, labBytes)
 	done := exchange(conn, labBytes)
 	require.NoError(l.t, done.err)
 	requirePattern(l.t, guestSeed, labBytes, done.got)
-	var got proto.Transfer
 	require.NoError(l.t, listen.Event(l.ctx, &got))
 	requirePattern(l.t, hostSeed, labBytes, got)
 	require.NoError(l.t, listen.Wait(l.ctx, nil))
+	return got
 }
 
 // connectIn starts a server in the guest that sends n bytes on one connection, and connects to it.
 func (l *lab) connectIn(n int64) (*guest.Call, net.Conn) {
 	l.t.Helper()
+	return l.connectBy("tcp4", local(l.forwardTCP), n)
+}
+
+// connectBy is connectIn by another way into the guest.
+func (l *lab) connectBy(network, address string, n int64) (*guest.Call, net.Conn) {
+	l.t.Helper()
 	listen := l.guest.Start("tcp-listen", guestTCPPort, n, guestSeed)
 	require.NoError(l.t, listen.Event(l.ctx, nil))
-	return listen, dial(l.ctx, l.t, "tcp4", l.forwardTCP)
+	return listen, dialAt(l.ctx, l.t, network, address)
 }
 
 // requirePattern checks what came over a connection.

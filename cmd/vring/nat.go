@@ -105,7 +105,7 @@ Answers to what came in by a forward are never asked about.`,
 	f.BoolVar(&flags.restrict, "restrict", false, "close to the guest whatever --allow and --allow-host do not open")
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
 	f.StringVar(&flags.network6, "network6", defaultNetwork6, "the guest's network of IPv6, a /64: its router is ::2, its name server ::3; or off")
-	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP")
+	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP and router advertisements")
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
 	f.IntVar(&flags.queues, "queues", 1, "queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "give each UDP port of the guest one port of the host, whomever it speaks to (for peer-to-peer programs)")

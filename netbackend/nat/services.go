@@ -115,6 +115,17 @@ func (p *Port) ask(guest address) {
 // askForGuest asks where the guest of an inbound connection is. Its SYN follows when the guest answers.
 func (p *Port) askForGuest(f *flow) { p.ask(f.key.guest) }
 
+// copyPayload copies the payload of a datagram, whose length with the UDP header is that, for those who are in no hurry. nil if
+// the frame is too long.
+func (p *Port) copyPayload(k *packet, length int) []byte {
+	start := k.l4Offset - p.headerLen
+	frame := p.copyFrame(k.chain)
+	if frame == nil {
+		return nil
+	}
+	return frame[start+udpLen : start+length]
+}
+
 // forDHCP tells whether a datagram to the DHCP port is for us.
 func (p *Port) forDHCP(k *packet) bool {
 	return k.dst == addressFrom4([]byte{255, 255, 255, 255}) || k.dst.is4() && p.nets.ours(&k.dst)
@@ -125,12 +136,11 @@ func (p *Port) dhcp(k *packet, length int) {
 	if !p.afford(errandDHCP) {
 		return
 	}
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
-	if frame == nil {
+	message := p.copyPayload(k, length)
+	if message == nil {
 		return
 	}
-	answer, to, ok := p.services.dhcp.Answer(frame[start+udpLen : start+length])
+	answer, to, ok := p.services.dhcp.Answer(message)
 	if !ok || len(answer) > p.mtu-ipv4Len-udpLen {
 		return
 	}
@@ -150,12 +160,11 @@ func (p *Port) dhcp6(k *packet, length int) {
 	if !p.afford(errandDHCP) {
 		return
 	}
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
-	if frame == nil {
+	message := p.copyPayload(k, length)
+	if message == nil {
 		return
 	}
-	answer, ok := p.services.dhcp6.Answer(frame[start+udpLen : start+length])
+	answer, ok := p.services.dhcp6.Answer(message)
 	if !ok {
 		p.counters.Malformed++
 		return
@@ -175,12 +184,11 @@ func (p *Port) isQuery(key *flowKey) bool {
 
 // answerDNS answers a query that no resolver can be asked. length is that of UDP header and payload.
 func (p *Port) answerDNS(key *flowKey, k *packet, length int) {
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
-	if frame == nil {
+	query := p.copyPayload(k, length)
+	if query == nil {
 		return
 	}
-	if _, answer := p.services.dns.Decide(p.now, frame[start+udpLen:start+length]); answer != nil {
+	if _, answer := p.services.dns.Decide(p.now, query); answer != nil {
 		p.reply(p.udpFrame(p.guestMAC, key, answer))
 	}
 }

@@ -18,7 +18,8 @@ import (
 // slaacWait is how long the kernel may take to find a router and an address that nobody else has.
 const slaacWait = 60 * time.Second
 
-// slaac waits until the kernel has configured IPv6 on an interface by what a router has told it, and returns what it has.
+// slaac waits until the kernel has configured IPv6 on an interface by what a router has told it, and knows of each address that
+// nobody else has it; and returns what the interface has.
 func slaac(args agent.Arguments, _ func(any)) (any, error) {
 	name, err := args.Text(0)
 	if err != nil {
@@ -37,14 +38,17 @@ func slaac(args agent.Arguments, _ func(any)) (any, error) {
 	return nil, errors.New("no router has told of a network")
 }
 
-// networkOf returns what an interface has in IPv6; what it has not is empty.
+// networkOf returns what an interface has in IPv6; what it has not is empty, and all is as long as it is not certain of an address.
 func networkOf(l netlink.Link) (n proto.Network6, err error) {
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
 	if err != nil {
 		return n, err
 	}
 	for _, a := range addrs {
-		if a.IP.IsGlobalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 && a.Flags&unix.IFA_F_PERMANENT == 0 {
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+			return proto.Network6{}, nil // the link-local one may come after the other
+		}
+		if a.IP.IsGlobalUnicast() && a.Flags&unix.IFA_F_PERMANENT == 0 {
 			n.Address = a.IPNet.String()
 		}
 	}
