@@ -15,7 +15,7 @@ import (
 // So many transfers run at once, and each side sends so much in each of them.
 const (
 	connections   = 8
-	transferBytes = 32 << 20
+	transferBytes = 16 << 20
 )
 
 func TestEightTransfersOutOfTheGuest(t *testing.T) {

@@ -56,8 +56,8 @@ func TestANetworkHasRoomForSoManyGuests(t *testing.T) {
 
 // A guest that takes another one's address neither gets through with it, nor reaches it, nor hears answers.
 func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
-	other := netip.MustParseAddr("10.0.2.16")
-	b := newBench(t, setup{config: func(c *nat.Config) { c.Others = []netip.Addr{other} }})
+	other, other6 := netip.MustParseAddr("10.0.2.16"), netip.MustParseAddr("fd00:10:0:2::16")
+	b := newBench(t, setup{config: func(c *nat.Config) { c.Others = []netip.Addr{other, other6} }})
 	b.Resolve()
 	c := b.Dial(netip.AddrPortFrom(other, 80))
 	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
@@ -74,6 +74,24 @@ func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
 	require.Zero(t, b.Sockets())
 	require.Equal(t, uint64(3), b.port.Counters().Impostors)
 	stolen.Forget()
+
+	// Nor in IPv6, nor in fragments.
+	b.SendICMP(b.Gateway6, natguest.ICMP{Type: 128}) // its own address; with it the router is advertised
+	b.Settle()
+	b.Frames()
+	for _, d := range []natguest.Datagram{
+		{Src: netip.AddrPortFrom(other, 1), Dst: b.server, Payload: noise(3000)},
+		{Src: netip.AddrPortFrom(other6, 1), Dst: netip.AddrPortFrom(b.Gateway6, b.server.Port()), Payload: noise(3000)},
+	} {
+		for _, fragment := range d.Cut(1, 1448) {
+			b.SendFragment(fragment)
+		}
+	}
+	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(other6, 1), Dst: at("[fd00:10:0:2::2]:9"), Payload: []byte("x")})
+	b.Settle()
+	require.Empty(t, b.Frames())
+	require.Zero(t, b.Sockets())
+	require.Equal(t, uint64(6), b.port.Counters().Impostors)
 
 	b.IP = own
 	b.connect() // its own address is as good as before
