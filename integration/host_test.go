@@ -49,9 +49,12 @@ type tcpService struct {
 }
 
 // serveTCP starts a server that sends n bytes on each connection.
-func serveTCP(t *testing.T, n int64) *tcpService {
+func serveTCP(t *testing.T, n int64) *tcpService { return serveTCPAt(t, "127.0.0.1", n) }
+
+// serveTCPAt is serveTCP at an address of the host.
+func serveTCPAt(t *testing.T, address string, n int64) *tcpService {
 	s := &tcpService{Done: make(chan transferred, 64)}
-	s.Port = acceptAll(t, func(conn net.Conn) { s.Done <- exchange(conn, n) })
+	s.Port = acceptAllAt(t, address, func(conn net.Conn) { s.Done <- exchange(conn, n) })
 	return s
 }
 

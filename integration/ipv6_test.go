@@ -24,8 +24,7 @@ func at6(address string, port int) string { return fmt.Sprintf("[%s]:%d", addres
 // The guest's kernel configures itself by what the router advertises, and everything passes that passes in IPv4.
 func TestAGuestSpeaksIPv6(t *testing.T) {
 	onEach(t, func(t *testing.T, kind string) {
-		server := &tcpService{Done: make(chan transferred, 64)}
-		server.Port = acceptAllAt(t, "::1", func(conn net.Conn) { server.Done <- exchange(conn, labBytes) })
+		server := serveTCPAt(t, "::1", labBytes)
 		echo := echoDatagrams(t, "::1", func(net.Addr) {})
 		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
 		into6, into4, across := freePort(t), freePort(t), freePort(t)

@@ -71,7 +71,7 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	if err != nil {
 		return a, err
 	}
-	umlModules, err := guest.UMLModules(umlIPv6...)
+	umlModules, err := guest.UMLModules(guest.IPv6Modules()...)
 	if err != nil {
 		return a, err
 	}
@@ -81,9 +81,6 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 		a.writeLabImages(init))
 }
 
-// umlIPv6 is what User-mode Linux needs for IPv6. The kernel for virtual machines has it built in.
-var umlIPv6 = []string{"crc-ccitt", "ipv6"}
-
 // writeLabImages makes the images of guests in labs.
 func (a artifacts) writeLabImages(init string) error {
 	vlan := []string{"llc", "stp", "garp", "mrp", "8021q"}
@@ -91,7 +88,7 @@ func (a artifacts) writeLabImages(init string) error {
 	if err != nil {
 		return err
 	}
-	umlModules, err := guest.UMLModules(append(vlan, umlIPv6...)...)
+	umlModules, err := guest.UMLModules(append(vlan, guest.IPv6Modules()...)...)
 	if err != nil {
 		return err
 	}

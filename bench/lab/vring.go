@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -41,16 +42,14 @@ const (
 
 // Start implements BackEnd. The guest's networks are vring's defaults.
 func (v Vring) Start(ctx context.Context, job Job) (Attachment, error) {
-	host, to := local(job.ForwardPort), strconv.Itoa(guestPort)
-	if v.IPv6 {
-		host, to = fmt.Sprintf("[::1]:%d", job.ForwardPort), fmt.Sprintf("[%s]:%d", guestAddress6, guestPort)
-	}
+	n := networkOf(v)
+	forward := fmt.Sprintf("%s:%s", netip.AddrPortFrom(n.loopback, uint16(job.ForwardPort)), netip.AddrPortFrom(n.guest, guestPort))
 	cmd := exec.Command(v.Path, "nat",
 		"--socket-path", job.Socket,
 		"--mtu", strconv.Itoa(job.MTU),
 		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
 		"--allow-host", fmt.Sprintf("udp:%d", job.HostPort),
-		"-p", host+":"+to, "-p", "udp:"+host+":"+to)
+		"-p", forward, "-p", "udp:"+forward)
 	p, err := Launch(ctx, cmd, SaysReady)
 	return Attachment{Process: p, Socket: job.Socket}, err
 }

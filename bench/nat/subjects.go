@@ -58,9 +58,9 @@ func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
 
 // frontEnd returns the front end of a kind of guest.
 func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.FrontEnd {
-	modules := func() ([]string, error) { return guest.UMLModules("crc-ccitt", "ipv6") }
+	modules := func() ([]string, error) { return guest.UMLModules(guest.IPv6Modules()...) }
 	if kind == guestTCG {
-		modules = func() ([]string, error) { return guest.KernelModules() } // IPv6 is built in
+		modules = func() ([]string, error) { return guest.KernelModules() }
 	}
 	image := sync.OnceValues(func() (string, error) {
 		file, err := program()

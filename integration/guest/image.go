@@ -123,6 +123,9 @@ func UMLModules(more ...string) ([]string, error) {
 	return findModules("/usr/lib/uml/modules", append([]string{"failover", "net_failover", "virtio_net"}, more...)...)
 }
 
+// IPv6Modules are the names of what User-mode Linux needs for IPv6. The kernel for virtual machines has it built in.
+func IPv6Modules() []string { return []string{"crc-ccitt", "ipv6"} }
+
 // findModules returns the files of the named modules below a directory, in the order of the names.
 func findModules(dir string, names ...string) ([]string, error) {
 	if _, err := existing(dir); err != nil {

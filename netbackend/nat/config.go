@@ -230,7 +230,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	}
 	p := &Port{
 		id: i, me: i + 1, pairs: shared, listening: i == 0,
-		cfg: cfg, services: s, mtu: cfg.MTU, nets: networksOf(&cfg),
+		cfg: cfg, services: s, mtu: cfg.MTU,
 		others:  setOf(cfg.Others),
 		flows:   table,
 		slow:    make([]byte, slowCopy),
@@ -243,6 +243,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	if p.policy, err = newPolicy(&cfg, s.dns.Resolver); err != nil {
 		return nil, err
 	}
+	p.nets = p.policy.nets
 	if cfg.Queues == 1 {
 		return p, nil
 	}

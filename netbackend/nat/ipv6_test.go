@@ -124,16 +124,7 @@ func TestAConnectionOverIPv6EndsAsItsHostsSideDoes(t *testing.T) {
 	require.NoError(t, host.SetLinger(0))
 	require.NoError(t, host.Close())
 	b.Until("it is reset", func() bool { return c.State == natguest.WasReset })
-	require.EqualValues(t, 1, counted(b.port.Counters().Ends, "ended_by_host"))
-}
-
-func counted(e nat.Ends, name string) (n uint64) {
-	for counter, v := range e.All() {
-		if counter == name {
-			n = v
-		}
-	}
-	return n
+	require.Equal(t, map[string]int{"ended_by_host": 1}, b.endings())
 }
 
 func TestDatagramsPassOverIPv6(t *testing.T) {
@@ -344,15 +335,14 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 		{"everybody's IPv6", "[::]", "", "10.0.2.2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			port := natguest.FreePort(t).Port()
+			to := c.host + ":" + strconv.Itoa(int(natguest.FreePort(t).Port()))
 			var forwards []nat.Forward
 			for _, proto := range []string{"tcp:", "udp:"} {
-				f, err := nat.ParseForward(proto + c.host + ":" + decimal(port) + ":" + c.guest + "80")
+				f, err := nat.ParseForward(proto + to + ":" + c.guest + "80")
 				require.NoError(t, err)
 				forwards = append(forwards, f)
 			}
 			b := newBench(t, setup{config: func(cfg *nat.Config) { cfg.Forwards = forwards }})
-			to := net.JoinHostPort(netip.AddrPortFrom(netip.MustParseAddr(trim(c.host)), port).Addr().String(), decimal(port))
 			l := b.Listen(80)
 			client, err := net.Dial("tcp", to)
 			require.NoError(t, err)
@@ -376,18 +366,6 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 	}
 }
 
-// isPortUnreachable tells whether a frame says so, in either version of IP.
-func isPortUnreachable(f *natguest.Frame) bool {
-	if f.ICMP == nil {
-		return false
-	}
-	kind, code := uint8(3), uint8(3)
-	if f.Src.Is6() {
-		kind, code = 1, 4
-	}
-	return f.ICMP.Type == kind && f.ICMP.Code == code
-}
-
 // Names are looked up by either version, whichever the host's resolver speaks.
 func TestTheResolverMaySpeakTheOtherVersionOfIP(t *testing.T) {
 	for _, c := range []struct{ resolver, network, from, server string }{
@@ -405,7 +383,7 @@ func TestTheResolverMaySpeakTheOtherVersionOfIP(t *testing.T) {
 		query := natguest.Datagram{Src: at(c.from), Dst: at(c.server), Payload: []byte("a query")}
 		b.SendDatagram(query)
 		b.Until("the guest learns that nobody listens", func() bool {
-			return slices.ContainsFunc(b.Frames(), isPortUnreachable)
+			return unreachable(b.Frames())
 		})
 		query.Src = netip.AddrPortFrom(query.Src.Addr(), 1025)
 		b.SendDatagram(query)
@@ -688,13 +666,4 @@ func TestErrorsOfTheHostsConnectAreTheGuestsTooOverIPv6(t *testing.T) {
 		c := b.Dial(at("[2001:db8:1::1]:80"))
 		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
 	})
-}
-
-func decimal(port uint16) string { return strconv.Itoa(int(port)) }
-
-func trim(host string) string {
-	if host[0] == '[' {
-		return host[1 : len(host)-1]
-	}
-	return host
 }

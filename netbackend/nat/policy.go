@@ -39,7 +39,7 @@ const (
 
 // policy decides where a guest's packets may go. It belongs to the worker's thread.
 type policy struct {
-	nets     networks
+	nets     *networks
 	resolver func(now int64) (netip.AddrPort, bool)
 	open     map[service]bool
 	filters  filters
@@ -59,12 +59,13 @@ func serviceOf(key *flowKey) service {
 }
 
 func newPolicy(cfg *Config, resolver func(now int64) (netip.AddrPort, bool)) (policy, error) {
+	nets := networksOf(cfg)
 	p := policy{
-		nets: networksOf(cfg), resolver: resolver,
+		nets: &nets, resolver: resolver,
 		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
 	}
 	for _, s := range cfg.AllowHost {
-		named := []address{p.nets.v4.gateway, p.nets.v6.gateway, p.nets.linkLocal}
+		named := []address{nets.v4.gateway, nets.v6.gateway, nets.linkLocal}
 		if s.Addr.IsValid() {
 			named = []address{addressFrom(s.Addr)}
 		}

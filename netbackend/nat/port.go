@@ -57,8 +57,8 @@ type Port struct {
 	connected bool
 	receiving bool // the guest's receive ring runs
 	mtu       int
-	guestMAC  [6]byte // zero until the guest has sent a frame
-	nets      networks
+	guestMAC  [6]byte          // zero until the guest has sent a frame
+	nets      *networks        // the policy's
 	others    map[address]bool // addresses of other guests, which this one must not use
 	identity  isnSource
 	long      longDatagram

@@ -47,7 +47,8 @@ func newServices(cfg *Config) (services, error) {
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
 		dns: dns.New(dns.Config{
-			Resolvers: cfg.Resolvers, File: file, Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // a socket address of ours names no link
+			Resolvers: cfg.Resolvers, File: file,
+			Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
 		}),
 	}
 	if cfg.Prefix6.IsValid() {
@@ -152,7 +153,7 @@ func (p *Port) dhcp(k *packet, length int) {
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
 func (p *Port) forDHCP6(k *packet) bool {
-	return k.dst == addressFrom(dhcp6.Servers) && k.src.isLinkLocal() && binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort
+	return binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort && k.src.isLinkLocal() && k.dst == addressFrom(dhcp6.Servers)
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.

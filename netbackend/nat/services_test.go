@@ -3,6 +3,7 @@ package nat_test
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,14 +48,15 @@ func TestAQueryThatAResolverRefusesGoesToTheNextOne(t *testing.T) {
 	require.Equal(t, "an answer", string(answers[0].Payload))
 }
 
-// unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792).
+// unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792, RFC 4443).
 func unreachable(frames []*natguest.Frame) bool {
-	for _, f := range frames {
-		if f.ICMP != nil && f.ICMP.Type == 3 && f.ICMP.Code == 3 {
-			return true
+	return slices.ContainsFunc(frames, func(f *natguest.Frame) bool {
+		kind, code := uint8(3), uint8(3)
+		if f.Src.Is6() {
+			kind, code = 1, 4
 		}
-	}
-	return false
+		return f.ICMP != nil && f.ICMP.Type == kind && f.ICMP.Code == code
+	})
 }
 
 func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {

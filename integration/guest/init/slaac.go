@@ -58,7 +58,7 @@ func networkOf(l netlink.Link) (n proto.Network6, err error) {
 	}
 	for _, r := range routes {
 		if r.Dst == nil || r.Dst.IP.Equal(net.IPv6unspecified) {
-			n.Router, n.MTU = r.Gw.String(), r.MTU
+			n.Router = r.Gw.String()
 		}
 	}
 	return n, nil

@@ -25,7 +25,6 @@ type Lease struct {
 type Network6 struct {
 	Address string `json:"address"` // with prefix length
 	Router  string `json:"router"`
-	MTU     int    `json:"mtu"` // of the route
 }
 
 // Lease6 is what the guest got by DHCPv6.
