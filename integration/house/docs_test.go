@@ -1,9 +1,6 @@
 package house
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,60 +10,55 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// namedTest is how the documentation names a test: the last elements of the package's path, and the function.
-var namedTest = regexp.MustCompile("`([a-z0-9/]+): ((?:Test|Fuzz)[A-Za-z0-9_]+)`")
+// A page is README.md or a page in docs/.
+type page struct {
+	name string // below the project's root
+	text string
+}
 
-func TestTestsThatTheDocumentationNamesExist(t *testing.T) {
+// pagesOf returns all pages of the documentation.
+func pagesOf(t *testing.T) []page {
 	root := projectRoot(t)
-	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	paths, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	require.NoError(t, err)
-	tests := testsByDirectory(t, root)
-	found := 0
-	for _, page := range append(pages, filepath.Join(root, "README.md")) {
-		text, err := os.ReadFile(page)
+	var pages []page
+	for _, path := range append(paths, filepath.Join(root, "README.md")) {
+		text, err := os.ReadFile(path)
 		require.NoError(t, err)
-		for _, m := range namedTest.FindAllStringSubmatch(string(text), -1) {
-			found++
-			if !exists(tests, m[1], m[2]) {
-				t.Errorf("%s names `%s: %s`, which there is not", filepath.Base(page), m[1], m[2])
-			}
-		}
+		name, err := filepath.Rel(root, path)
+		require.NoError(t, err)
+		pages = append(pages, page{name: name, text: string(text)})
 	}
-	require.Greater(t, found, 50)
+	return pages
 }
 
-// exists tells whether a directory whose path ends with pkg has the test.
-func exists(tests map[string][]string, pkg, name string) bool {
-	for dir, names := range tests {
-		if dir != pkg && !strings.HasSuffix(dir, "/"+pkg) {
-			continue
-		}
-		for _, n := range names {
-			if n == name {
-				return true
-			}
-		}
-	}
-	return false
+var (
+	fencedBlock = regexp.MustCompile("(?ms)^ *```.*?^ *```")
+	codeSpan    = regexp.MustCompile("`([^`]+)`")
+	blankLine   = regexp.MustCompile(`\n\s*\n`)
+)
+
+// prose returns the page without fenced blocks.
+func (p page) prose() string {
+	return fencedBlock.ReplaceAllString(p.text, "")
 }
 
-// testsByDirectory lists the functions of all test files, by directory below root.
-func testsByDirectory(t *testing.T, root string) map[string][]string {
-	tests := map[string][]string{}
-	for _, p := range listPackages(t) {
-		files, err := filepath.Glob(filepath.Join(p.Dir, "*_test.go"))
-		require.NoError(t, err)
-		dir, err := filepath.Rel(root, p.Dir)
-		require.NoError(t, err)
-		for _, path := range files {
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-			require.NoError(t, err)
-			for _, d := range file.Decls {
-				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil {
-					tests[dir] = append(tests[dir], f.Name.Name)
-				}
-			}
+// spans returns what stands between backquotes in prose, with single spaces for line breaks.
+func spans(prose string) []string {
+	var all []string
+	for _, paragraph := range blankLine.Split(prose, -1) {
+		for _, m := range codeSpan.FindAllStringSubmatch(paragraph, -1) {
+			all = append(all, strings.Join(strings.Fields(m[1]), " "))
 		}
 	}
-	return tests
+	return all
+}
+
+// code returns the lines of fenced blocks, joined where they end with a backslash, and the code spans.
+func (p page) code() []string {
+	var lines []string
+	for _, block := range fencedBlock.FindAllString(p.text, -1) {
+		lines = append(lines, strings.Split(strings.ReplaceAll(block, "\\\n", " "), "\n")...)
+	}
+	return append(lines, spans(p.prose())...)
 }

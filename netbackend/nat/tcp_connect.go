@@ -9,7 +9,7 @@ import (
 )
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
-// answered (T2 of the engine's rules in doc.go).
+// answered (rule T2 in docs/nat-rules.md).
 func (p *Port) connect(key *flowKey, s *segment) {
 	to, verdict := p.policy.destination(p.now, key)
 	if verdict != allowed {
@@ -86,7 +86,7 @@ func (p *Port) checkConnect(f *flow) {
 	f.bits |= synDue
 }
 
-// connectFailed tells the guest why the host's connect failed (T3). A time that has run out is not told: the guest's own
+// connectFailed tells the guest why the host's connect failed (rule T3). A time that has run out is not told: the guest's own
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
 func (p *Port) connectFailed(f *flow, errno unix.Errno) {

@@ -1,0 +1,130 @@
+package house
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	// namedThings is how the documentation names what the source declares: the last elements of the package's path, and
+	// names. A name without a dot is the package's, or a member of the type of the name before it.
+	namedThings = regexp.MustCompile(`^([a-z][a-z0-9/_]*): ([A-Za-z_][\w.]*(?:, [A-Za-z_][\w.]*)*)$`)
+	// dotted is a name such as session.start or netbackend.Port.
+	dotted = regexp.MustCompile(`^([A-Za-z_]\w*)\.([A-Za-z_]\w*(?:\.\w+)?)(?:, ([A-Za-z_]\w*))*$`)
+	// camelCase is a name that only a program can have.
+	camelCase = regexp.MustCompile(`^[a-z]+[A-Z]\w*$`)
+	// linkInComment is a link to what another package declares.
+	linkInComment = regexp.MustCompile(`\[\*?([a-z]\w*)\.([A-Z]\w*(?:\.\w+)?)\]`)
+	// testInComment is the name of a test or a fuzz target.
+	testInComment = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z][A-Za-z0-9]*[a-z]\b`)
+)
+
+func TestWhatTheDocumentationNamesExists(t *testing.T) {
+	all := indexOf(sourceFiles(t))
+	things, short := 0, 0
+	for _, p := range pagesOf(t) {
+		for _, span := range spans(p.prose()) {
+			if m := namedThings.FindStringSubmatch(span); m != nil {
+				things++
+				for _, missing := range missingOf(all.packages(m[1]), m[2]) {
+					t.Errorf("%s names `%s`: package %s has no %s", p.name, span, m[1], missing)
+				}
+			} else if m := dotted.FindStringSubmatch(span); m != nil && !fileName(span) {
+				short++
+				if missing := missingShort(all, m[1], span); missing != "" {
+					t.Errorf("%s names `%s`: there is no %s", p.name, span, missing)
+				}
+			} else if camelCase.MatchString(span) && !hasAnywhere(all, span) {
+				t.Errorf("%s names `%s`, which there is not", p.name, span)
+			}
+		}
+	}
+	require.Greater(t, things, 100)
+	require.Greater(t, short, 20)
+}
+
+// missingOf returns those of the names, separated by commas, that the packages do not have.
+func missingOf(packages []*declared, names string) []string {
+	var missing []string
+	before := ""
+	for _, name := range strings.Split(names, ", ") {
+		if !has(packages, name) && (before == "" || !has(packages, before+"."+name)) {
+			missing = append(missing, name)
+		}
+		if of, _, isMember := strings.Cut(name, "."); isMember {
+			before = of
+		}
+	}
+	return missing
+}
+
+// missingShort looks names up that are given without the package, or with the package in Go's manner; those behind a
+// comma are members of the first one's type. It returns what there is not, and "" also if the first element is neither a
+// package of ours nor a type.
+func missingShort(all index, first, span string) string {
+	packages, types := all.packages(first), all.typesNamed(first)
+	if len(packages) == 0 && len(types) == 0 {
+		return ""
+	}
+	for _, name := range strings.Split(span, ", ") {
+		name = strings.TrimPrefix(name, first+".")
+		if !has(packages, name) && !has(types, first+"."+name) {
+			return first + "." + name
+		}
+	}
+	return ""
+}
+
+// fileName reports whether a name with a dot is that of a file.
+func fileName(name string) bool {
+	for _, suffix := range []string{".go", ".md", ".sh", ".conf", ".sock", ".service", ".xml", ".svg"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestWhatCommentsLinkToExists(t *testing.T) {
+	files := sourceFiles(t)
+	all := indexOf(files)
+	links, tests := 0, 0
+	for _, f := range files {
+		for _, group := range f.syntax.Comments {
+			text := group.Text()
+			for _, m := range linkInComment.FindAllStringSubmatch(text, -1) {
+				packages := all.packages(m[1])
+				links++
+				if len(packages) > 0 && !has(packages, m[2]) {
+					t.Errorf("%s links to %s, which there is not", f.name, m[0])
+				}
+			}
+			for _, name := range testInComment.FindAllString(text, -1) {
+				tests++
+				if !hasAnywhere(all, name) {
+					t.Errorf("%s names the test %s, which there is not", f.name, name)
+				}
+			}
+		}
+	}
+	t.Logf("%d links, %d tests", links, tests)
+	require.Positive(t, tests)
+}
+
+// hasAnywhere reports whether any package has the name, or a type with such a member.
+func hasAnywhere(all index, name string) bool {
+	for _, d := range all {
+		if d.names[name] {
+			return true
+		}
+		for _, members := range d.members {
+			if members[name] {
+				return true
+			}
+		}
+	}
+	return false
+}
