@@ -21,8 +21,10 @@ missing, and prints command lines to begin with. Nothing is changed. The exit st
 			host := doctor.Local()
 			findings := doctor.Examine(host)
 			const socket = "/tmp/vm0.sock"
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\nTo begin with:\n  vring nat --socket-path %s -p 2222:22\n  %s\n",
-				doctor.Format(findings), socket, qemuCommand(socket, false, host.HasKVM()))
+			qemu := lookAtQEMU()
+			hint := qemu.hint([]string{socket}, false, 1)
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\nTo begin with:\n  vring nat --socket-path %s -p 2222:22\n%s",
+				doctor.Format(findings), socket, hint.text())
 			if doctor.Worst(findings) == doctor.Problem {
 				return errors.New("there are problems, see above")
 			}

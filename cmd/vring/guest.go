@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/cmd/vring/doctor"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
@@ -47,15 +45,19 @@ type served struct {
 	server *vhostuser.Server
 }
 
-// serve serves the guests, one for each of f.sockets, until ctx ends. It owns their ports.
-func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writer, guests []guest) error {
+// serve serves the guests, one for each of f.sockets, until ctx ends. It owns their ports. When all is open, describe logs
+// what was opened: until then an error is all that is printed.
+func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writer, guests []guest, describe func()) error {
 	status := make(chan os.Signal, 1)
 	signal.Notify(status, unix.SIGUSR1)
 	defer signal.Stop(status)
 
-	kvm := doctor.Local().HasKVM() // from within the sandbox nothing of the host can be looked at
+	askedQEMU := f.startAsking(len(guests[0].ports)) // from within the sandbox no program can be run
 	all, err := f.start(log, guests)
+	hint := askedQEMU()
 	if err == nil {
+		log.Info("vring starts", "version", programVersion())
+		describe()
 		err = f.confine(log)
 	}
 	if err != nil {
@@ -63,12 +65,14 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 		cancel()
 		return errors.Join(err, serveAll(ended, all))
 	}
-	f.explain(log, stderr, kvm)
+	out := f.console(stderr)
+	hint.print(out)
+	f.sayReady(log)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
-	stop := printOnSignal(status, stderr, all)
+	stop := printOnSignal(status, out, all)
 	defer stop()
-	stopRates := printRates(stderr, all)
+	stopRates := printRates(out, all)
 	defer stopRates()
 	return serveAll(ctx, all)
 }
@@ -199,15 +203,11 @@ func logNotice(log *slog.Logger, n netbackend.Notice) {
 	log.Log(context.Background(), slog.Level(n.Level), n.Message, args...)
 }
 
-// explain says how the front ends are started, on a host with or without KVM.
-func (f *serveFlags) explain(log *slog.Logger, stderr io.Writer, kvm bool) {
+// sayReady says that front ends may come.
+func (f *serveFlags) sayReady(log *slog.Logger) {
 	if len(f.socketPaths) == 0 {
 		log.Info("ready", "fd", f.fd)
 		return
-	}
-	fmt.Fprintln(stderr, "Start the guest with its memory shared, which is what is forgotten most:")
-	for _, path := range f.socketPaths {
-		fmt.Fprintf(stderr, "  %s\n", qemuCommand(path, f.client, kvm))
 	}
 	for _, path := range f.socketPaths {
 		log.Info("ready", "socket", path)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 
@@ -35,13 +36,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "vring: %v\n", err)
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintf(stderr, "Try '%s --help'.\n", cmd.CommandPath())
-		return exitUsage
+	out := console{w: stderr}
+	if wantsJSON(args) {
+		out.json = slog.NewJSONHandler(stderr, nil)
 	}
-	return exitError
+	return tell(out, cmd, err)
+}
+
+// tell prints why cmd ends, and returns the exit status.
+func tell(out console, cmd *cobra.Command, err error) int {
+	text := fmt.Sprintf("vring: %v\n", err)
+	var usage usageError
+	if !errors.As(err, &usage) {
+		out.print(text, slog.LevelError, "vring failed", "err", err)
+		return exitError
+	}
+	text += fmt.Sprintf("Try '%s --help'.\n", cmd.CommandPath())
+	var faults []string
+	for _, f := range usage.faults {
+		faults = append(faults, f.Error())
+	}
+	out.print(text, slog.LevelError, "wrong use", "faults", faults, "help", cmd.CommandPath()+" --help")
+	return exitUsage
 }
 
 func newRoot() *cobra.Command {
@@ -57,6 +73,7 @@ Start with:
 It prints the options with which QEMU is to be started.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       programVersion(),
 		Args:          noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if capabilities {
@@ -66,6 +83,7 @@ It prints the options with which QEMU is to be started.`,
 		},
 	}
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
+	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
 	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newKeeperCommand())
 	return root

@@ -208,22 +208,19 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		return err
 	}
 	log := flags.logger(stderr)
-	guests, err := newEngines(log, configs)
+	guests, err := newEngines(configs)
 	if bind := new(nat.BindError); errors.As(err, &bind) {
 		return wrongUse(err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := nat.CheckPing(); err != nil && !configs[0].Restrict {
-		log.Warn("the guest cannot ping anybody but its router", "reason", err)
-	}
 	flags.needs.Internet = true
 	flags.needs.Remove = append(flags.needs.Remove, forwardPaths(configs)...)
 	if len(configs[0].Resolvers) == 0 {
 		flags.needs.Read = []string{configs[0].ResolvConf}
 	}
-	return flags.serve(ctx, log, stderr, guests)
+	return flags.serve(ctx, log, stderr, guests, func() { logNetworks(log, configs) })
 }
 
 // forwardPaths are the unix sockets of all forwards, which are removed in the end.
@@ -239,7 +236,7 @@ func forwardPaths(configs []nat.Config) (paths []string) {
 }
 
 // newEngines opens an engine for each guest, or none.
-func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
+func newEngines(configs []nat.Config) ([]guest, error) {
 	var guests []guest
 	var errs *multierror.Error
 	for _, config := range configs {
@@ -249,7 +246,6 @@ func newEngines(log *slog.Logger, configs []nat.Config) ([]guest, error) {
 			continue
 		}
 		guests = append(guests, natGuest(config.Guest.String(), pairs))
-		logNetwork(log, &config)
 	}
 	if errs == nil {
 		return guests, nil
@@ -271,6 +267,16 @@ func natGuest(name string, pairs []*nat.Port) guest {
 		return report{s.Flows, s.Usage, s.Counters}
 	}
 	return g
+}
+
+// logNetworks logs what the guests' networks are.
+func logNetworks(log *slog.Logger, configs []nat.Config) {
+	for i := range configs {
+		logNetwork(log, &configs[i])
+	}
+	if err := nat.CheckPing(); err != nil && !configs[0].Restrict {
+		log.Warn("the guest cannot ping anybody but its router", "reason", err)
+	}
 }
 
 func logNetwork(log *slog.Logger, c *nat.Config) {

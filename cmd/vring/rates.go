@@ -2,8 +2,7 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"strings"
+	"log/slog"
 	"time"
 
 	"github.com/vringnet/vring/netbackend/stub"
@@ -14,7 +13,7 @@ const rateInterval = time.Second
 
 // printRates prints, each second, how much traffic each guest had that can be metered, until stop is called. Guests
 // without traffic are left out.
-func printRates(w io.Writer, all []*served) (stop func()) {
+func printRates(out console, all []*served) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -29,7 +28,7 @@ func printRates(w io.Writer, all []*served) (stop func()) {
 		for len(meters) > 0 {
 			select {
 			case <-ticker.C:
-				_, _ = io.WriteString(w, readAll(meters, len(all) > 1))
+				printTraffic(out, meters, len(all) > 1)
 			case <-quit:
 				return
 			}
@@ -60,40 +59,57 @@ func stubTraffic(c stub.Counters) traffic {
 	return traffic{c.Frames, c.Bytes, c.SentFrames, c.SentBytes, c.Bad + c.Undeliverable + c.Missed}
 }
 
-func readAll(meters []*meter, named bool) string {
-	var b strings.Builder
+// printTraffic prints what has passed since the last time, a line for each guest with traffic.
+func printTraffic(out console, meters []*meter, named bool) {
 	for _, m := range meters {
-		line := m.read()
-		if line != "" && named {
-			fmt.Fprintf(&b, "%s: ", m.guest.name)
+		r, passed := m.read()
+		if !passed {
+			continue
 		}
-		b.WriteString(line)
+		line := r.text() + "\n"
+		if named {
+			line = m.guest.name + ": " + line
+		}
+		out.print(line, slog.LevelInfo, "traffic", append([]any{"guest", m.guest.name}, r.values()...)...)
 	}
-	return b.String()
 }
 
-// read takes the counters on the guest's thread, and returns what has come since the last time as a line, if anything.
-func (m *meter) read() string {
+// read takes the counters on the guest's thread, and returns the rates since the last time, if anything has come.
+func (m *meter) read() (r rates, passed bool) {
 	var now traffic
 	if err := m.guest.device.Do(0, func(int64) { now = m.guest.traffic() }); err != nil {
-		return "" // it does not answer, which is logged elsewhere
+		return r, false // it does not answer, which is logged elsewhere
 	}
 	now.dropped += m.guest.device.Dropped()
 	since := time.Since(m.at)
-	line := formatRates(m.before, now, since)
+	before := m.before
 	m.at, m.before = m.at.Add(since), now
-	return line
+	return ratesOf(before, now, since), now != before
 }
 
-// formatRates is the traffic between two readings as a line, empty if there was none.
-func formatRates(before, now traffic, since time.Duration) string {
-	if before == now {
-		return ""
-	}
+// rates is traffic by the second.
+type rates struct{ frames, gbit, sentFrames, sentGbit, dropped float64 }
+
+// ratesOf returns the rates between two readings.
+func ratesOf(before, now traffic, since time.Duration) rates {
 	rate := func(before, now uint64) float64 { return float64(now-before) / since.Seconds() }
-	gbit := func(before, now uint64) float64 { return rate(before, now) * 8 / 1e9 }
-	return fmt.Sprintf("from the guest %.0f frames/s, %.3f Gbit/s; to the guest %.0f frames/s, %.3f Gbit/s; dropped %.0f frames/s\n",
-		rate(before.frames, now.frames), gbit(before.bytes, now.bytes),
-		rate(before.sentFrames, now.sentFrames), gbit(before.sentBytes, now.sentBytes),
-		rate(before.dropped, now.dropped))
+	const bitsOfByte, giga = 8, 1e9
+	return rates{
+		frames: rate(before.frames, now.frames), gbit: rate(before.bytes, now.bytes) * bitsOfByte / giga,
+		sentFrames: rate(before.sentFrames, now.sentFrames), sentGbit: rate(before.sentBytes, now.sentBytes) * bitsOfByte / giga,
+		dropped: rate(before.dropped, now.dropped),
+	}
+}
+
+func (r rates) text() string {
+	return fmt.Sprintf("from the guest %.0f frames/s, %.3f Gbit/s; to the guest %.0f frames/s, %.3f Gbit/s; dropped %.0f frames/s",
+		r.frames, r.gbit, r.sentFrames, r.sentGbit, r.dropped)
+}
+
+func (r rates) values() []any {
+	return []any{
+		"from_guest_frames_per_second", r.frames, "from_guest_gbit_per_second", r.gbit,
+		"to_guest_frames_per_second", r.sentFrames, "to_guest_gbit_per_second", r.sentGbit,
+		"dropped_frames_per_second", r.dropped,
+	}
 }

@@ -33,11 +33,17 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.client, "client", false, "connect to --socket-path instead, where the front end listens (QEMU's server=on)")
 	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text or json")
+	flags.StringVar(&f.logFormat, "log-format", formatText, "form of the log on standard error: text or json")
 	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, off, or log (refuse nothing, the kernel logs)")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 }
+
+// Values of --log-format.
+const (
+	formatText = "text"
+	formatJSON = "json"
+)
 
 // check tells all that is wrong with the flags.
 func (f *serveFlags) check() error {
@@ -61,7 +67,7 @@ func (f *serveFlags) check() error {
 	if level.UnmarshalText([]byte(f.logLevel)) != nil {
 		fail("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
-	if f.logFormat != "text" && f.logFormat != "json" {
+	if f.logFormat != formatText && f.logFormat != formatJSON {
 		fail("--log-format %q: want text or json", f.logFormat)
 	}
 	_, err := sandbox.ParseMode(f.sandbox)
@@ -73,7 +79,7 @@ func (f *serveFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.logLevel))
 	options := &slog.HandlerOptions{Level: level}
-	if f.logFormat == "json" {
+	if f.logFormat == formatJSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
@@ -85,19 +91,4 @@ func (f *serveFlags) sockets() []string {
 		return []string{""}
 	}
 	return f.socketPaths
-}
-
-// qemuCommand is a command line, ready to paste, that boots a guest behind the socket once its disk is added.
-func qemuCommand(path string, client, kvm bool) string {
-	chardev := "reconnect=1" // QEMU connects, and again when vring is restarted
-	if client {
-		chardev = "server=on,wait=off"
-	}
-	accel, device := "kvm", "virtio-net-pci,netdev=net"
-	if !kvm {
-		accel, device = "tcg", device+",vectors=0" // emulated, QEMU 7.2 ends itself with MSI-X and vhost-user
-	}
-	return "qemu-system-x86_64 -accel " + accel + " -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on" +
-		" -machine q35,memory-backend=mem -chardev socket,id=vring,path=" + path + "," + chardev +
-		" -netdev vhost-user,id=net,chardev=vring -device " + device + " ..."
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net/netip"
 	"os"
 	"reflect"
@@ -26,17 +27,16 @@ type report struct {
 }
 
 // printOnSignal prints the status of all guests for each value of signals, until stop is called.
-func printOnSignal(signals <-chan os.Signal, w io.Writer, all []*served) (stop func()) {
+func printOnSignal(signals <-chan os.Signal, out console, all []*served) (stop func()) {
+	started := time.Now()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
 			select {
 			case <-signals:
-				for _, s := range all {
-					printStatus(w, s)
-				}
-				printProcess(w)
+				s := readStatus(all, time.Since(started))
+				out.print(s.text(), slog.LevelInfo, "status", s.values()...)
 			case <-quit:
 				return
 			}
@@ -48,26 +48,57 @@ func printOnSignal(signals <-chan os.Signal, w io.Writer, all []*served) (stop f
 	}
 }
 
-// printStatus takes a guest's report on its thread and prints it from here: a full pipe must not stall the ring.
-func printStatus(w io.Writer, s *served) {
-	text := ""
+// status is what is known of the process and its guests at one moment.
+type status struct {
+	uptime     time.Duration
+	guests     []guestStatus
+	heap       uint64 // bytes
+	goroutines uint64
+}
+
+// guestStatus is what is known of a guest.
+type guestStatus struct {
+	name      string
+	pairs     []pairStatus
+	err       error  // why there is nothing else
+	disabled  uint64 // frames on rings that were not enabled
+	lostLines uint64 // of the log
+}
+
+// pairStatus is what is known of a queue pair.
+type pairStatus struct {
+	name   string // of the guest, and of the pair if there are several
+	report report
+	thread worker.Stats
+	cpu    int // negative for any
+}
+
+// readStatus takes the reports of all guests. What nobody needs any more is collected first, for it is of no interest;
+// neither stops the threads that serve guests.
+func readStatus(all []*served, uptime time.Duration) status {
+	s := status{uptime: uptime}
+	for _, g := range all {
+		s.guests = append(s.guests, g.status())
+	}
+	runtime.GC()
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+	metrics.Read(samples)
+	s.heap, s.goroutines = samples[0].Value.Uint64(), samples[1].Value.Uint64()
+	return s
+}
+
+// status takes a guest's reports on its threads. Printing them is for others: a full pipe must not stall a ring.
+func (s *served) status() guestStatus {
+	g := guestStatus{name: s.name, disabled: s.device.Dropped(), lostLines: s.device.Lost()}
 	for pair := range s.ports {
-		var r report
-		var thread worker.Stats
-		err := s.device.Do(pair, func(now int64) { r, thread = s.report(pair, now), s.device.Stats(pair) })
-		if err != nil {
-			fmt.Fprintf(w, "guest %s: no status: %v\n", s.name, err)
-			return
+		p := pairStatus{name: s.nameOf(pair), cpu: s.device.CPU(pair)}
+		g.err = s.device.Do(pair, func(now int64) { p.report, p.thread = s.report(pair, now), s.device.Stats(pair) })
+		if g.err != nil {
+			return g
 		}
-		text += formatReport(s.nameOf(pair), r) + formatThread(thread, s.device.CPU(pair))
+		g.pairs = append(g.pairs, p)
 	}
-	if n := s.device.Dropped(); n != 0 {
-		text += fmt.Sprintf("  %d frames came on rings that were not enabled\n", n)
-	}
-	if n := s.device.Lost(); n != 0 {
-		text += fmt.Sprintf("  %d lines of the log were left out, too many came at once\n", n)
-	}
-	_, _ = io.WriteString(w, text)
+	return g
 }
 
 // nameOf is what a queue pair is called.
@@ -78,13 +109,32 @@ func (s *served) nameOf(pair int) string {
 	return fmt.Sprintf("%s, queue pair %d", s.name, pair)
 }
 
-// printProcess tells what the process has in use that cannot be counted from outside. A collection comes first, for what
-// nobody needs any more is of no interest; neither stops the threads that serve guests.
-func printProcess(w io.Writer) {
-	runtime.GC()
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
-	metrics.Read(samples)
-	fmt.Fprintf(w, "process: %d bytes of heap, %d goroutines\n", samples[0].Value.Uint64(), samples[1].Value.Uint64())
+// text is the status as a person reads it. The line about the process is the last one.
+func (s *status) text() string {
+	var b strings.Builder
+	for i := range s.guests {
+		b.WriteString(s.guests[i].text())
+	}
+	fmt.Fprintf(&b, "process: %d bytes of heap, %d goroutines, vring %s, up %s\n",
+		s.heap, s.goroutines, programVersion(), s.uptime.Round(time.Second))
+	return b.String()
+}
+
+func (g *guestStatus) text() string {
+	if g.err != nil {
+		return fmt.Sprintf("guest %s: no status: %v\n", g.name, g.err)
+	}
+	text := ""
+	for _, p := range g.pairs {
+		text += formatReport(p.name, p.report) + formatThread(p.thread, p.cpu)
+	}
+	if g.disabled != 0 {
+		text += fmt.Sprintf("  %d frames arrived on rings that were not enabled\n", g.disabled)
+	}
+	if g.lostLines != 0 {
+		text += fmt.Sprintf("  %d log lines were left out because too many came at once\n", g.lostLines)
+	}
+	return text
 }
 
 // formatReport is the status as a person reads it.

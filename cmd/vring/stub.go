@@ -55,7 +55,7 @@ func serveStub(ctx context.Context, flags *stubFlags, stderr io.Writer) error {
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
-	return flags.serve(ctx, flags.logger(stderr), stderr, guests)
+	return flags.serve(ctx, flags.logger(stderr), stderr, guests, func() {})
 }
 
 // stubs makes a stub for each socket.

@@ -110,7 +110,7 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 		return err
 	}
 	log := flags.logger(stderr)
-	devices, err := openTAPs(log, configs)
+	devices, err := openTAPs(configs)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,8 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 		return errors.Join(err, closeTAPs(devices))
 	}
 	flags.needs.TAP = true
-	return errors.Join(flags.serve(ctx, log, stderr, guests), keeper.undo())
+	describe := func() { logTAPs(log, configs, devices) }
+	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), keeper.undo())
 }
 
 // watchTAPs logs what others do to the devices, until done is closed.
@@ -152,7 +153,7 @@ func tapGuest(d *tap.Device) guest {
 }
 
 // openTAPs opens all devices, or none.
-func openTAPs(log *slog.Logger, configs []tap.Config) ([]*tap.Device, error) {
+func openTAPs(configs []tap.Config) ([]*tap.Device, error) {
 	var devices []*tap.Device
 	for _, c := range configs {
 		d, err := tap.Open(c)
@@ -160,9 +161,16 @@ func openTAPs(log *slog.Logger, configs []tap.Config) ([]*tap.Device, error) {
 			return nil, errors.Join(err, closeTAPs(devices))
 		}
 		devices = append(devices, d)
-		log.Info("network", "tap", c.Name, "bridge", c.Bridge, "mtu", d.MTU(), "queues", c.Queues)
 	}
 	return devices, nil
+}
+
+// logTAPs logs what the guests' devices are.
+func logTAPs(log *slog.Logger, configs []tap.Config, devices []*tap.Device) {
+	for i, d := range devices {
+		c := &configs[i]
+		log.Info("network", "tap", d.Name(), "bridge", c.Bridge, "mtu", d.MTU(), "queues", c.Queues)
+	}
 }
 
 // closeTAPs closes devices that are not served, and undoes what was changed for them.

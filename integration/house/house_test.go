@@ -46,6 +46,7 @@ var rooms = []struct {
 	{"virtqueue/vqtest", []string{"virtqueue", sys, testify, rapid}},
 
 	{"internal/socketfile", []string{sys}},
+	{"internal/qemuopt", nil},
 
 	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys, multierr}},
 	{"vhostuser/wire", nil},
