@@ -31,7 +31,7 @@ type Device interface {
 	SetMemory(t *guestmem.Table) error
 
 	// StartRing begins to serve ring i, which is stopped. The configuration was checked against the current memory with
-	// [virtqueue.New].
+	// [virtqueue.Config.Check].
 	StartRing(i int, r virtqueue.Config, fds virtqueue.RingFDs) error
 
 	// StopRing ends the service of ring i, which is running, and returns the index of the first available entry that was

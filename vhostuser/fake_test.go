@@ -108,7 +108,7 @@ func (d *fakeDevice) SetMemory(t *guestmem.Table) error {
 		d.mem = t
 		for i, r := range d.rings {
 			if r.running {
-				_, err := virtqueue.New(t, r.cfg)
+				err := r.cfg.Check(t)
 				d.check(err == nil, "SetMemory: ring %d: %v", i, err)
 			}
 		}
@@ -120,7 +120,7 @@ func (d *fakeDevice) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFD
 		r := d.rings[i]
 		d.check(!r.running, "StartRing of ring %d, which runs", i)
 		d.check(cfg.Dir == virtqueue.ToGuest == (i%2 == 0), "ring %d has direction %d", i, cfg.Dir)
-		_, err := virtqueue.New(d.mem, cfg)
+		err := cfg.Check(d.mem)
 		d.check(err == nil, "StartRing of ring %d: %v", i, err)
 		d.checkFDs(i, fds)
 		r.running, r.cfg, r.fds = true, cfg, fds

@@ -3,7 +3,6 @@ package vhostuser
 import (
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/vhostuser/wire"
-	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -206,7 +205,7 @@ func (s *session) start(i int) error {
 	r := &s.rings[i]
 	cfg, err := r.config(i, s.features)
 	if err == nil {
-		_, err = virtqueue.New(s.mem, cfg)
+		err = cfg.Check(s.mem)
 	}
 	if err != nil {
 		r.refused = true

@@ -39,6 +39,19 @@ const (
 	ErrIndex = Error("available index ran away")
 )
 
+// Check tells why [New] could not make a queue on the ring that c describes in mem, nil if it can. It builds nothing: a
+// front end can have a ring started again and again.
+func (c *Config) Check(mem *guestmem.Table) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	dev, err := c.device(mem)
+	if err != nil {
+		return err
+	}
+	return guestmem.Guard(func() { dev.UsedIdx(); dev.AvailIdx() }) // mapped memory may have no pages
+}
+
 func (c *Config) check() error {
 	if c.Size == 0 || c.Size&(c.Size-1) != 0 || c.Size > ring.MaxSize {
 		return fmt.Errorf("%w: size %d is not a power of two up to %d", ErrConfig, c.Size, ring.MaxSize)

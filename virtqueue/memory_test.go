@@ -89,5 +89,7 @@ func TestTruncatedFileIsAnErrorNotDeath(t *testing.T) {
 		_, err := virtqueue.New(m.Table(), d.Layout())
 		var fault *guestmem.FaultError
 		require.ErrorAs(t, err, &fault)
+		cfg := d.Layout()
+		require.ErrorAs(t, cfg.Check(m.Table()), &fault)
 	})
 }

@@ -346,10 +346,15 @@ func TestConfigIsChecked(t *testing.T) {
 			tt.edit(&cfg)
 			_, err := virtqueue.New(d.Memory().Table(), cfg)
 			require.ErrorIs(t, err, tt.want)
+			require.ErrorIs(t, cfg.Check(d.Memory().Table()), tt.want)
 		})
 	}
 	t.Run("no memory", func(t *testing.T) {
 		_, err := virtqueue.New(nil, d.Layout())
 		require.ErrorIs(t, err, virtqueue.ErrUnmapped)
+		cfg := d.Layout()
+		require.ErrorIs(t, cfg.Check(nil), virtqueue.ErrUnmapped)
 	})
+	good := d.Layout()
+	require.NoError(t, good.Check(d.Memory().Table()))
 }
