@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 )
 
@@ -11,6 +12,11 @@ import (
 type Config struct {
 	// SocketPath is the unix socket to listen on, or to dial with Client. At most 107 bytes.
 	SocketPath string
+	// SocketMode is who may connect to the socket that is listened on: the permission bits of its file, which it has from
+	// the first instant. 0 means 0600, the owner alone. Whoever may connect can be the guest's front end.
+	SocketMode os.FileMode
+	// SocketGroup is the number of the group that the socket's file is given to; 0 leaves it with the process's own.
+	SocketGroup int
 	// Client makes the server dial SocketPath, and dial again when the front end goes away.
 	Client bool
 	// FD is used when SocketPath is empty: an inherited unix stream socket, listening or connected to a front end. The
@@ -39,10 +45,19 @@ func (c *Config) check() error {
 	if c.SocketPath == "" && c.Client {
 		return errors.New("client without a socket path")
 	}
+	if c.SocketMode&^os.ModePerm != 0 {
+		return fmt.Errorf("socket mode %#o: want permission bits only, as in 0660", uint32(c.SocketMode))
+	}
 	return nil
 }
 
+// listens reports whether the server makes the socket that front ends connect to.
+func (c *Config) listens() bool { return c.SocketPath != "" && !c.Client }
+
 func (c *Config) setDefaults() {
+	if c.SocketMode == 0 {
+		c.SocketMode = 0o600
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

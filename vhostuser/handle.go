@@ -12,11 +12,18 @@ import (
 // neverOffered are features that the protocol owns, whatever a device says.
 const neverOffered = wire.FeatureProtocolFeatures | vnet.FeatureLogAll
 
-// protocolFeatures returns what this package implements for a device with so many queue pairs. With one pair MQ stays
-// out: front ends take it for granted that there is one, and do not ask for the number of pairs, which they read in
-// different ways.
-func protocolFeatures(pairs int) uint64 {
-	f := wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq
+// protocolFeatures returns what this package offers for a device with so many queue pairs. With one pair MQ stays out:
+// front ends take it for granted that there is one, and do not ask for the number of pairs, which they read in different
+// ways.
+//
+// The back-end channel is not used. User-mode Linux 6.1 needs it all the same, or it finds no interrupt for its device; it
+// connects to a socket that this package listens on. Elsewhere it is left out: for a back end that it starts itself, with
+// an inherited socket, QEMU 11 (-netdev passt) closes a descriptor twice once the channel is there.
+func protocolFeatures(pairs int, channel bool) uint64 {
+	f := wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU
+	if channel {
+		f |= wire.ProtocolBackendReq
+	}
 	if pairs > 1 {
 		f |= wire.ProtocolMQ
 	}

@@ -92,7 +92,7 @@ func newHarnessTimeout(t testing.TB, pairs int, timeout time.Duration) *harness 
 
 func (h *harness) serve(ctx context.Context, c *net.UnixConn, timeout time.Duration) {
 	defer close(h.ended)
-	s := newSession(fdconn.New(c, timeout), h.dev, newLimitedLog(h.log.logger(), sessionLimit(), time.Now))
+	s := newSession(fdconn.New(c, timeout), h.dev, newLimitedLog(h.log.logger(), sessionLimit(), time.Now), true)
 	h.reason = s.run(ctx)
 	if err := s.finish(ctx, h.reason); err != nil {
 		h.t.Errorf("finish: %v", err)

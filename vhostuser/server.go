@@ -74,7 +74,7 @@ func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.
 // itself; err, that its resources could not be released.
 func (s *Server) session(ctx context.Context, conn *fdconn.Conn) (reason, err error) {
 	s.log.Debug("front end connected")
-	session := newSession(conn, s.cfg.Device, s.log)
+	session := newSession(conn, s.cfg.Device, s.log, s.cfg.listens())
 	reason = session.run(ctx)
 	switch {
 	case ctx.Err() != nil:

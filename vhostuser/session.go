@@ -51,14 +51,15 @@ func fail(err error, format string, args ...any) error {
 	return &failure{fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)}
 }
 
-func newSession(conn *fdconn.Conn, dev Device, log *limitedLog) *session {
+// newSession readies a session. channel tells whether the back-end channel is offered.
+func newSession(conn *fdconn.Conn, dev Device, log *limitedLog, channel bool) *session {
 	pairs := dev.QueuePairs()
 	s := &session{
 		conn:            conn,
 		dev:             dev,
 		log:             log,
 		offered:         dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
-		offeredProtocol: protocolFeatures(pairs),
+		offeredProtocol: protocolFeatures(pairs, channel),
 		rings:           make([]ring, 2*pairs),
 		backendFD:       noFD,
 	}

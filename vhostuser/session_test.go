@@ -4,11 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/frontend"
 	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue"
@@ -111,6 +115,70 @@ func TestOffer(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(pairs), n, "QEMU compares it with its number of queue pairs")
 	}
+}
+
+// See protocolFeatures for who needs the channel, and whom it harms.
+func TestTheBackEndChannelIsOfferedOnlyOnASocketThatIsListenedOn(t *testing.T) {
+	offer := func(s *served, fe *frontend.Conn) uint64 {
+		p, err := fe.GetProtocolFeatures()
+		require.NoError(t, err)
+		require.NoError(t, fe.Close())
+		return p & wire.ProtocolBackendReq
+	}
+	dial := func(path string) *frontend.Conn {
+		fe, err := frontend.Dial(path)
+		require.NoError(t, err)
+		return fe
+	}
+	t.Run("listens", func(t *testing.T) {
+		s := serve(t, Config{})
+		require.NotZero(t, offer(s, dial(s.path)))
+	})
+	t.Run("connects", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "fe.sock")
+		s := serve(t, Config{SocketPath: path, Client: true})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		require.NoError(t, err)
+		defer l.Close()
+		require.Zero(t, offer(s, acceptFrontEnd(t, l)))
+	})
+	t.Run("inherited connection", func(t *testing.T) {
+		ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		require.NoError(t, err)
+		s := serve(t, Config{FD: ends[1]})
+		fe, err := frontend.NewConn(ends[0])
+		require.NoError(t, err)
+		require.Zero(t, offer(s, fe))
+	})
+	t.Run("inherited listener", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "vu.sock")
+		fd, err := socketfile.Listen(path, socketfile.OwnerOnly(), 8)
+		require.NoError(t, err)
+		require.Zero(t, offer(serve(t, Config{FD: fd}), dial(path)))
+	})
+}
+
+func TestARingIsStartedWithoutBuildingAQueueToCheckIt(t *testing.T) {
+	h := newHarness(t, 1)
+	h.start()
+	const cycles = 50
+	before := allocated()
+	for range cycles {
+		_, err := h.fe.GetVringBase(0)
+		require.NoError(t, err)
+		require.NoError(t, h.fe.SetVringKick(0, h.setup.Rings[0].KickFD))
+		h.sync()
+	}
+	h.dev.requireRings(true, true)
+	const most = 16 << 10 // bytes for a whole cycle, the front end's part included; a queue alone has 80 KiB
+	require.Less(t, (allocated()-before)/cycles, uint64(most))
+}
+
+// allocated is how many bytes were allocated ever.
+func allocated() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 func TestNothingStartsBeforeTheFeaturesAreKnown(t *testing.T) {
