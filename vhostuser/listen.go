@@ -28,7 +28,7 @@ func newSource(c *Config) (source, error) {
 	if c.Client {
 		return source{dial: c.SocketPath}, nil
 	}
-	l, err := listen(c.SocketPath)
+	l, err := listen(c)
 	return source{listener: l}, err
 }
 
@@ -47,17 +47,27 @@ func (s *source) close() error {
 	return err
 }
 
-// listen binds path, where the socket of a process that is gone may lie.
-func listen(path string) (*net.UnixListener, error) {
-	if err := socketfile.Clear(path); err != nil {
+// listenBacklog is how many front ends may wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
+const listenBacklog = 4096
+
+// listen binds the socket, in whose place the socket of a process that is gone may lie.
+func listen(c *Config) (*net.UnixListener, error) {
+	if err := socketfile.Clear(c.SocketPath); err != nil {
 		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	fd, err := socketfile.Listen(c.SocketPath, socketfile.Access{Mode: c.SocketMode, Group: c.SocketGroup}, listenBacklog)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen on %s: %w", c.SocketPath, err)
 	}
-	l.SetUnlinkOnClose(false) // socketfile.File does it, and looks first
-	return l, nil
+	f := os.NewFile(uintptr(fd), c.SocketPath)
+	defer f.Close() // package net works on a duplicate
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(c.SocketPath))
+	}
+	unixListener := l.(*net.UnixListener)
+	unixListener.SetUnlinkOnClose(false) // socketfile.File does it, and looks first
+	return unixListener, nil
 }
 
 // CheckSocketPath tells, without changing anything, why a server could not listen on path, or dial it if client is set.

@@ -113,6 +113,17 @@ func TestServerRemovesItsSocket(t *testing.T) {
 	require.NoFileExists(t, s.path)
 }
 
+func TestTheSocketIsItsOwnersUnlessTheConfigurationSaysMore(t *testing.T) {
+	for _, tt := range []struct{ mode, want os.FileMode }{{0, 0o600}, {0o660, 0o660}} {
+		before := unix.Umask(0)
+		s := serve(t, Config{SocketMode: tt.mode})
+		unix.Umask(before)
+		info, err := os.Lstat(s.path)
+		require.NoError(t, err)
+		require.Equal(t, tt.want, info.Mode().Perm())
+	}
+}
+
 func TestServerLeavesTheSocketOfAnother(t *testing.T) {
 	s := serve(t, Config{})
 	require.NoError(t, os.Remove(s.path))
@@ -323,6 +334,7 @@ func TestNewServerRefuses(t *testing.T) {
 		{"a client of nobody", Config{Client: true, Device: dev}, "without a socket path"},
 		{"a path that is too long", Config{SocketPath: filepath.Join(dir, strings.Repeat("x", 108)), Device: dev}, "unix sockets allow 107"},
 		{"the same for a client", Config{SocketPath: strings.Repeat("x", 108), Client: true, Device: dev}, "unix sockets allow 107"},
+		{"a mode that is more than permissions", Config{SocketPath: filepath.Join(dir, "s"), SocketMode: os.ModeSetuid | 0o600, Device: dev}, "permission bits only"},
 		{"a file", Config{SocketPath: file, Device: dev}, "is not a socket"},
 		{"a directory", Config{SocketPath: dir, Device: dev}, "is not a socket"},
 		{"a socket in use", Config{SocketPath: live, Device: dev}, "in use by another process"},

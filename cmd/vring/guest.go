@@ -126,6 +126,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool) (*se
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
 		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
+		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, device.Close())

@@ -18,6 +18,7 @@ type serveFlags struct {
 	socketPaths  []string
 	fd           int
 	client       bool
+	access       socketFlags
 	capabilities bool
 	logLevel     string
 	logFormat    string
@@ -31,6 +32,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.SortFlags = false
 	flags.StringArrayVar(&f.socketPaths, "socket-path", nil, "unix socket for the front end; vring listens on it (repeatable: one for each guest)")
 	flags.BoolVar(&f.client, "client", false, "connect to --socket-path instead, where the front end listens (QEMU's server=on)")
+	f.access.add(flags)
 	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", formatText, "form of the log on standard error: text or json")
@@ -71,7 +73,7 @@ func (f *serveFlags) check() error {
 		fail("--log-format %q: want text or json", f.logFormat)
 	}
 	_, err := sandbox.ParseMode(f.sandbox)
-	return errors.Join(append(faults, err, f.threads.check())...)
+	return errors.Join(append(faults, err, f.access.check(len(f.socketPaths) > 0 && !f.client), f.threads.check())...)
 }
 
 // logger builds the log. The flags were checked.

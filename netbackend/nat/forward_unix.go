@@ -59,32 +59,18 @@ func cutLast(text string) (before, after string, found bool) {
 	return text[:i], text[i+1:], true
 }
 
-// socketMode is who may use a forward's socket: its owner. Who wants more changes it, or makes the directory so.
-const socketMode = 0o600
-
-// listenUnix opens the socket of a forward. What a dead process left at its path is replaced.
-func listenUnix(path string, l *listener) (err error) {
+// listenUnix opens the socket of a forward, which its owner may use. To share it, change its mode. What a dead process
+// left at its path is replaced.
+func listenUnix(path string, l *listener) error {
 	if err := socketfile.Clear(path); err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := socketfile.Listen(path, socketfile.OwnerOnly(), backlog)
 	if err != nil {
-		return err
-	}
-	// The file that bind makes gets the mode of the socket, so that it never has another one.
-	err = unix.Fchmod(fd, socketMode)
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
-	}
-	if err != nil {
-		_ = unix.Close(fd)
 		return err
 	}
 	l.fd = int32(fd)
-	if l.file, err = socketfile.Made(path); err == nil {
-		err = unix.Listen(fd, backlog)
-	}
-	if err != nil {
+	if l.file, err = socketfile.Made(path); err != nil {
 		l.close()
 	}
 	return err
