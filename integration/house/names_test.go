@@ -23,7 +23,8 @@ var (
 )
 
 func TestWhatTheDocumentationNamesExists(t *testing.T) {
-	all := indexOf(sourceFiles(t))
+	files := sourceFiles(t)
+	all, product := indexOf(files), indexOf(productOf(files))
 	things, short := 0, 0
 	for _, p := range pagesOf(t) {
 		for _, span := range spans(p.prose()) {
@@ -34,7 +35,7 @@ func TestWhatTheDocumentationNamesExists(t *testing.T) {
 				}
 			} else if m := dotted.FindStringSubmatch(span); m != nil && !fileName(span) {
 				short++
-				if missing := missingShort(all, m[1], span); missing != "" {
+				if missing := missingShort(all.packages(m[1]), product.typesNamed(m[1]), m[1], span); missing != "" {
 					t.Errorf("%s names `%s`: there is no %s", p.name, span, missing)
 				}
 			} else if camelCase.MatchString(span) && !hasAnywhere(all, span) {
@@ -62,10 +63,9 @@ func missingOf(packages []*declared, names string) []string {
 }
 
 // missingShort looks names up that are given without the package, or with the package in Go's manner; those behind a
-// comma are members of the first one's type. It returns what there is not, and "" also if the first element is neither a
-// package of ours nor a type.
-func missingShort(all index, first, span string) string {
-	packages, types := all.packages(first), all.typesNamed(first)
+// comma are members of the first one's type. packages and types are those with the first element's name. It returns what
+// there is not, and "" also if there are neither packages nor types.
+func missingShort(packages, types []*declared, first, span string) string {
 	if len(packages) == 0 && len(types) == 0 {
 		return ""
 	}

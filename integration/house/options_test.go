@@ -16,6 +16,8 @@ import (
 
 // foreignOptions are long options of other programs that the documentation names.
 var foreignOptions = map[string]string{
+	"--no-map-gw":   "passt",
+	"--vhost-user":  "passt",
 	"--now":         "systemctl",
 	"--unix-socket": "curl",
 }
@@ -175,12 +177,7 @@ var wordInText = regexp.MustCompile(`[a-z][a-z0-9]*(?:_[a-z0-9]+)+`)
 // underscores in its strings.
 func wordsOf(files []sourceFile) map[string]bool {
 	words := map[string]bool{}
-	var product []sourceFile
-	for _, f := range files {
-		if f.isProduct() {
-			product = append(product, f)
-		}
-	}
+	product := productOf(files)
 	for _, d := range indexOf(product) {
 		for _, members := range d.members {
 			for name := range members {

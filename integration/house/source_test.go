@@ -27,6 +27,17 @@ func (f sourceFile) isProduct() bool {
 	return !f.isTest() && !withinAny(f.dir, testOnly)
 }
 
+// productOf returns those of the files that are part of the product.
+func productOf(files []sourceFile) []sourceFile {
+	var product []sourceFile
+	for _, f := range files {
+		if f.isProduct() {
+			product = append(product, f)
+		}
+	}
+	return product
+}
+
 // sourceFiles parses all Go files below the project's root, with their comments.
 func sourceFiles(t *testing.T) []sourceFile {
 	root := projectRoot(t)
@@ -192,10 +203,7 @@ func (x index) typesNamed(name string) []*declared {
 // literals returns the values of the product's string constants, those of constant sums as one.
 func literals(files []sourceFile) []string {
 	var all []string
-	for _, f := range files {
-		if !f.isProduct() {
-			continue
-		}
+	for _, f := range productOf(files) {
 		ast.Inspect(f.syntax, func(n ast.Node) bool {
 			if e, ok := n.(ast.Expr); ok {
 				if text, ok := constant(e); ok {
