@@ -2,6 +2,9 @@
 
 GO ?= go
 FUZZTIME ?= 5000x
+# Each directory with a go.mod: the product with its tests, and the benchmarks, whose plotting libraries nobody else needs.
+MODULES = . $(patsubst %/go.mod,%,$(wildcard */go.mod))
+each-module = for module in $(MODULES); do (cd $$module && $(1)) || exit 1; done
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak
@@ -24,7 +27,7 @@ demo-shell: install ## the same guest, at its shell
 
 bench: install ## everything that can be measured, in eleven minutes or so: three rounds of each; the targets below have more
 	@bench/install.sh
-	@failed=; run() { echo "== bench/$$*"; $(GO) run ./bench/$$* || failed="$$failed $$1"; }; \
+	@failed=; run() { echo "== bench/$$*"; (cd bench && $(GO) run ./$$*) || failed="$$failed $$1"; }; \
 		run nat --rounds 3; run rings --rounds 3 --length 300ms; run latency; run taps --rounds 3 --length 1s; \
 		run adb --rounds 3 --guests 4; \
 		echo "tables, charts and JSON are in bench/results"; \
@@ -32,20 +35,20 @@ bench: install ## everything that can be measured, in eleven minutes or so: thre
 
 bench-nat: install ## vring nat beside QEMU's user network, passt and the loopback; BENCHFLAGS="--help" or "--quick"
 	@bench/install.sh
-	@$(GO) run ./bench/nat $(BENCHFLAGS)
+	@cd bench && $(GO) run ./nat $(BENCHFLAGS)
 
 bench-rings: ## frames per second beside DPDK's vhost driver; RINGFLAGS="--quick"
-	@$(GO) run ./bench/rings $(RINGFLAGS)
+	@cd bench && $(GO) run ./rings $(RINGFLAGS)
 
 bench-latency: ## a frame's round trip through a ring, with polling and without, beside DPDK's vhost driver
-	@$(GO) run ./bench/latency
+	@cd bench && $(GO) run ./latency
 
 bench-taps: install ## vring tap beside testpmd's net_vhost and net_tap, QEMU's own TAP and a veth pair; TAPFLAGS="--only frames"
-	@$(GO) run ./bench/taps $(TAPFLAGS)
+	@cd bench && $(GO) run ./taps $(TAPFLAGS)
 
 bench-adb: install ## a service in a guest by `adb forward` and by vring's own forward: speed, and what a client learns of each end; ADBFLAGS="--rounds 1 --guests 2"
 	@bench/install.sh
-	@$(GO) run ./bench/adb $(ADBFLAGS)
+	@cd bench && $(GO) run ./adb $(ADBFLAGS)
 
 fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
 	@$(GO) run ./integration/fuzz $(FUZZTIME)
@@ -64,22 +67,24 @@ steps:
 install: # Debian packages and a guest kernel, nothing if they are there
 	@integration/install.sh
 
-format: # all Go files of this tree
+format: # all Go files of this tree, and what go.mod requires
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')) && [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }
+	@$(call each-module,$(GO) mod tidy -diff || { echo "run go mod tidy in $$module"; false; })
 
 vet:
-	@$(GO) vet ./...
+	@$(call each-module,$(GO) vet ./...)
 
 lint:
-	@$(STATICCHECK) ./...
+	@$(call each-module,$(STATICCHECK) ./...)
 
 unit: # with the race detector; house rules
 	@$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
+	@cd bench && $(GO) test -count=1 -race ./...
 
 # Left out are the tests that the emulator is no judge of: it does not tell where a fault was, nor knows advice about dumps.
 UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
 arm64: # rings, guest memory, messages, worker and stubs, on an emulated processor
-	@GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...
+	@$(call each-module,GOARCH=arm64 CGO_ENABLED=0 $(GO) vet ./...)
 	@GOARCH=arm64 CGO_ENABLED=0 $(GO) test -count=1 -exec qemu-aarch64 -skip $(UNEMULATED) ./virtqueue/... ./netbackend ./netbackend/stub ./netbackend/worker \
 		./vhostuser/wire ./vhostuser/frontend
 

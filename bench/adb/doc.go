@@ -4,8 +4,9 @@
 //	client ── adb server ── vring ── guest: adbd ── service      "adb"
 //	client ──────────────── vring ── guest: service              "vring"
 //
-//	go run ./bench/adb                            three rounds
-//	go run ./bench/adb --rounds 1 --guests 2      does it work at all?
+//	cd bench
+//	go run ./adb                            three rounds
+//	go run ./adb --rounds 1 --guests 2      does it work at all?
 //
 // Each round boots a guest and measures both ways in turns: throughput, requests, connections, and what a client learns, and
 // when, of each kind of end. Then it boots four guests, and eight, which share the adb server, and measures what one of them

@@ -62,7 +62,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		return err
 	}
 	d := &document{
-		Benchmark: "adb", Time: time.Now(), Command: strings.TrimSpace("go run ./bench/adb " + strings.Join(args, " ")),
+		Benchmark: "adb", Time: time.Now(), Command: strings.TrimSpace("cd bench && go run ./adb " + strings.Join(args, " ")),
 		Machine: machine.Describe(ctx, guest.ProjectRoot()), ADB: tools.version,
 	}
 	failed := measureAll(ctx, tools, *rounds, *guests, d, stderr)

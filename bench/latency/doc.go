@@ -3,8 +3,9 @@
 // vhostuser/frontend, are in turn "vring stub --mode echo" without polling and with each bound of polling that is asked for,
 // and DPDK's vhost driver, which polls for ever.
 //
-//	go run ./bench/latency
-//	go run ./bench/latency --frames 100000 --gap 1ms --poll-us 0,10,20,50,100,200
+//	cd bench
+//	go run ./latency
+//	go run ./latency --frames 100000 --gap 1ms --poll-us 0,10,20,50,100,200
 //
 // What comes back is compared with what was sent; a frame that is lost, late or changed ends the run with an error. Progress
 // goes to standard error, a table to standard output, and the figures into a folder.

@@ -36,7 +36,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	b := benchmark{options: opt, command: "go run ./bench/nat " + strings.Join(args, " "), progress: stderr, dir: dir}
+	b := benchmark{options: opt, command: "cd bench && go run ./nat " + strings.Join(args, " "), progress: stderr, dir: dir}
 	err = b.run(ctx, stdout)
 	return errors.Join(err, os.RemoveAll(dir))
 }

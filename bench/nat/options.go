@@ -61,7 +61,7 @@ type flags struct {
 }
 
 // usage comes before the list of flags.
-const usage = `Compares vring nat with its peers and with the host's loopback: go run ./bench/nat [flags]
+const usage = `Compares vring nat with its peers and with the host's loopback: cd bench && go run ./nat [flags]
 
 Tests:
 `

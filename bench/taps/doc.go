@@ -5,8 +5,9 @@
 //	qemu      a TCP stream of a guest under QEMU (TCG): vring beside QEMU's own -netdev tap
 //	uml       a TCP stream of a User-mode Linux guest: vring beside two namespaces that a veth pair connects
 //
-//	go run ./bench/taps
-//	go run ./bench/taps --only frames,uml --rounds 3 --vring old=bin/old --vring new=bin/new
+//	cd bench
+//	go run ./taps
+//	go run ./taps --only frames,uml --rounds 3 --vring old=../bin/old --vring new=../bin/new
 //
 // Every turn is set up anew, in network namespaces of its own, and in every other round the subjects take turns in reverse
 // order. The other end of a stream is in the namespace of the TAP device; both ends are iperf3. It needs root, for the

@@ -29,7 +29,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	targets, err := findTargets(ctx, "./...")
+	targets, err := findTargets(ctx)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,8 @@ func (t target) repeat(ctx context.Context) error {
 }
 
 func (t target) test(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"test", t.pkg}, args...)...)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "."}, args...)...)
+	cmd.Dir = t.dir
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

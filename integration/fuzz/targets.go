@@ -12,10 +12,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/vringnet/vring/integration/guest"
 )
 
 // target is one fuzz target.
-type target struct{ pkg, name string }
+type target struct {
+	pkg, name string
+	dir       string // of the package
+}
 
 func (t target) String() string {
 	return filepath.Base(t.pkg) + "." + t.name
@@ -27,10 +32,27 @@ type goPackage struct {
 	TestGoFiles, XTestGoFiles []string
 }
 
-// findTargets reads the tests of the packages that match a pattern.
-func findTargets(ctx context.Context, pattern string) (targets []target, err error) {
-	list := exec.CommandContext(ctx, "go", "list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles", pattern)
-	list.Stderr = os.Stderr
+// findTargets reads the tests of all packages of the project, in each of its modules.
+func findTargets(ctx context.Context) (targets []target, err error) {
+	root := guest.ProjectRoot()
+	nested, err := filepath.Glob(filepath.Join(root, "*", "go.mod"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range append([]string{filepath.Join(root, "go.mod")}, nested...) {
+		found, err := findInModule(ctx, filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
+		targets = append(targets, found...)
+	}
+	return targets, nil
+}
+
+// findInModule reads the tests of the packages of the module in a directory.
+func findInModule(ctx context.Context, dir string) (targets []target, err error) {
+	list := exec.CommandContext(ctx, "go", "list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles", "./...")
+	list.Dir, list.Stderr = dir, os.Stderr
 	out, err := list.Output()
 	if err != nil {
 		return nil, err
@@ -48,7 +70,7 @@ func findTargets(ctx context.Context, pattern string) (targets []target, err err
 				return nil, err
 			}
 			for _, name := range names {
-				targets = append(targets, target{p.ImportPath, name})
+				targets = append(targets, target{p.ImportPath, name, p.Dir})
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/cavaliergopher/cpio"
 )
@@ -78,31 +79,44 @@ func BuildInit(ctx context.Context, dir string) (string, error) {
 }
 
 // BuildProgram builds a package of this project, given by its path below the root, into a file. env is added to the
-// environment of the build.
+// environment of the build. The package may be of any module of the project.
 func BuildProgram(ctx context.Context, file, pkg string, env ...string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", file, pkg)
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", file, ".")
 	build.Env = append(os.Environ(), env...)
-	build.Dir = ProjectRoot()
+	build.Dir = filepath.Join(ProjectRoot(), pkg)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	return nil
 }
 
-// ProjectRoot returns the directory of go.mod, seen from the working directory; "." if there is none above.
+// ProjectRoot returns the directory of the product's go.mod, seen from the working directory, which may be in another
+// module of the project; "." if there is none above.
 func ProjectRoot() string {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "."
 	}
 	for at := dir; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+		if isProduct(filepath.Join(at, "go.mod")) {
 			return at
 		}
 		if at == filepath.Dir(at) {
 			return "."
 		}
 	}
+}
+
+// isProduct reports whether a file is the go.mod of the product's module.
+func isProduct(path string) bool {
+	const module = "module github.com/vringnet/vring"
+	text, err := os.ReadFile(path)
+	line, _, _ := strings.Cut(string(text), "\n")
+	return err == nil && strings.TrimSpace(line) == module
 }
 
 // KernelImage returns the path of the kernel for virtual machines that install.sh has fetched.

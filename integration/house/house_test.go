@@ -1,6 +1,7 @@
 package house
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"go/parser"
@@ -86,13 +87,34 @@ type goPackage struct {
 	Imports    []string
 }
 
-func listPackages(t *testing.T) []goPackage {
-	list := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", module+"/...")
-	list.Stderr = os.Stderr
-	out, err := list.Output()
+// modules returns the directories of the project's modules: those with a go.mod. The product's comes first.
+func modules(t *testing.T) []string {
+	root := projectRoot(t)
+	nested, err := filepath.Glob(filepath.Join(root, "*", "go.mod"))
 	require.NoError(t, err)
-	var packages []goPackage
-	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+	require.NotEmpty(t, nested, "the benchmarks are a module of their own")
+	dirs := []string{root}
+	for _, file := range nested {
+		dirs = append(dirs, filepath.Dir(file))
+	}
+	return dirs
+}
+
+// listPackages lists the packages of all modules.
+func listPackages(t *testing.T) (packages []goPackage) {
+	for _, dir := range modules(t) {
+		list := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
+		list.Dir, list.Stderr = dir, os.Stderr
+		out, err := list.Output()
+		require.NoError(t, err)
+		packages = append(packages, decodePackages(t, out)...)
+	}
+	return packages
+}
+
+// decodePackages reads what `go list -json` prints.
+func decodePackages(t *testing.T, text []byte) (packages []goPackage) {
+	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {
 		var p goPackage
 		err := decoder.Decode(&p)
 		if errors.Is(err, io.EOF) {
@@ -159,6 +181,33 @@ func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 				t.Errorf("%s must not import %s", pkg, short(path))
 			}
 		}
+	}
+}
+
+// Whoever uses a package of the product builds with what its module requires.
+func TestTheProductRequiresNothingThatOnlyBenchmarksNeed(t *testing.T) {
+	root := modules(t)[0]
+	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	for _, name := range []string{"gonum.org", "go-fonts", "golang.org/x/image", "replace "} {
+		require.NotContains(t, string(text), name)
+	}
+	for _, p := range listPackages(t) {
+		if withinAny(short(p.ImportPath), []string{"bench"}) {
+			continue
+		}
+		for _, path := range p.Imports {
+			require.False(t, within(short(path), "bench"), "%s imports %s, which is of another module", p.ImportPath, path)
+		}
+	}
+}
+
+func TestWhatModulesRequireIsTidy(t *testing.T) {
+	for _, dir := range modules(t) {
+		tidy := exec.Command("go", "mod", "tidy", "-diff")
+		tidy.Dir = dir
+		out, err := tidy.CombinedOutput()
+		require.NoError(t, err, "run go mod tidy in %s:\n%s", dir, out)
 	}
 }
 
