@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // startEmulated starts vring as a program for arm64, on an emulated processor. The kernel under it is the host's.
@@ -23,6 +24,6 @@ func startEmulated(t *testing.T, command string, args ...string) *daemon {
 // and sends and receives datagrams; TCP is left out, for the emulator does not know the option of sockets that tells how much
 // they take (SO_MEMINFO).
 func TestAnARM64ProgramServesAGuest(t *testing.T) {
-	l := newLabWith(t, onQEMU, startEmulated)
+	l := newLabWith(t, onQEMU(userland.Forky), startEmulated)
 	l.requireDatagrams()
 }

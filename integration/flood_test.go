@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The guests of the flood test, as they stand in vring's status.
@@ -102,11 +103,11 @@ func TestAFloodOfOneGuestIsNotFeltByAnother(t *testing.T) {
 		_ = conn.Close()
 	})
 	socket := filepath.Join(shortDir(t), "second.sock")
-	loud := newLab(t, onUML, "--socket-path", socket, "--dns", fmt.Sprintf("127.0.0.1:%d", silent),
+	loud := newLab(t, onUML(userland.Bookworm), "--socket-path", socket, "--dns", fmt.Sprintf("127.0.0.1:%d", silent),
 		"--allow-host", fmt.Sprintf("tcp:%d", echo), "--allow-host", fmt.Sprintf("tcp:%d", hole),
 		"--allow-host", fmt.Sprintf("udp:%d", silent))
 	quiet := *loud
-	quiet.guest = startGuest(quiet.ctx, t, onUML, socket)
+	quiet.guest = startGuest(quiet.ctx, t, onUML(userland.Bookworm), socket)
 	require.Equal(t, quietGuest+"/24", quiet.boot().Address)
 
 	quiet.connectsInTime("no flood", echo, connects)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/userland"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +21,7 @@ const gateTimeout = 1100*time.Millisecond + time.Second
 // which takes exactly one connection here.
 func TestAGatedForwardRefusesAsTheGuestDoes(t *testing.T) {
 	port := freePort(t)
-	l := newLab(t, onUML, "-p", fmt.Sprintf("gate:%d:%d", port, guestTCPPort))
+	l := newLab(t, onUML(userland.Forky), "-p", fmt.Sprintf("gate:%d:%d", port, guestTCPPort))
 	requireShut(t, port)
 
 	listen := l.guest.Start("tcp-listen", guestTCPPort, labBytes, guestSeed)

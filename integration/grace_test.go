@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // graceFlag is longer than any test waits for a front end that is to come back.
@@ -21,12 +22,10 @@ const graceFlag = "--reconnect-grace=2m"
 // QEMU loses its connection to vring in the middle of transfers, and comes back by itself a second later, with the same
 // guest. Connections that either side began go on as if nothing had been.
 func TestConnectionsOutliveTheFrontEndsConnection(t *testing.T) {
-	for kind, queues := range map[string]int{onQEMU: 1, onQEMUWithTwo: 2} {
-		t.Run(kind, func(t *testing.T) { testOutliving(t, kind, queues) })
-	}
+	onAll(t, testOutliving, onQEMU(userland.Bookworm), onQEMUWithTwo(userland.Bookworm), onQEMU(userland.Forky))
 }
 
-func testOutliving(t *testing.T, kind string, queues int) {
+func testOutliving(t *testing.T, kind kind) {
 	const n = 96 << 20
 	server := serveTCP(t, n)
 	var between *relay
@@ -35,7 +34,7 @@ func testOutliving(t *testing.T, kind string, queues int) {
 		between, d.Socket = startRelay(t, d.Socket)
 		return d
 	}
-	l := newLabWith(t, kind, start, graceFlag, "--queues", strconv.Itoa(queues), "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	l := newLabWith(t, kind, start, graceFlag, "--queues", strconv.Itoa(max(1, kind.queues)), "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
 
 	out := l.guest.Start("tcp-dial", viaGateway(server.Port), n, guestSeed)
 	listen, conn := l.connectIn(n)
@@ -72,7 +71,7 @@ func TestANewGuestWithinTheGraceEndsTheConnectionsOfTheOld(t *testing.T) {
 	const endless = 1 << 40
 	called := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { called <- conn })
-	l := newLab(t, onUML, graceFlag, "--allow-host", fmt.Sprintf("tcp:%d", port))
+	l := newLab(t, onUML(userland.Forky), graceFlag, "--allow-host", fmt.Sprintf("tcp:%d", port))
 	l.guest.Start("tcp-dial", viaGateway(port), endless, guestSeed)
 	out := <-called
 	_, in := l.connectIn(endless)

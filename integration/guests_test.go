@@ -13,16 +13,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // Two guests of one vring: each has its own address and forwards, neither reaches the other, and one goes on as if
 // nothing had happened when the other is killed.
 func TestGuestsOfOneProcessAreApart(t *testing.T) {
 	socket, forward := filepath.Join(shortDir(t), "second.sock"), freePort(t)
-	first := newLab(t, onUML, "--socket-path", socket, "-p", fmt.Sprintf("127.0.0.1:%d:10.0.2.16:%d", forward, guestTCPPort))
+	first := newLab(t, onUML(userland.Forky), "--socket-path", socket, "-p", fmt.Sprintf("127.0.0.1:%d:10.0.2.16:%d", forward, guestTCPPort))
 	second := *first
 	second.forwardTCP = forward
-	second.guest = startGuest(second.ctx, t, onUML, socket)
+	second.guest = startGuest(second.ctx, t, onUML(userland.Forky), socket)
 	require.Equal(t, "10.0.2.16/24", second.boot().Address)
 
 	first.transferOut()

@@ -22,6 +22,7 @@ import (
 	"github.com/vringnet/vring/integration/qemu"
 	"github.com/vringnet/vring/integration/tcpdump"
 	"github.com/vringnet/vring/integration/uml"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // host is a network namespace that stands for a host: it has bridges and wires of its own, and vring runs in it.
@@ -121,15 +122,16 @@ type station struct {
 }
 
 // newUMLStation starts User-mode Linux behind a vring. It has not booted yet: see boot.
-func newUMLStation(ctx context.Context, t *testing.T, vring *daemon, number int) *station {
-	g := startUML(ctx, t, uml.Options{Initrd: built.umlLabImage, Socket: vring.Socket})
+func newUMLStation(ctx context.Context, t *testing.T, u userland.Userland, vring *daemon, number int) *station {
+	g := startUML(ctx, t, uml.Options{Userland: u, Initrd: built.image(u, true, true), Socket: vring.Socket})
 	return &station{testGuest: g, t: t, ctx: ctx, vring: vring, number: number}
 }
 
 // newQEMUStation starts QEMU behind a vring, with as many queue pairs and more properties of the network card.
-func newQEMUStation(ctx context.Context, t *testing.T, vring *daemon, number, queues int, device ...string) *station {
+func newQEMUStation(ctx context.Context, t *testing.T, u userland.Userland, vring *daemon, number, queues int, device ...string,
+) *station {
 	g := startQEMU(ctx, t, qemu.Options{
-		Initrd: built.qemuLabImage, Socket: vring.Socket, Reconnect: true, Queues: queues,
+		Userland: u, Initrd: built.image(u, false, true), Socket: vring.Socket, Reconnect: true, Queues: queues,
 		Device: append(device, fmt.Sprintf("mac=52:54:00:00:00:%02x", number)),
 	})
 	return &station{testGuest: g, t: t, ctx: ctx, vring: vring, number: number}

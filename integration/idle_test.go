@@ -11,13 +11,14 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // quietTime is how long vring and the guest get to finish what they were doing before processor time is measured.
 const quietTime = 3 * time.Second
 
 func TestAnIdleGuestCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		l.requireNetwork()
 		time.Sleep(quietTime)
@@ -51,7 +52,7 @@ func ended(call *guest.Call) bool {
 }
 
 func TestAPausedGuestWithDataWaitingCostsNothing(t *testing.T) {
-	l := newLab(t, onQEMU)
+	l := newLab(t, onQEMU(userland.Forky))
 	listen, conn := l.connectIn(0)
 	require.NoError(t, l.guest.qemu.QMP.Stop())
 	sent := make(chan error, 1)
@@ -73,7 +74,7 @@ func TestAPausedGuestWithDataWaitingCostsNothing(t *testing.T) {
 
 // With QEMU frozen the rings stay with vring, but nobody posts receive buffers: neither TCP nor UDP can go on.
 func TestAnEmptyReceiveRingCostsNothing(t *testing.T) {
-	l := newLab(t, onQEMU)
+	l := newLab(t, onQEMU(userland.Forky))
 	listen, conn := l.connectIn(0)
 	require.True(t, echoed(l.udpIn, []byte("the way is known")))
 	receive := l.findRing(receiveQueue)
@@ -97,7 +98,7 @@ func TestAnEmptyReceiveRingCostsNothing(t *testing.T) {
 }
 
 func TestAClientThatDoesNotReadCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		listen, conn := l.connectIn(stalledBytes)
 		time.Sleep(quietTime)
@@ -109,7 +110,7 @@ func TestAClientThatDoesNotReadCostsNothing(t *testing.T) {
 }
 
 func TestAServerThatDoesNotReadCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		held := make(chan net.Conn, 1)
 		port := acceptAll(t, func(conn net.Conn) { held <- conn })
 		l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", port))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `make test` and `make demo` need beyond Go: Debian packages by name, and a guest kernel in .cache/.
+# Installs what `make test` and `make demo` need beyond Go: Debian packages by name, a guest kernel in .cache/, and by
+# userland.sh a userland of a newer Debian in the user's cache folder.
 # Says nothing and needs no rights when all of it is there. Safe to run again and again, and from several checkouts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +20,10 @@ needs=(
 	iperf3:iperf3                                 # runs in guests too
 	tcpdump:tcpdump
 	systemd-analyze:systemd                       # checks the unit file
+	mmdebstrap:mmdebstrap                         # these four are for userland.sh
+	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+	xz:xz-utils
+	flock:util-linux
 )
 
 # Asked of the package database: DPDK's drivers are plugins with versioned names, and a busybox may also be one that is
@@ -122,7 +127,7 @@ command -v go >/dev/null 2>&1 || fail "Go is missing: install Go 1.26 or newer f
 mapfile -t packages < <(missing_packages | sort -u)
 need_kernel=
 [ -e "$kernel_dir/vmlinuz" ] || need_kernel=yes
-[ ${#packages[@]} -gt 0 ] || [ -n "$need_kernel" ] || exit 0
+[ ${#packages[@]} -gt 0 ] || [ -n "$need_kernel" ] || exec integration/userland.sh
 
 for tool in apt-get apt-cache dpkg dpkg-query; do
 	command -v "$tool" >/dev/null 2>&1 ||
@@ -130,3 +135,4 @@ for tool in apt-get apt-cache dpkg dpkg-query; do
 done
 [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 [ -z "$need_kernel" ] || fetch_kernel
+integration/userland.sh

@@ -16,14 +16,6 @@ import (
 	"github.com/vringnet/vring/integration/uml"
 )
 
-// The front ends that have a Linux guest.
-const (
-	onQEMU          = "QEMU"
-	onListeningQEMU = "listening QEMU"            // for vring --client
-	onQEMUWithTwo   = "QEMU with two queue pairs" // and two processors; the guest has the tools of labs
-	onUML           = "UML"
-)
-
 // The guest's network card, and the ports of its services.
 const (
 	card         = "eth0"
@@ -33,13 +25,6 @@ const (
 	guestFromPort = 5003
 )
 
-// onEach runs a test with each kind of guest.
-func onEach(t *testing.T, test func(t *testing.T, kind string)) {
-	for _, kind := range []string{onQEMU, onUML} {
-		t.Run(kind, func(t *testing.T) { test(t, kind) })
-	}
-}
-
 // testGuest is a Linux guest on either front end.
 type testGuest struct {
 	*process.Process
@@ -48,15 +33,14 @@ type testGuest struct {
 }
 
 // startGuest starts a guest on a vhost-user socket; it has not booted yet.
-func startGuest(ctx context.Context, t *testing.T, kind, socket string) *testGuest {
-	if kind == onUML {
-		return startUML(ctx, t, uml.Options{Initrd: built.umlImage, Socket: socket})
+func startGuest(ctx context.Context, t *testing.T, kind kind, socket string) *testGuest {
+	initrd := built.image(kind.userland, kind.uml, kind.queues > 1)
+	if kind.uml {
+		return startUML(ctx, t, uml.Options{Userland: kind.userland, Initrd: initrd, Socket: socket})
 	}
-	opt := qemu.Options{Initrd: built.qemuImage, Socket: socket, Reconnect: true, Listen: kind == onListeningQEMU}
-	if kind == onQEMUWithTwo {
-		opt.Initrd, opt.Queues = built.qemuLabImage, 2
-	}
-	return startQEMU(ctx, t, opt)
+	return startQEMU(ctx, t, qemu.Options{
+		Userland: kind.userland, Initrd: initrd, Socket: socket, Reconnect: true, Listen: kind.listens, Queues: kind.queues,
+	})
 }
 
 // startUML starts User-mode Linux in a directory of its own.
@@ -96,7 +80,7 @@ func lastOf(output string) string {
 type lab struct {
 	t     *testing.T
 	ctx   context.Context
-	kind  string
+	kind  kind
 	vring *daemon
 	guest *testGuest
 
@@ -112,12 +96,12 @@ type lab struct {
 const labBytes = 4 << 20
 
 // newLab starts everything and waits until the guest has its lease. args are more arguments for vring.
-func newLab(t *testing.T, kind string, args ...string) *lab {
+func newLab(t *testing.T, kind kind, args ...string) *lab {
 	return newLabWith(t, kind, startVring, args...)
 }
 
 // newLabWith is newLab with another way of starting vring.
-func newLabWith(t *testing.T, kind string, start starter, args ...string) *lab {
+func newLabWith(t *testing.T, kind kind, start starter, args ...string) *lab {
 	l := &lab{t: t, ctx: limited(t), kind: kind, tcp: serveTCP(t, labBytes), udpEcho: serveUDPEcho(t),
 		forwardTCP: freePort(t), forwardUDP: freePort(t)}
 	l.vring = start(t, "nat", append([]string{

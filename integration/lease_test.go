@@ -12,7 +12,7 @@ import (
 )
 
 func TestAGuestGetsItsLease(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, "--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example")
 		lease := l.lease()
 		require.Equal(t, "10.0.2.15/24", lease.Address)
@@ -33,8 +33,12 @@ func TestAGuestGetsItsLease(t *testing.T) {
 // The boot program of QEMU's network card is a guest that needs no system. It prints the lease on the screen, which is
 // the serial line here.
 func TestIPXEGetsItsLease(t *testing.T) {
+	onEachQEMU(t, testIPXE)
+}
+
+func testIPXE(t *testing.T, kind kind) {
 	vring := startVring(t, "nat")
-	m, err := qemu.Start(limited(t), qemu.Options{Dir: shortDir(t), Socket: vring.Socket})
+	m, err := qemu.Start(limited(t), qemu.Options{Userland: kind.userland, Dir: shortDir(t), Socket: vring.Socket})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
 	require.Eventually(t, func() bool {

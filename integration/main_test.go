@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // built is what the tests run. TestMain sets it before the first test.
@@ -17,12 +18,13 @@ var built artifacts
 
 // artifacts are the paths of files made for this run.
 type artifacts struct {
-	vring     string // the program under test
-	qemuImage string // initramfs for virtual machines
-	umlImage  string // initramfs for User-mode Linux
+	dir   string
+	vring string // the program under test
+}
 
-	// The same with the tools of labs: VLANs and the programs of labPrograms.
-	qemuLabImage, umlLabImage string
+// image returns the initramfs of a guest. One for labs has VLANs and labPrograms, too.
+func (a artifacts) image(u userland.Userland, uml, lab bool) string {
+	return filepath.Join(a.dir, fmt.Sprintf("%d-uml=%t-lab=%t.cpio", u, uml, lab))
 }
 
 // labPrograms are what guests of a lab run, beside our own program.
@@ -56,10 +58,7 @@ func TestMain(m *testing.M) {
 
 // buildAll makes the artifacts in a directory.
 func buildAll(ctx context.Context, dir string) (artifacts, error) {
-	a := artifacts{
-		vring: filepath.Join(dir, "vring"), qemuImage: filepath.Join(dir, "qemu.cpio"), umlImage: filepath.Join(dir, "uml.cpio"),
-		qemuLabImage: filepath.Join(dir, "qemu-lab.cpio"), umlLabImage: filepath.Join(dir, "uml-lab.cpio"),
-	}
+	a := artifacts{dir: dir, vring: filepath.Join(dir, "vring")}
 	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring"); err != nil {
 		return a, err
 	}
@@ -67,40 +66,37 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	if err != nil {
 		return a, err
 	}
-	kernelModules, err := guest.KernelModules()
-	if err != nil {
-		return a, err
+	for _, u := range both() {
+		for _, lab := range []bool{false, true} {
+			if err := a.writeImages(init, u, lab); err != nil {
+				return a, err
+			}
+		}
 	}
-	umlModules, err := guest.UMLModules(guest.IPv6Modules()...)
-	if err != nil {
-		return a, err
-	}
-	return a, errors.Join(
-		guest.Image{Init: init, Modules: kernelModules}.Write(a.qemuImage),
-		guest.Image{Init: init, Modules: umlModules}.Write(a.umlImage),
-		a.writeLabImages(init))
+	return a, nil
 }
 
-// writeLabImages makes the images of guests in labs.
-func (a artifacts) writeLabImages(init string) error {
-	vlan := []string{"llc", "stp", "garp", "mrp", "8021q"}
-	kernelModules, err := guest.KernelModules(vlan...)
-	if err != nil {
-		return err
-	}
-	umlModules, err := guest.UMLModules(append(vlan, guest.IPv6Modules()...)...)
-	if err != nil {
-		return err
-	}
-	var programs []string
-	for _, name := range labPrograms {
-		path, err := guest.FindTool(name)
-		if err != nil {
-			return err
+// writeImages makes the images of the guests of a generation.
+func (a artifacts) writeImages(init string, u userland.Userland, lab bool) error {
+	var modules []string
+	image := guest.Image{Init: init}
+	if lab {
+		modules = append(modules, "8021q")
+		for _, name := range labPrograms {
+			path, err := guest.FindTool(name)
+			if err != nil {
+				return err
+			}
+			image.Programs = append(image.Programs, path)
 		}
-		programs = append(programs, path)
 	}
-	return errors.Join(
-		guest.Image{Init: init, Modules: kernelModules, Programs: programs}.Write(a.qemuLabImage),
-		guest.Image{Init: init, Modules: umlModules, Programs: programs}.Write(a.umlLabImage))
+	onQEMU, onUML := image, image
+	var err error
+	if onQEMU.Modules, err = guest.KernelModules(u, modules...); err != nil {
+		return err
+	}
+	if onUML.Modules, err = guest.UMLModules(u, append(modules, guest.IPv6Modules(u)...)...); err != nil {
+		return err
+	}
+	return errors.Join(onQEMU.Write(a.image(u, false, lab)), onUML.Write(a.image(u, true, lab)))
 }

@@ -31,7 +31,7 @@ func TestGuestsProgramsSeeWhatProgramsOfTheHostWould(t *testing.T) {
 	if err := exec.CommandContext(t.Context(), "unshare", "--map-root-user", "--net", "true").Run(); err != nil {
 		t.Skipf("no user namespace is to be had here: %v", err)
 	}
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		ctx := limited(t)
 		d := startVringInNamespace(t, `
 			ip link set lo up

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // A proxy on the host names its client to vring. The guest's kernel sees that client's address, and its program gets a
@@ -23,7 +24,7 @@ func TestAForwardSpeaksThePROXYProtocolOnBothSides(t *testing.T) {
 		binary = "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc6\x33\x64\x01\x9c\xbb\x01\xbb"
 	)
 	in, out, plain := freePort(t), freePort(t), freePort(t)
-	l := newLab(t, onUML,
+	l := newLab(t, onUML(userland.Bookworm),
 		"-p", fmt.Sprintf("accept-proxy:%d:%d", in, guestTCPPort),
 		"-p", fmt.Sprintf("accept-proxy:send-proxy-v2:%d:%d", out, guestTCPPort),
 		"-p", fmt.Sprintf("send-proxy:%d:%d", plain, guestTCPPort))

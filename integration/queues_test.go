@@ -11,15 +11,20 @@ import (
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // Streams go on, whole and in order, while the guest's scheduler moves them between two queue pairs and while the number
 // of pairs that the guest uses changes.
 func TestTwoQueuePairsOfANAT(t *testing.T) {
+	onAll(t, testTwoQueuePairs, onQEMUWithTwo(userland.Bookworm), onQEMUWithTwo(userland.Forky))
+}
+
+func testTwoQueuePairs(t *testing.T, kind kind) {
 	const streams, size = 4, 16 << 20
 	server, gate := serveTCP(t, size), freePort(t)
 	peers := [2]*mirror{newMirror(t), newMirror(t)}
-	l := newLab(t, onQEMUWithTwo, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
+	l := newLab(t, kind, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
 		"-p", fmt.Sprintf("gate:%d:%d", gate, guestTCPPort), "--udp-endpoint-independent",
 		"--allow-host", fmt.Sprintf("udp:%d", peers[0].port), "--allow-host", fmt.Sprintf("udp:%d", peers[1].port))
 	l.requireNetwork()
@@ -77,9 +82,14 @@ func (l *lab) seenBy(m *mirror) string {
 
 // Many flows of testpmd come by both of its queue pairs. None of them leads anywhere.
 func TestTestpmdOnANATWithTwoQueuePairs(t *testing.T) {
+	onEachDPDK(t, testTestpmdOnANAT)
+}
+
+func testTestpmdOnANAT(t *testing.T, u userland.Userland) {
 	vring := startVring(t, "nat", "--queues", "2", "--restrict")
 	pmd, err := testpmd.Start(limited(t), testpmd.Options{
-		Socket: vring.Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows,
+		Userland: u,
+		Socket:   vring.Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pmd.Kill()) })

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // threadSlack is by how much the number of threads may rise. The Go runtime starts one when all others happen to be in
@@ -55,10 +56,9 @@ func (l *lab) settled() process.Footprint {
 	return last
 }
 
-// The network survives whatever happens to the guest: it is back at once, both rings have all of their descriptors, and
-// vring holds no more than before.
-func TestTheNetworkSurvives(t *testing.T) {
-	for name, happening := range map[string]func(l *lab){
+// happenings are what a guest on QEMU may go through.
+func happenings() map[string]func(l *lab) {
+	return map[string]func(l *lab){
 		"a reset of the guest": func(l *lab) {
 			require.NoError(l.t, l.guest.qemu.QMP.Reset())
 			l.boot()
@@ -77,19 +77,26 @@ func TestTheNetworkSurvives(t *testing.T) {
 			require.NoError(l.t, l.guest.Kill())
 			l.startGuest()
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, onQEMU)
-			before := l.settled()
-			for range 3 {
-				happening(l)
+	}
+}
+
+// The network survives whatever happens to the guest, one thing after the other: it is back at once, both rings have all of
+// their descriptors, and vring holds no more than before.
+func TestTheNetworkSurvives(t *testing.T) {
+	onEachQEMU(t, func(t *testing.T, kind kind) {
+		l := newLab(t, kind)
+		before := l.settled()
+		for name, happen := range happenings() {
+			for i := range 3 {
+				t.Logf("%s, %d", name, i+1)
+				happen(l)
 				l.requireNetwork()
 			}
 			l.requireAllDescriptors()
 			l.requireNetwork()
 			l.requireNoLeak(before)
-		})
-	}
+		}
+	})
 }
 
 // waitCarrier waits until the guest sees its cable plugged or unplugged.
@@ -103,7 +110,7 @@ func (l *lab) waitCarrier(want bool) {
 }
 
 func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		before := l.settled()
 		for range 10 {
@@ -113,7 +120,7 @@ func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
 			l.transferOut()
 		}
 		l.requireNetwork()
-		if kind == onQEMU {
+		if !kind.uml {
 			l.requireAllDescriptors()
 			l.requireNetwork()
 		}
@@ -122,21 +129,27 @@ func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
 }
 
 func TestAKilledUMLGuestIsFollowedByAnother(t *testing.T) {
-	l := newLab(t, onUML)
-	before := l.settled()
-	for range 3 {
-		require.NoError(t, l.guest.Kill())
-		l.startGuest()
-		l.requireNetwork()
-	}
-	l.requireNoLeak(before)
+	onAll(t, func(t *testing.T, kind kind) {
+		l := newLab(t, kind)
+		before := l.settled()
+		for range 3 {
+			require.NoError(t, l.guest.Kill())
+			l.startGuest()
+			l.requireNetwork()
+		}
+		l.requireNoLeak(before)
+	}, onUML(userland.Bookworm), onUML(userland.Forky))
 }
 
 // QEMU connects again by itself, and the driver in the guest notices no more than an unplugged cable.
 func TestVringIsKilledUnderLoadAndStartedAgain(t *testing.T) {
+	onEachQEMU(t, testKilledUnderLoad)
+}
+
+func testKilledUnderLoad(t *testing.T, kind kind) {
 	const endless = 1 << 40 // more than the test could send
 	server := serveTCP(t, endless)
-	l := newLab(t, onQEMU, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
 	for range 3 {
 		load := []*guest.Call{
 			l.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed),

@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // Who listens, and who made the socket, is a matter of start only: the network behind it is the same.
 
 // QEMU listens, and vring dials it as often as it comes.
 func TestVringDialsAFrontEndThatListens(t *testing.T) {
-	l := newLab(t, onListeningQEMU, "--client")
+	l := newLab(t, onListeningQEMU(userland.Forky), "--client")
 	before := l.settled()
 	for range 3 {
 		require.NoError(t, l.guest.Kill())
@@ -28,7 +30,7 @@ func TestVringDialsAFrontEndThatListens(t *testing.T) {
 }
 
 func TestAListeningFrontEndTakesTheNextVring(t *testing.T) {
-	l := newLab(t, onListeningQEMU, "--client")
+	l := newLab(t, onListeningQEMU(userland.Forky), "--client")
 	for range 3 {
 		l.vring.crash()
 		l.waitCarrier(true)
@@ -66,7 +68,7 @@ func listenUnix(t *testing.T, path string) *os.File {
 func TestVringServesOnAnInheritedSocket(t *testing.T) {
 	for _, fd := range []int{3, 7} {
 		t.Run(fmt.Sprintf("fd %d", fd), func(t *testing.T) {
-			l := newLabWith(t, onQEMU, inheritSocket(fd))
+			l := newLabWith(t, onQEMU(userland.Bookworm), inheritSocket(fd))
 			before := l.settled()
 			require.NoError(t, l.guest.Kill())
 			l.startGuest()
@@ -81,7 +83,7 @@ func TestVringServesOnAnInheritedSocket(t *testing.T) {
 func TestVringIsAServiceOfSystemd(t *testing.T) {
 	manager := newServiceManager(t)
 	start := inheritSocket(3, "LISTEN_FDS=1", "LISTEN_FDNAMES=vring.socket", "NOTIFY_SOCKET="+manager.LocalAddr().String())
-	l := newLabWith(t, onQEMU, start)
+	l := newLabWith(t, onQEMU(userland.Forky), start)
 	require.Equal(t, "READY=1", nextState(t, manager))
 	l.requireNetwork()
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // All tests run vring in its sandbox, as it is by default. These look at the sandbox itself.
@@ -37,7 +38,7 @@ func (d *daemon) requireSandboxed() {
 }
 
 func TestTheNetworkWorksInTheSandbox(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, "--sandbox=on")
 		l.requireNetwork()
 		l.vring.requireSandboxed()
@@ -69,7 +70,7 @@ func TestResolversAreReadAgainInTheSandbox(t *testing.T) {
 	serveDNSAt(t, "127.83.0.2", "192.0.2.2")
 	etc := t.TempDir()
 	writeResolver(t, etc, "127.83.0.1")
-	l := &lab{t: t, ctx: limited(t), kind: onQEMU, vring: startVringWithEtc(t, etc)}
+	l := &lab{t: t, ctx: limited(t), kind: onQEMU(userland.Bookworm), vring: startVringWithEtc(t, etc)}
 	l.startGuest()
 	require.Equal(t, []string{"192.0.2.1"}, l.resolve())
 

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // One program on the path: between guest and target, and between client and guest, there is one TCP connection of the
@@ -19,7 +20,7 @@ import (
 func TestAnOutgoingConnectionIsOneSocketOfVring(t *testing.T) {
 	held := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { held <- conn })
-	l := newLab(t, onQEMU, "--allow-host", fmt.Sprintf("tcp:%d", port))
+	l := newLab(t, onQEMU(userland.Forky), "--allow-host", fmt.Sprintf("tcp:%d", port))
 	call := l.guest.Start("tcp-dial", viaGateway(port), 1, guestSeed)
 	conn := <-held
 	require.Equal(t, []string{conn.RemoteAddr().String() + " " + local(port)}, l.vring.tcpConnections(t))
@@ -29,7 +30,7 @@ func TestAnOutgoingConnectionIsOneSocketOfVring(t *testing.T) {
 }
 
 func TestAForwardedConnectionIsOneSocketOfVring(t *testing.T) {
-	l := newLab(t, onQEMU)
+	l := newLab(t, onQEMU(userland.Forky))
 	listen, conn := l.connectIn(1)
 	defer conn.Close()
 	_, err := io.ReadFull(conn, make([]byte, 1)) // of the guest, so the connection is through

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/talk"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The rules of the engine that users notice, with the TCP of a real guest. They have the numbers of those of package nat.
@@ -23,7 +24,7 @@ func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
 		r, _ := talk.Answer(conn.(*net.TCPConn), soon)
 		answered <- r
 	})
-	l := newLab(t, onUML, "-p", fmt.Sprintf("%d:81", nobody),
+	l := newLab(t, onUML(userland.Bookworm), "-p", fmt.Sprintf("%d:81", nobody),
 		"--allow-host", fmt.Sprintf("tcp:%d", closed), "--allow-host", fmt.Sprintf("tcp:%d", answers))
 
 	t.Run("T1 a closed port of the host is ECONNREFUSED in the guest", func(t *testing.T) {
@@ -94,7 +95,7 @@ func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
 // A service of the guest is killed: its clients learn what a client in the guest would, an end if it had read everything,
 // and a reset if not.
 func TestT47AKilledServiceIsWhatItsKernelSays(t *testing.T) {
-	l := newLab(t, onUML)
+	l := newLab(t, onUML(userland.Forky))
 	for name, c := range map[string]struct {
 		use  func(t *testing.T, conn net.Conn)
 		ends error
@@ -134,7 +135,7 @@ func TestT49ConnectionsOfARebootedGuestAreReset(t *testing.T) {
 	const endless = 1 << 40
 	called := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { called <- conn })
-	l := newLab(t, onQEMU, "--allow-host", fmt.Sprintf("tcp:%d", port))
+	l := newLab(t, onQEMU(userland.Forky), "--allow-host", fmt.Sprintf("tcp:%d", port))
 	l.guest.Start("tcp-dial", viaGateway(port), endless, guestSeed)
 	out := <-called
 	defer out.Close()

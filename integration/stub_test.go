@@ -7,14 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // manyFrames is a hundred times what the rings hold.
 const manyFrames = 25_600
 
 // startTestpmd connects DPDK's virtio-user driver to vring.
-func startTestpmd(t *testing.T, socket string, mode testpmd.Mode) *testpmd.Testpmd {
-	pmd, err := testpmd.Start(limited(t), testpmd.Options{Socket: socket, Dir: shortDir(t), Mode: mode})
+func startTestpmd(t *testing.T, u userland.Userland, socket string, mode testpmd.Mode) *testpmd.Testpmd {
+	pmd, err := testpmd.Start(limited(t), testpmd.Options{Userland: u, Socket: socket, Dir: shortDir(t), Mode: mode})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, pmd.Kill()) })
 	return pmd
@@ -35,8 +36,12 @@ func waitStats(t *testing.T, pmd *testpmd.Testpmd, enough func(testpmd.PortStats
 }
 
 func TestTestpmdGetsItsFramesBackFromEcho(t *testing.T) {
+	onEachDPDK(t, testFramesBackFromEcho)
+}
+
+func testFramesBackFromEcho(t *testing.T, u userland.Userland) {
 	vring := startVring(t, "stub", "--mode", "echo")
-	pmd := startTestpmd(t, vring.Socket, testpmd.Flows)
+	pmd := startTestpmd(t, u, vring.Socket, testpmd.Flows)
 	require.NoError(t, pmd.Forward())
 	waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.ReceivedPackets > manyFrames })
 	require.NoError(t, pmd.Stop())
@@ -51,14 +56,14 @@ func TestTestpmdGetsItsFramesBackFromEcho(t *testing.T) {
 // the stream would dry up.
 func TestABurstCirculatesWithoutLoss(t *testing.T) {
 	vring := startVring(t, "stub", "--mode", "echo")
-	pmd := startTestpmd(t, vring.Socket, testpmd.Bounce)
+	pmd := startTestpmd(t, userland.Bookworm, vring.Socket, testpmd.Bounce)
 	require.NoError(t, pmd.ForwardBursts(1))
 	waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.ReceivedPackets > manyFrames })
 }
 
 func TestTestpmdSendsIntoTheVoid(t *testing.T) {
 	vring := startVring(t, "stub", "--mode", "null")
-	pmd := startTestpmd(t, vring.Socket, testpmd.Transmit)
+	pmd := startTestpmd(t, userland.Forky, vring.Socket, testpmd.Transmit)
 	require.NoError(t, pmd.Forward())
 	waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.SentPackets > manyFrames })
 	require.NoError(t, pmd.Stop())
@@ -70,8 +75,8 @@ func TestTestpmdSendsIntoTheVoid(t *testing.T) {
 // A front end may come back as often as it likes.
 func TestTestpmdComesBack(t *testing.T) {
 	vring := startVring(t, "stub", "--mode", "echo")
-	for range 3 {
-		pmd := startTestpmd(t, vring.Socket, testpmd.Flows)
+	for _, u := range []userland.Userland{userland.Bookworm, userland.Forky, userland.Bookworm} {
+		pmd := startTestpmd(t, u, vring.Socket, testpmd.Flows)
 		require.NoError(t, pmd.Forward())
 		waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.ReceivedPackets > manyFrames })
 		require.NoError(t, pmd.Kill())

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // drops are the counters of frames that vring has dropped.
@@ -23,12 +25,16 @@ func (d *daemon) requireNoDrops() {
 // Two guests, each behind a vring of its own, on one bridge of a host. They boot once; each part leaves the network as it
 // found it.
 func TestTwoGuestsOnABridge(t *testing.T) {
+	onAll(t, testTwoGuestsOnABridge, onUML(userland.Bookworm), onUML(userland.Forky))
+}
+
+func testTwoGuestsOnABridge(t *testing.T, kind kind) {
 	h := newHost(t)
 	ctx := limited(t)
 	var stations []*station
 	for i, tap := range []string{"tap0", "tap1"} {
 		vring := h.startTAP(tap, "--bridge", "br0", "--mtu", "9000")
-		stations = append(stations, newUMLStation(ctx, t, vring, i+1))
+		stations = append(stations, newUMLStation(ctx, t, kind.userland, vring, i+1))
 	}
 	a, b := stations[0].boot(), stations[1].boot()
 
@@ -83,11 +89,15 @@ func TestTwoGuestsOnABridge(t *testing.T) {
 
 // The same with QEMU: what of it differs is the front end and its resets.
 func TestTwoQEMUGuestsOnABridge(t *testing.T) {
+	onEachQEMU(t, testTwoQEMUGuestsOnABridge)
+}
+
+func testTwoQEMUGuestsOnABridge(t *testing.T, kind kind) {
 	h := newHost(t)
 	ctx := limited(t)
 	var stations []*station
 	for i, tap := range []string{"tap0", "tap1"} {
-		stations = append(stations, newQEMUStation(ctx, t, h.startTAP(tap, "--bridge", "br0"), i+1, 1))
+		stations = append(stations, newQEMUStation(ctx, t, kind.userland, h.startTAP(tap, "--bridge", "br0"), i+1, 1))
 	}
 	a, b := stations[0].boot(), stations[1].boot()
 	a.requireReach(b)

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // One testpmd with two network cards of two queue pairs each, whose TAP devices are on one bridge. Many flows leave each
@@ -13,20 +14,24 @@ import (
 // (rte_ethdev.h): checksums and segmentation of what is sent, checksums and joined segments of what is received.
 func TestTestpmdOnABridgeWithTwoQueuePairs(t *testing.T) {
 	for _, test := range []struct {
+		name     string
+		userland userland.Userland
 		offloads string // in the kernel's view of the TAP device
 		args     []string
 	}{
-		{"on", []string{"--tx-offloads=0x2c", "--rx-offloads=0x1c"}},
-		{"off", nil},
+		{"DPDK 22, offloads on", userland.Bookworm, "on", []string{"--tx-offloads=0x2c", "--rx-offloads=0x1c"}},
+		{"DPDK 25, offloads on", userland.Forky, "on", []string{"--tx-offloads=0x2c", "--rx-offloads=0x1c"}},
+		{"DPDK 25, offloads off", userland.Forky, "off", nil},
 	} {
-		t.Run("offloads "+test.offloads, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			h := newHost(t)
 			vrings := map[string]*daemon{
 				"tap0": h.startTAP("tap0", "--bridge", "br0", "--queues", "2"),
 				"tap1": h.startTAP("tap1", "--bridge", "br0", "--queues", "2"),
 			}
 			pmd, err := testpmd.Start(limited(t), testpmd.Options{
-				Socket: vrings["tap0"].Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows, Args: test.args,
+				Userland: test.userland,
+				Socket:   vrings["tap0"].Socket, Queues: 2, Dir: shortDir(t), Mode: testpmd.Flows, Args: test.args,
 				EAL: []string{"--vdev=net_virtio_user1,path=" + vrings["tap1"].Socket + ",queues=2"},
 			})
 			require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 	"github.com/vringnet/vring/vhostuser/frontend"
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
@@ -26,7 +27,7 @@ func TestTheHostsNetworkChangesUnderLoad(t *testing.T) {
 	h := newHost(t)
 	vring := h.startTAP("tap0", "--bridge", "br0", "--reopen")
 	far := h.addUplink("br0")
-	s := newUMLStation(limited(t), t, vring, 1).boot()
+	s := newUMLStation(limited(t), t, userland.Forky, vring, 1).boot()
 	s.waitPing(uplinkAddress)
 	s.flood(1000)
 	sent := func() uint64 { return vring.counters()["sent"] }
@@ -74,7 +75,7 @@ func TestTheHostsNetworkChangesUnderLoad(t *testing.T) {
 func TestVringEndsWhenItsTAPDeviceIsDeleted(t *testing.T) {
 	h := newHost(t)
 	vring := h.startTAPThatFails("tap0", "--bridge", "br0")
-	s := newUMLStation(limited(t), t, vring, 1).boot()
+	s := newUMLStation(limited(t), t, userland.Forky, vring, 1).boot()
 	s.flood(1000)
 	h.run("ip link delete tap0")
 	require.EqualError(t, vring.Wait(soon), "exit status 1")
@@ -177,7 +178,7 @@ func eventFD(t *testing.T) int {
 func TestTheTAPDeviceHasTheGuestsMTU(t *testing.T) {
 	h := newHost(t)
 	vring := h.startTAP("tap0")
-	s := newQEMUStation(limited(t), t, vring, 1, 1, "host_mtu=9000").boot()
+	s := newQEMUStation(limited(t), t, userland.Bookworm, vring, 1, 1, "host_mtu=9000").boot()
 	require.Equal(t, 9000, s.link().MTU)
 	h.waitMTU("tap0", 9000)
 	require.NoError(t, s.Kill())

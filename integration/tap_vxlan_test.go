@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // requireDocumented checks that a reader of docs/lab.md is told the same commands.
@@ -39,7 +40,7 @@ func TestALabAcrossTwoHostsByVXLAN(t *testing.T) {
 		requireDocumented(t, commands)
 		h.run(commands...)
 		vring := h.startTAP("tap0", "--bridge", "br0", "--mtu", "1450")
-		stations[i] = newUMLStation(ctx, t, vring, own)
+		stations[i] = newUMLStation(ctx, t, userland.Bookworm, vring, own)
 	}
 	for _, s := range stations {
 		s.boot().run("ip link set " + card + " mtu 1450")

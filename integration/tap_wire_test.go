@@ -13,6 +13,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/tcpdump"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // An uplink is a wire from a bridge of one host to another host, which has 192.0.2.200 and fd00::c8.
@@ -117,11 +118,11 @@ const (
 
 // Frames of 64 KiB pass the TAP device whole, both ways, for a guest that takes them, and none for a guest that does not.
 func TestFramesAreAsLargeAsTheGuestWants(t *testing.T) {
-	t.Run("a guest with offloads, which then sends without", func(t *testing.T) {
+	onAll(t, func(t *testing.T, kind kind) { // a guest with offloads, which then sends without
 		h := newHost(t)
 		vring := h.startTAP("tap0", "--bridge", "br0")
 		far := h.addUplink("br0")
-		s := newUMLStation(limited(t), t, vring, 1).boot()
+		s := newUMLStation(limited(t), t, kind.userland, vring, 1).boot()
 		from, to := s.observe(h, far, "tap0")
 		require.Greater(t, from, largeFrame)
 		require.Greater(t, to, largeFrame)
@@ -130,12 +131,12 @@ func TestFramesAreAsLargeAsTheGuestWants(t *testing.T) {
 		from, _ = s.observe(h, far, "tap0")
 		require.LessOrEqual(t, from, longestFrame)
 		vring.requireNoDrops()
-	})
+	}, onUML(userland.Bookworm), onUML(userland.Forky))
 	t.Run("a guest that takes none", func(t *testing.T) {
 		h := newHost(t)
 		vring := h.startTAP("tap0", "--bridge", "br0")
 		far := h.addUplink("br0")
-		s := newQEMUStation(limited(t), t, vring, 1, 1, "csum=off", "gso=off", "host_tso4=off", "host_tso6=off", "host_ecn=off",
+		s := newQEMUStation(limited(t), t, userland.Forky, vring, 1, 1, "csum=off", "gso=off", "host_tso4=off", "host_tso6=off", "host_ecn=off",
 			"guest_csum=off", "guest_tso4=off", "guest_tso6=off", "guest_ecn=off").boot()
 		onTAP := h.record(s.ctx, "tap0", "tcp and ether dst "+s.mac)
 		from, to := s.observe(h, far, "tap0")
@@ -148,10 +149,14 @@ func TestFramesAreAsLargeAsTheGuestWants(t *testing.T) {
 
 // The number of the guest's queue pairs changes while data flows.
 func TestChannelsChangeUnderTraffic(t *testing.T) {
+	onEachQEMU(t, testChannels)
+}
+
+func testChannels(t *testing.T, kind kind) {
 	h := newHost(t)
 	vring := h.startTAP("tap0", "--bridge", "br0", "--queues", "2")
 	far := h.addUplink("br0")
-	s := newQEMUStation(limited(t), t, vring, 1, 2).boot()
+	s := newQEMUStation(limited(t), t, kind.userland, vring, 1, 2).boot()
 	stop := far.load(s.ctx, "tcp4", s.loadPort())
 	for _, channels := range []int{2, 1, 2, 1, 2} {
 		s.run(fmt.Sprintf("ethtool -L %s combined %d", card, channels))

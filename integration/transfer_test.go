@@ -19,7 +19,7 @@ const (
 )
 
 func TestEightTransfersOutOfTheGuest(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		server := serveTCP(t, transferBytes)
 		l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
 		var calls [connections]*guest.Call
@@ -37,7 +37,7 @@ func TestEightTransfersOutOfTheGuest(t *testing.T) {
 }
 
 func TestEightTransfersThroughAForward(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		listen := l.guest.Start("tcp-listen", guestTCPPort, transferBytes, guestSeed, connections)
 		require.NoError(t, listen.Event(l.ctx, nil))
@@ -63,7 +63,7 @@ func TestEightTransfersThroughAForward(t *testing.T) {
 const largestDatagram = 1472
 
 func TestDatagramsOfAllSizes(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		var echoes proto.Echoes
 		l.do(&echoes, "udp-dial", viaGateway(l.udpEcho), 1, largestDatagram)
@@ -76,7 +76,7 @@ func TestDatagramsOfAllSizes(t *testing.T) {
 }
 
 func TestTheGatewayAnswersPing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		for _, size := range []int{0, 56, largestDatagram} {
 			var echoes proto.Echoes
@@ -87,7 +87,7 @@ func TestTheGatewayAnswersPing(t *testing.T) {
 }
 
 func TestANameIsResolvedThroughTheRelay(t *testing.T) {
-	onEach(t, func(t *testing.T, kind string) {
+	onEach(t, func(t *testing.T, kind kind) {
 		port := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
 		l := newLab(t, kind, "--dns", local(port))
 		var names proto.Names

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // A unix socket of the host leads into the guest like a port, and its file goes with vring, out of the sandbox too.
 func TestAUnixSocketLeadsIntoTheGuest(t *testing.T) {
 	path := filepath.Join(shortDir(t), "web.sock")
-	l := newLab(t, onUML, "-p", "unix:"+path+":5001")
+	l := newLab(t, onUML(userland.Bookworm), "-p", "unix:"+path+":5001")
 
 	got := l.transferBy("unix", path)
 	require.Regexp(t, `^10\.0\.2\.2:\d+$`, got.Peer, "the guest sees the gateway")

@@ -16,6 +16,7 @@ import (
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
 	"github.com/vringnet/vring/integration/uml"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // Ports in the guest.
@@ -58,7 +59,7 @@ func prepare(ctx context.Context, dir string) (t tools, err error) {
 	if err != nil {
 		return t, err
 	}
-	modules, err := guest.UMLModules()
+	modules, err := guest.UMLModules(userland.Bookworm)
 	if err != nil {
 		return t, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // peers returns the back ends of others.
@@ -58,9 +59,11 @@ func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
 
 // frontEnd returns the front end of a kind of guest.
 func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.FrontEnd {
-	modules := func() ([]string, error) { return guest.UMLModules(guest.IPv6Modules()...) }
+	modules := func() ([]string, error) {
+		return guest.UMLModules(userland.Bookworm, guest.IPv6Modules(userland.Bookworm)...)
+	}
 	if kind == guestTCG {
-		modules = func() ([]string, error) { return guest.KernelModules() }
+		modules = func() ([]string, error) { return guest.KernelModules(userland.Bookworm) }
 	}
 	image := sync.OnceValues(func() (string, error) {
 		file, err := program()

@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/report"
 	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // subject is something to measure.
@@ -108,7 +109,7 @@ func (b benchmark) image(ctx context.Context, c contest) (string, error) {
 		modules = guest.UMLModules
 	}
 	im := guest.Image{Init: init}
-	if im.Modules, err = modules(); err != nil {
+	if im.Modules, err = modules(userland.Bookworm); err != nil {
 		return "", err
 	}
 	for _, program := range []string{"ip", "iperf3"} {

@@ -20,6 +20,7 @@ import (
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/process"
 	"github.com/vringnet/vring/integration/qemu"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The services: one of the host, and one of the guest with the port of the host that leads to it.
@@ -155,7 +156,7 @@ func (d *demo) makeImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	modules, err := guest.KernelModules()
+	modules, err := guest.KernelModules(userland.Bookworm)
 	if err != nil {
 		return err
 	}

@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"github.com/cavaliergopher/cpio"
-)
 
-// InstallHint tells how to get what is missing.
-const InstallHint = "run integration/install.sh"
+	"github.com/vringnet/vring/integration/userland"
+)
 
 // Image is an initramfs: the guest's only file system.
 type Image struct {
@@ -119,69 +117,24 @@ func isProduct(path string) bool {
 	return err == nil && strings.TrimSpace(line) == module
 }
 
-// KernelImage returns the path of the kernel for virtual machines that install.sh has fetched.
-func KernelImage() (string, error) {
-	return existing(filepath.Join(kernelDir(), "vmlinuz"))
-}
+// KernelImage returns the path of a generation's kernel for virtual machines.
+func KernelImage(u userland.Userland) (string, error) { return kernelFile(u, "vmlinuz") }
 
-func kernelDir() string { return filepath.Join(ProjectRoot(), ".cache", "guest-kernel") }
-
-// KernelModules returns the modules that KernelImage needs to drive a virtio network card, and more by their names.
-func KernelModules(more ...string) ([]string, error) {
-	return findModules(filepath.Join(kernelDir(), "modules"), append([]string{"virtio_ring", "virtio", "virtio_pci_modern_dev",
-		"virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover", "virtio_net"}, more...)...)
-}
-
-// UMLModules returns the modules that User-mode Linux needs to drive a virtio network card, and more by their names.
-func UMLModules(more ...string) ([]string, error) {
-	return findModules("/usr/lib/uml/modules", append([]string{"failover", "net_failover", "virtio_net"}, more...)...)
-}
-
-// IPv6Modules are the names of what User-mode Linux needs for IPv6. The kernel for virtual machines has it built in.
-func IPv6Modules() []string { return []string{"crc-ccitt", "ipv6"} }
-
-// findModules returns the files of the named modules below a directory, in the order of the names.
-func findModules(dir string, names ...string) ([]string, error) {
-	if _, err := existing(dir); err != nil {
-		return nil, err
+// kernelFile returns a file of what the install script has fetched of a kernel for virtual machines.
+func kernelFile(u userland.Userland, name string) (string, error) {
+	if u == userland.Bookworm {
+		return existing(filepath.Join(ProjectRoot(), ".cache", "guest-kernel", name))
 	}
-	found := make(map[string]string)
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		found[filepath.Base(path)] = path
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	var modules []string
-	for _, name := range names {
-		path, ok := found[name+".ko"]
-		if !ok {
-			return nil, fmt.Errorf("no module %s below %s", name, dir)
-		}
-		modules = append(modules, path)
-	}
-	return modules, nil
+	return u.File(filepath.Join("guest-kernel", name))
 }
 
 // existing returns path, or an error that tells what to do.
 func existing(path string) (string, error) {
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%w; %s", err, InstallHint)
+		return "", fmt.Errorf("%w; %s", err, userland.InstallHint)
 	}
 	return path, nil
 }
 
-// FindTool returns the path of a program, or an error that tells what to do.
-func FindTool(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} { // not on the PATH of ordinary users
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%w; %s", err, InstallHint)
-}
+// FindTool returns the path of an installed program, or an error that tells what to do.
+func FindTool(name string) (string, error) { return userland.Bookworm.Tool(name) }

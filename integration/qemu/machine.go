@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The program, and the identifiers of the network in its options.
@@ -23,6 +24,8 @@ const (
 
 // Options describe a machine.
 type Options struct {
+	// Userland is the generation of QEMU, and of the guest's kernel.
+	Userland userland.Userland
 	// Dir is an existing directory for the machine's sockets. Its path must be short: a socket's path has 107 bytes.
 	Dir string
 	// Initrd is the guest's initramfs. Without one the machine boots from the network (iPXE), and has no Console.
@@ -61,7 +64,7 @@ type Machine struct {
 
 // Start starts a machine and connects to its monitor. The machine ends with ctx.
 func Start(ctx context.Context, opt Options) (*Machine, error) {
-	path, err := guest.FindTool(program)
+	path, err := opt.Userland.Tool(program)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,9 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{Output: opt.Output, Thread: opt.Thread})
+	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{
+		Output: opt.Output, Thread: opt.Userland.Thread(opt.Thread),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +105,7 @@ func commandLine(opt Options) ([]string, error) {
 	if opt.Initrd == "" {
 		return append(args, "-boot", "n"), nil
 	}
-	kernel, err := guest.KernelImage()
+	kernel, err := guest.KernelImage(opt.Userland)
 	if err != nil {
 		return nil, err
 	}
@@ -110,8 +115,10 @@ func commandLine(opt Options) ([]string, error) {
 
 // network returns the arguments for the network card.
 func network(opt Options) []string {
-	// vectors=0: QEMU 7.2 dies in its MSI-X code when a driver starts a vhost-user device under TCG.
-	device := "virtio-net-pci,netdev=" + netdevID + ",vectors=0"
+	device := "virtio-net-pci,netdev=" + netdevID
+	if opt.Userland == userland.Bookworm {
+		device += ",vectors=0" // QEMU 7.2 dies in its MSI-X code when a driver starts a vhost-user device under TCG
+	}
 	if opt.Initrd != "" {
 		device += ",romfile="
 	}
@@ -134,7 +141,15 @@ func network(opt Options) []string {
 	case opt.Listen:
 		chardev += ",server=on,wait=off"
 	case opt.Reconnect:
-		chardev += ",reconnect=1"
+		chardev += "," + reconnect(opt.Userland)
 	}
 	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c" + pairs, "-device", device}
+}
+
+// reconnect returns the option that makes QEMU connect again every second. Newer ones know only that in milliseconds.
+func reconnect(u userland.Userland) string {
+	if u == userland.Bookworm {
+		return "reconnect=1"
+	}
+	return "reconnect-ms=1000"
 }

@@ -11,13 +11,20 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The harness itself is tested against QEMU's own network, so that a failure elsewhere is not the harness's.
 func TestAGuestBootsResetsAndEnds(t *testing.T) {
+	for _, u := range []userland.Userland{userland.Bookworm, userland.Forky} {
+		t.Run(u.String(), func(t *testing.T) { testBootsResetsAndEnds(t, u) })
+	}
+}
+
+func testBootsResetsAndEnds(t *testing.T, u userland.Userland) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	m, err := Start(ctx, Options{Dir: t.TempDir(), Initrd: testImage(ctx, t)})
+	m, err := Start(ctx, Options{Userland: u, Dir: t.TempDir(), Initrd: testImage(ctx, t, u)})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
 
@@ -61,11 +68,11 @@ func carrier(ctx context.Context, t *testing.T, m *Machine) bool {
 	return link.Carrier
 }
 
-func testImage(ctx context.Context, t *testing.T) string {
+func testImage(ctx context.Context, t *testing.T, u userland.Userland) string {
 	dir := t.TempDir()
 	init, err := guest.BuildInit(ctx, dir)
 	require.NoError(t, err)
-	modules, err := guest.KernelModules()
+	modules, err := guest.KernelModules(u)
 	require.NoError(t, err)
 	file := filepath.Join(dir, "initrd")
 	require.NoError(t, guest.Image{Init: init, Modules: modules}.Write(file))

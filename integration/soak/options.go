@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // maxGuests is how many addresses the default network is used for.
@@ -22,6 +24,7 @@ type options struct {
 	calm     time.Duration // mean time between two things that are done to a guest
 	progress time.Duration // between two lines
 	verbose  bool
+	userland userland.Userland // the generation of User-mode Linux
 }
 
 func parseOptions(args []string, w io.Writer) (options, error) {
@@ -37,8 +40,14 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	f.DurationVar(&o.calm, "calm", 20*time.Second, "mean time between two things that are done to a guest")
 	f.DurationVar(&o.progress, "progress", 30*time.Second, "time between two lines of progress")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "tell what is done to guests")
+	uml := f.String("uml", "6.1", "the version of User-mode Linux: 6.1 or 7")
 	if err := f.Parse(args); err != nil {
 		return o, err
+	}
+	userlands := map[string]userland.Userland{"6.1": userland.Bookworm, "7": userland.Forky}
+	var known bool
+	if o.userland, known = userlands[*uml]; !known {
+		return o, fmt.Errorf("--uml %s: there are 6.1 and 7", *uml)
 	}
 	switch {
 	case f.NArg() > 0:

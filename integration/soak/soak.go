@@ -98,7 +98,7 @@ func (s *soak) build(ctx context.Context) (image string, err error) {
 	if err != nil {
 		return "", err
 	}
-	modules, err := guest.UMLModules()
+	modules, err := guest.UMLModules(s.opt.userland)
 	if err != nil {
 		return "", err
 	}
@@ -111,7 +111,7 @@ func (s *soak) plan(image string) error {
 	const first = 15
 	for i := range s.opt.guests {
 		g := &vm{
-			address: fmt.Sprintf("10.0.2.%d", first+i), image: image, answered: s.ledger.answered,
+			address: fmt.Sprintf("10.0.2.%d", first+i), userland: s.opt.userland, image: image, answered: s.ledger.answered,
 			socket: filepath.Join(s.dir, fmt.Sprintf("g%d", i)), path: filepath.Join(s.dir, fmt.Sprintf("in%d", i)),
 		}
 		for _, port := range []*int{&g.forward, &g.echo, &g.nobody} {
@@ -152,7 +152,7 @@ func (s *soak) startVring(ctx context.Context) (err error) {
 
 // run is the time of unrest, between two looks at what vring holds.
 func (s *soak) run(ctx context.Context) error {
-	s.print("%d guests, %v, seed %d", s.opt.guests, s.opt.time, s.opt.seed)
+	s.print("%d guests of %v, %v, seed %d", s.opt.guests, s.opt.userland, s.opt.time, s.opt.seed)
 	s.warmUp(ctx)
 	before, err := s.holds()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/integration/guest/proto"
 	"github.com/vringnet/vring/integration/talk"
 	"github.com/vringnet/vring/integration/uml"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // Ports of the guest's services.
@@ -30,6 +31,7 @@ const bootLimit = 2 * time.Minute
 type vm struct {
 	address  string // in its network
 	socket   string // of vring
+	userland userland.Userland
 	image    string
 	forward  int // ports of the host that lead to answerPort, echoPort and nobodyPort
 	echo     int
@@ -58,7 +60,7 @@ func (g *vm) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := uml.Start(ctx, uml.Options{Dir: dir, Initrd: g.image, Socket: g.socket})
+	m, err := uml.Start(ctx, uml.Options{Userland: g.userland, Dir: dir, Initrd: g.image, Socket: g.socket})
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 const (
@@ -47,6 +47,8 @@ const (
 
 // Options describe a run.
 type Options struct {
+	// Userland is the generation of DPDK.
+	Userland userland.Userland
 	// Socket is the vhost-user socket: to connect to as the front end, to make as the back end.
 	Socket string
 	// Backend runs the vhost driver instead of virtio-user.
@@ -80,14 +82,14 @@ type Testpmd struct {
 
 // Start starts testpmd and waits until it takes commands. Forwarding has not begun. It ends with ctx.
 func Start(ctx context.Context, opt Options) (*Testpmd, error) {
-	path, err := guest.FindTool(program)
+	path, err := opt.Userland.Tool(program)
 	if err != nil {
 		return nil, err
 	}
 	// Into a pipe it would print in blocks of 4 KiB; stdbuf, of coreutils, makes it print lines.
-	cmd := exec.Command("stdbuf", append([]string{"-oL", path}, commandLine(opt)...)...)
+	cmd := exec.Command("/usr/bin/stdbuf", append([]string{"-oL", path}, commandLine(opt)...)...)
 	cmd.Env = append(cmd.Environ(), "XDG_RUNTIME_DIR="+opt.Dir)
-	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{Thread: opt.Thread})
+	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{Thread: opt.Userland.Thread(opt.Thread)})
 	if err != nil {
 		return nil, err
 	}

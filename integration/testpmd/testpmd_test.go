@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/userland"
 )
 
 func TestPortStatsAreRead(t *testing.T) {
@@ -31,14 +33,20 @@ func TestPortStatsAreRead(t *testing.T) {
 
 // The harness itself is tested with DPDK's own back end, so that a failure elsewhere is not the harness's.
 func TestFramesGoToAPeerAndBack(t *testing.T) {
+	for _, u := range []userland.Userland{userland.Bookworm, userland.Forky} {
+		t.Run(u.String(), func(t *testing.T) { testToAPeerAndBack(t, u) })
+	}
+}
+
+func testToAPeerAndBack(t *testing.T, u userland.Userland) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	peer, err := Start(t.Context(), Options{Socket: socket, Backend: true, Dir: t.TempDir(), Mode: IO})
+	peer, err := Start(t.Context(), Options{Userland: u, Socket: socket, Backend: true, Dir: t.TempDir(), Mode: IO})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, peer.Kill()) }()
 	require.NoError(t, peer.Forward())
 
-	front, err := Start(t.Context(), Options{Socket: socket, Dir: dir, Mode: Flows})
+	front, err := Start(t.Context(), Options{Userland: u, Socket: socket, Dir: dir, Mode: Flows})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, front.Kill()) }()
 	require.NoError(t, front.Forward())

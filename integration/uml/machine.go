@@ -11,6 +11,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 const (
@@ -22,6 +23,8 @@ const (
 
 // Options describe a machine.
 type Options struct {
+	// Userland is the generation of User-mode Linux.
+	Userland userland.Userland
 	// Dir is an existing directory for the machine's control socket, and for its memory if /dev/shm has no room.
 	Dir string
 	// Initrd is the guest's initramfs.
@@ -43,7 +46,10 @@ func (o Options) prepare() error {
 			return err
 		}
 	}
-	return refuseRegSets()
+	if o.Userland == userland.Bookworm {
+		return refuseRegSets() // 7.2 needs it no more, and even fails with it
+	}
+	return nil
 }
 
 // pin binds the thread, and all that it starts, to the last processor that it may use.
@@ -74,13 +80,15 @@ type Machine struct {
 
 // Start starts a machine, which ends with ctx.
 func Start(ctx context.Context, opt Options) (*Machine, error) {
-	path, err := guest.FindTool(program)
+	path, err := opt.Userland.Tool(program)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(path, commandLine(opt)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+memoryDir(opt.Dir))
-	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{Thread: opt.prepare, Output: opt.Output})
+	p, in, out, err := process.StartInteractive(ctx, cmd, process.Options{
+		Thread: opt.Userland.Thread(opt.prepare), Output: opt.Output,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +111,11 @@ func commandLine(opt Options) []string {
 	args := []string{
 		fmt.Sprintf("mem=%dM", memoryMiB), "initrd=" + opt.Initrd, "root=/dev/ram0", "rdinit=/init", "uml_dir=" + opt.Dir,
 		"con=null", "con0=fd:0,fd:1", "console=tty0", "quiet", "loglevel=1", "panic=-1",
+	}
+	if opt.Userland == userland.Bookworm {
 		// For /init: without the larger register sets nothing saves the AVX registers of the guest's threads.
-		"GODEBUG=cpu.all=off",
-		"GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX,-AVX512F,-AVX512VL,-ERMS,-FSRM,-XSAVEC,-XSAVE",
+		args = append(args, "GODEBUG=cpu.all=off",
+			"GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX,-AVX512F,-AVX512VL,-ERMS,-FSRM,-XSAVEC,-XSAVE")
 	}
 	if opt.Socket != "" {
 		args = append(args, fmt.Sprintf("virtio_uml.device=%s:%d", opt.Socket, virtioNet))

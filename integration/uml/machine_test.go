@@ -10,13 +10,20 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // The harness itself is tested without a network, so that a failure elsewhere is not the harness's.
 func TestAGuestBootsAndTransfersOverItsLoopback(t *testing.T) {
+	for _, u := range []userland.Userland{userland.Bookworm, userland.Forky} {
+		t.Run(u.String(), func(t *testing.T) { testLoopback(t, u) })
+	}
+}
+
+func testLoopback(t *testing.T, u userland.Userland) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	m, err := Start(ctx, Options{Dir: t.TempDir(), Initrd: testImage(ctx, t)})
+	m, err := Start(ctx, Options{Userland: u, Dir: t.TempDir(), Initrd: testImage(ctx, t, u)})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
 
@@ -36,11 +43,11 @@ func TestAGuestBootsAndTransfersOverItsLoopback(t *testing.T) {
 	require.Equal(t, proto.PatternSum(2, length), back.SHA256)
 }
 
-func testImage(ctx context.Context, t *testing.T) string {
+func testImage(ctx context.Context, t *testing.T, u userland.Userland) string {
 	dir := t.TempDir()
 	init, err := guest.BuildInit(ctx, dir)
 	require.NoError(t, err)
-	modules, err := guest.UMLModules()
+	modules, err := guest.UMLModules(u)
 	require.NoError(t, err)
 	file := filepath.Join(dir, "initrd")
 	require.NoError(t, guest.Image{Init: init, Modules: modules}.Write(file))
