@@ -8,11 +8,11 @@ import (
 	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
 )
 
-// confine puts the process into its sandbox.
-func (f *serveFlags) confine(log *slog.Logger) error {
+// confine puts the process into its sandbox, and tells how that stands.
+func (f *serveFlags) confine(log *slog.Logger) (sandbox.State, error) {
 	mode, err := sandbox.ParseMode(f.sandbox)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	needs := f.needs
 	needs.Mode, needs.Log = mode, log

@@ -47,6 +47,26 @@ func TestAFrontEndThatListensIsReachedFromTheSandbox(t *testing.T) {
 	requireStop(t, cmd)
 }
 
+func TestTheStatusTellsHowTheSandboxStands(t *testing.T) {
+	for mode, want := range map[string]string{
+		"on": `^sandbox: no_new_privs: new rights \| capabilities: all \| `, "off": "^sandbox: off$",
+		"log": `seccomp: none, it only logs`,
+	} {
+		t.Run(mode, func(t *testing.T) {
+			cmd := program(t, "stub", "--socket-path", filepath.Join(shortDir(t), "s"), "--sandbox", mode)
+			stderr, err := cmd.StderrPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			lines := bufio.NewScanner(stderr)
+			requireLine(t, lines, "msg=ready")
+			require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
+			requireLine(t, lines, "sandbox: ")
+			require.Regexp(t, want, lines.Text())
+			requireStop(t, cmd)
+		})
+	}
+}
+
 func TestSystemdIsToldFromTheSandbox(t *testing.T) {
 	for _, name := range []string{filepath.Join(shortDir(t), "notify"), "@vring/" + filepath.Base(shortDir(t))} {
 		t.Run(name, func(t *testing.T) {

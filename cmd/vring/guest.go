@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
@@ -55,10 +56,11 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	askedQEMU := f.startAsking(len(guests[0].ports)) // from within the sandbox no program can be run
 	all, err := f.start(log, guests)
 	hint := askedQEMU()
+	var walls sandbox.State
 	if err == nil {
 		log.Info("vring starts", "version", programVersion())
 		describe()
-		err = f.confine(log)
+		walls, err = f.confine(log)
 	}
 	if err != nil {
 		ended, cancel := context.WithCancel(ctx)
@@ -70,7 +72,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	f.sayReady(log)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
-	stop := printOnSignal(status, out, all)
+	stop := printOnSignal(status, out, all, walls)
 	defer stop()
 	stopRates := printRates(out, all)
 	defer stopRates()

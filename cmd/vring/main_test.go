@@ -89,7 +89,7 @@ func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
 		"path in use":        {[]string{"nat", "--socket-path", alive.Addr().String()}, "is in use by another process"},
 		"log level":          {[]string{"nat", "--socket-path", sock, "--log-level", "loud"}, `--log-level "loud": want debug`},
 		"log format":         {[]string{"stub", "--socket-path", sock, "--log-format", "xml"}, `--log-format "xml": want text or json`},
-		"sandbox":            {[]string{"nat", "--socket-path", sock, "--sandbox=maybe"}, `--sandbox "maybe": want on, log or off`},
+		"sandbox":            {[]string{"nat", "--socket-path", sock, "--sandbox=maybe"}, `--sandbox "maybe": want on, strict, log or off`},
 		"stub's mode":        {[]string{"stub", "--socket-path", sock, "--mode", "fast"}, `--mode "fast": want null, echo or source`},
 		"source's frames":    {[]string{"stub", "--socket-path", sock, "--mode", "source", "--size", "10"}, `--mode source: frames of 10 bytes: want 60 to`},
 		"forward":            {[]string{"nat", "--socket-path", sock, "-p", "80"}, `forward "80": a host port and a guest port are needed`},

@@ -36,7 +36,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", formatText, "form of the log on standard error: text or json")
-	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, off, or log (refuse nothing, the kernel logs)")
+	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, strict (fail where less can be had), off, or log (refuse nothing, the kernel logs)")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
 }

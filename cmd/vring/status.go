@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
 )
@@ -26,8 +27,8 @@ type report struct {
 	counters any // a struct whose fields are uint64 or counterGroup
 }
 
-// printOnSignal prints the status of all guests for each value of signals, until stop is called.
-func printOnSignal(signals <-chan os.Signal, out console, all []*served) (stop func()) {
+// printOnSignal prints the status of all guests, and of the sandbox, for each value of signals, until stop is called.
+func printOnSignal(signals <-chan os.Signal, out console, all []*served, walls sandbox.State) (stop func()) {
 	started := time.Now()
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -36,6 +37,7 @@ func printOnSignal(signals <-chan os.Signal, out console, all []*served) (stop f
 			select {
 			case <-signals:
 				s := readStatus(all, time.Since(started))
+				s.walls = walls
 				out.print(s.text(), slog.LevelInfo, "status", s.values()...)
 			case <-quit:
 				return
@@ -52,6 +54,7 @@ func printOnSignal(signals <-chan os.Signal, out console, all []*served) (stop f
 type status struct {
 	uptime     time.Duration
 	guests     []guestStatus
+	walls      sandbox.State
 	heap       uint64 // bytes
 	goroutines uint64
 }
@@ -115,6 +118,7 @@ func (s *status) text() string {
 	for i := range s.guests {
 		b.WriteString(s.guests[i].text())
 	}
+	fmt.Fprintf(&b, "sandbox: %s\n", s.walls)
 	fmt.Fprintf(&b, "process: %d bytes of heap, %d goroutines, vring %s, up %s\n",
 		s.heap, s.goroutines, programVersion(), s.uptime.Round(time.Second))
 	return b.String()

@@ -62,7 +62,7 @@ func (s *status) values() []any {
 	for i := range s.guests {
 		guests = append(guests, s.guests[i].json())
 	}
-	return []any{"guests", guests, "process", statusProcess{
+	return []any{"guests", guests, "sandbox", s.walls, "process", statusProcess{
 		Version: programVersion(), UptimeSeconds: int64(s.uptime / time.Second), HeapBytes: s.heap, Goroutines: s.goroutines,
 	}}
 }

@@ -127,7 +127,7 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	if err != nil {
 		return errors.Join(err, closeTAPs(devices))
 	}
-	flags.needs.TAP = true
+	flags.needs.TAP, flags.needs.Reopen = true, flags.reopen
 	describe := func() { logTAPs(log, configs, devices) }
 	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), keeper.undo())
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,9 +27,11 @@ type job struct {
 	Action string
 	Path   string // what the action is about
 	Config Config
-	Lacks  []string // system calls that the kernel of the child does not have
+	Lacks  []string   // system calls that the kernel of the child does not have
+	Refuse unix.Errno // what those calls answer, ENOSYS if it is 0
 
 	Powerless bool // the child has no capabilities to begin with
+	OddThread bool // a thread of the child has a filter that the others do not have
 }
 
 // asChild holds the job in the environment of a child.
@@ -53,13 +56,20 @@ func child(text string) int {
 			panic(err)
 		}
 	}
-	if err := loseCalls(j.Lacks); err != nil {
+	if err := loseCalls(j.Lacks, cmp.Or(j.Refuse, unix.ENOSYS), seccomp.FilterFlagTSync); err != nil {
 		panic(err)
 	}
+	if j.OddThread {
+		oddThread()
+	}
 	act := actions()[j.Action] // made outside: the sandbox is for the action alone
-	if err := Enter(j.Config); err != nil {
+	state, err := Enter(j.Config)
+	if err != nil {
 		fmt.Println(err)
 		return 1
+	}
+	if j.Action == "state" {
+		fmt.Println(state)
 	}
 	if err := act(j.Path); err != nil {
 		fmt.Println(err)
@@ -69,17 +79,28 @@ func child(text string) int {
 	return 0
 }
 
-// loseCalls makes the kernel answer system calls as one that does not know them.
-func loseCalls(names []string) error {
+// loseCalls makes the kernel answer system calls as one that does not know them, or with another error.
+func loseCalls(names []string, answer unix.Errno, threads seccomp.FilterFlag) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
+	return seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: threads, Policy: seccomp.Policy{
 		DefaultAction: seccomp.ActionAllow,
-		Syscalls: []seccomp.SyscallGroup{{
-			Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: names,
-		}},
+		Syscalls:      []seccomp.SyscallGroup{{Action: seccomp.ActionErrno | seccomp.Action(answer), Names: names}},
 	}})
+}
+
+// oddThread makes a thread that has a filter of its own, and stays.
+func oddThread() {
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		ready <- loseCalls([]string{"acct"}, unix.ENOSYS, 0)
+		select {}
+	}()
+	if err := <-ready; err != nil {
+		panic(err)
+	}
 }
 
 // start begins a job in a child process.
@@ -104,6 +125,11 @@ func do(t *testing.T, j job) (output string, status int) {
 // actions are what children try.
 func actions() map[string]func(path string) error {
 	parent := os.Getppid()
+	anyone, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	command := func(cmd, value int) error { return second(unix.FcntlInt(uintptr(anyone), cmd, value)) }
 	return map[string]func(string) error{
 		"read":   func(path string) error { return second(os.ReadFile(path)) },
 		"write":  func(path string) error { return second(os.OpenFile(path, os.O_WRONLY, 0)) },
@@ -112,25 +138,48 @@ func actions() map[string]func(path string) error {
 		"list":   func(path string) error { return second(os.ReadDir(path)) },
 		"dial":   func(path string) error { return second(net.Dial("unix", path)) },
 
-		"execute":        func(path string) error { return unix.Exec(path, []string{path}, nil) },
-		"start process":  func(path string) error { return second(os.StartProcess(path, []string{path}, &os.ProcAttr{})) },
+		"execute":                 func(path string) error { return unix.Exec(path, []string{path}, nil) },
+		"start process":           func(path string) error { return second(os.StartProcess(path, []string{path}, &os.ProcAttr{})) },
+		"signal parent by tgkill": func(string) error { return unix.Tgkill(parent, parent, unix.SIGTERM) },
+		"signal itself":           func(string) error { return unix.Tgkill(os.Getpid(), os.Getpid(), unix.SIGURG) },
+		"owner by fcntl":          func(string) error { return command(unix.F_SETOWN, parent) },
+		"signal by fcntl":         func(string) error { return command(unix.F_SETSIG, int(unix.SIGTERM)) },
+		"asynchronous":            func(string) error { return command(unix.F_SETFL, unix.O_ASYNC) },
+		"lease":                   func(string) error { return command(unix.F_SETLEASE, unix.F_WRLCK) },
+		"not blocking":            func(string) error { return unix.SetNonblock(anyone, true) },
+		"owner by ioctl":          func(string) error { return unix.IoctlSetPointerInt(anyone, unix.SIOCSPGRP, parent) },
+		"affinity of parent":      func(string) error { return unix.SchedGetaffinity(parent, new(unix.CPUSet)) },
+		"affinity":                func(string) error { return unix.SchedGetaffinity(0, new(unix.CPUSet)) },
+		"prctl":                   func(string) error { return unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) },
+		"bind to device":          func(string) error { return unix.BindToDevice(anyone, "lo") },
+		"mark":                    func(string) error { return unix.SetsockoptInt(anyone, unix.SOL_SOCKET, unix.SO_MARK, 1) },
+		"filter":                  func(string) error { return unix.SetsockoptInt(anyone, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 1) },
+		"hop limit":               func(string) error { return unix.SetsockoptInt(anyone, unix.IPPROTO_IP, unix.IP_TTL, 9) },
+
 		"trace":          func(string) error { return unix.PtraceAttach(parent) },
 		"kill parent":    func(string) error { return unix.Kill(parent, unix.SIGTERM) },
 		"mount":          func(path string) error { return unix.Mount("none", path, "tmpfs", 0, "") },
 		"unshare":        func(string) error { return unix.Unshare(unix.CLONE_NEWUSER) },
 		"change user":    func(string) error { return second(unix.SetfsuidRetUid(1)) },
 		"raise limit":    func(string) error { return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) },
-		"listen":         func(string) error { return second(net.Listen("tcp4", "127.0.0.1:0")) },
+		"bind":           func(string) error { return bind() },
 		"make code":      func(string) error { return mapMemory(unix.PROT_EXEC) },
 		"read memory":    func(string) error { return second(unix.ProcessVMReadv(parent, nil, nil, 0)) },
 		"netlink socket": func(string) error { return openSocket(unix.AF_NETLINK, unix.SOCK_RAW) },
 		"packet socket":  func(string) error { return openSocket(unix.AF_PACKET, unix.SOCK_RAW) },
 		"unix socket":    func(string) error { return openSocket(unix.AF_UNIX, unix.SOCK_STREAM) },
+		"raw socket":     func(string) error { return openSocket(unix.AF_INET, unix.SOCK_RAW) },
 		"TCP socket":     func(string) error { return openSocket(unix.AF_INET, unix.SOCK_STREAM) },
 		"IPv6 socket":    func(string) error { return openSocket(unix.AF_INET6, unix.SOCK_DGRAM) },
+		"ping socket":    func(string) error { return openProtocol(unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6) },
+		"SCTP socket":    func(string) error { return openProtocol(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP) },
+		"MPTCP socket":   func(string) error { return openProtocol(unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP) },
+		"DCCP socket":    func(string) error { return openProtocol(unix.AF_INET, unix.SOCK_DCCP, unix.IPPROTO_DCCP) },
+		"UDPLite socket": func(string) error { return openProtocol(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE) },
 
-		"live": live,
-		"wait": wait,
+		"live":  live,
+		"state": func(string) error { return nil },
+		"wait":  wait,
 		"wait and read": func(path string) error {
 			if err := wait(""); err != nil {
 				return err
@@ -144,7 +193,25 @@ func actions() map[string]func(path string) error {
 
 func second[T any](_ T, err error) error { return err }
 
-func openSocket(family, kind int) error { return second(unix.Socket(family, kind, 0)) }
+func openSocket(family, kind int) error { return openProtocol(family, kind, 0) }
+
+// openProtocol takes it for an answer that the host permits no pings: the call was made.
+func openProtocol(family, kind, protocol int) error {
+	_, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
+	if protocol == unix.IPPROTO_ICMPV6 && errors.Is(err, unix.EACCES) {
+		return nil
+	}
+	return err
+}
+
+// bind takes a port. Package net would make a socket of multipath TCP, of which Landlock knows nothing.
+func bind() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+}
 
 func mapMemory(protection int) error {
 	return second(unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|protection, unix.MAP_PRIVATE|unix.MAP_ANON))

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,12 +11,37 @@ import (
 )
 
 // restrictFiles lets Landlock deny what cfg does not name.
-func restrictFiles(cfg *Config) error {
-	if abi, err := syscall.LandlockGetABIVersion(); err != nil || abi < 1 {
-		cfg.Log.Info("sandbox: this kernel has no Landlock, so files are not restricted", "err", err)
-		return nil
+func restrictFiles(cfg *Config) (Wall, error) {
+	w := Wall{Name: "Landlock"}
+	abi, err := syscall.LandlockGetABIVersion()
+	if err == nil {
+		err = landlockConfig(cfg).BestEffort().Restrict(fileRules(cfg)...)
 	}
-	return landlockConfig(cfg).BestEffort().Restrict(fileRules(cfg)...)
+	if reason, lacking := whyMissing(err); lacking {
+		return w.missing(reason), nil
+	}
+	w.Keeps, w.Lacks = landlockParts(abi)
+	return w, err
+}
+
+// landlockParts tells what a version of Landlock's ABI keeps from a process, and what later ones do.
+func landlockParts(abi int) (keeps, lacks string) {
+	var has, lacking []string
+	for _, part := range []struct {
+		abi    int
+		what   string
+		kernel string
+	}{
+		{1, "files", "5.13"}, {3, "truncation", "6.2"}, {4, "TCP ports", "6.7"}, {5, "requests to devices", "6.10"},
+		{6, "abstract sockets and signals", "6.12"},
+	} {
+		if abi >= part.abi {
+			has = append(has, part.what)
+		} else {
+			lacking = append(lacking, fmt.Sprintf("%s (Linux %s)", part.what, part.kernel))
+		}
+	}
+	return fmt.Sprintf("%s (ABI %d)", strings.Join(has, ", "), abi), strings.Join(lacking, ", ")
 }
 
 // landlockConfig says what needs a rule to be allowed.

@@ -14,24 +14,25 @@ type Mode uint8
 
 // The modes.
 const (
-	On  Mode = iota // refuse what the process does not need
-	Log             // refuse nothing; the kernel logs system calls that On would refuse
-	Off             // do nothing
+	On     Mode = iota // refuse what the process does not need
+	Strict             // as On, and a wall that is missing is an error
+	Log                // refuse nothing; the kernel logs system calls that On would refuse
+	Off                // do nothing
 )
 
 // modeNames are the modes as users write them.
-func modeNames() []string { return []string{On: "on", Log: "log", Off: "off"} }
+func modeNames() []string { return []string{On: "on", Strict: "strict", Log: "log", Off: "off"} }
 
 func (m Mode) String() string { return modeNames()[m] }
 
-// ParseMode reads on, log or off.
+// ParseMode reads on, strict, log or off.
 func ParseMode(text string) (Mode, error) {
 	for m, name := range modeNames() {
 		if text == name {
 			return Mode(m), nil
 		}
 	}
-	return On, fmt.Errorf("--sandbox %q: want on, log or off", text)
+	return On, fmt.Errorf("--sandbox %q: want on, strict, log or off", text)
 }
 
 // Config is what the process still needs, apart from what it has open already: sockets that listen go on accepting.
@@ -39,6 +40,7 @@ type Config struct {
 	Mode     Mode
 	Internet bool     // make IPv4 and IPv6 connections, over TCP and UDP
 	TAP      bool     // use TAP devices: attach their queues, and set carrier and offloads
+	Reopen   bool     // join TAP devices that come back
 	Read     []string // files to read; each may be replaced meanwhile
 	Remove   []string // files to remove
 	// Dial are the unix sockets to connect to, abstract ones with a leading @. Which ones cannot be enforced: without
@@ -47,37 +49,68 @@ type Config struct {
 	Log  *slog.Logger
 }
 
-// Enter puts up the walls around all threads of this process, present and to come. It is called once, when everything
-// is open. After an error, some walls may stand.
-func Enter(cfg Config) error {
+// Enter puts up the walls around all threads of this process, present and to come, and tells how they stand. It is called
+// once, when everything is open. What is less than promised is logged as a warning, and an error in mode Strict. After an
+// error, some walls may stand.
+func Enter(cfg Config) (State, error) {
 	if cfg.Mode == Off {
-		return nil
+		return nil, nil
 	}
 	_, _ = time.Now().Zone() // package time reads the zone's file on first use, which would be for the log
-	if err := enter(&cfg); err != nil {
-		return fmt.Errorf("sandbox: %w; --sandbox=off runs without one", err)
+	state, err := enter(&cfg)
+	if err == nil && cfg.Mode == Strict {
+		err = state.weak()
 	}
-	cfg.Log.Debug("sandboxed", "mode", cfg.Mode)
-	return nil
+	if err != nil {
+		return state, fmt.Errorf("sandbox: %w; %s", err, cfg.Mode.wayOut())
+	}
+	state.log(cfg.Log)
+	cfg.Log.Debug("sandboxed", "mode", cfg.Mode, "walls", state)
+	return state, nil
+}
+
+// wayOut tells what to do where the sandbox cannot be had.
+func (m Mode) wayOut() string {
+	if m == Strict {
+		return "--sandbox=on goes on with what can be had"
+	}
+	return "--sandbox=off runs without one"
 }
 
 // enter puts up the walls in an order in which none is in the way of the next.
-func enter(cfg *Config) error {
+func enter(cfg *Config) (State, error) {
+	state := State{{Name: "no_new_privs", Keeps: "new rights"}}
 	if _, err := cap.Prctlw(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("no_new_privs: %w", err)
+		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
-	if cfg.Mode == On {
+	if cfg.Mode != Log {
 		if err := dropCapabilities(); err != nil {
-			return fmt.Errorf("drop capabilities: %w", err)
+			return state, fmt.Errorf("drop capabilities: %w", err)
 		}
-		if err := restrictFiles(cfg); err != nil {
-			return fmt.Errorf("landlock: %w", err)
+		files, err := restrictFiles(cfg)
+		if err != nil {
+			return state, fmt.Errorf("Landlock: %w", err)
 		}
+		state = append(state, Wall{Name: "capabilities", Keeps: "all"}, files)
 	}
-	if err := restrictCalls(cfg); err != nil {
-		return fmt.Errorf("seccomp: %w", err)
+	calls, err := restrictCalls(cfg)
+	if err != nil {
+		return state, fmt.Errorf("seccomp: %w", err)
 	}
-	return nil
+	state = append(state, calls)
+	state.judge(cfg.Mode)
+	return state, nil
+}
+
+// judge tells what no other wall keeps: seccomp keeps all that older versions of Landlock do not.
+func (s State) judge(mode Mode) {
+	calls := &s[len(s)-1]
+	for i := range s[:len(s)-1] {
+		s[i].Weak = s[i].Weak || s[i].Lacks != "" && calls.Keeps == ""
+	}
+	if mode == Log {
+		calls.Keeps, calls.Lacks = "", "it only logs (--sandbox=log)"
+	}
 }
 
 // dropCapabilities need not be allowed to make its system call where there is nothing to drop: service managers forbid

@@ -12,6 +12,7 @@ import (
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // needLandlock skips a test on kernels without.
@@ -34,7 +35,12 @@ func newFile(t *testing.T, dir, content string) string {
 	return path
 }
 
-// What is not on the list ends the process, with a stack that names the call.
+// landlockCalls are Landlock's: a kernel that does not know them has none.
+func landlockCalls() []string {
+	return []string{"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
+}
+
+// What is not on the list ends the process, with a stack that names the call, also where there is no Landlock.
 func TestSystemCallsThatAreNotNeededEndTheProcess(t *testing.T) {
 	needList(t)
 	file := newFile(t, t.TempDir(), "")
@@ -47,7 +53,7 @@ func TestSystemCallsThatAreNotNeededEndTheProcess(t *testing.T) {
 		"unshare":        "unix.Unshare",
 		"change user":    "unix.SetfsuidRetUid",
 		"raise limit":    "unix.Setrlimit",
-		"listen":         "net.Listen",
+		"bind":           "unix.Bind",
 		"make code":      "unix.Mmap",
 		"read memory":    "unix.ProcessVMReadv",
 		"netlink socket": "unix.Socket",
@@ -55,13 +61,65 @@ func TestSystemCallsThatAreNotNeededEndTheProcess(t *testing.T) {
 		"unix socket":    "unix.Socket",
 		"write":          "os.OpenFile",
 		"create":         "os.Create",
+
+		"signal parent by tgkill": "unix.Tgkill",
+		"owner by fcntl":          "unix.FcntlInt",
+		"signal by fcntl":         "unix.FcntlInt",
+		"asynchronous":            "unix.FcntlInt",
+		"lease":                   "unix.FcntlInt",
+		"owner by ioctl":          "unix.IoctlSetPointerInt",
+		"affinity of parent":      "unix.SchedGetaffinity",
+		"prctl":                   "unix.Prctl",
+		"bind to device":          "unix.BindToDevice",
+		"mark":                    "unix.SetsockoptInt",
+		"filter":                  "unix.SetsockoptInt",
+		"raw socket":              "unix.Socket",
+		"SCTP socket":             "unix.Socket",
+		"MPTCP socket":            "unix.Socket",
+		"DCCP socket":             "unix.Socket",
+		"UDPLite socket":          "unix.Socket",
 	} {
 		t.Run(action, func(t *testing.T) {
-			output, status := do(t, job{Action: action, Path: file, Config: Config{Internet: true, Read: []string{file}, Remove: []string{file}}})
+			output, status := do(t, job{
+				Action: action, Path: file, Lacks: landlockCalls(),
+				Config: Config{Internet: true, TAP: true, Reopen: true, Read: []string{file}, Remove: []string{file}},
+			})
 			require.Equal(t, 2, status, output)
 			require.Contains(t, output, "SIGSYS: bad system call")
 			require.Contains(t, output, frame)
 			require.NotContains(t, output, "done")
+		})
+	}
+}
+
+func TestWhatIsNeededIsOnTheList(t *testing.T) {
+	needList(t)
+	for _, action := range []string{"signal itself", "not blocking", "affinity", "hop limit", "TCP socket", "IPv6 socket", "ping socket"} {
+		t.Run(action, func(t *testing.T) {
+			output, _ := do(t, job{Action: action, Config: Config{Internet: true}})
+			require.Equal(t, "done\n", output)
+		})
+	}
+}
+
+// Where there is no list of system calls, Landlock alone keeps other processes from signals, files and ports.
+func TestLandlockHoldsWithoutTheList(t *testing.T) {
+	if abi, _ := syscall.LandlockGetABIVersion(); abi < 6 {
+		t.Skip("this kernel's Landlock knows nothing of signals")
+	}
+	file := newFile(t, t.TempDir(), "")
+	abstract := "@vring/test/" + filepath.Base(t.TempDir()) + t.Name()
+	listener, err := net.Listen("unix", abstract)
+	require.NoError(t, err)
+	defer listener.Close()
+	for action, path := range map[string]string{
+		"kill parent": "", "signal parent by tgkill": "", "bind": "", "read": file, "write": file, "create": file + "2",
+		"remove": file, "start process": "/bin/true", "dial": abstract,
+	} {
+		t.Run(action, func(t *testing.T) {
+			output, status := do(t, job{Action: action, Path: path, Config: Config{Internet: true}, Lacks: []string{"seccomp"}})
+			require.Equal(t, 1, status, output)
+			require.Regexp(t, "permission denied|operation not permitted", output)
 		})
 	}
 }
@@ -213,7 +271,7 @@ func TestTheRuntimeGoesOn(t *testing.T) {
 
 func TestLogRefusesNothing(t *testing.T) {
 	file := newFile(t, t.TempDir(), "")
-	for _, action := range []string{"read", "write", "start process", "listen", "unix socket", "make code"} {
+	for _, action := range []string{"read", "write", "start process", "bind", "unix socket", "make code"} {
 		t.Run(action, func(t *testing.T) {
 			path := file
 			if action == "start process" {
@@ -225,19 +283,76 @@ func TestLogRefusesNothing(t *testing.T) {
 	}
 }
 
-func TestAKernelMayLackWalls(t *testing.T) {
+// A wall that is missing is a warning with the true reason, and an error where that is asked for.
+func TestAMissingWallIsAWarningWithItsReason(t *testing.T) {
 	needList(t)
-	for call, want := range map[string]string{
-		"landlock_create_ruleset": "this kernel has no Landlock",
-		"seccomp":                 "there is no seccomp here",
+	const none, off, forbidden = "this kernel has none", "switched off at boot", "forbidden by what confines this process"
+	for name, c := range map[string]struct {
+		call   string
+		answer unix.Errno
+		want   string
+	}{
+		"no Landlock":               {"landlock_create_ruleset", unix.ENOSYS, none},
+		"Landlock off":              {"landlock_create_ruleset", unix.EOPNOTSUPP, off},
+		"Landlock forbidden":        {"landlock_create_ruleset", unix.EPERM, forbidden},
+		"Landlock's last call":      {"landlock_restrict_self", unix.EPERM, forbidden},
+		"no seccomp":                {"seccomp", unix.ENOSYS, none},
+		"seccomp forbidden":         {"seccomp", unix.EPERM, forbidden},
+		"seccomp forbidden by rule": {"seccomp", unix.EACCES, forbidden},
 	} {
-		t.Run(call, func(t *testing.T) {
-			output, status := do(t, job{Action: "live", Lacks: []string{call}})
-			require.Zero(t, status)
-			require.Contains(t, output, want)
-			require.Contains(t, output, "done")
+		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(c.call, "landlock_restrict") {
+				needLandlock(t)
+			}
+			wall := map[bool]string{true: "wall=seccomp", false: "wall=Landlock"}[c.call == "seccomp"]
+			j := job{Action: "state", Lacks: []string{c.call}, Refuse: c.answer}
+			output, status := do(t, j)
+			require.Zero(t, status, output)
+			require.Contains(t, output, "level=WARN")
+			require.Contains(t, output, wall)
+			require.Equal(t, 2, strings.Count(output, c.want), "in the log and in the state:\n%s", output)
+
+			j.Config.Mode = Strict
+			output, status = do(t, j)
+			require.Equal(t, 1, status)
+			require.Contains(t, output, c.want)
+			require.Contains(t, output, "--sandbox=on goes on with what can be had")
 		})
 	}
+}
+
+func TestAWholeSandboxWarnsOfNothing(t *testing.T) {
+	needList(t)
+	needLandlock(t)
+	output, status := do(t, job{Action: "state", Config: Config{Mode: Strict}})
+	require.Zero(t, status, output)
+	require.NotContains(t, output, "level=WARN")
+	for _, want := range []string{"no_new_privs: new rights", "capabilities: all", "Landlock: files", "seccomp: all system calls but those of a list"} {
+		require.Contains(t, output, want)
+	}
+}
+
+// What older versions of Landlock do not keep, the list of system calls does. Where there is none, it is a weakness.
+func TestOlderLandlocksLackParts(t *testing.T) {
+	keeps, lacks := landlockParts(2)
+	require.Equal(t, "files (ABI 2)", keeps)
+	require.Equal(t, "truncation (Linux 6.2), TCP ports (Linux 6.7), requests to devices (Linux 6.10), "+
+		"abstract sockets and signals (Linux 6.12)", lacks)
+	_, lacks = landlockParts(7)
+	require.Empty(t, lacks)
+	for keeps, weak := range map[string]bool{"all system calls": false, "": true} {
+		s := State{{Name: "Landlock", Keeps: "files", Lacks: "signals"}, {Name: "seccomp", Keeps: keeps}}
+		s.judge(On)
+		require.Equal(t, weak, s[0].Weak)
+	}
+}
+
+// The kernel then installs the list on no thread.
+func TestAThreadWithAFilterOfItsOwnIsAnError(t *testing.T) {
+	needList(t)
+	output, status := do(t, job{Action: "live", OddThread: true})
+	require.Equal(t, 1, status, output)
+	require.Contains(t, output, "a thread has a filter of its own")
 }
 
 // As in a systemd unit with SystemCallFilter=~@privileged, of a user without capabilities.
@@ -285,11 +400,11 @@ func TestEveryListedCallExists(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
-	for _, mode := range []Mode{On, Log, Off} {
+	for _, mode := range []Mode{On, Strict, Log, Off} {
 		got, err := ParseMode(mode.String())
 		require.NoError(t, err)
 		require.Equal(t, mode, got)
 	}
 	_, err := ParseMode("maybe")
-	require.ErrorContains(t, err, `--sandbox "maybe": want on, log or off`)
+	require.ErrorContains(t, err, `--sandbox "maybe": want on, strict, log or off`)
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 
@@ -11,20 +12,30 @@ import (
 )
 
 // restrictCalls installs the list of system calls, on all threads at once.
-func restrictCalls(cfg *Config) error {
+func restrictCalls(cfg *Config) (Wall, error) {
+	w := Wall{Name: "seccomp", Keeps: "all system calls but those of a list"}
 	machine, err := arch.GetInfo("")
 	if err != nil {
-		cfg.Log.Info("sandbox: there is no list of system calls for this machine, so they are not restricted", "err", err)
-		return nil
+		return w.missing(fmt.Sprintf("there is no list of system calls for this machine (%v)", err)), nil
 	}
-	err = seccomp.LoadFilter(seccomp.Filter{
-		// TSYNC fails for threads that have another filter than this one. None has: nobody else here installs any.
-		Flag:   seccomp.FilterFlagTSync | seccomp.FilterFlagLog,
-		Policy: policy(cfg, machine.SyscallNames),
-	})
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // of the kernel, or of a sandbox around this one
-		cfg.Log.Info("sandbox: there is no seccomp here, so system calls are not restricted", "err", err)
-		return nil
+	err = loadFilter(policy(cfg, machine.SyscallNames))
+	if reason, lacking := whyMissing(err); lacking {
+		return w.missing(reason), nil
+	}
+	return w, err
+}
+
+// loadFilter installs a list, on all threads or on none.
+func loadFilter(p seccomp.Policy) error {
+	// TSYNC fails for threads that have another filter than this one; without TSYNC_ESRCH (Linux 5.7) that is no error.
+	const strict = seccomp.FilterFlag(unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
+	flags := seccomp.FilterFlagTSync | seccomp.FilterFlagLog
+	err := seccomp.LoadFilter(seccomp.Filter{Flag: flags | strict, Policy: p})
+	if errors.Is(err, unix.EINVAL) {
+		err = seccomp.LoadFilter(seccomp.Filter{Flag: flags, Policy: p})
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("a thread has a filter of its own: %w", err)
 	}
 	return err
 }
@@ -56,7 +67,7 @@ func policy(cfg *Config, known map[string]int) seccomp.Policy {
 func hotCalls() []string {
 	return []string{
 		"recvmsg", "sendmsg", "recvmmsg", "sendmmsg", "epoll_pwait2", "read", "write", "readv", "writev",
-		"recvfrom", "getsockopt", "setsockopt", "futex",
+		"recvfrom", "getsockopt", "futex",
 	}
 }
 
@@ -65,7 +76,7 @@ func hotCalls() []string {
 func ioCalls() []string {
 	return []string{
 		"accept4", "connect", "shutdown", "listen", "getsockname", "getpeername", "sendto", "preadv2",
-		"close", "fcntl", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
+		"close", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
 		"newfstatat", "fstatat", "unlinkat",
 		"munmap", "madvise",
 	}
@@ -76,9 +87,9 @@ func runtimeCalls() []string {
 	return []string{
 		"nanosleep", "sched_yield", "restart_syscall", // the kernel resumes a sleep so, after SIGSTOP and SIGCONT
 		"clock_gettime", "gettimeofday", // where the vDSO cannot read the machine's clock
-		"getpid", "gettid", "tgkill", // to preempt a thread
+		"getpid", "gettid",
 		"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack",
-		"sched_getaffinity", "pread64", // GOMAXPROCS follows the processors and the control group
+		"pread64", // GOMAXPROCS follows the control group, whose files are open
 		"getrandom",
 		"exit", "exit_group",
 		// With cgo, threads are those of a C library.
@@ -89,52 +100,63 @@ func runtimeCalls() []string {
 // conditionalCalls are allowed for some of their arguments.
 func conditionalCalls(cfg *Config) []seccomp.NameWithConditions {
 	const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
-	calls := []seccomp.NameWithConditions{
-		without("openat", 2, writing),
-		without("mmap", 2, unix.PROT_EXEC),
-		without("mprotect", 2, unix.PROT_EXEC),
-		where("clone", 0, seccomp.BitsSet, unix.CLONE_THREAD),
-		where("kill", 0, seccomp.Equal, uint64(os.Getpid())), // a crash with GOTRACEBACK=crash
-		where("prctl", 0, seccomp.Equal, unix.PR_SET_VMA),    // names of the runtime's mappings
-		where("prctl", 0, seccomp.Equal, unix.PR_SET_TIMERSLACK),
+	return slices.Concat(
+		processCalls(uint64(os.Getpid())),
+		fileCalls(),
+		[]seccomp.NameWithConditions{
+			where("openat", without(2, writing)),
+			where("mmap", without(2, unix.PROT_EXEC)),
+			where("mprotect", without(2, unix.PROT_EXEC)),
+		},
+		socketCalls(cfg), optionCalls(cfg), requestCalls(cfg))
+}
+
+// processCalls name a process or thread: this process, which is pid, and the calling thread, which is 0, are all that they
+// may name. The kernel finds the thread of tgkill only within the process that is named with it.
+func processCalls(pid uint64) []seccomp.NameWithConditions {
+	return []seccomp.NameWithConditions{
+		where("tgkill", equal(0, pid)), // the runtime preempts a thread
+		where("kill", equal(0, pid)),   // a crash with GOTRACEBACK=crash
+		where("clone", seccomp.Condition{Argument: 0, Operation: seccomp.BitsSet, Value: unix.CLONE_THREAD}),
+		where("sched_getaffinity", equal(0, 0)),                                        // GOMAXPROCS follows the processors
+		where("prctl", equal(0, unix.PR_SET_VMA), equal(1, unix.PR_SET_VMA_ANON_NAME)), // names of the runtime's mappings
+		where("prctl", equal(0, unix.PR_SET_TIMERSLACK)),
 	}
-	for _, request := range requests(cfg) {
-		calls = append(calls, where("ioctl", 1, seccomp.Equal, request))
+}
+
+// fileCalls are the commands of fcntl. What is not there has the kernel send signals, to whom one likes (F_SETOWN,
+// F_SETSIG), or holds up others (leases, locks, pipes' sizes).
+func fileCalls() (calls []seccomp.NameWithConditions) {
+	for _, command := range []uint64{unix.F_GETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC, unix.F_GET_SEALS} {
+		calls = append(calls, where("fcntl", equal(1, command)))
 	}
-	for _, family := range families(cfg) {
-		calls = append(calls, where("socket", 0, seccomp.Equal, family))
+	return append(calls, where("fcntl", equal(1, unix.F_SETFL), without(2, unix.O_ASYNC)))
+}
+
+// requestCalls are the requests of ioctl.
+func requestCalls(cfg *Config) (calls []seccomp.NameWithConditions) {
+	var requests []uint64
+	if cfg.TAP {
+		requests = append(requests, unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER)
+	}
+	if cfg.TAP && cfg.Reopen {
+		requests = append(requests, unix.SIOCGIFINDEX, unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE)
+	}
+	for _, request := range requests {
+		calls = append(calls, where("ioctl", equal(1, request)))
 	}
 	return calls
 }
 
-// requests are those that ioctl may make.
-func requests(cfg *Config) []uint64 {
-	if !cfg.TAP {
-		return nil
-	}
-	return []uint64{
-		unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER,
-		unix.SIOCGIFINDEX, unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE, // to join a device that came back
-	}
+// where is a call that is allowed if all conditions hold.
+func where(name string, conditions ...seccomp.Condition) seccomp.NameWithConditions {
+	return seccomp.NameWithConditions{Name: name, Conditions: conditions}
 }
 
-// families are those that sockets may be made of.
-func families(cfg *Config) (families []uint64) {
-	if cfg.Internet {
-		families = append(families, unix.AF_INET, unix.AF_INET6)
-	}
-	if len(cfg.Dial) > 0 {
-		families = append(families, unix.AF_UNIX)
-	}
-	return families
+func equal(argument uint32, value uint64) seccomp.Condition {
+	return seccomp.Condition{Argument: argument, Operation: seccomp.Equal, Value: value}
 }
 
-func without(name string, argument uint32, bits uint64) seccomp.NameWithConditions {
-	return where(name, argument, seccomp.BitsNotSet, bits)
-}
-
-func where(name string, argument uint32, op seccomp.Operation, value uint64) seccomp.NameWithConditions {
-	return seccomp.NameWithConditions{
-		Name: name, Conditions: seccomp.ArgumentConditions{{Argument: argument, Operation: op, Value: value}},
-	}
+func without(argument uint32, bits uint64) seccomp.Condition {
+	return seccomp.Condition{Argument: argument, Operation: seccomp.BitsNotSet, Value: bits}
 }
