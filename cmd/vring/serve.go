@@ -81,6 +81,9 @@ func (f *serveFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(f.logLevel))
 	options := &slog.HandlerOptions{Level: level}
+	if isJournal(w) {
+		options.ReplaceAttr = withoutTime // the journal has the time of each line
+	}
 	if f.logFormat == formatJSON {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
