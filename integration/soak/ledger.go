@@ -29,7 +29,7 @@ type tally struct {
 type entry struct {
 	talk.Script
 	guest    *vm
-	began    uint64 // guest.generation then
+	began    uint64 // the guest's generation then
 	caller   *talk.Result
 	answerer *talk.Result
 	noted    time.Time
