@@ -11,8 +11,16 @@
 // # Trust
 //
 // The guest may write ring memory at any time. Each descriptor is copied once and checked as copied. A malformed chain
-// comes out without buffers, to be used up with length 0, and the queue goes on. A driver that moves its index by more
-// than the queue holds breaks the queue for good: see [Queue.Err].
+// comes out without buffers, to be used up with length 0, and the queue goes on. A driver that moves its index ahead by
+// more than the queue holds breaks the queue for good: see [Queue.Err].
+//
+// # Buffers that the driver takes back
+//
+// A driver that lowers its index takes entries back. Linux does so when a driver is unloaded, before the front end says
+// that the ring stops. What was fetched and is not available any more is then forgotten: see [Queue.Withdrawals].
+//
+// Some of it cannot be excluded by a device. A driver that takes a buffer back after the last look at its index, and before
+// the device has used it, is not noticed in time. Neither is an index that is lowered and raised again between two looks.
 //
 // # Concurrency
 //

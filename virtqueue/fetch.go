@@ -7,17 +7,12 @@ import (
 	"github.com/vringnet/vring/virtqueue/internal/ring"
 )
 
-// gather fetches up to want new chains.
+// gather fetches up to want of the entries that were seen to be available.
 func (q *Queue) gather(want int) {
 	if q.first == q.end { // begin at the front, where the cache is warm
 		q.first, q.end, q.pieces, q.top = 0, 0, 0, 0
 	}
-	if n := int(q.avail - q.fetched); n < want {
-		if !q.refresh() {
-			return
-		}
-		want = min(want, int(q.avail-q.fetched))
-	}
+	want = min(want, int(q.avail-q.fetched))
 	if q.end+want > len(q.chains) {
 		q.slide()
 	}
@@ -29,16 +24,45 @@ func (q *Queue) gather(want int) {
 	}
 }
 
-// refresh loads the driver's index. The driver may be ahead of what it saw as used by the size of the queue at most;
-// more, or going back, leaves no sane way to go on.
-func (q *Queue) refresh() bool {
+// refresh loads the driver's index.
+//
+// The driver may be ahead of what it saw as used by the size of the queue at most. More leaves no sane way to go on. An
+// index that went back is that of a driver which takes its buffers back, as Linux does when a driver is unloaded.
+func (q *Queue) refresh() {
 	avail := q.dev.AvailIdx()
-	if avail-q.fetched > q.cfg.Size-(q.fetched-q.published) {
+	switch {
+	case avail-q.avail <= q.cfg.Size-(q.avail-q.published):
+		q.avail = avail
+	case avail-q.fetched < q.avail-q.fetched, q.isBehind(avail):
+		q.withdraw(avail)
+	default:
 		q.err = ErrIndex
-		return false
 	}
+}
+
+// isBehind reports whether the driver's index avail is behind what was fetched. A driver can take back as many entries as
+// the queue holds: those that are pending, and those that were used and that it has not looked at yet.
+func (q *Queue) isBehind(avail uint16) bool { return q.fetched-avail <= q.cfg.Size }
+
+// withdraw forgets what was fetched, after the driver's index went back to avail. Entries before avail are still available.
+// They are read again, since the driver may have changed them. An index behind what was used means that there are none.
+func (q *Queue) withdraw(avail uint16) {
+	if avail-q.used >= q.avail-q.used {
+		avail = q.used
+	}
+	if avail == q.avail && q.first == q.end {
+		return // seen before
+	}
+	q.Rewind()
 	q.avail = avail
-	return true
+	q.withdrawals++
+}
+
+// isNews reports whether there is something to fetch when the driver's index is avail. An index that breaks the queue is
+// something as well: the next Fetch finds out.
+func (q *Queue) isNews(avail uint16) bool {
+	ahead := avail - q.fetched
+	return ahead != 0 && (ahead <= q.cfg.Size-(q.fetched-q.published) || !q.isBehind(avail))
 }
 
 // slide moves the pending chains to the front of their array.

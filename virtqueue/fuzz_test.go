@@ -34,7 +34,7 @@ func FuzzQueue(f *testing.F) {
 
 // fuzzSeeds are rings with a chain of each of vqtest's cases, followed by a plain turn.
 func fuzzSeeds() (seeds [][]byte) {
-	turn := []byte{'k', 'f', 9, 'h', 'u', 1, 'p', 'f', 9, 'r', 'f', 9, 'm', 'f', 9, 'u', 9, 'p', 'K', 'h'}
+	turn := []byte{'k', 'f', 9, 'h', 'u', 1, 'p', 'f', 9, 'r', 'f', 9, 'm', 'f', 9, 'u', 9, 'p', 'K', 'h', 'b', 1, 'c', 'f', 9}
 	for _, c := range vqtest.Cases(virtqueue.FromGuest) {
 		d := vqtest.NewCaseDriver(vqtest.Heap, vqtest.Options{Indirect: true})
 		c.Place(d)
@@ -107,6 +107,11 @@ func (z *fuzzer) run(steps []byte) {
 		case 'm':
 			z.table = z.m.NewTable(nil)
 			require.NoError(z.t, z.q.SetMemory(z.table))
+		case 'c':
+			z.q.Recheck()
+			z.requireAvailable()
+		case 'b': // the guest takes entries back
+			z.d.TakeBack(int(next()) % 64)
 		case 'w': // the guest writes
 			at := guestmem.GPA(next()) | guestmem.GPA(next())<<8
 			z.m.Bytes(vqtest.BaseGPA+at%fuzzMemory, 1)[0] = next()
@@ -117,13 +122,17 @@ func (z *fuzzer) run(steps []byte) {
 func (z *fuzzer) fetch(limit int) {
 	before := z.q.Pending()
 	at := z.q.Base() + uint16(len(before))
-	had := len(before)
+	had, withdrawals := len(before), z.q.Withdrawals()
 	chains := z.q.Fetch(limit)
 	if z.q.Err() != nil {
 		require.Empty(z.t, chains)
 		return
 	}
 	require.LessOrEqual(z.t, len(chains), limit)
+	z.requireAvailable()
+	if z.q.Withdrawals() != withdrawals {
+		at, had = z.q.Base(), 0
+	}
 	for i := had; i < len(chains); i++ {
 		z.compare(chains[i], z.d.Entry(at+uint16(i-had)))
 	}
@@ -141,4 +150,16 @@ func (z *fuzzer) compare(c virtqueue.Chain, head uint16) {
 	require.True(z.t, inside, "a piece is not guest memory")
 	require.Equal(z.t, vqtest.Join(want), got)
 	require.Equal(z.t, total(want), c.Len)
+}
+
+// requireAvailable checks that no chain is pending that is not available any more.
+func (z *fuzzer) requireAvailable() {
+	if z.q.Err() != nil {
+		return
+	}
+	avail := z.d.AvailIdx() - z.q.Base()
+	if avail > z.cfg.Size {
+		avail = 0 // the index is behind what was used
+	}
+	require.LessOrEqual(z.t, len(z.q.Pending()), int(avail))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
-// TestQueueAgainstModel lets a driver, good or hostile in its chains, and a device take random steps. The model is two
-// lists of entries and what each side was promised about notifications.
+// TestQueueAgainstModel lets a driver, good or hostile in its chains, and a device take random steps. The driver may take
+// entries back. The model is lists of entries, the driver's index, and what each side was promised about notifications.
 func TestQueueAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(rt)
@@ -23,6 +23,7 @@ func TestQueueAgainstModel(t *testing.T) {
 			"corrupt":            m.corrupt,
 			"add nonsense":       m.addNonsense,
 			"publish":            m.publish,
+			"take back":          m.takeBack,
 			"poll":               m.poll,
 			"interrupts on":      m.enableInterrupts,
 			"interrupts off":     m.disableInterrupts,
@@ -32,6 +33,7 @@ func TestQueueAgainstModel(t *testing.T) {
 			"kicks on":           m.enableKicks,
 			"kicks off":          m.disableKicks,
 			"rewind":             m.rewind,
+			"recheck":            m.recheck,
 			"new memory":         m.newMemory,
 			"":                   m.check,
 			"fetch (more often)": m.fetch,
@@ -56,6 +58,11 @@ type model struct {
 	wantKick, wantCall                  bool    // that side sleeps: the next event must wake it
 	noKick, noCall                      bool    // that side said by flag that it does not want any
 	base                                uint16  // index of the first unused entry
+
+	// What the driver has taken back and the device has not noticed yet: so many of the pending entries, the last ones.
+	// Those that were used already, and that the driver makes available again, are not news to the device.
+	taken, stale int
+	seen         int // entries that the device has seen to be available, beyond base
 }
 
 func newModel(t *rapid.T) *model {
@@ -156,21 +163,55 @@ func (m *model) corrupt(t *rapid.T) {
 }
 
 func (m *model) publish(t *rapid.T) {
+	if m.unnoticed() {
+		t.Skip("an index that goes back and on again between two looks cannot be noticed")
+	}
 	kick := m.d.Publish()
 	n := len(m.added)
-	m.avail = append(m.avail, m.added...)
+	old := min(n, m.stale)
+	m.stale -= old
+	m.avail = append(m.avail, m.added[old:]...)
 	m.added = nil
 	if n == 0 {
 		require.False(t, kick, "a kick for nothing")
 		return
 	}
-	if m.wantKick {
+	if m.wantKick && n > old {
 		require.True(t, kick, "the device sleeps, and was not kicked")
 	}
 	if m.noKick {
 		require.False(t, kick)
 	}
-	m.wantKick = false
+	m.wantKick = m.wantKick && n == old
+}
+
+// takeBack lowers the driver's index, perhaps below what was used and the driver has not looked at yet.
+func (m *model) takeBack(t *rapid.T) {
+	if len(m.added) > 0 || m.stale > 0 {
+		t.Skip("the driver does so with what it has published, and once")
+	}
+	n := rapid.IntRange(0, len(m.avail)+len(m.pending)-m.taken+len(m.staged)+len(m.used)).Draw(t, "entries")
+	m.d.TakeBack(n)
+	fresh := min(n, len(m.avail))
+	m.avail = m.avail[:len(m.avail)-fresh]
+	pending := min(n-fresh, len(m.pending)-m.taken)
+	m.taken += pending
+	m.stale = n - fresh - pending
+}
+
+// unnoticed reports whether the driver's index went back and the device has not looked since.
+func (m *model) unnoticed() bool { return m.taken > 0 || m.seen > len(m.pending)+len(m.avail) }
+
+// look is what the device does when it loads the driver's index, and reports whether that went back.
+func (m *model) look() (back bool) {
+	back = m.unnoticed()
+	if back {
+		m.pending = m.pending[:len(m.pending)-m.taken]
+		m.taken = 0
+		m.forget()
+	}
+	m.seen = len(m.pending) + len(m.avail)
+	return back
 }
 
 func (m *model) poll(t *rapid.T) {
@@ -195,15 +236,18 @@ func (m *model) disableInterrupts(*rapid.T) {
 
 func (m *model) fetch(t *rapid.T) {
 	limit := rapid.IntRange(0, 40).Draw(t, "max")
+	before := m.q.Withdrawals()
+	back := m.look()
 	n := max(0, min(limit-len(m.pending), len(m.avail)))
 	want := m.walk(m.avail[:n])
-	had := m.q.Pending()
+	had := len(m.pending)
 
 	got := m.q.Fetch(limit)
 	require.NoError(t, m.q.Err())
-	require.Len(t, got, min(limit, len(had)+n))
+	require.Equal(t, back, m.q.Withdrawals() != before)
+	require.Len(t, got, min(limit, had+n))
 	for i, bufs := range want {
-		c := got[len(had)+i]
+		c := got[had+i]
 		resolved, ok := m.d.Memory().Resolve(m.memory(), c.Iov)
 		require.True(t, ok, "a piece is not guest memory")
 		require.Equal(t, bufs, resolved)
@@ -237,9 +281,14 @@ func (m *model) use(t *rapid.T) {
 		e := m.pending[0]
 		e.written = rapid.Uint32().Draw(t, "written")
 		m.q.Use(e.written)
+		if len(m.pending) == m.taken { // the device cannot know
+			m.taken--
+			m.stale++
+		}
 		m.pending = m.pending[1:]
 		m.staged = append(m.staged, e)
 		m.base++
+		m.seen--
 	}
 }
 
@@ -281,7 +330,25 @@ func (m *model) forget() {
 
 func (m *model) rewind(*rapid.T) {
 	m.q.Rewind()
+	m.rewound()
+}
+
+// rewound is forget for a device that has not looked at the driver's index.
+func (m *model) rewound() {
+	m.pending = m.pending[:len(m.pending)-m.taken]
+	m.taken = 0
 	m.forget()
+}
+
+func (m *model) recheck(t *rapid.T) {
+	if len(m.pending) == 0 {
+		m.q.Recheck()
+		return
+	}
+	before := m.q.Withdrawals()
+	back := m.look()
+	m.q.Recheck()
+	require.Equal(t, back, m.q.Withdrawals() != before)
 }
 
 func (m *model) memory() *guestmem.Table {
@@ -298,7 +365,7 @@ func (m *model) newMemory(t *rapid.T) {
 	}
 	m.mems = append(m.mems, m.d.Memory().NewTable(prev))
 	require.NoError(t, m.q.SetMemory(m.memory()))
-	m.forget()
+	m.rewound()
 }
 
 func (m *model) check(t *rapid.T) {

@@ -30,7 +30,7 @@ type Queue struct {
 	mem *guestmem.Table
 	cfg Config
 
-	avail     uint16 // the driver's index as last seen
+	avail     uint16 // the driver's index as last seen; used, if the driver is behind that
 	fetched   uint16
 	used      uint16
 	published uint16
@@ -40,6 +40,8 @@ type Queue struct {
 	signal    bool   // the next Flush notifies, whatever the driver's event index says
 	resumed   bool
 	err       error
+
+	withdrawals uint64
 
 	// Pending chains are chains[first:end]. Their pieces lie in arena[pieces:top] in the same order. Both slide to the
 	// front when the room behind them does not suffice.
@@ -122,24 +124,41 @@ func (q *Queue) Pending() []Chain { return q.chains[q.first:q.end] }
 // Fetch returns up to max chains (at most MaxBatch), oldest first: those pending, and new ones. It returns fewer when
 // the driver has not made more available, or when the chains have very many pieces (4096 in all).
 //
-// The result is valid until the next call of Fetch, Use, UseN, Rewind or SetMemory, and must not be changed.
+// Chains that the driver has taken back since they were fetched are forgotten: see [Queue.Withdrawals].
+//
+// The result is valid until the next call of Fetch, Recheck, Use, UseN, Rewind or SetMemory, and must not be changed.
 func (q *Queue) Fetch(max int) []Chain {
 	if q.err != nil {
+		return nil
+	}
+	if q.refresh(); q.err != nil {
 		return nil
 	}
 	max = min(max, MaxBatch)
 	if want := max - (q.end - q.first); want > 0 {
 		q.gather(want)
-		if q.err != nil {
-			return nil
-		}
 	}
 	return q.chains[q.first:min(q.end, q.first+max)]
 }
 
+// Recheck forgets pending chains if the driver has taken back entries since the last Fetch. Call it before the use of
+// chains that were fetched some time ago.
+func (q *Queue) Recheck() {
+	if q.err == nil && q.first != q.end {
+		q.refresh()
+	}
+}
+
+// Withdrawals returns how many times Fetch and Recheck have found that the driver took entries back: its index was lower
+// than before. Each time, all pending chains were forgotten, and those entries that are still available are fetched again.
+//
+// A driver that does so is being unloaded, and frees its buffers in any order. So the entries that seem to be available
+// still are better left alone until its index has stood still for some time.
+func (q *Queue) Withdrawals() uint64 { return q.withdrawals }
+
 // HasAvail reports whether there are entries that were not fetched.
 func (q *Queue) HasAvail() bool {
-	return q.err == nil && q.dev.AvailIdx() != q.fetched
+	return q.err == nil && q.isNews(q.dev.AvailIdx())
 }
 
 // Pause is for loops around HasAvail: it waits for some ten nanoseconds in a way that costs others least.
@@ -276,7 +295,7 @@ func (q *Queue) EnableKicks() (more bool) {
 	} else {
 		q.setFlags(0)
 	}
-	return q.dev.AvailIdx() != q.fetched
+	return q.isNews(q.dev.AvailIdx())
 }
 
 // setFlags stores the flags of the used ring if they change. Staged elements stay unpublished. The store is a full

@@ -219,8 +219,7 @@ func TestRunawayIndexBreaksTheQueue(t *testing.T) {
 		{"as far as the queue holds", 8, false},
 		{"one too far", 9, true},
 		{"far too far", 1000, true},
-		{"back by one fetched", 1, true},
-		{"back behind the start", 65535, true},
+		{"behind what was fetched by one more than the queue holds", 65529, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

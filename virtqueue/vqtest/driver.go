@@ -211,6 +211,21 @@ func (d *Driver) Publish() (kick bool) {
 	return d.ring.UsedFlags()&ring.UsedNoNotify == 0
 }
 
+// TakeBack lowers the index of the available ring by n entries, all of which were published, as Linux does with the buffers
+// of a driver that is unloaded. Their descriptors are free again.
+func (d *Driver) TakeBack(n int) {
+	for range n {
+		d.avail--
+		head := d.ring.Entry(d.avail)
+		if int(head) < len(d.held) {
+			d.free = append(d.free, d.held[head]...)
+			d.held[head] = d.held[head][:0]
+		}
+	}
+	d.published = d.avail
+	d.ring.PublishAvail(d.flags, d.avail)
+}
+
 // Used takes the next used element and frees the chain's descriptors. It reports false if there is none.
 func (d *Driver) Used() (head uint16, written uint32, ok bool) {
 	if d.ring.UsedIdx() == d.used {
@@ -266,6 +281,9 @@ func (d *Driver) RawUsedEvent(idx uint16) { d.ring.SetUsedEvent(idx) }
 
 // RawAvailEvent stores the index at which the device wants a kick, as an earlier back end would have left it.
 func (d *Driver) RawAvailEvent(idx uint16) { d.ring.SetAvailEvent(idx) }
+
+// AvailIdx is the index of the available ring.
+func (d *Driver) AvailIdx() uint16 { return d.ring.AvailIdx() }
 
 // UsedIdx is the index of the used ring.
 func (d *Driver) UsedIdx() uint16 { return d.ring.UsedIdx() }

@@ -67,6 +67,9 @@ func (d *Driver) PublishAvail(flags, idx uint16) {
 	atomic.StoreUint32(d.availWord, uint32(idx)|first<<16)
 }
 
+// AvailIdx loads the index of the available ring, which is the driver's own.
+func (d *Driver) AvailIdx() uint16 { return uint16(atomic.LoadUint32(d.availWord) >> d.idxShift) }
+
 // UsedIdx loads the index of the used ring.
 func (d *Driver) UsedIdx() uint16 { return uint16(atomic.LoadUint32((*uint32)(d.used)) >> 16) }
 
