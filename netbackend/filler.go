@@ -25,7 +25,8 @@ const (
 //
 // A Filler belongs to the worker's thread. Its zero value is that of a stopped ring: it has no room.
 type Filler struct {
-	q         *virtqueue.Queue
+	q         *virtqueue.Queue // nil: there is no room
+	withheld  *virtqueue.Queue // what q is from the next turn on
 	headerLen int
 	mergeable bool
 	starved   bool
@@ -44,8 +45,35 @@ type Filler struct {
 // virtio-net header in bytes as negotiated.
 func (f *Filler) Attach(q *virtqueue.Queue, headerLen int, mergeable bool) {
 	f.q, f.headerLen, f.mergeable, f.starved, f.n, f.ahead = q, headerLen, mergeable, false, 0, 0
+	f.withheld = nil
 	if q != nil {
 		f.ahead = lengthOf(q.Pending())
+	}
+}
+
+// Recheck forgets buffers that the driver has taken back since they were fetched. The worker calls it before each turn.
+//
+// A driver that takes buffers back frees them, in any order. So in a turn in which that is noticed there is no room, not in
+// those buffers that seem to be there still either.
+func (f *Filler) Recheck() {
+	if f.withheld != nil {
+		f.q, f.withheld = f.withheld, nil
+	}
+	if f.q == nil {
+		return
+	}
+	before := f.q.Withdrawals()
+	f.q.Recheck()
+	f.withhold(before)
+}
+
+// withhold leaves the ring alone for the rest of the turn if its driver was found to have taken buffers back since there
+// were so many withdrawals.
+func (f *Filler) withhold(before uint64) {
+	if f.q.Withdrawals() != before {
+		f.q.Rewind() // so that they count as not looked at yet
+		f.q, f.withheld = nil, f.q
+		f.n, f.ahead = 0, 0
 	}
 }
 
@@ -228,6 +256,9 @@ func (f *Filler) gather(least, most int) bool {
 	room := 0 // bytes reserved
 	for i := 0; room < most; i++ {
 		chains := f.chains(i + 1)
+		if f.q == nil {
+			return false
+		}
 		if len(chains) <= i {
 			if room >= least || !f.stuck {
 				return room >= least
@@ -291,6 +322,9 @@ func (f *Filler) ReserveFrames(frames [][]guestmem.Iovec, most int) (n int) {
 	for n < len(frames) {
 		start := f.n
 		end := f.frameAt(first, most)
+		if f.q == nil {
+			return 0
+		}
 		if end == first {
 			break
 		}
@@ -319,14 +353,18 @@ func (f *Filler) frameAt(first, most int) (end int) {
 	return end
 }
 
-// chains returns the pending chains, after fetching more if there are fewer than n.
+// chains returns the pending chains, after fetching more if there are fewer than n. There are none, and q is nil, if the
+// driver takes its buffers back: what was reserved of them is void then.
 func (f *Filler) chains(n int) []virtqueue.Chain {
 	if p := f.q.Pending(); len(p) >= n {
 		return p
 	}
-	before := len(f.q.Pending())
+	before, withdrawals := len(f.q.Pending()), f.q.Withdrawals()
 	more := f.q.HasAvail()
 	p := f.q.Fetch(min(n+lookAhead, virtqueue.MaxBatch))
+	if f.withhold(withdrawals); f.q == nil {
+		return nil
+	}
 	if len(p) > before {
 		f.ahead += lengthOf(p[before:])
 	}

@@ -54,8 +54,10 @@ type Device interface {
 	// SendRARP asks for a reverse ARP frame that tells the network where mac is now: the guest was migrated here.
 	SendRARP(mac [6]byte) error
 
-	// Failed delivers the reason why the data path gave this session's guest up: a fault in guest memory, a broken ring.
-	// The session ends. It may be called at any time, and always returns the same channel.
+	// Failed delivers the reason why the data path gave this session's guest up, such as a fault in guest memory. The
+	// session ends. A ring that its driver has broken is no such reason: it is out of service until it is stopped and
+	// started again, its error descriptor was signalled, and StopRing answers where it stands. Failed may be called at any
+	// time, and always returns the same channel.
 	Failed() <-chan error
 
 	// Reset ends a session: it stops and disables all rings and forgets their descriptors, the features and the memory. An

@@ -159,7 +159,7 @@ func (d *Device) Dropped() uint64 { return d.dropped.Load() }
 // Lost returns how many notices were lost because too many came at once. Anybody may call it.
 func (d *Device) Lost() uint64 { return d.lost.Load() }
 
-// Failed tells why the data path gave up this session's guest: a fault in its memory, or a broken ring.
+// Failed tells why the data path gave up this session's guest, such as a fault in its memory.
 func (d *Device) Failed() <-chan error { return d.failed }
 
 // fail reports err once; the session that reads it ends.
@@ -188,7 +188,8 @@ func (d *Device) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 	return d.ring(i, func(l *loop, r *ring) error { return l.startRing(r, cfg, fds) })
 }
 
-// StopRing stops ring i, flushes it, and returns the index of its first unused avail entry. Its fds are out of use then.
+// StopRing stops ring i, flushes it, and returns the index of its first unused avail entry. Its fds are out of use then. A
+// ring that its driver has broken has stopped by itself: the answer is where it stood.
 func (d *Device) StopRing(i int) (base uint16, err error) {
 	err = d.ring(i, func(l *loop, r *ring) error {
 		var err error

@@ -17,7 +17,8 @@
 // # Faults
 //
 // A turn runs under guestmem.Guard. If guest memory goes away under it (a truncated file), both rings are stopped
-// where they are, VRING_ERR is signalled and Device.Failed tells the session.
+// where they are, VRING_ERR is signalled and Device.Failed tells the session. A ring that its driver has broken stops
+// alone, VRING_ERR is signalled, and the session goes on.
 //
 // What does not belong here: what frames mean (the Port), the vhost-user protocol (package vhostuser; its Device
 // interface is satisfied here without importing it), and logging.

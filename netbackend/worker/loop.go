@@ -191,15 +191,29 @@ func (l *loop) checkEmpty() {
 
 // check stops rings that the guest or the kernel broke.
 func (l *loop) check() {
-	err := l.fault
+	if l.fault != nil {
+		l.condemn(l.fault)
+	}
 	for _, r := range l.rings {
-		if r.q != nil && err == nil {
-			err = r.q.Err()
+		if r.q != nil && r.q.Err() != nil {
+			l.giveUp(r, r.q.Err())
 		}
 	}
-	if err != nil {
-		l.condemn(err)
-	}
+}
+
+// giveUp stops a ring that its driver has broken, and nothing else. It waits for its next description, which a driver that
+// starts anew brings. To end the session instead would take the network for good from a guest whose front end cannot
+// connect again, and bring one that can back to the same broken ring, over and over.
+func (l *loop) giveUp(r *ring, err error) {
+	fd, base := r.fds.Err, r.q.Base()
+	l.forget(r)
+	r.base = base
+	signal(fd)
+	l.changed()
+	l.Raise(netbackend.Notice{
+		Level: int(slog.LevelWarn), Message: "a ring of the guest is broken and stopped; it starts again with the guest's driver",
+		Key: "err", Value: err.Error(),
+	})
 }
 
 // condemn gives up the guest's rings without touching them again, and tells the front end and the session.
@@ -244,8 +258,9 @@ func (l *loop) turn(now int64) {
 		l.settle() // what was left for later
 	}
 	l.tx.kickedOff()
+	l.filler.Recheck()
 	if l.tx.runs() {
-		chains = l.tx.q.Fetch(batch)
+		chains = l.tx.fetch()
 	} else if l.tx.kicked {
 		more = l.drain()
 	}
@@ -367,7 +382,7 @@ func (l *loop) drain() (more bool) {
 	if l.tx.q == nil {
 		return false
 	}
-	n := len(l.tx.q.Fetch(batch))
+	n := len(l.tx.fetch())
 	l.tx.q.UseN(n)
 	l.device.dropped.Add(uint64(n))
 	return n == batch || l.tx.arm()
@@ -565,6 +580,7 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		return err
 	}
 	r.setFDs(fds)
+	r.base = 0
 	r.resumed = r.q.Base() != 0
 	if err := l.watchKick(r); err != nil {
 		l.forget(r)
@@ -586,7 +602,7 @@ func (l *loop) watchKick(r *ring) error {
 
 func (l *loop) stopRing(r *ring) (base uint16, err error) {
 	if r.q == nil {
-		return 0, nil
+		return r.base, nil
 	}
 	err = l.guard(func() error {
 		r.q.Rewind()
@@ -663,7 +679,7 @@ func (l *loop) setCall(r *ring, fd int) error {
 func (l *loop) reset() {
 	for _, r := range l.rings {
 		l.forget(r)
-		r.enabled = false
+		r.enabled, r.base = false, 0
 	}
 	l.memory, l.features, l.fault, l.emptyAt = nil, 0, nil, 0
 	l.state = netbackend.RingState{}

@@ -16,7 +16,8 @@ type ring struct {
 	kicked  bool                      // since the last turn
 	armed   bool                      // the guest was asked to kick
 	enabled bool
-	resumed bool // the ring did not begin at index 0
+	resumed bool   // the ring did not begin at index 0
+	base    uint16 // where a ring stands that was stopped since its driver broke it
 }
 
 func newRing(token uint64, dir virtqueue.Direction) *ring {
@@ -30,6 +31,18 @@ func (r *ring) runs() bool { return r.q != nil && r.enabled }
 
 // polled tells that the driver does not kick.
 func (r *ring) polled() bool { return r.q != nil && r.fds.Kick < 0 }
+
+// fetch returns the next chains of a transmit ring. They are none in a turn in which the driver is found to take entries
+// back: it frees what they hold, in any order, and so perhaps what is available still.
+func (r *ring) fetch() []virtqueue.Chain {
+	before := r.q.Withdrawals()
+	chains := r.q.Fetch(batch)
+	if r.q.Withdrawals() != before {
+		r.q.Rewind() // so that they count as not looked at yet
+		return nil
+	}
+	return chains
+}
 
 // quiet tells the guest not to kick while its ring is being looked at anyway.
 func (r *ring) quiet() {
