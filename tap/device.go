@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -38,12 +39,9 @@ func Open(cfg Config) (*Device, error) {
 		return nil, err
 	}
 	d := &Device{cfg: cfg, multi: true, lost: make(chan error, 1), probe: -1}
-	before, err := d.examine()
+	before, err := d.openAlone()
 	if err != nil {
 		return nil, err
-	}
-	if err := errors.Join(d.open(), d.openProbe()); err != nil {
-		return nil, explain(&cfg, before, errors.Join(err, d.Close()))
 	}
 	d.changes, err = connect(&cfg, before == nil)
 	if err != nil {
@@ -61,10 +59,38 @@ func Open(cfg Config) (*Device, error) {
 	return d, nil
 }
 
+// openAlone opens a device that nobody else uses, and returns the interface that had the name before, nil if there was
+// none. The kernel would make two processes that use several queues share one device.
+func (d *Device) openAlone() (before *netlink.Tuntap, err error) {
+	defer lock(d.cfg.Name)()
+	before, err = d.examine()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.open(), d.openProbe()); err != nil {
+		return nil, explain(&d.cfg, before, errors.Join(err, d.Close()))
+	}
+	return before, nil
+}
+
 // examine looks at an interface that has the name already, nil if there is none.
+// One that is in use is waited for a little: the kernel takes a moment to end a process that was killed.
 func (d *Device) examine() (*netlink.Tuntap, error) {
+	const patience, pause = 2 * time.Second, 10 * time.Millisecond
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		tuntap, err := d.look()
+		if err != nil || tuntap == nil || tuntap.Queues+tuntap.DisabledQueues == 0 {
+			return tuntap, err
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("TAP device %s is used by another process: %w", d.cfg.Name, unix.EBUSY)
+		}
+	}
+}
+
+func (d *Device) look() (*netlink.Tuntap, error) {
 	link, err := netlink.LinkByName(d.cfg.Name)
-	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
+	if isMissing(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // bridgeMark is the alias (ip link show) of a bridge that was created here, so that the last of several processes that
@@ -21,7 +22,7 @@ type Changes struct {
 	TAP    string
 	Index  int       // of the device: another one may get its name
 	Was    *Settings // of a device that was there before, nil for one that was created
-	Bridge string    // made here, or by another process of this program; to be removed with its last port
+	Bridge string    // that the device joined; to be removed with its last port if this program made it
 }
 
 // Settings are those of an interface that may be changed here.
@@ -99,18 +100,37 @@ func highMAC(random net.HardwareAddr) net.HardwareAddr {
 	return mac
 }
 
-// joinBridge makes the device a port of the bridge.
+// tries is how often something is tried again that others undo meanwhile.
+const tries = 10
+
+// joinBridge makes the device a port of the bridge. Others make and remove bridges, too: if it was removed after it was
+// found, another look follows.
 func joinBridge(cfg *Config, link netlink.Link, was *Settings, changes *Changes) error {
 	if cfg.Bridge == "" {
 		return nil
 	}
-	bridge, err := findBridge(cfg)
-	if err != nil {
-		return err
+	defer lock(cfg.Bridge)()
+	changes.Bridge = cfg.Bridge
+	for try := 1; ; try++ {
+		bridge, err := findBridge(cfg)
+		if err != nil {
+			return err
+		}
+		err = becomePort(cfg, link, bridge, was)
+		if err == nil || try == tries || isThere(bridge) {
+			return err
+		}
 	}
-	if bridge.Attrs().Alias == bridgeMark {
-		changes.Bridge = cfg.Bridge
-	}
+}
+
+// isThere tells whether an interface was not removed meanwhile.
+func isThere(link netlink.Link) bool {
+	_, err := netlink.LinkByIndex(link.Attrs().Index)
+	return err == nil
+}
+
+// becomePort makes the device a port of a bridge that was found.
+func becomePort(cfg *Config, link netlink.Link, bridge *netlink.Bridge, was *Settings) error {
 	if was.Master == bridge.Attrs().Index {
 		return changeVLANs(cfg, link, was)
 	}
@@ -136,11 +156,16 @@ func changeVLANs(cfg *Config, link netlink.Link, was *Settings) error {
 	return cfg.VLANs.filter().apply(link)
 }
 
-// findBridge returns the bridge, which is created and set up if there is none.
+// findBridge returns the bridge, which is created and set up if there is none. If somebody else creates it at the same
+// time, that one is it.
 func findBridge(cfg *Config) (*netlink.Bridge, error) {
 	link, err := netlink.LinkByName(cfg.Bridge)
-	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
-		return makeBridge(cfg)
+	for try := 1; isMissing(err) && try <= tries; try++ {
+		bridge, failed := makeBridge(cfg)
+		if !errors.Is(failed, unix.EEXIST) {
+			return bridge, failed
+		}
+		link, err = netlink.LinkByName(cfg.Bridge)
 	}
 	if err != nil {
 		return nil, step(err, "ip link show %s", cfg.Bridge)
@@ -150,6 +175,12 @@ func findBridge(cfg *Config) (*netlink.Bridge, error) {
 		return nil, fmt.Errorf("%s is an interface already, of type %s and not a bridge", cfg.Bridge, link.Type())
 	}
 	return bridge, checkFiltering(cfg, bridge)
+}
+
+// isMissing tells whether there is no interface of a name that was looked for.
+func isMissing(err error) bool {
+	missing := netlink.LinkNotFoundError{}
+	return errors.As(err, &missing)
 }
 
 func makeBridge(cfg *Config) (*netlink.Bridge, error) {
@@ -218,16 +249,27 @@ func (c *Changes) restore() error {
 	return err
 }
 
+// whole asks for a list until no change on the host has interrupted it.
+func whole[T any](list func() (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		all, err := list()
+		if try == 10*tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+}
+
 // removeBridge removes a bridge that was made here, unless somebody else uses it.
 func (c *Changes) removeBridge() error {
 	if c.Bridge == "" {
 		return nil
 	}
+	defer lock(c.Bridge)()
 	bridge, err := netlink.LinkByName(c.Bridge)
 	if err != nil || bridge.Type() != "bridge" || bridge.Attrs().Alias != bridgeMark {
 		return nil
 	}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return step(err, "ip link show")
 	}

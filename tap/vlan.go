@@ -62,7 +62,7 @@ func (v *VLANs) filter() filter {
 
 // filterOf returns the VLANs of a port; none on a kernel whose bridges know none.
 func filterOf(link netlink.Link) (filter, error) {
-	all, err := netlink.BridgeVlanList()
+	all, err := whole(netlink.BridgeVlanList)
 	if err != nil {
 		return nil, step(err, "bridge vlan show")
 	}

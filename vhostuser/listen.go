@@ -18,18 +18,20 @@ type source struct {
 	dial     string        // path of a front end that listens
 }
 
-func newSource(c *Config) (source, error) {
+// newSource opens where front ends come from, and returns the file that was made for it.
+func newSource(c *Config) (source, socketfile.File, error) {
 	if c.SocketPath == "" {
-		return inherit(c.FD)
+		s, err := inherit(c.FD)
+		return s, socketfile.File{}, err
 	}
 	if err := socketfile.CheckLength(c.SocketPath); err != nil {
-		return source{}, err
+		return source{}, socketfile.File{}, err
 	}
 	if c.Client {
-		return source{dial: c.SocketPath}, nil
+		return source{dial: c.SocketPath}, socketfile.File{}, nil
 	}
-	l, err := listen(c)
-	return source{listener: l}, err
+	l, file, err := listen(c)
+	return source{listener: l}, file, err
 }
 
 // close may be called again, and after the connection was closed.
@@ -51,23 +53,20 @@ func (s *source) close() error {
 const listenBacklog = 4096
 
 // listen binds the socket, in whose place the socket of a process that is gone may lie.
-func listen(c *Config) (*net.UnixListener, error) {
-	if err := socketfile.Clear(c.SocketPath); err != nil {
-		return nil, err
-	}
-	fd, err := socketfile.Listen(c.SocketPath, socketfile.Access{Mode: c.SocketMode, Group: c.SocketGroup}, listenBacklog)
+func listen(c *Config) (*net.UnixListener, socketfile.File, error) {
+	fd, file, err := socketfile.Replace(c.SocketPath, socketfile.Access{Mode: c.SocketMode, Group: c.SocketGroup}, listenBacklog)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", c.SocketPath, err)
+		return nil, file, err
 	}
 	f := os.NewFile(uintptr(fd), c.SocketPath)
 	defer f.Close() // package net works on a duplicate
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, errors.Join(err, os.Remove(c.SocketPath))
+		return nil, socketfile.File{}, errors.Join(err, file.Remove())
 	}
 	unixListener := l.(*net.UnixListener)
 	unixListener.SetUnlinkOnClose(false) // socketfile.File does it, and looks first
-	return unixListener, nil
+	return unixListener, file, nil
 }
 
 // CheckSocketPath tells, without changing anything, why a server could not listen on path, or dial it if client is set.

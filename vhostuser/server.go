@@ -31,22 +31,17 @@ func NewServer(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	src, err := newSource(&cfg)
+	src, file, err := newSource(&cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{
+	return &Server{
 		cfg:      cfg,
 		log:      newLimitedLog(cfg.Log, sessionLimit(), time.Now),
 		refusals: newLimitedLog(cfg.Log, refusalLimit(), time.Now),
 		source:   src,
-	}
-	if src.listener != nil && cfg.SocketPath != "" {
-		if s.file, err = socketfile.Made(cfg.SocketPath); err != nil {
-			return nil, multierror.Append(err, src.close())
-		}
-	}
-	return s, nil
+		file:     file,
+	}, nil
 }
 
 // Serve serves front ends, and survives their end, until ctx ends. It then takes everything away from the Device,

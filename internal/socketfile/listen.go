@@ -18,6 +18,24 @@ type Access struct {
 // OwnerOnly lets the process's own user connect, and root.
 func OwnerOnly() Access { return Access{Mode: 0o600} }
 
+// Replace is Listen at a path where the socket of a process that is gone may lie, and remembers the file. Of two who do so
+// at once, one has the path.
+func Replace(path string, access Access, backlog int) (fd int, file File, err error) {
+	defer lock(path)()
+	if err := clear(path); err != nil {
+		return -1, File{}, err
+	}
+	fd, err = Listen(path, access, backlog)
+	if err != nil {
+		return -1, File{}, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	file, err = Made(path)
+	if err != nil {
+		return -1, File{}, errors.Join(err, unix.Close(fd))
+	}
+	return fd, file, nil
+}
+
 // Listen makes a stream socket at path, where nothing may lie, and listens on it. The descriptor is the caller's; it is
 // non-blocking and close-on-exec. The file has no more rights than access says at any time, whatever the umask.
 func Listen(path string, access Access, backlog int) (fd int, err error) {

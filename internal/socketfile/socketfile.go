@@ -22,7 +22,7 @@ func CheckLength(path string) error {
 	return nil
 }
 
-// Check tells, without changing anything, why nobody could listen on path. What Clear would remove is no reason.
+// Check tells, without changing anything, why nobody could listen on path. What Replace would replace is no reason.
 func Check(path string) error {
 	if err := CheckLength(path); err != nil {
 		return err
@@ -39,8 +39,8 @@ func isDirectory(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// Clear removes a socket on which nobody listens. Anything else at path is an error.
-func Clear(path string) error {
+// clear removes a socket on which nobody listens. Anything else at path is an error.
+func clear(path string) error {
 	stale, err := isStale(path)
 	if err != nil || !stale {
 		return err
@@ -63,6 +63,8 @@ func isStale(path string) (bool, error) {
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		c.Close()
+	}
+	if err == nil || errors.Is(err, unix.EAGAIN) { // as many as it lets wait do so
 		return false, fmt.Errorf("%s is in use by another process", path)
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
@@ -88,6 +90,7 @@ func (f File) Remove() error {
 	if f.info == nil {
 		return nil
 	}
+	defer lock(f.path)()
 	info, err := os.Lstat(f.path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.info) {
 		return nil

@@ -62,16 +62,9 @@ func cutLast(text string) (before, after string, found bool) {
 // listenUnix opens the socket of a forward, which its owner may use. To share it, change its mode. What a dead process
 // left at its path is replaced.
 func listenUnix(path string, l *listener) error {
-	if err := socketfile.Clear(path); err != nil {
-		return err
-	}
-	fd, err := socketfile.Listen(path, socketfile.OwnerOnly(), backlog)
-	if err != nil {
-		return err
-	}
-	l.fd = int32(fd)
-	if l.file, err = socketfile.Made(path); err != nil {
-		l.close()
+	fd, file, err := socketfile.Replace(path, socketfile.OwnerOnly(), backlog)
+	if err == nil {
+		l.fd, l.file = int32(fd), file
 	}
 	return err
 }

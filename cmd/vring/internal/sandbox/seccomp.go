@@ -77,7 +77,7 @@ func ioCalls() []string {
 	return []string{
 		"accept4", "connect", "shutdown", "listen", "getsockname", "getpeername", "sendto", "preadv2",
 		"close", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
-		"newfstatat", "fstatat", "unlinkat",
+		"newfstatat", "fstatat", "unlinkat", "flock",
 		"munmap", "madvise",
 	}
 }
