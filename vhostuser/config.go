@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
 // Config tells a Server where its front ends come from and what they get.
@@ -25,6 +27,9 @@ type Config struct {
 
 	// Device is the data path. It is the server's as long as Serve runs.
 	Device Device
+	// Memory bounds what front ends can have the server map. The zero value means that no other guest is served by this
+	// process: guestmem.LimitsFor(1).
+	Memory guestmem.Limits
 	// Log gets what a user should know, key-value pairs only; nil discards it.
 	Log *slog.Logger
 
@@ -57,6 +62,9 @@ func (c *Config) listens() bool { return c.SocketPath != "" && !c.Client }
 func (c *Config) setDefaults() {
 	if c.SocketMode == 0 {
 		c.SocketMode = 0o600
+	}
+	if c.Memory == (guestmem.Limits{}) {
+		c.Memory = guestmem.LimitsFor(1)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

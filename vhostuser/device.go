@@ -48,6 +48,10 @@ type Device interface {
 	SetCall(i, fd int) error
 	SetErr(i, fd int) error
 
+	// DriverReset tells that the guest's driver has reset its device: the features are forgotten, and whatever was learned
+	// of the guest is of the past. All rings are stopped and disabled; the memory stays. Front ends that cannot tell
+	// (RESET_DEVICE) just stop the rings, which a pause of the guest does as well.
+	DriverReset() error
 	// SetMTU tells the guest's MTU in bytes, 68 to 65535 (NET_SET_MTU).
 	SetMTU(mtu int) error
 

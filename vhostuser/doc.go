@@ -2,8 +2,9 @@
 // socket, negotiates features, owns every file descriptor and memory mapping that a front end passes, and drives a
 // [Device] with them.
 //
-// It follows the vhost-user protocol as QEMU's docs/interop/vhost-user.rst describes it: messages 1-3, 5 and 8-21, the
-// protocol features MQ, RARP, REPLY_ACK, NET_MTU and BACKEND_REQ. Front ends differ in the order of their messages, so
+// It follows the vhost-user protocol as QEMU's docs/interop/vhost-user.rst describes it: messages 1-3, 5, 8-21, 34 and
+// 36-38, the protocol features MQ, RARP, REPLY_ACK, NET_MTU, BACKEND_REQ, RESET_DEVICE, CONFIGURE_MEM_SLOTS and
+// GPA_ADDRESSES. Front ends differ in the order of their messages, so
 // a session stores what arrives and decides after each message which rings can run.
 //
 // Trust: a front end may send anything. No message, descriptor, size or order ends the process, leaks a descriptor or a

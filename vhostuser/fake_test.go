@@ -105,6 +105,7 @@ func (d *fakeDevice) SetFeatures(f uint64) error {
 
 func (d *fakeDevice) SetMemory(t *guestmem.Table) error {
 	return d.call("SetMemory", "", func() {
+		d.check(d.mem != nil || t != nil, "SetMemory without memory, of which there was none")
 		d.mem = t
 		for i, r := range d.rings {
 			if r.running {
@@ -156,6 +157,15 @@ func (d *fakeDevice) replace(method string, i, fd int, set func(*fakeRing)) erro
 		d.check(d.rings[i].running, "%s of ring %d, which is stopped", method, i)
 		set(d.rings[i])
 		d.checkFDs(i, d.rings[i].fds)
+	})
+}
+
+func (d *fakeDevice) DriverReset() error {
+	return d.call("DriverReset", "", func() {
+		for i, r := range d.rings {
+			d.check(!r.running && !r.enabled, "DriverReset while ring %d runs or is enabled", i)
+		}
+		d.features = 0
 	})
 }
 

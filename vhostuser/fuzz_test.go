@@ -17,6 +17,7 @@ func FuzzSession(f *testing.F) {
 		{1, 15, 16, 3, 2, 5, 8, 10, 9, 12, 13, 18, 11},
 		{2, 5, 8, 9, 12, 8, 10, 9, 2, 18, 4, 5},
 		{5, 5, 9, 12, 10, 14, 20, 19, 21, 22, 99},
+		{16, 2, 36, 37, 8, 10, 9, 12, 18, 37, 37, 38, 34, 18, 2, 8, 9, 12, 38, 37, 5},
 	} {
 		var b []byte
 		for _, r := range requests {
@@ -67,6 +68,14 @@ func (h *harness) compose(request, ring, spoil, value byte) ([]byte, []int) {
 		}
 		m.Regions = []wire.Region{{GPA: uint64(regions[0].GPA), Size: regions[0].Size, UVA: uint64(regions[0].UVA)}}
 		list = []int{regions[0].FD}
+	case wire.SetProtocolFeatures:
+		const slots = wire.ProtocolReplyAck | wire.ProtocolConfigureMemSlots | wire.ProtocolResetDevice
+		m.Value = []uint64{slots, slots | wire.ProtocolGPAAddresses, 0, uint64(value)}[value%4]
+	case wire.AddMemReg, wire.RemMemReg:
+		m.Regions, list = h.composeSlot(value)
+		if m.Request == wire.RemMemReg && value&8 != 0 {
+			list = nil
+		}
 	case wire.SetVringNum:
 		m.Num = []uint32{r.Num, r.Num, 0, uint32(value)}[value%4]
 	case wire.SetVringBase:
@@ -101,6 +110,17 @@ func (h *harness) compose(request, ring, spoil, value byte) ([]byte, []int) {
 		b[4] ^= value
 	}
 	return b, list
+}
+
+// composeSlot is a region of memory: that with the rings, or one of several pages of it.
+func (h *harness) composeSlot(value byte) ([]wire.Region, []int) {
+	memory := h.setup.Memory[0]
+	r := wire.Region{GPA: uint64(memory.GPA), Size: memory.Size, UVA: uint64(memory.UVA)}
+	if value&1 != 0 {
+		page := uint64(value>>4) * 4096
+		r = wire.Region{GPA: 1<<40 + page, Size: 4096 + page&4096, UVA: 1<<40 + page, Offset: page}
+	}
+	return []wire.Region{r}, []int{memory.FD}
 }
 
 func TestFuzzSeedsReachTheDevice(t *testing.T) {

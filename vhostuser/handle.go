@@ -20,7 +20,8 @@ const neverOffered = wire.FeatureProtocolFeatures | vnet.FeatureLogAll
 // connects to a socket that this package listens on. Elsewhere it is left out: for a back end that it starts itself, with
 // an inherited socket, QEMU 11 (-netdev passt) closes a descriptor twice once the channel is there.
 func protocolFeatures(pairs int, channel bool) uint64 {
-	f := wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU
+	f := wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolResetDevice |
+		wire.ProtocolConfigureMemSlots | wire.ProtocolGPAAddresses
 	if channel {
 		f |= wire.ProtocolBackendReq
 	}
@@ -50,7 +51,7 @@ func isDeclined(err error) bool {
 // handle does what one message asks for, starts the rings that can run now, and answers. An error ends the session.
 func (s *session) handle(m fdconn.Message) error {
 	defer m.FDs.Close()
-	msg, err := wire.Decode(m.Header, m.Payload, len(m.FDs))
+	msg, err := decode(m)
 	if err == nil {
 		err = s.apply(&msg, m.FDs)
 	}
@@ -60,6 +61,15 @@ func (s *session) handle(m fdconn.Message) error {
 		}
 	}
 	return s.acknowledge(m.Header, err)
+}
+
+// decode decodes a message. Where its descriptors are not what it needs, because some are missing, the error says why.
+func decode(m fdconn.Message) (wire.Message, error) {
+	msg, err := wire.Decode(m.Header, m.Payload, len(m.FDs))
+	if m.FDErr != nil && (err == nil || errors.Is(err, wire.ErrFDs)) {
+		err = refuse("%w", m.FDErr)
+	}
+	return msg, err
 }
 
 // acknowledge tells the front end how its message fared, if it asks (protocol feature REPLY_ACK).
@@ -107,6 +117,14 @@ func (s *session) apply(m *wire.Message, fds fdconn.FDs) error {
 		closeFD(s.backendFD)
 		s.backendFD = fds.Take(0)
 		return nil
+	case wire.GetMaxMemSlots:
+		return s.reply(m, uint64(s.slots))
+	case wire.AddMemReg:
+		return s.addMemory(m.Regions[0], fds)
+	case wire.RemMemReg:
+		return s.removeMemory(m.Regions[0])
+	case wire.ResetDevice:
+		return s.resetDevice()
 	case wire.SendRARP:
 		return decline(s.dev.SendRARP(m.MAC))
 	case wire.NetSetMTU:
@@ -114,6 +132,14 @@ func (s *session) apply(m *wire.Message, fds fdconn.FDs) error {
 	default:
 		return s.applyToRing(m, fds)
 	}
+}
+
+// needs declines a message whose protocol feature was not negotiated.
+func (s *session) needs(feature uint64) error {
+	if s.protocol&feature == 0 {
+		return decline(fmt.Errorf("%v was not negotiated", wire.ProtocolNames(feature)))
+	}
+	return nil
 }
 
 func (s *session) reply(m *wire.Message, value uint64) error {
@@ -156,6 +182,28 @@ func (s *session) changeFeatures(f uint64) error {
 	}
 	s.features, s.haveFeatures = f, true
 	s.retryRefused()
+	return nil
+}
+
+// resetDevice forgets the guest's driver, which has reset its device (RESET_DEVICE): what it acknowledged, and all of its
+// rings but the descriptors by which they tell the front end something. The memory is the machine's and stays.
+func (s *session) resetDevice() error {
+	if err := s.needs(wire.ProtocolResetDevice); err != nil {
+		return err
+	}
+	for i := range s.rings {
+		if err := s.stop(i); err != nil {
+			return err
+		}
+		if err := s.enable(i, false); err != nil {
+			return err
+		}
+		s.rings[i].forget()
+	}
+	s.features, s.haveFeatures = 0, false
+	if err := s.dev.DriverReset(); err != nil {
+		return fail(err, "reset the driver's state")
+	}
 	return nil
 }
 

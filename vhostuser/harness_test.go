@@ -34,6 +34,7 @@ type harness struct {
 	setup  frontend.Setup
 	mem    *vqtest.Memory
 	log    *logBuffer
+	budget *guestmem.Budget
 	cancel context.CancelFunc
 	ended  chan struct{}
 	reason error // why the session ended; read it after ended
@@ -62,16 +63,28 @@ func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(
 // newHarness connects a front end. At the end of the test it checks that the session left nothing behind.
 func newHarness(t testing.TB, pairs int) *harness {
 	t.Helper()
-	return newHarnessTimeout(t, pairs, testLimit)
+	return newHarnessWith(t, pairs, testLimit, guestmem.LimitsFor(1))
+}
+
+// newBoundHarness has a session whose guest may map only so much, and that passes memory by slots.
+func newBoundHarness(t testing.TB, l guestmem.Limits) *harness {
+	t.Helper()
+	h := newHarnessWith(t, 1, testLimit, l)
+	h.setup.Order = frontend.QEMU11
+	h.start()
+	return h
 }
 
 // newStalledHarness has a session that is impatient with a front end that does not read.
-func newStalledHarness(t testing.TB) *harness { return newHarnessTimeout(t, 1, 50*time.Millisecond) }
+func newStalledHarness(t testing.TB) *harness {
+	return newHarnessWith(t, 1, 50*time.Millisecond, guestmem.LimitsFor(1))
+}
 
-func newHarnessTimeout(t testing.TB, pairs int, timeout time.Duration) *harness {
+func newHarnessWith(t testing.TB, pairs int, timeout time.Duration, l guestmem.Limits) *harness {
 	t.Helper()
 	checkLeaks(t)
 	h := &harness{t: t, dev: newFakeDevice(t, pairs), log: &logBuffer{}, ended: make(chan struct{})}
+	h.budget = guestmem.NewBudget(l)
 	h.mem = newMemory(t)
 	h.setup = newSetup(t, h.mem, pairs)
 
@@ -92,7 +105,9 @@ func newHarnessTimeout(t testing.TB, pairs int, timeout time.Duration) *harness 
 
 func (h *harness) serve(ctx context.Context, c *net.UnixConn, timeout time.Duration) {
 	defer close(h.ended)
-	s := newSession(fdconn.New(c, timeout), h.dev, newLimitedLog(h.log.logger(), sessionLimit(), time.Now), true)
+	s := newSession(fdconn.New(c, timeout), sessionConfig{
+		dev: h.dev, log: newLimitedLog(h.log.logger(), sessionLimit(), time.Now), channel: true, budget: h.budget,
+	})
 	h.reason = s.run(ctx)
 	if err := s.finish(ctx, h.reason); err != nil {
 		h.t.Errorf("finish: %v", err)

@@ -1,21 +1,83 @@
 package vhostuser
 
 import (
+	"slices"
+
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
+
+// maxSlots is how many memory slots a front end may use: as many as the kernel's vhost allows, and other back ends.
+const maxSlots = 509
+
+// slotsWithin returns how many memory slots are offered under limits. It does not change: a front end that is told fewer
+// when it comes back gives up. Room is left for a table that replaces the slots.
+func slotsWithin(l guestmem.Limits) int { return max(1, min(maxSlots, l.Mappings-wire.MaxRegions)) }
 
 // setMemory replaces the guest's memory. Rings go on running if the new memory has them too. When it returns nil the old
 // memory is not in use any more, which the front end may rely on.
 func (s *session) setMemory(regions []wire.Region, fds fdconn.FDs) error {
 	list := make([]guestmem.Region, len(regions))
 	for i, r := range regions {
-		list[i] = guestmem.Region{GPA: guestmem.GPA(r.GPA), Size: r.Size, UVA: guestmem.UVA(r.UVA), Offset: r.Offset, FD: fds[i]}
+		list[i] = s.region(r, fds[i])
 	}
-	t, err := guestmem.Map(list, s.mem)
-	if err != nil {
-		return refuse("%w", err)
+	return s.changeMemory(list)
+}
+
+// addMemory adds one region, whose addresses nothing else has (ADD_MEM_REG).
+func (s *session) addMemory(r wire.Region, fds fdconn.FDs) error {
+	if err := s.needs(wire.ProtocolConfigureMemSlots); err != nil {
+		return err
+	}
+	list := s.regions()
+	if len(list) >= s.slots {
+		return refuse("one memory region more than the %d that were offered", s.slots)
+	}
+	return s.changeMemory(append(list, s.region(r, fds[0])))
+}
+
+// removeMemory takes a region away (REM_MEM_REG). It is known by its addresses and its size; the offset means nothing.
+func (s *session) removeMemory(r wire.Region) error {
+	if err := s.needs(wire.ProtocolConfigureMemSlots); err != nil {
+		return err
+	}
+	gone := s.region(r, noFD)
+	list := s.regions()
+	i := slices.IndexFunc(list, func(r guestmem.Region) bool {
+		return r.GPA == gone.GPA && r.UVA == gone.UVA && r.Size == gone.Size
+	})
+	if i < 0 {
+		return refuse("%v is not there", gone)
+	}
+	return s.changeMemory(slices.Delete(list, i, i+1))
+}
+
+// region is what the front end says of a region, and its file. With GPA_ADDRESSES, addresses of rings are guest-physical.
+func (s *session) region(r wire.Region, fd int) guestmem.Region {
+	uva := guestmem.UVA(r.UVA)
+	if s.protocol&wire.ProtocolGPAAddresses != 0 {
+		uva = guestmem.UVA(r.GPA)
+	}
+	return guestmem.Region{GPA: guestmem.GPA(r.GPA), Size: r.Size, UVA: uva, Offset: r.Offset, FD: fd}
+}
+
+// regions returns the regions of the present memory, which keep their mappings in another table.
+func (s *session) regions() []guestmem.Region {
+	if s.mem == nil {
+		return nil
+	}
+	return s.mem.Regions()
+}
+
+// changeMemory makes list the guest's memory; an empty one takes it away.
+func (s *session) changeMemory(list []guestmem.Region) error {
+	var t *guestmem.Table
+	if len(list) > 0 {
+		var err error
+		if t, err = s.budget.Map(list, s.mem); err != nil {
+			return refuse("%w", err)
+		}
 	}
 	if err := s.adopt(t); err != nil {
 		s.limboTables = append(s.limboTables, t)
@@ -28,7 +90,7 @@ func (s *session) setMemory(regions []wire.Region, fds fdconn.FDs) error {
 // adopt gives t to the device and releases the table before it. After an error the device may use either.
 func (s *session) adopt(t *guestmem.Table) error {
 	for i := range s.rings {
-		if s.rings[i].within(t) {
+		if t != nil && s.rings[i].within(t) {
 			continue
 		}
 		if err := s.suspend(i); err != nil {
@@ -52,7 +114,7 @@ func (s *session) adopt(t *guestmem.Table) error {
 // memorySize returns the size of the guest's memory in bytes.
 func (s *session) memorySize() uint64 {
 	size := uint64(0)
-	for _, r := range s.mem.Regions() {
+	for _, r := range s.regions() {
 		size += r.Size
 	}
 	return size

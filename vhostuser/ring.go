@@ -29,6 +29,15 @@ func newRing() ring {
 	return ring{fds: virtqueue.RingFDs{Kick: noFD, Call: noFD, Err: noFD}}
 }
 
+// forget makes the ring one that nothing was told about. Its call and error descriptors are kept: front ends that pass them
+// once, at the beginning, do not pass them again.
+func (r *ring) forget() {
+	closeFD(r.fds.Kick)
+	kept := r.fds
+	*r = newRing()
+	r.fds.Call, r.fds.Err = kept.Call, kept.Err
+}
+
 // complete tells whether everything came that a ring needs. A missing SET_VRING_BASE means 0.
 func (r *ring) complete() bool {
 	return r.num != 0 && r.haveAddr && r.haveKick

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
+	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
 // Server serves front ends, one after the other.
@@ -19,7 +20,8 @@ type Server struct {
 	log      *limitedLog
 	refusals *limitedLog // of front ends that come while one is served
 	source   source
-	file     socketfile.File // of the listener, if we bound it
+	file     socketfile.File  // of the listener, if we bound it
+	budget   *guestmem.Budget // of all that front ends have us map, also for a session that cannot be ended yet
 }
 
 // NewServer binds the socket, so that its errors come at once. A socket file that a dead process left is replaced; one
@@ -41,6 +43,7 @@ func NewServer(cfg Config) (*Server, error) {
 		refusals: newLimitedLog(cfg.Log, refusalLimit(), time.Now),
 		source:   src,
 		file:     file,
+		budget:   guestmem.NewBudget(cfg.Memory),
 	}, nil
 }
 
@@ -69,7 +72,7 @@ func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.
 // itself; err, that its resources could not be released.
 func (s *Server) session(ctx context.Context, conn *fdconn.Conn) (reason, err error) {
 	s.log.Debug("front end connected")
-	session := newSession(conn, s.cfg.Device, s.log, s.cfg.listens())
+	session := newSession(conn, sessionConfig{s.cfg.Device, s.log, s.cfg.listens(), s.budget})
 	reason = session.run(ctx)
 	switch {
 	case ctx.Err() != nil:

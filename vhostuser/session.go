@@ -31,9 +31,11 @@ type session struct {
 	protocol     uint64
 
 	rings     []ring
-	mem       *guestmem.Table // nil until SET_MEM_TABLE came
-	backendFD int             // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
-	announced bool            // what was negotiated has been logged
+	mem       *guestmem.Table // nil until the front end passed memory
+	budget    *guestmem.Budget
+	slots     int  // regions that mem may be put together of
+	backendFD int  // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
+	announced bool // what was negotiated has been logged
 
 	// What the device may or may not use still, after an error of a call that should have replaced it.
 	limboFDs    []int
@@ -51,15 +53,24 @@ func fail(err error, format string, args ...any) error {
 	return &failure{fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)}
 }
 
-// newSession readies a session. channel tells whether the back-end channel is offered.
-func newSession(conn *fdconn.Conn, dev Device, log *limitedLog, channel bool) *session {
-	pairs := dev.QueuePairs()
+// sessionConfig is what sessions of a server have in common.
+type sessionConfig struct {
+	dev     Device
+	log     *limitedLog
+	channel bool             // the back-end channel is offered
+	budget  *guestmem.Budget // of the guest
+}
+
+func newSession(conn *fdconn.Conn, c sessionConfig) *session {
+	pairs := c.dev.QueuePairs()
 	s := &session{
 		conn:            conn,
-		dev:             dev,
-		log:             log,
-		offered:         dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
-		offeredProtocol: protocolFeatures(pairs, channel),
+		dev:             c.dev,
+		log:             c.log,
+		budget:          c.budget,
+		slots:           slotsWithin(c.budget.Limits()),
+		offered:         c.dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
+		offeredProtocol: protocolFeatures(pairs, c.channel),
 		rings:           make([]ring, 2*pairs),
 		backendFD:       noFD,
 	}
@@ -98,7 +109,7 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 
 func (s *session) serve() error {
 	for {
-		m, err := s.conn.Read()
+		m, err := s.conn.Read(time.Time{})
 		if err == nil {
 			err = s.handle(m)
 		}

@@ -22,7 +22,7 @@ import (
 )
 
 func orders() []frontend.Order {
-	return []frontend.Order{frontend.QEMU, frontend.CloudHypervisor, frontend.DPDK, frontend.UserModeLinux}
+	return []frontend.Order{frontend.QEMU, frontend.CloudHypervisor, frontend.DPDK, frontend.UserModeLinux, frontend.QEMU11}
 }
 
 func TestRingsStartInTheOrderOfEveryFrontEnd(t *testing.T) {
@@ -64,8 +64,8 @@ func TestRingsStartInAnyOrderOfMessages(t *testing.T) {
 	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := newHarness(t, 2)
-			h.setup.Order = orders()[seed%4]
-			require.NoError(t, h.fe.Negotiate(fakeFeatures, wire.ProtocolReplyAck))
+			h.setup.Order = orders()[seed%5]
+			require.NoError(t, h.fe.Negotiate(fakeFeatures, wire.ProtocolReplyAck|wire.ProtocolConfigureMemSlots))
 			steps := h.setup.Steps(h.fe.Features())
 			rand.New(rand.NewPCG(seed, 0)).Shuffle(len(steps), func(i, j int) { steps[i], steps[j] = steps[j], steps[i] })
 			for _, s := range steps {
@@ -85,7 +85,7 @@ func TestDisconnectAtEveryMessageBoundaryLeavesNothing(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/%d", order, n), func(t *testing.T) {
 				h := newHarness(t, 1)
 				h.setup.Order = order
-				require.NoError(t, h.fe.Negotiate(fakeFeatures, wire.ProtocolReplyAck))
+				require.NoError(t, h.fe.Negotiate(fakeFeatures, wire.ProtocolReplyAck|wire.ProtocolConfigureMemSlots))
 				steps := h.setup.Steps(h.fe.Features())
 				for _, s := range steps[:n] {
 					require.NoError(t, h.fe.Do(s))
@@ -100,9 +100,11 @@ func TestDisconnectAtEveryMessageBoundaryLeavesNothing(t *testing.T) {
 }
 
 func TestOffer(t *testing.T) {
+	const always = wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq |
+		wire.ProtocolResetDevice | wire.ProtocolConfigureMemSlots | wire.ProtocolGPAAddresses
 	for pairs, want := range map[int]uint64{
-		1: wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq,
-		2: wire.ProtocolMQ | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq,
+		1: always,
+		2: always | wire.ProtocolMQ,
 	} {
 		h := newHarness(t, pairs)
 		f, err := h.fe.GetFeatures()

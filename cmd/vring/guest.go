@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
+	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
 // guest is a guest that is to be served: its network, and what is known of it.
@@ -85,12 +86,13 @@ func (f *serveFlags) start(log *slog.Logger, guests []guest) ([]*served, error) 
 	makeRoom(guests)
 	var all []*served
 	var failed error
+	limits := guestmem.LimitsFor(len(guests))
 	for i, g := range guests {
 		if failed != nil {
 			failed = errors.Join(failed, g.close())
 			continue
 		}
-		s, err := f.startOne(log, g, i, len(guests) > 1)
+		s, err := f.startOne(log, g, i, len(guests) > 1, limits)
 		if err != nil {
 			failed = err
 			continue
@@ -113,7 +115,7 @@ func makeRoom(guests []guest) {
 }
 
 // startOne starts guest i.
-func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool) (*served, error) {
+func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool, limits guestmem.Limits) (*served, error) {
 	if named {
 		log = log.With("guest", g.name)
 	}
@@ -128,7 +130,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool) (*se
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
 		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
-		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(),
+		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits,
 	})
 	if err != nil {
 		return nil, errors.Join(err, device.Close())

@@ -30,7 +30,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
 		}
 		configs[i].Forwards = nil
-		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest
+		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest(c.Queues)
 	}
 	for _, f := range c.Forwards {
 		a := f.Guest.Addr()
@@ -41,13 +41,23 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 }
 
 // A process has so many descriptors, whoever needs them. What a guest's flows may have is what is left when some are put
-// aside: reservedFiles for the process, and filesPerGuest for the socket, session, thread and memory of each guest, where
-// front ends pass up to 32 at once.
+// aside: reservedFiles for the process, and filesPerGuest for the socket, the session and the threads of each guest.
 const (
 	reservedFiles = 64
-	filesPerGuest = 64
 	leastSockets  = 16 // with fewer nobody would be content
 )
+
+// filesPerGuest is how many descriptors a guest has beside its flows at most, all that its front end can leave with this
+// process included.
+func filesPerGuest(pairs int) int {
+	const (
+		session  = 54 // connections, those that wait, descriptors under way in a message, the back-end channel, sockets of the engine
+		ringFDs  = 6  // of a queue pair: kick, call and error of two rings
+		replaced = 1  // of a queue pair: one that a new one has just taken the place of
+		thread   = 3  // of a queue pair: its epoll set, its mailbox, and what the engine keeps for it
+	)
+	return session + max(pairs, 1)*(ringFDs+replaced+thread)
+}
 
 // openFiles returns how many descriptors this process may have. The Go runtime has raised its limit as far as it may.
 func openFiles() int {

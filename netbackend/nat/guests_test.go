@@ -54,6 +54,27 @@ func TestANetworkHasRoomForSoManyGuests(t *testing.T) {
 	}
 }
 
+// What a front end leaves with the process (kick, call and error of each ring) is not for flows to have.
+func TestDescriptorsOfFrontEndsAreCountedByQueuePairs(t *testing.T) {
+	const openFiles, pairs, guests = 4000, 32, 2
+	sockets := func(pairs int) int {
+		c := nat.DefaultConfig()
+		c.MaxSockets, c.Queues = openFiles, pairs
+		all, err := c.ForGuests(guests)
+		require.NoError(t, err)
+		return all[0].MaxSockets
+	}
+	const leftByFrontEnd = 3 * 2 // for each pair
+	require.GreaterOrEqual(t, sockets(1)-sockets(pairs), (pairs-1)*leftByFrontEnd)
+	require.LessOrEqual(t, guests*(sockets(pairs)+pairs*leftByFrontEnd), openFiles)
+
+	few := nat.DefaultConfig()
+	few.MaxSockets, few.Queues = 400-64, pairs // ulimit -n 400
+	all, err := few.ForGuests(guests)
+	require.NoError(t, err)
+	require.ErrorContains(t, all[0].Check(), "raise its limit (ulimit -n, or LimitNOFILE= of the systemd unit)")
+}
+
 // A guest that takes another one's address neither gets through with it, nor reaches it, nor hears answers.
 func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
 	other, other6 := netip.MustParseAddr("10.0.2.16"), netip.MustParseAddr("fd00:10:0:2::16")

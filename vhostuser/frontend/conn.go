@@ -141,6 +141,23 @@ func (c *Conn) ResetOwner() error { return c.Send(wire.Message{Request: wire.Res
 // SetMemTable passes the guest's memory, and waits for the acknowledgement if it can have one, as QEMU does.
 func (c *Conn) SetMemTable(regions []guestmem.Region) error { return c.Do(memTable(regions)) }
 
+// GetMaxMemSlots asks how many memory slots the back end takes.
+func (c *Conn) GetMaxMemSlots() (uint64, error) {
+	return c.Call(wire.Message{Request: wire.GetMaxMemSlots})
+}
+
+// AddMemReg passes one region of the guest's memory, and RemMemReg takes it away. Both wait for the acknowledgement if they
+// can have one.
+func (c *Conn) AddMemReg(r guestmem.Region) error { return c.Do(addMemory(r)) }
+
+// RemMemReg: see AddMemReg.
+func (c *Conn) RemMemReg(r guestmem.Region) error {
+	return c.Do(Step{Message: slotMessage(wire.RemMemReg, r)})
+}
+
+// ResetDevice tells that the driver has reset its device.
+func (c *Conn) ResetDevice() error { return c.Send(wire.Message{Request: wire.ResetDevice}) }
+
 // SetVringNum sets the size of a ring.
 func (c *Conn) SetVringNum(ring int, num uint32) error {
 	return c.Send(wire.Message{Request: wire.SetVringNum, Ring: uint32(ring), Num: num})

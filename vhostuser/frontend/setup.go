@@ -15,6 +15,7 @@ const (
 	CloudHypervisor              // sizes first, ADDR before BASE, ENABLE last
 	DPDK                         // virtio-user 22.11: receive rings first, then transmit rings
 	UserModeLinux                // 6.1: all kicks after all rings were described
+	QEMU11                       // 11.1: memory by slots
 )
 
 func (o Order) String() string {
@@ -27,6 +28,8 @@ func (o Order) String() string {
 		return "DPDK"
 	case UserModeLinux:
 		return "UserModeLinux"
+	case QEMU11:
+		return "QEMU11"
 	}
 	return fmt.Sprintf("Order(%d)", uint8(o))
 }
@@ -84,10 +87,18 @@ func (c *Conn) Negotiate(features, protocol uint64) error {
 	return c.SetOwner()
 }
 
+// Protocol returns the protocol features that the front end of s knows. Only with all of them its Steps can be taken.
+func (s *Setup) Protocol() uint64 {
+	f := wire.ProtocolMQ | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq
+	if s.Order == QEMU11 {
+		f |= wire.ProtocolConfigureMemSlots | wire.ProtocolResetDevice
+	}
+	return f
+}
+
 // Setup negotiates and brings the device up.
 func (c *Conn) Setup(s Setup) error {
-	const all = wire.ProtocolMQ | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq
-	if err := c.Negotiate(s.Features, all); err != nil {
+	if err := c.Negotiate(s.Features, s.Protocol()); err != nil {
 		return err
 	}
 	if s.MTU != 0 && c.protocol&wire.ProtocolNetMTU != 0 {
@@ -137,7 +148,7 @@ func (s *Setup) qemu(features uint64) []Step {
 	for i := range s.Rings {
 		steps = append(steps, enable(i, true))
 	}
-	steps = append(steps, setFeatures(features), memTable(s.Memory))
+	steps = append(append(steps, setFeatures(features)), s.memory()...)
 	for i, r := range s.Rings {
 		steps = append(steps, r.num(i), r.base(i), r.addr(i),
 			notifier(wire.SetVringKick, i, r.KickFD), notifier(wire.SetVringCall, i, r.CallFD))
@@ -238,11 +249,34 @@ func setFeatures(f uint64) Step {
 	return Step{Message: wire.Message{Request: wire.SetFeatures, Value: f}}
 }
 
+// memory passes the guest's memory as QEMU does.
+func (s *Setup) memory() []Step {
+	if s.Order != QEMU11 {
+		return []Step{memTable(s.Memory)}
+	}
+	var steps []Step
+	for _, r := range s.Memory {
+		steps = append(steps, addMemory(r))
+	}
+	return steps
+}
+
+func addMemory(r guestmem.Region) Step {
+	return Step{Message: slotMessage(wire.AddMemReg, r), FDs: []int{r.FD}}
+}
+
+func slotMessage(request wire.Request, r guestmem.Region) wire.Message {
+	return wire.Message{Request: request, NeedReply: true, Regions: []wire.Region{wireRegion(r)}}
+}
+
+func wireRegion(r guestmem.Region) wire.Region {
+	return wire.Region{GPA: uint64(r.GPA), Size: r.Size, UVA: uint64(r.UVA), Offset: r.Offset}
+}
+
 func memTable(regions []guestmem.Region) Step {
 	s := Step{Message: wire.Message{Request: wire.SetMemTable, NeedReply: true}}
 	for _, r := range regions {
-		s.Message.Regions = append(s.Message.Regions,
-			wire.Region{GPA: uint64(r.GPA), Size: r.Size, UVA: uint64(r.UVA), Offset: r.Offset})
+		s.Message.Regions = append(s.Message.Regions, wireRegion(r))
 		s.FDs = append(s.FDs, r.FD)
 	}
 	return s

@@ -3,6 +3,7 @@ package frontend
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,19 +30,30 @@ func requests(steps []Step) []string {
 
 // The first start in the recording of QEMU, which repeats what comes before.
 func TestQEMUOrderIsThatOfTheRecording(t *testing.T) {
-	f, err := os.Open("../wire/testdata/qemu-7.2.txt")
+	for order, file := range map[Order]string{QEMU: "qemu-7.2.txt", QEMU11: "qemu-11.1.txt"} {
+		setup := twoRings(order)
+		if order == QEMU11 {
+			setup.Memory = append(setup.Memory, setup.Memory[0]) // two regions on q35
+		}
+		recorded := recording(t, file)
+		steps := requests(setup.Steps(0))
+		start := slices.Index(steps, wire.SetFeatures.String())
+		from := slices.Index(recorded, wire.SetFeatures.String())
+		require.Equal(t, recorded[from:from+len(steps)-start], steps[start:], file)
+	}
+}
+
+// recording returns the names of the messages in a recording.
+func recording(t *testing.T, file string) (names []string) {
+	f, err := os.Open("../wire/testdata/" + file)
 	require.NoError(t, err)
 	defer f.Close()
-	var recorded []string
 	for s := bufio.NewScanner(f); s.Scan(); {
 		if name := requestOf(t, s.Text()); name != "" {
-			recorded = append(recorded, name)
+			names = append(names, name)
 		}
 	}
-	steps := requests(twoRings(QEMU).Steps(0))
-	start := indexOf(steps, wire.SetFeatures.String())
-	from := indexOf(recorded, wire.SetFeatures.String())
-	require.Equal(t, recorded[from:from+len(steps)-start], steps[start:])
+	return names
 }
 
 // requestOf returns the name of the message in a line, "" for a comment.
@@ -56,17 +68,8 @@ func requestOf(t *testing.T, line string) string {
 	return wire.Request(high<<4 | low).String()
 }
 
-func indexOf(names []string, name string) int {
-	for i, n := range names {
-		if n == name {
-			return i
-		}
-	}
-	return -1
-}
-
 func TestEveryOrderTellsTheSame(t *testing.T) {
-	for _, o := range []Order{QEMU, CloudHypervisor, DPDK, UserModeLinux} {
+	for _, o := range []Order{QEMU, CloudHypervisor, DPDK, UserModeLinux, QEMU11} {
 		t.Run(o.String(), func(t *testing.T) {
 			seen := map[string]int{}
 			for _, s := range twoRings(o).Steps(0) {
@@ -74,8 +77,12 @@ func TestEveryOrderTellsTheSame(t *testing.T) {
 				require.Len(t, s.FDs, s.Message.FDs())
 			}
 			delete(seen, wire.SetVringCall.String()) // QEMU sends it twice
+			memory := "SET_MEM_TABLE"
+			if o == QEMU11 {
+				memory = "ADD_MEM_REG"
+			}
 			require.Equal(t, map[string]int{
-				"SET_FEATURES": 1, "SET_MEM_TABLE": 1, "SET_VRING_NUM": 2, "SET_VRING_BASE": 2, "SET_VRING_ADDR": 2,
+				"SET_FEATURES": 1, memory: 1, "SET_VRING_NUM": 2, "SET_VRING_BASE": 2, "SET_VRING_ADDR": 2,
 				"SET_VRING_KICK": 2, "SET_VRING_ERR": 2, "SET_VRING_ENABLE": 2,
 			}, seen)
 		})

@@ -16,6 +16,14 @@ const (
 	ProtocolReplyAck   uint64 = 1 << 3 // NEED_REPLY
 	ProtocolNetMTU     uint64 = 1 << 4 // NET_SET_MTU
 	ProtocolBackendReq uint64 = 1 << 5 // SET_BACKEND_REQ_FD
+	// ProtocolResetDevice brings RESET_DEVICE: the driver has reset its device.
+	ProtocolResetDevice uint64 = 1 << 13
+	// ProtocolConfigureMemSlots replaces SET_MEM_TABLE by messages for single regions, of which there may be more:
+	// GET_MAX_MEM_SLOTS, ADD_MEM_REG and REM_MEM_REG.
+	ProtocolConfigureMemSlots uint64 = 1 << 15
+	// ProtocolGPAAddresses means that rings and regions are told by guest-physical addresses; where a region has a place
+	// in the front end's own memory, its guest-physical address is repeated.
+	ProtocolGPAAddresses uint64 = 1 << 21
 )
 
 // ProtocolNames returns the names of the protocol features in f, lowest bit first, without the prefix
@@ -42,6 +50,12 @@ func protocolName(bit int) string {
 		return "NET_MTU"
 	case ProtocolBackendReq:
 		return "BACKEND_REQ"
+	case ProtocolResetDevice:
+		return "RESET_DEVICE"
+	case ProtocolConfigureMemSlots:
+		return "CONFIGURE_MEM_SLOTS"
+	case ProtocolGPAAddresses:
+		return "GPA_ADDRESSES"
 	}
 	return fmt.Sprintf("BIT_%d", bit)
 }

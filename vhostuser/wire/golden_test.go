@@ -42,7 +42,7 @@ func readRecorded(t testing.TB, name string) []recorded {
 }
 
 func recordedFiles() []string {
-	return []string{"testdata/qemu-7.2.txt", "testdata/qemu-7.2-mq.txt"}
+	return []string{"testdata/qemu-7.2.txt", "testdata/qemu-7.2-mq.txt", "testdata/qemu-11.1.txt"}
 }
 
 func TestRecordedMessagesDecodeAndEncodeToTheSameBytes(t *testing.T) {

@@ -14,11 +14,12 @@ const (
 	// which are skipped; the largest message that is understood has 264 bytes.
 	MaxPayload = 4096
 	// MaxRegions is how many memory regions a table has at most, and how many descriptors a message carries at most
-	// ("Memory regions description").
+	// ("Memory regions description"). Memory slots may be more, but come one by one.
 	MaxRegions = 8
 
 	regionSize = 32
 	addrSize   = 40
+	slotSize   = 8 + regionSize // with its padding
 )
 
 // Header flags ("Header").
@@ -36,6 +37,8 @@ var (
 	ErrFraming = errors.New("broken framing")
 	// ErrValue means that the message is well framed, and asks for something that cannot be.
 	ErrValue = errors.New("bad value")
+	// ErrFDs means that other descriptors came with a message than it has. It goes with ErrValue.
+	ErrFDs = errors.New("wrong number of file descriptors")
 	// ErrUnknown means a message that this package does not know. The protocol wants it refused or ignored.
 	ErrUnknown = errors.New("unknown message")
 )
@@ -47,7 +50,8 @@ type Header struct {
 	Size      uint32 // of the payload that follows, at most MaxPayload
 }
 
-// Region is one entry of SET_MEM_TABLE ("Memory regions description"). Its descriptor travels beside the message.
+// Region is one entry of SET_MEM_TABLE ("Memory regions description"), or a memory slot ("Single memory region
+// description"). Its descriptor travels beside the message.
 type Region struct {
 	GPA    uint64 // guest-physical address
 	Size   uint64 // bytes
@@ -75,7 +79,8 @@ type Message struct {
 	NoFD bool
 	// Addr is the payload of SET_VRING_ADDR.
 	Addr RingAddr
-	// Regions are those of SET_MEM_TABLE, 1 to MaxRegions, each with one descriptor.
+	// Regions are those of SET_MEM_TABLE, 1 to MaxRegions, each with one descriptor, and the one of ADD_MEM_REG and
+	// REM_MEM_REG.
 	Regions []Region
 	// MAC is the address of SEND_RARP.
 	MAC [6]byte
@@ -115,13 +120,13 @@ func Decode(h Header, payload []byte, fds int) (Message, error) {
 	if err := m.decode(l.shape, payload); err != nil {
 		return m, fmt.Errorf("%v: %w: %w", h.Request, ErrValue, err)
 	}
-	if want := m.FDs(); fds != want {
-		return m, fmt.Errorf("%v: %w: %d file descriptors, want %d", h.Request, ErrValue, fds, want)
+	if want := m.FDs(); fds < want || fds > want+l.spare {
+		return m, fmt.Errorf("%v: %w: %w: %d, want %d", h.Request, ErrValue, ErrFDs, fds, want)
 	}
 	return m, nil
 }
 
-// FDs returns how many descriptors travel with the message.
+// FDs returns how many descriptors travel with the message. Some front ends send one with REM_MEM_REG, which needs none.
 func (m *Message) FDs() int {
 	l, _ := layoutOf(m.Request)
 	switch l.shape {
@@ -137,7 +142,7 @@ func (m *Message) FDs() int {
 }
 
 // checkSize tells whether payload has the size of its shape. The regions of a table may be followed by unused entries:
-// some front ends always send a whole array.
+// some front ends always send a whole array. A table with too many regions is well framed; decodeMem refuses it.
 func checkSize(s shape, payload []byte) error {
 	lo, hi := 0, 0
 	switch s {
@@ -146,7 +151,9 @@ func checkSize(s shape, payload []byte) error {
 	case shapeAddr:
 		lo, hi = addrSize, addrSize
 	case shapeMem:
-		lo, hi = 8, 8+MaxRegions*regionSize
+		lo, hi = 8, MaxPayload
+	case shapeRegion:
+		lo, hi = slotSize, slotSize
 	}
 	if len(payload) < lo || len(payload) > hi {
 		return fmt.Errorf("%w: payload of %d bytes", ErrFraming, len(payload))
@@ -166,6 +173,8 @@ func (m *Message) decode(s shape, b []byte) error {
 		return m.decodeAddr(b)
 	case shapeMem:
 		return m.decodeMem(b)
+	case shapeRegion:
+		m.Regions = []Region{decodeRegion(b[8:])}
 	}
 	return nil
 }
@@ -227,7 +236,7 @@ func (m *Message) decodeAddr(b []byte) error {
 func (m *Message) decodeMem(b []byte) error {
 	n := binary.LittleEndian.Uint32(b)
 	if n == 0 || n > MaxRegions {
-		return fmt.Errorf("%d memory regions", n)
+		return fmt.Errorf("%d memory regions in a table, want 1 to %d", n, MaxRegions)
 	}
 	b = b[8:] // the count and padding
 	if int(n)*regionSize > len(b) {
@@ -235,15 +244,19 @@ func (m *Message) decodeMem(b []byte) error {
 	}
 	m.Regions = make([]Region, n)
 	for i := range m.Regions {
-		m.Regions[i] = Region{
-			GPA:    binary.LittleEndian.Uint64(b),
-			Size:   binary.LittleEndian.Uint64(b[8:]),
-			UVA:    binary.LittleEndian.Uint64(b[16:]),
-			Offset: binary.LittleEndian.Uint64(b[24:]),
-		}
+		m.Regions[i] = decodeRegion(b)
 		b = b[regionSize:]
 	}
 	return nil
+}
+
+func decodeRegion(b []byte) Region {
+	return Region{
+		GPA:    binary.LittleEndian.Uint64(b),
+		Size:   binary.LittleEndian.Uint64(b[8:]),
+		UVA:    binary.LittleEndian.Uint64(b[16:]),
+		Offset: binary.LittleEndian.Uint64(b[24:]),
+	}
 }
 
 // Append appends the message, header included, to b: what a front end sends.
@@ -279,10 +292,16 @@ func (m *Message) appendPayload(b []byte) []byte {
 		b = appendUint32s(b, m.Ring, 0)
 		return appendUint64s(b, m.Addr.Desc, m.Addr.Used, m.Addr.Avail, 0)
 	case shapeMem:
-		b = appendUint32s(b, uint32(len(m.Regions)), 0)
-		for _, r := range m.Regions {
-			b = appendUint64s(b, r.GPA, r.Size, r.UVA, r.Offset)
-		}
+		return appendRegions(appendUint32s(b, uint32(len(m.Regions)), 0), m.Regions)
+	case shapeRegion:
+		return appendRegions(appendUint64s(b, 0), m.Regions)
+	}
+	return b
+}
+
+func appendRegions(b []byte, regions []Region) []byte {
+	for _, r := range regions {
+		b = appendUint64s(b, r.GPA, r.Size, r.UVA, r.Offset)
 	}
 	return b
 }

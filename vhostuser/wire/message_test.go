@@ -58,10 +58,19 @@ func TestDecodeRefuses(t *testing.T) {
 		{"SET_VRING_NUM with a short payload", SetVringNum, le32(0), 0, ErrFraming},
 		{"SET_VRING_ADDR with a short payload", SetVringAddr, make([]byte, addrSize-1), 0, ErrFraming},
 		{"SET_MEM_TABLE without a count", SetMemTable, le32(1), 0, ErrFraming},
-		{"SET_MEM_TABLE with room for nine regions", SetMemTable, regions(8, 9), 8, ErrFraming},
+		{"ADD_MEM_REG without its padding", AddMemReg, make([]byte, regionSize), 1, ErrFraming},
+		{"ADD_MEM_REG of a later protocol", AddMemReg, make([]byte, slotSize+8), 1, ErrFraming},
+		{"ADD_MEM_REG that ends postcopy, which is not negotiated", AddMemReg, le64(0), 0, ErrFraming},
+		{"REM_MEM_REG without a region", RemMemReg, le64(0), 0, ErrFraming},
+		{"RESET_DEVICE with a payload", ResetDevice, le64(0), 0, ErrFraming},
 
 		{"no region", SetMemTable, regions(0, 0), 0, ErrValue},
-		{"nine regions", SetMemTable, regions(9, 8), 8, ErrValue},
+		{"nine regions", SetMemTable, regions(9, 9), 9, ErrValue},
+		{"as many regions as a payload holds", SetMemTable, regions(127, 127), 9, ErrValue},
+		{"ADD_MEM_REG without a descriptor", AddMemReg, make([]byte, slotSize), 0, ErrValue},
+		{"ADD_MEM_REG with two descriptors", AddMemReg, make([]byte, slotSize), 2, ErrValue},
+		{"REM_MEM_REG with two descriptors", RemMemReg, make([]byte, slotSize), 2, ErrValue},
+		{"GET_MAX_MEM_SLOTS with a descriptor", GetMaxMemSlots, nil, 1, ErrValue},
 		{"4 Gi regions", SetMemTable, regions(1<<32-1, 8), 8, ErrValue},
 		{"more regions than payload", SetMemTable, regions(2, 1), 2, ErrValue},
 		{"fewer descriptors than regions", SetMemTable, regions(2, 2), 1, ErrValue},
@@ -93,6 +102,21 @@ func TestDecodeTakesTableWithUnusedEntries(t *testing.T) {
 	m, err := Decode(Header{Request: SetMemTable}, payload, 1)
 	require.NoError(t, err)
 	require.Len(t, m.Regions, 1)
+}
+
+func TestDecodeTakesASlotWithAndWithoutADescriptorToRemove(t *testing.T) {
+	want := Message{Request: RemMemReg, Regions: []Region{{GPA: 1, Size: 2, UVA: 3, Offset: 4}}}
+	for fds := range 2 {
+		m, err := Decode(Header{Request: RemMemReg}, le64(0xdead, 1, 2, 3, 4), fds)
+		require.NoError(t, err)
+		require.Equal(t, want, m)
+	}
+}
+
+func TestATableOfTooManyRegionsIsRefusedByTheNameOfTheLimit(t *testing.T) {
+	payload := append(le32(9, 0), make([]byte, 9*regionSize)...)
+	_, err := Decode(Header{Request: SetMemTable}, payload, 9)
+	require.ErrorContains(t, err, "9 memory regions in a table, want 1 to 8")
 }
 
 func TestDecodeKeepsRingNumbersForTheSessionToJudge(t *testing.T) {

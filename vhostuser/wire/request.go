@@ -26,6 +26,10 @@ const (
 	SendRARP            Request = 19
 	NetSetMTU           Request = 20
 	SetBackendReqFD     Request = 21
+	ResetDevice         Request = 34
+	GetMaxMemSlots      Request = 36
+	AddMemReg           Request = 37
+	RemMemReg           Request = 38
 )
 
 // String returns the name that the specification gives the message, without its prefix VHOST_USER_.
@@ -52,6 +56,7 @@ const (
 	shapeAddr                // addresses of a ring
 	shapeRingFD              // ring index and NOFD flag in a 64-bit number
 	shapeMem                 // memory regions
+	shapeRegion              // one memory region, behind 64 bits of padding
 )
 
 // layout is what is fixed about a message.
@@ -59,6 +64,7 @@ type layout struct {
 	name  string
 	shape shape
 	fds   int  // descriptors that must come with it; those of shapeRingFD and shapeMem depend on the payload
+	spare int  // descriptors that may come beside them, and mean nothing
 	reply bool // answered with data of its own
 }
 
@@ -102,6 +108,14 @@ func layoutOf(r Request) (layout, bool) {
 		return layout{name: "NET_SET_MTU", shape: shapeU64}, true
 	case SetBackendReqFD:
 		return layout{name: "SET_BACKEND_REQ_FD", fds: 1}, true
+	case ResetDevice:
+		return layout{name: "RESET_DEVICE"}, true
+	case GetMaxMemSlots:
+		return layout{name: "GET_MAX_MEM_SLOTS", reply: true}, true
+	case AddMemReg:
+		return layout{name: "ADD_MEM_REG", shape: shapeRegion, fds: 1}, true
+	case RemMemReg:
+		return layout{name: "REM_MEM_REG", shape: shapeRegion, spare: 1}, true
 	}
 	return layout{}, false
 }

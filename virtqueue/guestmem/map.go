@@ -21,7 +21,11 @@ import (
 // for its pages: a page fault cannot be interrupted, so such memory could hold up a worker for good.
 //
 // Map may ask the file system of a file about it, so it can block; only the control plane calls it.
-func Map(regions []Region, prev *Table) (*Table, error) {
+func Map(regions []Region, prev *Table) (*Table, error) { return (*Budget)(nil).Map(regions, prev) }
+
+// Map is the function Map for a guest whose tables are bounded: what would be more than b allows is an error, which names
+// the limit.
+func (b *Budget) Map(regions []Region, prev *Table) (*Table, error) {
 	if len(regions) == 0 {
 		return nil, errors.New("guestmem: no regions")
 	}
@@ -36,7 +40,7 @@ func Map(regions []Region, prev *Table) (*Table, error) {
 	if prev != nil {
 		t.epoch = prev.epoch + 1
 	}
-	if err := t.mapAll(sorted, files, prev); err != nil {
+	if err := t.mapAll(sorted, files, prev, b); err != nil {
 		return nil, fmt.Errorf("guestmem: %w", errors.Join(err, t.Release()))
 	}
 	return t, nil
@@ -62,13 +66,13 @@ func check(regions []Region, prev *Table) ([]file, error) {
 }
 
 // mapAll maps the regions, or shares the mappings of prev. After an error, t holds what it got so far.
-func (t *Table) mapAll(regions []Region, files []file, prev *Table) error {
+func (t *Table) mapAll(regions []Region, files []file, prev *Table, b *Budget) error {
 	var host []uintptr
 	for i, r := range regions {
 		m := prev.shared(r, files[i])
 		if m == nil {
 			var err error
-			if m, err = newMapping(r, files[i]); err != nil {
+			if m, err = newMapping(r, files[i], b); err != nil {
 				return fmt.Errorf("%v: %w", r, err)
 			}
 		}
@@ -86,14 +90,20 @@ func (t *Table) shared(r Region, f file) *mapping {
 	if t == nil {
 		return nil
 	}
-	r.FD = -1
-	for _, m := range t.maps {
-		// A mapping pins its file, so the inode number cannot have gone to another file.
-		if m.region == r && m.file.dev == f.dev && m.file.ino == f.ino {
-			return m
-		}
+	// A mapping pins its file, so the inode number cannot have gone to another file.
+	if m := t.mapped(r); m != nil && m.file.dev == f.dev && m.file.ino == f.ino {
+		return m
 	}
 	return nil
+}
+
+// mapped returns t's mapping of region r, whatever file it has, or nil.
+func (t *Table) mapped(r Region) *mapping {
+	i, found := slices.BinarySearchFunc(t.maps, r.GPA, func(m *mapping, at GPA) int { return cmp.Compare(m.region.GPA, at) })
+	if r.FD = -1; !found || t.maps[i].region != r {
+		return nil
+	}
+	return t.maps[i]
 }
 
 // file is what is known about the file of a region.
@@ -134,10 +144,8 @@ func fileOf(r Region, prev *Table) (file, error) {
 // keptFile is the file of a region that comes without one: prev must have the region.
 func keptFile(r Region, prev *Table) (file, error) {
 	if prev != nil {
-		for _, m := range prev.maps {
-			if r.FD = -1; m.region == r {
-				return m.file, nil
-			}
+		if m := prev.mapped(r); m != nil {
+			return m.file, nil
 		}
 	}
 	return file{}, errors.New("has no file, and was not mapped before")

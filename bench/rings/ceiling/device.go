@@ -154,6 +154,9 @@ func (d *Device) SetCall(int, int) error { return nil }
 // SetErr implements vhostuser.Device.
 func (d *Device) SetErr(int, int) error { return nil }
 
+// DriverReset implements vhostuser.Device.
+func (d *Device) DriverReset() error { return nil }
+
 // SetMTU implements vhostuser.Device.
 func (d *Device) SetMTU(int) error { return nil }
 

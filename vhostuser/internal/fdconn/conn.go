@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,14 +24,28 @@ type Conn struct {
 	oob     [oobSize]byte
 }
 
-// oobSize is CMSG_SPACE(MaxRegions * sizeof(int)): it takes the descriptors of any valid message. The kernel closes what does not fit, and tells so.
-const oobSize = unix.SizeofCmsghdr + wire.MaxRegions*4
+// maxFDs is one descriptor more than any valid message has. The kernel closes what does not fit, and tells so.
+const maxFDs = wire.MaxRegions + 1
+
+const oobSize = unix.SizeofCmsghdr + maxFDs*4
+
+var (
+	// ErrTooManyFDs means that more descriptors came with a message than any message has.
+	ErrTooManyFDs = fmt.Errorf("more than %d file descriptors with a message", wire.MaxRegions)
+	// ErrNoRoomForFDs means that this process could not take the descriptors of a message.
+	ErrNoRoomForFDs = errors.New("no room for the file descriptors of a message: this process has as many open files as it may; " +
+		"raise its limit (RLIMIT_NOFILE: ulimit -n, or LimitNOFILE= of a systemd unit)")
+	// ErrQuiet means that nothing came in the time that Read had.
+	ErrQuiet = errors.New("nothing came")
+)
 
 // Message is one request as it arrived.
 type Message struct {
 	Header  wire.Header
 	Payload []byte // valid until the next Read
 	FDs     FDs    // owned by the receiver of the message
+	// FDErr tells why some of the descriptors that were sent are missing; nil if none is.
+	FDErr error
 }
 
 // New returns a connection that owns socket. timeout bounds the time that a peer may take to read what is written, and to
@@ -39,10 +54,17 @@ func New(socket *net.UnixConn, timeout time.Duration) *Conn {
 	return &Conn{socket: socket, timeout: timeout}
 }
 
-// Read waits for the next request. At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF within a message.
-// After any error the connection is of no more use.
-func (c *Conn) Read() (Message, error) {
-	_, fds, err := c.receive(c.header[:1])
+// Read waits for the next request, until a time if that is not zero: then the error is ErrQuiet, and the connection is as
+// good as before. At the end of the stream the error is io.EOF, or io.ErrUnexpectedEOF within a message. After any error but
+// ErrQuiet the connection is of no more use.
+func (c *Conn) Read(until time.Time) (Message, error) {
+	if err := c.socket.SetReadDeadline(until); err != nil {
+		return Message{}, err
+	}
+	_, fds, fdErr, err := c.receive(c.header[:1])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return Message{}, ErrQuiet
+	}
 	if err != nil {
 		return Message{}, err
 	}
@@ -51,7 +73,7 @@ func (c *Conn) Read() (Message, error) {
 		fds.Close()
 		return Message{}, err
 	}
-	m.FDs = fds
+	m.FDs, m.FDErr = fds, fdErr
 	return m, nil
 }
 
@@ -71,7 +93,7 @@ func (c *Conn) readRest() (Message, error) {
 	if err := c.readFull(m.Payload); err != nil {
 		return Message{}, err
 	}
-	return m, c.socket.SetReadDeadline(time.Time{})
+	return m, nil
 }
 
 // ReadReply fills b with what the peer answers: the front end's side. A reply carries no descriptors.
@@ -85,14 +107,14 @@ func (c *Conn) ReadReply(b []byte) error {
 // readFull fills b. Descriptors are out of place here.
 func (c *Conn) readFull(b []byte) error {
 	for len(b) > 0 {
-		n, fds, err := c.receive(b)
+		n, fds, fdErr, err := c.receive(b)
 		if errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil {
 			return err
 		}
-		if len(fds) > 0 {
+		if len(fds) > 0 || fdErr != nil {
 			fds.Close()
 			return fmt.Errorf("%w: file descriptors in the middle of a message", wire.ErrFraming)
 		}
@@ -102,24 +124,33 @@ func (c *Conn) readFull(b []byte) error {
 }
 
 // receive reads into b, at least one byte. The kernel ends a read behind the bytes that descriptors came with, so those
-// returned belong to bytes in b.
-func (c *Conn) receive(b []byte) (int, FDs, error) {
+// returned belong to bytes in b. fdErr tells why some of them are missing.
+func (c *Conn) receive(b []byte) (n int, fds FDs, fdErr, err error) {
 	n, oobn, flags, _, err := c.socket.ReadMsgUnix(b, c.oob[:]) // sets MSG_CMSG_CLOEXEC
 	fds, parseErr := parseRights(c.oob[:oobn])
 	if err == nil {
 		err = parseErr
-	}
-	if err == nil && flags&unix.MSG_CTRUNC != 0 {
-		err = fmt.Errorf("%w: more file descriptors than any message has", wire.ErrFraming)
 	}
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
 	if err != nil {
 		fds.Close()
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
-	return n, fds, nil
+	return n, fds, missing(flags, len(fds)), nil
+}
+
+// missing tells why descriptors are missing, of which got came. The kernel sets MSG_CTRUNC where not all of them fit into
+// the buffer, and where it could open no more of them.
+func missing(flags, got int) error {
+	switch {
+	case flags&unix.MSG_CTRUNC == 0:
+		return nil
+	case got == maxFDs:
+		return ErrTooManyFDs
+	}
+	return ErrNoRoomForFDs
 }
 
 func parseRights(oob []byte) (FDs, error) {

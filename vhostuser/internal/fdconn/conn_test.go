@@ -81,7 +81,7 @@ func TestReadGivesMessageWithItsDescriptors(t *testing.T) {
 	want := eventfds(t, wire.MaxRegions)
 	send(t, peer, kick(3), want...)
 
-	m, err := c.Read()
+	m, err := c.Read(time.Time{})
 	require.NoError(t, err)
 	defer m.FDs.Close()
 	require.Equal(t, wire.Header{Request: wire.SetVringKick, Size: 8}, m.Header)
@@ -98,7 +98,7 @@ func TestTakenDescriptorSurvivesClose(t *testing.T) {
 	checkFDs(t)
 	c, peer := pair(t)
 	send(t, peer, kick(0), eventfds(t, 2)...)
-	m, err := c.Read()
+	m, err := c.Read(time.Time{})
 	require.NoError(t, err)
 	fd := m.FDs.Take(1)
 	m.FDs.Close()
@@ -113,7 +113,7 @@ func TestTwoMessagesInOneWriteAreTwoReads(t *testing.T) {
 	c, peer := pair(t)
 	send(t, peer, append(kick(1), kick(2)...), eventfd(t))
 	for ring := byte(1); ring <= 2; ring++ {
-		m, err := c.Read()
+		m, err := c.Read(time.Time{})
 		require.NoError(t, err)
 		require.Equal(t, ring, m.Payload[0])
 		require.Len(t, m.FDs, int(2-ring), "the descriptor belongs to the first message")
@@ -133,14 +133,14 @@ func TestMessageInPieces(t *testing.T) {
 			peer.Write(piece)
 		}
 	}()
-	m, err := c.Read()
+	m, err := c.Read(time.Time{})
 	require.NoError(t, err)
 	require.Equal(t, byte(5), m.Payload[0])
 	require.Len(t, m.FDs, 1)
 	m.FDs.Close()
 }
 
-func TestReadRefusesMisplacedAndSurplusDescriptors(t *testing.T) {
+func TestReadRefusesMisplacedDescriptors(t *testing.T) {
 	b := kick(0)
 	tests := []struct {
 		name string
@@ -158,8 +158,6 @@ func TestReadRefusesMisplacedAndSurplusDescriptors(t *testing.T) {
 			send(t, peer, b[:wire.HeaderSize])
 			send(t, peer, b[wire.HeaderSize:], eventfds(t, 3)...)
 		}},
-		{"nine of them", func(t *testing.T, peer *net.UnixConn) { send(t, peer, b, eventfds(t, 9)...) }},
-		{"as many as the kernel allows", func(t *testing.T, peer *net.UnixConn) { send(t, peer, b, eventfds(t, 253)...) }},
 		{"nine of them on the payload", func(t *testing.T, peer *net.UnixConn) {
 			send(t, peer, b[:wire.HeaderSize], eventfd(t))
 			send(t, peer, b[wire.HeaderSize:], eventfds(t, 9)...)
@@ -173,10 +171,99 @@ func TestReadRefusesMisplacedAndSurplusDescriptors(t *testing.T) {
 			checkFDs(t)
 			c, peer := pair(t)
 			tt.send(t, peer)
-			_, err := c.Read()
+			_, err := c.Read(time.Time{})
 			require.ErrorIs(t, err, wire.ErrFraming)
 		})
 	}
+}
+
+func TestAMessageTellsThatItHasTooManyDescriptors(t *testing.T) {
+	for _, n := range []int{wire.MaxRegions, wire.MaxRegions + 1, wire.MaxRegions + 2, 253} { // the kernel allows 253
+		checkFDs(t)
+		c, peer := pair(t)
+		send(t, peer, kick(1), eventfds(t, n)...)
+		send(t, peer, kick(2))
+		m, err := c.Read(time.Time{})
+		require.NoError(t, err)
+		if n > wire.MaxRegions+1 { // one more is seen by its number
+			require.ErrorIs(t, m.FDErr, ErrTooManyFDs)
+		} else {
+			require.NoError(t, m.FDErr)
+		}
+		require.Len(t, m.FDs, min(n, wire.MaxRegions+1))
+		m.FDs.Close()
+		m, err = c.Read(time.Time{})
+		require.NoError(t, err, "the stream goes on")
+		require.Equal(t, byte(2), m.Payload[0])
+		require.NoError(t, m.FDErr)
+		require.Empty(t, m.FDs)
+	}
+}
+
+func TestAMessageTellsThatThisProcessHasTooManyOpenFiles(t *testing.T) {
+	checkFDs(t)
+	c, peer := pair(t)
+	for _, room := range []int{2, 0} {
+		fds := eventfds(t, 3)
+		leaveRoom(t, room, func() {
+			send(t, peer, kick(1), fds...)
+			m, err := c.Read(time.Time{})
+			require.NoError(t, err)
+			require.ErrorIs(t, m.FDErr, ErrNoRoomForFDs)
+			require.ErrorContains(t, m.FDErr, "ulimit -n")
+			require.Len(t, m.FDs, room)
+			m.FDs.Close()
+		})
+	}
+	send(t, peer, kick(1), eventfds(t, 3)...)
+	m, err := c.Read(time.Time{})
+	require.NoError(t, err)
+	require.NoError(t, m.FDErr)
+	m.FDs.Close()
+}
+
+// leaveRoom runs do while this process may open only so many more descriptors.
+func leaveRoom(t *testing.T, room int, do func()) {
+	t.Helper()
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	var fillers []int
+	defer func() {
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
+		for _, fd := range fillers {
+			require.NoError(t, unix.Close(fd))
+		}
+	}()
+	limited := before
+	limited.Cur = 200
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limited))
+	for {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			require.ErrorIs(t, err, unix.EMFILE)
+			break
+		}
+		fillers = append(fillers, fd)
+	}
+	for range room {
+		require.NoError(t, unix.Close(fillers[len(fillers)-1]))
+		fillers = fillers[:len(fillers)-1]
+	}
+	do()
+}
+
+func TestReadGivesUpWaitingAndGoesOn(t *testing.T) {
+	c, peer := pair(t)
+	_, err := c.Read(time.Now().Add(5 * time.Millisecond))
+	require.ErrorIs(t, err, ErrQuiet)
+	send(t, peer, kick(3))
+	m, err := c.Read(time.Now().Add(time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, byte(3), m.Payload[0])
+	send(t, peer, kick(4))
+	m, err = c.Read(time.Time{})
+	require.NoError(t, err)
+	require.Equal(t, byte(4), m.Payload[0])
 }
 
 func TestEndOfStream(t *testing.T) {
@@ -191,7 +278,7 @@ func TestEndOfStream(t *testing.T) {
 			send(t, peer, b[:n], eventfd(t))
 		}
 		require.NoError(t, peer.Close())
-		_, err := c.Read()
+		_, err := c.Read(time.Time{})
 		require.ErrorIs(t, err, want, "after %d bytes", n)
 	}
 }
@@ -201,7 +288,7 @@ func TestOversizedMessageIsRefusedBeforeItsPayloadIsRead(t *testing.T) {
 	b := kick(0)
 	b[10] = 1 // size 65544
 	send(t, peer, b[:wire.HeaderSize])
-	_, err := c.Read()
+	_, err := c.Read(time.Time{})
 	require.ErrorIs(t, err, wire.ErrFraming)
 }
 
@@ -210,7 +297,7 @@ func TestIncompleteMessageTimesOut(t *testing.T) {
 	c, peer := pair(t)
 	c.timeout = 20 * time.Millisecond
 	send(t, peer, kick(0)[:5], eventfd(t))
-	_, err := c.Read()
+	_, err := c.Read(time.Time{})
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
@@ -230,7 +317,7 @@ func TestWritePassesDescriptors(t *testing.T) {
 	c, peer := pair(t)
 	other := New(peer, time.Second)
 	require.NoError(t, c.Write(kick(7), eventfd(t)))
-	m, err := other.Read()
+	m, err := other.Read(time.Time{})
 	require.NoError(t, err)
 	require.Len(t, m.FDs, 1)
 	m.FDs.Close()
@@ -240,7 +327,7 @@ func TestCloseEndsRead(t *testing.T) {
 	c, _ := pair(t)
 	done := make(chan error)
 	go func() {
-		_, err := c.Read()
+		_, err := c.Read(time.Time{})
 		done <- err
 	}()
 	time.Sleep(10 * time.Millisecond)

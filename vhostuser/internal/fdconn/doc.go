@@ -1,8 +1,9 @@
 // Package fdconn carries vhost-user messages and their file descriptors over a unix stream socket (unix(7),
 // SCM_RIGHTS).
 //
-// Framing is strict. Descriptors belong to the message whose first byte they came with; anywhere else, or more of them
-// than a message can have, they break the connection. A header may come in pieces, and several messages at once.
+// Framing is strict. Descriptors belong to the message whose first byte they came with; anywhere else they break the
+// connection. Where some are missing, since they are too many or this process has no room for them, the message says so. A
+// header may come in pieces, and several messages at once.
 //
 // Ownership: each descriptor that arrives is close-on-exec and has one owner, the [FDs] of its message, until it is taken
 // out of there. On every error path they are closed.
