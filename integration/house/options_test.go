@@ -19,6 +19,7 @@ var foreignOptions = map[string]string{
 	"--no-map-gw":   "passt",
 	"--vhost-user":  "passt",
 	"--now":         "systemctl",
+	"--reason":      "virsh",
 	"--unix-socket": "curl",
 }
 
