@@ -27,8 +27,8 @@ var (
 // foreignFirsts are first elements of names that are not of our source.
 var foreignFirsts = []string{
 	"debug", "testing", // packages of Go's
-	"net", // a sysctl
-	"h",   // the harness in examples
+	"net", "vm", // of a sysctl
+	"h", // the harness in examples
 }
 
 // developerPages are those in which a name with a dot is always one of the source.
