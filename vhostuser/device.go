@@ -39,7 +39,8 @@ type Device interface {
 	StopRing(i int) (base uint16, err error)
 
 	// EnableRing lets ring i carry frames, or not. It is remembered while the ring is stopped, and may come before
-	// StartRing. Rings are disabled when a session begins.
+	// StartRing. Rings are not enabled when a session begins. A transmit ring that was not enabled yet since StartRing keeps
+	// its frames; one that is disabled while it runs drops them, those that come later too.
 	EnableRing(i int, on bool) error
 
 	// SetKick, SetCall and SetErr replace one descriptor of ring i, which is running; -1 takes it away. See

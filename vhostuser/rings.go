@@ -85,9 +85,11 @@ func (s *session) getBase(i int) error {
 	return s.conn.Write(wire.AppendState(nil, wire.GetVringBase, uint32(i), uint32(r.base)))
 }
 
+// enable enables or disables ring i. A ring that runs and was not enabled yet is disabled by that as well: it makes a
+// difference to the frames that wait in it.
 func (s *session) enable(i int, on bool) error {
 	r := &s.rings[i]
-	if r.enabled == on {
+	if r.enabled == on && (on || !r.running) {
 		return nil
 	}
 	if err := s.dev.EnableRing(i, on); err != nil {

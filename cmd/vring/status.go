@@ -64,7 +64,7 @@ type guestStatus struct {
 	name      string
 	pairs     []pairStatus
 	err       error  // why there is nothing else
-	disabled  uint64 // frames on rings that were not enabled
+	disabled  uint64 // frames on rings that the front end had disabled
 	lostLines uint64 // of the log
 }
 
@@ -133,7 +133,7 @@ func (g *guestStatus) text() string {
 		text += formatReport(p.name, p.report) + formatThread(p.thread, p.cpu)
 	}
 	if g.disabled != 0 {
-		text += fmt.Sprintf("  %d frames arrived on rings that were not enabled\n", g.disabled)
+		text += fmt.Sprintf("  %d frames were dropped: they came on rings that the front end had disabled\n", g.disabled)
 	}
 	if g.lostLines != 0 {
 		text += fmt.Sprintf("  %d log lines were left out because too many came at once\n", g.lostLines)

@@ -50,7 +50,7 @@ type Device struct {
 	features uint64
 	notices  chan netbackend.Notice
 	lost     atomic.Uint64 // notices that are told by their number only
-	dropped  atomic.Uint64 // frames of rings that were not enabled
+	dropped  atomic.Uint64 // frames of rings that were disabled
 	failed   chan error
 	crowd    *crowd // nil without polling
 	wg       sync.WaitGroup
@@ -153,7 +153,8 @@ func (d *Device) Features() uint64 { return d.features }
 // QueuePairs returns the number of queue pairs: rings 2i take frames to the guest, rings 2i+1 bring its own.
 func (d *Device) QueuePairs() int { return len(d.loops) }
 
-// Dropped returns how many frames the guest sent on rings that were not enabled; they went nowhere. Anybody may call it.
+// Dropped returns how many frames the guest sent on rings that the front end had disabled; they went nowhere. Anybody may
+// call it.
 func (d *Device) Dropped() uint64 { return d.dropped.Load() }
 
 // Lost returns how many notices were lost because too many came at once. Anybody may call it.
@@ -202,7 +203,8 @@ func (d *Device) StopRing(i int) (base uint16, err error) {
 	return base, err
 }
 
-// EnableRing lets frames pass through ring i, or keeps them away from it. It is remembered while the ring is stopped.
+// EnableRing lets frames pass through ring i, or keeps them away from it. It is remembered while the ring is stopped. A
+// transmit ring that is disabled while it runs drops its frames; one that was not enabled yet since StartRing keeps them.
 func (d *Device) EnableRing(i int, on bool) error {
 	return d.ring(i, func(l *loop, r *ring) error { return l.enableRing(r, on) })
 }

@@ -261,7 +261,7 @@ func (l *loop) turn(now int64) {
 	l.filler.Recheck()
 	if l.tx.runs() {
 		chains = l.tx.fetch()
-	} else if l.tx.kicked {
+	} else if l.tx.kicked && l.tx.drops {
 		more = l.drain()
 	}
 	frames, bytes, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
@@ -377,7 +377,7 @@ func (l *loop) arm() (more bool) {
 	return more
 }
 
-// drain drops frames of a transmit ring that runs but is not enabled, and tells whether there may be more of them.
+// drain drops frames of a transmit ring that the front end has disabled, and tells whether there may be more of them.
 func (l *loop) drain() (more bool) {
 	if l.tx.q == nil {
 		return false
@@ -623,20 +623,23 @@ func (l *loop) forget(r *ring) {
 	if r.fds.Kick >= 0 {
 		l.Unregister(r.fds.Kick)
 	}
-	r.q, r.kicked, r.armed = nil, false, false
+	r.q, r.kicked, r.armed, r.drops = nil, false, false, false
 	r.setFDs(noFDs)
 	l.attach()
 }
 
+// enableRing enables or disables a ring. What waits in a transmit ring that was not enabled yet since it was set up is kept:
+// many front ends send SET_VRING_KICK before SET_VRING_ENABLE.
 func (l *loop) enableRing(r *ring, on bool) error {
-	if r.enabled == on {
+	drops := !on && r.q != nil
+	if r.enabled == on && r.drops == drops {
 		return nil
 	}
-	r.enabled = on
+	r.enabled, r.drops = on, drops
 	var err error
 	if r.q != nil {
 		r.q.Rewind()
-		if r == l.tx && !on {
+		if r == l.tx && drops {
 			err = guestmem.Guard(l.discard)
 		}
 	}
@@ -679,7 +682,7 @@ func (l *loop) setCall(r *ring, fd int) error {
 func (l *loop) reset() {
 	for _, r := range l.rings {
 		l.forget(r)
-		r.enabled, r.base = false, 0
+		r.enabled, r.drops, r.base = false, false, 0
 	}
 	l.memory, l.features, l.fault, l.emptyAt = nil, 0, nil, 0
 	l.state = netbackend.RingState{}

@@ -16,6 +16,7 @@ type ring struct {
 	kicked  bool                      // since the last turn
 	armed   bool                      // the guest was asked to kick
 	enabled bool
+	drops   bool   // the ring was disabled while it ran: what comes is dropped
 	resumed bool   // the ring did not begin at index 0
 	base    uint16 // where a ring stands that was stopped since its driver broke it
 }
