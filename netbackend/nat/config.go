@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -78,12 +79,20 @@ func DefaultConfig() Config {
 }
 
 // SetNetwork moves the network to prefix, with the gateway at .2, the name server at .3 and the guest at .15, as in the
-// default one.
+// default one. Bits behind the prefix's length must be zero.
 func (c *Config) SetNetwork(prefix netip.Prefix) error {
-	if !prefix.Addr().Is4() || prefix.Bits() > 27 || prefix.Bits() < 8 {
-		return fmt.Errorf("network %s: it must be an IPv4 network between /8 and /27, to hold the guest at .15", prefix)
+	a := prefix.Addr()
+	switch {
+	case !a.Is4():
+		return fmt.Errorf("--network %s: want an IPv4 network; --network6 is that of IPv6", prefix)
+	case prefix.Bits() > 27 || prefix.Bits() < 8:
+		return fmt.Errorf("--network %s: want a length between /8 and /27, to hold the guest at .15", prefix)
+	case prefix != prefix.Masked():
+		return fmt.Errorf("--network %s: bits are set behind the first %d; write %s", prefix, prefix.Bits(), prefix.Masked())
+	case isSpecial(prefix):
+		return fmt.Errorf("--network %s: guests cannot have addresses of loopback, link, multicast or class E", prefix)
 	}
-	c.Prefix = prefix.Masked()
+	c.Prefix = prefix
 	host := func(n byte) netip.Addr {
 		b := c.Prefix.Addr().As4()
 		b[3] += n // the network's last five bits are zero at least
@@ -93,6 +102,16 @@ func (c *Config) SetNetwork(prefix netip.Prefix) error {
 	b := c.Gateway.As4()
 	copy(c.GatewayMAC[2:], b[:])
 	return nil
+}
+
+// isSpecial reports whether a network of IPv4 has addresses that hosts treat otherwise.
+func isSpecial(network netip.Prefix) bool {
+	for _, special := range []string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"} {
+		if network.Overlaps(netip.MustParsePrefix(special)) {
+			return true
+		}
+	}
+	return false
 }
 
 // SetNetwork6 moves the network of IPv6 to prefix, with the gateway at ::2, the name server at ::3 and the guest at ::15.
@@ -105,7 +124,10 @@ func (c *Config) SetNetwork6(prefix netip.Prefix) error {
 	a := prefix.Addr()
 	special := a.IsMulticast() || a.IsLinkLocalUnicast() || prefix.Overlaps(netip.MustParsePrefix("::/64"))
 	if !a.Is6() || a.Is4In6() || prefix.Bits() != 64 || special {
-		return fmt.Errorf("network %s: it must be an IPv6 network of /64, in which guests choose their addresses (RFC 4862)", prefix)
+		return fmt.Errorf("--network6 %s: want an IPv6 network of /64, in which guests choose their addresses (RFC 4862)", prefix)
+	}
+	if prefix != prefix.Masked() {
+		return fmt.Errorf("--network6 %s: bits are set behind the first 64; write %s", prefix, prefix.Masked())
 	}
 	c.Prefix6 = prefix.Masked()
 	host := func(n byte) netip.Addr {
@@ -120,16 +142,18 @@ func (c *Config) SetNetwork6(prefix netip.Prefix) error {
 const (
 	minMTU = 576 // every host must take such a packet (RFC 791 section 3.1), DHCP relies on it
 	maxMTU = 65520
+	// MinMTU6 is the least MTU with which a guest has IPv6 (RFC 8200 section 5). With a smaller one Prefix6 does not count.
+	MinMTU6 = 1280
 )
 
 // Check returns all that is wrong with c, as far as that can be told without opening a port.
 func (c *Config) Check() error {
 	var errs *multierror.Error
 	if c.MTU < minMTU || c.MTU > maxMTU {
-		errs = multierror.Append(errs, fmt.Errorf("MTU %d: it must be between %d and %d", c.MTU, minMTU, maxMTU))
+		errs = multierror.Append(errs, fmt.Errorf("--mtu %d: want %d to %d", c.MTU, minMTU, maxMTU))
 	}
 	if c.ReconnectGrace < 0 {
-		errs = multierror.Append(errs, fmt.Errorf("a grace of %v: it cannot be negative", c.ReconnectGrace))
+		errs = multierror.Append(errs, fmt.Errorf("--reconnect-grace %v: want 0 or more", c.ReconnectGrace))
 	}
 	errs = multierror.Append(errs, checkAddresses(c.Prefix, c.Gateway, c.DNS, c.Guest)...)
 	if c.Prefix6.IsValid() {
@@ -144,13 +168,52 @@ func (c *Config) Check() error {
 		}
 	}
 	for _, r := range c.Resolvers {
-		if r.Addr().Zone() != "" {
-			errs = multierror.Append(errs, fmt.Errorf("resolver %s: an address that is good on one link only cannot be asked", r))
+		if err := c.checkResolver(r); err != nil {
+			errs = multierror.Append(errs, err)
+		}
+	}
+	for _, s := range c.AllowHost {
+		if err := c.checkService(s); err != nil {
+			errs = multierror.Append(errs, err)
 		}
 	}
 	errs = multierror.Append(errs, c.checkForwards()...)
+	errs = multierror.Append(errs, dhcp4.CheckNames(c.Hostname, c.Domain))
 	return multierror.Append(errs, c.checkQueues(), c.checkSockets()).ErrorOrNil()
 }
+
+// checkResolver returns why nobody could answer at r.
+func (c *Config) checkResolver(r netip.AddrPort) error {
+	a := r.Addr()
+	switch {
+	case a.Is6() && a.IsLinkLocalUnicast():
+		return fmt.Errorf("--dns %s: a link-local address is good on one link only; want another address of the resolver", r)
+	case a.IsUnspecified() || a.IsMulticast() || a == broadcast:
+		return fmt.Errorf("--dns %s: want the address of one host", r)
+	case r.Port() == 0:
+		return fmt.Errorf("--dns %s: want a port between 1 and 65535", r)
+	case !a.IsLoopback() && (c.Prefix.Contains(a) || c.Prefix6.Contains(a)):
+		return fmt.Errorf("--dns %s: the address is in the guest's own network; want a resolver that the host can reach", r)
+	}
+	return nil
+}
+
+// checkService returns why no guest could use s.
+func (c *Config) checkService(s HostService) error {
+	a := s.Addr
+	inNetwork := c.Prefix.Contains(a) || c.Prefix6.Contains(a)
+	switch {
+	case a.Is6() && !c.Prefix6.IsValid():
+		return fmt.Errorf("host service %s: the guest has no IPv6; write an IPv4 address, or none", s)
+	case inNetwork && a != c.Gateway && a != c.Gateway6:
+		return fmt.Errorf("host service %s: the address is in the guest's own network; the host is %s there", s, c.Gateway)
+	case s.Proto == protoICMP && inNetwork:
+		return fmt.Errorf("host service %s: the router always answers", s)
+	}
+	return nil
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // checkAddresses returns what is wrong with the addresses of a network.
 func checkAddresses(network netip.Prefix, gateway, dns, guest netip.Addr) (faults []error) {
@@ -179,6 +242,9 @@ func New(cfg Config) (*Port, error) {
 // NewPairs returns an engine for cfg.Queues queue pairs of one guest, in their order. Each belongs to a thread of its own;
 // all of them must be closed. Errors are those of New.
 func NewPairs(cfg Config) (ports []*Port, err error) {
+	if cfg.MTU < MinMTU6 {
+		_ = cfg.SetNetwork6(netip.Prefix{}) // which it takes
+	}
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -217,7 +283,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 
 func (c *Config) checkQueues() error {
 	if c.Queues < 1 || c.Queues > maxPairs {
-		return fmt.Errorf("%d queue pairs: there can be 1 to %d", c.Queues, maxPairs)
+		return fmt.Errorf("--queues %d: want 1 to %d", c.Queues, maxPairs)
 	}
 	return nil
 }

@@ -159,21 +159,49 @@ func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
 			said, f.SendProxy = f.SendProxy != 0, 2
 		}
 		if said {
-			err = fmt.Errorf("%s comes too late, something of the kind was said before", prefix)
+			err = fmt.Errorf("duplicate or conflicting option %s", prefix)
 		}
 		return rest, true, err
 	}
 	return text, false, nil
 }
 
-// ParseForward reads what parseForward does, with options in front of it.
+// What options of the command line read like. Help, messages and documentation show these texts.
+const (
+	ForwardForm     = "[OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]"
+	UnixForwardForm = "[OPTION:]...unix:PATH:[GUEST-ADDRESS:]GUEST-PORT"
+	HostServiceForm = "[tcp:|udp:][ADDRESS:]PORT[-LAST], or icmp:ADDRESS"
+	RuleForm        = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]"
+)
+
+// ParseForward reads ForwardForm or UnixForwardForm. An error is one line. It says what to write, if text is another
+// program's way to say the same.
 func ParseForward(text string) (Forward, error) {
+	f, err := readForward(text)
+	if err == nil {
+		return f, nil
+	}
+	if strings.HasPrefix(text, "guestfwd=") {
+		return f, fmt.Errorf("forward %q: it leads to the host; write --allow-host tcp:PORT, and the guest finds the service at "+
+			"the router's address", text)
+	}
+	if c, ok := correctForward(text); ok {
+		return f, fmt.Errorf("forward %q: %s; write -p %s", text, c.why, c.text)
+	}
+	if strings.Contains(text, unixPrefix) {
+		return f, fmt.Errorf("forward %q: %w; want %s, as in unix:/run/web.sock:80", text, err, UnixForwardForm)
+	}
+	return f, fmt.Errorf("forward %q: %w; want %s, as in 8080:80", text, err, ForwardForm)
+}
+
+// readForward reads a forward with its options.
+func readForward(text string) (Forward, error) {
 	var options Forward
 	rest, found := text, true
 	for found {
 		var err error
 		if rest, found, err = options.cutOption(rest); err != nil {
-			return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+			return Forward{}, err
 		}
 	}
 	f, err := parseForward(rest)
@@ -183,42 +211,32 @@ func ParseForward(text string) (Forward, error) {
 	}
 	for _, err := range []error{f.checkGate(), f.checkProxy()} {
 		if err != nil {
-			return Forward{}, fmt.Errorf("forward %q: %w", text, err)
+			return Forward{}, err
 		}
 	}
 	return f, nil
 }
 
-// parseForward reads [tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], or
-// unix:PATH:[GUEST-ADDRESS:]GUEST-PORT.
+// parseForward reads a forward without options.
 func parseForward(text string) (Forward, error) {
-	fail := func(format string, args ...any) (Forward, error) {
-		return Forward{}, fmt.Errorf("forward %q: "+format+
-			"; it reads [gate:][tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST], as in 8080:80",
-			append([]any{text}, args...)...)
-	}
 	if rest, ok := strings.CutPrefix(text, unixPrefix); ok {
-		f, err := parseUnixForward(rest)
-		if err != nil {
-			err = fmt.Errorf("forward %q: %w; it reads unix:PATH:[GUEST-ADDRESS:]GUEST-PORT, as in unix:/run/web.sock:80", text, err)
-		}
-		return f, err
+		return parseUnixForward(rest)
 	}
 	proto, rest := parseProto(text)
 	host, guest, err := splitSides(splitColons(rest))
 	if err != nil {
-		return fail("%w", err)
+		return Forward{}, err
 	}
 	hostAddr, hostFirst, hostCount, err := parseSide(host, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	if err != nil {
-		return fail("host side: %w", err)
+		return Forward{}, fmt.Errorf("host side: %w", err)
 	}
 	guestAddr, guestFirst, guestCount, err := parseSide(guest, netip.Addr{})
 	if err != nil {
-		return fail("guest side: %w", err)
+		return Forward{}, fmt.Errorf("guest side: %w", err)
 	}
 	if hostCount != guestCount {
-		return fail("%d ports of the host cannot lead to %d of the guest", hostCount, guestCount)
+		return Forward{}, fmt.Errorf("%d ports of the host cannot lead to %d of the guest", hostCount, guestCount)
 	}
 	return Forward{
 		Proto: proto, Count: hostCount,
@@ -226,12 +244,19 @@ func parseForward(text string) (Forward, error) {
 	}, nil
 }
 
+// What names a protocol in front of ports.
+const (
+	tcpPrefix  = "tcp:"
+	udpPrefix  = "udp:"
+	icmpPrefix = "icmp:"
+)
+
 // parseProto takes the protocol from the front of text; it is TCP if nothing is said.
 func parseProto(text string) (proto uint8, rest string) {
-	if rest, ok := strings.CutPrefix(text, "udp:"); ok {
+	if rest, ok := strings.CutPrefix(text, udpPrefix); ok {
 		return protoUDP, rest
 	}
-	return protoTCP, strings.TrimPrefix(text, "tcp:")
+	return protoTCP, strings.TrimPrefix(text, tcpPrefix)
 }
 
 // splitColons splits text at its colons, but for those within brackets.
@@ -247,17 +272,25 @@ func splitColons(text string) (parts []string) {
 	return append(parts, text[start:])
 }
 
-// splitSides tells which parts name the host and which the guest: an address is what has dots or brackets.
+// splitSides returns which parts name the host and which the guest. Of two parts in front of each other the first is an
+// address.
 func splitSides(parts []string) (host, guest []string, err error) {
-	isAddress := func(s string) bool { return strings.ContainsAny(s, ".[") }
 	n := 1
-	if isAddress(parts[0]) {
-		n = 2
+	if !isPortLike(parts[0]) {
+		n = 2 // an address first
 	}
-	if len(parts) <= n || len(parts)-n > 2 || (len(parts)-n == 2) != isAddress(parts[n]) {
+	switch {
+	case len(parts) <= n:
 		return nil, nil, errors.New("a host port and a guest port are needed")
+	case len(parts)-n > 2:
+		return nil, nil, errors.New("there are too many colons")
 	}
 	return parts[:n], parts[n:], nil
+}
+
+// isPortLike reports whether a part is a port, or was to be one: it has no dots or brackets, and begins with a digit.
+func isPortLike(s string) bool {
+	return s == "" || !strings.ContainsAny(s, ".[") && s[0] >= '0' && s[0] <= '9'
 }
 
 // parseSide reads [ADDRESS:]PORT[-LAST], split at the colon.
@@ -279,7 +312,7 @@ func parseBracketed(text string) (netip.Addr, error) {
 	}
 	a, err := parseAddress(inside)
 	if err == nil && a.Is6() != isBracketed {
-		return a, fmt.Errorf("%q: IPv6 addresses stand in brackets here, and no others", text)
+		return a, fmt.Errorf("%q: IPv6 addresses are written in brackets, and no others", text)
 	}
 	return a, err
 }
@@ -292,39 +325,90 @@ func parsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// ParseHostService reads tcp:PORT or udp:PORT, for the host's loopback behind the gateway's address, tcp:ADDRESS:PORT
-// for another address of the host's, or icmp:ADDRESS for echo requests to one. Without a protocol it is TCP.
-func ParseHostService(text string) (HostService, error) {
-	const form = "it reads [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS"
-	proto, rest := parseProto(text)
-	s := HostService{Proto: proto}
-	fail := func(err error) (HostService, error) {
-		return s, fmt.Errorf("host service %q: %w; %s", text, err, form)
+// ParseHostServices reads HostServiceForm: without an address, ports of the host's loopback behind the gateway's address,
+// which is also what 127.0.0.1 and ::1 mean, for one version of IP each. Without a protocol it is TCP. An error is one line.
+func ParseHostServices(text string) ([]HostService, error) {
+	services, err := readHostServices(text)
+	if err == nil {
+		return services, nil
 	}
-	var err error
-	if ping, isPing := strings.CutPrefix(text, "icmp:"); isPing {
-		s.Proto = protoICMP
-		if s.Addr, err = parseAddress(strings.Trim(ping, "[]")); err != nil {
-			return fail(err)
-		}
-		return s, nil
+	if c, ok := correctService(text); ok {
+		return nil, fmt.Errorf("host service %q: %s; write --allow-host %s", text, c.why, c.text)
 	}
-	parts := splitColons(rest)
+	return nil, fmt.Errorf("host service %q: %w; want %s, as in tcp:5432", text, err, HostServiceForm)
+}
+
+func readHostServices(text string) ([]HostService, error) {
+	if ping, isPing := strings.CutPrefix(text, icmpPrefix); isPing {
+		return readPing(ping)
+	}
+	proto, ports := parseProto(text)
+	var addr netip.Addr
+	parts := splitColons(ports)
 	if len(parts) > 2 {
-		return fail(errors.New("an address of IPv6 stands in brackets"))
+		return nil, errors.New("IPv6 addresses are written in brackets")
 	}
 	if len(parts) == 2 {
-		if s.Addr, err = parseBracketed(parts[0]); err != nil {
-			return fail(err)
+		var err error
+		if addr, err = parseBracketed(parts[0]); err != nil {
+			return nil, err
 		}
-		rest = parts[1]
+		ports = parts[1]
 	}
-	number, err := parsePort(rest)
+	if err := checkServiceAddress(addr); err != nil {
+		return nil, err
+	}
+	first, last, err := parsePortRange(ports)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	s.Port = number
-	return s, nil
+	var services []HostService
+	for port := int(first); port <= int(last); port++ {
+		services = append(services, HostService{Proto: proto, Addr: addr, Port: uint16(port)})
+	}
+	return services, nil
+}
+
+// readPing reads the address of an echo service.
+func readPing(text string) ([]HostService, error) {
+	a, err := parseAddress(strings.Trim(text, "[]"))
+	if err != nil {
+		return nil, err
+	}
+	if a.IsLoopback() || a.IsUnspecified() {
+		return nil, fmt.Errorf("the guest cannot name %s; its router always answers", a)
+	}
+	return []HostService{{Proto: protoICMP, Addr: a}}, nil
+}
+
+// checkServiceAddress refuses addresses that no guest can reach the host by.
+func checkServiceAddress(a netip.Addr) error {
+	switch {
+	case a.IsUnspecified():
+		return fmt.Errorf("%s is no address of a service; leave it out for the host's loopback", a)
+	case a.IsLoopback() && !isRouterLoopback(a):
+		return fmt.Errorf("the guest reaches 127.0.0.1 and ::1 of the host's loopback, but not %s", a)
+	case a.IsMulticast():
+		return fmt.Errorf("%s is a multicast address", a)
+	}
+	return nil
+}
+
+// isRouterLoopback reports whether the gateway's address leads to a, in its version of IP.
+func isRouterLoopback(a netip.Addr) bool {
+	return a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
+}
+
+// String returns s as ParseHostServices reads it.
+func (s HostService) String() string {
+	if s.Proto == protoICMP {
+		return icmpPrefix + s.Addr.String()
+	}
+	text := protoName(s.Proto) + ":"
+	if s.Addr.IsValid() {
+		text += bracketed(s.Addr) + ":"
+	}
+	return text + strconv.Itoa(int(s.Port))
 }
 
 // listener is a port or a unix socket of the host that leads into the guest.

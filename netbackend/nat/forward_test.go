@@ -58,9 +58,9 @@ func TestOptionsOfForwardsThatMakeNoSense(t *testing.T) {
 	for text, want := range map[string]string{
 		"send-proxy:udp:53:53":             "only TCP forwards can have one",
 		"accept-proxy:udp:53:53":           "only TCP forwards can have one",
-		"gate:gate:80:80":                  "gate: comes too late",
-		"send-proxy:send-proxy-v2:80:80":   "send-proxy-v2: comes too late",
-		"accept-proxy:accept-proxy:80:80":  "accept-proxy: comes too late",
+		"gate:gate:80:80":                  "conflicting option gate:",
+		"send-proxy:send-proxy-v2:80:80":   "conflicting option send-proxy-v2:",
+		"accept-proxy:accept-proxy:80:80":  "conflicting option accept-proxy:",
 		"gate:send-proxy:unix:/run/a.s:80": "only ports can have gates",
 		"send-proxy-v3:80:80":              "forward",
 		"tcp:send-proxy:80:80":             "forward",
@@ -128,23 +128,23 @@ func TestTheHolderOfAPortIsFoundByAddress(t *testing.T) {
 func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
 	for text, part := range map[string]string{
 		"":                   "a host port and a guest port are needed",
-		"80":                 "a host port and a guest port are needed",
-		"1:2:3":              "a host port and a guest port are needed",
+		"127.0.0.1:80":       "a host port and a guest port are needed",
+		"1:2:3:4":            "too many colons",
+		"1:2:3":              `"2" is not an IP address`,
 		"0:80":               `"0" is not a port`,
 		"80:65536":           `"65536" is not a port`,
 		"80:http":            `"http" is not a port`,
 		"9-5:9-5":            `the range "9-5" ends before it begins`,
 		"1-5:1-4":            "5 ports of the host cannot lead to 4",
 		"1.2.3:80:80":        `"1.2.3" is not an IP address`,
-		"::1:80:80":          "a host port and a guest port are needed",
-		"[::1:80:80":         "a host port and a guest port are needed",
-		"[::1%lo]:80:80":     `"::1%lo" is good on one link only`,
-		"[127.0.0.1]:80:80":  "IPv6 addresses stand in brackets here, and no others",
+		"[::1%lo]:80:80":     `"::1%lo" has a zone`,
+		"[127.0.0.1]:80:80":  "IPv6 addresses, and no others, are written in brackets; write -p 127.0.0.1:80:80",
 		"80:[::g]:80":        `"::g" is not an IP address`,
 		"80:10.0.2.300:80":   `"10.0.2.300" is not an IP address`,
-		"127.0.0.1:80":       "a host port and a guest port are needed",
-		"sctp:80:80":         "a host port and a guest port are needed",
-		"127.0.0.1:80:1.1.1": "a host port and a guest port are needed",
+		"sctp:80:80":         `"sctp" is not an IP address`,
+		"web:8080:80":        `"web" is not an IP address`,
+		"127.0.0.1:80:1.1.1": `"1.1.1" is not a port`,
+		"127.0.0.1::80":      `"" is not a port`,
 		"unix:/run/web.sock": "a path and a guest port are needed",
 		"unix:/run/web:http": `"http" is not a port`,
 		"unix::80":           "a path is needed",
@@ -156,27 +156,67 @@ func TestAWrongForwardIsToldByItsWrongPart(t *testing.T) {
 		t.Run(text, func(t *testing.T) {
 			_, err := ParseForward(text)
 			require.ErrorContains(t, err, part)
+			require.NotContains(t, err.Error(), "\n")
 		})
 	}
 }
 
 func TestHostServices(t *testing.T) {
+	addr := netip.MustParseAddr
 	for text, want := range map[string]HostService{
 		"5201":                 {Proto: protoTCP, Port: 5201},
 		"tcp:5201":             {Proto: protoTCP, Port: 5201},
 		"udp:53":               {Proto: protoUDP, Port: 53},
-		"icmp:192.0.2.1":       {Proto: protoICMP, Addr: netip.MustParseAddr("192.0.2.1")},
-		"tcp:192.0.2.1:443":    {Proto: protoTCP, Addr: netip.MustParseAddr("192.0.2.1"), Port: 443},
-		"udp:[2001:db8::1]:53": {Proto: protoUDP, Addr: netip.MustParseAddr("2001:db8::1"), Port: 53},
-		"icmp:2001:db8::1":     {Proto: protoICMP, Addr: netip.MustParseAddr("2001:db8::1")},
+		"icmp:192.0.2.1":       {Proto: protoICMP, Addr: addr("192.0.2.1")},
+		"tcp:192.0.2.1:443":    {Proto: protoTCP, Addr: addr("192.0.2.1"), Port: 443},
+		"udp:[2001:db8::1]:53": {Proto: protoUDP, Addr: addr("2001:db8::1"), Port: 53},
+		"icmp:2001:db8::1":     {Proto: protoICMP, Addr: addr("2001:db8::1")},
+		"tcp:127.0.0.1:23500":  {Proto: protoTCP, Addr: addr("127.0.0.1"), Port: 23500},
+		"[::1]:23500":          {Proto: protoTCP, Addr: addr("::1"), Port: 23500},
 	} {
-		got, err := ParseHostService(text)
+		got, err := ParseHostServices(text)
 		require.NoError(t, err)
-		require.Equal(t, want, got)
+		require.Equal(t, []HostService{want}, got)
+		again, err := ParseHostServices(want.String())
+		require.NoError(t, err)
+		require.Equal(t, got, again, "it is printed as it is read")
 	}
-	for _, text := range []string{"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "tcp:::1:80", "icmp:", "icmp:7", "icmp:192.0.2.1:7", "tcp:[::1]", "tcp:[::1]:x", "tcp:[fe80::1%lo]:80"} {
-		_, err := ParseHostService(text)
+	range3, err := ParseHostServices("udp:192.0.2.1:60000-60002")
+	require.NoError(t, err)
+	require.Len(t, range3, 3)
+	require.Equal(t, HostService{protoUDP, addr("192.0.2.1"), 60002}, range3[2])
+	all, err := ParseHostServices("1-65535")
+	require.NoError(t, err)
+	require.Len(t, all, 65535)
+	for _, text := range []string{
+		"", "x", "tcp:", "tcp:0", "tcp:1.2.3:80", "icmp:", "icmp:7", "icmp:192.0.2.1:7", "tcp:[::1]", "tcp:[::1]:x",
+		"tcp:[fe80::1%lo]:80", "tcp:127.0.0.2:80", "tcp:0.0.0.0:80", "[::]:80", "icmp:127.0.0.1", "icmp:::1", "tcp:224.0.0.1:80", "9-5",
+	} {
+		_, err := ParseHostServices(text)
 		require.Error(t, err, text)
+	}
+}
+
+func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
+	cfg := DefaultConfig()
+	require.NoError(t, cfg.SetNetwork6(netip.MustParsePrefix("fd00:10:0:2::/64")))
+	for text, want := range map[string]struct{ v4, v6 bool }{
+		"tcp:80":           {true, true},
+		"tcp:127.0.0.1:80": {true, false},
+		"tcp:[::1]:80":     {false, true},
+	} {
+		var err error
+		cfg.AllowHost, err = ParseHostServices(text)
+		require.NoError(t, err)
+		p, err := newPolicy(&cfg, nil)
+		require.NoError(t, err)
+		defer p.close()
+		goesTo := func(to netip.Addr) verdict {
+			_, v := p.destination(0, &flowKey{proto: protoTCP, remote: addressFrom(to), remotePort: 80})
+			return v
+		}
+		require.Equal(t, want.v4, goesTo(cfg.Gateway) == allowed, text)
+		require.Equal(t, want.v6, goesTo(cfg.Gateway6) == allowed, text)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +21,9 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		return nil, err
 	}
 	guests6 := c.addresses6(n)
+	if err := c.checkTargets(guests); err != nil {
+		return nil, err
+	}
 	configs := make([]Config, n)
 	for i := range configs {
 		configs[i] = c
@@ -38,6 +42,28 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		to.Forwards = append(to.Forwards, f)
 	}
 	return configs, nil
+}
+
+// checkTargets returns what is wrong with forwards to IPv4 addresses that no guest gets. In IPv6 guests choose their own.
+func (c *Config) checkTargets(guests []netip.Addr) error {
+	var errs *multierror.Error
+	for i := range c.Forwards {
+		f := &c.Forwards[i]
+		to := f.Guest.Addr()
+		if !to.Is4() || !c.mayBeGuest(to) || slices.Contains(guests, to) {
+			continue // what is no guest's address at all is for Check
+		}
+		errs = multierror.Append(errs, fmt.Errorf("forward %s: no guest has the address %s; %s", f, to, haveAddresses(guests)))
+	}
+	return errs.ErrorOrNil()
+}
+
+// haveAddresses says which addresses guests have.
+func haveAddresses(guests []netip.Addr) string {
+	if len(guests) == 1 {
+		return fmt.Sprintf("the only guest is %s, and each --socket-path adds one", guests[0])
+	}
+	return fmt.Sprintf("guests are %s to %s, one for each --socket-path", guests[0], guests[len(guests)-1])
 }
 
 // A process has so many descriptors, whoever needs them. What a guest's flows may have is what is left when some are put

@@ -12,7 +12,7 @@ import (
 
 func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 	c := nat.DefaultConfig()
-	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:10.0.2.99:9", "[::1]:22:[fd00:10:0:2::16]:22"} {
+	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:[fd00:10:0:2::99]:9", "[::1]:22:[fd00:10:0:2::16]:22"} {
 		f, err := nat.ParseForward(text)
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
@@ -34,10 +34,23 @@ func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 		"10.0.2.15 fd00:10:0:2::15", "10.0.2.16 fd00:10:0:2::16", "10.0.2.17 fd00:10:0:2::17",
 	}, addrs)
 	require.Equal(t, [3]string{
-		"tcp:127.0.0.1:8080:80 tcp:127.0.0.1:9000:10.0.2.99:9 ", // nobody of ours has .99: it is the first one's other address
+		"tcp:127.0.0.1:8080:80 tcp:127.0.0.1:9000:[fd00:10:0:2::99]:9 ", // which the first one may have chosen itself
 		"tcp:127.0.0.1:2222:10.0.2.16:22 tcp:[::1]:22:[fd00:10:0:2::16]:22 ",
 		"",
 	}, forwards)
+}
+
+func TestAForwardToAGuestThatDoesNotExistIsRefused(t *testing.T) {
+	c := nat.DefaultConfig()
+	f, err := nat.ParseForward("23022:10.0.2.17:22")
+	require.NoError(t, err)
+	c.Forwards = []nat.Forward{f}
+	_, err = c.ForGuests(1)
+	require.ErrorContains(t, err, "no guest has the address 10.0.2.17; the only guest is 10.0.2.15, and each --socket-path adds one")
+	_, err = c.ForGuests(2)
+	require.ErrorContains(t, err, "guests are 10.0.2.15 to 10.0.2.16")
+	_, err = c.ForGuests(3)
+	require.NoError(t, err)
 }
 
 func TestANetworkHasRoomForSoManyGuests(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 // HostService is a service of the host that is opened to the guest.
 type HostService struct {
 	Proto uint8 // unix.IPPROTO_TCP, IPPROTO_UDP, or IPPROTO_ICMP for echo requests
-	// Addr is the host's address that the guest names. The zero Addr stands for the gateway's address, which leads to
-	// 127.0.0.1.
+	// Addr is the host's address that the guest names. The zero Addr stands for the gateway's addresses, which lead to
+	// 127.0.0.1 and ::1; each of these stands for the gateway's address of its version.
 	Addr netip.Addr
 	Port uint16 // 0 for ICMP
 }
@@ -65,15 +65,24 @@ func newPolicy(cfg *Config, resolver func(now int64) (netip.AddrPort, bool)) (po
 		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
 	}
 	for _, s := range cfg.AllowHost {
-		named := []address{nets.v4.gateway, nets.v6.gateway, nets.linkLocal}
-		if s.Addr.IsValid() {
-			named = []address{addressFrom(s.Addr)}
-		}
-		for _, a := range named {
+		for _, a := range nets.named(s.Addr) {
 			p.open[service{endpoint: endpoint{addr: a, port: s.Port}, proto: s.Proto}] = true
 		}
 	}
 	return p, p.routes.open()
+}
+
+// named returns the addresses by which the guest names a host service.
+func (n *networks) named(addr netip.Addr) []address {
+	switch {
+	case !addr.IsValid():
+		return []address{n.v4.gateway, n.v6.gateway, n.linkLocal}
+	case addr == netip.IPv6Loopback():
+		return []address{n.v6.gateway, n.linkLocal}
+	case isRouterLoopback(addr):
+		return []address{n.v4.gateway}
+	}
+	return []address{addressFrom(addr)}
 }
 
 func (p *policy) close() { p.routes.close() }

@@ -51,22 +51,23 @@ type Port struct {
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
 
-	headerLen int  // of the virtio-net header, as negotiated
-	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
-	features  uint64
-	connected bool
-	receiving bool // the guest's receive ring runs
-	mtu       int
-	guestMAC  [6]byte          // zero until the guest has sent a frame
-	nets      *networks        // the policy's
-	others    map[address]bool // addresses of other guests, which this one must not use
-	identity  isnSource
-	long      longDatagram
-	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
-	acceptAt  int64  // no connection is accepted before, 0 if they may be now
-	watchAt   int64  // when watch looks again, 0 for never
-	away      bool   // the front end is gone, and may come back
-	awayUntil int64  // when it is taken for dead, 0 for never
+	headerLen    int  // of the virtio-net header, as negotiated
+	guestCsum    bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
+	features     uint64
+	connected    bool
+	receiving    bool // the guest's receive ring runs
+	mtu          int
+	guestMAC     [6]byte          // zero until the guest has sent a frame
+	nets         *networks        // the policy's
+	others       map[address]bool // addresses of other guests, which this one must not use
+	identity     isnSource
+	long         longDatagram
+	unixPort     uint16           // of the last client of a unix socket, counted from firstAnyPort
+	acceptAt     int64            // no connection is accepted before, 0 if they may be now
+	unansweredAt map[address]bool // of the guest, that the user was told of; see tellUnanswered
+	watchAt      int64            // when watch looks again, 0 for never
+	away         bool             // the front end is gone, and may come back
+	awayUntil    int64            // when it is taken for dead, 0 for never
 
 	assemblies []assembly // datagrams of the guest that are not complete; nil before the first fragment
 

@@ -20,17 +20,25 @@ type Rule struct {
 	First, Last uint16
 }
 
-// ruleForm is what a rule reads like.
-const ruleForm = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]], as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443"
-
-// ParseRule reads [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]. An address without BITS stands for itself alone. In front of
-// ports an IPv6 network stands in brackets, together with its length. The error names the part that is wrong.
+// ParseRule reads RuleForm. An address without BITS stands for itself alone. In front of ports an IPv6 network is written in
+// brackets, together with its length. The error names the part that is wrong, or says what to write.
 func ParseRule(text string, allow bool) (Rule, error) {
 	r := Rule{Allow: allow}
-	if err := r.parse(text); err != nil {
-		return r, fmt.Errorf("rule %q: %w; it reads %s", text, err, ruleForm)
+	err := r.parse(text)
+	if err == nil {
+		return r, nil
 	}
-	return r, nil
+	option := "--deny "
+	if allow {
+		option = "--allow "
+	}
+	if strings.Contains(text, ",") {
+		return r, fmt.Errorf("rule %q: an option holds one rule; write %s once for each", text, strings.TrimSpace(option))
+	}
+	if c, ok := correctRule(text, " "+option); ok {
+		return r, fmt.Errorf("rule %q: %s; write %s%s", text, c.why, option, c.text)
+	}
+	return r, fmt.Errorf("rule %q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", text, err, RuleForm)
 }
 
 func (r *Rule) parse(text string) (err error) {
@@ -75,7 +83,7 @@ func parseAddress(text string) (netip.Addr, error) {
 	case err != nil:
 		return a, fmt.Errorf("%q is not an IP address", text)
 	case a.Zone() != "":
-		return a, fmt.Errorf("%q is good on one link only; what the guest could mean by it is not on the host's", text)
+		return a, fmt.Errorf("%q has a zone: it is good on one link only, and the guest's is not the host's", text)
 	case a.Is4In6():
 		return a, fmt.Errorf("%q is an IPv4 address, and reads %s", text, a.Unmap())
 	}
@@ -141,7 +149,7 @@ func (r *Rule) check(own ...netip.Prefix) error {
 	within := func(p netip.Prefix) bool { return p.Overlaps(r.Prefix) && r.Prefix.Bits() >= p.Bits() }
 	switch {
 	case !r.Prefix.IsValid() || a.Is4In6():
-		return fmt.Errorf("rule %s: that is no network", r)
+		return fmt.Errorf("rule %s: invalid prefix", r)
 	case r.Last < r.First || r.First == 0 && r.Last != 0:
 		return fmt.Errorf("rule %s: ports go from 1 to 65535, and a range ends after it begins", r)
 	case slices.ContainsFunc(own, within):

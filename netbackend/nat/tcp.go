@@ -572,6 +572,7 @@ func (p *Port) expireTCP(f *flow) {
 	f.bits &^= timing | recovering
 	switch {
 	case f.state != stateOpen:
+		p.tellUnanswered(f)
 		f.bits |= synDue
 		p.wheel.set(f, p.now+t.rto) // though the ring be full: who calls does not wait for ever
 	case t.sndUna != t.sndMax:
@@ -579,6 +580,25 @@ func (p *Port) expireTCP(f *flow) {
 	default:
 		f.bits |= probeDue
 	}
+}
+
+// tellUnanswered warns, once for each address, that a forward leads to an address that the guest does not answer at. A
+// guest that boots needs its time, so it is not the first repetition that tells.
+func (p *Port) tellUnanswered(f *flow) {
+	const patience = 3 // repetitions; the third is sent after seven seconds
+	a := f.key.guest
+	if f.bits&inbound == 0 || f.tcp.retries != patience || p.unansweredAt[a] {
+		return
+	}
+	if p.unansweredAt == nil {
+		p.unansweredAt = map[address]bool{}
+	}
+	p.unansweredAt[a] = true // as many as forwards lead to
+	message := "no answer from the guest at the address that a forward leads to"
+	if a == addressFrom(p.cfg.Guest6) {
+		message += "; it has this one only if it asks for it by DHCPv6"
+	}
+	p.warn(message, "address", a.netip().String())
 }
 
 // sendBare sends a segment without data, and without a connection to speak of.

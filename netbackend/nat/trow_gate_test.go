@@ -196,7 +196,7 @@ func TestOnlyPortsOfTCPHaveGates(t *testing.T) {
 	for text, want := range map[string]string{
 		"gate:udp:5353:5353":    "only TCP ports can have gates",
 		"gate:unix:/tmp/a.s:80": "only ports can have gates",
-		"gate:80":               "a host port and a guest port are needed",
+		"gate:":                 "a host port and a guest port are needed",
 	} {
 		_, err := nat.ParseForward(text)
 		require.ErrorContains(t, err, want, text)

@@ -51,10 +51,23 @@ func (c *Config) check() error {
 	}
 	fail(len(c.DNS) > maxNameServers, "%d name servers, at most %d can be announced", len(c.DNS), maxNameServers)
 	fail(c.MTU != 0 && (c.MTU < minMTU || c.MTU > math.MaxUint16), "MTU %d is not in %d...%d", c.MTU, minMTU, math.MaxUint16)
-	fail(!isName(c.Hostname, maxHostname), "host name %q is not a name", c.Hostname)
-	fail(strings.Contains(c.Hostname, "."), "host name %q has a dot: the rest belongs into the domain", c.Hostname)
-	fail(!isName(c.Domain, maxDomain), "domain %q is not a name", c.Domain)
 	fail(c.LeaseTime < 0 || c.LeaseTime%time.Second != 0, "lease time %v is not a whole number of seconds", c.LeaseTime)
+	return multierror.Append(all, CheckNames(c.Hostname, c.Domain)).ErrorOrNil()
+}
+
+// CheckNames returns what is wrong with a host name and a domain that are to be told to a guest. Empty ones are right.
+func CheckNames(hostname, domain string) error {
+	const form = "letters, digits, hyphens and underscores"
+	var all *multierror.Error
+	switch name, rest, dotted := strings.Cut(hostname, "."); {
+	case dotted:
+		all = multierror.Append(all, fmt.Errorf("host name %q has a dot; write --hostname %s --domain %s", hostname, name, rest))
+	case !isName(hostname, maxHostname):
+		all = multierror.Append(all, fmt.Errorf("host name %q: want up to %d %s, as in web-1", hostname, maxHostname, form))
+	}
+	if !isName(domain, maxDomain) {
+		all = multierror.Append(all, fmt.Errorf("domain %q: want names of %s with dots between them, as in example.org", domain, form))
+	}
 	return all.ErrorOrNil()
 }
 
