@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
@@ -26,6 +29,7 @@ type guest struct {
 	ports  []netbackend.Port                // one for each queue pair
 	report func(pair int, now int64) report // may be called where that port's methods may, and after its Close
 	lost   <-chan error                     // delivers why there is no network any more; nil for one that cannot be lost
+	cure   string                           // what would have helped against that
 	// traffic, if set, is printed each second; it may be called where the first port's methods may.
 	traffic func() traffic
 }
@@ -45,6 +49,7 @@ type served struct {
 	log    *slog.Logger
 	device *worker.Device
 	server *vhostuser.Server
+	since  time.Time
 }
 
 // serve serves the guests, one for each of f.sockets, until ctx ends. It owns their ports. When all is open, describe logs
@@ -64,9 +69,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 		walls, err = f.confine(log)
 	}
 	if err != nil {
-		ended, cancel := context.WithCancel(ctx)
-		cancel()
-		return errors.Join(err, serveAll(ended, all))
+		return errors.Join(err, closeServed(all))
 	}
 	out := f.console(stderr)
 	hint.print(out)
@@ -78,6 +81,16 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	stopRates := printRates(out, all)
 	defer stopRates()
 	return serveAll(ctx, all)
+}
+
+// closeServed releases guests that were started and are not served. The error that is the cause is all there is to say.
+func closeServed(all []*served) error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, s := range all {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return serveAll(ended, all)
 }
 
 // start gives each guest its thread and its socket. After an error the guests that were started are returned as well;
@@ -133,9 +146,20 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool, limi
 		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits,
 	})
 	if err != nil {
-		return nil, errors.Join(err, device.Close())
+		return nil, errors.Join(cannotListen(f.sockets()[i], err), device.Close())
 	}
-	return &served{guest: g, log: log, device: device, server: server}, nil
+	return &served{guest: g, log: log, device: device, server: server, since: time.Now()}, nil
+}
+
+// cannotListen is why no socket could be had at path. What the user can write otherwise is a wrong use.
+func cannotListen(path string, err error) error {
+	wrong := []error{
+		unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENOTDIR, unix.EROFS, unix.ELOOP, unix.ENAMETOOLONG, unix.EADDRINUSE, unix.EEXIST,
+	}
+	if path == "" || !slices.ContainsFunc(wrong, func(errno error) bool { return errors.Is(err, errno) }) {
+		return err
+	}
+	return wrongUse(fmt.Errorf("--socket-path %s: %w", path, err))
 }
 
 // serveAll serves each guest until ctx ends, whatever happens to the others, and releases what it has.
@@ -152,7 +176,7 @@ func serveAll(ctx context.Context, all []*served) error {
 func (s *served) serve(ctx context.Context) error {
 	err := s.serveUntilLost(ctx)
 	if err != nil {
-		s.log.Error("the guest is not served any more", "err", err)
+		s.log.Error("guest service stopped", "err", err)
 	}
 	if closed := s.device.Close(); closed != nil {
 		return errors.Join(err, closed) // a thread may still be counting
@@ -172,6 +196,9 @@ func (s *served) serveUntilLost(ctx context.Context) error {
 		defer close(watched)
 		select {
 		case lost = <-s.lost:
+			if lost != nil && s.cure != "" {
+				lost = fmt.Errorf("%w; %s", lost, s.cure)
+			}
 			cancel()
 		case <-ctx.Done():
 		}
@@ -184,17 +211,18 @@ func (s *served) serveUntilLost(ctx context.Context) error {
 
 // logCounters logs what was counted for one queue pair, whose port is closed.
 func (s *served) logCounters(pair int) {
-	args := nonZero(s.report(pair, 0).counters)
+	args := []any{"uptime", time.Since(s.since).Round(time.Second)}
 	if len(s.ports) > 1 {
-		args = append([]any{"pair", pair}, args...)
+		args = append(args, "pair", pair)
 	}
+	args = append(args, nonZero(s.report(pair, 0).counters)...)
 	if n := s.device.Dropped(); n != 0 && pair == 0 {
 		args = append(args, "dropped_while_disabled", n)
 	}
 	if n := s.device.Lost(); n != 0 {
 		args = append(args, "log_lines_lost", n)
 	}
-	s.log.Info("counted", args...)
+	s.log.Info("counters", args...)
 }
 
 func logNotice(log *slog.Logger, n netbackend.Notice) {

@@ -163,7 +163,7 @@ func newKeeperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: keeperCommand, Hidden: true, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP) // of a service manager; it ends with its input
+			signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT) // of a service manager; it ends with its input
 			keepNetAdmin()
 			return keep(cmd.InOrStdin(), cmd.OutOrStdout())
 		},

@@ -14,9 +14,21 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(untilSignal(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// untilSignal returns a context that ends with the first signal that asks the process to end, be it by a terminal that is
+// closed. The second one ends the process at once. SIGHUP is left ignored if it was, as by nohup(1).
+func untilSignal() context.Context {
+	ends := []os.Signal{os.Interrupt, unix.SIGTERM, unix.SIGQUIT}
+	if !signal.Ignored(unix.SIGHUP) {
+		ends = append(ends, unix.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	context.AfterFunc(ctx, stop)
+	// Without a handler, Go ends a process that writes to standard error when nobody reads it any more. Guests go on then.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	return ctx
 }
 
 // Exit statuses.
@@ -65,12 +77,15 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "vring",
 		Short: "Network back end for virtual machines, over vhost-user",
-		Long: `vring gives a virtual machine its network. The front end (QEMU, User-mode Linux, DPDK) hands it the guest's
-memory and virtqueues over a unix socket, and vring serves them itself: no copy, no set-up, no root.
+		Long: `vring gives virtual machines a network. The front end (QEMU, User-mode Linux, DPDK) passes it the guest's memory and
+virtqueues over a unix socket, by the vhost-user protocol. vring nat needs no root, no TAP device and no bridge.
 
 Start with:
   vring nat --socket-path /tmp/vm0.sock -p 8080:80
-It prints the options with which QEMU is to be started.`,
+It prints the command line with which QEMU is started.
+
+Signals: SIGTERM, SIGINT, SIGQUIT and SIGHUP end vring, which removes its sockets and undoes what it changed on the host; a
+second one ends it at once. Under nohup, SIGHUP is ignored. SIGUSR1 prints the status of all guests.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       programVersion(),
@@ -82,20 +97,19 @@ It prints the options with which QEMU is to be started.`,
 			return cmd.Help()
 		},
 	}
-	root.Flags().BoolVar(&capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
+	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUse(err) })
-	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newKeeperCommand())
+	root.SetFlagErrorFunc(wrongFlag)
+	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newCompletion(), newKeeperCommand())
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
+	for _, cmd := range root.Commands() {
+		completeFlags(cmd)
+	}
 	return root
 }
 
-// noArgs is cobra.NoArgs with the right exit status.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if err := cobra.NoArgs(cmd, args); err != nil {
-		return wrongUse(err)
-	}
-	return nil
-}
+const capabilitiesUsage = "print the capabilities of this back end as JSON, for management software, and exit"
 
 // printCapabilities answers as QEMU's convention for back-end programs asks.
 func printCapabilities(cmd *cobra.Command) error {

@@ -66,68 +66,11 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
-	sock := filepath.Join(shortDir(t), "s")
-	file := filepath.Join(filepath.Dir(sock), "file")
-	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	alive, err := net.Listen("unix", filepath.Join(filepath.Dir(sock), "alive"))
-	require.NoError(t, err)
-	defer alive.Close()
-	for name, c := range map[string]struct {
-		args []string
-		want string
-	}{
-		"unknown command":    {[]string{"fly"}, `unknown command "fly" for "vring"`},
-		"unknown flag":       {[]string{"nat", "--speed"}, "unknown flag: --speed"},
-		"argument":           {[]string{"nat", "10.0.2.0/24"}, `unknown command "10.0.2.0/24" for "vring nat"`},
-		"no socket":          {[]string{"nat"}, "one of --socket-path and --fd is needed"},
-		"two sockets":        {[]string{"nat", "--socket-path", sock, "--fd", "3"}, "--socket-path and --fd exclude each other"},
-		"client of nobody":   {[]string{"nat", "--client", "--fd", "3"}, "--client needs --socket-path"},
-		"path too long":      {[]string{"nat", "--socket-path", sock + strings.Repeat("x", 108)}, "unix sockets allow 107"},
-		"no such directory":  {[]string{"nat", "--socket-path", sock + "/a/b"}, "there is no directory " + sock + "/a"},
-		"path of a file":     {[]string{"nat", "--socket-path", file}, "exists and is not a socket"},
-		"path in use":        {[]string{"nat", "--socket-path", alive.Addr().String()}, "is in use by another process"},
-		"log level":          {[]string{"nat", "--socket-path", sock, "--log-level", "loud"}, `--log-level "loud": want debug`},
-		"log format":         {[]string{"stub", "--socket-path", sock, "--log-format", "xml"}, `--log-format "xml": want text or json`},
-		"sandbox":            {[]string{"nat", "--socket-path", sock, "--sandbox=maybe"}, `--sandbox "maybe": want on, strict, log or off`},
-		"stub's mode":        {[]string{"stub", "--socket-path", sock, "--mode", "fast"}, `--mode "fast": want null, echo or source`},
-		"source's frames":    {[]string{"stub", "--socket-path", sock, "--mode", "source", "--size", "10"}, `--mode source: frames of 10 bytes: want 60 to`},
-		"forward":            {[]string{"nat", "--socket-path", sock, "-p", "80"}, `forward "80": a host port and a guest port are needed`},
-		"forward to nobody":  {[]string{"nat", "--socket-path", sock, "-p", "1:10.0.3.1:1"}, "10.0.3.1 is no guest's address in the network 10.0.2.0/24"},
-		"forwards overlap":   {[]string{"nat", "--socket-path", sock, "-p", "70-79:1-10", "-p", "0.0.0.0:75:9"}, "both want port 75 of the host"},
-		"forward's socket":   {[]string{"nat", "--socket-path", sock, "-p", "unix:" + alive.Addr().String() + ":80"}, "is in use by another process"},
-		"its path too long":  {[]string{"nat", "--socket-path", sock, "-p", "unix:/" + strings.Repeat("x", 108) + ":80"}, "unix sockets allow 107"},
-		"its path is a file": {[]string{"nat", "--socket-path", sock, "-p", "unix:" + file + ":80"}, "exists and is not a socket"},
-		"it is taken twice":  {[]string{"nat", "--socket-path", sock, "-p", "unix:/a:80", "-p", "unix:/a:81"}, "both want the socket /a"},
-		"host service":       {[]string{"nat", "--socket-path", sock, "--allow-host", "x"}, `host service "x"`},
-		"rule":               {[]string{"nat", "--socket-path", sock, "--deny", "192.0.2.0/24:0"}, `rule "192.0.2.0/24:0": "0" is not a port`},
-		"rule for the host":  {[]string{"nat", "--socket-path", sock, "--allow", "127.0.0.1"}, "name the service by --allow-host"},
-		"network":            {[]string{"nat", "--socket-path", sock, "--network", "ten"}, `--network "ten": want an address and a length`},
-		"network too small":  {[]string{"nat", "--socket-path", sock, "--network", "10.0.2.0/28"}, "between /8 and /27"},
-		"MTU too small":      {[]string{"nat", "--socket-path", sock, "--mtu", "575"}, "MTU 575: it must be between 576 and 65520"},
-		"MTU too large":      {[]string{"nat", "--socket-path", sock, "--mtu", "65521"}, "MTU 65521: it must be between 576 and 65520"},
-		"resolver":           {[]string{"nat", "--socket-path", sock, "--dns", "dns.example"}, `--dns "dns.example": want ADDRESS[:PORT]`},
-		"resolver of a link": {[]string{"nat", "--socket-path", sock, "--dns", "fe80::1%eth0"}, "good on one link only"},
-		"address of nobody":  {[]string{"nat", "--socket-path", sock, "-p", "192.0.2.1:8080:80"}, "192.0.2.1 is not an address of this host"},
-		"flag without value": {[]string{"nat", "--mtu", "big"}, `invalid argument "big" for "--mtu" flag`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			status, stdout, stderr := runHere(t, c.args...)
-			require.Equal(t, exitUsage, status, stderr)
-			require.Empty(t, stdout)
-			lines := strings.Split(strings.TrimSpace(stderr), "\n")
-			require.Len(t, lines, 2, "one line, and where to read more: %s", stderr)
-			require.Contains(t, lines[0], c.want)
-			require.Regexp(t, `^Try 'vring.* --help'\.$`, lines[1])
-		})
-	}
-}
-
 func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 	status, _, stderr := runHere(t, "nat", "--mtu", "9", "-p", "x", "-p", "1-5:1-4", "--log-level", "loud", "--dns", "fe80::1%eth0")
 	require.Equal(t, exitUsage, status)
 	require.Equal(t, "vring: 6 things are wrong:", strings.Split(stderr, "\n")[0])
-	for _, want := range []string{"MTU 9", `forward "x"`, "5 ports of the host cannot lead to 4", "--socket-path", "--log-level", "resolver"} {
+	for _, want := range []string{"--mtu 9", `forward "x"`, "5 ports of the host cannot lead to 4", "--socket-path", "--log-level", "--dns"} {
 		require.Contains(t, stderr, want)
 	}
 }
@@ -185,30 +128,6 @@ func TestDoctorPrintsCommandsToBeginWith(t *testing.T) {
 	require.Contains(t, stdout, "qemu-system-x86_64 -accel ")
 }
 
-func TestEachCommandHasAManualPage(t *testing.T) {
-	dir := t.TempDir()
-	status, _, stderr := runHere(t, "man", dir)
-	require.Equal(t, exitOK, status, stderr)
-	for _, name := range []string{"vring", "vring-nat", "vring-stub", "vring-doctor"} {
-		page, err := os.ReadFile(filepath.Join(dir, name+".1"))
-		require.NoError(t, err)
-		require.Contains(t, string(page), ".SH SYNOPSIS")
-	}
-	status, _, stderr = runHere(t, "man")
-	require.Equal(t, exitUsage, status)
-	require.Contains(t, stderr, "accepts 1 arg(s), received 0")
-}
-
-func TestShellsCanComplete(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		status, stdout, _ := runHere(t, "completion", shell)
-		require.Equal(t, exitOK, status)
-		require.Contains(t, stdout, "vring")
-	}
-	_, stdout, _ := runHere(t, "__complete", "nat", "--socket")
-	require.Contains(t, stdout, "--socket-path")
-}
-
 func TestTheProcessEndsWithTheStatusOfRun(t *testing.T) {
 	require.NoError(t, program(t, "--help").Run())
 	var failed *exec.ExitError
@@ -219,7 +138,7 @@ func TestTheProcessEndsWithTheStatusOfRun(t *testing.T) {
 }
 
 func TestSignalsEndTheProcessAndLeaveNoSocket(t *testing.T) {
-	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			path := filepath.Join(shortDir(t), "s")
 			cmd := program(t, "nat", "--socket-path", path)
@@ -231,12 +150,55 @@ func TestSignalsEndTheProcessAndLeaveNoSocket(t *testing.T) {
 			require.FileExists(t, path)
 
 			require.NoError(t, cmd.Process.Signal(signal))
+			requireLine(t, lines, "msg=counters uptime=")
 			for lines.Scan() { // to the end: Wait closes the pipe
 			}
 			require.NoError(t, cmd.Wait())
 			require.NoFileExists(t, path)
 		})
 	}
+}
+
+func TestUnderNohupAClosedTerminalEndsNothing(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	inner := program(t, "nat", "--socket-path", path)
+	cmd := exec.CommandContext(t.Context(), "nohup", inner.Args...)
+	cmd.Env = inner.Env
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(stderr)
+	requireLine(t, lines, "msg=ready")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
+	requireLine(t, lines, "process: ")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	for lines.Scan() {
+	}
+	require.NoError(t, cmd.Wait())
+	require.NoFileExists(t, path)
+}
+
+func TestVringGoesOnWhenNobodyReadsItsLogAnyMore(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	cmd := program(t, "nat", "--socket-path", path)
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	cmd.Stderr = writer
+	require.NoError(t, cmd.Start())
+	require.NoError(t, writer.Close())
+	requireLine(t, bufio.NewScanner(reader), "msg=ready")
+	require.NoError(t, reader.Close())
+	for range 3 {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1)) // each prints a status
+		time.Sleep(20 * time.Millisecond)
+	}
+	c, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, cmd.Wait(), "it ends by itself, not by SIGPIPE")
+	require.NoFileExists(t, path)
 }
 
 func TestTheServiceManagerIsTold(t *testing.T) {
@@ -275,7 +237,7 @@ func TestStatusIsPrintedOnSignal(t *testing.T) {
 	requireLine(t, lines, "frames_in")
 	requireLine(t, lines, "guest 10.0.2.16: 0 flows")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	requireLine(t, lines, "msg=counted guest=10.0.2.1")
+	requireLine(t, lines, "msg=counters guest=10.0.2.1")
 	for lines.Scan() { // to the end: Wait closes the pipe
 	}
 	require.NoError(t, cmd.Wait())

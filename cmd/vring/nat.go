@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -39,56 +39,65 @@ func newNAT() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nat --socket-path PATH [-p HOST-PORT:GUEST-PORT]...",
 		Short: "Give a guest a network of its own behind the host's, with forwards into it",
-		Long: `The guest gets its address by DHCP and reaches what the host reaches; nobody reaches the guest but by the forwards.
-No right is needed, and nothing of the host is changed.
+		Long: `Connect the guest to a network of its own behind the host. The guest gets its address by DHCP and can reach what the
+host can reach. From outside it is reachable only through forwards. vring nat needs no privileges and changes nothing on
+the host.
 
-In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router is 10.0.2.2 and its name server 10.0.2.3. In IPv6
-it chooses an address in fd00:10:0:2::/64 itself, and gets ::15 if it asks by DHCPv6; its router is ::2, its name server ::3.
+In the default network 10.0.2.0/24 the guest is 10.0.2.15, its router 10.0.2.2 and its name server 10.0.2.3. With IPv6 the
+guest chooses an address in fd00:10:0:2::/64 itself (SLAAC), and DHCPv6 hands out fd00:10:0:2::15. The router is ::2 and the
+name server ::3 in this network. With an MTU below 1280 there is no IPv6.
 
-More --socket-path are more guests in one process: 10.0.2.16, 10.0.2.17 and so on, in order. They cannot reach each
-other. A forward leads to the first guest unless it names the address of another.
+Repeat --socket-path to serve more guests in one process. They get 10.0.2.15, 10.0.2.16 and so on, in that order, and
+cannot reach each other.
 
-With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
+With --queues the guest can use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
 a thread of its own.
 
-A forward reads [OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]:
-  -p 8080:80                 port 8080 of the host's loopback leads to port 80 of the guest
-  -p 0.0.0.0:2222:22         from anywhere
-  -p udp:5353:5353           UDP
-  -p 6000-6009:6000-6009     ten ports
-  -p 2223:10.0.2.16:22       into the second guest
-  -p [::]:8080:80            from anywhere by IPv6; the guest's side may still be IPv4
-  -p 8080:[fd00:10:0:2::15]:80      to the guest's IPv6 address, if it has asked for it by DHCPv6: ::15 is the first guest,
-                             ::16 the second
-  -p unix:/run/vm0-web.sock:80      from a unix socket, which only its owner may use (mode 0600); TCP in the guest
+A forward is written in one of these forms:
+  ` + nat.ForwardForm + `
+  ` + nat.UnixForwardForm + `
+A host address that is not given is 127.0.0.1. A guest address that is not given is that of the first guest. Examples:
+  -p 8080:80                    port 8080 of the host's loopback leads to port 80 of the guest
+  -p 0.0.0.0:2222:22            reachable through all IPv4 addresses of the host
+  -p udp:5353:5353              UDP
+  -p 6000-6009:6000-6009        ten ports
+  -p 2223:10.0.2.16:22          into the second guest
+  -p [::]:8080:80               reachable through all IPv6 addresses of the host; the guest's side is IPv4
+  -p 8080:[fd00:10:0:2::15]:80  to the IPv6 address that the first guest gets by DHCPv6; the second one gets ::16
+  -p unix:/run/vm0-web.sock:80  from a unix socket, which only its owner may use (mode 0600); TCP in the guest
 
-Options of a TCP forward stand in front of it, in any order:
-  -p gate:8080:80            refuse connections while port 80 of the guest does (not for unix sockets)
-  -p send-proxy:8080:80      tell the guest's service who its client is: by a PROXY header, version 1, before the stream
-  -p send-proxy-v2:8080:80   the same in version 2
-  -p accept-proxy:8080:80    a proxy connects, and tells by a PROXY header of either version who its client is. It is
-                             believed: nobody else may have a way to the port
+Options of a TCP forward are written in front of it, in any order:
+  -p gate:8080:80               refuse connections while port 80 of the guest does (not for unix sockets)
+  -p send-proxy:8080:80         send the client's address to the guest's service, in a PROXY header of version 1
+  -p send-proxy-v2:8080:80      the same in version 2
+  -p accept-proxy:8080:80       expect a PROXY header of either version from the client, which is a proxy. vring believes
+                                it: nothing but the proxy may be able to connect to the port
 
-The host's own services are closed to the guest. What is to be open is said by its port:
-  --allow-host tcp:5201      10.0.2.2:5201 leads to 127.0.0.1:5201, and [fd00:10:0:2::2]:5201 to [::1]:5201
+By default the guest cannot reach services of the host. Open them one by one, in the form
+` + nat.HostServiceForm + `:
+  --allow-host tcp:5201         10.0.2.2:5201 leads to 127.0.0.1:5201, and [fd00:10:0:2::2]:5201 to [::1]:5201
+  --allow-host 127.0.0.1:5201   the first of these only
+  --allow-host tcp:6000-6009    ten ports
   --allow-host udp:192.0.2.1:53
   --allow-host icmp:192.0.2.1
 
-The rest of the world is open. Rules change that; of all --allow and --deny the first that matches decides:
+The guest can reach the rest of the world, unless rules change that. The first matching rule of all --allow and --deny
+decides. A rule is written as
+` + nat.RuleForm + `:
   --allow 192.168.1.7:443 --deny 192.168.0.0/16     one service of the local network, and no other
   --deny tcp:0.0.0.0/0:25 --deny tcp:[::/0]:25      no mail
   --restrict --allow tcp:192.0.2.0/24:443           nothing else at all
 
-What opens what, in the order in which it is asked:
-  1. The router's DHCP, echo and the name server's port 53 are vring's own and always there. With --restrict only
-     resolvers given by --dns are asked, for a query can carry anything anywhere.
-  2. --allow-host opens the host: its loopback (as 10.0.2.2) and its other addresses, one port at a time. No rule does,
-     not even --allow 0.0.0.0/0, and no rule closes it again.
-  3. Rules. Those of IPv4 say nothing of IPv6. Link-local addresses (169.254.0.0/16, where clouds keep a machine's
+Order of evaluation:
+  1. The router's DHCP, echo and the name server's port 53 are vring's own, and always open. With --restrict only
+     resolvers given by --dns are asked, because a query can carry data anywhere.
+  2. --allow-host opens services of the host: of its loopback (at 10.0.2.2) and at its other addresses. Rules cannot open
+     them, not even --allow 0.0.0.0/0, and cannot close them.
+  3. Rules. IPv4 rules do not apply to IPv6. Link-local addresses (169.254.0.0/16, where clouds keep a machine's
      credentials, and fd00:ec2::/32, fd20:ce::/32 and fd00:c1::/32, where they do so in IPv6) are opened only by a rule
-     that lies within such a network.
-  4. What no rule names is open, but for link-local addresses, and with --restrict closed.
-Answers to what came in by a forward are never asked about.`,
+     whose network lies within such a network.
+  4. Everything else is open, except link-local addresses. With --restrict it is closed.
+Answers to connections that came in through a forward always pass.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.capabilities {
@@ -99,19 +108,19 @@ Answers to what came in by a forward are never asked about.`,
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
-	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "open a port or a unix socket of the host that leads into the guest (repeatable)")
-	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: [tcp:|udp:][ADDRESS:]PORT, or icmp:ADDRESS (repeatable)")
+	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "forward a port or a unix socket of the host into the guest; see above (repeatable)")
+	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: "+nat.HostServiceForm+" (repeatable)")
 	flags.rules.add(f)
-	f.BoolVar(&flags.restrict, "restrict", false, "close to the guest whatever --allow and --allow-host do not open")
-	f.StringVar(&flags.network, "network", "10.0.2.0/24", "the guest's network: its router is .2, its name server .3, the guest .15")
-	f.StringVar(&flags.network6, "network6", defaultNetwork6, "the guest's network of IPv6, a /64: its router is ::2, its name server ::3; or off")
-	f.IntVar(&flags.mtu, "mtu", 1500, "the guest's MTU in bytes, told by DHCP and router advertisements")
-	f.StringArrayVar(&flags.dns, "dns", nil, "resolver that the guest's queries go to, ADDRESS[:PORT] (repeatable; default: the host's, by /etc/resolv.conf)")
-	f.IntVar(&flags.queues, "queues", 1, "queue pairs that each guest can use, each served by a thread of its own")
-	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "give each UDP port of the guest one port of the host, whomever it speaks to (for peer-to-peer programs)")
-	f.DurationVar(&flags.grace, "reconnect-grace", 0, "keep connections for so long when the front end goes, in case that it comes back (default: they are reset at once)")
-	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP gives the guest")
-	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP gives the guest")
+	f.BoolVar(&flags.restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
+	f.StringVar(&flags.network, "network", "10.0.2.0/24", "IPv4 network of the guest: the router is .2, the name server .3, the guest .15")
+	f.StringVar(&flags.network6, "network6", defaultNetwork6, "IPv6 network of the guest, a /64: the router is ::2, the name server ::3; or off")
+	f.IntVar(&flags.mtu, "mtu", 1500, "MTU of the guest in bytes, announced by DHCP and router advertisements")
+	f.StringArrayVar(&flags.dns, "dns", nil, "resolver for the guest's queries: "+resolverForm+" (repeatable; default: those of /etc/resolv.conf)")
+	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
+	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
+	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections after the front end disconnects, so that it can reconnect (default 0: reset at once)")
+	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
+	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
 	return cmd
 }
 
@@ -120,18 +129,14 @@ func (f *natFlags) config() (nat.Config, error) {
 	c := nat.DefaultConfig()
 	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
 	c.EndpointIndependent, c.Queues, c.ReconnectGrace = f.onePort, f.queues, f.grace
+	c.Restrict = f.restrict
 	var errs *multierror.Error
 	fail := func(err error) {
 		if err != nil {
 			errs = multierror.Append(errs, err)
 		}
 	}
-	prefix, err := netip.ParsePrefix(f.network)
-	if err != nil {
-		fail(fmt.Errorf("--network %q: want an address and a length, as in 10.0.2.0/24", f.network))
-	} else {
-		fail(c.SetNetwork(prefix))
-	}
+	fail(f.setNetwork(&c))
 	fail(f.setNetwork6(&c))
 	for _, text := range f.forwards {
 		forward, err := nat.ParseForward(text)
@@ -142,11 +147,11 @@ func (f *natFlags) config() (nat.Config, error) {
 		c.Forwards = append(c.Forwards, forward)
 	}
 	for _, text := range f.allowHost {
-		service, err := nat.ParseHostService(text)
+		services, err := nat.ParseHostServices(text)
 		fail(err)
-		c.AllowHost = append(c.AllowHost, service)
+		c.AllowHost = append(c.AllowHost, services...)
 	}
-	c.Restrict = f.restrict
+	var err error
 	c.Rules, err = f.rules.parse()
 	fail(err)
 	for _, text := range f.dns {
@@ -164,20 +169,49 @@ func (f *natFlags) config() (nat.Config, error) {
 // defaultNetwork6 is what nat.DefaultConfig has, where the host knows IPv6.
 const defaultNetwork6 = "fd00:10:0:2::/64"
 
-// setNetwork6 gives c the network of IPv6 that the flag says. The default one is left out where the host knows no IPv6.
+// off stands for the network of IPv6 that a guest does not have.
+const off = "off"
+
+// setNetwork gives c the network of IPv4 that the flag says.
+func (f *natFlags) setNetwork(c *nat.Config) error {
+	if f.network == "" {
+		return nil // see emptyValues
+	}
+	prefix, err := netip.ParsePrefix(f.network)
+	if err != nil {
+		return networkError("--network", f.network, "10.0.2.0/24", 24)
+	}
+	return c.SetNetwork(prefix)
+}
+
+// networkError says how a network is written.
+func networkError(flag, text, example string, usual int) error {
+	if right := nat.CorrectNetwork(text, usual); right != "" {
+		return fmt.Errorf("%s %q: want an address and a length; write %s %s", flag, text, flag, right)
+	}
+	return fmt.Errorf("%s %q: want an address and a length, as in %s", flag, text, example)
+}
+
+// setNetwork6 gives c the network of IPv6 that the flag says. If nothing was said, it is left out where the host knows no
+// IPv6, and where the MTU leaves no room for it.
 func (f *natFlags) setNetwork6(c *nat.Config) error {
-	switch f.network6 {
-	case defaultNetwork6:
-		return nil
-	case "off":
+	fits := f.mtu >= nat.MinMTU6
+	switch {
+	case f.network6 == "":
+		return nil // see emptyValues
+	case f.network6 == off || !f.given("network6") && !fits:
 		return c.SetNetwork6(netip.Prefix{})
+	case !f.given("network6"):
+		return nil
 	}
 	prefix, err := netip.ParsePrefix(f.network6)
-	if err != nil {
-		return fmt.Errorf("--network6 %q: want an address and a length, as in fd00:10:0:2::/64, or off", f.network6)
-	}
-	if !nat.HasIPv6() {
-		return fmt.Errorf("--network6 %s: the host's kernel has no IPv6", prefix)
+	switch {
+	case err != nil:
+		return networkError("--network6", f.network6, defaultNetwork6+", or off", 64)
+	case !nat.HasIPv6():
+		return fmt.Errorf("--network6 %s: the host's kernel has no IPv6; leave the flag out, or write --network6 off", prefix)
+	case !fits:
+		return fmt.Errorf("--network6 %s: IPv6 needs --mtu %d or more", prefix, nat.MinMTU6)
 	}
 	return c.SetNetwork6(prefix)
 }
@@ -189,17 +223,32 @@ func (f *natFlags) configs() ([]nat.Config, error) {
 	return all, multierror.Append(nil, err, tooMany).ErrorOrNil()
 }
 
-// parseResolver reads ADDRESS[:PORT].
+// resolverForm is what --dns reads like.
+const resolverForm = "ADDRESS[:PORT]"
+
+// parseResolver reads resolverForm.
 func parseResolver(text string) (netip.AddrPort, error) {
 	const dnsPort = 53
 	if a, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(a, dnsPort), nil
 	}
-	ap, err := netip.ParseAddrPort(text)
-	if err != nil {
-		return ap, fmt.Errorf("--dns %q: want ADDRESS[:PORT], as in 127.0.0.1:5353", text)
+	if ap, err := netip.ParseAddrPort(text); err == nil {
+		return ap, nil
 	}
-	return ap, nil
+	if strings.Contains(text, ",") {
+		return netip.AddrPort{}, fmt.Errorf("--dns %q: an option holds one resolver; write --dns once for each", text)
+	}
+	// With dnsmasq's # in front of the port, or with brackets and no port.
+	for _, fixed := range []string{strings.Replace(text, "#", ":", 1), strings.Trim(text, "[]")} {
+		if fixed == text {
+			continue
+		}
+		if _, err := parseResolver(fixed); err == nil {
+			return netip.AddrPort{}, fmt.Errorf("--dns %q: want %s; write --dns %s", text, resolverForm, fixed)
+		}
+	}
+	return netip.AddrPort{}, fmt.Errorf("--dns %q: want %s with an IP address, not a name, as in 127.0.0.1:5353 or [::1]:5353",
+		text, resolverForm)
 }
 
 func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
@@ -220,7 +269,7 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 	if len(configs[0].Resolvers) == 0 {
 		flags.needs.Read = []string{configs[0].ResolvConf}
 	}
-	return flags.serve(ctx, log, stderr, guests, func() { logNetworks(log, configs) })
+	return flags.serve(ctx, log, stderr, guests, func() { flags.describe(log, configs) })
 }
 
 // forwardPaths are the unix sockets of all forwards, which are removed in the end.
@@ -267,32 +316,4 @@ func natGuest(name string, pairs []*nat.Port) guest {
 		return report{s.Flows, s.Usage, s.Counters}
 	}
 	return g
-}
-
-// logNetworks logs what the guests' networks are.
-func logNetworks(log *slog.Logger, configs []nat.Config) {
-	for i := range configs {
-		logNetwork(log, &configs[i])
-	}
-	if err := nat.CheckPing(); err != nil && !configs[0].Restrict {
-		log.Warn("the guest cannot ping anybody but its router", "reason", err)
-	}
-}
-
-func logNetwork(log *slog.Logger, c *nat.Config) {
-	log.Info("network", "prefix", c.Prefix, "guest", c.Guest, "router", c.Gateway, "dns", c.DNS, "mtu", c.MTU)
-	if c.Prefix6.IsValid() {
-		log.Info("network of IPv6", "prefix", c.Prefix6, "guest", c.Guest6, "router", c.Gateway6, "dns", c.DNS6)
-	}
-	for _, f := range c.Forwards {
-		to := f.Guest.Addr()
-		if !to.IsValid() {
-			to = c.Guest
-		}
-		from := f.Host.String()
-		if f.Path != "" {
-			from = f.Path
-		}
-		log.Info("forward", "from", from, "to", netip.AddrPortFrom(to, f.Guest.Port()), "ports", f.Count)
-	}
 }

@@ -17,8 +17,8 @@ type ruleText struct {
 
 // add declares the flags.
 func (r *ruleTexts) add(f *pflag.FlagSet) {
-	f.Var(&ruleFlag{texts: r, allow: true}, "allow", "let the guest reach [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]] (repeatable)")
-	f.Var(&ruleFlag{texts: r}, "deny", "keep the guest from reaching [tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]] (repeatable)")
+	f.Var(&ruleFlag{texts: r, allow: true}, "allow", "let the guest reach a destination: "+nat.RuleForm+" (repeatable)")
+	f.Var(&ruleFlag{texts: r}, "deny", "keep the guest from reaching a destination: "+nat.RuleForm+" (repeatable)")
 }
 
 // parse returns the rules. The error holds all that is wrong.

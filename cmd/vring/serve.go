@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
@@ -25,20 +26,25 @@ type serveFlags struct {
 	sandbox      string
 	threads      threadFlags
 	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
+	cmd          *cobra.Command // that the flags belong to
 }
 
+// given reports whether a flag was set, be it to its default.
+func (f *serveFlags) given(name string) bool { return f.cmd.Flags().Changed(name) }
+
 func (f *serveFlags) add(cmd *cobra.Command) {
+	f.cmd = cmd
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringArrayVar(&f.socketPaths, "socket-path", nil, "unix socket for the front end; vring listens on it (repeatable: one for each guest)")
-	flags.BoolVar(&f.client, "client", false, "connect to --socket-path instead, where the front end listens (QEMU's server=on)")
+	flags.StringArrayVar(&f.socketPaths, "socket-path", nil, "unix socket on which vring listens for the front end (repeatable: one for each guest)")
+	flags.BoolVar(&f.client, "client", false, "connect to --socket-path instead of listening: the front end listens (in QEMU: server=on)")
 	f.access.add(flags)
-	flags.IntVar(&f.fd, "fd", -1, "inherited unix socket, listening or connected, instead of --socket-path")
-	flags.StringVar(&f.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", formatText, "form of the log on standard error: text or json")
-	flags.StringVar(&f.sandbox, "sandbox", "on", "give up what is not needed any more once all is open: on, strict (fail where less can be had), off, or log (refuse nothing, the kernel logs)")
+	flags.IntVar(&f.fd, "fd", -1, "number of an inherited unix socket, listening or connected, instead of --socket-path")
+	flags.StringVar(&f.logLevel, "log-level", "info", "lowest level to log: debug, info, warn or error")
+	flags.StringVar(&f.logFormat, "log-format", formatText, "format of all output on standard error: text or json")
+	flags.StringVar(&f.sandbox, "sandbox", "on", "drop privileges after start-up: on, strict (fail if less is possible here), off, or log (allow everything; the kernel logs what would be refused)")
 	f.threads.add(flags)
-	flags.BoolVar(&f.capabilities, "print-capabilities", false, "print what this back end is, as JSON for management software, and exit")
+	flags.BoolVar(&f.capabilities, "print-capabilities", false, capabilitiesUsage)
 }
 
 // Values of --log-format.
@@ -47,34 +53,42 @@ const (
 	formatJSON = "json"
 )
 
-// check tells all that is wrong with the flags.
+// check returns all that is wrong with the flags.
 func (f *serveFlags) check() error {
-	var level slog.Level
-	var faults []error
-	fail := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	var errs *multierror.Error
+	fail := func(format string, args ...any) { errs = multierror.Append(errs, fmt.Errorf(format, args...)) }
 	switch {
+	case f.given("fd") && f.fd < 0:
+		fail("--fd %d: want the number of an open descriptor, such as 3", f.fd)
 	case len(f.socketPaths) == 0 && f.fd < 0:
-		fail("one of --socket-path and --fd is needed, to meet the front end")
+		fail("no socket to meet the front end at; write --socket-path PATH, or --fd NUMBER")
 	case len(f.socketPaths) > 0 && f.fd >= 0:
 		fail("--socket-path and --fd exclude each other")
 	case len(f.socketPaths) == 0 && f.client:
 		fail("--client needs --socket-path")
 	}
 	for i, path := range f.socketPaths {
+		if path == "" {
+			continue // see emptyValues
+		}
 		if slices.Contains(f.socketPaths[:i], path) {
 			fail("--socket-path %s is given twice: each guest needs its own", path)
 		}
-		faults = append(faults, vhostuser.CheckSocketPath(path, f.client))
+		errs = multierror.Append(errs, vhostuser.CheckSocketPath(path, f.client))
 	}
-	if level.UnmarshalText([]byte(f.logLevel)) != nil {
+	if !slices.Contains(logLevels(), strings.ToLower(f.logLevel)) {
 		fail("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
 	if f.logFormat != formatText && f.logFormat != formatJSON {
 		fail("--log-format %q: want text or json", f.logFormat)
 	}
 	_, err := sandbox.ParseMode(f.sandbox)
-	return errors.Join(append(faults, err, f.access.check(len(f.socketPaths) > 0 && !f.client), f.threads.check())...)
+	errs = multierror.Append(errs, err, f.access.check(len(f.socketPaths) > 0 && !f.client), f.threads.check())
+	return multierror.Append(errs, emptyValues(f.cmd)...).ErrorOrNil()
 }
+
+// logLevels are the values of --log-level.
+func logLevels() []string { return []string{"debug", "info", "warn", "error"} }
 
 // logger builds the log. The flags were checked.
 func (f *serveFlags) logger(w io.Writer) *slog.Logger {

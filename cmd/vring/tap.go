@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/netbackend"
@@ -33,25 +35,24 @@ func newTAP() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tap --socket-path PATH --tap NAME [--bridge NAME]",
 		Short: "Connect a guest to a TAP device of the host, and to a bridge",
-		Long: `The guest's frames go to a TAP device of the host and come from there, with the host's own network behind it:
-bridges, VLANs, routes, firewalls. Checksums and segmentation that guest and host leave to each other pass undone, so
-that a frame of 64 KiB costs one system call and one copy.
+		Long: `Connect the guest to a TAP device of the host, and so to the host's own network: bridges, VLANs, routes, firewalls.
+Checksum and segmentation offloads pass through, so a 64 KiB frame costs one system call and one copy.
 
-The TAP device is created if there is none, which needs CAP_NET_ADMIN, and goes away with vring. One that exists is left
-as it was; an ordinary user may use one that root has made for him:
+A TAP device that does not exist is created, which needs CAP_NET_ADMIN, and is removed when vring ends. A device that
+exists is left as it was. An ordinary user can use a device that root has made for this user:
   ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user alice
   ip link set tap0 up master br0
 
-With --bridge the device becomes a port of a bridge. A bridge that does not exist is created, and removed again with its
-last port.
+With --bridge the device becomes a port of a bridge. A bridge that does not exist is created. vring removes a bridge that it
+created when the bridge has no ports left.
 
-On a bridge that looks at VLANs (vlan_filtering) --vlan says in which one the guest is, and --trunk which ones reach it
-with their tags; with --trunk alone, frames without a tag do not pass.
+On a bridge with vlan_filtering, --vlan sets the VLAN of the guest's untagged frames, and --trunk the VLANs whose frames the
+guest sends and gets with their tags. With --trunk alone, untagged frames do not pass.
 
-With --queues the guest may use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
-a thread of its own. The device has a carrier while a guest is there.
+With --queues the guest can use several queue pairs (in QEMU: queues=N of -netdev, mq=on of the device), each served by
+a thread of its own. The device has a carrier while a guest is connected.
 
-More --socket-path are more guests in one process, each with its own --tap, in order.`,
+Repeat --socket-path to serve more guests in one process. Each needs a --tap of its own, in the same order.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.capabilities {
@@ -62,46 +63,63 @@ More --socket-path are more guests in one process, each with its own --tap, in o
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
-	f.StringArrayVar(&flags.names, "tap", nil, "the TAP device (repeatable: one for each --socket-path)")
-	f.StringVar(&flags.bridge, "bridge", "", "the bridge that the device joins")
-	f.Uint16Var(&flags.vlan, "vlan", 0, "the VLAN of the guest's frames without a tag, on the bridge")
-	f.StringVar(&flags.trunk, "trunk", "", "VLANs of the bridge whose frames the guest gets with their tags, as in 20,30-39")
-	f.IntVar(&flags.queues, "queues", 1, "queue pairs that the guest can use")
-	f.IntVar(&flags.mtu, "mtu", 0, "MTU of the device in bytes (default: left alone, 1500 for a new one)")
-	f.StringVar(&flags.mac, "mac", "", "MAC address of the host's end of the device (default: left alone)")
-	f.BoolVar(&flags.reopen, "reopen", false, "wait for a device that was deleted to come back, instead of ending")
+	f.StringArrayVar(&flags.names, "tap", nil, "TAP device of the host (repeatable: one for each --socket-path)")
+	f.StringVar(&flags.bridge, "bridge", "", "bridge that the device joins")
+	f.Uint16Var(&flags.vlan, "vlan", 0, "VLAN of the guest's untagged frames on the bridge, 1 to 4094")
+	f.StringVar(&flags.trunk, "trunk", "", "VLANs of the bridge whose frames reach the guest with their tags, as in 20,30-39")
+	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that the guest can use")
+	f.IntVar(&flags.mtu, "mtu", 0, "MTU of the device in bytes (default: unchanged; 1500 for a new device)")
+	f.StringVar(&flags.mac, "mac", "", "MAC address of the host's end of the device (default: unchanged)")
+	f.BoolVar(&flags.reopen, "reopen", false, "if the device is deleted, wait for it to come back instead of ending")
 	return cmd
 }
 
 // configs are what is to be opened for each guest. The error holds all that is wrong.
 func (f *tapFlags) configs() ([]tap.Config, error) {
+	var errs *multierror.Error
+	fail := func(format string, args ...any) { errs = multierror.Append(errs, fmt.Errorf(format, args...)) }
 	if len(f.names) != len(f.sockets()) {
-		return nil, fmt.Errorf("each --socket-path needs its --tap: there are %d and %d", len(f.sockets()), len(f.names))
+		fail("each --socket-path needs a --tap of its own: there are %d and %d", len(f.sockets()), len(f.names))
 	}
-	var mac net.HardwareAddr
-	var faults []error
-	if f.mac != "" {
-		var err error
-		if mac, err = net.ParseMAC(f.mac); err != nil {
-			faults = append(faults, fmt.Errorf("--mac %q: want an address, as in fe:54:00:12:34:56", f.mac))
-		}
+	if f.given("vlan") && f.vlan == 0 {
+		fail("--vlan 0: want 1 to 4094; leave the flag out for frames as they come")
 	}
+	if f.given("mtu") && f.mtu == 0 {
+		fail("--mtu 0: leave the flag out to leave the device's MTU alone")
+	}
+	mac, err := parseMAC(f.mac)
+	errs = multierror.Append(errs, err)
 	vlans := tap.VLANs{Access: f.vlan}
 	if f.trunk != "" {
-		var err error
 		if vlans.Trunk, err = tap.ParseVLANs(f.trunk); err != nil {
-			faults = append(faults, fmt.Errorf("--trunk: %w", err))
+			fail("--trunk %q: %w", f.trunk, err)
 		}
 	}
 	var configs []tap.Config
-	for _, name := range f.names {
+	for i, name := range f.names {
 		c := tap.Config{
 			Name: name, Queues: f.queues, Bridge: f.bridge, VLANs: vlans, MTU: f.mtu, MAC: mac, Reopen: f.reopen,
 		}
-		faults = append(faults, c.Check())
+		if slices.Contains(f.names[:i], name) {
+			fail("--tap %s is given twice: each guest needs its own", name)
+		} else if name != "" { // see emptyValues
+			errs = multierror.Append(errs, c.Check())
+		}
 		configs = append(configs, c)
 	}
-	return configs, errors.Join(faults...)
+	return configs, errs.ErrorOrNil()
+}
+
+// parseMAC reads the address of an Ethernet interface, nil for none.
+func parseMAC(text string) (net.HardwareAddr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	mac, err := net.ParseMAC(text)
+	if err != nil || len(mac) != 6 {
+		return nil, fmt.Errorf("--mac %q: want an Ethernet address, as in fe:54:00:12:34:56", text)
+	}
+	return mac, nil
 }
 
 func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
@@ -144,7 +162,7 @@ func watchTAPs(log *slog.Logger, devices []*tap.Device, done <-chan struct{}) er
 
 // tapGuest is the guest of a device.
 func tapGuest(d *tap.Device) guest {
-	g := guest{name: d.Name(), lost: d.Lost()}
+	g := guest{name: d.Name(), lost: d.Lost(), cure: "with --reopen vring waits for the device to come back"}
 	for _, p := range d.Ports() {
 		g.ports = append(g.ports, p)
 	}

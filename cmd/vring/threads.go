@@ -1,13 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
@@ -23,21 +23,24 @@ const (
 	defaultPoll = 50
 	// maxPoll is a second. Whoever wants to poll for ever has a processor to give away.
 	maxPoll = 1_000_000
+	// cpuListForm is what --cpus reads like.
+	cpuListForm = "numbers of processors and ranges of them, as in 2,4-7"
 	// maxCPU is what the kernel's masks of package unix hold.
 	maxCPU = 1023
 )
 
 func (f *threadFlags) add(flags *pflag.FlagSet) {
-	flags.IntVar(&f.poll, "poll-us", defaultPoll, "look at the rings for up to so many microseconds after work before sleeping, while no thread waits for a processor; 0: never")
-	flags.StringVar(&f.cpus, "cpus", "", "processors to pin the guests' threads to, one each, as in 2,4-7 (default: wherever the kernel likes)")
+	flags.IntVar(&f.poll, "poll-us", defaultPoll, "after work, poll the rings for up to this many microseconds before sleeping, unless a thread waits for a processor; 0 never polls")
+	flags.StringVar(&f.cpus, "cpus", "", "pin the guests' threads to these processors, one each: "+cpuListForm+" (default: no pinning)")
 }
 
 func (f *threadFlags) check() error {
-	_, err := f.processors()
+	var errs *multierror.Error
 	if f.poll < 0 || f.poll > maxPoll {
-		err = errors.Join(err, fmt.Errorf("--poll-us %d is not between 0 and %d", f.poll, maxPoll))
+		errs = multierror.Append(errs, fmt.Errorf("--poll-us %d: want 0 to %d", f.poll, maxPoll))
 	}
-	return err
+	_, err := f.processors()
+	return multierror.Append(errs, err).ErrorOrNil()
 }
 
 func (f *threadFlags) bound() time.Duration { return time.Duration(f.poll) * time.Microsecond }
@@ -76,7 +79,7 @@ func parseCPURange(text string) (first, last int, err error) {
 	first, errFirst := strconv.Atoi(from)
 	last, errLast := strconv.Atoi(to)
 	if errFirst != nil || errLast != nil || first < 0 || last < first || last > maxCPU {
-		return 0, 0, errors.New("want numbers and ranges, as in 2,4-7")
+		return 0, 0, fmt.Errorf("want %s", cpuListForm)
 	}
 	return first, last, nil
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,16 +28,45 @@ func Check(path string) error {
 	if err := CheckLength(path); err != nil {
 		return err
 	}
-	if dir := filepath.Dir(path); !isDirectory(dir) {
-		return fmt.Errorf("socket path %s: there is no directory %s", path, dir)
+	if err := CheckDirectory(path); err != nil {
+		return fmt.Errorf("socket path %s: %w", path, err)
 	}
 	_, err := isStale(path)
 	return err
 }
 
-func isDirectory(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+// CheckDirectory tells why this process can make no socket at path, whatever lies there.
+func CheckDirectory(path string) error {
+	dir := filepath.Dir(path)
+	if scheme, rest, found := strings.Cut(path, ":"); found && (scheme == "unix" || scheme == "file") {
+		return fmt.Errorf("a path has no %s: in front; write %s", scheme, strings.TrimPrefix(rest, "//"))
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, unix.ENOTDIR) || err == nil && !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("there is no directory %s", dir)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("this user may not enter %s; choose another directory", dir)
+	case err != nil:
+		return err
+	}
+	return mayMake(dir)
+}
+
+// mayMake tells why this process cannot make files in a directory.
+func mayMake(dir string) error {
+	switch err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err {
+	case nil:
+		return nil
+	case unix.EROFS:
+		return fmt.Errorf("%s is on a file system that cannot be written to; choose another directory", dir)
+	case unix.EACCES:
+		return fmt.Errorf("this user may not make files in %s; choose another directory", dir)
+	default:
+		return fmt.Errorf("%s: %w", dir, err)
+	}
 }
 
 // clear removes a socket on which nobody listens. Anything else at path is an error.
@@ -68,7 +98,7 @@ func isStale(path string) (bool, error) {
 		return false, fmt.Errorf("%s is in use by another process", path)
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return false, fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w", path, err)
+		return false, fmt.Errorf("%s exists, and it cannot be told whether it is in use: %w; choose another path", path, err)
 	}
 	return true, nil
 }

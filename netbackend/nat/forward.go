@@ -90,7 +90,7 @@ func (c *Config) checkForwards() (faults []error) {
 				faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
 			}
 		}
-		if err := socketfile.CheckLength(f.Path); err != nil {
+		if err := f.checkPath(); err != nil {
 			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
 		}
 		for j := range c.Forwards[:i] {
@@ -100,6 +100,17 @@ func (c *Config) checkForwards() (faults []error) {
 		}
 	}
 	return faults
+}
+
+// checkPath tells why no socket can be made at f's path.
+func (f *Forward) checkPath() error {
+	if f.Path == "" {
+		return nil
+	}
+	if err := socketfile.CheckLength(f.Path); err != nil {
+		return err
+	}
+	return socketfile.CheckDirectory(f.Path)
 }
 
 // mayBeGuest tells whether a guest may have the address a.

@@ -82,9 +82,9 @@ func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
 		{"1-65535:1-65535", "65535:1", "port 65535 of the host"},
 		{"0.0.0.0:80:80", "[::]:80:80", ""},
 		{"[::]:80:80", "[::1]:80:[fd00:10:0:2::15]:80", "port 80 of the host"},
-		{"unix:/a/b:80", "unix:/a/./b:81", "the socket /a/b"},
-		{"unix:/a/b:80", "unix:/a/c:80", ""},
-		{"unix:/a/b:80", "80:80", ""},
+		{"unix:/tmp/b:80", "unix:/tmp/./b:81", "the socket /tmp/b"},
+		{"unix:/tmp/b:80", "unix:/tmp/c:80", ""},
+		{"unix:/tmp/b:80", "80:80", ""},
 	} {
 		a, err := ParseForward(c.a)
 		require.NoError(t, err)

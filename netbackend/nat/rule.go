@@ -143,6 +143,12 @@ func (r Rule) String() string {
 	return fmt.Sprintf("%s:%d-%d", text, r.First, r.Last)
 }
 
+// NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
+// for nothing else opens it.
+func (r Rule) NamesLinkLocal() bool {
+	return r.Prefix.Addr().IsLinkLocalUnicast() && r.Prefix.Bits() >= 16 || isMetadata(r.Prefix)
+}
+
 // check tells why r could never match anything, which its author did not mean. own are the guest's networks.
 func (r *Rule) check(own ...netip.Prefix) error {
 	a := r.Prefix.Addr()
@@ -180,7 +186,7 @@ func newFilters(rules []Rule) filters {
 		f := filter{
 			network: network.words(), mask: maskWords(r.Prefix.Bits() + 128 - r.Prefix.Addr().BitLen()),
 			first: r.First, last: r.Last, proto: r.Proto, is4: r.Prefix.Addr().Is4(), allow: r.Allow,
-			linkLocal: r.Prefix.Addr().IsLinkLocalUnicast() && r.Prefix.Bits() >= 16 || isMetadata(r.Prefix),
+			linkLocal: r.NamesLinkLocal(),
 		}
 		if f.first == 0 && f.last == 0 {
 			f.last = 65535

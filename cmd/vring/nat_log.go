@@ -1,0 +1,107 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+// describe logs what the guests' networks are. Lines about forwards, services, rules and resolvers have the option that
+// makes the same again, with all that is by default.
+func (f *natFlags) describe(log *slog.Logger, configs []nat.Config) {
+	for i := range configs {
+		logNetwork(log, &configs[i])
+	}
+	c := &configs[0]
+	f.logPolicy(log, c)
+	f.logUseless(log, configs)
+	if err := nat.CheckPing(); err != nil && !c.Restrict {
+		log.Warn("the guest cannot ping anybody but its router", "reason", err)
+	}
+}
+
+func logNetwork(log *slog.Logger, c *nat.Config) {
+	log.Info("network", "prefix", c.Prefix, "guest", c.Guest, "router", c.Gateway, "dns", c.DNS, "mtu", c.MTU, "queues", c.Queues)
+	if c.Prefix6.IsValid() {
+		log.Info("network of IPv6", "prefix", c.Prefix6, "guest", c.Guest6, "router", c.Gateway6, "dns", c.DNS6)
+	}
+	for _, f := range c.Forwards {
+		if !f.Guest.Addr().IsValid() {
+			f.Guest = netip.AddrPortFrom(c.Guest, f.Guest.Port())
+		}
+		log.Info("forward", "option", asOption("-p", f.String()))
+	}
+}
+
+// logPolicy logs what the guests may reach; it is the same for all.
+func (f *natFlags) logPolicy(log *slog.Logger, c *nat.Config) {
+	for _, text := range f.allowHost {
+		if services, err := nat.ParseHostServices(text); err == nil {
+			log.Info("host service", "option", asOption("--allow-host", serviceRange(services)))
+		}
+	}
+	for _, r := range c.Rules {
+		flag := "--deny"
+		if r.Allow {
+			flag = "--allow"
+		}
+		log.Info("rule", "option", asOption(flag, r.String()))
+	}
+	for _, r := range c.Resolvers {
+		log.Info("resolver", "option", asOption("--dns", r.String()))
+	}
+	switch {
+	case len(c.Resolvers) > 0:
+	case c.Restrict:
+		log.Info("no resolvers", "reason", "with --restrict only those of --dns are asked")
+	default:
+		log.Info("resolvers", "file", c.ResolvConf)
+	}
+	if c.Restrict {
+		log.Info("all else is closed", "option", "--restrict")
+	}
+}
+
+// serviceRange is how services that one option opened are written.
+func serviceRange(services []nat.HostService) string {
+	text := services[0].String()
+	if last := services[len(services)-1]; len(services) > 1 {
+		l := last.String()
+		text += "-" + l[strings.LastIndexByte(l, ':')+1:]
+	}
+	return text
+}
+
+// asOption is an option as a shell reads it.
+func asOption(flag, value string) string {
+	if strings.ContainsAny(value, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+		value = "'" + strings.ReplaceAll(value, "'", `'\\''`) + "'"
+	}
+	return flag + " " + value
+}
+
+// logUseless warns of options that are right and do nothing, or not what somebody would expect.
+func (f *natFlags) logUseless(log *slog.Logger, configs []nat.Config) {
+	c := &configs[0]
+	if f.mtu < nat.MinMTU6 && f.network6 != off {
+		log.Warn("no IPv6 for the guest: the MTU is too small", "mtu", f.mtu, "needs", nat.MinMTU6)
+	}
+	if !c.Restrict && len(c.Rules) > 0 && !slices.ContainsFunc(c.Rules, mattersAlone) {
+		log.Warn("--allow changes nothing: without --deny or --restrict all of it is open")
+	}
+	if c.Hostname != "" && len(configs) > 1 {
+		log.Warn("all guests get the same host name", "hostname", c.Hostname)
+	}
+	if n := runtime.NumCPU(); c.Queues > n {
+		log.Warn("more queue pairs than processors: threads share them", "queues", c.Queues, "processors", n)
+	}
+}
+
+// mattersAlone reports whether a rule changes anything without others: it closes something, or opens what is closed else.
+func mattersAlone(r nat.Rule) bool {
+	return !r.Allow || r.NamesLinkLocal()
+}

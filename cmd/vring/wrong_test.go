@@ -1,0 +1,259 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+// wrongUses are command lines and what is said about them; SOCK stands for a socket's path that is right, FILE for a plain
+// file, LIVE for a socket that is listened on, DIR for an empty directory, LOOP for a link to itself, X for 108 letters.
+// What follows the bar is the message.
+const wrongUses = `
+fly                                                  | unexpected "fly"; commands are nat, tap,
+nta                                                  | unexpected "nta"; did you mean vring nat?
+/tmp/vm0.sock                                        | unexpected "/tmp/vm0.sock"; write vring nat --socket-path /tmp/vm0.sock
+8080:80                                              | unexpected "8080:80"; write vring nat -p 8080:80
+nat /tmp/vm0.sock                                    | unexpected "/tmp/vm0.sock"; write --socket-path /tmp/vm0.sock
+nat vm0.sock                                         | unexpected "vm0.sock"; write --socket-path vm0.sock
+nat 10.0.2.0/24                                      | unexpected "10.0.2.0/24"; write --network 10.0.2.0/24
+nat 8080:80                                          | unexpected "8080:80"; write -p 8080:80
+doctor x                                             | unexpected "x"; this command takes flags only
+completion tcsh                                      | want one shell: bash, zsh, fish
+man                                                  | want one directory, as in vring man
+man DIR/none                                         | there is no directory
+man FILE                                             | there is no directory
+--speed                                              | unknown flag --speed
+nat --speed                                          | unknown flag --speed
+nat --sokcet-path SOCK                               | unknown flag --sokcet-path; did you mean --socket-path?
+nat --net 10.0.3.0/24                                | unknown flag --net; the guest's addresses follow from --network
+nat --forwards 80:80                                 | unknown flag --forwards; did you mean --forward?
+nat -t 8080                                          | unknown flag -t; a forward of ports is -p HOST-PORT:GUEST-PORT
+nat -u 53                                            | unknown flag -u; a forward of UDP is -p udp:
+nat -netdev user                                     | unknown flag -netdev; that is an option of QEMU
+nat --socket SOCK                                    | unknown flag --socket; the socket is --socket-path PATH
+nat --verbose                                        | unknown flag --verbose; more is logged with --log-level debug
+nat --version                                        | unknown flag --version; the version is printed by vring --version
+nat --mtu                                            | --mtu: a value is needed, a whole number
+nat --mtu big                                        | --mtu "big": want a whole number
+nat --mtu 9k                                         | --mtu "9k": want a whole number, as in 9000
+nat --reconnect-grace 30                             | --reconnect-grace "30": want a time with its unit, as in 30s
+nat --reconnect-grace soon                           | --reconnect-grace "soon": want a time with its unit, as in 30s
+nat --restrict=on                                    | --restrict "on": want true or false; --restrict alone means true
+nat --queues x                                       | --queues "x": want a whole number
+tap --vlan 70000                                     | --vlan "70000": want a whole number
+nat                                                  | no socket to meet the front end at; write --socket-path PATH, or --fd NUMBER
+nat --fd -1                                          | --fd -1: want the number of an open descriptor
+nat --socket-path SOCK --fd 3                        | --socket-path and --fd exclude each other
+nat --client --fd 3                                  | --client needs --socket-path
+nat --socket-path SOCK --socket-path SOCK            | is given twice: each guest needs its own
+nat --socket-path SOCKX                              | unix sockets allow 107
+nat --socket-path DIR/none/s                         | there is no directory
+nat --socket-path FILE/s                             | file is not a directory
+nat --socket-path FILE                               | exists and is not a socket
+nat --socket-path LIVE                               | is in use by another process
+nat --socket-path LOOP/s                             | too many levels of symbolic links
+nat --socket-path unix:/run/s.sock                   | a path has no unix: in front; write /run/s.sock
+nat --socket-path /proc/s.sock --sandbox=off         | --socket-path /proc/s.sock: listen on /proc/s.sock: bind:
+nat --socket-path=                                   | --socket-path: the value is empty; leave the flag out
+nat --socket-path SOCK --log-level loud              | --log-level "loud": want debug, info, warn or error
+nat --socket-path SOCK --log-level info+1            | --log-level "info+1": want debug, info, warn or error
+stub --socket-path SOCK --log-format xml             | --log-format "xml": want text or json
+nat --socket-path SOCK --sandbox=maybe               | --sandbox "maybe": want on
+nat --socket-path SOCK --poll-us -1                  | --poll-us -1: want 0 to 1000000
+nat --socket-path SOCK --cpus two                    | --cpus "two": want numbers of processors and ranges of them, as in 2,4-7
+nat --socket-path SOCK --cpus 0,                     | --cpus "0,": want numbers
+nat --socket-path SOCK --cpus 1023                   | --cpus "1023": there is no processor 1023
+nat --socket-path SOCK --cpus=                       | --cpus: the value is empty
+stub --socket-path SOCK --mode fast                  | --mode "fast": want null, echo or source
+stub --socket-path SOCK --mode source --size 10      | --mode source: frames of 10 bytes: want 60 to
+stub --socket-path SOCK --size 100                   | --size needs --mode source
+stub --socket-path SOCK --mode echo --rate 5         | --rate needs --mode source
+nat --socket-path SOCK -p x                          | forward "x": a host port and a guest port are needed
+nat --socket-path SOCK -p 80                         | forward "80": a guest port is needed as well; write -p 80:80
+nat --socket-path SOCK -p tcp::8080-:80              | this is QEMU's form
+nat --socket-path SOCK -p 8053:53/udp                | write -p udp:8053:53
+nat --socket-path SOCK -p 1:10.0.3.1:1               | 10.0.3.1 is no guest's address in the network 10.0.2.0/24
+nat --socket-path SOCK -p 1:10.0.2.17:1              | no guest has the address 10.0.2.17; the only guest is 10.0.2.15
+nat --socket-path SOCK -p 70-79:1-10 -p 0.0.0.0:75:9 | both want port 75 of the host
+nat --socket-path SOCK -p unix:LIVE:80               | is in use by another process
+nat --socket-path SOCK -p unix:/X:80                 | unix sockets allow 107
+nat --socket-path SOCK -p unix:FILE:80               | exists and is not a socket
+nat --socket-path SOCK -p unix:DIR/none/a:80         | there is no directory
+nat --socket-path SOCK -p unix:FILE/a:80             | file is not a directory
+nat --socket-path SOCK -p unix:/proc/a.sock:80       | forward of the socket /proc/a.sock
+nat --socket-path SOCK -p unix:/a:80 -p unix:/a:81   | both want the socket /a
+nat --socket-path SOCK -p 192.0.2.1:8080:80          | 192.0.2.1 is not an address of this host
+nat --socket-path SOCK --allow-host x                | host service "x": "x" is not a port
+nat --socket-path SOCK --allow-host localhost:80     | write --allow-host tcp:80
+nat --socket-path SOCK --allow-host tcp:127.0.0.2:80 | the guest reaches 127.0.0.1 and ::1 of the host's loopback, but not 127.0.0.2
+nat --socket-path SOCK --allow-host udp:10.0.2.3:53  | the address is in the guest's own network; the host is 10.0.2.2 there
+nat --socket-path SOCK --allow-host icmp:127.0.0.1   | the guest cannot name 127.0.0.1; its router always answers
+nat --socket-path SOCK --network6 off --allow-host [::1]:80 | the guest has no IPv6
+nat --socket-path SOCK --deny 192.0.2.0/24:0         | rule "192.0.2.0/24:0": "0" is not a port
+nat --socket-path SOCK --deny 443                    | write --deny 0.0.0.0/0:443 --deny [::/0]:443
+nat --socket-path SOCK --allow 127.0.0.1             | name the service by --allow-host
+nat --socket-path SOCK --restrict --allow 10.0.2.0/24 | that is the guest's own network, where rules do not matter
+nat --socket-path SOCK --network ten                 | --network "ten": want an address and a length, as in 10.0.2.0/24
+nat --socket-path SOCK --network 10.0.3.0            | write --network 10.0.3.0/24
+nat --socket-path SOCK --network 10.0.2.5/24         | bits are set behind the first 24; write 10.0.2.0/24
+nat --socket-path SOCK --network 10.0.2.0/28         | want a length between /8 and /27
+nat --socket-path SOCK --network fd00::/64           | want an IPv4 network; --network6 is that of IPv6
+nat --socket-path SOCK --network 127.0.0.0/8         | guests cannot have addresses of loopback
+nat --socket-path SOCK --network6 fd00::1/64         | bits are set behind the first 64; write fd00::/64
+nat --socket-path SOCK --network6 fd00::/48          | want an IPv6 network of /64
+nat --socket-path SOCK --network6 no                 | --network6 "no": want an address and a length, as in fd00:10:0:2::/64, or off
+nat --socket-path SOCK --network6=                   | --network6: the value is empty
+nat --socket-path SOCK --mtu 575                     | --mtu 575: want 576 to 65520
+nat --socket-path SOCK --mtu 65521                   | --mtu 65521: want 576 to 65520
+nat --socket-path SOCK --mtu 1200 --network6 fd00:10:0:2::/64 | IPv6 needs --mtu 1280 or more
+nat --socket-path SOCK --reconnect-grace -1s         | --reconnect-grace -1s: want 0 or more
+nat --socket-path SOCK --queues 0                    | --queues 0: want 1 to
+nat --socket-path SOCK --dns dns.example             | with an IP address, not a name
+nat --socket-path SOCK --dns 1.1.1.1,8.8.8.8         | write --dns once for each
+nat --socket-path SOCK --dns 127.0.0.1#5353          | write --dns 127.0.0.1:5353
+nat --socket-path SOCK --dns [::1]                   | write --dns ::1
+nat --socket-path SOCK --dns fe80::1                 | a link-local address is good on one link only
+nat --socket-path SOCK --dns fe80::1%eth0            | a link-local address is good on one link only
+nat --socket-path SOCK --dns 0.0.0.0                 | want the address of one host
+nat --socket-path SOCK --dns 1.1.1.1:0               | want a port between 1 and 65535
+nat --socket-path SOCK --dns 10.0.2.3                | the address is in the guest's own network
+nat --socket-path SOCK --hostname bad_host!          | host name "bad_host!": want up to 63 letters
+nat --socket-path SOCK --hostname web.example.org    | write --hostname web --domain example.org
+nat --socket-path SOCK --domain a..b                 | domain "a..b": want names
+nat --socket-path SOCK --hostname=                   | --hostname: the value is empty
+tap --socket-path SOCK                               | each --socket-path needs a --tap of its own: there are 1 and 0
+tap --socket-path SOCK --tap a/b                     | not a name of an interface
+tap --socket-path SOCK --tap tap0 --vlan 5           | VLAN
+tap --socket-path SOCK --tap tap0 --vlan 0           | --vlan 0: want 1 to 4094
+tap --socket-path SOCK --tap tap0 --bridge br0 --vlan 4095 | want 1 to 4094
+tap --socket-path SOCK --tap tap0 --bridge br0 --trunk x | --trunk "x"
+tap --socket-path SOCK --tap tap0 --bridge tap0      | cannot be both
+tap --socket-path SOCK --tap tap0 --bridge=          | --bridge: the value is empty
+tap --socket-path SOCK --tap=                        | --tap: the value is empty
+tap --socket-path SOCK --tap tap0 --mac 1            | --mac "1": want an Ethernet address
+tap --socket-path SOCK --tap tap0 --mac 01:00:5e:00:00:01 | is not the address of one Ethernet interface
+tap --socket-path SOCK --tap tap0 --mtu 0            | --mtu 0: leave the flag out
+tap --socket-path SOCK --tap tap0 --mtu 67           | MTU 67
+tap --socket-path SOCK --tap tap0 --queues 0         | 0 queues: want 1 to
+`
+
+// places makes what wrongUses names.
+func places(t *testing.T) *strings.Replacer {
+	dir := shortDir(t)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(in("file"), nil, 0o600))
+	require.NoError(t, os.Mkdir(in("dir"), 0o700))
+	require.NoError(t, os.Symlink(in("loop"), in("loop")))
+	alive, err := net.Listen("unix", in("alive"))
+	require.NoError(t, err)
+	t.Cleanup(func() { alive.Close() })
+	return strings.NewReplacer("SOCK", in("s"), "FILE", in("file"), "LIVE", in("alive"), "DIR", in("dir"), "LOOP", in("loop"),
+		"X", strings.Repeat("x", 108))
+}
+
+func TestWrongUseIsToldInOneLineAndByTheExitStatus(t *testing.T) {
+	place := places(t)
+	for line := range strings.Lines(strings.TrimSpace(wrongUses)) {
+		command, want, found := strings.Cut(line, "|")
+		require.True(t, found, line)
+		command, want = strings.TrimSpace(command), strings.TrimSpace(want)
+		t.Run(command, func(t *testing.T) {
+			status, stdout, stderr := runHere(t, strings.Fields(place.Replace(command))...)
+			require.Equal(t, exitUsage, status, stderr)
+			require.Empty(t, stdout)
+			lines := strings.Split(strings.TrimSpace(stderr), "\n")
+			require.Len(t, lines, 2, "one line, and where to read more: %s", stderr)
+			require.Contains(t, lines[0], want)
+			require.Regexp(t, `^Try 'vring.* --help'\.$`, lines[1])
+		})
+	}
+}
+
+func TestAHostNameWithASpaceIsRefused(t *testing.T) {
+	status, _, stderr := runHere(t, "nat", "--socket-path", filepath.Join(shortDir(t), "s"), "--hostname", "bad host")
+	require.Equal(t, exitUsage, status)
+	require.Equal(t, 2, strings.Count(stderr, "\n"), stderr)
+	require.Contains(t, stderr, `host name "bad host": want up to 63 letters, digits, hyphens and underscores, as in web-1`)
+}
+
+func TestOptionsThatDoNothingAreToldAtTheStart(t *testing.T) {
+	for args, want := range map[string]string{
+		"--mtu 1200":                "no IPv6 for the guest: the MTU is too small",
+		"--allow 192.0.2.1:443":     "--allow changes nothing",
+		"--queues 32":               "more queue pairs than processors",
+		"--restrict":                "no resolvers",
+		"--allow 169.254.169.254":   "",
+		"--mtu 1200 --network6 off": "",
+	} {
+		sock := filepath.Join(shortDir(t), "s")
+		status, _, stderr := runHere(t, append([]string{"nat", "--sandbox=off", "--socket-path", sock}, strings.Fields(args)...)...)
+		require.Equal(t, exitOK, status, stderr)
+		if want != "" {
+			require.Contains(t, stderr, want, args)
+			continue
+		}
+		require.NotContains(t, stderr, "changes nothing", args)
+		require.NotContains(t, stderr, "no IPv6 for the guest", args)
+	}
+	dir := shortDir(t)
+	_, _, stderr := runHere(t, "nat", "--sandbox=off", "--socket-path", filepath.Join(dir, "a"), "--socket-path", filepath.Join(dir, "b"), "--hostname", "web")
+	require.Contains(t, stderr, "all guests get the same host name")
+}
+
+func TestASmallMTULeavesIPv6Out(t *testing.T) {
+	_, _, stderr := runHere(t, "nat", "--sandbox=off", "--socket-path", filepath.Join(shortDir(t), "s"), "--mtu", "1279")
+	require.NotContains(t, stderr, "network of IPv6")
+	_, _, stderr = runHere(t, "nat", "--sandbox=off", "--socket-path", filepath.Join(shortDir(t), "s"), "--mtu", "1280")
+	require.Contains(t, stderr, "network of IPv6")
+}
+
+func TestAFlagThatIsSetToItsDefaultIsSet(t *testing.T) {
+	cmd := newNAT()
+	require.NoError(t, cmd.ParseFlags([]string{"--network6", defaultNetwork6}))
+	f := natFlags{mtu: 576, network6: defaultNetwork6, serveFlags: serveFlags{cmd: cmd}}
+	c := nat.DefaultConfig()
+	require.ErrorContains(t, f.setNetwork6(&c), "IPv6 needs --mtu 1280 or more", "it is not left out in silence")
+}
+
+func TestWhatIsOpenIsLoggedAsTheOptionThatOpensIt(t *testing.T) {
+	dir := shortDir(t)
+	options := []string{
+		"-p", "gate:send-proxy-v2:127.0.0.1:21080:80", "-p", "udp:127.0.0.1:21080:10.0.2.15:80", "-p", "127.0.0.1:21081-21083:1-3",
+		"-p", "accept-proxy:unix:" + dir + "/web it's.sock:80", "--allow-host", "tcp:5000-5010", "--allow-host", "tcp:127.0.0.1:80",
+		"--allow-host", "icmp:192.0.2.1", "--deny", "tcp:[::/0]:25", "--allow", "192.0.2.1", "--dns", "127.0.0.1:5300", "--restrict",
+	}
+	_, _, stderr := runHere(t, append([]string{"nat", "--sandbox=off", "--socket-path", dir + "/s", "--log-format", "json"}, options...)...)
+	var printed []string
+	for _, message := range []string{"forward", "host service", "rule", "resolver", "all else is closed"} {
+		for _, line := range requireObjects(t, stderr, message) {
+			printed = append(printed, line["option"].(string))
+		}
+	}
+	require.Equal(t, []string{
+		"-p gate:send-proxy-v2:tcp:127.0.0.1:21080:10.0.2.15:80", "-p udp:127.0.0.1:21080:10.0.2.15:80",
+		"-p tcp:127.0.0.1:21081-21083:10.0.2.15:1-3", `-p 'accept-proxy:unix:` + dir + `/web it'\\''s.sock:10.0.2.15:80'`,
+		"--allow-host tcp:5000-5010", "--allow-host tcp:127.0.0.1:80", "--allow-host icmp:192.0.2.1",
+		"--deny 'tcp:[::/0]:25'", "--allow 192.0.2.1/32", "--dns 127.0.0.1:5300", "--restrict",
+	}, printed)
+
+	var again []string
+	for _, p := range printed {
+		if !strings.Contains(p, "'") {
+			again = append(again, strings.Fields(p)...)
+		}
+	}
+	status, _, second := runHere(t, append([]string{"nat", "--sandbox=off", "--socket-path", dir + "/s", "--log-format", "json"}, again...)...)
+	require.Equal(t, exitOK, status, second)
+	for _, p := range printed {
+		if !strings.Contains(p, "'") {
+			require.Contains(t, second, `"option":"`+p+`"`, "pasted back, it opens the same")
+		}
+	}
+}
