@@ -7,7 +7,7 @@ MODULES = . $(patsubst %/go.mod,%,$(wildcard */go.mod))
 each-module = for module in $(MODULES); do (cd $$module && $(1)) || exit 1; done
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak
+.PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak endurance
 .PHONY: steps install format vet lint unit arm64 integration
 
 help: ## this list
@@ -55,6 +55,13 @@ fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many e
 
 soak: install ## guests under random load, kills and mischief; SOAKFLAGS="--time 30m --guests 4"
 	@$(GO) run ./integration/soak $(SOAKFLAGS)
+
+ENDURANCEFLAGS ?= --time 30m
+endurance: install ## the long forms, three hours: soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
+	@failed=; run() { echo "== $$*"; "$$@" || failed=yes; }; \
+		for uml in 6.1 7; do run $(GO) run ./integration/soak --uml $$uml $(ENDURANCEFLAGS); done; \
+		run $(GO) run ./integration/fuzz $(if $(filter file,$(origin FUZZTIME)),10m,$(FUZZTIME)); \
+		[ -z "$$failed" ] || { echo "make endurance: FAIL"; exit 1; }; echo "make endurance: PASS"
 
 # What `make test` does, in this order.
 steps:

@@ -22,9 +22,16 @@ const testLimit = 4 * time.Minute
 // soon is the limit for what takes no more than a few seconds on a busy machine.
 const soon = time.Minute
 
+// enduring reports whether tests that have a long form take it: see "make endurance".
+func enduring() bool { return os.Getenv("VRING_ENDURANCE") != "" }
+
 // limited returns the context of a test.
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	limit := testLimit
+	if enduring() {
+		limit *= 10
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -18,7 +18,7 @@ import (
 const quietTime = 3 * time.Second
 
 func TestAnIdleGuestCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		l.requireNetwork()
 		time.Sleep(quietTime)
@@ -98,7 +98,7 @@ func TestAnEmptyReceiveRingCostsNothing(t *testing.T) {
 }
 
 func TestAClientThatDoesNotReadCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Bookworm, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		listen, conn := l.connectIn(stalledBytes)
 		time.Sleep(quietTime)
@@ -110,7 +110,7 @@ func TestAClientThatDoesNotReadCostsNothing(t *testing.T) {
 }
 
 func TestAServerThatDoesNotReadCostsNothing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
 		held := make(chan net.Conn, 1)
 		port := acceptAll(t, func(conn net.Conn) { held <- conn })
 		l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", port))

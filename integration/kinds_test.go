@@ -11,6 +11,7 @@ type kind struct {
 	userland userland.Userland // its generation, and that of the guest's kernel
 	uml      bool              // User-mode Linux; otherwise QEMU
 	listens  bool              // QEMU listens, for vring --client
+	slots    int               // memory devices that may be plugged into QEMU
 	queues   int               // queue pairs of QEMU, if not one, with a processor for each; the guest has the tools of labs
 }
 
@@ -25,6 +26,14 @@ func onListeningQEMU(u userland.Userland) kind { return kind{userland: u, listen
 
 // onQEMUWithTwo is QEMU with two queue pairs.
 func onQEMUWithTwo(u userland.Userland) kind { return kind{userland: u, queues: 2} }
+
+// kernelArgs returns what the guest's kernel must know.
+func (k kind) kernelArgs() string {
+	if k.slots > 0 {
+		return "memhp_default_state=offline" // it does not use new memory, and so can give it back at any time
+	}
+	return ""
+}
 
 // String returns the name of a subtest on such a front end: it tells the generation.
 func (k kind) String() string {

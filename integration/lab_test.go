@@ -40,6 +40,7 @@ func startGuest(ctx context.Context, t *testing.T, kind kind, socket string) *te
 	}
 	return startQEMU(ctx, t, qemu.Options{
 		Userland: kind.userland, Initrd: initrd, Socket: socket, Reconnect: true, Listen: kind.listens, Queues: kind.queues,
+		MemorySlots: kind.slots, KernelArgs: kind.kernelArgs(),
 	})
 }
 

@@ -38,7 +38,7 @@ func (d *daemon) requireSandboxed() {
 }
 
 func TestTheNetworkWorksInTheSandbox(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Bookworm, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, "--sandbox=on")
 		l.requireNetwork()
 		l.vring.requireSandboxed()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vringnet/vring/integration/guest"
 	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/userland"
 )
 
 // So many transfers run at once, and each side sends so much in each of them.
@@ -63,7 +64,7 @@ func TestEightTransfersThroughAForward(t *testing.T) {
 const largestDatagram = 1472
 
 func TestDatagramsOfAllSizes(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		var echoes proto.Echoes
 		l.do(&echoes, "udp-dial", viaGateway(l.udpEcho), 1, largestDatagram)
@@ -76,7 +77,7 @@ func TestDatagramsOfAllSizes(t *testing.T) {
 }
 
 func TestTheGatewayAnswersPing(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Bookworm, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		for _, size := range []int{0, 56, largestDatagram} {
 			var echoes proto.Echoes
@@ -87,7 +88,7 @@ func TestTheGatewayAnswersPing(t *testing.T) {
 }
 
 func TestANameIsResolvedThroughTheRelay(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
 		port := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
 		l := newLab(t, kind, "--dns", local(port))
 		var names proto.Names

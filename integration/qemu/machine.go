@@ -44,6 +44,9 @@ type Options struct {
 	Listen bool
 	// TAP is the name of an existing TAP device that QEMU serves itself, instead of a back end on Socket.
 	TAP string
+	// MemorySlots is how many memory devices may be plugged in, see QMP.PlugMemory. The machine then has 512 MiB without them
+	// instead of 256: the guest keeps a record of each page of a device.
+	MemorySlots int
 	// Queues is the number of queue pairs, with a processor for each; 0 means 1.
 	Queues int
 	// Device are more properties of the network card, such as "host_mtu=9000".
@@ -95,9 +98,13 @@ func monitorSocket(dir string) string { return filepath.Join(dir, "qmp") }
 
 // commandLine returns QEMU's arguments.
 func commandLine(opt Options) ([]string, error) {
+	size, slots := memoryMiB, ""
+	if opt.MemorySlots > 0 {
+		size, slots = 2*memoryMiB, fmt.Sprintf(",slots=%d,maxmem=64G", opt.MemorySlots)
+	}
 	args := []string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(max(1, opt.Queues)), "-m", fmt.Sprintf("%dM", memoryMiB),
-		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", memoryMiB), "-machine", "q35,memory-backend=m",
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(max(1, opt.Queues)), "-m", fmt.Sprintf("%dM", size) + slots,
+		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", size), "-machine", "q35,memory-backend=m",
 		"-nographic", "-nodefaults", "-serial", "mon:stdio",
 		"-qmp", "unix:" + monitorSocket(opt.Dir) + ",server=on,wait=off",
 	}

@@ -35,12 +35,22 @@ func dhcp(args agent.Arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := waitForRandomness(); err != nil {
+		return nil, err
+	}
 	ack, err := askForLease(name, l.Attrs().HardwareAddr)
 	if err != nil {
 		return nil, err
 	}
 	lease := describeLease(ack)
 	return lease, applyLease(l, ack, lease)
+}
+
+// waitForRandomness waits until the kernel has random numbers, which the DHCP client only asks for again and again. On a processor
+// without an instruction for them the kernel collects what it needs while somebody waits.
+func waitForRandomness() error {
+	_, err := unix.Getrandom(make([]byte, 1), 0)
+	return err
 }
 
 // askForLease goes through DISCOVER, OFFER, REQUEST and ACK (RFC 2131, section 3.1).
