@@ -27,6 +27,9 @@ type Config struct {
 
 	// Device is the data path. It is the server's as long as Serve runs.
 	Device Device
+	// QueuesHint is what a user can do about too few queue pairs, in the words of the program, as in "see --queues". It is
+	// logged where a front end seems to want more of them.
+	QueuesHint string
 	// Memory bounds what front ends can have the server map. The zero value means that no other guest is served by this
 	// process: guestmem.LimitsFor(1).
 	Memory guestmem.Limits

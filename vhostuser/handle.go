@@ -51,8 +51,10 @@ func isDeclined(err error) bool {
 // handle does what one message asks for, starts the rings that can run now, and answers. An error ends the session.
 func (s *session) handle(m fdconn.Message) error {
 	defer m.FDs.Close()
+	s.story.before(m.Header.Request)
 	msg, err := decode(m)
 	if err == nil {
+		s.handled++
 		err = s.apply(&msg, m.FDs)
 	}
 	if err == nil || isRefused(err) || isDeclined(err) {
@@ -60,6 +62,7 @@ func (s *session) handle(m fdconn.Message) error {
 			return failed
 		}
 	}
+	s.story.after(m.Header.Request)
 	return s.acknowledge(m.Header, err)
 }
 

@@ -35,9 +35,11 @@ type harness struct {
 	mem    *vqtest.Memory
 	log    *logBuffer
 	budget *guestmem.Budget
-	cancel context.CancelFunc
-	ended  chan struct{}
-	reason error // why the session ended; read it after ended
+
+	patience patience
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	reason   error // why the session ended; read it after ended
 }
 
 // logBuffer collects log lines.
@@ -82,9 +84,14 @@ func newStalledHarness(t testing.TB) *harness {
 
 func newHarnessWith(t testing.TB, pairs int, timeout time.Duration, l guestmem.Limits) *harness {
 	t.Helper()
+	return newHarnessThatWaits(t, pairs, timeout, l, defaultPatience())
+}
+
+func newHarnessThatWaits(t testing.TB, pairs int, timeout time.Duration, l guestmem.Limits, wait patience) *harness {
+	t.Helper()
 	checkLeaks(t)
 	h := &harness{t: t, dev: newFakeDevice(t, pairs), log: &logBuffer{}, ended: make(chan struct{})}
-	h.budget = guestmem.NewBudget(l)
+	h.budget, h.patience = guestmem.NewBudget(l), wait
 	h.mem = newMemory(t)
 	h.setup = newSetup(t, h.mem, pairs)
 
@@ -107,8 +114,10 @@ func (h *harness) serve(ctx context.Context, c *net.UnixConn, timeout time.Durat
 	defer close(h.ended)
 	s := newSession(fdconn.New(c, timeout), sessionConfig{
 		dev: h.dev, log: newLimitedLog(h.log.logger(), sessionLimit(), time.Now), channel: true, budget: h.budget,
+		steps: newLimitedLog(h.log.logger(), stepLimit(), time.Now), wait: h.patience,
 	})
 	h.reason = s.run(ctx)
+	s.story.end(h.reason)
 	if err := s.finish(ctx, h.reason); err != nil {
 		h.t.Errorf("finish: %v", err)
 	}

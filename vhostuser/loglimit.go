@@ -18,7 +18,10 @@ type logLimit struct {
 }
 
 // sessionLimit is for what a session logs.
-func sessionLimit() logLimit { return logLimit{burst: 50, interval: time.Second} }
+func sessionLimit() logLimit { return logLimit{burst: 50, interval: 10 * time.Second} }
+
+// stepLimit is for how far front ends and guests have come. A guest can load its driver again and again.
+func stepLimit() logLimit { return logLimit{burst: 30, interval: 10 * time.Second} }
 
 // refusalLimit is for front ends that are turned away.
 func refusalLimit() logLimit { return logLimit{burst: 3, interval: 10 * time.Second} }

@@ -1,15 +1,16 @@
 package vhostuser
 
 import (
+	"fmt"
+
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/vhostuser/wire"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // applyToRing does what a message about one ring asks for.
 func (s *session) applyToRing(m *wire.Message, fds fdconn.FDs) error {
 	if m.Ring >= uint32(len(s.rings)) {
-		return refuse("ring %d, of %d", m.Ring, len(s.rings))
+		return refuse("ring %d: %s", m.Ring, s.fewRings())
 	}
 	i := int(m.Ring)
 	s.rings[i].refused = false
@@ -28,6 +29,15 @@ func (s *session) applyToRing(m *wire.Message, fds fdconn.FDs) error {
 		return s.setNotifier(i, m, fds)
 	}
 	return refuse("%v is not implemented", m.Request)
+}
+
+// fewRings tells how many rings there are.
+func (s *session) fewRings() string {
+	text := fmt.Sprintf("the device has %d queue pairs, with rings 0 to %d", len(s.rings)/2, len(s.rings)-1)
+	if s.hint != "" {
+		text += "; " + s.hint
+	}
+	return text
 }
 
 // setNum takes the size of a ring. A driver that was loaded anew under User-mode Linux begins here without having stopped
@@ -219,19 +229,5 @@ func (s *session) start(i int) error {
 	if err := s.dev.StartRing(i, cfg, r.fds); err != nil {
 		return fail(err, "start ring %d", i)
 	}
-	s.announce()
 	return nil
-}
-
-// announce logs what was negotiated, once.
-func (s *session) announce() {
-	if s.announced {
-		return
-	}
-	s.announced = true
-	s.log.Info("guest driver is up",
-		"features", vnet.FeatureNames(s.features),
-		"protocol_features", wire.ProtocolNames(s.protocol),
-		"queue_pairs", len(s.rings)/2,
-		"memory_mib", s.memorySize()>>20)
 }

@@ -16,12 +16,22 @@ import (
 
 // Server serves front ends, one after the other.
 type Server struct {
-	cfg      Config
-	log      *limitedLog
-	refusals *limitedLog // of front ends that come while one is served
-	source   source
-	file     socketfile.File  // of the listener, if we bound it
-	budget   *guestmem.Budget // of all that front ends have us map, also for a session that cannot be ended yet
+	cfg    Config
+	log    *limitedLog
+	steps  *limitedLog
+	door   *doorkeeper
+	vain   vain
+	pacer  pacer
+	wait   waits
+	source source
+	file   socketfile.File  // of the listener, if we bound it
+	budget *guestmem.Budget // of all that front ends have us map, also for a session that cannot be ended yet
+}
+
+// waits is how long a server waits before it tells that something has not come.
+type waits struct {
+	patience
+	frontEnd time.Duration // the first front end
 }
 
 // NewServer binds the socket, so that its errors come at once. A socket file that a dead process left is replaced; one
@@ -38,12 +48,15 @@ func NewServer(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		cfg:      cfg,
-		log:      newLimitedLog(cfg.Log, sessionLimit(), time.Now),
-		refusals: newLimitedLog(cfg.Log, refusalLimit(), time.Now),
-		source:   src,
-		file:     file,
-		budget:   guestmem.NewBudget(cfg.Memory),
+		cfg:    cfg,
+		log:    newLimitedLog(cfg.Log, sessionLimit(), time.Now),
+		steps:  newLimitedLog(cfg.Log, stepLimit(), time.Now),
+		door:   newDoorkeeper(newLimitedLog(cfg.Log, refusalLimit(), time.Now)),
+		vain:   vain{log: cfg.Log, pairs: cfg.Device.QueuePairs(), hint: cfg.QueuesHint},
+		wait:   waits{defaultPatience(), 30 * time.Second},
+		source: src,
+		file:   file,
+		budget: guestmem.NewBudget(cfg.Memory),
 	}, nil
 }
 
@@ -68,23 +81,28 @@ func (s *Server) Serve(ctx context.Context) error {
 // connect readies a socket for a session.
 func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.cfg.Timeout) }
 
-// session serves one front end from beginning to end. reason tells why the front end was given up, nil if it hung up
-// itself; err, that its resources could not be released.
-func (s *Server) session(ctx context.Context, conn *fdconn.Conn) (reason, err error) {
-	s.log.Debug("front end connected")
-	session := newSession(conn, sessionConfig{s.cfg.Device, s.log, s.cfg.listens(), s.budget})
-	reason = session.run(ctx)
-	switch {
-	case ctx.Err() != nil:
+// session serves one front end from beginning to end.
+func (s *Server) session(ctx context.Context, conn *fdconn.Conn, quiet bool) sessionResult {
+	session := newSession(conn, sessionConfig{
+		dev: s.cfg.Device, log: s.log, channel: s.cfg.listens(), budget: s.budget,
+		steps: s.steps, hint: s.cfg.QueuesHint, wait: s.wait.patience,
+	})
+	session.story.quiet = quiet
+	reason := session.run(ctx)
+	if ctx.Err() != nil {
 		reason = nil
-	case reason != nil:
-		s.log.Warn("front end given up", "reason", reason)
-	case session.announced:
-		s.log.Info("front end hung up")
-	default:
-		s.log.Debug("front end hung up before its driver was up")
 	}
-	return reason, session.finish(ctx, reason)
+	session.story.end(reason)
+	return sessionResult{
+		reason: reason, err: session.finish(ctx, reason),
+		began: session.story.began, spoke: session.story.spoke, up: session.story.wasUp,
+	}
+}
+
+// ended counts the end of a session, and returns how long to wait before the next one.
+func (s *Server) ended(r sessionResult) time.Duration {
+	s.vain.ended(r)
+	return s.pacer.ended(r.began, time.Now())
 }
 
 // serveOne serves an inherited connection.
@@ -97,20 +115,28 @@ func (s *Server) serveOne(ctx context.Context, c *net.UnixConn) error {
 func (s *Server) serveDialled(ctx context.Context) error {
 	var wait backoff
 	lastReason := ""
+	lonely := time.Now().Add(s.wait.frontEnd) // zero once a front end was there, or that was told
 	for {
 		c, err := s.dial(ctx)
-		if err == nil {
-			lastReason = ""
-			begin := time.Now()
-			if r := s.start(ctx, s.connect(c)).wait(ctx); r.err != nil {
+		switch {
+		case err == nil:
+			lastReason, lonely = "", time.Time{}
+			r := s.start(ctx, s.connect(c)).wait(ctx)
+			if r.err != nil {
 				return r.err
 			}
-			if time.Since(begin) > backoffMax { // and was not turned away at once
+			s.ended(r)
+			if time.Since(r.began) > backoffMax { // and was not turned away at once
 				wait.reset()
 			}
-		} else if ctx.Err() == nil && err.Error() != lastReason {
+		case ctx.Err() == nil && err.Error() != lastReason:
 			lastReason = err.Error()
 			s.log.Info("waiting for the front end to listen", "path", s.source.dial, "reason", err)
+		}
+		if !lonely.IsZero() && time.Now().After(lonely) {
+			lonely = time.Time{}
+			s.log.Info("no front end listens yet", "path", s.source.dial, "reason", lastReason,
+				"hint", "is the guest started, and does its front end listen on this path?")
 		}
 		if !wait.sleep(ctx) {
 			return nil
@@ -140,12 +166,15 @@ func (s *Server) serveListener(ctx context.Context) error {
 	cancel()
 	err = multierror.Append(err, s.source.close()).ErrorOrNil()
 	<-accepted
+	s.door.wg.Wait()
 	return err
 }
 
 // accept passes on the connections of the listener until that is closed. Other errors, such as too many open files, pass.
 func (s *Server) accept(ctx context.Context, conns chan<- *net.UnixConn) {
+	const deadAtOnce = 256 // connections that were closed before they were accepted cost a pause
 	var wait backoff
+	dead := 0
 	for {
 		c, err := s.source.listener.AcceptUnix()
 		if err != nil {
@@ -161,6 +190,13 @@ func (s *Server) accept(ctx context.Context, conns chan<- *net.UnixConn) {
 			continue
 		}
 		wait.reset()
+		if s.connect(c).PeerGone() { // it just looked whether somebody listens
+			c.Close()
+			if dead++; dead%deadAtOnce == 0 && !pause(ctx, backoffMin) {
+				return
+			}
+			continue
+		}
 		select {
 		case conns <- c:
 		case <-ctx.Done():
@@ -176,65 +212,108 @@ type active struct {
 	result chan sessionResult
 }
 
-type sessionResult struct{ reason, err error }
+// sessionResult tells how a session ended.
+type sessionResult struct {
+	reason error // why the front end was given up, nil if it hung up itself
+	err    error // that its resources could not be released
+	began  time.Time
+	spoke  bool // it sent a message
+	up     bool // its guest's driver was up
+}
 
 func (s *Server) start(ctx context.Context, conn *fdconn.Conn) *active {
 	a := &active{conn: conn, result: make(chan sessionResult, 1)}
-	go func() {
-		reason, err := s.session(ctx, conn)
-		a.result <- sessionResult{reason, err}
-	}()
+	quiet := s.pacer.storm()
+	go func() { a.result <- s.session(ctx, conn, quiet) }()
 	return a
+}
+
+// queue is what serveEach has before it: the front end that is served, and one that waits for its end.
+type queue struct {
+	current *active
+	next    *fdconn.Conn
+	pause   <-chan time.Time // nil if the next one may begin at once
 }
 
 // serveEach serves the front ends that conns brings, until ctx ends and the last session with it.
 func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) error {
-	var current *active
-	var next *fdconn.Conn // waits for current, whose front end has hung up, to be finished
+	var q queue
 	defer func() {
-		if next != nil {
-			next.Close()
+		if q.next != nil {
+			q.next.Close()
 		}
 	}()
+	place := make(chan struct{}, 1)
+	lonely := time.NewTimer(s.wait.frontEnd)
+	defer lonely.Stop()
 	for {
-		if current == nil && next != nil {
-			current, next = s.start(ctx, next), nil
+		s.startNext(ctx, &q)
+		incoming := conns
+		if s.door.full() || q.pause != nil && q.next != nil {
+			incoming = nil // those who come wait to be accepted
 		}
 		select {
 		case <-ctx.Done():
-			return current.wait(ctx).err
-		case c := <-conns:
-			next = s.admit(current, next, s.connect(c))
-		case r := <-current.done():
+			return q.current.wait(ctx).err
+		case c := <-incoming:
+			lonely.Stop()
+			s.admit(ctx, &q, s.connect(c), place)
+		case <-place:
+		case <-q.pause:
+			q.pause = nil
+		case <-lonely.C:
+			s.tellNoFrontEnd()
+		case r := <-q.current.done():
 			if r.err != nil {
 				return fmt.Errorf("cannot go on: %w", r.err)
 			}
-			current = nil
-			if r.reason != nil && !pause(ctx, backoffMin) { // QEMU would come again some thousand times a second
-				return nil
+			q.current = nil
+			if d := s.ended(r); d > 0 {
+				q.pause = time.After(d)
 			}
 		}
 	}
 }
 
-// admit decides about a new front end, and returns the one to serve next, if any. One is served at a time. A new one is
-// refused, unless the present one has hung up and that was not noticed yet, as happens when QEMU is killed and started
-// again.
-func (s *Server) admit(current *active, next, c *fdconn.Conn) *fdconn.Conn {
-	if next != nil && next.PeerGone() {
-		next.Close()
-		next = nil
+// startNext serves the front end that waits, if it may begin. One that has left meanwhile is forgotten.
+func (s *Server) startNext(ctx context.Context, q *queue) {
+	if q.current != nil || q.next == nil || q.pause != nil {
+		return
 	}
-	if current != nil && current.conn.PeerGone() {
-		current.conn.Close()
-		current = nil
+	if s.pacer.storm() && q.next.PeerGone() {
+		q.next.Close()
+		q.next = nil
+		return
 	}
-	if current != nil || next != nil {
-		s.refusals.Warn("another front end was refused: one is being served already")
-		c.Close()
-		return next
+	q.current, q.next = s.start(ctx, q.next), nil
+}
+
+func (s *Server) tellNoFrontEnd() {
+	where := s.cfg.SocketPath
+	if where == "" {
+		where = "inherited"
 	}
-	return c
+	s.log.Info("no front end has connected yet", "socket", where,
+		"hint", "is the guest started, and does its front end have this socket's path?")
+}
+
+// admit decides about a new front end. One is served at a time. A new one is refused, unless the present one has hung up and
+// that was not noticed yet, as happens when QEMU is killed and started again.
+func (s *Server) admit(ctx context.Context, q *queue, c *fdconn.Conn, place chan<- struct{}) {
+	if q.next != nil && q.next.PeerGone() {
+		q.next.Close()
+		q.next = nil
+	}
+	present := q.current
+	if present != nil && present.conn.PeerGone() {
+		present.conn.Close()
+		present = nil
+	}
+	if present != nil || q.next != nil {
+		s.door.turnAway(ctx, c, place)
+		return
+	}
+	q.next = c
 }
 
 func (a *active) done() <-chan sessionResult {

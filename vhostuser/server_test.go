@@ -32,6 +32,12 @@ type served struct {
 // of inherited descriptors: those are counted by the test that makes them.
 func serve(t *testing.T, cfg Config) *served {
 	t.Helper()
+	return serveEdited(t, cfg, func(*Server) {})
+}
+
+// serveEdited is serve with a server that is changed before it runs.
+func serveEdited(t *testing.T, cfg Config, edit func(*Server)) *served {
+	t.Helper()
 	if cfg.FD == 0 {
 		checkLeaks(t)
 	}
@@ -43,6 +49,7 @@ func serve(t *testing.T, cfg Config) *served {
 	cfg.Device, cfg.Log = s.dev, s.log.logger()
 	server, err := NewServer(cfg)
 	require.NoError(t, err)
+	edit(server)
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	go func() { s.done <- server.Serve(ctx) }()
@@ -92,7 +99,7 @@ func (s *served) eventually(what string) {
 
 func TestServerServesOneFrontEndAfterTheOther(t *testing.T) {
 	s := serve(t, Config{})
-	for range 20 {
+	for range 8 {
 		require.NoError(t, s.connect().Close())
 	}
 }
@@ -137,7 +144,7 @@ func TestSecondFrontEndIsRefusedAndTheFirstDoesNotNotice(t *testing.T) {
 	s := serve(t, Config{})
 	first := s.connect()
 	s.dev.takeCalls()
-	for range 200 {
+	for range 9 {
 		second, err := frontend.Dial(s.path)
 		require.NoError(t, err)
 		_, err = second.GetFeatures()
@@ -155,7 +162,7 @@ func TestSecondFrontEndIsRefusedAndTheFirstDoesNotNotice(t *testing.T) {
 // QEMU that is killed and started again may connect before its end was noticed.
 func TestFrontEndThatHungUpMakesRoomAtOnce(t *testing.T) {
 	s := serve(t, Config{})
-	for range 50 {
+	for range 5 {
 		fe, err := frontend.Dial(s.path)
 		require.NoError(t, err)
 		s.bringUp(fe)

@@ -33,9 +33,11 @@ type session struct {
 	rings     []ring
 	mem       *guestmem.Table // nil until the front end passed memory
 	budget    *guestmem.Budget
-	slots     int  // regions that mem may be put together of
-	backendFD int  // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
-	announced bool // what was negotiated has been logged
+	hint      string // see Config.QueuesHint
+	slots     int    // regions that mem may be put together of
+	backendFD int    // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
+	handled   int    // messages that were understood
+	story     story
 
 	// What the device may or may not use still, after an error of a call that should have replaced it.
 	limboFDs    []int
@@ -59,6 +61,9 @@ type sessionConfig struct {
 	log     *limitedLog
 	channel bool             // the back-end channel is offered
 	budget  *guestmem.Budget // of the guest
+	steps   *limitedLog      // for the story
+	hint    string           // see Config.QueuesHint
+	wait    patience
 }
 
 func newSession(conn *fdconn.Conn, c sessionConfig) *session {
@@ -68,6 +73,7 @@ func newSession(conn *fdconn.Conn, c sessionConfig) *session {
 		dev:             c.dev,
 		log:             c.log,
 		budget:          c.budget,
+		hint:            c.hint,
 		slots:           slotsWithin(c.budget.Limits()),
 		offered:         c.dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
 		offeredProtocol: protocolFeatures(pairs, c.channel),
@@ -77,6 +83,7 @@ func newSession(conn *fdconn.Conn, c sessionConfig) *session {
 	for i := range s.rings {
 		s.rings[i] = newRing()
 	}
+	s.story = story{session: s, log: c.steps, wait: c.wait, peer: peerAttrs(conn.Peer()), began: time.Now()}
 	return s
 }
 
@@ -109,7 +116,11 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 
 func (s *session) serve() error {
 	for {
-		m, err := s.conn.Read(time.Time{})
+		m, err := s.conn.Read(s.story.next())
+		if errors.Is(err, fdconn.ErrQuiet) {
+			s.story.quietUntilNow()
+			continue
+		}
 		if err == nil {
 			err = s.handle(m)
 		}

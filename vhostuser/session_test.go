@@ -573,7 +573,7 @@ func TestNegotiationIsLoggedOnceByName(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, h.fe.SetVringKick(0, h.setup.Rings[0].KickFD))
 	h.sync()
-	require.Equal(t, 1, countLines(h.log.String(), "guest driver is up"), h.log.String())
+	require.Equal(t, 1, countLines(h.log.String(), `msg="guest driver is up"`), h.log.String())
 	require.Contains(t, h.log.String(), `features="[MRG_RXBUF INDIRECT_DESC EVENT_IDX VERSION_1]" `+
 		`protocol_features="[RARP REPLY_ACK NET_MTU BACKEND_REQ]" queue_pairs=1 memory_mib=1`)
 }

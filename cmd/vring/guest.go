@@ -143,7 +143,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool, limi
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
 		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
-		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits,
+		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits, QueuesHint: f.queuesHint,
 	})
 	if err != nil {
 		return nil, errors.Join(cannotListen(f.sockets()[i], err), device.Close())

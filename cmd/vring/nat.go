@@ -107,6 +107,7 @@ Answers to connections that came in through a forward always pass.`,
 		},
 	}
 	flags.add(cmd)
+	flags.queuesHint = queuesHint
 	f := cmd.Flags()
 	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "forward a port or a unix socket of the host into the guest; see above (repeatable)")
 	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: "+nat.HostServiceForm+" (repeatable)")

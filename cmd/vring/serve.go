@@ -14,12 +14,16 @@ import (
 	"github.com/vringnet/vring/vhostuser"
 )
 
+// queuesHint is what to do if a front end wants more queue pairs than there are.
+const queuesHint = "--queues N gives the guest more"
+
 // serveFlags are the flags of every command that serves a guest.
 type serveFlags struct {
 	socketPaths  []string
 	fd           int
 	client       bool
 	access       socketFlags
+	queuesHint   string // how a user gives the guest more queue pairs
 	capabilities bool
 	logLevel     string
 	logFormat    string

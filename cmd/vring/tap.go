@@ -62,6 +62,7 @@ Repeat --socket-path to serve more guests in one process. Each needs a --tap of 
 		},
 	}
 	flags.add(cmd)
+	flags.queuesHint = queuesHint
 	f := cmd.Flags()
 	f.StringArrayVar(&flags.names, "tap", nil, "TAP device of the host (repeatable: one for each --socket-path)")
 	f.StringVar(&flags.bridge, "bridge", "", "bridge that the device joins")

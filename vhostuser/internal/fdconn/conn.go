@@ -188,6 +188,37 @@ func (c *Conn) Write(b []byte, fds ...int) error {
 	return err
 }
 
+// Spoke waits until the peer has sent something, which it leaves to be read, or has hung up. It reports false if that came
+// first; a peer that does neither in time counts as one that speaks.
+func (c *Conn) Spoke(limit time.Duration) bool {
+	raw, err := c.socket.SyscallConn()
+	if err != nil || c.socket.SetReadDeadline(time.Now().Add(limit)) != nil {
+		return false
+	}
+	spoke := false
+	err = raw.Read(func(fd uintptr) (done bool) {
+		n, _, err := unix.Recvfrom(int(fd), c.header[:1], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		spoke = n > 0
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return spoke || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// Peer returns the process and the user at the other end, as they were when it connected (SO_PEERCRED).
+func (c *Conn) Peer() (pid, uid int, ok bool) {
+	raw, err := c.socket.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	var cred *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err != nil || failed != nil {
+		return 0, 0, false
+	}
+	return int(cred.Pid), int(cred.Uid), true
+}
+
 // PeerGone tells whether the peer has closed or shut down its end, so that nothing new can come. It is true after Close.
 func (c *Conn) PeerGone() bool {
 	raw, err := c.socket.SyscallConn()
