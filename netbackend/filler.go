@@ -39,6 +39,35 @@ type Filler struct {
 
 	// Frames and Bytes count what was committed, without virtio-net headers.
 	Frames, Bytes uint64
+	// Returned counts buffers that were given back without a frame in them.
+	Returned ReturnedBuffers
+}
+
+// ReturnedBuffers counts receive buffers that could not carry a frame, by the reason. Each is in one of these counters.
+type ReturnedBuffers struct {
+	ReceiveBuffersOutsideMemory  uint64 // at an address that is not the guest's memory
+	ReceiveBuffersBadChain       uint64 // a loop, too many descriptors or pieces, or a descriptor that there is not
+	ReceiveBuffersWrongDirection uint64 // for the device to read
+	ReceiveBuffersEmpty          uint64 // without a byte
+	ReceiveBuffersTooSmall       uint64 // for the frame that waited, alone or with those beside them
+}
+
+// count counts chain c.
+func (r *ReturnedBuffers) count(c *virtqueue.Chain) {
+	if len(c.Iov) > 0 {
+		r.ReceiveBuffersTooSmall++
+		return
+	}
+	switch c.Fault {
+	case virtqueue.FaultMemory:
+		r.ReceiveBuffersOutsideMemory++
+	case virtqueue.FaultDirection:
+		r.ReceiveBuffersWrongDirection++
+	case virtqueue.FaultEmpty:
+		r.ReceiveBuffersEmpty++
+	default:
+		r.ReceiveBuffersBadChain++
+	}
 }
 
 // Attach points the filler at the receive ring of a running driver; nil takes it away. headerLen is the length of the
@@ -279,7 +308,13 @@ func (f *Filler) gather(least, most int) bool {
 			continue
 		}
 		if !f.take(chains[i].Iov, skip, most-room) {
-			return room >= least
+			if room >= least {
+				return true
+			}
+			// More pieces than a frame can have, and not enough room in them.
+			f.discard(max(i, 1))
+			i, room = -1, 0
+			continue
 		}
 		room += int(chains[i].Len) - skip
 	}
@@ -375,7 +410,11 @@ func (f *Filler) chains(n int) []virtqueue.Chain {
 // discard returns the n oldest chains empty: they can carry nothing.
 func (f *Filler) discard(n int) {
 	f.n = 0
-	f.ahead -= lengthOf(f.q.Pending()[:n])
+	chains := f.q.Pending()[:n]
+	f.ahead -= lengthOf(chains)
+	for i := range chains {
+		f.Returned.count(&chains[i])
+	}
 	f.q.UseN(n)
 }
 

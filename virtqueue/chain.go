@@ -11,7 +11,26 @@ type Chain struct {
 	Iov []guestmem.Iovec
 	// Len is the sum of the lengths in Iov, in bytes.
 	Len uint32
+	// Fault is what is wrong with a malformed chain. It means nothing for others.
+	Fault Fault
 }
+
+// Fault is why a chain is malformed.
+type Fault uint8
+
+const (
+	// FaultMemory is a buffer, or an indirect table, outside of the guest's memory.
+	FaultMemory Fault = iota
+	// FaultLinks is a loop, more descriptors or pieces than a chain can have, a descriptor that there is not, or an
+	// indirect table that is not allowed.
+	FaultLinks
+	// FaultDirection is a buffer for the other direction.
+	FaultDirection
+	// FaultEmpty is a chain without a byte.
+	FaultEmpty
+	// Faults is how many there are.
+	Faults = iota
+)
 
 // RingFDs are the file descriptors of one ring, -1 for none. They belong to the control plane that passes them.
 type RingFDs struct {

@@ -16,11 +16,11 @@ func (q *Queue) gather(want int) {
 	if q.end+want > len(q.chains) {
 		q.slide()
 	}
-	for want > 0 {
+	for limit := q.looked + maxLooks; want > 0 && q.looked < limit; {
 		if len(q.arena)-q.top < MaxIovecs && !q.makeRoom() {
 			return
 		}
-		want -= q.fetchRun(min(want, runLen))
+		want -= q.fetchRun(min(want, runLen), limit)
 	}
 }
 
@@ -94,9 +94,9 @@ func (q *Queue) makeRoom() bool {
 const runLen = 32
 
 // fetchRun takes up to n more entries of the available ring, at most runLen, and returns how many it took: fewer when there
-// is no room for the longest chain any more. Most chains are one good buffer in the region of the one before: those are
+// is no room for the longest chain any more, or when so much was looked at that limit is reached. Most chains are one good buffer in the region of the one before: those are
 // dealt with here, all others by fetchChain, which reads them anew.
-func (q *Queue) fetchRun(n int) int {
+func (q *Queue) fetchRun(n int, limit uint64) int {
 	descs := q.run[:n]
 	heads := q.heads[q.end : q.end+n]
 	chains := q.chains[q.end : q.end+n]
@@ -114,13 +114,14 @@ func (q *Queue) fetchRun(n int) int {
 		}
 		q.top = top
 		q.fetchChain(c, heads[i])
-		if top = q.top; len(q.arena)-top < MaxIovecs {
+		if top = q.top; len(q.arena)-top < MaxIovecs || q.looked >= limit {
 			n = i + 1
 			break
 		}
 		region = q.tr.Region()
 	}
 	q.top = top
+	q.looked += uint64(n)
 	q.end += n
 	q.fetched += uint16(n)
 	return n
@@ -128,43 +129,43 @@ func (q *Queue) fetchRun(n int) int {
 
 // fetchChain makes c of the chain that begins at head. A malformed chain has no pieces.
 func (q *Queue) fetchChain(c *Chain, head uint16) {
-	iov, n, ok := q.walk(head)
-	if !ok {
-		c.Iov, c.Len = nil, 0
+	iov, n, fault := q.walk(head)
+	if fault != noFault {
+		c.Iov, c.Len, c.Fault = nil, 0, fault
 		return
 	}
 	c.Iov, c.Len = iov[:len(iov):len(iov)], n
 	q.top += len(iov)
 }
 
-// walk follows the chain that begins at head, and translates its buffers into the arena. It reports false if the chain
-// is malformed in any way. One without bytes has no pieces either.
-func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, ok bool) {
+// noFault is what is wrong with a chain that is not malformed.
+const noFault Fault = Faults
+
+// walk follows the chain that begins at head, and translates its buffers into the arena.
+func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, fault Fault) {
 	table := descTable{view: q.dev.Desc, len: uint32(q.cfg.Size)}
 	// A chain cannot have more buffers than the queue has descriptors, in an indirect table neither (virtio 1.2 sections
-	// 2.7.5.2 and 2.7.5.3.1). Counting them finds loops too.
-	left := q.cfg.Size
+	// 2.7.5.2 and 2.7.5.3.1), nor more of them than pieces, empty ones included. Counting them finds loops too.
+	left := min(int(q.cfg.Size), MaxIovecs)
 	direction := writeFlag(q.cfg.Dir)
 	iov = q.arena[q.top : q.top : q.top+MaxIovecs]
 	var total uint64
 	for i := uint32(head); ; left-- {
 		if left == 0 {
-			return nil, 0, false
+			return nil, 0, FaultLinks
 		}
-		d, ok := q.load(&table, i)
-		if ok && d.Flags&ring.FlagIndirect != 0 {
-			// Buffers may precede the table (section 2.7.5.3.2); nothing follows it.
-			if table, ok = q.indirect(&table, d); ok {
-				d, ok = q.load(&table, 0)
-			}
-			ok = ok && d.Flags&ring.FlagIndirect == 0
+		d, fault := q.load(&table, i)
+		if fault == noFault && d.Flags&ring.FlagIndirect != 0 {
+			d, fault = q.enter(&table, d)
 		}
-		if !ok || d.Flags&ring.FlagWrite != direction {
-			return nil, 0, false
-		}
-		if d.Len != 0 {
-			if iov, ok = q.translate(iov, guestmem.GPA(d.Addr), uint64(d.Len)); !ok {
-				return nil, 0, false
+		switch {
+		case fault != noFault:
+			return nil, 0, fault
+		case d.Flags&ring.FlagWrite != direction:
+			return nil, 0, FaultDirection
+		case d.Len != 0:
+			if iov, fault = q.translate(iov, guestmem.GPA(d.Addr), uint64(d.Len)); fault != noFault {
+				return nil, 0, fault
 			}
 			total += uint64(d.Len)
 		}
@@ -173,7 +174,28 @@ func (q *Queue) walk(head uint16) (iov []guestmem.Iovec, n uint32, ok bool) {
 		}
 		i = uint32(d.Next)
 	}
-	return iov, uint32(total), total <= math.MaxUint32
+	switch {
+	case total == 0:
+		return nil, 0, FaultEmpty
+	case total > math.MaxUint32:
+		return nil, 0, FaultLinks
+	}
+	return iov, uint32(total), noFault
+}
+
+// enter makes table the indirect table that d names, and returns its first descriptor. Buffers may precede the table
+// (virtio 1.2 section 2.7.5.3.2); nothing follows it.
+func (q *Queue) enter(table *descTable, d ring.Desc) (ring.Desc, Fault) {
+	inner, fault := q.indirect(table, d)
+	if fault != noFault {
+		return d, fault
+	}
+	*table = inner
+	d, fault = q.load(table, 0)
+	if fault == noFault && d.Flags&ring.FlagIndirect != 0 {
+		fault = FaultLinks
+	}
+	return d, fault
 }
 
 // writeFlag is what FlagWrite must be in all descriptors of a queue.
@@ -185,11 +207,21 @@ func writeFlag(dir Direction) uint16 {
 }
 
 // translate appends the host memory of a buffer to iov.
-func (q *Queue) translate(iov []guestmem.Iovec, addr guestmem.GPA, n uint64) ([]guestmem.Iovec, bool) {
+func (q *Queue) translate(iov []guestmem.Iovec, addr guestmem.GPA, n uint64) ([]guestmem.Iovec, Fault) {
 	if base, ok := q.tr.Hit(addr, n); ok && len(iov) < cap(iov) {
-		return append(iov, guestmem.Iovec{Base: base, Len: n}), true
+		return append(iov, guestmem.Iovec{Base: base, Len: n}), noFault
 	}
-	return q.tr.AppendGPA(iov, addr, n)
+	more, ok := q.tr.AppendGPA(iov, addr, n)
+	switch {
+	case ok:
+	case len(iov) == cap(iov):
+		return nil, FaultLinks
+	default:
+		q.looked += uint64(min(q.tr.Regions(), cap(iov)-len(iov))) // that it may have been followed through
+		return nil, FaultMemory
+	}
+	q.looked += uint64(len(more) - len(iov))
+	return more, noFault
 }
 
 // descTable is where the descriptors of a chain come from: the table of the queue, or an indirect one.
@@ -202,39 +234,44 @@ type descTable struct {
 }
 
 // load copies descriptor i of t.
-func (q *Queue) load(t *descTable, i uint32) (ring.Desc, bool) {
+func (q *Queue) load(t *descTable, i uint32) (ring.Desc, Fault) {
 	if i >= t.len {
-		return ring.Desc{}, false
+		return ring.Desc{}, FaultLinks
 	}
 	if t.split {
 		return q.loadSplit(t.gpa + guestmem.GPA(i)*ring.DescSize)
 	}
-	return t.view.Load(i), true
+	q.looked++
+	return t.view.Load(i), noFault
 }
 
+// splitLooks is how many descriptors could be looked at in the time that one takes which loadSplit copies.
+const splitLooks = 8
+
 // loadSplit copies a descriptor of a table that lies across regions, and may do so itself.
-func (q *Queue) loadSplit(addr guestmem.GPA) (ring.Desc, bool) {
+func (q *Queue) loadSplit(addr guestmem.GPA) (ring.Desc, Fault) {
+	q.looked += splitLooks
 	var room [2]guestmem.Iovec
 	iov, ok := q.tr.AppendGPA(room[:0], addr, ring.DescSize)
 	if !ok {
-		return ring.Desc{}, false
+		return ring.Desc{}, FaultMemory
 	}
 	var b [ring.DescSize]byte
 	guestmem.CopyFrom(b[:], iov, 0)
-	return ring.DecodeDesc(&b), true
+	return ring.DecodeDesc(&b), noFault
 }
 
 // indirect checks descriptor d of table from, which names an indirect table, and returns that table (virtio 1.2 section
 // 2.7.5.3). FlagWrite in d means nothing.
-func (q *Queue) indirect(from *descTable, d ring.Desc) (descTable, bool) {
+func (q *Queue) indirect(from *descTable, d ring.Desc) (descTable, Fault) {
 	switch {
 	case !q.cfg.Indirect, from.indirect, d.Flags&ring.FlagNext != 0:
-		return descTable{}, false
+		return descTable{}, FaultLinks
 	case d.Len == 0, d.Len%ring.DescSize != 0, d.Addr > math.MaxUint64-uint64(d.Len):
-		return descTable{}, false
+		return descTable{}, FaultLinks
 	}
 	t := descTable{len: d.Len / ring.DescSize, indirect: true, gpa: guestmem.GPA(d.Addr)}
 	view, ok := indirectTable(q.mem, t.gpa, uint64(d.Len))
 	t.view, t.split = view, !ok
-	return t, true
+	return t, noFault
 }

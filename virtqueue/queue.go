@@ -14,6 +14,10 @@ const (
 	// arenaLen is how many pieces the chains that are fetched at a time can have together: room for the longest chain
 	// at any time, and for a batch of chains of 16 pieces each.
 	arenaLen = 16 * MaxBatch
+
+	// maxLooks is how many descriptors and pieces of memory are looked at for one Fetch, but for the last chain. It is what
+	// a batch of chains of 16 pieces each needs: descriptors that bring no piece, as empty ones, cost as much.
+	maxLooks = arenaLen
 )
 
 // Queue is the device side of a split virtqueue. See the package documentation for its use.
@@ -42,6 +46,7 @@ type Queue struct {
 	err       error
 
 	withdrawals uint64
+	looked      uint64 // descriptors, and what cost as much
 
 	// Pending chains are chains[first:end]. Their pieces lie in arena[pieces:top] in the same order. Both slide to the
 	// front when the room behind them does not suffice.
@@ -122,7 +127,8 @@ func (q *Queue) Base() uint16 { return q.used }
 func (q *Queue) Pending() []Chain { return q.chains[q.first:q.end] }
 
 // Fetch returns up to max chains (at most MaxBatch), oldest first: those pending, and new ones. It returns fewer when
-// the driver has not made more available, or when the chains have very many pieces (4096 in all).
+// the driver has not made more available, or when the chains have very many pieces or descriptors (4096 in all); but
+// it fetches one, if none is pending.
 //
 // Chains that the driver has taken back since they were fetched are forgotten: see [Queue.Withdrawals].
 //
@@ -297,6 +303,25 @@ func (q *Queue) EnableKicks() (more bool) {
 	}
 	return q.isNews(q.dev.AvailIdx())
 }
+
+// AwaitMore is EnableKicks for a device that cannot use what is available: it asks for a kick when the driver makes more
+// available than it has now, and returns the driver's index, and whether that has changed in the meantime.
+func (q *Queue) AwaitMore() (avail uint16, changed bool) {
+	if q.err != nil {
+		return 0, false
+	}
+	avail = q.dev.AvailIdx()
+	if q.cfg.EventIdx {
+		q.dev.SetAvailEvent(avail)
+	} else {
+		q.setFlags(0)
+	}
+	return avail, q.dev.AvailIdx() != avail
+}
+
+// Work grows with everything that is done with the queue: chains that are fetched, used, or taken back. Who finds it
+// unchanged has done nothing.
+func (q *Queue) Work() uint64 { return q.looked + q.stats.Chains + q.withdrawals }
 
 // setFlags stores the flags of the used ring if they change. Staged elements stay unpublished. The store is a full
 // barrier before the next load of the driver's index; where nothing changed, none is needed.

@@ -215,7 +215,8 @@ func (s *served) logCounters(pair int) {
 	if len(s.ports) > 1 {
 		args = append(args, "pair", pair)
 	}
-	args = append(args, nonZero(s.report(pair, 0).counters)...)
+	counters := s.reportOf(pair, 0)
+	args = append(args, nonZero(counters.all())...)
 	if n := s.device.Dropped(); n != 0 && pair == 0 {
 		args = append(args, "dropped_while_disabled", n)
 	}

@@ -314,7 +314,7 @@ func natGuest(name string, pairs []*nat.Port) guest {
 	}
 	g.report = func(pair int, now int64) report {
 		s := pairs[pair].Snapshot(now)
-		return report{s.Flows, s.Usage, s.Counters}
+		return report{flows: s.Flows, usage: s.Usage, counters: s.Counters}
 	}
 	return g
 }

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
 )
@@ -25,6 +26,24 @@ type report struct {
 	flows    []nat.FlowInfo
 	usage    []nat.Usage
 	counters any // a struct whose fields are uint64 or counterGroup
+	// returned are receive buffers of the guest that could carry nothing: its worker's, and not the network's.
+	returned netbackend.ReturnedBuffers
+}
+
+// all are the names and values of all counters. Buffers that are as they should be have no line.
+func (r *report) all() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for name, n := range counted(r.counters) {
+			if !yield(name, n) {
+				return
+			}
+		}
+		for name, n := range counted(r.returned) {
+			if n != 0 && !yield(name, n) {
+				return
+			}
+		}
+	}
 }
 
 // printOnSignal prints the status of all guests, and of the sandbox, for each value of signals, until stop is called.
@@ -95,13 +114,20 @@ func (s *served) status() guestStatus {
 	g := guestStatus{name: s.name, disabled: s.device.Dropped(), lostLines: s.device.Lost()}
 	for pair := range s.ports {
 		p := pairStatus{name: s.nameOf(pair), cpu: s.device.CPU(pair)}
-		g.err = s.device.Do(pair, func(now int64) { p.report, p.thread = s.report(pair, now), s.device.Stats(pair) })
+		g.err = s.device.Do(pair, func(now int64) { p.report, p.thread = s.reportOf(pair, now), s.device.Stats(pair) })
 		if g.err != nil {
 			return g
 		}
 		g.pairs = append(g.pairs, p)
 	}
 	return g
+}
+
+// reportOf is the report of a queue pair with what its thread has counted. It may be called where the port's methods may.
+func (s *served) reportOf(pair int, now int64) report {
+	r := s.report(pair, now)
+	r.returned = s.device.Stats(pair).Returned
+	return r
 }
 
 // nameOf is what a queue pair is called.
@@ -148,7 +174,7 @@ func formatReport(name string, r report) string {
 	formatFlows(&b, r.flows)
 	formatUsage(&b, r.usage)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for name, n := range counted(r.counters) {
+	for name, n := range r.all() {
 		fmt.Fprintf(t, "  %s\t%d\t\n", name, n)
 	}
 	_ = t.Flush()
@@ -206,9 +232,9 @@ func orDash(a netip.AddrPort) string {
 }
 
 // nonZero returns the counters that are not zero as arguments for a log line.
-func nonZero(counters any) []any {
+func nonZero(counters iter.Seq2[string, uint64]) []any {
 	var args []any
-	for name, n := range counted(counters) {
+	for name, n := range counters {
 		if n != 0 {
 			args = append(args, name, n)
 		}
@@ -233,7 +259,7 @@ func (c oneCounter) All() iter.Seq2[string, uint64] {
 }
 
 // counted returns names and values of a struct of counters, in the struct's order.
-func counted(counters any) func(yield func(string, uint64) bool) {
+func counted(counters any) iter.Seq2[string, uint64] {
 	v := reflect.ValueOf(counters)
 	return func(yield func(string, uint64) bool) {
 		for i := range v.NumField() {

@@ -98,7 +98,7 @@ func (p *pairStatus) json() statusPair {
 	for _, u := range p.report.usage {
 		out.InUse = append(out.InUse, statusUsage(u))
 	}
-	for name, n := range counted(p.report.counters) {
+	for name, n := range p.report.all() {
 		if n != 0 {
 			out.Counters[name] = n
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -38,7 +39,7 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 
 func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
 	require.Equal(t, []any{"tcp_out_of_order", uint64(1), "frames_in", uint64(7), "ended_by_guest", uint64(2)},
-		nonZero(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1, Ends: nat.Ends{1: 2}}), "in the order of their groups")
+		nonZero(counted(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1, Ends: nat.Ends{1: 2}})), "in the order of their groups")
 }
 
 func TestCountersReadInSnakeCase(t *testing.T) {
@@ -48,4 +49,12 @@ func TestCountersReadInSnakeCase(t *testing.T) {
 	} {
 		require.Equal(t, want, snakeCase(name))
 	}
+}
+
+func TestReceiveBuffersThatCouldCarryNothingAreShownByTheReason(t *testing.T) {
+	r := report{counters: nat.Counters{}, returned: netbackend.ReturnedBuffers{ReceiveBuffersOutsideMemory: 100}}
+	require.Equal(t, []any{"receive_buffers_outside_memory", uint64(100)}, nonZero(r.all()))
+	text := formatReport("a", r)
+	require.Regexp(t, `receive_buffers_outside_memory\s+100\n`, text)
+	require.NotContains(t, text, "receive_buffers_empty", "those that are as they should be have no line")
 }

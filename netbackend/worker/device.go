@@ -355,6 +355,8 @@ type Stats struct {
 	Turns  uint64 // of the Port
 	Polled uint64 // times that the thread found work by looking, without having slept
 	Sleeps uint64 // times that it went to sleep
+	// Returned are the guest's receive buffers that could carry nothing.
+	Returned netbackend.ReturnedBuffers
 	// PollMicroseconds is how long the thread looks at its rings at present before it sleeps.
 	PollMicroseconds uint64
 }
@@ -363,6 +365,7 @@ type Stats struct {
 func (d *Device) Stats(i int) Stats {
 	l := d.loops[i]
 	s := l.stats
+	s.Returned = l.filler.Returned
 	s.PollMicroseconds = uint64(l.poll.window / 1000)
 	return s
 }

@@ -370,7 +370,7 @@ func (l *loop) arm() (more bool) {
 		more = l.tx.arm()
 	}
 	if l.starved && l.rx.runs() && !l.rx.polled() {
-		more = l.rx.arm() || more
+		more = l.rx.armStarved() || more
 	} else if l.rx.runs() {
 		l.rx.quiet()
 	}
@@ -623,7 +623,7 @@ func (l *loop) forget(r *ring) {
 	if r.fds.Kick >= 0 {
 		l.Unregister(r.fds.Kick)
 	}
-	r.q, r.kicked, r.armed, r.drops = nil, false, false, false
+	r.q, r.kicked, r.armed, r.drops, r.waits = nil, false, false, false, false
 	r.setFDs(noFDs)
 	l.attach()
 }

@@ -16,9 +16,16 @@ type ring struct {
 	kicked  bool                      // since the last turn
 	armed   bool                      // the guest was asked to kick
 	enabled bool
-	drops   bool   // the ring was disabled while it ran: what comes is dropped
-	resumed bool   // the ring did not begin at index 0
-	base    uint16 // where a ring stands that was stopped since its driver broke it
+	drops   bool // the ring was disabled while it ran: what comes is dropped
+	resumed bool // the ring did not begin at index 0
+
+	// Of a receive ring that held too little: what had been done with it then, and, if it waits for more buffers than are
+	// available, the driver's index at that time.
+	work    uint64
+	waits   bool
+	awaited uint16
+
+	base uint16 // where a ring stands that was stopped since its driver broke it
 }
 
 func newRing(token uint64, dir virtqueue.Direction) *ring {
@@ -57,6 +64,26 @@ func (r *ring) quiet() {
 func (r *ring) arm() (more bool) {
 	r.armed = true
 	return r.q.EnableKicks()
+}
+
+// armStarved is arm for a receive ring that did not hold what was to go into it. Entries that were there at the last call
+// already are no reason for another turn if nothing was done since: it would end as the last one did.
+func (r *ring) armStarved() (more bool) {
+	work := r.q.Work()
+	stands := work == r.work
+	r.work = work
+	if !r.arm() {
+		r.waits = false
+		return false
+	}
+	if !stands {
+		r.waits = false
+		return true
+	}
+	avail, changed := r.q.AwaitMore()
+	more = changed || !r.waits || avail != r.awaited
+	r.waits, r.awaited = true, avail
+	return more
 }
 
 // publish shows the guest finished chains. An interrupt for them is up to the next flush.

@@ -99,6 +99,9 @@ func (tr *Translator) AppendGPA(dst []Iovec, addr GPA, n uint64) ([]Iovec, bool)
 	return tr.table.AppendGPA(dst, addr, n)
 }
 
+// Regions returns in how many pieces of host memory a range can lie at most.
+func (tr *Translator) Regions() int { return len(tr.table.gpa) }
+
 // index builds the two sorted lists of spans. With join, areas that are adjacent both in the guest and in the host
 // become one span: mappings often happen to be, and a range across them is one piece then.
 func (t *Table) index(host []uintptr, join bool) {

@@ -12,7 +12,7 @@ import (
 // that a device must not use.
 func (d *Driver) Walk(dir virtqueue.Direction, head uint16) (bufs []Buf, ok bool) {
 	descs, ok := d.flatten(head)
-	if !ok || len(descs) > int(d.opt.Size) {
+	if !ok || len(descs) > min(int(d.opt.Size), virtqueue.MaxIovecs) {
 		return nil, false
 	}
 	var total uint64
