@@ -79,7 +79,7 @@ func TestVringEndsWhenItsTAPDeviceIsDeleted(t *testing.T) {
 	s.flood(1000)
 	h.run("ip link delete tap0")
 	require.EqualError(t, vring.Wait(soon), "exit status 1")
-	require.Contains(t, vring.Output(), "TAP device tap0 is lost: it was deleted")
+	require.Contains(t, vring.Output(), "TAP device tap0 is lost: it was deleted; with --reopen vring waits for the device to come back")
 	_, found := h.link("br0")
 	require.False(t, found, "the bridge that vring has made is gone too")
 }

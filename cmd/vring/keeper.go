@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
+	"github.com/vringnet/vring/cmd/vring/doctor"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -55,16 +56,10 @@ type keeperRequest struct {
 
 type keeperAnswer struct{ Error string }
 
-// hasNetAdmin tells whether this process may set up interfaces.
-func hasNetAdmin() bool {
-	has, err := cap.GetProc().GetFlag(cap.Effective, cap.NET_ADMIN)
-	return err == nil && has
-}
-
 // startKeeper starts the keeper of devices. Without the right to change anything there is nothing for it to do: the
 // result is nil then, which undo takes.
 func startKeeper(configs []tap.Config, devices []*tap.Device) (*keeper, error) {
-	if !hasNetAdmin() {
+	if !doctor.HasNetAdmin() {
 		return nil, nil
 	}
 	start := keeperStart{Configs: configs}

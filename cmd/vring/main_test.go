@@ -234,7 +234,7 @@ func TestStatusIsPrintedOnSignal(t *testing.T) {
 	requireLine(t, lines, "msg=ready socket="+filepath.Join(dir, "b"))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGUSR1))
 	requireLine(t, lines, "guest 10.0.2.15: 0 flows")
-	requireLine(t, lines, "frames_in")
+	requireLine(t, lines, "  thread on any processor: ")
 	requireLine(t, lines, "guest 10.0.2.16: 0 flows")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	requireLine(t, lines, "msg=counters guest=10.0.2.1")

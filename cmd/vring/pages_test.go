@@ -9,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat"
 )
 
 // plain undoes what roff does to a text.
@@ -46,6 +48,18 @@ func TestEachManualPageSaysWhatTheHelpSays(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, len(names), "no pages of hidden commands, or of each shell")
+}
+
+func TestHelpAndMessagesShowTheSameGrammar(t *testing.T) {
+	_, help, _ := runHere(t, "nat", "--help")
+	for text, form := range map[string]string{
+		"-p x": nat.ForwardForm, "-p unix:x": nat.UnixForwardForm, "--allow-host x": nat.HostServiceForm,
+		"--deny x": nat.RuleForm, "--dns x": resolverForm, "--cpus x": cpuListForm,
+	} {
+		_, _, message := runHere(t, append([]string{"nat", "--fd", "3"}, strings.Fields(text)...)...)
+		require.Contains(t, message, form, text)
+		require.Contains(t, help, form, text)
+	}
 }
 
 func TestExamplesOfAPageAreNotFilled(t *testing.T) {

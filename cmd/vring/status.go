@@ -167,7 +167,7 @@ func (g *guestStatus) text() string {
 	return text
 }
 
-// formatReport is the status as a person reads it.
+// formatReport is the status as a person reads it. Counters that are zero are left out; the others keep their groups.
 func formatReport(name string, r report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "guest %s: %d flows\n", name, len(r.flows))
@@ -175,7 +175,9 @@ func formatReport(name string, r report) string {
 	formatUsage(&b, r.usage)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for name, n := range r.all() {
-		fmt.Fprintf(t, "  %s\t%d\t\n", name, n)
+		if n != 0 {
+			fmt.Fprintf(t, "  %s\t%d\t\n", name, n)
+		}
 	}
 	_ = t.Flush()
 	return b.String()

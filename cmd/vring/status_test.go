@@ -25,7 +25,7 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 			},
 		},
 		usage:    []nat.Usage{{Name: "flows", Used: 2, Most: 16384}, {Name: "sockets", Used: 1, Most: 960}},
-		counters: struct{ FramesIn, TCPFlows uint64 }{120, 1},
+		counters: struct{ FramesIn, Denied, TCPFlows uint64 }{120, 0, 1},
 	}
 	require.Equal(t, `guest 10.0.2.15: 2 flows
   PROTO  WAY  GUEST            HOST SOCKET      TARGET          STATE       FROM GUEST  TO GUEST  AGE

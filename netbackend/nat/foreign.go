@@ -180,7 +180,10 @@ func namedForm(text string) (correction, bool) {
 
 // bareIPv6 puts addresses of IPv6 into brackets, wherever they can be found.
 func bareIPv6(text string) (correction, bool) {
-	const why = "IPv6 addresses, and no others, are written in brackets"
+	const (
+		why      = "IPv6 addresses, and no others, are written in brackets"
+		maxParts = 2 * (8 + 1) // two addresses and two ports
+	)
 	parts := strings.Split(strings.NewReplacer("[", "", "]", "").Replace(text), ":")
 	join := func(from, to int) string { return strings.Join(parts[from:to], ":") }
 	is6 := func(s string) bool {
@@ -188,6 +191,9 @@ func bareIPv6(text string) (correction, bool) {
 		return err == nil && a.Is6() && a.Zone() == ""
 	}
 	n := len(parts)
+	if n > maxParts {
+		return correction{}, false
+	}
 	for hostEnd := 0; hostEnd < n-1; hostEnd++ {
 		host := ""
 		if hostEnd > 0 {

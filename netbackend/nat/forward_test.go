@@ -220,6 +220,23 @@ func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
 	}
 }
 
+// checkCorrection checks that what an error says to write can be read.
+func checkCorrection(t *testing.T, err error) {
+	if strings.Contains(err.Error(), "\n") {
+		t.Fatalf("more than a line: %q", err)
+	}
+	_, options, found := strings.Cut(err.Error(), "; write -p ")
+	options, _, _ = strings.Cut(options, "; ")
+	if !found || strings.ContainsAny(options, "\"/") {
+		return // a path or a quotation may hold anything
+	}
+	for o := range strings.SplitSeq(options, " -p ") {
+		if _, err := ParseForward(o); err != nil {
+			t.Fatalf("%q cannot be read: %v", o, err)
+		}
+	}
+}
+
 func FuzzParseForward(f *testing.F) {
 	f.Add("udp:127.0.0.2:1-9:10.0.2.16:1-9")
 	f.Add("8080:80")
@@ -227,9 +244,13 @@ func FuzzParseForward(f *testing.F) {
 	f.Add("unix:/run/a:b:10.0.2.16:80")
 	f.Add("udp:[::]:1-9:[fd00::7]:1-9")
 	f.Add("unix:/run/a:[fd00::7]:80")
+	f.Add("hostfwd=tcp:[::1]:8080-:80,53/udp")
+	f.Add("GATE:*:8080:fd00::1:80")
+	f.Add("192.0.2.1%eth0/22:23")
 	f.Fuzz(func(t *testing.T, text string) {
 		fw, err := ParseForward(text)
 		if err != nil {
+			checkCorrection(t, err)
 			return
 		}
 		if fw.Count == 0 || fw.Guest.Port() == 0 || int(fw.Guest.Port())+int(fw.Count) > 65536 ||

@@ -20,7 +20,7 @@ func Local() *Host {
 	var limit unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
 	return &Host{
-		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hasNetAdmin(), User: os.Getuid(),
+		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: HasNetAdmin(), User: os.Getuid(),
 		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
 	}
 }
@@ -33,7 +33,8 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-func hasNetAdmin() bool {
+// HasNetAdmin reports whether this process may set up interfaces (CAP_NET_ADMIN is effective).
+func HasNetAdmin() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if unix.Capget(&header, &data[0]) != nil {
