@@ -5,13 +5,19 @@ import "fmt"
 // deviceMiB is the size of a memory device: that of the blocks in which a Linux guest takes memory and gives it back.
 const deviceMiB = 128
 
-// PlugMemory plugs in a memory device of 128 MiB, shared with the back end. The guest has taken it when AcceptedMemory tells so.
-func (q *QMP) PlugMemory(name string) error {
+// PlugMemory plugs in a memory device of 128 MiB, shared with the back end, and returns its name. The guest has taken it when
+// AcceptedMemory tells so.
+//
+// Each name is used once: with a name that was used a moment ago QEMU 11.1 was seen to lose the new memory's file, or its connection
+// to the back end.
+func (q *QMP) PlugMemory() (name string, err error) {
+	q.devices++
+	name = fmt.Sprintf("dimm%d", q.devices)
 	memory := map[string]any{"qom-type": "memory-backend-memfd", "id": backendOf(name), "size": deviceMiB << 20, "share": true}
 	if err := q.Execute("object-add", memory, nil); err != nil {
-		return err
+		return name, err
 	}
-	return q.Execute("device_add", map[string]any{"driver": "pc-dimm", "id": name, "memdev": backendOf(name)}, nil)
+	return name, q.Execute("device_add", map[string]any{"driver": "pc-dimm", "id": name, "memdev": backendOf(name)}, nil)
 }
 
 // UnplugMemory asks the guest to give a memory device back, which it has done when PluggedMemory does not count it any more.

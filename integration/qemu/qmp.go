@@ -19,6 +19,8 @@ type QMP struct {
 	mu   sync.Mutex // one command at a time
 	conn net.Conn
 	in   *bufio.Reader
+
+	devices int // that PlugMemory has named
 }
 
 // qmpMessage is any message from QEMU. Exactly one field is set, save that an event has more of no interest here.
