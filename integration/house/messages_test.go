@@ -9,10 +9,11 @@ import (
 )
 
 // Messages of vring that the documentation quotes are found in two ways. A quoted line of the log has its message in
-// msg="...". Other messages stand in code spans of the paragraph or table behind the comment <!-- messages -->; in a table
-// those of the first column count. Three dots stand for anything.
+// msg="..." or msg=word. Other messages stand in code spans of the paragraph or table behind the comment
+// <!-- messages -->; in a table those of the first column count. Three dots stand for anything.
 var (
 	logMessage = regexp.MustCompile(`msg="((?:[^"\\]|\\.)*)"`)
+	logWord    = regexp.MustCompile(`msg=(\w+)`)
 	marked     = regexp.MustCompile(`(?m)^<!-- messages -->\n\n?((?:.+\n)+)`)
 )
 
@@ -35,6 +36,9 @@ func quotes(p page) []string {
 	var all []string
 	for _, m := range logMessage.FindAllStringSubmatch(p.text, -1) {
 		all = append(all, strings.ReplaceAll(m[1], `\"`, `"`))
+	}
+	for _, m := range logWord.FindAllStringSubmatch(p.text, -1) {
+		all = append(all, m[1])
 	}
 	for _, m := range marked.FindAllStringSubmatch(p.text, -1) {
 		for line := range strings.Lines(m[1]) {
