@@ -13,6 +13,7 @@ type kind struct {
 	listens  bool              // QEMU listens, for vring --client
 	slots    int               // memory devices that may be plugged into QEMU
 	queues   int               // queue pairs of QEMU, if not one, with a processor for each; the guest has the tools of labs
+	device   string            // more properties of QEMU's network card, if any
 }
 
 // onQEMU is the QEMU of a generation.

@@ -38,10 +38,14 @@ func startGuest(ctx context.Context, t *testing.T, kind kind, socket string) *te
 	if kind.uml {
 		return startUML(ctx, t, uml.Options{Userland: kind.userland, Initrd: initrd, Socket: socket})
 	}
-	return startQEMU(ctx, t, qemu.Options{
+	opt := qemu.Options{
 		Userland: kind.userland, Initrd: initrd, Socket: socket, Reconnect: true, Listen: kind.listens, Queues: kind.queues,
 		MemorySlots: kind.slots, KernelArgs: kind.kernelArgs(),
-	})
+	}
+	if kind.device != "" {
+		opt.Device = []string{kind.device}
+	}
+	return startQEMU(ctx, t, opt)
 }
 
 // startUML starts User-mode Linux in a directory of its own.

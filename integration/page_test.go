@@ -2,9 +2,7 @@ package integration
 
 import (
 	"context"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,9 +27,7 @@ var fence = regexp.MustCompile("(?ms)^```sh( guest)?\n(.*?)^```$")
 // blocksOf returns the commands of a section of a page in docs/. The section ends with the next heading.
 func blocksOf(t *testing.T, page, heading string) []block {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(guest.ProjectRoot(), "docs", page))
-	require.NoError(t, err)
-	_, section, found := strings.Cut(string(text), "# "+heading+"\n")
+	_, section, found := strings.Cut(readPage(t, page), "# "+heading+"\n")
 	require.True(t, found, "%s has no section %q", page, heading)
 	section, _, _ = strings.Cut(section, "\n#")
 	var blocks []block
