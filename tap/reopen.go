@@ -8,17 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openProbe opens a socket to ask for interfaces by, if that will be needed: later none may be made.
+// openProbe opens a socket to ask for interfaces by, if that will be needed: later none may be made. It is half of a pair,
+// for which there is no way to be connected to anything else.
 func (d *Device) openProbe() error {
 	if !d.cfg.Reopen {
 		return nil
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return os.NewSyscallError("socketpair", err)
 	}
-	d.probe = fd
-	return nil
+	d.probe = pair[0]
+	return unix.Close(pair[1])
 }
 
 // abandon is that q's device was deleted.

@@ -1,9 +1,11 @@
 package vhostuser
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -21,6 +23,11 @@ type Config struct {
 	SocketGroup int
 	// Client makes the server dial SocketPath, and dial again when the front end goes away.
 	Client bool
+	// Dial connects to SocketPath for Client; nil does it in this process.
+	Dial func(ctx context.Context, path string) (*net.UnixConn, error)
+	// KeepFile reports whether the file of the socket that was made is left where it is when Serve ends, for somebody else
+	// to remove it; nil is no.
+	KeepFile func() bool
 	// FD is used when SocketPath is empty: an inherited unix stream socket, listening or connected to a front end. The
 	// server takes it over.
 	FD int
@@ -63,6 +70,9 @@ func (c *Config) check() error {
 func (c *Config) listens() bool { return c.SocketPath != "" && !c.Client }
 
 func (c *Config) setDefaults() {
+	if c.Dial == nil {
+		c.Dial = Dial
+	}
 	if c.SocketMode == 0 {
 		c.SocketMode = 0o600
 	}

@@ -66,7 +66,7 @@ func listen(c *Config) (*net.UnixListener, socketfile.File, error) {
 	}
 	unixListener := l.(*net.UnixListener)
 	unixListener.SetUnlinkOnClose(false) // socketfile.File does it, and looks first
-	return unixListener, file, nil
+	return unixListener, file.Unless(c.KeepFile), nil
 }
 
 // CheckSocketPath tells, without changing anything, why a server could not listen on path, or dial it if client is set.

@@ -117,7 +117,7 @@ func (s *Server) serveDialled(ctx context.Context) error {
 	lastReason := ""
 	lonely := time.Now().Add(s.wait.frontEnd) // zero once a front end was there, or that was told
 	for {
-		c, err := s.dial(ctx)
+		c, err := s.cfg.Dial(ctx, s.source.dial)
 		switch {
 		case err == nil:
 			lastReason, lonely = "", time.Time{}
@@ -144,9 +144,10 @@ func (s *Server) serveDialled(ctx context.Context) error {
 	}
 }
 
-func (s *Server) dial(ctx context.Context) (*net.UnixConn, error) {
+// Dial connects to the socket of a front end that listens.
+func Dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", s.source.dial)
+	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}

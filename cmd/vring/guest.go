@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
@@ -64,23 +63,37 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	hint := askedQEMU()
 	var walls sandbox.State
 	if err == nil {
+		err = f.startKeeper(log)
+	}
+	manager := f.connectManager(log)
+	if err == nil {
 		log.Info("vring starts", "version", programVersion())
 		describe()
-		walls, err = f.confine(log)
+		walls, err = f.confine(log, &manager)
 	}
 	if err != nil {
-		return errors.Join(err, closeServed(all))
+		return errors.Join(err, closeServed(all), f.keeper.undo())
 	}
 	out := f.console(stderr)
 	hint.print(out)
 	f.sayReady(log)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
-	defer func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }()
+	manager.tell(stateReady)
 	stop := printOnSignal(status, out, all, walls)
 	defer stop()
 	stopRates := printRates(out, all)
 	defer stopRates()
-	return serveAll(ctx, all)
+	err = serveAll(ctx, all)
+	manager.tell(stateStopping)
+	return errors.Join(err, f.keeper.undo())
+}
+
+// connectManager connects to the service manager. That it cannot be reached keeps nobody from being served.
+func (f *serveFlags) connectManager(log *slog.Logger) serviceManager {
+	m, err := connectManager()
+	if err != nil {
+		log.Warn("the service manager cannot be told that vring is ready", "err", err)
+	}
+	return m
 }
 
 // closeServed releases guests that were started and are not served. The error that is the cause is all there is to say.
@@ -142,6 +155,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool, limi
 		return nil, err
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
+		Dial: f.keeper.dial, KeepFile: f.keeper.removes,
 		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
 		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits, QueuesHint: f.queuesHint,
 	})

@@ -258,6 +258,9 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		return err
 	}
 	log := flags.logger(stderr)
+	for i := range configs {
+		configs[i].ReadFile, configs[i].KeepFiles = flags.keeper.readFile, flags.keeper.removes
+	}
 	guests, err := newEngines(configs)
 	if bind := new(nat.BindError); errors.As(err, &bind) {
 		return wrongUse(err)
@@ -266,9 +269,9 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		return err
 	}
 	flags.needs.Internet = true
-	flags.needs.Remove = append(flags.needs.Remove, forwardPaths(configs)...)
-	if len(configs[0].Resolvers) == 0 {
-		flags.needs.Read = []string{configs[0].ResolvConf}
+	flags.duties.Remove = forwardPaths(configs)
+	if len(configs[0].Resolvers) == 0 && !configs[0].Restrict {
+		flags.duties.Read = configs[0].ResolvConf
 	}
 	return flags.serve(ctx, log, stderr, guests, func() { flags.describe(log, configs) })
 }

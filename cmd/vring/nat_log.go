@@ -20,7 +20,7 @@ func (f *natFlags) describe(log *slog.Logger, configs []nat.Config) {
 	f.logPolicy(log, c)
 	f.logUseless(log, configs)
 	if err := nat.CheckPing(); err != nil && !c.Restrict {
-		log.Warn("the guest cannot ping anybody but its router", "reason", err)
+		log.Info("guests can ping their router only, since the host forbids more; vring doctor tells how to permit it")
 	}
 }
 

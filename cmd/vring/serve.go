@@ -31,6 +31,8 @@ type serveFlags struct {
 	threads      threadFlags
 	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
 	cmd          *cobra.Command // that the flags belong to
+	duties       keeperStart    // what it has the keeper do then
+	keeper       keeper
 }
 
 // given reports whether a flag was set, be it to its default.

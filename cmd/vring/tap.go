@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/cmd/vring/doctor"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/tap"
 )
@@ -142,13 +143,34 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	if err := watchTAPs(log, devices, done); err != nil {
 		return errors.Join(err, closeTAPs(devices))
 	}
-	keeper, err := startKeeper(configs, devices)
-	if err != nil {
-		return errors.Join(err, closeTAPs(devices))
+	if doctor.HasNetAdmin() {
+		flags.administrate(configs, devices)
 	}
 	flags.needs.TAP, flags.needs.Reopen = true, flags.reopen
 	describe := func() { logTAPs(log, configs, devices) }
-	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), keeper.undo())
+	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), flags.undoWithoutKeeper(devices))
+}
+
+// administrate has the keeper set up the devices, and undo the changes for them.
+func (f *tapFlags) administrate(configs []tap.Config, devices []*tap.Device) {
+	f.duties.Configs = configs
+	for _, d := range devices {
+		f.duties.Changes = append(f.duties.Changes, d.Changes())
+		d.Administrate(&f.keeper)
+	}
+}
+
+// undoWithoutKeeper undoes what was changed for devices that are closed, if no keeper came to be that does.
+func (f *tapFlags) undoWithoutKeeper(devices []*tap.Device) error {
+	if f.keeper.started() || !doctor.HasNetAdmin() {
+		return nil
+	}
+	var errs []error
+	for _, d := range devices {
+		changes := d.Changes()
+		errs = append(errs, changes.Undo())
+	}
+	return errors.Join(errs...)
 }
 
 // watchTAPs logs what others do to the devices, until done is closed.

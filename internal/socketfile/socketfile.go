@@ -107,17 +107,25 @@ func isStale(path string) (bool, error) {
 type File struct {
 	path string
 	info os.FileInfo
+	left func() bool // see Unless
+}
+
+// Unless returns the file such that Remove leaves it where it is if left is true then: another process removes it. nil
+// stands for never.
+func (f File) Unless(left func() bool) File {
+	f.left = left
+	return f
 }
 
 // Made remembers the file that was just bound.
 func Made(path string) (File, error) {
 	info, err := os.Lstat(path)
-	return File{path, info}, err
+	return File{path: path, info: info}, err
 }
 
 // Remove removes the file, unless another one has taken its place.
 func (f File) Remove() error {
-	if f.info == nil {
+	if f.info == nil || f.left != nil && f.left() {
 		return nil
 	}
 	defer lock(f.path)()

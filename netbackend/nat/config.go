@@ -50,7 +50,12 @@ type Config struct {
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
-	InitialSequence     func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
+	// ReadFile reads ResolvConf, as dns.Config.Read does; nil reads it in this process.
+	ReadFile func(path string) ([]byte, error)
+	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
+	// somebody else to remove them; nil is no.
+	KeepFiles       func() bool
+	InitialSequence func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
 // DefaultConfig returns the network that users of QEMU know, 10.0.2.0/24 with the host at 10.0.2.2, and the like in IPv6,

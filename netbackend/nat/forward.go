@@ -492,7 +492,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 		l.shutNow = new(atomic.Bool)
 	}
 	if f.Path != "" {
-		if err := listenUnix(f.Path, &l); err != nil {
+		if err := listenUnix(cfg, f.Path, &l); err != nil {
 			return l, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
 		}
 		return l, nil

@@ -61,10 +61,10 @@ func cutLast(text string) (before, after string, found bool) {
 
 // listenUnix opens the socket of a forward, which its owner may use. To share it, change its mode. What a dead process
 // left at its path is replaced.
-func listenUnix(path string, l *listener) error {
+func listenUnix(cfg *Config, path string, l *listener) error {
 	fd, file, err := socketfile.Replace(path, socketfile.OwnerOnly(), backlog)
 	if err == nil {
-		l.fd, l.file = int32(fd), file
+		l.fd, l.file = int32(fd), file.Unless(cfg.KeepFiles)
 	}
 	return err
 }

@@ -71,6 +71,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	switch {
 	case errors.Is(err, unix.EACCES):
 		p.counters.PingForbidden++
+		p.sendUnreachable(key, codeProhibited, k.l4Len, k.l4)
 		return nil
 	case err != nil:
 		p.hit(limitHost)

@@ -47,7 +47,7 @@ func newServices(cfg *Config) (services, error) {
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
 		dns: dns.New(dns.Config{
-			Resolvers: cfg.Resolvers, File: file,
+			Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
 			Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
 		}),
 	}

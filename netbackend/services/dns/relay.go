@@ -1,7 +1,9 @@
 package dns
 
 import (
-	"io/fs"
+	"bytes"
+	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -21,6 +24,8 @@ const (
 	setAside = int64(10 * time.Second) // how long a resolver that failed is the last choice
 	// maxResolvers bounds what is taken from the file. The C library stops at 3.
 	maxResolvers = 16
+	// MaxFile bounds how many bytes of the file are looked at.
+	MaxFile = 32 << 10
 	// maxDatagram is what we say that we take by UDP: what passes everywhere without fragments.
 	maxDatagram = 1232
 )
@@ -29,8 +34,10 @@ const (
 type Config struct {
 	// Resolvers are asked in this order. If there are any, File is not looked at.
 	Resolvers []netip.AddrPort
-	// File is a resolv.conf(5) file, read again when it changes; a file that cannot be read counts as empty.
+	// File is a resolv.conf(5) file, looked at again each second in which it is asked for.
 	File string
+	// Read reads File; nil stands for ReadOrEmpty. An error leaves the resolvers that are known.
+	Read func(file string) ([]byte, error)
 	// Usable tells whether the engine can reach a resolver at that address; nil takes all.
 	Usable func(netip.Addr) bool
 }
@@ -41,9 +48,10 @@ type Relay struct {
 
 	mu      sync.Mutex
 	list    []resolver
-	checked int64       // when the file was last looked at
-	known   bool        // whether it ever was
-	file    fs.FileInfo // of the version of the file that list was read from; nil if of none
+	checked int64  // when the file was last looked at
+	known   bool   // whether it ever was
+	text    []byte // the file as list was read from it
+	empty   bool   // the last look found no resolver
 }
 
 // resolver is one name server and its recent past.
@@ -55,6 +63,9 @@ type resolver struct {
 // New returns a Relay. It does not fail: without a resolver, queries are answered with SERVFAIL until one is known.
 func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg}
+	if cfg.Read == nil {
+		r.cfg.Read = ReadOrEmpty
+	}
 	for _, a := range cfg.Resolvers {
 		r.add(a)
 	}
@@ -99,42 +110,64 @@ func (r *Relay) Failed(now int64, to netip.AddrPort) {
 	}
 }
 
-// refresh reads the file again if it changed.
+// refresh looks at the file again.
 func (r *Relay) refresh(now int64) {
 	if len(r.cfg.Resolvers) > 0 || r.cfg.File == "" || r.known && now-r.checked < recheck {
 		return
 	}
 	r.checked, r.known = now, true
-	info, err := os.Stat(r.cfg.File)
-	if err != nil || !info.Mode().IsRegular() { // reading anything else could block
-		r.list, r.file = nil, nil
+	text, err := r.cfg.Read(r.cfg.File)
+	if err != nil || len(text) > 0 && bytes.Equal(text, r.text) {
 		return
 	}
-	if r.file != nil && same(r.file, info) {
+	servers := nameservers(text)
+	// A file that is being written is empty for an instant: that there is no resolver any more is believed the second time.
+	before := r.empty
+	r.empty = len(servers) == 0
+	if r.empty && !before && len(r.list) > 0 {
 		return
 	}
-	r.file = info // from before reading: what changes meanwhile is seen next time
-	r.read()
-}
-
-// same tells whether a and b are of the same version of the same file. A new file under the old name has another inode.
-func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
-}
-
-// read takes the resolvers of the file.
-func (r *Relay) read() {
-	r.list = nil
-	found, err := dns.ClientConfigFromFile(r.cfg.File)
-	if err != nil {
-		r.file = nil
-		return
-	}
-	for _, s := range found.Servers {
+	r.list, r.text = nil, text
+	for _, s := range servers {
 		if a, err := netip.ParseAddr(s); err == nil {
 			r.add(netip.AddrPortFrom(a, Port))
 		}
 	}
+}
+
+// nameservers are those that the text of a resolv.conf(5) file names.
+func nameservers(text []byte) []string {
+	found, err := dns.ClientConfigFromReader(bytes.NewReader(text))
+	if err != nil {
+		return nil
+	}
+	return found.Servers
+}
+
+// ReadFile reads the first MaxFile bytes of a regular file. It does not wait for anything else that lies there.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return io.ReadAll(io.LimitReader(f, MaxFile))
+}
+
+// ReadOrEmpty is ReadFile, for which a file that cannot be read is an empty one.
+func ReadOrEmpty(path string) ([]byte, error) {
+	text, err := ReadFile(path)
+	if err != nil {
+		return nil, nil
+	}
+	return text, nil
 }
 
 // add appends a resolver unless it is known already or of no use.

@@ -1,6 +1,7 @@
 package dns_test
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -70,10 +72,51 @@ func TestFollowsTheFile(t *testing.T) {
 	require.Equal(t, "192.0.2.33:53", first(r, 2*second))
 
 	require.NoError(t, os.Remove(file))
-	require.Empty(t, first(r, 3*second))
+	require.Equal(t, "192.0.2.33:53", first(r, 3*second), "it may be about to be written")
+	require.Empty(t, first(r, 4*second))
 
 	write(t, file, "nameserver 192.0.2.44")
-	require.Equal(t, "192.0.2.44:53", first(r, 4*second))
+	require.Equal(t, "192.0.2.44:53", first(r, 5*second))
+}
+
+// While a program writes the file, and when the host's tools for its network put a link to another directory in its place.
+func TestAFileThatIsEmptyForAnInstantIsNoLoss(t *testing.T) {
+	file := resolvConf(t, "nameserver 192.0.2.1")
+	r := dns.New(dns.Config{File: file})
+	require.Equal(t, "192.0.2.1:53", first(r, 0))
+	write(t, file)
+	require.Equal(t, "192.0.2.1:53", first(r, second))
+	write(t, file, "nameserver 192.0.2.22")
+	require.Equal(t, "192.0.2.22:53", first(r, 2*second))
+
+	elsewhere := resolvConf(t, "nameserver 192.0.2.33")
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.Symlink(elsewhere, file))
+	require.Equal(t, "192.0.2.33:53", first(r, 3*second))
+}
+
+// Whoever reads the file for the Relay may be unable to: that says nothing of the file.
+func TestAFileThatCannotBeLookedAtLeavesWhatIsKnown(t *testing.T) {
+	var fail error
+	r := dns.New(dns.Config{File: "resolv.conf", Read: func(file string) ([]byte, error) {
+		require.Equal(t, "resolv.conf", file)
+		return []byte("nameserver 192.0.2.1\n"), fail
+	}})
+	require.Equal(t, "192.0.2.1:53", first(r, 0))
+	fail = errors.New("nobody reads it")
+	require.Equal(t, "192.0.2.1:53", first(r, second))
+	require.Equal(t, "192.0.2.1:53", first(r, 2*second))
+}
+
+func TestOnlyTheBeginningOfALargeFileIsRead(t *testing.T) {
+	file := resolvConf(t, strings.Repeat("#", 10*dns.MaxFile))
+	text, err := dns.ReadFile(file)
+	require.NoError(t, err)
+	require.Len(t, text, dns.MaxFile)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, unix.Mkfifo(pipe, 0o600))
+	_, err = dns.ReadFile(pipe)
+	require.ErrorContains(t, err, "is not a regular file")
 }
 
 func TestAvoidsAResolverThatFailed(t *testing.T) {

@@ -31,6 +31,7 @@ type job struct {
 	Refuse unix.Errno // what those calls answer, ENOSYS if it is 0
 
 	Powerless bool // the child has no capabilities to begin with
+	Notify    bool // the child is connected to the service manager, which listens at manager in the directory Path
 	OddThread bool // a thread of the child has a filter that the others do not have
 }
 
@@ -62,7 +63,10 @@ func child(text string) int {
 	if j.OddThread {
 		oddThread()
 	}
-	act := actions()[j.Action] // made outside: the sandbox is for the action alone
+	if j.Notify {
+		j.Config.Notify = connectDatagrams(filepath.Join(j.Path, "manager"))
+	}
+	act := actions(j.Config.Notify)[j.Action] // made outside: the sandbox is for the action alone
 	state, err := Enter(j.Config)
 	if err != nil {
 		fmt.Println(err)
@@ -123,7 +127,7 @@ func do(t *testing.T, j job) (output string, status int) {
 }
 
 // actions are what children try.
-func actions() map[string]func(path string) error {
+func actions(notify int) map[string]func(path string) error {
 	parent := os.Getppid()
 	anyone, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -135,6 +139,7 @@ func actions() map[string]func(path string) error {
 		"write":  func(path string) error { return second(os.OpenFile(path, os.O_WRONLY, 0)) },
 		"create": func(path string) error { return second(os.Create(path)) },
 		"remove": os.Remove,
+		"look":   func(path string) error { return second(os.Stat(path)) },
 		"list":   func(path string) error { return second(os.ReadDir(path)) },
 		"dial":   func(path string) error { return second(net.Dial("unix", path)) },
 
@@ -177,18 +182,35 @@ func actions() map[string]func(path string) error {
 		"DCCP socket":    func(string) error { return openProtocol(unix.AF_INET, unix.SOCK_DCCP, unix.IPPROTO_DCCP) },
 		"UDPLite socket": func(string) error { return openProtocol(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE) },
 
+		"notify":             func(string) error { return second(unix.Write(notify, []byte("x"))) },
+		"notify another":     func(dir string) error { return unix.Sendto(notify, []byte("x"), 0, other(dir)) },
+		"message to another": func(dir string) error { return second(unix.SendmsgN(notify, []byte("x"), nil, other(dir), 0)) },
+		"connect to another": func(dir string) error { return unix.Connect(notify, other(dir)) },
+		"connect with a hidden number": func(string) error {
+			_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(notify)|1<<32, 0, 0)
+			return errno
+		},
+		"copy": func(string) error { return second(unix.FcntlInt(uintptr(notify), unix.F_DUPFD_CLOEXEC, 0)) },
+
 		"live":  live,
 		"state": func(string) error { return nil },
 		"wait":  wait,
-		"wait and read": func(path string) error {
-			if err := wait(""); err != nil {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			fmt.Println(string(content))
-			return err
-		},
 	}
+}
+
+// other is the address of a socket that is none of the child's.
+func other(dir string) unix.Sockaddr { return &unix.SockaddrUnix{Name: filepath.Join(dir, "other")} }
+
+// connectDatagrams returns a socket that is connected to the one at path.
+func connectDatagrams(path string) int {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	}
+	if err != nil {
+		panic(err)
+	}
+	return fd
 }
 
 func second[T any](_ T, err error) error { return err }

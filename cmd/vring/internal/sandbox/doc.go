@@ -1,13 +1,18 @@
 // Package sandbox takes from this process what it does not need once everything is open: capabilities, files, programs,
 // kinds of sockets and system calls. A guest that finds a hole in vring is left with the network of that guest.
 //
-// There are four walls, and a kernel may lack any but the first two:
+// There are four walls, and a kernel, or what confines this process, may lack any but the first two:
 //
 //   - no_new_privs (prctl(2)): no program that might be started gains rights;
 //   - capabilities(7): all dropped, on all threads. vring needs them, if at all, to bind ports below 1024, which is done;
-//   - Landlock (landlock(7)): of all files, those of Config.Read may be read and those of Config.Remove be removed. A call
-//     that is denied returns EACCES, and vring goes on;
-//   - seccomp(2): a list of the system calls that vring and the Go runtime make; everything else is refused.
+//   - Landlock (landlock(7)): all files are out of bounds, and signals, ports and abstract sockets as its version knows them;
+//   - seccomp(2): a list of the system calls that vring and the Go runtime make, and for those that reach beyond the process
+//     of their arguments; everything else is refused.
+//
+// [Enter] tells how they stand, and warns of what is less than all of them. docs/design.md says which promise is kept by which.
+//
+// The same walls, with other openings, are for the process beside vring that reads, removes, dials and sets up interfaces:
+// see the second half of [Config].
 //
 // # What is not on the list ends the process
 //
@@ -20,12 +25,12 @@
 // is missing: it refuses nothing, and the kernel's log names the numbers of calls that would be refused. The list itself
 // was found with strace, under the tests of package integration.
 //
+// Calls that find files by their paths are answered with EACCES: libraries look for files that they can do without.
+//
 // # Limits
 //
-// Landlock knows hierarchies of files, no single names. A file that is replaced by another one under its name can be
-// read again only if its directory can be read, with all that this process's user may read in it: for /etc/resolv.conf
-// that is /etc. With Config.Read empty, no file can be opened. Without Landlock, seccomp still keeps files from being
-// opened for writing.
+// What a process has open it can use. Landlock's rules hold for hierarchies of files: a process that reads one file, whose
+// links may lead anywhere, may read all that its user may; it should do nothing else.
 //
 // Landlock is asked for what its ABI 7 (Linux 6.15) restricts, or the most that the kernel has of it. What later ones
 // restrict, connections to unix sockets and UDP, is to be adopted where it can be tested.

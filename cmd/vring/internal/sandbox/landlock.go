@@ -59,19 +59,15 @@ func landlockConfig(cfg *Config) landlock.Config {
 
 func isAbstract(socket string) bool { return strings.HasPrefix(socket, "@") }
 
-// fileRules allow what cfg names. A directory that is not there needs no rule.
+// fileRules allow what cfg names. A process that reads one file may read all: nobody knows where links will lead to.
 func fileRules(cfg *Config) (rules []landlock.Rule) {
-	allow := func(access landlock.AccessFSSet, dir string) {
-		rules = append(rules, landlock.PathAccess(access, dir).IgnoreIfMissing())
-	}
-	for _, path := range cfg.Read {
-		allow(syscall.AccessFSReadFile, filepath.Dir(path))
-		if target, err := filepath.EvalSymlinks(path); err == nil {
-			allow(syscall.AccessFSReadFile, filepath.Dir(target))
-		}
+	if cfg.Read {
+		rules = append(rules, landlock.PathAccess(syscall.AccessFSReadFile, "/"))
 	}
 	for _, path := range cfg.Remove {
-		allow(syscall.AccessFSRemoveFile, filepath.Dir(path))
+		// A directory is opened to be locked.
+		const access = syscall.AccessFSRemoveFile | syscall.AccessFSReadDir
+		rules = append(rules, landlock.PathAccess(access, filepath.Dir(path)).IgnoreIfMissing())
 	}
 	return rules
 }

@@ -38,15 +38,20 @@ func ParseMode(text string) (Mode, error) {
 // Config is what the process still needs, apart from what it has open already: sockets that listen go on accepting.
 type Config struct {
 	Mode     Mode
-	Internet bool     // make IPv4 and IPv6 connections, over TCP and UDP
-	TAP      bool     // use TAP devices: attach their queues, and set carrier and offloads
-	Reopen   bool     // join TAP devices that come back
-	Read     []string // files to read; each may be replaced meanwhile
-	Remove   []string // files to remove
-	// Dial are the unix sockets to connect to, abstract ones with a leading @. Which ones cannot be enforced: without
-	// any, unix sockets cannot be made at all.
-	Dial []string
-	Log  *slog.Logger
+	Internet bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
+	TAP      bool // use TAP devices: attach their queues, and set carrier and offloads
+	Reopen   bool // join TAP devices that come back
+	// Notify is the descriptor of the service manager's datagram socket, which is connected: it can be written to and nothing
+	// else, for it could be used to reach other sockets. 0 is none.
+	Notify int
+
+	// What follows is for a small process beside one that serves guests.
+
+	Read       bool     // open files for reading
+	Remove     []string // files to remove
+	Dial       []string // unix sockets to connect to, abstract ones with a leading @
+	Interfaces bool     // set up network interfaces: CAP_NET_ADMIN is kept, if it is there
+	Log        *slog.Logger
 }
 
 // Enter puts up the walls around all threads of this process, present and to come, and tells how they stand. It is called
@@ -84,14 +89,14 @@ func enter(cfg *Config) (State, error) {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
 	if cfg.Mode != Log {
-		if err := dropCapabilities(); err != nil {
+		if err := dropCapabilities(cfg); err != nil {
 			return state, fmt.Errorf("drop capabilities: %w", err)
 		}
 		files, err := restrictFiles(cfg)
 		if err != nil {
 			return state, fmt.Errorf("Landlock: %w", err)
 		}
-		state = append(state, Wall{Name: "capabilities", Keeps: "all"}, files)
+		state = append(state, Wall{Name: "capabilities", Keeps: cfg.dropped()}, files)
 	}
 	calls, err := restrictCalls(cfg)
 	if err != nil {
@@ -100,6 +105,14 @@ func enter(cfg *Config) (State, error) {
 	state = append(state, calls)
 	state.judge(cfg.Mode)
 	return state, nil
+}
+
+// dropped tells which capabilities are.
+func (c *Config) dropped() string {
+	if c.Interfaces {
+		return "all but CAP_NET_ADMIN"
+	}
+	return "all"
 }
 
 // judge tells what no other wall keeps: seccomp keeps all that older versions of Landlock do not.
@@ -113,12 +126,25 @@ func (s State) judge(mode Mode) {
 	}
 }
 
-// dropCapabilities need not be allowed to make its system call where there is nothing to drop: service managers forbid
-// it (systemd's @privileged).
-func dropCapabilities() error {
-	none := cap.NewSet()
-	if difference, err := cap.GetProc().Cf(none); err == nil && difference == 0 {
+// dropCapabilities need not be allowed to make its system calls where there is nothing to drop: service managers forbid
+// them (systemd's @privileged). No capability can come back through a program either, for the bounding set is emptied, if
+// this process may: no_new_privs says the same.
+func dropCapabilities(cfg *Config) error {
+	have, keep := cap.GetProc(), cap.NewSet()
+	if may, _ := have.GetFlag(cap.Effective, cap.SETPCAP); may {
+		for c := range cap.MaxBits() {
+			_ = cap.DropBound(c)
+		}
+	}
+	if cfg.Interfaces {
+		for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
+			if has, _ := have.GetFlag(flag, cap.NET_ADMIN); has {
+				_ = keep.SetFlag(flag, true, cap.NET_ADMIN) // both exist, so nothing can fail
+			}
+		}
+	}
+	if difference, err := have.Cf(keep); err == nil && difference == 0 {
 		return nil
 	}
-	return none.SetProc()
+	return keep.SetProc()
 }

@@ -1,8 +1,8 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -18,68 +18,66 @@ func restrictCalls(cfg *Config) (Wall, error) {
 	if err != nil {
 		return w.missing(fmt.Sprintf("there is no list of system calls for this machine (%v)", err)), nil
 	}
-	err = loadFilter(policy(cfg, machine.SyscallNames))
+	err = load(allowed(cfg).program(machine))
 	if reason, lacking := whyMissing(err); lacking {
 		return w.missing(reason), nil
 	}
 	return w, err
 }
 
-// loadFilter installs a list, on all threads or on none.
-func loadFilter(p seccomp.Policy) error {
-	// TSYNC fails for threads that have another filter than this one; without TSYNC_ESRCH (Linux 5.7) that is no error.
-	const strict = seccomp.FilterFlag(unix.SECCOMP_FILTER_FLAG_TSYNC_ESRCH)
-	flags := seccomp.FilterFlagTSync | seccomp.FilterFlagLog
-	err := seccomp.LoadFilter(seccomp.Filter{Flag: flags | strict, Policy: p})
-	if errors.Is(err, unix.EINVAL) {
-		err = seccomp.LoadFilter(seccomp.Filter{Flag: flags, Policy: p})
+// allowed is the list.
+func allowed(cfg *Config) *list {
+	l := &list{
+		refuse: seccomp.ActionTrap, // see the package's documentation
+		// A C library, which builds with cgo use, then takes clone: there the arguments can be looked at. In mode Log as well:
+		// nothing is missing.
+		denied: map[string]seccomp.Action{"clone3": seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)},
 	}
-	if errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("a thread has a filter of its own: %w", err)
+	for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls(), fileCalls(cfg), portCalls(cfg)) {
+		l.calls = append(l.calls, call{name: name})
 	}
-	return err
+	l.calls = slices.Concat(addressCalls(cfg), l.calls, conditionalCalls(cfg))
+	if cfg.Mode == Log {
+		l.refuse = seccomp.ActionLog
+		return l
+	}
+	for _, name := range pathCalls() {
+		l.denied[name] = seccomp.ActionErrno | seccomp.Action(unix.EACCES)
+	}
+	return l
 }
 
-// policy is the list for a machine that knows the given calls.
-func policy(cfg *Config, known map[string]int) seccomp.Policy {
-	refuse := seccomp.ActionTrap // see the package's documentation
-	if cfg.Mode == Log {
-		refuse = seccomp.ActionLog
-	}
-	names := slices.Concat(hotCalls(), ioCalls(), runtimeCalls())
-	names = slices.DeleteFunc(names, func(name string) bool {
-		_, ok := known[name]
-		return !ok
-	})
-	return seccomp.Policy{
-		DefaultAction: refuse,
-		Syscalls: []seccomp.SyscallGroup{
-			{Action: seccomp.ActionAllow, Names: names},
-			{Action: seccomp.ActionAllow, NamesWithCondtions: conditionalCalls(cfg)},
-			// A C library, which builds with cgo use, then takes clone: there the arguments can be looked at. In mode Log
-			// as well: nothing is missing.
-			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
-		},
-	}
-}
+// sortedKeys makes what is made from a map the same each time.
+func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
 
 // hotCalls come first: kernels before 5.11, which do not remember verdicts, go through the list for each call.
 func hotCalls() []string {
 	return []string{
-		"recvmsg", "sendmsg", "recvmmsg", "sendmmsg", "epoll_pwait2", "read", "write", "readv", "writev",
-		"recvfrom", "getsockopt", "futex",
+		"recvmsg", "recvmmsg", "epoll_pwait2", "read", "write", "readv", "writev", "recvfrom", "getsockopt", "futex",
 	}
 }
 
-// ioCalls are what vring and the packages that it uses do with their files and sockets. arm64 has ppoll instead of poll,
-// and the list calls its newfstatat fstatat.
+// ioCalls are what vring and the packages that it uses do with their files and sockets. arm64 has ppoll instead of poll.
 func ioCalls() []string {
 	return []string{
-		"accept4", "connect", "shutdown", "listen", "getsockname", "getpeername", "sendto", "preadv2",
+		"accept4", "shutdown", "getsockname", "getpeername", "preadv2",
 		"close", "fstat", "fstatfs", "poll", "ppoll", "epoll_pwait", "epoll_create1", "epoll_ctl", "eventfd2",
-		"newfstatat", "fstatat", "unlinkat", "flock",
 		"munmap", "madvise",
 	}
+}
+
+// pathCalls look for files that a library can do without. They are answered as if the file was out of bounds.
+func pathCalls() []string { return []string{"openat", "newfstatat", "fstatat", "readlinkat"} }
+
+// fileCalls find files by their paths. The list of arm64 calls its newfstatat fstatat.
+func fileCalls(cfg *Config) (calls []string) {
+	if cfg.Read || len(cfg.Remove) > 0 {
+		calls = append(calls, "newfstatat", "fstatat")
+	}
+	if len(cfg.Remove) > 0 {
+		calls = append(calls, "unlinkat", "flock")
+	}
+	return calls
 }
 
 // runtimeCalls are what the Go runtime does besides.
@@ -98,44 +96,45 @@ func runtimeCalls() []string {
 }
 
 // conditionalCalls are allowed for some of their arguments.
-func conditionalCalls(cfg *Config) []seccomp.NameWithConditions {
-	const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
-	return slices.Concat(
-		processCalls(uint64(os.Getpid())),
-		fileCalls(),
-		[]seccomp.NameWithConditions{
-			where("openat", without(2, writing)),
-			where("mmap", without(2, unix.PROT_EXEC)),
-			where("mprotect", without(2, unix.PROT_EXEC)),
-		},
-		socketCalls(cfg), optionCalls(cfg), requestCalls(cfg))
+func conditionalCalls(cfg *Config) []call {
+	calls := slices.Concat(processCalls(uint32(os.Getpid())), descriptorCalls(cfg), []call{
+		where("mmap", condition{2, withoutBit, unix.PROT_EXEC}),
+		where("mprotect", condition{2, withoutBit, unix.PROT_EXEC}),
+	}, socketCalls(cfg), optionCalls(cfg), requestCalls(cfg))
+	if cfg.Read || len(cfg.Remove) > 0 {
+		const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
+		calls = append(calls, where("openat", condition{2, withoutBit, writing}))
+	}
+	return calls
 }
 
 // processCalls name a process or thread: this process, which is pid, and the calling thread, which is 0, are all that they
 // may name. The kernel finds the thread of tgkill only within the process that is named with it.
-func processCalls(pid uint64) []seccomp.NameWithConditions {
-	return []seccomp.NameWithConditions{
-		where("tgkill", equal(0, pid)), // the runtime preempts a thread
-		where("kill", equal(0, pid)),   // a crash with GOTRACEBACK=crash
-		where("clone", seccomp.Condition{Argument: 0, Operation: seccomp.BitsSet, Value: unix.CLONE_THREAD}),
-		where("sched_getaffinity", equal(0, 0)),                                        // GOMAXPROCS follows the processors
-		where("prctl", equal(0, unix.PR_SET_VMA), equal(1, unix.PR_SET_VMA_ANON_NAME)), // names of the runtime's mappings
-		where("prctl", equal(0, unix.PR_SET_TIMERSLACK)),
+func processCalls(pid uint32) []call {
+	return []call{
+		where("tgkill", condition{0, equal, pid}), // the runtime preempts a thread
+		where("kill", condition{0, equal, pid}),   // a crash with GOTRACEBACK=crash
+		where("clone", condition{0, withBit, unix.CLONE_THREAD}),
+		where("sched_getaffinity", condition{0, equal, 0}),                                                   // GOMAXPROCS follows the processors
+		where("prctl", condition{0, equal, unix.PR_SET_VMA}, condition{1, equal, unix.PR_SET_VMA_ANON_NAME}), // names of the runtime's mappings
+		where("prctl", condition{0, equal, unix.PR_SET_TIMERSLACK}),
 	}
 }
 
-// fileCalls are the commands of fcntl. What is not there has the kernel send signals, to whom one likes (F_SETOWN,
+// descriptorCalls are the commands of fcntl. What is not there has the kernel send signals, to whom one likes (F_SETOWN,
 // F_SETSIG), or holds up others (leases, locks, pipes' sizes).
-func fileCalls() (calls []seccomp.NameWithConditions) {
-	for _, command := range []uint64{unix.F_GETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC, unix.F_GET_SEALS} {
-		calls = append(calls, where("fcntl", equal(1, command)))
+func descriptorCalls(cfg *Config) (calls []call) {
+	for _, command := range []uint32{unix.F_GETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS} {
+		calls = append(calls, where("fcntl", condition{1, equal, command}))
 	}
-	return append(calls, where("fcntl", equal(1, unix.F_SETFL), without(2, unix.O_ASYNC)))
+	return append(calls,
+		where("fcntl", condition{1, equal, unix.F_SETFL}, condition{2, withoutBit, unix.O_ASYNC}),
+		where("fcntl", append(cfg.notOnNotify(), condition{1, equal, unix.F_DUPFD_CLOEXEC})...))
 }
 
 // requestCalls are the requests of ioctl.
-func requestCalls(cfg *Config) (calls []seccomp.NameWithConditions) {
-	var requests []uint64
+func requestCalls(cfg *Config) (calls []call) {
+	var requests []uint32
 	if cfg.TAP {
 		requests = append(requests, unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER)
 	}
@@ -143,20 +142,10 @@ func requestCalls(cfg *Config) (calls []seccomp.NameWithConditions) {
 		requests = append(requests, unix.SIOCGIFINDEX, unix.SIOCGIFMTU, unix.TUNSETIFF, unix.TUNSETVNETHDRSZ, unix.TUNSETVNETLE)
 	}
 	for _, request := range requests {
-		calls = append(calls, where("ioctl", equal(1, request)))
+		calls = append(calls, where("ioctl", condition{1, equal, request}))
 	}
 	return calls
 }
 
 // where is a call that is allowed if all conditions hold.
-func where(name string, conditions ...seccomp.Condition) seccomp.NameWithConditions {
-	return seccomp.NameWithConditions{Name: name, Conditions: conditions}
-}
-
-func equal(argument uint32, value uint64) seccomp.Condition {
-	return seccomp.Condition{Argument: argument, Operation: seccomp.Equal, Value: value}
-}
-
-func without(argument uint32, bits uint64) seccomp.Condition {
-	return seccomp.Condition{Argument: argument, Operation: seccomp.BitsNotSet, Value: bits}
-}
+func where(name string, conditions ...condition) call { return call{name, conditions} }

@@ -1,42 +1,78 @@
 package sandbox
 
 import (
-	"github.com/elastic/go-seccomp-bpf"
 	"golang.org/x/sys/unix"
 )
 
 // socketKind is a kind of sockets that may be made.
-type socketKind struct{ family, kind, protocol uint64 }
+type socketKind struct{ family, kind, protocol uint32 }
 
 // socketKinds are streams, datagrams and pings of the internet. The rest (raw sockets, SCTP, DCCP, MPTCP and so on) is of
 // no use here, and to ask for it could load a module of the kernel.
 func socketKinds(cfg *Config) (kinds []socketKind) {
+	const flags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if len(cfg.Dial) > 0 {
-		kinds = append(kinds, socketKind{unix.AF_UNIX, unix.SOCK_STREAM, 0}, socketKind{unix.AF_UNIX, unix.SOCK_DGRAM, 0})
+		kinds = append(kinds, socketKind{unix.AF_UNIX, unix.SOCK_STREAM | flags, 0})
+	}
+	if cfg.Interfaces {
+		kinds = append(kinds,
+			socketKind{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE},
+			socketKind{unix.AF_UNIX, unix.SOCK_DGRAM | flags, 0}) // the lock of an interface's name
 	}
 	if !cfg.Internet {
 		return kinds
 	}
-	for family, ping := range map[uint64]uint64{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
+	for family, ping := range map[uint32]uint32{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
 		kinds = append(kinds,
-			socketKind{family, unix.SOCK_STREAM, 0}, socketKind{family, unix.SOCK_STREAM, unix.IPPROTO_TCP},
-			socketKind{family, unix.SOCK_DGRAM, 0}, socketKind{family, unix.SOCK_DGRAM, unix.IPPROTO_UDP},
-			socketKind{family, unix.SOCK_DGRAM, ping})
+			socketKind{family, unix.SOCK_STREAM | flags, 0}, socketKind{family, unix.SOCK_STREAM | flags, unix.IPPROTO_TCP},
+			socketKind{family, unix.SOCK_DGRAM | flags, 0}, socketKind{family, unix.SOCK_DGRAM | flags, unix.IPPROTO_UDP},
+			socketKind{family, unix.SOCK_DGRAM | flags, ping})
 	}
 	return kinds
 }
 
-// socketCalls make sockets. All are made so that they do not block and no program inherits them.
-func socketCalls(cfg *Config) (calls []seccomp.NameWithConditions) {
-	const flags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+// socketCalls make sockets.
+func socketCalls(cfg *Config) (calls []call) {
 	for _, k := range socketKinds(cfg) {
-		calls = append(calls, where("socket", equal(0, k.family), equal(1, k.kind|flags), equal(2, k.protocol)))
+		calls = append(calls, where("socket", condition{0, equal, k.family}, condition{1, equal, k.kind}, condition{2, equal, k.protocol}))
 	}
 	return calls
 }
 
+// addressCalls are those that may name another socket. Beside one that they may not use, the kernel looks at each of them;
+// else it remembers that they are allowed.
+func addressCalls(cfg *Config) (calls []call) {
+	for _, name := range []string{"sendmsg", "sendmmsg", "sendto"} {
+		calls = append(calls, where(name, cfg.notOnNotify()...))
+	}
+	if cfg.Internet || len(cfg.Dial) > 0 {
+		calls = append(calls, where("connect", cfg.notOnNotify()...))
+	}
+	return calls
+}
+
+// portCalls use ports that a socket has, or, of rtnetlink, gets.
+func portCalls(cfg *Config) (calls []string) {
+	if cfg.Internet {
+		calls = append(calls, "listen") // a gate opens again
+	}
+	if cfg.Interfaces {
+		calls = append(calls, "bind")
+	}
+	return calls
+}
+
+// notOnNotify are conditions that a call's first argument, a descriptor, is another one than that of the service manager's
+// socket. The kernel looks at the lower 32 bits of it only.
+func (c *Config) notOnNotify() []condition {
+	if c.Notify == 0 {
+		return nil
+	}
+	return []condition{{0, notEqual, uint32(c.Notify)}}
+}
+
 // socketOption is an option that may be set, of any socket that is open.
-type socketOption struct{ level, name uint64 }
+type socketOption struct{ level, name uint32 }
 
 // socketOptions are what the NAT engine sets. Others reach beyond the socket: its network device, marks for the host's
 // firewall, filters that are programs, multicast, modules of the kernel (TCP_ULP, TCP_CONGESTION).
@@ -53,12 +89,14 @@ func socketOptions() []socketOption {
 	}
 }
 
-func optionCalls(cfg *Config) (calls []seccomp.NameWithConditions) {
-	if !cfg.Internet {
-		return nil
+func optionCalls(cfg *Config) (calls []call) {
+	if cfg.Internet {
+		for _, o := range socketOptions() {
+			calls = append(calls, where("setsockopt", condition{1, equal, o.level}, condition{2, equal, o.name}))
+		}
 	}
-	for _, o := range socketOptions() {
-		calls = append(calls, where("setsockopt", equal(1, o.level), equal(2, o.name)))
+	if cfg.Interfaces {
+		calls = append(calls, where("setsockopt", condition{1, equal, unix.SOL_NETLINK}))
 	}
 	return calls
 }

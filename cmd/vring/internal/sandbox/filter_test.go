@@ -1,0 +1,112 @@
+package sandbox
+
+import (
+	"encoding/binary"
+	"os"
+	"testing"
+
+	"github.com/elastic/go-seccomp-bpf"
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// verdict runs the list on a call, as the kernel does. The words of package bpf are big-endian.
+func verdict(t *testing.T, cfg *Config, name string, arguments ...uint64) seccomp.Action {
+	machine := arch.X86_64
+	vm, err := bpf.NewVM(allowed(cfg).program(machine))
+	require.NoError(t, err)
+	var data [offsetArgument + 6*8]byte
+	binary.BigEndian.PutUint32(data[offsetNumber:], uint32(machine.SyscallNames[name]))
+	binary.BigEndian.PutUint32(data[offsetMachine:], uint32(machine.ID))
+	for i, a := range arguments {
+		binary.BigEndian.PutUint32(data[offsetArgument+8*i:], uint32(a))
+		binary.BigEndian.PutUint32(data[offsetArgument+8*i+4:], uint32(a>>32))
+	}
+	n, err := vm.Run(data[:])
+	require.NoError(t, err)
+	return seccomp.Action(n)
+}
+
+// Whatever the arguments are of a call that may not be made with them: they are not taken for the number of another call.
+func TestAnArgumentIsNotTakenForACall(t *testing.T) {
+	all := &Config{Internet: true, TAP: true, Reopen: true, Notify: 9}
+	for name, number := range arch.X86_64.SyscallNames {
+		_, denied := allowed(all).denied[name]
+		if denied || number == os.Getpid() {
+			continue
+		}
+		for _, second := range []uint64{0, unix.F_GETFL, unix.F_GETFD, 2, unix.SOL_SOCKET} {
+			require.Equal(t, seccomp.ActionTrap, verdict(t, all, "kill", uint64(number), second), name)
+			require.Equal(t, seccomp.ActionTrap, verdict(t, all, "tgkill", uint64(number), second, 2), name)
+		}
+	}
+	require.Equal(t, seccomp.ActionAllow, verdict(t, all, "kill", uint64(os.Getpid()), 6))
+}
+
+func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
+	pid, high := uint64(os.Getpid()), uint64(1)<<32
+	internet, tap, notify := &Config{Internet: true}, &Config{TAP: true}, &Config{Internet: true, Notify: 9}
+	const allow, trap = seccomp.ActionAllow, seccomp.ActionTrap
+	const eacces = seccomp.ActionErrno | seccomp.Action(unix.EACCES)
+	const stream = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	for name, c := range map[string]struct {
+		cfg       *Config
+		call      string
+		arguments []uint64
+		want      seccomp.Action
+	}{
+		"signal to itself":          {internet, "tgkill", []uint64{pid, pid, 23}, allow},
+		"signal, hidden":            {internet, "tgkill", []uint64{pid | high, pid, 23}, trap},
+		"thread":                    {internet, "clone", []uint64{unix.CLONE_THREAD | unix.CLONE_VM}, allow},
+		"process":                   {internet, "clone", []uint64{unix.CLONE_VM}, trap},
+		"thread of a library":       {internet, "clone3", nil, seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)},
+		"code":                      {internet, "mmap", []uint64{0, 4096, unix.PROT_READ | unix.PROT_EXEC}, trap},
+		"memory":                    {internet, "mmap", []uint64{0, 4096, unix.PROT_READ}, allow},
+		"file":                      {internet, "openat", []uint64{0, 0, unix.O_RDONLY}, eacces},
+		"file of a keeper":          {&Config{Read: true}, "openat", []uint64{0, 0, unix.O_RDONLY}, allow},
+		"file written by a keeper":  {&Config{Read: true}, "openat", []uint64{0, 0, unix.O_RDWR}, eacces},
+		"file, only logged":         {&Config{Mode: Log}, "openat", []uint64{0, 0, unix.O_RDWR}, seccomp.ActionLog},
+		"TCP":                       {internet, "socket", []uint64{unix.AF_INET6, stream, 0}, allow},
+		"TCP, by name":              {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_TCP}, allow},
+		"UDP as a stream":           {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_UDP}, trap},
+		"TCP of a stub":             {&Config{}, "socket", []uint64{unix.AF_INET, stream, 0}, trap},
+		"connection of a stub":      {&Config{}, "connect", []uint64{5}, trap},
+		"port of a stub":            {&Config{}, "listen", []uint64{5}, trap},
+		"netlink of a TAP device":   {tap, "socket", []uint64{unix.AF_NETLINK, unix.SOCK_RAW, 0}, trap},
+		"TAP":                       {tap, "ioctl", []uint64{5, unix.TUNSETQUEUE}, allow},
+		"TAP that does not reopen":  {tap, "ioctl", []uint64{5, unix.TUNSETIFF}, trap},
+		"TAP, hidden":               {tap, "ioctl", []uint64{5, unix.TUNSETQUEUE | high}, trap},
+		"message":                   {notify, "sendmsg", []uint64{8}, allow},
+		"message by the manager":    {notify, "sendmsg", []uint64{9}, trap},
+		"message, hidden":           {notify, "sendmmsg", []uint64{9 | high}, trap},
+		"message without a manager": {internet, "sendmsg", []uint64{9 | high}, allow},
+		"copy":                      {notify, "fcntl", []uint64{8, unix.F_DUPFD_CLOEXEC}, allow},
+		"copy of the manager's":     {notify, "fcntl", []uint64{9, unix.F_DUPFD_CLOEXEC}, trap},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, verdict(t, c.cfg, c.call, c.arguments...))
+		})
+	}
+}
+
+// A program for another kind of processor has other numbers.
+func TestAnotherMachinesCallsAreRefused(t *testing.T) {
+	vm, err := bpf.NewVM(allowed(&Config{Internet: true}).program(arch.X86_64))
+	require.NoError(t, err)
+	var data [offsetArgument + 6*8]byte // number 0 is read
+	for machine, want := range map[uint32]seccomp.Action{
+		uint32(arch.X86_64.ID): seccomp.ActionAllow, uint32(arch.I386.ID): seccomp.ActionTrap,
+	} {
+		binary.BigEndian.PutUint32(data[offsetMachine:], machine)
+		n, err := vm.Run(data[:])
+		require.NoError(t, err)
+		require.Equal(t, want, seccomp.Action(n))
+	}
+	binary.BigEndian.PutUint32(data[offsetMachine:], uint32(arch.X86_64.ID))
+	binary.BigEndian.PutUint32(data[offsetNumber:], 0x40000000)
+	n, err := vm.Run(data[:])
+	require.NoError(t, err)
+	require.Equal(t, seccomp.ActionTrap, seccomp.Action(n))
+}
