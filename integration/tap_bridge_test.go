@@ -16,8 +16,8 @@ var drops = [...]string{"bad_headers", "detached", "down", "refused", "no_memory
 func (d *daemon) requireNoDrops() {
 	d.t.Helper()
 	counters := d.counters()
+	require.NotZero(d.t, counters["received"]) // those that are zero are not printed
 	for _, name := range drops {
-		require.Contains(d.t, counters, name)
 		require.Zero(d.t, counters[name], "counter %s", name)
 	}
 }
