@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -99,9 +100,12 @@ type pairStatus struct {
 // neither stops the threads that serve guests.
 func readStatus(all []*served, uptime time.Duration) status {
 	s := status{uptime: uptime}
-	for _, g := range all {
-		s.guests = append(s.guests, g.status())
+	s.guests = make([]guestStatus, len(all))
+	var wg sync.WaitGroup
+	for i, g := range all { // at the same time: one whose thread is stuck is waited for
+		wg.Go(func() { s.guests[i] = g.status() })
 	}
+	wg.Wait()
 	runtime.GC()
 	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
 	metrics.Read(samples)

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-multierror"
-
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -79,7 +77,7 @@ func New(cfg Config) (*Device, error) {
 		offers &= p.Offers()
 		l, err := newLoop(d, i, p, cfg.Now)
 		if err != nil {
-			return nil, multierror.Append(err, d.discard(cfg.Ports)).ErrorOrNil()
+			return nil, errors.Join(err, d.discard(cfg.Ports))
 		}
 		d.loops = append(d.loops, l)
 	}
@@ -89,7 +87,7 @@ func New(cfg Config) (*Device, error) {
 		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
 	}
 	if err := d.start(&cfg); err != nil {
-		return nil, multierror.Append(err, d.Close()).ErrorOrNil()
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -111,14 +109,14 @@ func (d *Device) setPolling(bound time.Duration) {
 
 // discard undoes New before any thread has run.
 func (d *Device) discard(ports []netbackend.Port) error {
-	var errs *multierror.Error
+	var errs []error
 	for _, l := range d.loops {
 		l.closeFDs()
 	}
 	for _, p := range ports {
-		errs = multierror.Append(errs, p.Close())
+		errs = append(errs, p.Close())
 	}
-	return errs.ErrorOrNil()
+	return errors.Join(errs...)
 }
 
 // start lets the threads run, with a place in Go's scheduler left for everybody else; who has several devices makes room for
@@ -133,7 +131,7 @@ func (d *Device) start(cfg *Config) error {
 		notices = func(netbackend.Notice) {}
 	}
 	go newHerald(d, notices).run()
-	var errs *multierror.Error
+	var errs []error
 	for i, l := range d.loops {
 		if n := len(cfg.CPUs); n > 0 {
 			l.cpu = cfg.CPUs[i%n]
@@ -141,10 +139,10 @@ func (d *Device) start(cfg *Config) error {
 		ready := make(chan error)
 		d.wg.Go(func() { l.run(ready) })
 		if err := <-ready; err != nil {
-			errs = multierror.Append(errs, err)
+			errs = append(errs, err)
 		}
 	}
-	return errs.ErrorOrNil()
+	return errors.Join(errs...)
 }
 
 // Features returns the virtio features that the device can honour.
@@ -291,21 +289,16 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
-	var errs *multierror.Error
-	stuck := false
-	for _, l := range d.loops {
-		err := l.quit()
-		stuck = stuck || errors.Is(err, ErrCondemned)
-		errs = multierror.Append(errs, err)
+	err := d.together((*loop).quit)
+	if errors.Is(err, ErrCondemned) {
+		return err
 	}
-	if !stuck {
-		d.wg.Wait()
-		close(d.notices)
-		if d.crowd != nil {
-			errs = multierror.Append(errs, d.crowd.close())
-		}
+	d.wg.Wait()
+	close(d.notices)
+	if d.crowd != nil {
+		err = errors.Join(err, d.crowd.close())
 	}
-	return errs.ErrorOrNil()
+	return err
 }
 
 func (d *Device) setCondemned(on bool) {
@@ -332,7 +325,7 @@ func (d *Device) ring(i int, fn func(*loop, *ring) error) error {
 	return d.call(l, func() error { return fn(l, l.rings[i%2]) })
 }
 
-// each runs fn on every thread, one after the other.
+// each runs fn on every thread, and waits for all of them together.
 func (d *Device) each(fn func(*loop) error) error {
 	if d.isCondemned() {
 		return ErrCondemned
@@ -341,13 +334,20 @@ func (d *Device) each(fn func(*loop) error) error {
 }
 
 func (d *Device) eachAnyway(fn func(*loop) error) error {
-	var errs *multierror.Error
-	for _, l := range d.loops {
-		if err := d.call(l, func() error { return fn(l) }); err != nil {
-			errs = multierror.Append(errs, err)
-		}
+	return d.together(func(l *loop) error {
+		return d.call(l, func() error { return fn(l) })
+	})
+}
+
+// together runs ask for every loop at the same time, so that several threads that are stuck cost the time of one.
+func (d *Device) together(ask func(*loop) error) error {
+	errs := make([]error, len(d.loops))
+	var wg sync.WaitGroup
+	for i, l := range d.loops {
+		wg.Go(func() { errs[i] = ask(l) })
 	}
-	return errs.ErrorOrNil()
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // Stats counts what a thread has done. They are plain numbers for the thread itself, see [Device.Do].
