@@ -14,6 +14,9 @@ type ring struct {
 	num      uint32 // SET_VRING_NUM; 0 until it came
 	base     uint16 // SET_VRING_BASE, or where the ring was stopped
 	haveBase bool   // SET_VRING_BASE came
+	// exact is set when the ring was stopped, or described anew, in this session: the front end knows where it stands. Before
+	// that a back end may have died, and the front end may not know how far that had come.
+	exact    bool
 	addr     wire.RingAddr
 	haveAddr bool // addr is current: the ring may be started there
 	haveKick bool // SET_VRING_KICK came since the ring was last stopped by GET_VRING_BASE
@@ -36,6 +39,7 @@ func (r *ring) forget() {
 	kept := r.fds
 	*r = newRing()
 	r.fds.Call, r.fds.Err = kept.Call, kept.Err
+	r.exact = true
 }
 
 // complete tells whether everything came that a ring needs. A missing SET_VRING_BASE means 0.
@@ -54,14 +58,15 @@ func (r *ring) config(i int, features uint64) (virtqueue.Config, error) {
 		dir = virtqueue.FromGuest
 	}
 	return virtqueue.Config{
-		Size:     uint16(r.num),
-		Desc:     guestmem.UVA(r.addr.Desc),
-		Avail:    guestmem.UVA(r.addr.Avail),
-		Used:     guestmem.UVA(r.addr.Used),
-		Base:     r.base,
-		Dir:      dir,
-		Indirect: features&vnet.FeatureIndirectDesc != 0,
-		EventIdx: features&vnet.FeatureEventIdx != 0,
+		Size:        uint16(r.num),
+		Desc:        guestmem.UVA(r.addr.Desc),
+		Avail:       guestmem.UVA(r.addr.Avail),
+		Used:        guestmem.UVA(r.addr.Used),
+		Base:        r.base,
+		BaseIsExact: r.exact,
+		Dir:         dir,
+		Indirect:    features&vnet.FeatureIndirectDesc != 0,
+		EventIdx:    features&vnet.FeatureEventIdx != 0,
 	}, nil
 }
 

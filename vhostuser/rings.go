@@ -48,7 +48,7 @@ func (s *session) setNum(i int, num uint32) error {
 		if err := s.stop(i); err != nil {
 			return err
 		}
-		r.haveAddr = false
+		r.haveAddr, r.exact = false, true
 	}
 	r.num = num
 	return nil
@@ -63,7 +63,7 @@ func (s *session) setBase(i int, base uint16) error {
 			return err
 		}
 		if r.haveBase {
-			r.haveAddr = false
+			r.haveAddr, r.exact = false, true
 		}
 	}
 	r.base, r.haveBase = base, true
@@ -92,6 +92,7 @@ func (s *session) getBase(i int) error {
 	closeFD(r.fds.Kick)
 	closeFD(r.fds.Call)
 	r.fds.Kick, r.fds.Call, r.haveKick = noFD, noFD, false
+	r.exact = true
 	return s.conn.Write(wire.AppendState(nil, wire.GetVringBase, uint32(i), uint32(r.base)))
 }
 

@@ -52,7 +52,7 @@ func (h *harness) requireConfigs() {
 		}
 		require.Equal(h.t, virtqueue.Config{
 			Size: uint16(want.Num), Desc: want.Desc, Avail: want.Avail, Used: want.Used, Base: want.Base, Dir: dir,
-			Indirect: true, EventIdx: true,
+			Indirect: true, EventIdx: true, BaseIsExact: got.cfg.BaseIsExact,
 		}, got.cfg)
 		require.NotEqual(h.t, noFD, got.fds.Kick)
 		require.NotEqual(h.t, noFD, got.fds.Call)

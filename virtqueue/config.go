@@ -20,9 +20,11 @@ type Config struct {
 	Size              uint16       // descriptors: a power of two, at most 32768 (VHOST_USER_SET_VRING_NUM)
 	Desc, Avail, Used guestmem.UVA // the three parts (VHOST_USER_SET_VRING_ADDR)
 	Base              uint16       // index of the first available entry that was not used yet (VHOST_USER_SET_VRING_BASE)
-	Dir               Direction
-	Indirect          bool // VIRTIO_F_INDIRECT_DESC was acknowledged
-	EventIdx          bool // VIRTIO_F_EVENT_IDX was acknowledged
+	// BaseIsExact says that whoever gave Base knows where the ring is. Else the used index in the ring wins: see [New].
+	BaseIsExact bool
+	Dir         Direction
+	Indirect    bool // VIRTIO_F_INDIRECT_DESC was acknowledged
+	EventIdx    bool // VIRTIO_F_EVENT_IDX was acknowledged
 }
 
 // Error is a condition that callers tell apart with errors.Is.

@@ -72,8 +72,8 @@ type Stats struct {
 // New returns a queue on the ring that cfg describes in mem. Mem is borrowed: it must not be released before the queue
 // was given another table, or was dropped.
 //
-// If the used index in the ring differs from cfg.Base, it wins: chains are used in order, so it is where an earlier back
-// end really was, while the front end may only know what was available. See [Queue.Resumed].
+// If the used index in the ring differs from cfg.Base, it wins unless cfg.BaseIsExact: chains are used in order, so it is
+// where an earlier back end really was, while the front end may not know. See [Queue.Resumed].
 func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func (q *Queue) start() {
 	base := q.cfg.Base
 	used := q.dev.UsedIdx()
 	// A used index that cannot be, with what is available, is not believed.
-	if used != base && q.dev.AvailIdx()-used <= q.cfg.Size {
+	if used != base && !q.cfg.BaseIsExact && q.dev.AvailIdx()-used <= q.cfg.Size {
 		base = used
 		q.resumed = true
 	}

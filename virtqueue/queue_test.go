@@ -166,6 +166,23 @@ func TestUsedIndexWinsOverBase(t *testing.T) {
 	}
 }
 
+func TestABaseThatIsExactWinsOverTheUsedIndex(t *testing.T) {
+	for _, dir := range []virtqueue.Direction{virtqueue.FromGuest, virtqueue.ToGuest} {
+		d := vqtest.NewDriver(vqtest.NewMemory(rigMemory, vqtest.Heap), vqtest.Options{Size: 256})
+		for range 256 {
+			d.Add(vqtest.Buf{GPA: vqtest.BaseGPA, Len: 1, Write: dir == virtqueue.ToGuest})
+		}
+		d.Publish()
+		d.RawUsedIdx(0, 256) // of a past life
+		cfg := d.Layout()
+		cfg.Dir, cfg.BaseIsExact = dir, true
+		q, err := virtqueue.New(d.Memory().Table(), cfg)
+		require.NoError(t, err)
+		require.False(t, q.Resumed())
+		require.Len(t, q.Fetch(virtqueue.MaxBatch), 256, "the driver began anew, and its buffers are used")
+	}
+}
+
 func TestNewOnlyReads(t *testing.T) {
 	for _, eventIdx := range []bool{false, true} {
 		m := vqtest.NewMemory(rigMemory, vqtest.Heap)

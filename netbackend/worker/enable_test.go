@@ -226,6 +226,32 @@ func TestFramesThatWaitInTheRingAreSentWhateverTheOrderOfMessages(t *testing.T) 
 	}
 }
 
+// A back end that died may have gone further than the front end knows, and DPDK says 0 then. Within a session nobody died.
+func TestTheUsedIndexOfAPastLifeWinsInTheFirstStartOfASessionOnly(t *testing.T) {
+	m := newMachine(t, 1)
+	m.connect()
+	m.send(0, 30)
+	m.do(m.steps(frontend.DPDK)...)
+	m.requireSent(0, 30)
+	require.NoError(t, m.Close())
+	m.connect()
+	m.send(0, 7)
+	m.do(m.steps(frontend.DPDK)...) // with base 0
+	m.requireSent(0, 37)
+
+	_, err := m.Stop(m.setup)
+	require.NoError(t, err)
+	used := m.rings[1].UsedIdx()
+	cfg := m.rings[1].Layout()
+	m.describe(2)
+	tx := &m.setup.Rings[1]
+	m.send(0, 40)
+	m.rings[1].RawUsedIdx(0, used) // this driver has not cleared what it found there
+	require.NotEqual(t, cfg.Used, tx.Used)
+	m.do(m.steps(frontend.QEMU)...)
+	m.requireSent(0, 77)
+}
+
 func TestARingThatIsNeverEnabledKeepsItsFrames(t *testing.T) {
 	m := newMachine(t, 2)
 	m.connect()

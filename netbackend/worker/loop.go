@@ -57,7 +57,9 @@ type loop struct {
 	state    netbackend.RingState
 	filler   netbackend.Filler
 
-	emptyAt int64 // when to look whether the receive ring is still as empty as it began, 0 for never
+	first    bool  // this is the first queue pair: the guest's interface is judged by it
+	unfilled bool  // the driver is new and has posted no receive buffer yet
+	emptyAt  int64 // when to warn of that, 0 for never
 
 	guarded func() // method value of rounds, made once
 	at      int64  // when the last turn began
@@ -82,7 +84,7 @@ type loop struct {
 
 func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, error) {
 	l := &loop{
-		device: d, port: p, cpu: -1, now: now, mail: make(chan func(), 16),
+		device: d, first: index == 0, port: p, cpu: -1, now: now, mail: make(chan func(), 16),
 		rx: newRing(tokenReceive, virtqueue.ToGuest), tx: newRing(tokenTransmit, virtqueue.FromGuest),
 	}
 	l.rings = [2]*ring{l.rx, l.tx}
@@ -174,17 +176,24 @@ func (l *loop) pin() error {
 	return nil
 }
 
-// checkEmpty tells the user of the classic mistake: a guest whose memory is not shared fills rings that nobody sees.
-func (l *loop) checkEmpty() {
-	if l.emptyAt == 0 || l.at < l.emptyAt {
+// checkReceive says when the guest's interface comes up: that is when its driver posts the first receive buffers. It warns
+// once if that takes long. A driver whose interface is down posts none, and neither can one be seen whose guest has memory
+// that is not shared; from here the two look alike.
+func (l *loop) checkReceive() {
+	if !l.unfilled || !l.rx.runs() {
 		return
 	}
-	l.emptyAt = 0
-	if l.rx.runs() && l.rx.q.Base() == 0 && len(l.rx.q.Pending()) == 0 && !l.rx.q.HasAvail() {
+	if q := l.rx.q; q.Base() != 0 || len(q.Pending()) > 0 || q.HasAvail() {
+		l.unfilled, l.emptyAt = false, 0
+		l.Raise(netbackend.Notice{Level: int(slog.LevelInfo), Message: "guest receives now"})
+		return
+	}
+	if l.emptyAt != 0 && l.at >= l.emptyAt {
+		l.emptyAt = 0
 		l.Raise(netbackend.Notice{
 			Level: int(slog.LevelWarn),
-			Message: "the guest's driver is up but has posted no receive buffer; is the guest's memory shared? " +
-				"QEMU needs share=on on its memory backend, and memory-backend= in -machine",
+			Message: "the guest's driver has posted no receive buffer: the guest's network interface is not up yet, " +
+				"or its memory is not shared (QEMU needs share=on on its memory backend, and memory-backend= in -machine)",
 		})
 	}
 }
@@ -251,7 +260,7 @@ func (l *loop) owesTooLong(now int64) bool { return l.owed != 0 && now-l.owed >=
 // turn lets the Port do what there is to do.
 func (l *loop) turn(now int64) {
 	l.at, l.obeyed, l.linger = now, false, false
-	l.checkEmpty()
+	l.checkReceive()
 	var chains []virtqueue.Chain
 	more := false
 	if l.owed == 0 || l.owesTooLong(now) {
@@ -369,9 +378,13 @@ func (l *loop) arm() (more bool) {
 	if l.tx.runs() && !l.blocked && !l.tx.polled() {
 		more = l.tx.arm()
 	}
-	if l.starved && l.rx.runs() && !l.rx.polled() {
+	switch {
+	case !l.rx.runs() || l.rx.polled():
+	case l.starved:
 		more = l.rx.armStarved() || more
-	} else if l.rx.runs() {
+	case l.unfilled:
+		more = l.rx.arm() || more
+	default:
 		l.rx.quiet()
 	}
 	return more
@@ -586,8 +599,8 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		l.forget(r)
 		return err
 	}
-	if r == l.rx {
-		l.emptyAt = l.now() + emptyPatience
+	if r == l.rx && l.first && !r.resumed {
+		l.unfilled, l.emptyAt = true, l.now()+emptyPatience
 	}
 	l.changed()
 	return nil
@@ -684,7 +697,7 @@ func (l *loop) reset() {
 		l.forget(r)
 		r.enabled, r.drops, r.base = false, false, 0
 	}
-	l.memory, l.features, l.fault, l.emptyAt = nil, 0, nil, 0
+	l.memory, l.features, l.fault, l.unfilled, l.emptyAt = nil, 0, nil, false, 0
 	l.state = netbackend.RingState{}
 	l.tellPort()
 	l.startPort(0) // what the next driver acknowledges may be nothing at all

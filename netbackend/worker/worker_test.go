@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -464,30 +465,43 @@ func TestTheNextDriversFeaturesReachThePortEvenIfThereAreNone(t *testing.T) {
 	require.Zero(t, last())
 }
 
-func TestAGuestWhoseMemoryIsNotSharedIsTold(t *testing.T) {
-	var clock atomic.Int64
-	clock.Store(1)
-	got := make(chan netbackend.Notice, 1)
-	p := &port{}
-	d, err := New(Config{
-		Ports: []netbackend.Port{p}, Now: clock.Load, Notices: func(n netbackend.Notice) { got <- n },
-	})
-	require.NoError(t, err)
-	defer d.Close()
-	mem := vqtest.NewMemory(1<<20, vqtest.Heap)
-	rx := vqtest.NewDriver(mem, vqtest.Options{Size: 64})
-	require.NoError(t, d.SetFeatures(features))
-	require.NoError(t, d.SetMemory(mem.Table()))
-	require.NoError(t, d.StartRing(0, rx.Layout(), virtqueue.RingFDs{Kick: eventfd(t), Call: -1, Err: -1}))
-	require.NoError(t, d.EnableRing(0, true))
-	require.Empty(t, got)
-	clock.Add(emptyPatience)
-	require.NoError(t, d.SetErr(0, -1)) // a turn follows
-	select {
-	case n := <-got:
-		require.Contains(t, n.Message, "share=on")
-	case <-time.After(generous):
-		t.Fatal("no notice")
+func TestAnInterfaceThatStaysDownIsWarnedOfOnceAndSaidToBeUp(t *testing.T) {
+	for name, features := range map[string]uint64{"event index": features, "no event index": vnet.FeatureVersion1} {
+		t.Run(name, func(t *testing.T) {
+			var clock atomic.Int64
+			clock.Store(1)
+			got := make(chan netbackend.Notice, 10)
+			d, err := New(Config{
+				Ports: []netbackend.Port{&port{}}, Now: clock.Load, Notices: func(n netbackend.Notice) { got <- n },
+			})
+			require.NoError(t, err)
+			defer d.Close()
+			mem := vqtest.NewMemory(1<<20, vqtest.Heap)
+			kick := eventfd(t)
+			require.NoError(t, d.SetFeatures(features))
+			require.NoError(t, d.SetMemory(mem.Table()))
+			rx := vqtest.NewDriver(mem, vqtest.Options{Size: 64, EventIdx: features&vnet.FeatureEventIdx != 0})
+			require.NoError(t, d.StartRing(0, rx.Layout(), virtqueue.RingFDs{Kick: kick, Call: -1, Err: -1}))
+			require.NoError(t, d.EnableRing(0, true))
+			require.Empty(t, got)
+			for range 2 {
+				clock.Add(emptyPatience)
+				require.NoError(t, d.SetErr(0, -1)) // a turn follows
+			}
+			warning := next(t, got)
+			require.Contains(t, warning.Message, "share=on")
+			require.Contains(t, warning.Message, "not up yet", "both causes are named")
+			require.Equal(t, int(slog.LevelWarn), warning.Level)
+
+			rx.Add(vqtest.Buf{GPA: mem.Alloc(2048, 16), Len: 2048, Write: true})
+			require.True(t, rx.Publish(), "the first buffer is asked for")
+			signal(kick)
+			require.Equal(t, netbackend.Notice{Level: int(slog.LevelInfo), Message: "guest receives now"}, next(t, got))
+			clock.Add(emptyPatience)
+			require.NoError(t, d.SetErr(0, -1))
+			require.NoError(t, d.SetErr(0, -1))
+			require.Empty(t, got, "nothing is said twice")
+		})
 	}
 }
 
