@@ -41,9 +41,12 @@ type arena struct {
 }
 
 // newArena starts vring and the bystander.
-func newArena(t *testing.T) *arena {
+func newArena(t *testing.T) *arena { return newArenaOf(t, &daemon{t: t}) }
+
+// newArenaOf is newArena with a vring that is started in a certain way, and more arguments for it.
+func newArenaOf(t *testing.T, d *daemon, args ...string) *arena {
 	socket := filepath.Join(shortDir(t), "bystander.sock")
-	a := &arena{t: t, vring: startVring(t, "nat", "--socket-path", socket)}
+	a := &arena{t: t, vring: d.startAtSocket("nat", append([]string{"--socket-path", socket}, args...)...)}
 	bystander := hostile.New(netip.MustParseAddr("10.0.2.16"))
 	require.NoError(t, bystander.Connect(socket))
 	var ctx context.Context

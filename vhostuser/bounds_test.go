@@ -69,9 +69,12 @@ func TestTheNumberOfMappingsOfAllTablesTogetherIsBounded(t *testing.T) {
 func TestLimitsOfTheProtocolAreRefusedByTheirNames(t *testing.T) {
 	h := newHarness(t, 1)
 	h.start()
-	h.requireRefused(h.fe.Send(wire.Message{Request: wire.SetMemTable, NeedReply: true, Regions: make([]wire.Region, 9)}, fds(9)(h)...))
+	table := func(n int) wire.Message {
+		return wire.Message{Request: wire.SetMemTable, NeedReply: true, Regions: make([]wire.Region, n)}
+	}
+	h.requireRefused(h.fe.Send(table(9), fds(9)(h)...))
 	require.Contains(t, h.log.String(), "9 memory regions in a table, want 1 to 8")
-	h.requireRefused(h.fe.Send(wire.Message{Request: wire.SetMemTable, NeedReply: true, Regions: make([]wire.Region, 100)}, fds(100)(h)...))
+	h.requireRefused(h.fe.Send(table(100), fds(100)(h)...))
 	require.Contains(t, h.log.String(), "100 memory regions in a table, want 1 to 8")
 	h.requireRefused(h.fe.Send(wire.Message{Request: wire.SetOwner, NeedReply: true}, fds(20)(h)...))
 	require.Contains(t, h.log.String(), "more than 8 file descriptors with a message")

@@ -36,6 +36,7 @@ type story struct {
 	hinted  bool // the hint that memory is missing
 	up      bool // a ring runs and is enabled
 	wasUp   bool
+	resets  bool      // the front end tells of resets; QEMU 7.2 acknowledges RESET_DEVICE and never sends it for a network card
 	stopped time.Time // when all rings were stopped, if that may be a pause; zero if it was told
 }
 
@@ -94,6 +95,7 @@ const notVhostUser = "is it a vhost-user front end? in QEMU: -netdev vhost-user"
 // before is called before a message is handled.
 func (t *story) before(r wire.Request) {
 	t.spoke = true
+	t.resets = t.resets || r == wire.ResetDevice
 	if !t.quiet {
 		t.connected()
 	}
@@ -129,7 +131,7 @@ func (t *story) driverChanged(r wire.Request) {
 			"protocol_features", wire.ProtocolNames(t.session.protocol),
 			"queue_pairs", len(t.session.rings)/2,
 			"memory_mib", t.session.memorySize()>>20)
-	case r == wire.GetVringBase && t.session.protocol&wire.ProtocolResetDevice != 0:
+	case r == wire.GetVringBase && t.resets:
 		t.stopped = time.Now() // by a pause, unless a reset follows
 	default:
 		t.driverGone(r)

@@ -46,17 +46,28 @@ func countShared(maps string) int {
 	return n
 }
 
-// CPUTime returns the time that the threads of a process have spent on a processor, to the nanosecond, from the
-// schedstat files of its threads. Threads that have ended are not in it.
+// CPUTime returns the time that the threads of a process have spent on a processor, to the nanosecond. Threads that have
+// ended are not in it.
 func CPUTime(pid int) (time.Duration, error) {
+	threads, err := ThreadTimes(pid)
+	var sum time.Duration
+	for _, used := range threads {
+		sum += used
+	}
+	return sum, err
+}
+
+// ThreadTimes returns the time that each thread of a process has spent on a processor, by its number, from the schedstat
+// files.
+func ThreadTimes(pid int) (map[int]time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if len(files) == 0 {
-		return 0, fmt.Errorf("process %d has no threads", pid)
+		return nil, fmt.Errorf("process %d has no threads", pid)
 	}
-	var sum time.Duration
+	times := map[int]time.Duration{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -64,9 +75,13 @@ func CPUTime(pid int) (time.Duration, error) {
 		}
 		ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		sum += time.Duration(ns)
+		thread, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		times[thread] = time.Duration(ns)
 	}
-	return sum, nil
+	return times, nil
 }
