@@ -23,7 +23,7 @@ const (
 	// turnedAtOnce is how many connections are turned away at a time; others wait to be accepted.
 	turnedAtOnce = 4
 	// wordPatience is how long a connection may be silent before it counts as a front end.
-	wordPatience = time.Second
+	wordPatience = 3 * time.Second
 )
 
 func newDoorkeeper(log *limitedLog) *doorkeeper {

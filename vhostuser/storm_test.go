@@ -76,9 +76,12 @@ func TestWhoJustLooksWhetherSomebodyListensIsNotToldOf(t *testing.T) {
 	for range 20 {
 		require.ErrorContains(t, socketfile.Check(s.path), "in use by another process")
 	}
-	_, err := first.GetFeatures()
+	looks, err := net.Dial("unix", s.path)
 	require.NoError(t, err)
-	time.Sleep(wordPatience / 10)
+	time.Sleep(wordPatience / 30) // long enough to be taken for a front end
+	require.NoError(t, looks.Close())
+	_, err = first.GetFeatures()
+	require.NoError(t, err)
 	require.NotContains(t, s.log.String(), "refused")
 	require.NotContains(t, s.log.String(), "WARN")
 	require.LessOrEqual(t, countLines(s.log.String(), "front end connected"), 1+freeEnds)
