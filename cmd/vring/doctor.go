@@ -19,6 +19,7 @@ missing, and prints command lines to begin with. Nothing is changed. The exit st
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host := doctor.Local()
+			host.Sandbox = trySandbox
 			findings := doctor.Examine(host)
 			const socket = "/tmp/vm0.sock"
 			qemu := lookAtQEMU()

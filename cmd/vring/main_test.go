@@ -124,6 +124,7 @@ func TestHelpAndCapabilitiesGoToStandardOutput(t *testing.T) {
 func TestDoctorPrintsCommandsToBeginWith(t *testing.T) {
 	_, stdout, _ := runHere(t, "doctor")
 	require.Contains(t, stdout, "kernel")
+	require.Regexp(t, `sandbox +all walls stand`, stdout)
 	require.Contains(t, stdout, "vring nat --socket-path /tmp/vm0.sock")
 	require.Contains(t, stdout, "qemu-system-x86_64 -accel ")
 }

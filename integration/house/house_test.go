@@ -68,6 +68,7 @@ var testOnly = []string{"virtqueue/vqtest", "vhostuser/frontend", "netbackend/na
 // unsafePlaces are the packages in which files named *_unsafe.go may import unsafe.
 var unsafePlaces = []string{
 	"cmd/vring/internal/sandbox", // the seccomp filter
+	"cmd/vring/doctor",           // requests to KVM
 	"virtqueue",
 	"virtqueue/guestmem",
 	"virtqueue/internal/ring",

@@ -37,6 +37,8 @@ type Host struct {
 	User       int                                  // number of the user
 	PingError  error                                // why echo requests cannot be sent, nil if they can
 	Open       func(path string) error              // opens a device for reading and writing, and closes it
+	KVM        func() error                         // makes a machine and a processor, and has it run an instruction
+	Sandbox    func() ([]string, error)             // enters the sandbox in another process; returns what it lacks
 	ReadFile   func(path string) ([]byte, error)    // as os.ReadFile
 	Version    func(program string) (string, error) // first line that program --version prints
 	QEMU       string                               // name of the QEMU program for this machine
@@ -52,7 +54,7 @@ const (
 // Examine makes all checks.
 func Examine(h *Host) []Finding {
 	return []Finding{
-		h.kernel(), h.openFiles(), h.ping(), h.ipv6(), h.qemu(), h.kvm(), h.hugePages(), h.tun(), h.netAdmin(),
+		h.kernel(), h.openFiles(), h.ping(), h.ipv6(), h.lowPorts(), h.sandbox(), h.qemu(), h.kvm(), h.memory(), h.tun(), h.netAdmin(),
 	}
 }
 
@@ -153,35 +155,82 @@ func (h *Host) qemu() Finding {
 	return f
 }
 
-// HasKVM tells whether guests can run on the processor itself.
-func (h *Host) HasKVM() bool { return h.Open("/dev/kvm") == nil }
-
+// kvm looks whether guests can run on the processor itself.
 func (h *Host) kvm() Finding {
-	f := Finding{What: "KVM", Found: "/dev/kvm can be used"}
-	if err := h.Open("/dev/kvm"); err != nil {
-		f.Level, f.Found = Note, err.Error()
-		f.Advice = "Guests run emulated, slowly. Be in the group kvm, or switch virtualization on in the firmware."
+	f := Finding{What: "KVM", Found: "a machine was made, and its processor ran"}
+	err := h.KVM()
+	if err == nil {
+		return f
+	}
+	f.Level, f.Found = Note, err.Error()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.Advice = "Guests run emulated, slowly (-accel tcg). /dev/kvm is open to its group: as root, usermod -aG kvm USER, and log in again."
+	case errors.Is(err, fs.ErrNotExist):
+		f.Advice = "Guests run emulated, slowly (-accel tcg). As root: modprobe kvm_intel or kvm_amd. If that fails, virtualization is off in the firmware, or not passed on to this virtual machine."
+	default:
+		f.Advice = "Guests run emulated, slowly (-accel tcg): with -accel kvm they would fail. In a virtual machine, nested virtualization is broken or off."
 	}
 	return f
 }
 
-func (h *Host) hugePages() Finding {
-	f := Finding{What: "huge pages", Found: "none reserved"}
+// memory looks whether there is any for guests, whose memory is shared and cannot be more than what is free. Huge pages are
+// told of if there are any.
+func (h *Host) memory() Finding {
+	f := Finding{What: "memory"}
 	info, err := h.ReadFile("/proc/meminfo")
 	if err != nil {
 		f.Level, f.Found = Note, err.Error()
 		return f
 	}
-	var total, free int
+	var available, total, free int
 	for line := range strings.Lines(string(info)) {
+		_, _ = fmt.Sscanf(line, "MemAvailable: %d kB", &available)
 		_, _ = fmt.Sscanf(line, "HugePages_Total: %d", &total)
 		_, _ = fmt.Sscanf(line, "HugePages_Free: %d", &free)
 	}
+	f.Found = fmt.Sprintf("%d MiB for guests", available>>10)
 	if total > 0 {
-		f.Found = fmt.Sprintf("%d reserved, %d free", total, free)
+		f.Found += fmt.Sprintf("; %d huge pages reserved, %d free", total, free)
+	}
+	const little = 1 << 20 // the printed commands' guest
+	if available < little {
+		f.Level, f.Advice = Note, "A guest of 1 GiB does not fit, and may be killed when it uses its memory: give it less (-m, and size= of its memory)."
+	}
+	return f
+}
+
+// lowPorts looks from which port on forwards can begin.
+func (h *Host) lowPorts() Finding {
+	const file, usual = "/proc/sys/net/ipv4/ip_unprivileged_port_start", 1024
+	f := Finding{What: "ports", Found: "forwards can use all"}
+	text, err := h.ReadFile(file)
+	first, failed := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || failed != nil {
+		first = usual
+	}
+	if h.User != 0 && first > 0 {
+		f.Found = fmt.Sprintf("forwards can use those from %d on", first)
+	}
+	return f
+}
+
+// sandbox looks whether it can be had as a whole.
+func (h *Host) sandbox() Finding {
+	f := Finding{What: "sandbox", Found: "all walls stand"}
+	if h.Sandbox == nil {
+		f.Level, f.Found = Note, "nobody has tried it"
 		return f
 	}
-	f.Advice = "Not needed. DPDK wants them, and a guest in them (memory-backend-memfd,hugetlb=on) is a little faster."
+	lacks, err := h.Sandbox()
+	switch {
+	case err != nil:
+		f.Level, f.Found = Problem, err.Error()
+		f.Advice = "vring does not start but with --sandbox=off."
+	case len(lacks) > 0:
+		f.Level, f.Found = Note, strings.Join(lacks, "; ")
+		f.Advice = "vring starts with less between a guest that breaks out and this user, and warns. --sandbox=strict refuses to."
+	}
 	return f
 }
 

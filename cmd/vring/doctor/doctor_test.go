@@ -34,12 +34,13 @@ func routes(table string, err error) func(*Host) {
 func healthy() *Host {
 	return &Host{
 		Kernel: "6.12.1", PeekOffset: true, OpenFiles: 1 << 20, User: 1000,
-		Open: func(string) error { return nil },
+		Open: func(string) error { return nil }, KVM: func() error { return nil },
+		Sandbox: func() ([]string, error) { return nil, nil },
 		ReadFile: func(path string) ([]byte, error) {
 			if path == "/proc/net/ipv6_route" {
 				return []byte(rejected + defaultRoute), nil
 			}
-			return []byte("HugePages_Total:    64\nHugePages_Free:     60\n"), nil
+			return []byte("MemAvailable:    4194304 kB\nHugePages_Total:    64\nHugePages_Free:     60\n"), nil
 		},
 		Version: func(program string) (string, error) { return program + " 7.2", nil },
 		QEMU:    "qemu",
@@ -53,9 +54,11 @@ func TestNothingIsMissingOnAHealthyHost(t *testing.T) {
 ok  open files     1048576 for each process
 ok  ping           guests can ping the outside
 ok  IPv6           guests can reach what the host reaches
+ok  ports          forwards can use those from 1024 on
+ok  sandbox        all walls stand
 ok  QEMU           qemu 7.2
-ok  KVM            /dev/kvm can be used
-ok  huge pages     64 reserved, 60 free
+ok  KVM            a machine was made, and its processor ran
+ok  memory         4096 MiB for guests; 64 huge pages reserved, 60 free
 ok  /dev/net/tun   can be used
 ok  CAP_NET_ADMIN  no; vring nat does not need it
                      vring tap can use a TAP device of this user. As root: ip tuntap add dev tap0 mode tap multi_queue vnet_hdr user 1000
@@ -79,15 +82,25 @@ func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
 		"no QEMU": {func(h *Host) {
 			h.Version = func(string) (string, error) { return "", errors.New("not found") }
 		}, Note, "qemu is not installed", "apt-get install"},
-		"no devices": {func(h *Host) { h.Open = func(string) error { return fs.ErrPermission } }, Note, "permission denied", "group kvm"},
+		"not in KVM's group":    {func(h *Host) { h.KVM = func() error { return fs.ErrPermission } }, Note, "permission denied", "usermod -aG kvm"},
+		"no KVM":                {func(h *Host) { h.KVM = func() error { return fs.ErrNotExist } }, Note, "does not exist", "firmware"},
+		"KVM that does not run": {func(h *Host) { h.KVM = func() error { return errors.New("makes no machine") } }, Note, "makes no machine", "nested virtualization"},
+		"weak sandbox": {func(h *Host) {
+			h.Sandbox = func() ([]string, error) { return []string{"Landlock: this kernel has none"}, nil }
+		}, Note, "Landlock: this kernel has none", "--sandbox=strict"},
+		"no sandbox": {func(h *Host) {
+			h.Sandbox = func() ([]string, error) { return nil, errors.New("drop capabilities") }
+		}, Problem, "drop capabilities", "--sandbox=off"},
 		"no TAP devices": {func(h *Host) {
 			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrPermission}[path] }
 		}, Note, "permission denied", "chmod 0666 /dev/net/tun"},
 		"no module for them": {func(h *Host) {
 			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrNotExist}[path] }
 		}, Note, "file does not exist", "modprobe tun"},
-		"no huge pages": {func(h *Host) { h.ReadFile = func(string) ([]byte, error) { return nil, nil } }, OK, "none reserved", "Not needed"},
-		"rights":        {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
+		"little memory": {func(h *Host) {
+			h.ReadFile = func(string) ([]byte, error) { return []byte("MemAvailable: 1024 kB"), nil }
+		}, Note, "1 MiB for guests", "does not fit"},
+		"rights": {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := healthy()
@@ -105,7 +118,14 @@ func TestThisHostCanBeExamined(t *testing.T) {
 	h := Local()
 	require.NotEmpty(t, h.Kernel)
 	require.NotZero(t, h.OpenFiles)
-	require.Len(t, Examine(h), 9)
+	require.Len(t, Examine(h), 11)
 	_, err := h.Version("/nonexistent/program")
 	require.Error(t, err)
+}
+
+// A device that can be opened is not enough: /dev/null is as good as a KVM that makes no machine.
+func TestADeviceThatMakesNoMachineIsNoKVM(t *testing.T) {
+	err := tryKVM("/dev/null", true)
+	require.ErrorContains(t, err, "/dev/null can be opened, but makes no machine: ")
+	require.ErrorIs(t, tryKVM("/nonexistent/kvm", true), fs.ErrNotExist)
 }

@@ -22,6 +22,7 @@ func Local() *Host {
 	return &Host{
 		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: HasNetAdmin(), User: os.Getuid(),
 		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
+		KVM: func() error { return tryKVM(kvmPath, true) },
 	}
 }
 
