@@ -86,8 +86,8 @@ lint:
 	@$(call each-module,$(STATICCHECK) ./...)
 
 unit: # with the race detector; house rules
-	@$(GO) test -count=1 -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
-	@cd bench && $(GO) test -count=1 -race ./...
+	@$(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
+	@cd bench && $(GO) test -count=1 -timeout 40m -race ./...
 
 # Left out are the tests that the emulator is no judge of: it does not tell where a fault was, nor knows advice about dumps.
 UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
@@ -97,4 +97,4 @@ arm64: # rings, guest memory, messages, worker and stubs, on an emulated process
 		./vhostuser/wire ./vhostuser/frontend
 
 integration: # real front ends, one at a time: two processors have no room for more
-	@$(GO) test -count=1 -p 1 -timeout 30m ./integration/...
+	@$(GO) test -count=1 -p 1 -timeout 80m ./integration/...
