@@ -7,8 +7,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/hashicorp/go-multierror"
-
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -75,7 +73,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	default:
 		err = s.serveDialled(ctx)
 	}
-	return multierror.Append(err, s.source.close(), s.file.Remove()).ErrorOrNil()
+	return errors.Join(err, s.source.close(), s.file.Remove())
 }
 
 // connect readies a socket for a session.
@@ -165,7 +163,7 @@ func (s *Server) serveListener(ctx context.Context) error {
 	}()
 	err := s.serveEach(ctx, conns)
 	cancel()
-	err = multierror.Append(err, s.source.close()).ErrorOrNil()
+	err = errors.Join(err, s.source.close())
 	<-accepted
 	s.door.wg.Wait()
 	return err

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-multierror"
-
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -208,14 +206,14 @@ func (s *session) release() error {
 		closeFD(fd)
 	}
 	s.limboFDs, s.backendFD = nil, noFD
-	var errs *multierror.Error
+	var err error
 	for _, t := range append(s.limboTables, s.mem) {
 		if t != nil {
-			errs = multierror.Append(errs, t.Release())
+			err = errors.Join(err, t.Release())
 		}
 	}
 	s.limboTables, s.mem = nil, nil
-	return errs.ErrorOrNil()
+	return err
 }
 
 // backoff is a pause that grows from 100 ms to a second. Its zero value is ready.

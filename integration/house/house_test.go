@@ -49,13 +49,13 @@ var rooms = []struct {
 	{"internal/socketfile", []string{sys}},
 	{"internal/qemuopt", nil},
 
-	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys, multierr}},
+	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys}},
 	{"vhostuser/wire", nil},
 	{"vhostuser/internal/fdconn", []string{"vhostuser/wire", sys}},
 	{"vhostuser/frontend", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue", sys}},
 
 	{"netbackend", []string{"virtqueue", sys}},
-	{"netbackend/worker", []string{"netbackend", "virtqueue", sys, multierr}},
+	{"netbackend/worker", []string{"netbackend", "virtqueue", sys}},
 	{"netbackend/nat/...", []string{"netbackend", "internal/socketfile", "virtqueue", sys, multierr, tcpip}},
 	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},
 	{"netbackend/stub", []string{"netbackend", "virtqueue"}},

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
-
-	"github.com/hashicorp/go-multierror"
 )
 
 // Table is the memory of a guest at one time. It does not change; see [Map].
@@ -39,13 +37,11 @@ func (t *Table) Release() error {
 	if t.released.Swap(true) {
 		return errors.New("guestmem: table was released before")
 	}
-	var errs *multierror.Error
+	var err error
 	for _, m := range t.maps {
-		if err := m.release(); err != nil {
-			errs = multierror.Append(errs, err)
-		}
+		err = errors.Join(err, m.release())
 	}
-	return errs.ErrorOrNil()
+	return err
 }
 
 // AppendGPA appends to dst the host memory of [addr, addr+n), in as few pieces as possible, and reports whether it
