@@ -22,33 +22,56 @@ func (s *session) setMemory(regions []wire.Region, fds fdconn.FDs) error {
 	for i, r := range regions {
 		list[i] = s.region(r, fds[i])
 	}
-	return s.changeMemory(list)
+	if err := s.changeMemory(list); err != nil {
+		return err
+	}
+	clear(s.repeats)
+	return nil
 }
 
-// addMemory adds one region, whose addresses nothing else has (ADD_MEM_REG).
+// slotID is what a memory slot is known by; the offset in its file means nothing (REM_MEM_REG).
+type slotID struct {
+	gpa  guestmem.GPA
+	uva  guestmem.UVA
+	size uint64
+}
+
+func idOf(r guestmem.Region) slotID { return slotID{r.GPA, r.UVA, r.Size} }
+
+// addMemory adds one region, whose addresses nothing else has (ADD_MEM_REG). QEMU before 9.0 adds and removes each region
+// once for each queue pair, so the very same region may come as often as there are pairs, and stays until it has been
+// removed as often.
 func (s *session) addMemory(r wire.Region, fds fdconn.FDs) error {
 	if err := s.needs(wire.ProtocolConfigureMemSlots); err != nil {
 		return err
+	}
+	region := s.region(r, fds[0])
+	id := idOf(region)
+	if s.repeats[id] < len(s.rings)/2-1 && s.mem.Has(region) {
+		s.repeats[id]++
+		return nil
 	}
 	list := s.regions()
 	if len(list) >= s.slots {
 		return refuse("one memory region more than the %d that were offered", s.slots)
 	}
-	return s.changeMemory(append(list, s.region(r, fds[0])))
+	return s.changeMemory(append(list, region))
 }
 
-// removeMemory takes a region away (REM_MEM_REG). It is known by its addresses and its size; the offset means nothing.
+// removeMemory takes a region away (REM_MEM_REG).
 func (s *session) removeMemory(r wire.Region) error {
 	if err := s.needs(wire.ProtocolConfigureMemSlots); err != nil {
 		return err
 	}
 	gone := s.region(r, noFD)
 	list := s.regions()
-	i := slices.IndexFunc(list, func(r guestmem.Region) bool {
-		return r.GPA == gone.GPA && r.UVA == gone.UVA && r.Size == gone.Size
-	})
+	i := slices.IndexFunc(list, func(r guestmem.Region) bool { return idOf(r) == idOf(gone) })
 	if i < 0 {
 		return refuse("%v is not there", gone)
+	}
+	if s.repeats[idOf(gone)] > 0 {
+		s.repeats[idOf(gone)]--
+		return nil
 	}
 	return s.changeMemory(slices.Delete(list, i, i+1))
 }

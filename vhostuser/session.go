@@ -31,10 +31,11 @@ type session struct {
 	rings     []ring
 	mem       *guestmem.Table // nil until the front end passed memory
 	budget    *guestmem.Budget
-	hint      string // see Config.QueuesHint
-	slots     int    // regions that mem may be put together of
-	backendFD int    // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
-	handled   int    // messages that were understood
+	hint      string         // see Config.QueuesHint
+	slots     int            // regions that mem may be put together of
+	repeats   map[slotID]int // how many times more than once a slot was added
+	backendFD int            // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
+	handled   int            // messages that were understood
 	story     story
 
 	// What the device may or may not use still, after an error of a call that should have replaced it.
@@ -76,6 +77,7 @@ func newSession(conn *fdconn.Conn, c sessionConfig) *session {
 		offered:         c.dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
 		offeredProtocol: protocolFeatures(pairs, c.channel),
 		rings:           make([]ring, 2*pairs),
+		repeats:         map[slotID]int{},
 		backendFD:       noFD,
 	}
 	for i := range s.rings {

@@ -94,6 +94,42 @@ func TestAsManySlotsAsOfferedCanBeUsedAtOnceAndNotOneMore(t *testing.T) {
 	h.dev.requireRings(true, true)
 }
 
+// QEMU 7.2 adds and removes each region once for each queue pair.
+func TestASlotMayBeAddedOnceForEachQueuePairAndStaysUntilItIsRemovedAsOften(t *testing.T) {
+	const pairs = 3
+	h := newHarness(t, pairs)
+	h.setup.Order = frontend.QEMU11
+	h.start()
+	fd, other := slotFile(t, 2), slotFile(t, 2)
+	before := openFDs(t)
+	for range pairs {
+		require.NoError(t, h.fe.AddMemReg(slot(fd, 0)))
+	}
+	require.Len(t, h.memoryOfDevice().Regions(), 2)
+	h.requireRefused(h.fe.AddMemReg(slot(fd, 0)))
+	require.NoError(t, h.fe.RemMemReg(slot(fd, 0)))
+	h.requireRefused(h.fe.AddMemReg(slot(other, 0)))
+	moved := slot(fd, 0)
+	moved.Offset = slotSize
+	h.requireRefused(h.fe.AddMemReg(moved))
+	for range pairs - 1 {
+		require.Len(t, h.memoryOfDevice().Regions(), 2)
+		require.NoError(t, h.fe.RemMemReg(slot(fd, 0)))
+	}
+	require.Len(t, h.memoryOfDevice().Regions(), 1)
+	h.requireRefused(h.fe.RemMemReg(slot(fd, 0)))
+	h.sync()
+	require.Equal(t, before, openFDs(t))
+
+	require.NoError(t, h.fe.AddMemReg(slot(fd, 0)))
+	require.NoError(t, h.fe.AddMemReg(slot(fd, 0)))
+	table := []guestmem.Region{slot(fd, 0)}
+	table = append(table, h.setup.Memory...)
+	require.NoError(t, h.fe.SetMemTable(table))
+	require.NoError(t, h.fe.RemMemReg(slot(fd, 0)), "a table begins anew")
+	require.Len(t, h.memoryOfDevice().Regions(), 1)
+}
+
 func TestSlotsThatCannotBeAreRefusedAndChangeNothing(t *testing.T) {
 	h := newSlotHarness(t)
 	fd := slotFile(t, 4)

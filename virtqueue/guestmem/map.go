@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
@@ -62,7 +63,17 @@ func check(regions []Region, prev *Table) ([]file, error) {
 	if errs == nil { // overlap of nonsense is noise
 		errs = multierror.Append(errs, checkOverlap(regions))
 	}
+	errs.ErrorFormat = inOneLine
 	return files, errs.ErrorOrNil()
+}
+
+// inOneLine is the text of several errors, for a log.
+func inOneLine(errs []error) string {
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
 }
 
 // mapAll maps the regions, or shares the mappings of prev. After an error, t holds what it got so far.
@@ -95,6 +106,15 @@ func (t *Table) shared(r Region, f file) *mapping {
 		return m
 	}
 	return nil
+}
+
+// Has reports whether t maps region r from the same file. A nil Table has none.
+func (t *Table) Has(r Region) bool {
+	if r.FD < 0 || r.check() != nil {
+		return false
+	}
+	f, err := fileOf(r, nil)
+	return err == nil && t.shared(r, f) != nil
 }
 
 // mapped returns t's mapping of region r, whatever file it has, or nil.

@@ -39,7 +39,7 @@ func commands() map[string]agent.Command {
 		"spawn": agent.Spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
 		"kill":  agent.Kill,  // PROCESS
 
-		"flood":       flood,      // INTERFACE MILLISECONDS FRAME-IN-HEX OFFSET-OF-NUMBER
+		"flood":       flood,      // INTERFACE MILLISECONDS FRAME-IN-HEX OFFSET-OF-NUMBER LEAST-FRAMES
 		"round-trips": roundTrips, // ADDRESS:PORT COUNT
 
 		"run":      runProgram, // NAME [ARGUMENT]...

@@ -41,11 +41,15 @@ func flood(args agent.Arguments, _ func(any)) (any, error) {
 	if offset < 0 || offset+2 > len(frame) {
 		return nil, fmt.Errorf("offset %d is not in a frame of %d bytes", offset, len(frame))
 	}
-	return floodCard(name, frame, frame[offset:offset+2], time.Duration(milliseconds)*time.Millisecond)
+	frames, err := args.Number(4)
+	if err != nil {
+		return nil, err
+	}
+	return floodCard(name, frame, frame[offset:offset+2], time.Duration(milliseconds)*time.Millisecond, uint64(frames))
 }
 
-// floodCard sends frame for so long, and counts in number, which is part of it.
-func floodCard(name string, frame, number []byte, duration time.Duration) (proto.Flood, error) {
+// floodCard sends frame for so long, and so often at least. It counts in number, which is part of the frame.
+func floodCard(name string, frame, number []byte, duration time.Duration, least uint64) (proto.Flood, error) {
 	var sent proto.Flood
 	card, err := net.InterfaceByName(name)
 	if err != nil {
@@ -57,7 +61,7 @@ func floodCard(name string, frame, number []byte, duration time.Duration) (proto
 	}
 	defer unix.Close(fd)
 	to := &unix.SockaddrLinklayer{Ifindex: card.Index}
-	for end := time.Now().Add(duration); time.Now().Before(end); {
+	for end := time.Now().Add(duration); sent.Frames < least || time.Now().Before(end); {
 		for range 100 {
 			binary.BigEndian.PutUint16(number, uint16(sent.Frames%65535+1))
 			switch err := unix.Sendto(fd, frame, 0, to); {
