@@ -94,7 +94,7 @@ func enter(cfg *Config) (State, error) {
 		}
 		files, err := restrictFiles(cfg)
 		if err != nil {
-			return state, fmt.Errorf("Landlock: %w", err)
+			return state, fmt.Errorf("restrict files by Landlock: %w", err)
 		}
 		state = append(state, Wall{Name: "capabilities", Keeps: cfg.dropped()}, files)
 	}
