@@ -168,6 +168,7 @@ func (d *daemon) statusOfBoth() (first, second status) {
 // counter returns the value of a counter. One that is not printed is zero.
 func (s status) counter(t *testing.T, name string) int {
 	t.Helper()
+	require.True(t, isCounter(name), "vring has no counter %q", name)
 	values := regexp.MustCompile(`(?m)^ +`+name+` +(\d+) *$`).FindAllStringSubmatch(string(s), -1)
 	if len(values) == 0 {
 		return 0

@@ -258,13 +258,13 @@ func (s *station) requireIperf(other *station, address, args string) {
 var counter = regexp.MustCompile(`(?m)^ +([a-z][a-z0-9_]*) +(\d+) *$`)
 
 // counters returns what vring has counted, with one queue pair.
-func (d *daemon) counters() map[string]uint64 {
+func (d *daemon) counters() counters {
 	d.t.Helper()
 	return d.countersOf(1)[0]
 }
 
 // countersOf returns what vring has counted for each of its queue pairs.
-func (d *daemon) countersOf(pairs int) []map[string]uint64 {
+func (d *daemon) countersOf(pairs int) []counters {
 	d.t.Helper()
 	const heading = "\nguest "
 	before := strings.Count(d.Output(), heading)
@@ -274,15 +274,15 @@ func (d *daemon) countersOf(pairs int) []map[string]uint64 {
 		reports = strings.Split(d.Output(), heading)[1:]
 		return len(reports) == before+pairs && strings.HasSuffix(reports[len(reports)-1], "\n")
 	}, soon, time.Millisecond, "no status")
-	var all []map[string]uint64
+	var all []counters
 	for _, report := range reports[before:] {
-		counters := make(map[string]uint64)
+		counted := make(counters)
 		for _, match := range counter.FindAllStringSubmatch(report, -1) {
 			n, err := strconv.ParseUint(match[2], 10, 64)
 			require.NoError(d.t, err)
-			counters[match[1]] = n
+			counted[match[1]] = n
 		}
-		all = append(all, counters)
+		all = append(all, counted)
 	}
 	return all
 }
@@ -290,7 +290,7 @@ func (d *daemon) countersOf(pairs int) []map[string]uint64 {
 // waitCounter waits until a counter is above a value.
 func (d *daemon) waitCounter(name string, above uint64) {
 	d.t.Helper()
-	require.Eventually(d.t, func() bool { return d.counters()[name] > above }, soon, 20*time.Millisecond, "counter %s", name)
+	require.Eventually(d.t, func() bool { return d.counters().of(d.t, name) > above }, soon, 20*time.Millisecond, "counter %s", name)
 }
 
 // waitLog waits until vring has logged a text so many times.

@@ -111,7 +111,7 @@ func (r *reader) boots(ctx context.Context, u userland.Userland, line string) *t
 	require.NoError(r.t, err)
 	p, in, out, err := process.StartInteractive(ctx, exec.Command(program, args[1:]...), process.Options{Thread: u.Thread(nil)})
 	require.NoError(r.t, err)
-	return endWithTest(r.t, &testGuest{Process: p, Console: guest.NewConsole(out, in)})
+	return endWithTest(r.t, &testGuest{Process: p, Console: guest.NewConsole(out, in, p.Output)})
 }
 
 // docs/quickstart-qemu.md: the two commands, with the words that both generations of QEMU know.

@@ -58,7 +58,7 @@ func TestThePrintedCommandBootsAGuest(t *testing.T) {
 		p, in, out, err := process.StartInteractive(ctx, exec.Command(program, args...), process.Options{Thread: u.Thread(nil)})
 		require.NoError(t, err)
 		l := &lab{t: t, ctx: ctx, kind: kind, vring: vring, tcp: tcp}
-		l.guest = endWithTest(t, &testGuest{Process: p, Console: guest.NewConsole(out, in)})
+		l.guest = endWithTest(t, &testGuest{Process: p, Console: guest.NewConsole(out, in, p.Output)})
 		require.Equal(t, "10.0.2.15/24", l.boot().Address)
 		l.transferOut()
 

@@ -51,9 +51,9 @@ func testTwoQueuePairs(t *testing.T, kind kind) {
 	require.NoError(t, listen.Wait(l.ctx, nil))
 	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond)
 	moved := uint64(0)
-	for pair, counters := range l.vring.countersOf(2) {
-		require.NotZero(t, counters["frames_in"], "queue pair %d", pair)
-		moved += counters["flows_moved"]
+	for pair, counted := range l.vring.countersOf(2) {
+		require.NotZero(t, counted.of(t, "frames_in"), "queue pair %d", pair)
+		moved += counted.of(t, "flows_moved")
 	}
 	require.NotZero(t, moved, "flows change their queue pair")
 	l.requireNetwork()
@@ -96,8 +96,8 @@ func testTestpmdOnANAT(t *testing.T, u userland.Userland) {
 	require.NoError(t, pmd.Forward())
 	waitStats(t, pmd, func(s testpmd.PortStats) bool { return s.SentPackets > manyFrames })
 	require.NoError(t, pmd.Stop())
-	for pair, counters := range vring.countersOf(2) {
-		require.Greater(t, counters["frames_in"], uint64(manyFrames/10), "queue pair %d", pair)
-		require.Equal(t, counters["frames_in"], counters["denied"], "queue pair %d", pair)
+	for pair, counted := range vring.countersOf(2) {
+		require.Greater(t, counted.of(t, "frames_in"), uint64(manyFrames/10), "queue pair %d", pair)
+		require.Equal(t, counted.of(t, "frames_in"), counted.of(t, "denied"), "queue pair %d", pair)
 	}
 }

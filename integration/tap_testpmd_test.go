@@ -43,8 +43,8 @@ func TestTestpmdOnABridgeWithTwoQueuePairs(t *testing.T) {
 				features := h.run("ethtool -k " + tap)
 				require.Contains(t, features, "tcp-segmentation-offload: "+test.offloads)
 				require.Contains(t, features, "tx-checksumming: "+test.offloads)
-				for pair, counters := range vring.countersOf(2) {
-					require.Greater(t, counters["received"], uint64(manyFrames/10), "%s, queue pair %d", tap, pair)
+				for pair, counted := range vring.countersOf(2) {
+					require.Greater(t, counted.of(t, "received"), uint64(manyFrames/10), "%s, queue pair %d", tap, pair)
 				}
 			}
 		})

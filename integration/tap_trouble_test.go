@@ -30,12 +30,12 @@ func TestTheHostsNetworkChangesUnderLoad(t *testing.T) {
 	s := newUMLStation(limited(t), t, userland.Forky, vring, 1).boot()
 	s.waitPing(uplinkAddress)
 	s.flood(1000)
-	sent := func() uint64 { return vring.counters()["sent"] }
+	sent := func() uint64 { return vring.counters().of(t, "sent") }
 
 	t.Run("the TAP device goes down and up", func(t *testing.T) {
 		for range 3 {
 			h.run("ip link set tap0 down")
-			vring.waitCounter("down", vring.counters()["down"]+1000)
+			vring.waitCounter("down", vring.counters().of(t, "down")+1000)
 			h.run("ip link set tap0 up")
 			s.waitPing(uplinkAddress)
 		}
@@ -61,7 +61,7 @@ func TestTheHostsNetworkChangesUnderLoad(t *testing.T) {
 		for times := 1; times <= 2; times++ {
 			h.run("ip link delete tap0")
 			vring.waitLog("the TAP device was deleted", times)
-			vring.waitCounter("detached", vring.counters()["detached"])
+			vring.waitCounter("detached", vring.counters().of(t, "detached"))
 			h.run("ip tuntap add dev tap0 mode tap multi_queue vnet_hdr", "ip link set tap0 master br0 up")
 			vring.waitLog("the TAP device is back", times)
 			s.waitPing(uplinkAddress)

@@ -117,7 +117,7 @@ func (b Bare) start(ctx context.Context, _ string, _ Attachment) (computer, erro
 	if err != nil {
 		return nil, err
 	}
-	return bareComputer{p, guest.NewConsole(out, in)}, nil
+	return bareComputer{p, guest.NewConsole(out, in, p.Output)}, nil
 }
 
 type bareComputer struct {

@@ -7,16 +7,15 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"reflect"
 	"runtime"
 	"runtime/metrics"
 	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
@@ -26,7 +25,7 @@ import (
 type report struct {
 	flows    []nat.FlowInfo
 	usage    []nat.Usage
-	counters any // a struct whose fields are uint64 or counterGroup
+	counters any // a struct whose fields are uint64 or counting.Group
 	// returned are receive buffers of the guest that could carry nothing: its worker's, and not the network's.
 	returned netbackend.ReturnedBuffers
 }
@@ -34,12 +33,12 @@ type report struct {
 // all are the names and values of all counters. Buffers that are as they should be have no line.
 func (r *report) all() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		for name, n := range counted(r.counters) {
+		for name, n := range counting.All(r.counters) {
 			if !yield(name, n) {
 				return
 			}
 		}
-		for name, n := range counted(r.returned) {
+		for name, n := range counting.All(r.returned) {
 			if n != 0 && !yield(name, n) {
 				return
 			}
@@ -246,53 +245,4 @@ func nonZero(counters iter.Seq2[string, uint64]) []any {
 		}
 	}
 	return args
-}
-
-// counterGroup is a field of several counters, which have names of their own.
-type counterGroup interface {
-	All() iter.Seq2[string, uint64]
-}
-
-// oneCounter is the group of a field that is a counter itself.
-type oneCounter struct {
-	name string
-	n    uint64
-}
-
-// All implements counterGroup.
-func (c oneCounter) All() iter.Seq2[string, uint64] {
-	return func(yield func(string, uint64) bool) { yield(c.name, c.n) }
-}
-
-// counted returns names and values of a struct of counters, in the struct's order.
-func counted(counters any) iter.Seq2[string, uint64] {
-	v := reflect.ValueOf(counters)
-	return func(yield func(string, uint64) bool) {
-		for i := range v.NumField() {
-			group, ok := v.Field(i).Interface().(counterGroup)
-			if !ok {
-				group = oneCounter{snakeCase(v.Type().Field(i).Name), v.Field(i).Uint()}
-			}
-			for name, n := range group.All() {
-				if !yield(name, n) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// snakeCase turns a name such as TCPOutOfOrder into tcp_out_of_order.
-func snakeCase(name string) string {
-	var b strings.Builder
-	letters := []rune(name)
-	for i, r := range letters {
-		follows := i > 0 && unicode.IsLower(letters[i-1])
-		leads := i > 0 && unicode.IsUpper(letters[i-1]) && i+1 < len(letters) && unicode.IsLower(letters[i+1])
-		if unicode.IsUpper(r) && (follows || leads) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }

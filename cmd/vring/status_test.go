@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 )
@@ -39,16 +40,7 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 
 func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
 	require.Equal(t, []any{"tcp_out_of_order", uint64(1), "frames_in", uint64(7), "ended_by_guest", uint64(2)},
-		nonZero(counted(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1, Ends: nat.Ends{1: 2}})), "in the order of their groups")
-}
-
-func TestCountersReadInSnakeCase(t *testing.T) {
-	for name, want := range map[string]string{
-		"Frames": "frames", "TCPFlows": "tcp_flows", "UDPRefused": "udp_refused", "TCPOutOfOrder": "tcp_out_of_order",
-		"NoRoom": "no_room", "WindowReads": "window_reads",
-	} {
-		require.Equal(t, want, snakeCase(name))
-	}
+		nonZero(counting.All(nat.Counters{FramesIn: 7, TCPOutOfOrder: 1, Ends: nat.Ends{1: 2}})), "in the order of their groups")
 }
 
 func TestReceiveBuffersThatCouldCarryNothingAreShownByTheReason(t *testing.T) {

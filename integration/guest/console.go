@@ -23,8 +23,10 @@ const eventBacklog = 64
 
 // Console is the host's end of a guest's console.
 type Console struct {
-	in    io.Writer
-	hello chan proto.Hello // one value a boot, the newest wins
+	in      io.Writer
+	printed func() string
+	hello   chan proto.Hello // one value a boot, the newest wins
+	ended   chan struct{}    // closed when the guest's output has ended
 
 	mu    sync.Mutex
 	next  int
@@ -42,8 +44,12 @@ type Call struct {
 }
 
 // NewConsole talks to a guest whose console output is read from out, until that ends, and whose input is written to in.
-func NewConsole(out io.Reader, in io.Writer) *Console {
-	c := &Console{in: in, hello: make(chan proto.Hello, 1), next: 1, calls: make(map[int]*Call)}
+// printed returns what the guest, and the program that it runs in, have printed: it explains why a guest does not boot. It
+// may be called at any time.
+func NewConsole(out io.Reader, in io.Writer, printed func() string) *Console {
+	c := &Console{
+		in: in, printed: printed, hello: make(chan proto.Hello, 1), ended: make(chan struct{}), next: 1, calls: make(map[int]*Call),
+	}
 	go c.read(out)
 	return c
 }
@@ -58,6 +64,7 @@ func (c *Console) read(out io.Reader) {
 		}
 		if err != nil {
 			c.endAll(ErrGone)
+			close(c.ended)
 			return
 		}
 	}
@@ -120,14 +127,35 @@ func (c *Console) endAll(err error) {
 	}
 }
 
-// WaitBoot waits until the guest is ready for commands. Each boot can be waited for once.
+// WaitBoot waits until the guest is ready for commands. Each boot can be waited for once. It returns ErrGone as soon as the
+// guest's console has ended; errors have the end of what was printed.
 func (c *Console) WaitBoot(ctx context.Context) (proto.Hello, error) {
 	select {
 	case hello := <-c.hello:
 		return hello, nil
+	case <-c.ended:
+		return c.lastBoot()
 	case <-ctx.Done():
-		return proto.Hello{}, fmt.Errorf("the guest has not booted: %w", ctx.Err())
+		return proto.Hello{}, c.notBooted(ctx.Err())
 	}
+}
+
+// lastBoot returns the boot that came just before the end of the console.
+func (c *Console) lastBoot() (proto.Hello, error) {
+	select {
+	case hello := <-c.hello:
+		return hello, nil
+	default:
+		return proto.Hello{}, c.notBooted(ErrGone)
+	}
+}
+
+// printedAtMost is how much of what was printed an error has, in bytes.
+const printedAtMost = 8 << 10
+
+func (c *Console) notBooted(why error) error {
+	text := c.printed()
+	return fmt.Errorf("the guest has not booted: %w; it printed at last:\n%s", why, text[max(0, len(text)-printedAtMost):])
 }
 
 // Start sends a command to the guest. Arguments are formatted with fmt.Sprint and must not contain white space.

@@ -25,7 +25,7 @@ func newFakeGuest(t *testing.T) (*Console, *fakeGuest) {
 	requests, in := io.Pipe()
 	out, answers := io.Pipe()
 	t.Cleanup(func() { answers.Close(); requests.Close() })
-	return NewConsole(out, in), &fakeGuest{t: t, requests: bufio.NewScanner(requests), out: answers}
+	return NewConsole(out, in, func() string { return "all that was printed" }), &fakeGuest{t: t, requests: bufio.NewScanner(requests), out: answers}
 }
 
 func (g *fakeGuest) send(a proto.Answer) {
@@ -79,6 +79,26 @@ func TestARestartEndsWhatWasUnderWay(t *testing.T) {
 	require.ErrorIs(t, c.Do(soon(t), nil, "first"), ErrRestarted)
 	_, err := c.WaitBoot(soon(t))
 	require.NoError(t, err)
+}
+
+func TestABootEndsAtOnceWithTheConsoleAndTellsWhatWasPrinted(t *testing.T) {
+	c, g := newFakeGuest(t)
+	require.NoError(t, g.out.Close())
+	_, err := c.WaitBoot(soon(t))
+	require.ErrorIs(t, err, ErrGone)
+	require.ErrorContains(t, err, "all that was printed")
+}
+
+func TestABootIsToldThoughTheConsoleHasEndedSince(t *testing.T) {
+	c, g := newFakeGuest(t)
+	g.send(proto.NewAnswer(0, proto.Event, proto.Hello{Kernel: "6.1"}))
+	require.NoError(t, g.out.Close())
+	<-c.ended
+	hello, err := c.WaitBoot(soon(t))
+	require.NoError(t, err)
+	require.Equal(t, "6.1", hello.Kernel)
+	_, err = c.WaitBoot(soon(t))
+	require.ErrorIs(t, err, ErrGone)
 }
 
 func TestTheEndOfTheConsoleEndsAllCalls(t *testing.T) {

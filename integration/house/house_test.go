@@ -48,6 +48,7 @@ var rooms = []struct {
 
 	{"internal/socketfile", []string{sys}},
 	{"internal/qemuopt", nil},
+	{"internal/counting", nil},
 
 	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys}},
 	{"vhostuser/wire", nil},

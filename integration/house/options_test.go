@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/counting"
 )
 
 // foreignOptions are long options of other programs that the documentation names.
@@ -182,7 +183,7 @@ func wordsOf(files []sourceFile) map[string]bool {
 	for _, d := range indexOf(product) {
 		for _, members := range d.members {
 			for name := range members {
-				words[snakeCase(name)] = true
+				words[counting.Name(name)] = true
 			}
 		}
 	}
@@ -192,19 +193,4 @@ func wordsOf(files []sourceFile) map[string]bool {
 		}
 	}
 	return words
-}
-
-// snakeCase turns a name such as TCPOutOfOrder into tcp_out_of_order.
-func snakeCase(name string) string {
-	var b strings.Builder
-	letters := []rune(name)
-	for i, r := range letters {
-		follows := i > 0 && unicode.IsLower(letters[i-1])
-		leads := i > 0 && unicode.IsUpper(letters[i-1]) && i+1 < len(letters) && unicode.IsLower(letters[i+1])
-		if unicode.IsUpper(r) && (follows || leads) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
 }

@@ -83,15 +83,29 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	}
 	m := &Machine{Process: p, Input: in}
 	if opt.Initrd != "" {
-		m.Console = guest.NewConsole(out, in)
+		m.Console = guest.NewConsole(out, in, p.Output)
 	} else {
 		go func() { _, _ = io.Copy(io.Discard, out) }()
 	}
-	m.QMP, err = DialQMP(ctx, monitorSocket(opt.Dir))
+	m.QMP, err = dialMonitor(ctx, p, monitorSocket(opt.Dir))
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", errors.Join(err, p.Kill()), p.Output())
 	}
 	return m, nil
+}
+
+// dialMonitor is DialQMP for as long as QEMU runs: one that refuses its options ends at once.
+func dialMonitor(ctx context.Context, p *process.Process, path string) (*QMP, error) {
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.Done():
+			cancel()
+		case <-running.Done():
+		}
+	}()
+	return DialQMP(running, path)
 }
 
 func monitorSocket(dir string) string { return filepath.Join(dir, "qmp") }

@@ -62,6 +62,14 @@ func testBootsResetsAndEnds(t *testing.T, u userland.Userland) {
 	require.NoError(t, m.Wait(time.Minute))
 }
 
+// An error that nobody sees until a limit has passed costs more time than all other tests.
+func TestAMachineThatCannotBeIsToldOfAtOnce(t *testing.T) {
+	began := time.Now()
+	_, err := Start(t.Context(), Options{Userland: userland.Bookworm, Dir: filepath.Join(t.TempDir(), "missing")})
+	require.ErrorContains(t, err, "Failed to bind socket", "of the monitor")
+	require.Less(t, time.Since(began), qmpWait)
+}
+
 func carrier(ctx context.Context, t *testing.T, m *Machine) bool {
 	var link proto.Link
 	require.NoError(t, m.Console.Do(ctx, &link, "link", "eth0"))

@@ -92,7 +92,7 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{Process: p, Console: guest.NewConsole(out, in)}, nil
+	return &Machine{Process: p, Console: guest.NewConsole(out, in, p.Output)}, nil
 }
 
 // memoryDir returns where the guest's memory is to be: a file that UML makes and at once removes. In /dev/shm it is never

@@ -27,7 +27,7 @@ func serve(t *testing.T, commands map[string]Command) *guest.Console {
 		require.NoError(t, in.Close())
 		toOut.Close()
 	})
-	c := guest.NewConsole(out, toIn)
+	c := guest.NewConsole(out, toIn, func() string { return "" })
 	_, err = c.WaitBoot(soon(t))
 	require.NoError(t, err)
 	return c
