@@ -63,37 +63,45 @@ func TestEightTransfersThroughAForward(t *testing.T) {
 // largestDatagram is the payload that fits one frame at MTU 1500.
 const largestDatagram = 1472
 
-func TestDatagramsOfAllSizes(t *testing.T) {
-	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
-		l := newLab(t, kind)
-		var echoes proto.Echoes
-		l.do(&echoes, "udp-dial", viaGateway(l.udpEcho), 1, largestDatagram)
-		require.Equal(t, proto.Echoes{Sent: largestDatagram, Answered: largestDatagram}, echoes, "out of the guest")
-
-		for size := 1; size <= largestDatagram; size++ {
-			require.True(t, echoed(l.udpIn, bytes.Repeat([]byte{byte(size)}, size)), "%d bytes into the guest", size)
-		}
+// What needs no connection, in one guest: datagrams of all sizes, many of them by one system call, pings, and names.
+func TestDatagramsPingsAndNames(t *testing.T) {
+	onEach(t, func(t *testing.T, kind kind) {
+		runs4, runs6 := answerRuns(t, "127.0.0.1"), answerRuns(t, "::1")
+		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
+		l := newLab(t, kind, "--dns", local(resolver),
+			"--allow-host", fmt.Sprintf("udp:%d", runs4), "--allow-host", fmt.Sprintf("udp:%d", runs6))
+		t.Run("datagrams of all sizes", func(*testing.T) { l.requireAllSizes() })
+		t.Run("runs of datagrams", func(*testing.T) {
+			require.Equal(t, kind.uml && kind.userland == userland.Forky, l.hasUSO(), "of these, only User-mode Linux 7 can use USO")
+			l.requireRunsOut(viaGateway(runs4))
+			l.requireRunsIn()
+			l.do(nil, "slaac", card)
+			l.requireRunsOut(at6(gateway6, runs6))
+		})
+		t.Run("pings", func(*testing.T) {
+			for _, size := range []int{0, 56, largestDatagram} {
+				var echoes proto.Echoes
+				l.do(&echoes, "ping", "10.0.2.2", 3, size)
+				require.Equal(t, proto.Echoes{Sent: 3, Answered: 3}, echoes, "%d bytes", size)
+			}
+		})
+		t.Run("names", func(*testing.T) {
+			var names proto.Names
+			l.do(&names, "resolve", "service.example.")
+			require.Equal(t, []string{"192.0.2.7"}, names.Addresses)
+			require.ErrorContains(t, l.guest.Do(l.ctx, nil, "resolve", "nothing.example."), "no such host")
+		})
 	})
 }
 
-func TestTheGatewayAnswersPing(t *testing.T) {
-	onOneOfEach(t, userland.Bookworm, func(t *testing.T, kind kind) {
-		l := newLab(t, kind)
-		for _, size := range []int{0, 56, largestDatagram} {
-			var echoes proto.Echoes
-			l.do(&echoes, "ping", "10.0.2.2", 3, size)
-			require.Equal(t, proto.Echoes{Sent: 3, Answered: 3}, echoes, "%d bytes", size)
-		}
-	})
-}
+// requireAllSizes sends a datagram of each size that a frame carries, both ways.
+func (l *lab) requireAllSizes() {
+	l.t.Helper()
+	var echoes proto.Echoes
+	l.do(&echoes, "udp-dial", viaGateway(l.udpEcho), 1, largestDatagram)
+	require.Equal(l.t, proto.Echoes{Sent: largestDatagram, Answered: largestDatagram}, echoes, "out of the guest")
 
-func TestANameIsResolvedThroughTheRelay(t *testing.T) {
-	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
-		port := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
-		l := newLab(t, kind, "--dns", local(port))
-		var names proto.Names
-		l.do(&names, "resolve", "service.example.")
-		require.Equal(t, []string{"192.0.2.7"}, names.Addresses)
-		require.ErrorContains(t, l.guest.Do(l.ctx, nil, "resolve", "nothing.example."), "no such host")
-	})
+	for size := 1; size <= largestDatagram; size++ {
+		require.True(l.t, echoed(l.udpIn, bytes.Repeat([]byte{byte(size)}, size)), "%d bytes into the guest", size)
+	}
 }

@@ -29,6 +29,7 @@ func commands() map[string]agent.Command {
 		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [FROM-PORT]
 		"udp-flood":  udpFlood,  // ADDRESS:PORT SIZE
 		"udp-echo":   udpEcho,   // PORT
+		"udp-runs":   udpRuns,   // ADDRESS:PORT RUNS COUNT SIZE
 		"ping":       ping,      // ADDRESS COUNT [SIZE]
 		"resolve":    resolve,   // NAME [SERVER]
 		"http-get":   httpGet,   // URL
