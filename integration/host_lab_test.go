@@ -290,7 +290,7 @@ func (d *daemon) countersOf(pairs int) []counters {
 // waitCounter waits until a counter is above a value.
 func (d *daemon) waitCounter(name string, above uint64) {
 	d.t.Helper()
-	require.Eventually(d.t, func() bool { return d.counters().of(d.t, name) > above }, soon, 20*time.Millisecond, "counter %s", name)
+	require.Eventually(d.t, func() bool { return d.counters().of(d.t, name) > above }, soon, 200*time.Millisecond, "counter %s", name)
 }
 
 // waitLog waits until vring has logged a text so many times.

@@ -2,8 +2,8 @@ package process
 
 import "sync"
 
-// tailSize is how much of a program's output is kept.
-const tailSize = 256 << 10
+// tailSize is how much of a program's output is kept. Tests count what a program has printed, many statuses among it.
+const tailSize = 4 << 20
 
 // Tail keeps the end of what is written to it.
 type Tail struct {
