@@ -139,10 +139,11 @@ func TestAnAnnouncementGoesOutOnTheWire(t *testing.T) {
 	fe := connectFrontend(t, vring.Socket)
 	recording := far.record(limited(t), uplinkDevice, "rarp")
 	mac := [6]byte{0x52, 0x54, 0, 0, 0, 9}
-	require.NoError(t, fe.SendRARP(mac))
 	require.Eventually(t, func() bool {
+		// As QEMU does, it asks again: the kernel may take a second until a new port of a bridge forwards.
+		require.NoError(t, fe.SendRARP(mac))
 		return strings.Contains(h.run("bridge fdb show br br0"), "52:54:00:00:00:09 dev tap0")
-	}, soon, tick, "the bridge has learnt where the guest is")
+	}, soon, 200*time.Millisecond, "the bridge has learnt where the guest is")
 	frames := recorded(t, recording)
 	require.NotEmpty(t, frames)
 	require.Equal(t, "52:54:00:00:00:09", frames[0].From)

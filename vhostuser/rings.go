@@ -86,13 +86,15 @@ func (s *session) setAddr(i int, addr wire.RingAddr) error {
 // SET_VRING_KICK to run again.
 func (s *session) getBase(i int) error {
 	r := &s.rings[i]
+	// Where a ring stands that has not run yet in this session nobody has learnt: DPDK asks first of all when it connects again,
+	// and then names base 0.
+	r.exact = r.exact || r.running
 	if err := s.stop(i); err != nil {
 		return err
 	}
 	closeFD(r.fds.Kick)
 	closeFD(r.fds.Call)
 	r.fds.Kick, r.fds.Call, r.haveKick = noFD, noFD, false
-	r.exact = true
 	return s.conn.Write(wire.AppendState(nil, wire.GetVringBase, uint32(i), uint32(r.base)))
 }
 

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // What QEMU, docker, podman, ssh and passt write for a forward, a host service or a rule is not read, for it means
@@ -27,8 +28,12 @@ var (
 	frontWord    = regexp.MustCompile(`^(?i:gate|accept-proxy|send-proxy|send-proxy-v2|tcp|udp|unix):`)
 )
 
-// correctForward returns what is probably meant by a forward that cannot be read. Its text can be.
+// correctForward returns what is probably meant by a forward that cannot be read. Its text can be. With control characters
+// it could not be shown in one line.
 func correctForward(text string) (correction, bool) {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return correction{}, false
+	}
 	if strings.Contains(text, ",") {
 		return correctList(text)
 	}

@@ -252,6 +252,22 @@ func TestTheUsedIndexOfAPastLifeWinsInTheFirstStartOfASessionOnly(t *testing.T) 
 	m.requireSent(0, 77)
 }
 
+// DPDK stops its rings first when it connects again, and names base 0 for them.
+func TestTheUsedIndexOfAPastLifeWinsThoughARingIsStoppedBeforeItHasRun(t *testing.T) {
+	m := newMachine(t, 1)
+	m.connect()
+	m.send(0, 30)
+	m.do(m.steps(frontend.DPDK)...)
+	m.requireSent(0, 30)
+	require.NoError(t, m.Close())
+	m.connect()
+	m.send(0, 7)
+	_, err := m.Stop(m.setup)
+	require.NoError(t, err)
+	m.do(m.steps(frontend.DPDK)...)
+	m.requireSent(0, 37)
+}
+
 func TestARingThatIsNeverEnabledKeepsItsFrames(t *testing.T) {
 	m := newMachine(t, 2)
 	m.connect()
