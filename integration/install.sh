@@ -84,9 +84,10 @@ try_install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
 }
 
-# kernel_package prints the package that the meta package stands for, such as linux-image-6.1.0-56-cloud-amd64.
+# kernel_package prints the package that the meta package stands for, such as linux-image-6.1.0-56-cloud-amd64, or nothing if
+# there are no package lists.
 kernel_package() {
-	apt-cache depends "$kernel_meta" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
+	{ apt-cache depends "$kernel_meta" 2>/dev/null || true; } | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
 }
 
 # fetch_kernel unpacks the guest kernel without installing it: vmlinuz and the module tree.
