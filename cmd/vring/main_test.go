@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -138,7 +139,15 @@ func TestTheProcessEndsWithTheStatusOfRun(t *testing.T) {
 	require.Equal(t, exitError, failed.ExitCode(), "standard input is no socket")
 }
 
+// passOnHangups lets programs that the test starts get SIGHUP, also if the test itself was started under nohup.
+func passOnHangups(t *testing.T) {
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP) // a program inherits that a signal is ignored, not that it is caught
+	t.Cleanup(func() { signal.Stop(caught) })
+}
+
 func TestSignalsEndTheProcessAndLeaveNoSocket(t *testing.T) {
+	passOnHangups(t)
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP, syscall.SIGQUIT} {
 		t.Run(signal.String(), func(t *testing.T) {
 			path := filepath.Join(shortDir(t), "s")
