@@ -115,15 +115,14 @@ func (h *hopper) comeBack() {
 
 // size is how much memory the pairs need, in bytes.
 func (h *hopper) size() int {
-	return len(h.ports) * (hopperSlots*hopperFrame + hopperRing*hopperBuf + 256<<10)
+	return len(h.ports) * (hopperSlots*hopperFrame + hopperRing*hopperBuf + 512<<10)
 }
 
 // start starts the rings of a pair.
 func (h *hopper) start(i int) *hopperPair {
 	p := &hopperPair{
 		kick: [2]int{eventFD(h.t), eventFD(h.t)}, sent: map[uint16]guestmem.GPA{}, posted: map[uint16]guestmem.GPA{},
-		tx: vqtest.NewDriver(h.mem, vqtest.Options{Size: hopperRing}),
-		rx: vqtest.NewDriver(h.mem, vqtest.Options{Size: hopperRing}),
+		tx: h.driver(hopperRing), rx: h.driver(hopperRing),
 	}
 	for range hopperSlots {
 		p.free = append(p.free, h.mem.Alloc(hopperFrame, 64))
@@ -141,6 +140,15 @@ func (h *hopper) start(i int) *hopperPair {
 	}
 	h.enable(i, p, true)
 	return p
+}
+
+// driver returns one of a new ring of so many entries, as the guest's features are.
+func (h *hopper) driver(size uint16) *vqtest.Driver {
+	return vqtest.NewDriver(h.mem, vqtest.Options{
+		Size:     size,
+		EventIdx: h.features&vnet.FeatureEventIdx != 0,
+		Indirect: h.features&vnet.FeatureIndirectDesc != 0,
+	})
 }
 
 func (h *hopper) enable(i int, p *hopperPair, on bool) {
@@ -266,6 +274,12 @@ func (h *hopper) moved() (n uint64) {
 // newQueues is a bench whose guest has several queue pairs.
 func newQueues(t *testing.T, n int, options ...func(*nat.Config)) (*bench, *hopper) {
 	t.Helper()
+	return newQueuesOf(t, natguest.Options{}, n, options...)
+}
+
+// newQueuesOf is newQueues for a guest that is given.
+func newQueuesOf(t *testing.T, guest natguest.Options, n int, options ...func(*nat.Config)) (*bench, *hopper) {
+	t.Helper()
 	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -284,7 +298,7 @@ func newQueues(t *testing.T, n int, options ...func(*nat.Config)) (*bench, *hopp
 	}
 	h := newHopper(t, cfg, n)
 	h.forward = forward
-	g := natguest.New(t, h, natguest.Options{})
+	g := natguest.New(t, h, guest)
 	b := &bench{Guest: g, t: t, port: h.ports[0], listen: l, server: netip.AddrPortFrom(cfg.Gateway, port)}
 	b.Resolve()
 	return b, h

@@ -23,7 +23,6 @@ type card struct {
 	memory *vqtest.Memory
 	rx, tx *vqtest.Driver
 	kicks  [2]int
-	crumb  vqtest.Desc // an indirect table of 256 buffers of a byte
 }
 
 func newCard(t *testing.T, port netbackend.Port, features uint64) *card {
@@ -35,7 +34,6 @@ func newCard(t *testing.T, port netbackend.Port, features uint64) *card {
 	t.Cleanup(func() { require.NoError(t, c.device.Close()) })
 	opt := vqtest.Options{Size: 256, EventIdx: features&vnet.FeatureEventIdx != 0, Indirect: true}
 	c.rx, c.tx = vqtest.NewDriver(c.memory, opt), vqtest.NewDriver(c.memory, opt)
-	c.crumb = c.crumbs()
 	require.NoError(t, c.device.SetFeatures(features))
 	require.NoError(t, c.device.SetMemory(c.memory.Table()))
 	for i, d := range []*vqtest.Driver{c.rx, c.tx} {
@@ -48,21 +46,6 @@ func newCard(t *testing.T, port netbackend.Port, features uint64) *card {
 	return c
 }
 
-func (c *card) crumbs() vqtest.Desc {
-	const n = 256
-	at, buffers := c.memory.Alloc(16*n, 16), c.memory.Alloc(2*n, 16)
-	descs := make([]vqtest.Desc, n)
-	for i := range descs {
-		descs[i] = vqtest.Desc{
-			Addr: uint64(buffers) + uint64(2*i), Len: 1, Flags: vqtest.Write | vqtest.Next, Next: uint16(i + 1),
-		}
-	}
-	descs[n-1].Flags = vqtest.Write
-	c.memory.Write(at, make([]byte, 16*n))
-	c.rx.WriteTable(at, descs...)
-	return vqtest.Desc{Addr: uint64(at), Len: 16 * n, Flags: vqtest.Indirect}
-}
-
 // post makes n receive buffers available that are like d, and kicks if that is wanted.
 func (c *card) post(d vqtest.Desc, n int) (kicked bool) {
 	for range n {
@@ -73,13 +56,22 @@ func (c *card) post(d vqtest.Desc, n int) (kicked bool) {
 	return c.publish(0, c.rx)
 }
 
+// fill fills the receive ring.
+func (c *card) fill(f vqtest.Fill) {
+	if f.Post(c.rx) {
+		c.kick(0)
+	}
+}
+
 func (c *card) publish(ring int, d *vqtest.Driver) (kicked bool) {
 	if d.Publish() {
-		_, _ = unix.Write(c.kicks[ring], []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		c.kick(ring)
 		return true
 	}
 	return false
 }
+
+func (c *card) kick(ring int) { _, _ = unix.Write(c.kicks[ring], []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
 func (c *card) buffer(n int) vqtest.Desc {
 	return vqtest.Desc{Addr: uint64(c.memory.Alloc(n, 16)), Len: uint32(n), Flags: vqtest.Write}
@@ -120,30 +112,20 @@ func TestAReceiveRingThatHoldsNoFrameCostsNothing(t *testing.T) {
 		"source": source,
 		"picky":  func() netbackend.Port { return &picky{} },
 	}
-	fills := map[string]func(c *card){
-		"crumbs":              func(c *card) { c.post(c.crumb, 256) },
-		"few crumbs":          func(c *card) { c.post(c.crumb, 12) },
-		"shorter than header": func(c *card) { c.post(c.buffer(4), 256) },
-		"outside of memory":   func(c *card) { c.post(vqtest.Desc{Addr: 1 << 60, Len: 2048, Flags: vqtest.Write}, 256) },
-		"to be read":          func(c *card) { c.post(vqtest.Desc{Addr: uint64(vqtest.BaseGPA), Len: 2048}, 256) },
-		"short ones":          func(c *card) { c.post(c.buffer(100), 5) },
-		"a mixture":           func(c *card) { c.post(c.buffer(100), 2); c.post(c.crumb, 250); c.post(c.buffer(4), 4) },
-		"useless behind good": func(c *card) { c.post(c.buffer(2048), 3); c.post(c.crumb, 250) },
-	}
 	for port, make := range ports {
-		for fill, post := range fills {
+		for _, fill := range vqtest.UselessFills() {
 			for name, features := range map[string]uint64{
 				"mergeable":                  vnet.FeatureVersion1 | vnet.FeatureIndirectDesc | vnet.FeatureMrgRxBuf,
 				"mergeable with event index": vnet.FeatureVersion1 | vnet.FeatureIndirectDesc | vnet.FeatureMrgRxBuf | vnet.FeatureEventIdx,
 				"single":                     vnet.FeatureVersion1 | vnet.FeatureIndirectDesc,
 			} {
-				t.Run(port+", "+fill+", "+name, func(t *testing.T) {
+				t.Run(port+", "+fill.Name+", "+name, func(t *testing.T) {
 					t.Parallel()
 					c := newCard(t, make(), features)
 					for range 5 {
 						c.send(1400)
 					}
-					post(c)
+					c.fill(fill)
 					c.requireRest()
 				})
 			}
