@@ -87,7 +87,7 @@ func TestTheNetworkSurvives(t *testing.T) {
 		l := newLab(t, kind)
 		before := l.settled()
 		for name, happen := range happenings() {
-			for i := range 3 {
+			for i := range 2 {
 				t.Logf("%s, %d", name, i+1)
 				happen(l)
 				l.requireNetwork()
@@ -150,7 +150,7 @@ func testKilledUnderLoad(t *testing.T, kind kind) {
 	const endless = 1 << 40 // more than the test could send
 	server := serveTCP(t, endless)
 	l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
-	for range 3 {
+	for range 2 {
 		load := []*guest.Call{
 			l.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed),
 			l.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed),
