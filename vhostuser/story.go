@@ -171,7 +171,7 @@ func (s *session) anyActive() bool {
 	return false
 }
 
-// attrs of a peer, for the log; nothing in a namespace that does not show them.
+// peerAttrs returns who is at the other end, for the log, or nothing if this namespace of processes does not show it.
 func peerAttrs(pid, uid int, ok bool) []any {
 	if !ok || pid == 0 {
 		return nil

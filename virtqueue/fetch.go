@@ -93,9 +93,9 @@ func (q *Queue) makeRoom() bool {
 // runLen is how many entries are read before the first of them is looked at.
 const runLen = 32
 
-// fetchRun takes up to n more entries of the available ring, at most runLen, and returns how many it took: fewer when there
-// is no room for the longest chain any more, or when so much was looked at that limit is reached. Most chains are one good buffer in the region of the one before: those are
-// dealt with here, all others by fetchChain, which reads them anew.
+// fetchRun takes up to n more entries of the available ring, at most runLen, and returns how many it took. It takes fewer when
+// there is no room for the longest chain any more, or when so much was looked at that limit is reached. Most chains are one
+// good buffer in the region of the one before: those are dealt with here, all others by fetchChain, which reads them anew.
 func (q *Queue) fetchRun(n int, limit uint64) int {
 	descs := q.run[:n]
 	heads := q.heads[q.end : q.end+n]
