@@ -122,7 +122,11 @@ func TestASocketThatAcceptsAndClosesIsDialledSlowlyAndToldOfOnce(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool { return accepted.Load() > vainEnds }, 10*testLimit, 10*time.Millisecond)
 	require.Less(t, accepted.Load(), int64(mostVisits))
-	s.eventually("connections come and go without a word")
+	const told = "connections come and go without a word"
+	s.eventually(told)
+	more := accepted.Load() + 2
+	require.Eventually(t, func() bool { return accepted.Load() > more }, 10*testLimit, 10*time.Millisecond)
+	require.Equal(t, 1, countLines(s.log.String(), told))
 	require.NotContains(t, s.log.String(), "front end connected")
 	s.cancel()
 	require.NoError(t, s.wait())
