@@ -37,6 +37,33 @@ func TestFramesThatWaitForTheNextVringAreSent(t *testing.T) {
 	})
 }
 
+// A front end that sends without a pause is served at its speed after each restart of vring. One that vring sleeps on, for want
+// of a kick or of an interrupt, gets no further than a few hundred frames a second.
+func TestAFrontEndThatSendsIsServedAtFullSpeedAfterEachRestart(t *testing.T) {
+	restarts := 8
+	if enduring() {
+		restarts = 300
+	}
+	d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "front.sock")}
+	d.args = []string{"stub", "--mode", "null", "--client", "--socket-path", d.Socket}
+	d.start()
+	t.Cleanup(d.terminate)
+	pmd, err := testpmd.Start(limited(t), testpmd.Options{
+		Userland: userland.Forky, Socket: d.Socket, Dir: shortDir(t), Mode: testpmd.Transmit, Device: []string{"server=1"},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, pmd.Kill()) })
+	require.NoError(t, pmd.Forward())
+	const frames = 100_000 // a few hundred a second would not be as many within the limit
+	for range restarts {
+		require.NoError(t, d.Kill())
+		d.start()
+		require.Eventually(t, func() bool { return d.counters()["frames"] >= frames }, soon, 20*time.Millisecond, "it is slow")
+		_, err = pmd.PortStats() // it is well, and what it has printed is read
+		require.NoError(t, err)
+	}
+}
+
 // fillRing lets testpmd send until nobody takes its frames any more, and returns how many it has put into its ring so far.
 func fillRing(t *testing.T, pmd *testpmd.Testpmd) uint64 {
 	require.NoError(t, pmd.Forward())
