@@ -21,6 +21,9 @@ const (
 	patience = int64(10e6)
 	// holdPatience is how long a frame that was read waits for the rest of the buffers that it needs.
 	holdPatience = int64(2e9)
+	// leastBuffer is the length of the longest frame that every driver has room for (virtio 1.2 section 5.1.6.3.1, without the
+	// header). Buffers that do not hold a frame of this length are useless. What is longer may just not be meant for the guest.
+	leastBuffer = 1514
 )
 
 // receiver is the part of a Port that has to do with frames to the guest.
@@ -109,6 +112,9 @@ func (p *Port) receive(now int64, rx *netbackend.Filler) (next int64) {
 func (p *Port) roomy(now int64, rx *netbackend.Filler) bool {
 	need := p.longest()
 	room := rx.Ahead(need)
+	if room == 0 && rx.HasRoom() && rx.Reserve(1, 1) != nil { // gives malformed and empty buffers back
+		room = rx.Ahead(need)
+	}
 	if room > 0 && !p.judged {
 		p.judge(rx)
 		need = p.longest()
@@ -219,12 +225,16 @@ func (p *Port) release(now int64, rx *netbackend.Filler) bool {
 	if f.length == 0 {
 		return true
 	}
-	if holds := rx.Holds(); f.length > maxFrame || now >= f.until || holds != 0 && holds < f.length {
+	if f.length > maxFrame || now >= f.until || f.length > leastBuffer && hasNoRoom(rx, f.length) {
 		p.drop()
 		return true
 	}
-	whole := rx.Reserve(f.length, f.length)
+	whole := rx.Reserve(f.length, f.length) // gives useless buffers back
 	if whole == nil {
+		if hasNoRoom(rx, f.length) {
+			p.drop()
+			return true
+		}
 		return false
 	}
 	if whole[0].Base != f.at { // the driver has spoiled a buffer between, and those before went with it
@@ -236,6 +246,12 @@ func (p *Port) release(now int64, rx *netbackend.Filler) bool {
 	p.commit(rx, whole, &f.header, f.length)
 	f.length = 0
 	return true
+}
+
+// hasNoRoom reports whether no ring of rx's size can hold a frame of so many bytes, going by the oldest of its buffers.
+func hasNoRoom(rx *netbackend.Filler, length int) bool {
+	holds := rx.Holds()
+	return holds != 0 && holds < length
 }
 
 // onlySpill is where frames are read to that nobody wants.
