@@ -5,7 +5,7 @@ import "github.com/vringnet/vring/virtqueue"
 // Event is the readiness of a file descriptor that a Port registered with its Worker.
 type Event struct {
 	Token  uint64 // as given to Worker.Register
-	Events uint32 // EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP and EPOLLERR, as in epoll_ctl(2)
+	Events uint32 // EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLHUP and EPOLLERR, as in epoll_ctl(2)
 }
 
 // Port is where the frames of one queue pair go to and come from: a TAP queue, a shard of the NAT engine, a stub.
@@ -70,7 +70,8 @@ type RingState struct {
 
 // Worker is what a Port may ask of the thread that runs it. Its methods are for that thread only.
 type Worker interface {
-	// Register adds fd to the worker's epoll set, edge-triggered, for input, output and hang-up; its events carry token.
+	// Register adds fd to the worker's epoll set, edge-triggered, for input, urgent input, output and hang-up; its events
+	// carry token.
 	// The fd stays the Port's: it must call Unregister before it closes fd.
 	Register(fd int, token uint64) error
 	// RegisterInput is Register for input and errors only. It is for sockets that are never waited for to have room: one

@@ -533,6 +533,7 @@ func bind(fd int, proto uint8, to *endpoint) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
+	readInLine(fd) // so are the connections, from their first byte on
 	if err := unix.Bind(fd, to.sockaddr()); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // A forward may begin at a unix socket of the host instead of a port. Its clients are TCP connections to the guest, which
 // come from the gateway. The kernel's calls are the same on both kinds of sockets, but for three differences, each in
-// one function: how bytes are dropped (dropSome), what a short answer means (peek), and where the kernel counts what was
+// one function: how bytes are dropped (dropSome), what a short answer means (stopped), and where the kernel counts what was
 // not read yet (measure).
 //
 // A unix socket knows no reset. When the guest resets a connection, the client sees the end of the stream, or an error if

@@ -90,8 +90,9 @@ func TestS6S9WhatLooksLikeAnApplicationPassesUntouched(t *testing.T) {
 	}
 }
 
-func TestS15UrgentPointersAreIgnored(t *testing.T) {
+func TestS15UrgentPointersFarBeyondTheDataHarmNothing(t *testing.T) {
 	h := newHostile(t, setup{})
+	inLine(t, h.host)
 	var want []byte
 	for i, pointer := range []uint16{0, 1, 99, 100, 101, 1000, 65535, 65535} {
 		s := h.good.Segment(natguest.ACK|natguest.URG, noise(100+i))

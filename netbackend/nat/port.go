@@ -287,6 +287,10 @@ func (p *Port) event(e netbackend.Event) {
 	if e.Events&unix.EPOLLOUT != 0 {
 		f.bits |= writable
 	}
+	if e.Events&unix.EPOLLPRI != 0 {
+		f.bits |= readable
+		f.tcp.urgency |= hostUrgent
+	}
 	if e.Events&unix.EPOLLRDHUP != 0 {
 		f.bits |= hungUp | readable
 	}

@@ -112,6 +112,9 @@ func (p *Port) readHeader(f *flow) {
 	f.bits &^= readable // if the header is not complete, its next bytes come with an event of their own
 	b := p.swallow[:proxyproto.MaxLen]
 	n, _, errno := p.msg.receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
+	if f.tcp.urgency&hostUrgent != 0 {
+		n, errno = p.peekPastMark(f, b, n, errno)
+	}
 	if errno == unix.EAGAIN {
 		return
 	}
@@ -123,8 +126,8 @@ func (p *Port) readHeader(f *flow) {
 	switch {
 	case err == nil:
 		p.takeHeader(f, &h, uint32(length))
-	case !errors.Is(err, proxyproto.ErrShort):
-		p.abandon(f, endBadHeader)
+	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !p.cfg.PeekOffset && f.queued() > n:
+		p.abandon(f, endBadHeader) // with urgent data in it, which this kernel does not let one look behind
 	case n == 0 || f.bits&hungUp != 0:
 		p.abandon(f, endCutHeader)
 	}

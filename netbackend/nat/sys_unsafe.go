@@ -19,11 +19,11 @@ type message struct {
 // The calls below use the raw form: the sockets are ours and non-blocking, so none of them sleeps, and the scheduler
 // need not hear of them.
 
-// send writes iov to fd, to the peer that it is connected to, or to m.name if nameLen is not 0.
-func (m *message) send(fd int32, iov []guestmem.Iovec, nameLen uint32) (int, unix.Errno) {
-	m.set(iov, nameLen)
+// send writes iov to fd, to the peer that it is connected to. flags are some of sendmsg(2).
+func (m *message) send(fd int32, iov []guestmem.Iovec, flags uintptr) (int, unix.Errno) {
+	m.set(iov, 0)
 	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		flags|unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	return int(n), errno
 }
 
@@ -54,10 +54,15 @@ func (m *message) set(iov []guestmem.Iovec, nameLen uint32) {
 // from returns who sent what was received last.
 func (m *message) from() endpoint { return endpointIn(&m.name) }
 
-// drop removes n bytes from the receive queue of the TCP socket fd, without copying them.
+// drop removes n bytes from the receive queue of the TCP socket fd, without copying them. They are there: in front of an urgent
+// byte the kernel says EAGAIN all the same while a signal is pending, such as the runtime sends, which is over when the call is.
 func drop(fd int32, n uint32) (int, unix.Errno) {
-	r, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, uintptr(n), unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
-	return int(r), errno
+	for tries := 1; ; tries++ {
+		r, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, uintptr(n), unix.MSG_TRUNC|unix.MSG_DONTWAIT, 0, 0)
+		if errno != unix.EAGAIN || tries == mostTries {
+			return int(r), errno
+		}
+	}
 }
 
 // memInfo is what SO_MEMINFO answers (linux/sock_diag.h).

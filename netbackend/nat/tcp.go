@@ -35,8 +35,9 @@ type tcpFlow struct {
 	recent  uint32   // timestamp that the guest is echoed (TS.Recent of RFC 7323)
 	sacked  seqRange // the first bytes beyond sndUna that the guest says it has, none if empty
 
-	srtt, rttvar int32 // microseconds (RFC 6298)
-	rto          int64 // nanoseconds
+	srtt, rttvar int32  // microseconds (RFC 6298)
+	hostMark     uint32 // of the host's urgent byte, see urgency
+	rto          int64  // nanoseconds
 	rttStart     int64
 	heard        int64 // when the guest last sent data
 
@@ -49,6 +50,9 @@ type tcpFlow struct {
 	retries  uint8  // retransmissions since something was acknowledged
 	answers  int8   // how many answers in a row came soon, see acknowledge
 	silence  uint8  // how often watch has looked since the guest's last segment
+
+	urgency   urgency
+	guestMark uint32 // of the guest's urgent byte
 }
 
 const (
@@ -163,6 +167,9 @@ func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
 	t.sndUna, t.sndNxt, t.sndMax = s.ack, s.ack, s.ack
 	p.established(f, s, s.window) // the window of a SYN is not scaled
 	f.bits |= ackDue
+	if s.flags&flagURG != 0 {
+		p.noteMark(f, s)
+	}
 }
 
 // established opens a connection after its handshake. window is the guest's, in bytes.
@@ -236,6 +243,9 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 		return
 	}
 	if p.tcpAck(f, s) {
+		if s.flags&flagURG != 0 {
+			p.noteMark(f, s)
+		}
 		p.tcpData(f, s, k.chain)
 	}
 }
@@ -411,6 +421,21 @@ type outgoing struct {
 	n    int
 	fin  bool
 	iov  []guestmem.Iovec
+	// flags are those of sendmsg(2): with MSG_OOB the last byte is an urgent one.
+	flags uintptr
+}
+
+// expected is the sequence number of the first byte of the guest that was neither taken nor queued.
+func (p *Port) expected(f *flow) uint32 {
+	if p.out.flow == f {
+		return p.out.end
+	}
+	return f.tcp.rcvNxt
+}
+
+// takesFrom tells whether the host's socket has taken all before seq, and may take more.
+func (f *flow) takesFrom(seq uint32) bool {
+	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0
 }
 
 // tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
@@ -424,10 +449,7 @@ func (p *Port) tcpData(f *flow, s *segment, c *virtqueue.Chain) {
 		return
 	}
 	t := &f.tcp
-	next := t.rcvNxt
-	if p.out.flow == f {
-		next = p.out.end
-	}
+	next := p.expected(f)
 	skip := next - s.seq // already taken; repeated bytes are cut off
 	if after(s.seq, next) {
 		p.counters.TCPOutOfOrder++
@@ -446,6 +468,10 @@ func (p *Port) tcpData(f *flow, s *segment, c *virtqueue.Chain) {
 	}
 	if n == 0 && !fin {
 		p.owe(f, ackDue)
+		return
+	}
+	if t.urgency&guestMarked != 0 {
+		p.queueMarked(f, next, s.offset+int(skip), int(n), fin, c)
 		return
 	}
 	p.queue(f, next, s.offset+int(skip), int(n), fin, c)
@@ -473,7 +499,7 @@ func (p *Port) queue(f *flow, seq uint32, offset, n int, fin bool, c *virtqueue.
 	iov, ok := appendRange(p.out.iov, c.Iov, offset, n)
 	if !ok && p.out.n > 0 {
 		p.flushOutgoing()
-		if f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0 {
+		if f.takesFrom(seq) {
 			p.queue(f, seq, offset, n, fin, c)
 		}
 		return
@@ -495,12 +521,12 @@ func (p *Port) flushOutgoing() {
 	if f == nil {
 		return
 	}
-	n, fin, iov := p.out.n, p.out.fin, p.out.iov
+	n, fin, iov, flags := p.out.n, p.out.fin, p.out.iov, p.out.flags
 	p.out = outgoing{iov: iov[:0]}
 	if f.state != stateOpen {
 		return
 	}
-	if n > 0 && !p.deliver(f, iov, n) {
+	if n > 0 && !p.deliver(f, iov, n, flags) {
 		p.owe(f, ackDue)
 		return
 	}
@@ -516,9 +542,9 @@ func (p *Port) flushOutgoing() {
 	}
 }
 
-// deliver sends n bytes to the host's socket, and tells whether it took all.
-func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
-	sent, errno := p.msg.send(f.fd, iov, 0)
+// deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
+func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	sent, errno := p.msg.send(f.fd, iov, flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:
@@ -527,6 +553,9 @@ func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int) bool {
 		p.worker.Fault(errno)
 		return false
 	default:
+		if errno == unix.EOPNOTSUPP && flags != 0 {
+			return p.deliver(f, iov, n, 0) // a unix socket takes no urgent byte before Linux 5.15: it is one like the others
+		}
 		p.hostFailed(f, errno)
 		return false
 	}

@@ -50,6 +50,7 @@ func (p *Port) dial(to endpoint) (fd int, err error) {
 		p.hit(limitHost)
 		return -1, err
 	}
+	readInLine(fd)
 	p.setUp(fd)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)
@@ -108,6 +109,9 @@ func (p *Port) accept(fd int, peer endpoint, l *listener, kind flowBits) {
 	if !p.connected {
 		p.turnAway(fd, endNoGuest)
 		return
+	}
+	if kind == unixSocket {
+		readInLine(fd) // one of TCP is as its listener is
 	}
 	caller := proxied{source: peer, version: l.sendProxy}
 	if l.sendProxy != 0 {

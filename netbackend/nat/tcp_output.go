@@ -36,6 +36,9 @@ func (p *Port) serviceTCP(f *flow) outcome {
 	case stateSynRcvd, stateSynSent:
 		return p.sendSyn(f)
 	}
+	if f.tcp.urgency&hostUrgent != 0 {
+		p.findMark(f)
+	}
 	p.dropAcknowledged(f)
 	p.hostWritable(f)
 	result := p.sendStream(f)
@@ -60,7 +63,7 @@ func (p *Port) finished(f *flow) bool {
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
 func (p *Port) dropAcknowledged(f *flow) {
 	t := &f.tcp
-	if t.drop > 0 && f.bits&unixSocket != 0 {
+	if t.drop > 0 && (f.bits&unixSocket != 0 || t.urgency&hostMarked != 0) {
 		f.bits |= readable // see peekedNothing
 	}
 	for t.drop > 0 {
@@ -73,6 +76,7 @@ func (p *Port) dropAcknowledged(f *flow) {
 		t.peek -= min(t.peek, uint32(n)) // the kernel moves its peek offset back likewise
 	}
 	t.drop = 0
+	t.leaveMark()
 }
 
 // hostWritable reopens the window if it was closed until the host's socket has room.
@@ -247,8 +251,8 @@ func (p *Port) fill(f *flow, offset uint32, iov []guestmem.Iovec, most int) int 
 // largestSegment is how much data one frame may carry.
 func (p *Port) largestSegment(f *flow) int {
 	mss := int(f.tcp.mss)
-	if !p.takesTSO(&f.key.guest) {
-		return mss
+	if !p.takesTSO(&f.key.guest) || f.tcp.urgency&hostMarked != 0 {
+		return mss // who cuts a frame that announces a mark would announce it in each piece, at another place
 	}
 	return (largestFrame - f.headers()) / mss * mss
 }
@@ -289,7 +293,7 @@ func (p *Port) peek(f *flow, offset uint32, frames [][]guestmem.Iovec, each int)
 	p.counters.Peeks++
 	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK, false)
 	if errno != 0 {
-		p.peekFailed(f, errno)
+		p.peekFailed(f, offset, errno)
 		return 0
 	}
 	n -= skipped
@@ -298,10 +302,9 @@ func (p *Port) peek(f *flow, offset uint32, frames [][]guestmem.Iovec, each int)
 		return 0
 	}
 	f.tcp.peek = offset + uint32(n)
-	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed|unixSocket) == 0 {
+	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 && !p.stopped(f, f.tcp.peek) {
 		// A short answer of a stream socket means that its queue is empty (epoll(7)), and what comes now comes with
-		// an event of its own. Only the end of the stream must be looked for. A unix socket also stops in front of
-		// file descriptors that its peer has sent along.
+		// an event of its own. Only the end of the stream must be looked for.
 		f.bits &^= readable
 	}
 	return n
@@ -335,17 +338,26 @@ func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int)
 }
 
 // peekedNothing tells the end of the stream from a queue that is empty for now. What was skipped may stand before file
-// descriptors in the queue of a unix socket: then nothing is known of what follows, until it was dropped.
+// descriptors in the queue of a unix socket, or before an urgent byte: then nothing is known of what follows, until it was
+// dropped.
 func (p *Port) peekedNothing(f *flow, skipped int) {
 	f.bits &^= readable
-	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp {
+	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp && f.tcp.urgency&hostMarked == 0 {
 		f.bits |= hostEOF
 	}
 }
 
-func (p *Port) peekFailed(f *flow, errno unix.Errno) {
+// peekFailed takes note of why there is nothing at offset in the socket's queue.
+func (p *Port) peekFailed(f *flow, offset uint32, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
+		if !p.cfg.PeekOffset {
+			offset = 0 // where the kernel has begun
+		}
+		if f.isMark(offset) {
+			p.run.push(p.flows, f) // it is there: the kernel says so in front of an urgent byte while a signal is pending
+			return
+		}
 		f.bits &^= readable
 	case unix.EINTR:
 	case unix.EFAULT:
@@ -417,6 +429,9 @@ func (p *Port) sendFIN(f *flow) outcome {
 // it has already (RFC 9293 section 3.8.6.1). It is asked again until it answers.
 func (p *Port) sendProbe(f *flow) bool {
 	t := &f.tcp
+	if t.announces(t.sndUna) && !p.sendControl(f, flagACK, t.sndUna) { // the guest takes no news from an old segment
+		return false
+	}
 	if !p.sendControl(f, flagACK, t.sndUna-1) {
 		return false
 	}

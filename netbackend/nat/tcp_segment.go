@@ -9,12 +9,14 @@ const (
 	flagRST
 	flagPSH
 	flagACK
+	flagURG
 )
 
 // segment is a TCP segment of the guest, copied.
 type segment struct {
 	seq, ack uint32
 	flags    uint8
+	urgent   uint16 // pointer, with flagURG
 	window   uint32 // as sent, not scaled
 	offset   int    // of the payload in the chain, in bytes
 	n        int    // length of the payload, in bytes
@@ -33,12 +35,16 @@ func parseSegment(k *packet) (s segment, ok bool) {
 	if headerLen < tcpLen || headerLen > k.l4Len || headerLen > len(k.l4) {
 		return s, false
 	}
-	return segment{
+	s = segment{
 		seq: binary.BigEndian.Uint32(k.l4[4:]), ack: binary.BigEndian.Uint32(k.l4[8:]),
 		flags: k.l4[13], window: uint32(binary.BigEndian.Uint16(k.l4[14:])),
 		offset: k.l4Offset + headerLen, n: k.l4Len - headerLen,
 		options: k.l4[tcpLen:headerLen],
-	}, true
+	}
+	if s.flags&flagURG != 0 {
+		s.urgent = binary.BigEndian.Uint16(k.l4[18:])
+	}
+	return s, true
 }
 
 // length is what the segment takes of the sequence space.

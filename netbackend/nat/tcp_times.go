@@ -82,6 +82,9 @@ func (p *Port) putSegment(b []byte, f *flow, flags uint8, seq uint32) {
 	t := &f.tcp
 	tcp := b[f.l4():]
 	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
+	if t.urgency&hostMarked != 0 {
+		t.putMark(tcp, seq)
+	}
 	if f.bits&guestTimes != 0 {
 		p.putTimes(tcp[tcpLen:], f)
 		tcp[12] = (tcpLen + timesLen) / 4 << 4

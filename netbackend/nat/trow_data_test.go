@@ -382,6 +382,7 @@ func TestT27SegmentOutsideTheWindowIsAnsweredAndNotTaken(t *testing.T) {
 func TestT31UrgentDataStaysInLine(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
+	inLine(t, host)
 	var want string
 	for _, pointer := range []uint16{0, 1, 4, 5, 6, 65535} {
 		s := c.Segment(natguest.ACK|natguest.URG|natguest.PSH, []byte("12345"))

@@ -19,7 +19,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 )
 
-// The tests in files named trow_* are the rules T1 to T56 of the engine. The guest is package natguest, the host is
+// The tests in files named trow_* are the rules T1 to T62 of the engine. The guest is package natguest, the host is
 // real sockets on the loopback, opened by Config.AllowHost.
 
 // bench is one engine with a guest, and a port of the host that the guest may use.

@@ -500,7 +500,7 @@ func (l *loop) watch(fd int, token uint64, events uint32) error {
 
 const (
 	inputEvents = unix.EPOLLIN | unix.EPOLLET
-	portEvents  = inputEvents | unix.EPOLLOUT | unix.EPOLLRDHUP
+	portEvents  = inputEvents | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP
 )
 
 // Register implements netbackend.Worker.

@@ -12,7 +12,7 @@ import (
 // inputEdges and edges are how a worker registers sockets.
 const (
 	inputEdges = unix.EPOLLIN | unix.EPOLLET&0xffffffff
-	edges      = inputEdges | unix.EPOLLOUT | unix.EPOLLRDHUP
+	edges      = inputEdges | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP
 )
 
 // worker is an epoll set for one Port. It implements netbackend.Worker.

@@ -135,6 +135,9 @@ func descriptorCalls(cfg *Config) (calls []call) {
 // requestCalls are the requests of ioctl.
 func requestCalls(cfg *Config) (calls []call) {
 	var requests []uint32
+	if cfg.Internet {
+		requests = append(requests, unix.SIOCATMARK, unix.SIOCINQ) // where urgent data are
+	}
 	if cfg.TAP {
 		requests = append(requests, unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER)
 	}

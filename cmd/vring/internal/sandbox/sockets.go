@@ -80,6 +80,7 @@ func socketOptions() []socketOption {
 	return []socketOption{
 		{unix.SOL_SOCKET, unix.SO_PEEK_OFF}, {unix.SOL_SOCKET, unix.SO_LINGER}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE},
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR}, {unix.SOL_SOCKET, unix.SO_RCVBUF}, {unix.SOL_SOCKET, unix.SO_SNDBUF},
+		{unix.SOL_SOCKET, unix.SO_OOBINLINE},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT},
 		{unix.IPPROTO_UDP, unix.UDP_GRO},

@@ -1,0 +1,176 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// Urgent data are ordinary bytes of a stream, one of which has a mark (RFC 9293 section 3.8.5, RFC 6093). The byte stays at
+// its place: all sockets here are read with SO_OOBINLINE. The mark is passed on by its own means, MSG_OOB towards the host and
+// the URG flag towards the guest. A connection has one mark in each direction, the newest, as it has in every kernel.
+//
+// A mark makes the host's queue other than a row of bytes. A read that begins in front of it ends there, though there is
+// more. So a short answer does not mean that the queue is empty, and without a peek offset what stands behind the mark is
+// out of reach until the guest has acknowledged what stands before it.
+
+// urgency is what is known of the marks of a connection.
+type urgency uint8
+
+const (
+	hostUrgent  urgency = 1 << iota // the host's socket has told of a mark (EPOLLPRI), which is to be looked for
+	hostMarked                      // the byte at hostMark is in the queue of the host's socket
+	guestMarked                     // the byte at guestMark is yet to come from the guest
+)
+
+// readInLine keeps urgent bytes of the host at their place in the stream. It must come before there can be any, for without it
+// the kernel leaves one out when the next one comes.
+func readInLine(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+}
+
+// findMark looks for the mark that the host's socket has told of. It comes before anything is dropped, so the byte is there.
+func (p *Port) findMark(f *flow) {
+	t := &f.tcp
+	t.urgency &^= hostUrgent
+	if offset, ok := p.markOffset(f); ok {
+		t.urgency |= hostMarked
+		t.hostMark = t.sndUna - t.drop + uint32(f.proxied.left) + offset
+	}
+}
+
+// markOffset returns how many bytes stand before the mark in the host's queue. It is not ok if there is a newer mark, of which an
+// event will tell, or if file descriptors of a unix client stand before it.
+func (p *Port) markOffset(f *flow) (offset uint32, ok bool) {
+	at, err := unix.IoctlGetUint32(int(f.fd), unix.SIOCATMARK)
+	if err != nil || at != 0 {
+		return 0, err == nil
+	}
+	queued := f.queued()
+	if p.cfg.PeekOffset {
+		p.movePeek(f, 0)
+	}
+	pieces, _ := p.swallowed(p.pieces[:0], uint32(min(queued, maxIovecs*len(p.swallow))))
+	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
+	if errno != 0 {
+		return 0, false
+	}
+	f.tcp.peek = uint32(n)
+	return uint32(n), n < queued && p.msg.hdr.Flags&unix.MSG_CTRUNC == 0
+}
+
+// queued returns how many bytes are in the host's queue.
+func (f *flow) queued() int {
+	n, err := unix.IoctlGetUint32(int(f.fd), unix.SIOCINQ)
+	if err != nil {
+		return 0 // it is no connection any more
+	}
+	return int(n)
+}
+
+// peekPastMark goes on to look at the beginning of the host's queue where a read into b has ended for a mark, or for a signal in
+// front of one, after n bytes or with errno. It returns what that read should have.
+func (p *Port) peekPastMark(f *flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
+	if errno != 0 && errno != unix.EAGAIN {
+		return n, errno
+	}
+	n = max(n, 0)
+	want := min(f.queued(), len(b))
+	for tries := 0; n < want && tries < mostTries && (p.cfg.PeekOffset || n == 0); tries++ {
+		if p.cfg.PeekOffset {
+			setPeekOffset(f.fd, int32(n))
+		}
+		got, _, _ := p.msg.receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
+		n += max(got, 0)
+	}
+	if p.cfg.PeekOffset {
+		setPeekOffset(f.fd, -1)
+	}
+	if n > 0 {
+		errno = 0
+	}
+	return n, errno
+}
+
+// mostTries is how often a read is tried again of which the kernel said, because of a signal, that there is nothing.
+const mostTries = 1000
+
+// isMark tells whether the byte at offset of the host's queue is the one with the mark.
+func (f *flow) isMark(offset uint32) bool {
+	t := &f.tcp
+	return t.urgency&hostMarked != 0 && t.sndUna+uint32(f.proxied.left)+offset == t.hostMark
+}
+
+// stopped tells whether the peek that ended at offset was short for something else than the end of the queue: a mark that is known,
+// or file descriptors that a unix client has sent along. If it was a mark that is not known yet, its event is still to come.
+func (p *Port) stopped(f *flow, offset uint32) bool {
+	return p.msg.hdr.Flags&unix.MSG_CTRUNC != 0 || f.isMark(offset)
+}
+
+// leaveMark forgets the mark once its byte was dropped.
+func (t *tcpFlow) leaveMark() {
+	if t.urgency&hostMarked != 0 && after(t.sndUna, t.hostMark) {
+		t.urgency &^= hostMarked
+	}
+}
+
+// announces tells whether a segment that begins at seq can tell the guest of the mark: it is not behind it, nor too far from it.
+func (t *tcpFlow) announces(seq uint32) bool {
+	const reach = 65535 // of the pointer
+	return t.urgency&hostMarked != 0 && t.hostMark-seq < reach
+}
+
+// putMark tells the guest of the mark in the TCP header of a segment that begins at seq. The pointer is to the byte behind, as
+// all stacks read it (RFC 6093 section 2.1).
+func (t *tcpFlow) putMark(tcp []byte, seq uint32) {
+	if t.announces(seq) {
+		tcp[13] |= flagURG
+		binary.BigEndian.PutUint16(tcp[18:], uint16(t.hostMark+1-seq))
+	}
+}
+
+// noteMark takes the mark that a segment of the guest tells of, as Linux does: a pointer of 0 is one of 1, and an old mark does
+// not replace a newer one. A mark at what the host's socket has already comes too late.
+func (p *Port) noteMark(f *flow, s *segment) {
+	t := &f.tcp
+	next := p.expected(f)
+	mark := s.seq + max(uint32(s.urgent), 1) - 1
+	if before(s.seq+s.length(), next) || before(mark, next) || t.urgency&guestMarked != 0 && atMost(mark, t.guestMark) {
+		return
+	}
+	t.urgency |= guestMarked
+	t.guestMark = mark
+}
+
+// queueMarked is queue while a mark of the guest is ahead. The byte with the mark goes out alone, for MSG_OOB marks the last byte
+// that the socket takes. What it does not take, the guest repeats, and then it is the same again.
+func (p *Port) queueMarked(f *flow, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+	t := &f.tcp
+	before := int(t.guestMark - seq)
+	if before >= n {
+		p.queue(f, seq, offset, n, fin, c)
+		return
+	}
+	if before > 0 {
+		p.queue(f, seq, offset, before, false, c)
+	}
+	p.flushOutgoing()
+	if !f.takesFrom(t.guestMark) {
+		return
+	}
+	p.queue(f, t.guestMark, offset+before, 1, false, c)
+	if p.out.flow == f {
+		p.out.flags = unix.MSG_OOB
+	}
+	p.flushOutgoing()
+	if !f.takesFrom(t.guestMark + 1) {
+		return
+	}
+	t.urgency &^= guestMarked
+	if left := n - before - 1; left > 0 || fin {
+		p.queue(f, t.guestMark+1, offset+before+1, left, fin, c)
+	}
+}
