@@ -51,7 +51,8 @@ type Relay struct {
 	checked int64  // when the file was last looked at
 	known   bool   // whether it ever was
 	text    []byte // the file as list was read from it
-	empty   bool   // the last look found no resolver
+	conf    resolvConf
+	empty   bool // the last look found no resolver
 }
 
 // resolver is one name server and its recent past.
@@ -99,6 +100,16 @@ func (r *Relay) Resolver(now int64) (to netip.AddrPort, ok bool) {
 	return r.list[0].addr, true
 }
 
+// Search returns the domains in which the host looks names up, in their order, and nil if there are none: those of "search"
+// or "domain" in the file, without a dot at the end, at most 32. With Config.Resolvers there are none. The list is shared:
+// nobody may change it. now is as for Resolver.
+func (r *Relay) Search(now int64) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh(now)
+	return r.conf.search
+}
+
 // Failed tells that the resolver to did not answer, or refused a connection, at now. Others are preferred for a while.
 func (r *Relay) Failed(now int64, to netip.AddrPort) {
 	r.mu.Lock()
@@ -120,28 +131,17 @@ func (r *Relay) refresh(now int64) {
 	if err != nil || len(text) > 0 && bytes.Equal(text, r.text) {
 		return
 	}
-	servers := nameservers(text)
+	conf := parseResolvConf(text)
 	// A file that is being written is empty for an instant: that there is no resolver any more is believed the second time.
 	before := r.empty
-	r.empty = len(servers) == 0
+	r.empty = len(conf.servers) == 0
 	if r.empty && !before && len(r.list) > 0 {
 		return
 	}
-	r.list, r.text = nil, text
-	for _, s := range servers {
-		if a, err := netip.ParseAddr(s); err == nil {
-			r.add(netip.AddrPortFrom(a, Port))
-		}
+	r.list, r.text, r.conf = nil, text, conf
+	for _, a := range conf.servers {
+		r.add(netip.AddrPortFrom(a, Port))
 	}
-}
-
-// nameservers are those that the text of a resolv.conf(5) file names.
-func nameservers(text []byte) []string {
-	found, err := dns.ClientConfigFromReader(bytes.NewReader(text))
-	if err != nil {
-		return nil
-	}
-	return found.Servers
 }
 
 // ReadFile reads the first MaxFile bytes of a regular file. It does not wait for anything else that lies there.
