@@ -36,7 +36,7 @@
 // RFC 9293 (TCP), 6298 (retransmission timer), 5681 and 6582 (fast retransmit and recovery), 7323 (window scale,
 // timestamps), 2018 (SACK), 5961 (resets), 6528 (initial sequence numbers), 768 (UDP), 8200 (IPv6), 791, 5722 and 6946
 // (fragments), 792, 1191 and 4443 (ICMP), 4861 (neighbour discovery), 8415 (DHCPv6), 4787 and 5382 (behaviour of NATs).
-// Rules that tests refer to by number (T1, S1, P1, G1, A1 and so on) are listed in docs/nat-rules.md.
+// Rules that tests refer to by number (T1, E1, S1, P1, G1, A1 and so on) are listed in docs/nat-rules.md.
 //
 // An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
 // permit those (see [CheckPing]) leaves the guest only the engine's own addresses to ping.

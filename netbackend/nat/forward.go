@@ -526,7 +526,7 @@ func bind(fd int, proto uint8, to *endpoint) error {
 		}
 	}
 	if proto == protoUDP {
-		to.addr.keepErrors(fd)
+		to.addr.keepErrors(fd, 1)
 		return unix.Bind(fd, to.sockaddr())
 	}
 	// Without it, a restart would have to wait for connections of the run before to time out.

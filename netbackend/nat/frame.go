@@ -34,6 +34,7 @@ type packet struct {
 	l4Len    int    // of transport header and payload, in bytes
 	src, dst address
 	hops     uint8 // time to live, or hop limit
+	tos      uint8 // traffic class: DSCP and ECN
 	whole    bool  // no router may cut the packet
 	segment  int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
@@ -115,7 +116,7 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	k := packet{
 		chain: c, l4: ip[headerLen:min(len(ip), total)], l4Offset: start + headerLen, l4Len: total - headerLen,
 		src: addressFrom4(ip[12:]), dst: addressFrom4(ip[16:]),
-		hops: ip[8], whole: ip[fragmentField]&dontFragmentBit != 0,
+		hops: ip[8], tos: ip[1], whole: ip[fragmentField]&dontFragmentBit != 0,
 	}
 	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
 		p.fragment(&k, fragment{

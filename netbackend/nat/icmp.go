@@ -199,12 +199,17 @@ func (p *Port) unreachableSYN(key *flowKey, seq uint32, errno unix.Errno) bool {
 	if !ok {
 		return false
 	}
-	var tcp [icmpLen]byte
+	tcp := quotedSYN(key, seq)
+	p.sendUnreachable(key, code, tcpLen, tcp[:])
+	return true
+}
+
+// quotedSYN returns the beginning of the guest's SYN with the sequence number seq.
+func quotedSYN(key *flowKey, seq uint32) (tcp [icmpLen]byte) {
 	binary.BigEndian.PutUint16(tcp[0:], key.guestPort)
 	binary.BigEndian.PutUint16(tcp[2:], key.remotePort)
 	binary.BigEndian.PutUint32(tcp[4:], seq)
-	p.sendUnreachable(key, code, tcpLen, tcp[:])
-	return true
+	return tcp
 }
 
 // sendUnreachable sends the guest an ICMP message "destination unreachable" about its packet with the transport header l4;

@@ -43,7 +43,7 @@ func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	}
 	k := packet{
 		chain: c, l4: ip[ipv6Len:min(len(ip), ipv6Len+n)], l4Offset: start + ipv6Len, l4Len: n,
-		src: address(ip[8:24]), dst: address(ip[24:40]), hops: ip[7], whole: true,
+		src: address(ip[8:24]), dst: address(ip[24:40]), hops: ip[7], tos: ip[0]<<4 | ip[1]>>4, whole: true,
 	}
 	if k.src.is4() || k.dst.is4() {
 		p.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4

@@ -44,6 +44,9 @@ func (p *Port) ping(k *packet) {
 		guest: k.src, remote: k.dst, proto: protoICMP,
 		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
+	if p.outlived(k, &key, k.l4Len) {
+		return
+	}
 	f := p.find(&key)
 	if p.awaits {
 		return
@@ -78,7 +81,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
-	to.addr.keepErrors(fd)
+	to.addr.keepErrors(fd, 1)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
@@ -87,6 +90,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	f := p.create(key, fd, statePing, 0, crowdAssociations)
 	if f != nil {
 		p.counters.PingFlows++
+		f.udp.sender.v6 = !to.addr.is4()
 	}
 	return f
 }
@@ -110,31 +114,39 @@ func (p *Port) sendPing(f *flow, k *packet) {
 		p.counters.Malformed++ // more pieces than one call takes
 		return
 	}
-	_, errno := p.msg.send(f.fd, iov, 0)
-	for i := 0; errno != 0 && i < udpBurst && p.dropPingError(f); i++ {
-		// It told of an earlier request, and this one was not sent.
-		p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
-		_, errno = p.msg.send(f.fd, iov, 0)
-	}
+	f.udp.sender.set(f.fd, p.mannerOf(k))
 	f.ping.request = [icmpLen]byte(k.l4)
-	switch errno {
-	case 0:
-	case unix.EFAULT:
-		p.worker.Fault(errno)
-	default:
-		p.pingRefused(&f.key, errno, k.l4Len, k.l4)
+	for range errorBurst {
+		_, errno := p.msg.send(f.fd, iov, 0)
+		switch errno {
+		case 0:
+			return
+		case unix.EFAULT:
+			p.worker.Fault(errno)
+			return
+		}
+		// It may tell of earlier requests; then this one was not sent.
+		earlier, told := p.readPingErrors(f)
+		if told {
+			return
+		}
+		if earlier == 0 {
+			p.pingRefused(&f.key, errno, k.l4Len, k.l4)
+			return
+		}
 	}
+	p.counters.PingRefused++
 }
 
-// dropPingError takes the oldest error out of the socket's queue, where errors count as unread data, and tells whether
-// there was one. The next one in the queue, if any, is what the next call returns.
-func (p *Port) dropPingError(f *flow) bool {
-	_, _, errno := p.msg.receive(f.fd, nil, unix.MSG_ERRQUEUE, false)
-	return errno == 0
-}
-
-// servicePing passes the guest the replies to a series.
+// servicePing passes the guest the replies to a series, and what became of its requests.
 func (p *Port) servicePing(f *flow) outcome {
+	if f.bits&failed != 0 {
+		f.bits &^= failed
+		if n, _ := p.readPingErrors(f); n == errorBurst {
+			f.bits |= failed // there may be more
+			return more
+		}
+	}
 	for range udpBurst {
 		if f.bits&readable == 0 {
 			return idle
@@ -195,7 +207,8 @@ func (p *Port) pingFailed(f *flow, errno unix.Errno) {
 		f.bits &^= readable
 		p.worker.Fault(errno)
 	default:
-		p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
-		p.dropPingError(f)
+		if n, told := p.readPingErrors(f); n == 0 && !told {
+			p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
+		}
 	}
 }

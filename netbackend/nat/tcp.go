@@ -81,6 +81,9 @@ func (p *Port) tcp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
+	if p.outlived(k, &key, k.l4Len) {
+		return
+	}
 	f := p.find(&key)
 	if p.awaits {
 		return
@@ -241,6 +244,11 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 	if after(s.seq, t.rcvEdge) {
 		p.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
 		return
+	}
+	if tos := s.tos &^ ecnBits; tos != f.udp.sender.manner.tos && s.n > 0 {
+		if p.mark(f, tos); f.state == stateDead {
+			return
+		}
 	}
 	if p.tcpAck(f, s) {
 		if s.flags&flagURG != 0 {

@@ -21,7 +21,7 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		p.refuse(key, s)
 		return
 	}
-	fd, err := p.dial(to)
+	fd, set, err := p.dial(to, key, s)
 	if err != nil {
 		errno, _ := err.(unix.Errno)
 		if !p.unreachableSYN(key, s.seq, errno) {
@@ -38,25 +38,27 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		return
 	}
 	p.counters.TCPFlows++
+	f.udp.sender = set
 	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
 	f.tcp.rto = initialRTO
 	p.tcpOptions(f, s)
 }
 
-// dial opens a socket and begins to connect it.
-func (p *Port) dial(to endpoint) (fd int, err error) {
+// dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
+func (p *Port) dial(to endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
 	fd, err = unix.Socket(to.addr.domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
-		return -1, err
+		return -1, set, err
 	}
 	readInLine(fd)
 	p.setUp(fd)
+	set = p.depart(fd, &to.addr, key, s)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)
-		return -1, err
+		return -1, set, err
 	}
-	return fd, nil
+	return fd, set, nil
 }
 
 // setUp prepares the host's socket of a connection.
@@ -79,6 +81,7 @@ func (p *Port) checkConnect(f *flow) {
 		p.connectFailed(f, unix.Errno(errno))
 		return
 	}
+	p.arrive(f)
 	t := &f.tcp
 	t.iss = p.identity.initial(&f.key, p.now)
 	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
@@ -91,7 +94,7 @@ func (p *Port) checkConnect(f *flow) {
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
 func (p *Port) connectFailed(f *flow, errno unix.Errno) {
-	if errno == unix.ETIMEDOUT || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
+	if errno == unix.ETIMEDOUT || p.tellConnectError(f) || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
 		p.end(f, endConnectFailed)
 		p.remove(f)
 		return

@@ -21,6 +21,8 @@ type segment struct {
 	offset   int    // of the payload in the chain, in bytes
 	n        int    // length of the payload, in bytes
 	options  []byte
+	hops     uint8  // time to live of the packet
+	tos      uint8  // and its traffic class
 	timed    bool   // stamp and echo were there, see readTimes
 	stamp    uint32 // the guest's clock
 	echo     uint32 // and what it has last seen of ours
@@ -39,7 +41,7 @@ func parseSegment(k *packet) (s segment, ok bool) {
 		seq: binary.BigEndian.Uint32(k.l4[4:]), ack: binary.BigEndian.Uint32(k.l4[8:]),
 		flags: k.l4[13], window: uint32(binary.BigEndian.Uint16(k.l4[14:])),
 		offset: k.l4Offset + headerLen, n: k.l4Len - headerLen,
-		options: k.l4[tcpLen:headerLen],
+		options: k.l4[tcpLen:headerLen], hops: k.hops, tos: k.tos,
 	}
 	if s.flags&flagURG != 0 {
 		s.urgent = binary.BigEndian.Uint16(k.l4[18:])

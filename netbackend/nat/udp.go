@@ -47,6 +47,7 @@ type sharedSocket struct {
 // manner is how a datagram travels: what the guest wrote into its IP header, and what the kernel is to write.
 type manner struct {
 	hops  uint8 // as the guest sent it, less the hop to us; 0 for as many as the host gives
+	tos   uint8 // traffic class: DSCP and ECN
 	route discovery
 }
 
@@ -99,9 +100,7 @@ func (p *Port) udp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
-	if k.hops <= 1 && !p.nets.ours(&k.dst) {
-		p.counters.HopsExceeded++
-		p.hopsExceeded(&key, length, k.l4)
+	if p.outlived(k, &key, length) {
 		return
 	}
 	if p.isQuery(&key) && !p.afford(errandQuery) {
@@ -169,18 +168,18 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 // prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be
 // several put together, which guest takes so.
 func (p *Port) prepareUDP(fd int, host, guest *address) (gro bool) {
-	host.keepErrors(fd)
+	host.keepErrors(fd, 1)
 	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
 }
 
-// keepErrors lets the kernel keep what becomes of datagrams that leave by the socket fd. Without it, it would keep most of
-// that to itself, and who said so (ip(7), ipv6(7)).
-func (a *address) keepErrors(fd int) {
+// keepErrors lets the kernel keep what becomes of packets that leave by the socket fd to a; with 0 for on, it is not to keep it
+// any more. Without it, it would keep most of that to itself, and who said so (ip(7), ipv6(7)).
+func (a *address) keepErrors(fd, on int) {
 	if a.is4() {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
 		return
 	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, on)
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.

@@ -49,34 +49,38 @@ func (p *Port) sender(f *flow, common *sharedSocket, to endpoint) *flow {
 // tellError passes an error on, as the message that told the host if the guest speaks the same version of IP, and in the
 // name of who sent it.
 func (p *Port) tellError(f *flow, e *socketError) {
-	m := icmpError{
-		from: p.offender(f, e), key: &f.key, n: udpLen + e.n, l4: p.header(f), payload: p.quote[:min(e.n, len(p.quote))],
+	m, ok := p.errorMessage(f, e)
+	if !ok {
+		return
 	}
+	m.key, m.n, m.l4, m.payload = &f.key, udpLen+e.n, p.header(f), p.quote[:min(e.n, len(p.quote))]
+	if m.icmpMessage == unreachable(f.key.guest.is4(), codePort) && p.isQuery(&f.key) && f.udp.via == 0 {
+		p.resolverFailed(f)
+	}
+	p.sendError(m)
+}
+
+// errorMessage returns the message by which the guest of a flow is told of an error, without what it quotes; !ok if there is
+// none.
+func (p *Port) errorMessage(f *flow, e *socketError) (m icmpError, ok bool) {
 	is4 := f.key.guest.is4()
-	switch {
-	case unix.Errno(e.errno) == unix.EMSGSIZE:
+	m.from = p.offender(f, e)
+	if unix.Errno(e.errno) == unix.EMSGSIZE {
 		m.icmpMessage, m.info = tooBig(is4), e.info
 		if is4 {
 			m.info = min(e.info, 0xffff) // RFC 1191 section 4
 		}
-	case is4 && e.origin == unix.SO_EE_ORIGIN_ICMP && (e.kind == icmpUnreachable || e.kind == icmpTimeExceeded):
-		m.icmpMessage = icmpMessage{e.kind, e.code}
-	case !is4 && e.origin == unix.SO_EE_ORIGIN_ICMP6 && (e.kind == icmp6Unreachable || e.kind == icmp6TimeExceeded):
-		m.icmpMessage = icmpMessage{e.kind, e.code}
-	default:
-		code, known := unreachableCode(unix.Errno(e.errno))
-		if !known && unix.Errno(e.errno) != unix.ECONNREFUSED {
-			return
-		}
-		if !known {
-			code = codePort
-		}
-		m.icmpMessage = unreachable(is4, code)
+		return m, true
 	}
-	if m.icmpMessage == unreachable(is4, codePort) && p.isQuery(&f.key) && f.udp.via == 0 {
-		p.resolverFailed(f)
+	if m.icmpMessage, ok = e.message(is4); ok {
+		return m, true
 	}
-	p.sendError(m)
+	code, ok := unreachableCode(unix.Errno(e.errno))
+	if !ok {
+		code, ok = codePort, unix.Errno(e.errno) == unix.ECONNREFUSED
+	}
+	m.icmpMessage = unreachable(is4, code)
+	return m, ok
 }
 
 // offender is who told of an error, as the guest sees it: the datagram's own destination by the address that the guest

@@ -78,14 +78,19 @@ func (p *Port) enqueue(f *flow, k *packet, n int) {
 const usualHops = 64
 
 func (p *Port) mannerOf(k *packet) manner {
-	m := manner{route: mayFragment}
+	m := manner{route: mayFragment, hops: p.hopsLeft(k.hops, &k.dst), tos: k.tos}
 	if k.whole {
 		m.route = dontFragment
 	}
-	if k.hops < usualHops && !p.nets.ours(&k.dst) {
-		m.hops = k.hops - 1
-	}
 	return m
+}
+
+// hopsLeft returns the time to live with which a packet goes on that came with hops; 0 for as many as the host gives.
+func (p *Port) hopsLeft(hops uint8, dst *address) uint8 {
+	if hops >= usualHops || p.nets.ours(dst) {
+		return 0
+	}
+	return hops - 1
 }
 
 // sendQueued sends all that is in the outbox.
@@ -236,11 +241,11 @@ func (p *Port) advance(at *place, n int) {
 }
 
 // ipOptions are the names of the options of a socket that say how its datagrams travel.
-type ipOptions struct{ level, hops, discovery int }
+type ipOptions struct{ level, hops, discovery, tos int }
 
 var (
-	inetOptions  = ipOptions{unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MTU_DISCOVER}
-	inet6Options = ipOptions{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MTU_DISCOVER}
+	inetOptions  = ipOptions{unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MTU_DISCOVER, unix.IP_TOS}
+	inet6Options = ipOptions{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MTU_DISCOVER, unix.IPV6_TCLASS}
 )
 
 // set lets what leaves by the socket fd travel as m says.
@@ -259,12 +264,15 @@ func (s *udpSender) set(fd int32, m manner) {
 		}
 		_ = unix.SetsockoptInt(int(fd), o.level, o.hops, hops)
 	}
-	if s.manner.route != m.route {
+	if s.manner.route != m.route && m.route != routeUnset {
 		route := unix.IP_PMTUDISC_DONT // the values are the same for both versions of IP
 		if m.route == dontFragment {
 			route = unix.IP_PMTUDISC_DO
 		}
 		_ = unix.SetsockoptInt(int(fd), o.level, o.discovery, route)
+	}
+	if s.manner.tos != m.tos {
+		_ = unix.SetsockoptInt(int(fd), o.level, o.tos, int(m.tos))
 	}
 	s.manner = m
 }

@@ -22,15 +22,24 @@ type Fragment struct {
 
 // Cut returns d in fragments that carry size bytes each, which is a multiple of 8.
 func (d *Datagram) Cut(id uint32, size int) (fragments []Fragment) {
-	whole := append(d.udp(), d.Payload...)
+	f := Fragment{Proto: uint8(header.UDPProtocolNumber), Src: d.Src.Addr(), Dst: d.Dst.Addr(), ID: id}
+	return cut(f, append(d.udp(), d.Payload...), size)
+}
+
+// cut returns fragments like f of a whole packet.
+func cut(f Fragment, whole []byte, size int) (fragments []Fragment) {
 	for at := 0; at < len(whole); at += size {
 		end := min(at+size, len(whole))
-		fragments = append(fragments, Fragment{
-			Proto: uint8(header.UDPProtocolNumber), Src: d.Src.Addr(), Dst: d.Dst.Addr(),
-			ID: id, Offset: at, More: end < len(whole), Payload: whole[at:end],
-		})
+		f.Offset, f.More, f.Payload = at, end < len(whole), whole[at:end]
+		fragments = append(fragments, f)
 	}
 	return fragments
+}
+
+// CutICMP returns a message from the guest to dst in fragments, as Cut does.
+func (g *Guest) CutICMP(dst netip.Addr, m ICMP, id uint32, size int) (fragments []Fragment) {
+	src := g.Source(dst)
+	return cut(Fragment{Proto: icmpProto(dst), Src: src, Dst: dst, ID: id}, m.icmp(src, dst), size)
 }
 
 // SendFragment sends f.
@@ -97,8 +106,8 @@ func (f *Frame) received() (r Fragment, err error) {
 }
 
 // reassemble appends the fragment in f to those before it. A sender over a wire that keeps order has no reason to send
-// them in another one. It returns the datagram when it is complete.
-func (g *Guest) reassemble(f *Frame) (*Datagram, error) {
+// them in another one. It returns what the packet was when it is complete.
+func (g *Guest) reassemble(f *Frame) (*Frame, error) {
 	r, err := f.received()
 	if err != nil {
 		return nil, err
@@ -114,10 +123,12 @@ func (g *Guest) reassemble(f *Frame) (*Datagram, error) {
 		return nil, nil
 	}
 	delete(g.partials, key)
+	d := &Frame{Time: f.Time, Src: f.Src, Dst: f.Dst}
+	if r.Proto == icmpProto(f.Dst) {
+		return d, d.parseICMP(whole)
+	}
 	if length := int(binary.BigEndian.Uint16(whole[4:])); length != len(whole) {
 		return nil, fmt.Errorf("UDP length is %d in a datagram of %d bytes", length, len(whole))
 	}
-	d := Frame{Src: f.Src, Dst: f.Dst}
-	err = d.parseUDP(rules{mtu: g.opt.MTU}, whole, ipLen(f.Dst))
-	return d.UDP, err
+	return d, d.parseUDP(rules{mtu: g.opt.MTU}, whole, ipLen(f.Dst))
 }

@@ -22,6 +22,24 @@ func TestFragmentsBecomeADatagramAgain(t *testing.T) {
 	require.Equal(t, d, *got[0])
 }
 
+func TestFragmentsBecomeAnICMPMessageAgain(t *testing.T) {
+	p := newPair(t, Options{})
+	m := ICMP{Type: 8, Rest: 7, Payload: data(4000)}
+	for _, f := range p.a.CutICMP(p.b.IP, m, 7, 1480) {
+		p.a.SendFragment(f)
+	}
+	var got *ICMP
+	p.run(t, func() bool {
+		for _, f := range p.b.Frames() {
+			if f.ICMP != nil {
+				got = f.ICMP
+			}
+		}
+		return got != nil
+	})
+	require.Equal(t, m, *got)
+}
+
 func TestBadFragmentsAreRecognized(t *testing.T) {
 	src, dst := netip.MustParseAddr("10.0.2.2"), netip.MustParseAddr("10.0.2.15")
 	d := Datagram{Src: netip.AddrPortFrom(src, 1000), Dst: netip.AddrPortFrom(dst, 2000), Payload: data(3000)}

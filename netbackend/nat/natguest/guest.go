@@ -91,6 +91,8 @@ type Guest struct {
 	Pad bool
 	// Deaf keeps the guest from answering segments to closed ports by a reset.
 	Deaf bool
+	// Alter changes frames before they are sent; nil changes none.
+	Alter func(frame []byte)
 	// MayBreakRules turns off the checks of received frames.
 	MayBreakRules bool
 
@@ -284,14 +286,19 @@ func (g *Guest) neighbour(f *Frame) {
 	g.SendICMP(f.Src, ICMP{Type: advertisement, Rest: solicited | override, Payload: append(g.IP6.AsSlice(), link...)})
 }
 
-// fragment takes a fragment, and the datagram that it completes.
+// fragment takes a fragment, and the datagram or ICMP message that it completes. The message is kept as a frame that was never
+// sent in one.
 func (g *Guest) fragment(f *Frame) {
-	d, err := g.reassemble(f)
+	whole, err := g.reassemble(f)
 	if err != nil && !g.MayBreakRules {
 		g.t.Errorf("natguest: the guest received a bad fragment: %v\n%v", err, f)
 	}
-	if d != nil {
-		g.datagrams = append(g.datagrams, d)
+	switch {
+	case whole == nil:
+	case whole.UDP != nil:
+		g.datagrams = append(g.datagrams, whole.UDP)
+	default:
+		g.keep(whole)
 	}
 }
 
@@ -466,6 +473,9 @@ func (g *Guest) SendFrame(frame []byte, layout ...Layout) { g.SendRaw(vnet.Heade
 func (g *Guest) SendRaw(h vnet.Header, frame []byte, layout ...Layout) {
 	if g.Pad && len(frame) < netbackend.MinFrame {
 		frame = append(frame, make([]byte, netbackend.MinFrame-len(frame))...)
+	}
+	if g.Alter != nil {
+		g.Alter(frame)
 	}
 	b := make([]byte, g.rings.headers, g.rings.headers+len(frame))
 	h.Encode(b)

@@ -1,0 +1,84 @@
+package nat
+
+import "golang.org/x/sys/unix"
+
+// A guest that traces a route sends packets with a small time to live, and reads who says that it has run out. The first to say
+// so is the engine, as the guest's router. For the others, what the guest sent leaves with the time to live that is left, and
+// the kernel keeps the message of a router for the socket.
+
+// outlived reports whether the time to live of a packet runs out at the engine. If so, the guest is told. n is the packet's
+// length in bytes from its transport header on.
+func (p *Port) outlived(k *packet, key *flowKey, n int) bool {
+	if k.hops > 1 || p.nets.ours(&k.dst) {
+		return false
+	}
+	p.counters.HopsExceeded++
+	p.hopsExceeded(key, n, k.l4)
+	return true
+}
+
+// ecnBits are those of congestion notification in a traffic class (RFC 3168 section 5). The others say how a packet is to be
+// treated (DSCP, RFC 2474).
+const ecnBits = 3
+
+// depart lets the SYN of a connection leave by fd as the guest sent its own, and returns what was set. The kernel keeps the ICMP
+// message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
+func (p *Port) depart(fd int, to *address, key *flowKey, s *segment) (set udpSender) {
+	if set.v6 = !to.is4(); set.v6 {
+		to.keepErrors(fd, 1)
+	}
+	set.set(int32(fd), manner{hops: p.hopsLeft(s.hops, &key.remote), tos: s.tos &^ ecnBits})
+	return set
+}
+
+// arrive ends what depart began: the connection is open, and from now on an ICMP message about it is a hint and no end (RFC
+// 5461). The kernel would make each one the end as long as it keeps them.
+func (p *Port) arrive(f *flow) {
+	s := &f.udp.sender
+	if s.v6 {
+		host := address{15: 1} // any of IPv6
+		host.keepErrors(int(f.fd), 0)
+	}
+	s.set(f.fd, manner{tos: s.manner.tos})
+}
+
+// mark lets what a connection sends from now on have the guest's traffic class. ECN is the kernel's own affair: it is at the end
+// of a connection, as the engine is at the end of the guest's.
+func (p *Port) mark(f *flow, tos uint8) {
+	p.flushOutgoing()
+	if f.state != stateOpen {
+		return
+	}
+	f.udp.sender.set(f.fd, manner{tos: tos})
+	if f.bits&inbound != 0 {
+		// A client of a forward may have come by either version of IP, which is not remembered; the kernel knows.
+		other := udpSender{v6: true}
+		other.set(f.fd, manner{tos: tos})
+	}
+}
+
+// tellConnectError tells the guest of the ICMP message that ended the host's connect, in its own words; false if none did, or
+// none of the guest's version of IP.
+func (p *Port) tellConnectError(f *flow) bool {
+	e, ok := p.msg.receiveError(f.fd, p.quote[:])
+	if !ok {
+		return false
+	}
+	m, ok := e.message(f.key.guest.is4())
+	if !ok {
+		return false
+	}
+	syn := quotedSYN(&f.key, f.tcp.irs)
+	p.sendError(icmpError{icmpMessage: m, from: p.offender(f, &e), key: &f.key, n: tcpLen, l4: syn[:]})
+	return true
+}
+
+// message returns the ICMP message that was the error, if it is one of the given version of IP that says that a packet has
+// not arrived.
+func (e *socketError) message(is4 bool) (m icmpMessage, ok bool) {
+	m = icmpMessage{e.kind, e.code}
+	if is4 {
+		return m, e.origin == unix.SO_EE_ORIGIN_ICMP && (e.kind == icmpUnreachable || e.kind == icmpTimeExceeded)
+	}
+	return m, e.origin == unix.SO_EE_ORIGIN_ICMP6 && (e.kind == icmp6Unreachable || e.kind == icmp6TimeExceeded)
+}
