@@ -9,6 +9,7 @@ type Counters struct {
 	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
 	Impostors     uint64 // frames that another guest's address claims to come from
 	Denied        uint64 // frames to what the policy closes
+	Withdrawn     uint64 // flows that ended because their destination has become the host's
 	HopsExceeded  uint64 // datagrams whose time to live ended here
 	NoRoom        uint64 // replies and datagrams that found no receive buffer
 	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of

@@ -31,6 +31,7 @@ const (
 	endCutHeader                     // it ended before its PROXY header was complete
 	endLateHeader                    // its PROXY header did not come in time
 	endNoRoom                        // a call for which there was no port, record or socket
+	endTakenOver                     // the address of the host's peer has become the host's own; see review
 	endClosed                        // the engine was closed
 	endCauses
 )
@@ -41,7 +42,8 @@ var endNames = [endCauses]string{
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
 	"ended_guest_gone", "ended_no_guest",
-	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_with_engine",
+	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over",
+	"ended_with_engine",
 }
 
 // Ends counts connections that did not end by themselves, by cause.

@@ -80,7 +80,7 @@ func filesPerGuest(pairs int) int {
 		session  = 54 // connections, those that wait, descriptors under way in a message, the back-end channel, sockets of the engine
 		ringFDs  = 6  // of a queue pair: kick, call and error of two rings
 		replaced = 1  // of a queue pair: one that a new one has just taken the place of
-		thread   = 3  // of a queue pair: its epoll set, its mailbox, and what the engine keeps for it
+		thread   = 4  // of a queue pair: its epoll set, its mailbox, and what the engine keeps for it: its look-up of routes, and news of them
 	)
 	return session + max(pairs, 1)*(ringFDs+replaced+thread)
 }

@@ -48,6 +48,9 @@ type Port struct {
 	called   []uint32 // listeners that are ready, in the order in which they get their turn
 	vacant   []uint32 // free records of listen
 	crowds   [crowds]flowList
+	news     routeNews
+	reviewAt int64         // flows are not judged again before
+	reviewed int64         // when they were judged again last, 0 for never
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
 
@@ -139,6 +142,9 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 		return nil
 	}
 	p.worker = w
+	if err := w.RegisterInput(p.news.fd, token(tokenNews, 0, 0)); err != nil {
+		return err
+	}
 	if !p.alone() {
 		if err := w.RegisterInput(p.post.fd, token(tokenPost, 0, 0)); err != nil {
 			return err
@@ -197,6 +203,7 @@ func (p *Port) Close() error {
 	p.closePost()
 	p.closeMappings()
 	p.closeListeners()
+	p.closeNews()
 	p.policy.close()
 	return nil
 }
@@ -214,6 +221,8 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	for i := range events {
 		p.event(events[i])
 	}
+	p.readNews()
+	p.review()
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
@@ -235,6 +244,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
 	next = netbackend.Earlier(next, p.awayUntil)
+	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
 	next = netbackend.Earlier(next, p.advertiseAt())
 	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt()))
 }
@@ -256,6 +266,7 @@ const (
 	tokenFlow = iota
 	tokenListener
 	tokenPost // something is in the postbox
+	tokenNews // the host's addresses or routes have changed
 
 	generationMask = 1<<24 - 1
 )
@@ -269,6 +280,9 @@ func (p *Port) event(e netbackend.Event) {
 	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
 	switch e.Token >> 56 {
 	case tokenPost:
+		return
+	case tokenNews:
+		p.news.due = true
 		return
 	case tokenListener:
 		l := &p.listen[index]

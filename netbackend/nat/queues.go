@@ -40,6 +40,7 @@ type pairs struct {
 	open    atomic.Int32  // ports that are not closed yet
 	gates   gates
 	budgets budgets
+	changes changeCount
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never
@@ -227,6 +228,9 @@ func (p *Port) adopt(f *flow) {
 	p.run.push(p.flows, f)
 	if f.bits&inbound != 0 {
 		p.startWatch()
+	}
+	if p.reviewedLately() && !p.judgeAgain(f) {
+		return
 	}
 	if to := p.pairs.lowest(); to != nil && !p.receiving {
 		p.letGo(f, to) // this pair has ceased to run meanwhile

@@ -76,8 +76,7 @@ func (r *routes) ask(a *address) []byte {
 func (r *routes) answerIsLocal() bool {
 	switch binary.NativeEndian.Uint16(r.answer[nlType:]) {
 	case unix.RTM_NEWROUTE:
-		kind := r.answer[routeType]
-		return kind == unix.RTN_LOCAL || kind == unix.RTN_ANYCAST
+		return isHostRoute(r.answer[routeType])
 	case unix.NLMSG_ERROR:
 		return !leadsNowhere(unix.Errno(-int32(binary.NativeEndian.Uint32(r.answer[nlError:]))))
 	}

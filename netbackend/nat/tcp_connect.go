@@ -81,6 +81,9 @@ func (p *Port) checkConnect(f *flow) {
 		p.connectFailed(f, unix.Errno(errno))
 		return
 	}
+	if !p.judgeAgain(f) {
+		return
+	}
 	p.arrive(f)
 	t := &f.tcp
 	t.iss = p.identity.initial(&f.key, p.now)

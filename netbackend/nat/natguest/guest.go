@@ -190,8 +190,11 @@ func (g *Guest) Turns() int { return g.turns }
 // Notices returns what the Port raised so far.
 func (g *Guest) Notices() []netbackend.Notice { return g.worker.notices }
 
-// Sockets returns how many file descriptors the Port has registered.
-func (g *Guest) Sockets() int { return len(g.worker.fds) }
+// Sockets returns how many file descriptors the Port has registered, but for those by which it hears of the host's routes.
+func (g *Guest) Sockets() int { return g.worker.sockets() }
+
+// DropNews takes away what the kernel has told the Port of the host's addresses and routes.
+func (g *Guest) DropNews() { g.worker.dropNews() }
 
 // Post makes up to n receive buffers available, even with Withhold set.
 func (g *Guest) Post(n int) {

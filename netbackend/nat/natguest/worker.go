@@ -65,6 +65,30 @@ func (w *worker) register(fd int, token uint64, events uint32) error {
 	return nil
 }
 
+// sockets returns how many fds are registered, but for those by which a Port hears what becomes of the host.
+func (w *worker) sockets() (n int) {
+	for fd := range w.fds {
+		if domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); domain != unix.AF_NETLINK {
+			n++
+		}
+	}
+	return n
+}
+
+// dropNews reads, instead of the Port, what the kernel has told of the host.
+func (w *worker) dropNews() {
+	for fd := range w.fds {
+		if domain, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); domain != unix.AF_NETLINK {
+			continue
+		}
+		for buf := make([]byte, 4096); ; {
+			if _, err := unix.Read(fd, buf); err == unix.EAGAIN {
+				break
+			}
+		}
+	}
+}
+
 // Rearm implements netbackend.Worker.
 func (w *worker) Rearm(fd int, token uint64) error {
 	return w.control(unix.EPOLL_CTL_MOD, fd, token, edges)
