@@ -109,12 +109,19 @@ func (l *lab) waitCarrier(want bool) {
 	}, soon, 10*time.Millisecond)
 }
 
-func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
+// Each time, the driver takes its buffers back while frames go in and out, and frees them.
+func TestTheDriverIsUnloadedAndLoadedAgainUnderLoad(t *testing.T) {
 	onEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind)
 		before := l.settled()
-		for range 10 {
+		for range 4 {
+			var load proto.Spawned
+			flood := l.guest.Start("spawn", "udp-flood", viaGateway(l.udpEcho), 1000, guestFromPort) // each datagram comes back
+			require.NoError(t, flood.Event(l.ctx, &load))
+			l.waitTraffic()
 			l.do(nil, "rmmod", "virtio_net")
+			l.do(nil, "kill", load.Process)
+			require.NoError(t, flood.Wait(l.ctx, nil))
 			l.do(nil, "insmod", "virtio_net")
 			l.lease()
 			l.transferOut()
@@ -126,6 +133,17 @@ func TestTheDriverIsUnloadedAndLoadedTenTimes(t *testing.T) {
 		}
 		l.requireNoLeak(before)
 	})
+}
+
+// waitTraffic waits until many datagrams have passed in each direction.
+func (l *lab) waitTraffic() {
+	l.t.Helper()
+	const many = 50
+	start := l.vring.counters()
+	require.Eventually(l.t, func() bool {
+		now := l.vring.counters()
+		return now.of(l.t, "udp_sends") > start["udp_sends"]+many && now.of(l.t, "udp_receives") > start["udp_receives"]+many
+	}, soon, 10*time.Millisecond, "no traffic")
 }
 
 func TestAKilledUMLGuestIsFollowedByAnother(t *testing.T) {

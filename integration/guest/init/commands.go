@@ -27,7 +27,7 @@ func commands() map[string]agent.Command {
 		"tcp-listen": tcpListen, // PORT BYTES SEED [CONNECTIONS]
 		"tcp-echo":   tcpEcho,   // PORT
 		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [FROM-PORT]
-		"udp-flood":  udpFlood,  // ADDRESS:PORT SIZE
+		"udp-flood":  udpFlood,  // ADDRESS:PORT SIZE [FROM-PORT]
 		"udp-echo":   udpEcho,   // PORT
 		"udp-runs":   udpRuns,   // ADDRESS:PORT RUNS COUNT SIZE
 		"ping":       ping,      // ADDRESS COUNT [SIZE]

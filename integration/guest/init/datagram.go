@@ -71,7 +71,12 @@ func udpFlood(args agent.Arguments, _ func(any)) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := net.Dial("udp", address)
+	from, err := args.Optional(2, 0)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: from}}
+	conn, err := dialer.Dial("udp", address)
 	if err != nil {
 		return nil, err
 	}
