@@ -10,9 +10,9 @@ import (
 )
 
 var (
-	numberedTest = regexp.MustCompile(`^Test((?:[TSPGAE]\d+)+)[A-Z]`)
-	ruleNumber   = regexp.MustCompile(`[TSPGAE]\d+`)
-	ruleRow      = regexp.MustCompile(`(?m)^\| ([TSPGAE]\d+) \| (.+) \| (.*) \|$`)
+	numberedTest = regexp.MustCompile(`^Test((?:[TSPGAEI]\d+)+)[A-Z]`)
+	ruleNumber   = regexp.MustCompile(`[TSPGAEI]\d+`)
+	ruleRow      = regexp.MustCompile(`(?m)^\| ([TSPGAEI]\d+) \| (.+) \| (.*) \|$`)
 )
 
 // The numbers in names of the engine's tests are those of docs/nat-rules.md, and each rule there names tests with its

@@ -47,6 +47,7 @@ const (
 	errandEcho  // an echo request to one of the engine's own addresses
 	errandQuery // a DNS query
 	errandError // something that is answered by an ICMP error
+	errandPath  // an ICMP error by which packets to the guest become shorter
 	errands
 )
 
@@ -63,6 +64,7 @@ func (b *budgets) fill() {
 		errandEcho:  1000,
 		errandQuery: 500,  // each may take a socket
 		errandError: 1000, // RFC 1812 section 4.3.2.8 asks for a limit
+		errandPath:  256,  // one is enough for each path; what is under way to it is sent again
 	} {
 		b[e].fill(n)
 	}
@@ -101,6 +103,7 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limit(errandEcho):  &c.EchoOverBudget,
 		limit(errandQuery): &c.QueriesOverBudget,
 		limit(errandError): &c.ErrorsOverBudget,
+		limit(errandPath):  &c.PathsOverBudget,
 		limitConnects:      &c.ConnectsEvicted,
 		limitCalls:         &c.CallsEvicted,
 		limitAssociations:  &c.AssociationsEvicted,
@@ -120,6 +123,7 @@ func (l limit) String() string {
 		limit(errandEcho):  "the guest pings its router faster than is answered",
 		limit(errandQuery): "the guest sends more DNS queries than are passed on",
 		limit(errandError): "the guest sends more that leads nowhere than it is told of",
+		limit(errandPath):  "the guest calls more packets too big than is followed",
 		limitConnects:      "the guest has too many connections that nobody has answered; the oldest are given up",
 		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",

@@ -8,6 +8,7 @@ type Counters struct {
 	Fragments     uint64 // fragments of protocols other than UDP
 	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
 	Impostors     uint64 // frames that another guest's address claims to come from
+	StrayReports  uint64 // ICMP errors about what is not under way to the guest, or that change nothing
 	Denied        uint64 // frames to what the policy closes
 	Withdrawn     uint64 // flows that ended because their destination has become the host's
 	HopsExceeded  uint64 // datagrams whose time to live ended here
@@ -26,6 +27,7 @@ type Counters struct {
 	EchoOverBudget    uint64 // echo requests to the engine's own addresses
 	QueriesOverBudget uint64 // DNS; a connection to the name server is refused
 	ErrorsOverBudget  uint64 // ICMP errors that were not sent
+	PathsOverBudget   uint64 // ICMP errors of the guest, "too big"
 
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
@@ -52,6 +54,8 @@ type Counters struct {
 	StaleEvents   uint64 // events of sockets that were closed in the meantime
 	Retransmits   uint64 // segments sent to the guest again
 	Timeouts      uint64 // connections given up because the guest did not answer
+	PathsNarrowed uint64 // ICMP errors of the guest, "too big", by which packets to it became shorter
+	ReportsHeeded uint64 // other ICMP errors of the guest by which a call or a UDP flow ended, or is to end sooner
 	Unreachables  uint64 // ICMP messages "destination unreachable" sent to the guest
 	ResetsSent    uint64 // resets sent to the guest
 	WindowReads   uint64 // system calls spent on finding what a host socket will take

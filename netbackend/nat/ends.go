@@ -14,6 +14,7 @@ const (
 	endUnknown       endCause = iota // the host's socket told of an error, and had none
 	endByGuest                       // the guest reset an open connection
 	endRefused                       // the guest refused a call
+	endUnreachable                   // the guest told by ICMP that a call, or our SYN-ACK, did not get there
 	endWithdrawn                     // the guest took its own connect back
 	endReplaced                      // the guest began another connection with the same ports
 	endForgotten                     // the guest sent a segment of a connection that the engine does not know
@@ -38,7 +39,7 @@ const (
 
 // endNames are the counters' names as they are printed.
 var endNames = [endCauses]string{
-	"ended_for_no_reason", "ended_by_guest", "ended_refused_by_guest", "ended_withdrawn_by_guest", "ended_replaced_by_guest",
+	"ended_for_no_reason", "ended_by_guest", "ended_refused_by_guest", "ended_unreachable_in_guest", "ended_withdrawn_by_guest", "ended_replaced_by_guest",
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
 	"ended_guest_gone", "ended_no_guest",

@@ -69,6 +69,7 @@ type flow struct {
 	tcp     tcpFlow
 	udp     udpFlow
 	ping    pingFlow
+	fullMSS uint16 // TCP: what tcp.mss is where the path is as wide as the guest's link; see fitPath
 }
 
 // flowBits is what a flow has on its mind.

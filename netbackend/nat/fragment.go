@@ -206,7 +206,16 @@ func (p *Port) beginDatagram(at int) {
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
-func (p *Port) longest(guest *address) int { return p.mtu - guest.ipLen() - udpLen }
+func (p *Port) longest(guest *address) int { return p.largestPacket(guest) - guest.ipLen() - udpLen }
+
+// largestPacket is the length of the longest packet that is not made fragments of. Routers do not cut those of IPv6 (RFC 8200
+// section 5).
+func (p *Port) largestPacket(guest *address) int {
+	if guest.is4() {
+		return p.mtu
+	}
+	return p.pathMTU(guest)
+}
 
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
 func (p *Port) sendFragments() bool {
@@ -227,10 +236,11 @@ func (p *Port) sendFragments() bool {
 // sendPieces sends what is left of the present datagram.
 func (p *Port) sendPieces(d *longDatagram) bool {
 	ipLen := d.key.guest.ipLen()
-	whole := d.n <= p.mtu-ipLen
+	packet := p.largestPacket(&d.key.guest)
+	whole := d.n <= packet-ipLen
 	most := d.n
 	if !whole {
-		most = (p.mtu - ipLen - d.key.guest.fragmentLen()) &^ (fragmentUnit - 1)
+		most = (packet - ipLen - d.key.guest.fragmentLen()) &^ (fragmentUnit - 1)
 	}
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)

@@ -207,6 +207,9 @@ func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers i
 	if dst.is4() {
 		binary.BigEndian.PutUint16(b[12:], etherIPv4)
 		putIPv4(b[etherLen:etherLen+ipv4Len], src, dst, proto, n)
+		if p.pairs.paths.any() {
+			p.permitFragments(b[etherLen:], dst, proto, n)
+		}
 		return etherLen + ipv4Len
 	}
 	binary.BigEndian.PutUint16(b[12:], etherIPv6)

@@ -180,6 +180,22 @@ func (p *Port) answerKnock(key *flowKey, s *segment) bool {
 	return true
 }
 
+// knockFailed takes note that a knock did not get to the guest's port, and tells whether r is about one.
+func (p *Port) knockFailed(r *report) bool {
+	g := p.pairs.gates.of(&r.key)
+	if g == nil || r.complaint == doesNotFit {
+		return false
+	}
+	p.pairs.gates.mu.Lock()
+	defer p.pairs.gates.mu.Unlock()
+	if g.key != r.key || g.iss != r.seq {
+		return false
+	}
+	p.counters.ReportsHeeded++
+	p.shutGate(g)
+	return true
+}
+
 // refusedBy notes that the guest has refused a client.
 func (p *Port) refusedBy(key *flowKey) {
 	p.withOpenGate(key, p.shutGate)

@@ -100,6 +100,10 @@ func (p *Port) icmp(k *packet) {
 		p.counters.BadAddress++
 		return
 	}
+	if k.src.complaintOf(icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {
+		p.report(k)
+		return
+	}
 	if !k.src.isEchoRequest(k.l4) {
 		p.counters.Unsupported++
 		return

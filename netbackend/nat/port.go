@@ -65,6 +65,7 @@ type Port struct {
 	others       map[address]bool // addresses of other guests, which this one must not use
 	identity     isnSource
 	long         longDatagram
+	packetID     uint16           // of the last packet to the guest that may be cut on its way
 	unixPort     uint16           // of the last client of a unix socket, counted from firstAnyPort
 	acceptAt     int64            // no connection is accepted before, 0 if they may be now
 	unansweredAt map[address]bool // of the guest, that the user was told of; see tellUnanswered

@@ -41,6 +41,7 @@ type pairs struct {
 	gates   gates
 	budgets budgets
 	changes changeCount
+	paths   pathTable
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never

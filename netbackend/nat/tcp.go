@@ -195,7 +195,7 @@ func (p *Port) established(f *flow, s *segment, window uint32) {
 func (p *Port) tcpOptions(f *flow, s *segment) {
 	o := parseOptions(s.options)
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
-	f.tcp.mss = uint16(min(max(int(o.mss), leastMSS), p.mtu-int(f.ipLen)-tcpLen))
+	mss := min(max(int(o.mss), leastMSS), p.mtu-int(f.ipLen)-tcpLen)
 	if o.scales {
 		f.bits |= guestScales
 		f.tcp.sndScale, f.tcp.rcvScale = o.scale, p.cfg.WindowScale
@@ -206,8 +206,9 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 	if o.times && f.bits&inbound == 0 { // ours does not offer them
 		f.bits |= guestTimes
 		f.tcp.recent = o.stamp
-		f.tcp.mss -= timesLen // an MSS does not count options (RFC 6691)
+		mss -= timesLen // an MSS does not count options (RFC 6691)
 	}
+	p.setMSS(f, uint16(mss))
 }
 
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).

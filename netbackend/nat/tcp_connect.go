@@ -162,7 +162,7 @@ func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
 	t.iss = p.identity.initial(&key, p.now)
 	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
 	t.rto = initialRTO
-	t.mss = defaultMSS
+	p.setMSS(f, defaultMSS)
 	p.run.push(p.flows, f)
 }
 

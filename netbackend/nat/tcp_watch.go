@@ -28,11 +28,15 @@ func (p *Port) watch() {
 		return
 	}
 	p.watchAt = 0
+	if p.pairs.paths.prune(p.now) {
+		p.startWatch()
+	}
 	p.flows.each(p.me, p.watchFlow)
 }
 
 // watchFlow asks the guest about a connection on which it has been silent, unless something of it awaits an answer anyway.
 func (p *Port) watchFlow(f *flow) {
+	p.widen(f)
 	if f.bits&inbound == 0 || f.state != stateOpen {
 		return
 	}
@@ -66,5 +70,5 @@ func (p *Port) watchHost(f *flow) {
 
 // clampMSS keeps segments within an MTU that has become smaller.
 func (p *Port) clampMSS(f *flow) {
-	f.tcp.mss = min(f.tcp.mss, uint16(p.mtu-int(f.ipLen)-tcpLen))
+	p.setMSS(f, min(f.fullMSS, uint16(p.mtu-(f.headers()-etherLen))))
 }

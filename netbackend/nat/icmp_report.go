@@ -1,0 +1,231 @@
+package nat
+
+import "encoding/binary"
+
+// A guest answers packets of the engine by ICMP errors: one is too big for a link behind the guest, nobody listens on a port,
+// a container is gone. Each quotes the packet, by which its flow is found. The guest is not believed everything: what is
+// quoted must be something that was sent and is still under way, or whoever is behind the guest could end or slow down
+// conversations of others there (RFC 5927).
+
+// complaint is what an ICMP error says of a packet.
+type complaint uint8
+
+const (
+	noComplaint   complaint = iota
+	doesNotFit              // it does not fit a link
+	nobodyTakes             // nobody takes it at its destination
+	doesNotArrive           // it did not get there
+)
+
+// report is an ICMP error of the guest.
+type report struct {
+	complaint
+	mtu  int     // too big: what fits, in bytes, 0 if that was not told
+	key  flowKey // of the flow that the packet belongs to, by its quote
+	size int     // of the packet in bytes
+	seq  uint32  // TCP: its sequence number
+}
+
+// shortly is how much longer a UDP flow may be silent of which a datagram did not get there, in nanoseconds.
+const shortly = int64(10e9)
+
+// complaintOf returns what an ICMP message of the guest says of a packet.
+func (a *address) complaintOf(m icmpMessage) complaint {
+	if !a.is4() {
+		return complaint6(m)
+	}
+	switch {
+	case m == tooBig(true):
+		return doesNotFit
+	case m.kind == icmpUnreachable && (m.code == codePort || m.code == codeProtocol):
+		return nobodyTakes
+	case m.kind == icmpUnreachable, m == icmpMessage{icmpTimeExceeded, codeHopsExceeded}:
+		return doesNotArrive
+	}
+	return noComplaint
+}
+
+// complaint6 is complaintOf for ICMPv6.
+func complaint6(m icmpMessage) complaint {
+	const parameterProblem, unknownHeader = 4, 1 // how a protocol is unreachable in IPv6 (RFC 4443 section 3.4)
+	switch {
+	case m.kind == icmp6TooBig:
+		return doesNotFit
+	case m == icmpMessage{icmp6Unreachable, code6Port}, m == icmpMessage{parameterProblem, unknownHeader}:
+		return nobodyTakes
+	case m.kind == icmp6Unreachable, m == icmpMessage{icmp6TimeExceeded, codeHopsExceeded}:
+		return doesNotArrive
+	}
+	return noComplaint
+}
+
+// readReport reads an ICMP error; !ok if the packet that it quotes cannot be one of the engine's.
+func readReport(k *packet) (r report, ok bool) {
+	r.complaint = k.src.complaintOf(icmpMessage{k.l4[0], k.l4[1]})
+	rest := binary.BigEndian.Uint32(k.l4[4:])
+	quote := k.l4[icmpLen:]
+	var l4 []byte
+	if k.src.is4() {
+		r.mtu = int(uint16(rest)) // RFC 1191 section 4
+		l4, ok = r.quote4(quote)
+	} else {
+		r.mtu = int(min(rest, maxIPPayload))
+		l4, ok = r.quote6(quote)
+	}
+	if !ok || len(l4) < icmpLen || r.key.remote != k.dst { // who is told of a packet has sent it
+		return r, false
+	}
+	return r, r.quoteTransport(l4)
+}
+
+// quote4 reads the IPv4 header of what was quoted, and returns what follows. Only a first fragment names a flow.
+func (r *report) quote4(q []byte) (l4 []byte, ok bool) {
+	if len(q) < ipv4Len || q[0]>>4 != 4 || len(q) < int(q[0]&15)*4 || binary.BigEndian.Uint16(q[fragmentField:])&fragmentOffset != 0 {
+		return nil, false
+	}
+	r.size = int(binary.BigEndian.Uint16(q[2:]))
+	r.key.remote, r.key.guest, r.key.proto = addressFrom4(q[12:]), addressFrom4(q[16:]), q[9]
+	return q[int(q[0]&15)*4:], true
+}
+
+// quote6 is quote4 for IPv6.
+func (r *report) quote6(q []byte) (l4 []byte, ok bool) {
+	if len(q) < ipv6Len || q[0]>>4 != 6 {
+		return nil, false
+	}
+	r.size = ipv6Len + int(binary.BigEndian.Uint16(q[4:]))
+	r.key.remote, r.key.guest, r.key.proto = address(q[8:24]), address(q[24:40]), q[6]
+	q = q[ipv6Len:]
+	if r.key.proto == protoFragment {
+		if len(q) < fragmentHeader || binary.BigEndian.Uint16(q[2:])&fragmentOffset6 != 0 {
+			return nil, false
+		}
+		r.key.proto, q = q[0], q[fragmentHeader:]
+	}
+	if r.key.proto == protoICMPv6 {
+		r.key.proto = protoICMP // as in flows
+	}
+	return q, true
+}
+
+// quoteTransport reads the first eight bytes of the transport header that was quoted.
+func (r *report) quoteTransport(l4 []byte) (ok bool) {
+	switch r.key.proto {
+	case protoTCP:
+		r.seq = binary.BigEndian.Uint32(l4[4:])
+	case protoICMP:
+		r.key.guestPort = binary.BigEndian.Uint16(l4[4:]) // the identifier
+		return l4[0] == r.key.guest.echoReply()
+	case protoUDP:
+	default:
+		return false
+	}
+	r.key.remotePort, r.key.guestPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
+	return true
+}
+
+// report deals with an ICMP error of the guest about a packet of the engine's.
+func (p *Port) report(k *packet) {
+	r, ok := readReport(k)
+	if !ok {
+		p.counters.StrayReports++
+		return
+	}
+	f := p.find(&r.key)
+	if p.awaits {
+		return
+	}
+	switch {
+	case f == nil && p.knockFailed(&r):
+	case f == nil || !f.mayHaveSent(&r):
+		p.counters.StrayReports++
+	case r.complaint == doesNotFit:
+		p.tooBig(f, &r)
+	default:
+		p.unreached(f, &r)
+	}
+}
+
+// mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell
+// that by.
+func (f *flow) mayHaveSent(r *report) bool {
+	t := &f.tcp
+	switch f.state {
+	case stateUDP, statePing:
+		return true
+	case stateSynSent, stateSynRcvd, stateOpen:
+		return atLeast(r.seq, t.sndUna) && before(r.seq, t.sndMax)
+	}
+	return false
+}
+
+// tooBig makes a flow's packets fit a path, if it is news that they do not. A path is never believed to be so narrow that
+// what its version of IP promises does not pass (RFC 8201 section 4).
+func (p *Port) tooBig(f *flow, r *report) {
+	size := p.pathMTU(&f.key.guest)
+	if f.key.proto == protoTCP {
+		size = f.headers() - etherLen + int(f.tcp.mss)
+	}
+	size = min(size, r.size)
+	least := leastPath
+	if !f.key.guest.is4() {
+		least = minMTU6
+	}
+	mtu := max(r.mtu, leastPath)
+	if r.mtu == 0 {
+		mtu = plateau(size)
+	}
+	if mtu >= size || mtu < least {
+		p.counters.StrayReports++
+		return
+	}
+	if !p.afford(errandPath) {
+		return
+	}
+	narrower := p.pairs.paths.narrow(&f.key.guest, mtu, p.now)
+	shorter := f.key.proto == protoTCP && p.fitPath(f)
+	if !narrower && !shorter {
+		p.counters.StrayReports++
+		return
+	}
+	p.counters.PathsNarrowed++
+	p.startWatch()
+	if f.key.proto == protoTCP {
+		p.sendShorter(f)
+	}
+}
+
+// sendShorter sends again what is under way, which was too long.
+func (p *Port) sendShorter(f *flow) {
+	t := &f.tcp
+	if f.state != stateOpen || f.bits&finSent != 0 || t.sndUna == t.sndMax {
+		return
+	}
+	f.bits &^= recovering | resendDue | timedOut | timing
+	t.rto = t.baseRTO()
+	p.wheel.set(f, p.now+t.rto)
+	p.rewind(f)
+	p.run.push(p.flows, f)
+}
+
+// unreached deals with a packet that did not arrive. A connection that is not open yet ends, as it does in the kernel of a host
+// that connects; an open one does not (RFC 5927 section 5.2). A UDP flow to a closed port ends, so that the kernel tells
+// the peer what it sends next; but a port of the host that other flows share stays. If a datagram was lost on the way, the
+// flow has a while to show that it is alive.
+func (p *Port) unreached(f *flow, r *report) {
+	mapped := f.bits&shared != 0 && f.udp.via == viaMapping
+	switch {
+	case f.state == stateSynSent || f.state == stateSynRcvd:
+		p.counters.ReportsHeeded++
+		p.refusedBy(&f.key)
+		p.abandon(f, endUnreachable)
+	case f.state == stateUDP && r.complaint == nobodyTakes && !mapped:
+		p.counters.ReportsHeeded++
+		p.remove(f)
+	case f.state == stateUDP && f.deadline > p.now+shortly:
+		p.counters.ReportsHeeded++
+		p.wheel.set(f, p.now+shortly)
+	default:
+		p.counters.StrayReports++
+	}
+}
