@@ -8,7 +8,7 @@ each-module = for module in $(MODULES); do (cd $$module && $(1)) || exit 1; done
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: help build test demo demo-shell bench bench-nat bench-rings bench-latency bench-taps bench-adb fuzz soak endurance
-.PHONY: steps install format vet lint unit arm64 integration
+.PHONY: steps install format vet lint packages unit arm64 integration
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,7 +66,7 @@ endurance: install ## the long forms, hours: memory hot-plug, restarts, soak on 
 
 # What `make test` does, in this order.
 steps:
-	@for step in install format vet lint unit arm64 fuzz integration; do \
+	@for step in install format vet lint packages fuzz integration; do \
 		start=$$(date +%s); echo "== $$step"; \
 		$(MAKE) --no-print-directory $$step || { echo "== $$step failed"; exit 1; }; \
 		echo "== $$step passed in $$(($$(date +%s) - start)) s"; \
@@ -84,6 +84,9 @@ vet:
 
 lint:
 	@$(call each-module,$(STATICCHECK) ./...)
+
+packages: # both at once: each ends with a long test of one package, which keeps one processor busy
+	@$(MAKE) --no-print-directory -j2 --output-sync=target unit arm64
 
 unit: # with the race detector; house rules
 	@$(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process

@@ -131,6 +131,7 @@ func TestTheDriverIsUnloadedAndLoadedAgainUnderLoad(t *testing.T) {
 			l.requireAllDescriptors()
 			l.requireNetwork()
 		}
+		require.NotContains(t, l.vring.Output(), "a ring of the guest is broken")
 		l.requireNoLeak(before)
 	})
 }
