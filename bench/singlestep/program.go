@@ -1,0 +1,197 @@
+package singlestep
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mark is the signal that a program sends to its main thread before and behind what is to be counted. It is not delivered.
+const Mark = unix.SIGUSR1
+
+// maxSteps is when counting is given up: the program has not sent the second signal.
+const maxSteps = 20_000_000
+
+// Trace starts a program and calls use with a function that returns the instructions between the program's next two
+// signals. When use is done, the program must come to its end by itself, and without an error. stdin, stdout and stderr
+// of the program are files.
+func Trace(argv, env []string, files [3]*os.File, use func(next func() (int, error)) error) error {
+	done := make(chan error)
+	go func() {
+		// The kernel takes requests only from the thread that has started the program. It ends with this goroutine.
+		runtime.LockOSThread()
+		done <- traceByThisThread(argv, env, files, use)
+	}()
+	return <-done
+}
+
+// traceByThisThread is Trace. It binds the thread, and with it the program, to one processor: of two threads that take
+// turns neither then waits for the other's processor to wake up.
+func traceByThisThread(argv, env []string, files [3]*os.File, use func(next func() (int, error)) error) error {
+	if err := bindToOneProcessor(); err != nil {
+		return err
+	}
+	process, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
+		Env: env, Files: files[:], Sys: &syscall.SysProcAttr{Ptrace: true},
+	})
+	if err != nil {
+		return fmt.Errorf("start %s under ptrace: %w", argv[0], err)
+	}
+	defer process.Release()
+	p := program{pid: process.Pid}
+	err = p.begin()
+	if err == nil {
+		err = use(p.next)
+	}
+	if err == nil {
+		err = p.end()
+	}
+	return errors.Join(err, p.kill())
+}
+
+// bindToOneProcessor binds the calling thread to the last processor that it may use.
+func bindToOneProcessor() error {
+	var may, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &may); err != nil {
+		return os.NewSyscallError("sched_getaffinity", err)
+	}
+	for cpu, left := 0, may.Count(); left > 0; cpu++ {
+		if may.IsSet(cpu) {
+			one.Zero()
+			one.Set(cpu)
+			left--
+		}
+	}
+	return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &one))
+}
+
+// program is a process whose main thread is traced.
+type program struct {
+	pid  int
+	gone bool
+}
+
+// begin takes the stop behind execve, see ptrace(2).
+func (p *program) begin() error {
+	if _, err := p.wait(p.pid); err != nil {
+		return err
+	}
+	return os.NewSyscallError("PTRACE_SETOPTIONS", unix.PtraceSetOptions(p.pid, unix.PTRACE_O_EXITKILL))
+}
+
+// next lets the program run up to its next signal, and steps to the one after it.
+func (p *program) next() (int, error) {
+	if err := p.run(); err != nil {
+		return 0, err
+	}
+	if p.gone {
+		return 0, errors.New("the program has ended")
+	}
+	return p.between()
+}
+
+// end lets the program run to its end.
+func (p *program) end() error {
+	if err := p.run(); err != nil {
+		return err
+	}
+	if !p.gone {
+		return errors.New("the program has sent a signal that nobody asked for")
+	}
+	return nil
+}
+
+// run lets the program run up to its next signal, or to its end. It gets all other signals.
+func (p *program) run() error {
+	for signal := unix.Signal(0); ; {
+		err := unix.PtraceCont(p.pid, int(signal))
+		if err != nil {
+			return os.NewSyscallError("PTRACE_CONT", err)
+		}
+		if signal, err = p.wait(p.pid); err != nil || p.gone || signal == Mark {
+			return err
+		}
+	}
+}
+
+// between steps from one signal to the next, while all other threads stand still.
+func (p *program) between() (int, error) {
+	others, err := holdOthers(p.pid)
+	if err != nil {
+		return 0, errors.Join(err, others.release())
+	}
+	lower := raise(p.pid)
+	n, err := p.steps()
+	lower()
+	return n, errors.Join(err, others.release())
+}
+
+// steps counts steps up to the signal. Signals that come meanwhile are those by which Go preempts a thread: they are dropped.
+func (p *program) steps() (int, error) {
+	for n := 0; n < maxSteps; {
+		if err := unix.PtraceSingleStep(p.pid); err != nil {
+			return 0, os.NewSyscallError("PTRACE_SINGLESTEP", err)
+		}
+		signal, err := p.wait(p.pid)
+		switch {
+		case err != nil:
+			return 0, err
+		case p.gone:
+			return 0, fmt.Errorf("the program has ended between its signals")
+		case signal == Mark:
+			return n, nil
+		case signal == unix.SIGTRAP:
+			n++
+		case signal == unix.SIGURG:
+		default:
+			return 0, fmt.Errorf("%v came between the program's signals", signal)
+		}
+	}
+	return 0, fmt.Errorf("no second signal within %d instructions", maxSteps)
+}
+
+// wait waits until the thread stops, and returns the signal that it has stopped for.
+func (p *program) wait(thread int) (unix.Signal, error) {
+	var status unix.WaitStatus
+	for {
+		_, err := unix.Wait4(thread, &status, unix.WALL, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0, os.NewSyscallError("wait4", err)
+		}
+	}
+	switch {
+	case status.Stopped():
+		return status.StopSignal(), nil
+	case status.Exited() && status.ExitStatus() == 0:
+		p.gone = true
+		return 0, nil
+	case status.Exited():
+		p.gone = true
+		return 0, fmt.Errorf("the program has ended with status %d", status.ExitStatus())
+	}
+	p.gone = true
+	return 0, fmt.Errorf("the program was ended by %v", status.Signal())
+}
+
+// kill ends the program if it has not ended by itself.
+func (p *program) kill() error {
+	if p.gone {
+		return nil
+	}
+	if err := unix.Kill(p.pid, unix.SIGKILL); err != nil {
+		return os.NewSyscallError("kill", err)
+	}
+	for !p.gone {
+		if _, err := p.wait(p.pid); err != nil {
+			return nil // it was killed, which is no news
+		}
+	}
+	return nil
+}
