@@ -263,6 +263,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	}
 	shared := &pairs{mappings: mappings{of: map[endpoint]*mapping{}}}
 	shared.budgets.fill()
+	shared.sources.fill(sourceTries)
 	shared.gates.add(listen)
 	table := newFlowTable(cfg.MaxFlows)
 	for i := range cfg.Queues {

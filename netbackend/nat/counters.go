@@ -45,6 +45,7 @@ type Counters struct {
 	UDPSends      uint64 // system calls that they took
 	UDPReceives   uint64 // system calls spent on receiving datagrams
 	UDPExpired    uint64 // associations that ended by silence
+	SourcesMoved  uint64 // sockets connected again because the host's addresses or routes had changed
 	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments
 	FlowsMoved    uint64 // flows that went on to another queue pair

@@ -82,6 +82,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		return nil
 	}
 	to.addr.keepErrors(fd, 1)
+	news := p.pairs.changes.number()
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
@@ -90,7 +91,8 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	f := p.create(key, fd, statePing, 0, crowdAssociations)
 	if f != nil {
 		p.counters.PingFlows++
-		f.udp.sender.v6 = !to.addr.is4()
+		f.udp.sender.v6, f.news = !to.addr.is4(), news
+		p.wheel.set(f, p.now+pingTimeout)
 	}
 	return f
 }
@@ -107,8 +109,10 @@ func (p *Port) pingRefused(key *flowKey, err error, n int, l4 []byte) {
 
 // sendPing gives a request to the kernel, which fills in identifier and checksum.
 func (p *Port) sendPing(f *flow, k *packet) {
-	p.wheel.set(f, p.now+pingTimeout)
 	p.used(f)
+	if p.keepUp(f); f.state != statePing {
+		return
+	}
 	iov, ok := appendRange(p.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
 	if !ok {
 		p.counters.Malformed++ // more pieces than one call takes
@@ -120,9 +124,16 @@ func (p *Port) sendPing(f *flow, k *packet) {
 		_, errno := p.msg.send(f.fd, iov, 0)
 		switch errno {
 		case 0:
+			p.wheel.set(f, p.now+pingTimeout)
 			return
 		case unix.EFAULT:
 			p.worker.Fault(errno)
+			return
+		}
+		if p.recovers(f, errno) {
+			continue
+		}
+		if f.state != statePing {
 			return
 		}
 		// It may tell of earlier requests; then this one was not sent.

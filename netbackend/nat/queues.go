@@ -42,6 +42,7 @@ type pairs struct {
 	budgets budgets
 	changes changeCount
 	paths   pathTable
+	sources bucket // looks for another source address that errors may cause
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never

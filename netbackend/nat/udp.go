@@ -114,8 +114,9 @@ func (p *Port) udp(k *packet) {
 		if f = p.associate(&key, k, length); f == nil {
 			return
 		}
+		p.prolong(f)
 	}
-	p.touch(f)
+	p.used(f)
 	p.enqueue(f, k, length-udpLen)
 }
 
@@ -148,7 +149,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
-	gro := p.prepareUDP(fd, &to.addr, &key.guest)
+	gro, news := p.prepareUDP(fd, &to.addr, &key.guest), p.pairs.changes.number()
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		if c == crowdQueries {
@@ -160,6 +161,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	f := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
+		f.news = news
 		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.addr.is4()
 	}
 	return f
@@ -185,14 +187,14 @@ func (a *address) keepErrors(fd, on int) {
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
 func (a *address) udpHeaders() int { return etherLen + a.ipLen() + udpLen }
 
-// touch puts the end of an association off.
-func (p *Port) touch(f *flow) {
+// prolong puts the end of an association off. What the guest sends does so if it got through, or if the guest was not told that
+// it did not: a flow that leads nowhere ends, and the next datagram begins a new one.
+func (p *Port) prolong(f *flow) {
 	timeout := udpTimeout
 	if f.key.remotePort == dnsPort {
 		timeout = dnsTimeout
 	}
 	p.wheel.set(f, p.now+timeout)
-	p.used(f)
 }
 
 // putUDP writes a UDP header without checksum. length is that of header and payload.

@@ -234,7 +234,8 @@ func (p *Port) received(f *flow, n int) {
 		return
 	}
 	f.toGuest += uint64(n)
-	p.touch(f)
+	p.prolong(f)
+	p.used(f)
 }
 
 // deliverAside gives the guest messages i to n-1, which cannot stay where they are: the first, which is for f, does not fit

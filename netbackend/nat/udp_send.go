@@ -114,6 +114,7 @@ func (p *Port) sendFlow(f *flow) {
 	}
 	at := place{item: f.udp.first}
 	f.udp.first, f.udp.last = 0, 0
+	p.keepUp(f)
 	patience := errorBurst
 	for at.item != 0 && f.state == stateUDP {
 		n := p.compose(f, s, at)
@@ -124,6 +125,9 @@ func (p *Port) sendFlow(f *flow) {
 			p.counters.UDPSent += uint64(l.datagrams)
 			at = l.end
 		}
+		if sent > 0 || lostInSilence(errno) {
+			p.prolong(f)
+		}
 		if errno != 0 && !p.sendAgain(f, s, common, errno, &patience) {
 			p.counters.UDPRefused += uint64(p.letters[0].datagrams)
 			at = p.letters[0].end
@@ -131,8 +135,20 @@ func (p *Port) sendFlow(f *flow) {
 	}
 }
 
+// lostInSilence tells whether a datagram that could not be sent is one of which the guest does not learn.
+func lostInSilence(errno unix.Errno) bool {
+	return errno == unix.EAGAIN || errno == unix.ENOBUFS || errno == unix.ENOMEM
+}
+
 // sendAgain deals with an error of sending the first letter, and tells whether it is to be tried again.
 func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix.Errno, patience *int) bool {
+	if p.recovers(f, errno) {
+		s.oneEach = false
+		return true
+	}
+	if f.state != stateUDP {
+		return false
+	}
 	if l := &p.letters[0]; l.datagrams > 1 {
 		switch errno {
 		case unix.EINVAL, unix.EIO, unix.EMSGSIZE:
@@ -140,10 +156,10 @@ func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix
 			return true
 		}
 	}
-	switch errno {
-	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
+	if lostInSilence(errno) {
 		return false
-	case unix.EFAULT:
+	}
+	if errno == unix.EFAULT {
 		p.worker.Fault(errno)
 		return false
 	}

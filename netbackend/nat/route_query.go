@@ -1,0 +1,103 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// routeQuery is a question to the routing table with more than a destination.
+type routeQuery struct {
+	to    *address
+	from  *address // the source address; nil for none
+	by    uint32   // index of the interface; 0 for any
+	exact bool     // the table's entry is wanted, not what the kernel makes of it (RTM_F_FIB_MATCH)
+}
+
+// routeAnswer is what the table says. kind is one of unix.RTN_UNICAST and so on, 0 if there is no route.
+type routeAnswer struct {
+	kind uint8
+	by   uint32 // index of the interface
+}
+
+// leavesBy tells whether datagrams to peer that have the source address from leave by an interface that has this address.
+func (r *routes) leavesBy(from, peer *address) bool {
+	way := r.query(routeQuery{to: peer, from: from})
+	owner := r.query(routeQuery{to: from, exact: true})
+	return way.kind == unix.RTN_UNICAST && owner.kind == unix.RTN_LOCAL && way.by == owner.by
+}
+
+// reaches tells whether there is a route to peer by an interface.
+func (r *routes) reaches(peer *address, by uint32) bool {
+	return r.query(routeQuery{to: peer, by: by, exact: true}).kind == unix.RTN_UNICAST
+}
+
+// query asks the routing table.
+func (r *routes) query(q routeQuery) (a routeAnswer) {
+	var scratch [unix.SizeofNlMsghdr + unix.SizeofRtMsg + 3*unix.SizeofRtAttr + 2*16 + 4]byte
+	if _, err := unix.Write(r.fd, r.compose(scratch[:0], &q)); err != nil {
+		return a
+	}
+	for {
+		n, err := unix.Read(r.fd, r.answer[:])
+		if err != nil || n < unix.SizeofNlMsghdr {
+			return a
+		}
+		if binary.NativeEndian.Uint32(r.answer[nlSequence:]) == r.seq {
+			return readRoute(r.answer[:n])
+		}
+	}
+}
+
+// compose appends the question to b.
+func (r *routes) compose(b []byte, q *routeQuery) []byte {
+	r.seq++
+	const fixed = unix.SizeofNlMsghdr + unix.SizeofRtMsg
+	b = append(b, make([]byte, fixed)...)
+	binary.NativeEndian.PutUint16(b[nlType:], unix.RTM_GETROUTE)
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	binary.NativeEndian.PutUint32(b[nlSequence:], r.seq)
+	route := b[unix.SizeofNlMsghdr:]
+	route[0] = uint8(q.to.domain())
+	route[1] = uint8(8 * len(q.to.bytes()))
+	if q.exact {
+		binary.NativeEndian.PutUint32(route[8:], unix.RTM_F_FIB_MATCH)
+	}
+	b = appendAttribute(b, unix.RTA_DST, q.to.bytes())
+	if q.from != nil {
+		b[unix.SizeofNlMsghdr+2] = uint8(8 * len(q.from.bytes()))
+		b = appendAttribute(b, unix.RTA_SRC, q.from.bytes())
+	}
+	if q.by != 0 {
+		b = appendAttribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, q.by))
+	}
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	return b
+}
+
+// appendAttribute appends an attribute, whose value's length is a multiple of 4.
+func appendAttribute(b []byte, kind uint16, value []byte) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	return append(b, value...)
+}
+
+// readRoute reads an answer.
+func readRoute(b []byte) (a routeAnswer) {
+	const fixed = unix.SizeofNlMsghdr + unix.SizeofRtMsg
+	if len(b) < fixed || binary.NativeEndian.Uint16(b[nlType:]) != unix.RTM_NEWROUTE {
+		return a
+	}
+	a.kind = b[routeType]
+	for b = b[fixed:]; len(b) >= unix.SizeofRtAttr; {
+		n, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return a
+		}
+		if kind == unix.RTA_OIF && n == unix.SizeofRtAttr+4 {
+			a.by = binary.NativeEndian.Uint32(b[unix.SizeofRtAttr:])
+		}
+		b = b[min((n+3)&^3, len(b)):]
+	}
+	return a
+}

@@ -1,0 +1,66 @@
+package nat
+
+import "golang.org/x/sys/unix"
+
+// A connected socket keeps the source address that was right when it was connected. When the host's addresses or routes
+// change, a datagram that leaves by it fails, or goes out with an address by which no answer comes back, while a program that
+// starts now is well. So such a socket is connected again: at the flow's next datagram after a change, or after an error that
+// such a change can cause. Its port is another one then, as its address is. Sockets that are not connected need none of this.
+
+// sourceTries is how many flows a second are looked at because of errors.
+const sourceTries = 200
+
+// keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
+// f may be over afterwards.
+func (p *Port) keepUp(f *flow) {
+	if f.news != p.pairs.changes.number() {
+		p.renewSource(f)
+	}
+}
+
+// recovers tells whether f's socket, by which sending has failed with errno, has another source address now, so that the same
+// may be tried again. f may be over afterwards.
+func (p *Port) recovers(f *flow, errno unix.Errno) bool {
+	switch errno {
+	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV:
+		return p.pairs.sources.take(p.now) && p.renewSource(f)
+	}
+	return false
+}
+
+// renewSource connects f's socket again if it would have another source address then, and its present one is not as good. It
+// tells whether that was done. If it fails, f is over.
+func (p *Port) renewSource(f *flow) bool {
+	f.news = p.pairs.changes.number()
+	if f.fd < 0 || f.bits&shared != 0 {
+		return false
+	}
+	peer, has := peerOf(f.fd), nameOf(f.fd)
+	if f.state == statePing {
+		peer = endpoint{addr: f.key.remote} // the kernel does not name one without a port
+	}
+	if !peer.addr.unicast() || peer.addr.isLoopback() || !p.outdated(&peer, &has.addr) {
+		return false
+	}
+	p.counters.SourcesMoved++
+	if disconnect(f.fd) != 0 || connect(f.fd, &peer) != 0 {
+		p.remove(f)
+		return false
+	}
+	return true
+}
+
+// outdated tells whether a socket that is connected to peer should have another source address than it has. An address that
+// the host would not choose any more, but that is still one of the interface by which datagrams leave, is kept: so do the
+// host's own programs (RFC 4862 section 5.5.4), and peers may know the guest by it.
+func (p *Port) outdated(peer *endpoint, has *address) bool {
+	fd, err := unix.Socket(peer.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if connect(int32(fd), peer) != 0 || nameOf(int32(fd)).addr == *has {
+		return false // nothing else would be better
+	}
+	return !p.policy.routes.leavesBy(has, &peer.addr)
+}

@@ -1,0 +1,36 @@
+package nat
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerOf returns where the socket fd is connected to, nameOf its own end; the zero endpoint if there is none.
+func peerOf(fd int32) endpoint { return askName(unix.SYS_GETPEERNAME, fd) }
+func nameOf(fd int32) endpoint { return askName(unix.SYS_GETSOCKNAME, fd) }
+
+func askName(call uintptr, fd int32) endpoint {
+	var name unix.RawSockaddrInet6
+	n := uint32(unsafe.Sizeof(name))
+	if _, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return endpoint{}
+	}
+	return endpointIn(&name)
+}
+
+// connect connects a socket of datagrams, which takes no time.
+func connect(fd int32, to *endpoint) unix.Errno {
+	var name unix.RawSockaddrInet6
+	n := putName(&name, to)
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(n))
+	return errno
+}
+
+// disconnect takes peer, address and port from a connected socket of datagrams (connect(2), AF_UNSPEC). Until it is connected
+// again it receives nothing; what it has received stays.
+func disconnect(fd int32) unix.Errno {
+	name := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&name)), unsafe.Sizeof(name))
+	return errno
+}
