@@ -45,6 +45,7 @@ func completeFlags(cmd *cobra.Command) {
 		"log-format": cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp),
 		"sandbox":    cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
 		"mode":       cobra.FixedCompletions([]string{modeNull, modeEcho, modeSource}, cobra.ShellCompDirectiveNoFileComp),
+		"search":     cobra.FixedCompletions([]string{none}, cobra.ShellCompDirectiveNoFileComp),
 		"network6":   cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},
 			cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
 // natFlags are the flags of "vring nat", as text.
@@ -31,6 +32,7 @@ type natFlags struct {
 	grace     time.Duration
 	hostname  string
 	domain    string
+	hosts     hostTexts
 }
 
 // newNAT is "vring nat".
@@ -72,6 +74,21 @@ Options of a TCP forward are written in front of it, in any order:
   -p send-proxy-v2:8080:80      the same in version 2
   -p accept-proxy:8080:80       expect a PROXY header of either version from the client, which is a proxy. vring believes
                                 it: nothing but the proxy may be able to connect to the port
+
+DHCP, DHCPv6 and router advertisements can tell hosts more. Options that are repeated add to each other:
+  --search example.org                        a domain in which names are looked up; --search none tells of none
+  --lease 52:54:00:12:34:56=10.0.2.50         a host gets a certain address. The first other host that asks gets 10.0.2.15,
+                                              more of them (behind a bridge or macvlan in the guest) get one of a pool
+  --route 192.168.7.0/24=10.0.2.50            a route by another host of the guest's network
+  --ntp 192.0.2.123                           a time server, IPv4 or IPv6
+  --boot-file http://10.0.2.2:8000/boot.ipxe  what to boot, here from the host (with --allow-host tcp:8000)
+  --boot-file bios=undionly.kpxe --boot-server 192.0.2.69
+                                              for one kind of client, by TFTP. The first --boot-file for a client counts.
+                                              Kinds: ` + hostconf.ClientKinds() + `, or a number of RFC 4578
+  --dhcp-option 44=192.0.2.1,192.0.2.2        any option by its number: addresses,
+  --dhcp-option 43=hex:0102ff                 bytes,
+  --dhcp-option 114=https://portal.example/   or text (text:1.2.3.4 if it looks like an address). Without a value, as in 3=,
+                                              the option is left out. --dhcp6-option does the same for DHCPv6
 
 By default the guest cannot reach services of the host. Open them one by one, in the form
 ` + nat.HostServiceForm + `:
@@ -122,6 +139,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections after the front end disconnects, so that it can reconnect (default 0: reset at once)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
+	flags.hosts.add(f)
 	return cmd
 }
 
@@ -163,6 +181,7 @@ func (f *natFlags) config() (nat.Config, error) {
 		}
 		c.Resolvers = append(c.Resolvers, resolver)
 	}
+	fail(f.hosts.parse(&c))
 	fail(c.Check())
 	return c, errs.ErrorOrNil()
 }

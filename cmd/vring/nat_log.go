@@ -17,6 +17,7 @@ func (f *natFlags) describe(log *slog.Logger, configs []nat.Config) {
 		logNetwork(log, &configs[i])
 	}
 	c := &configs[0]
+	logHosts(log, c)
 	f.logPolicy(log, c)
 	f.logUseless(log, configs)
 	if err := nat.CheckPing(); err != nil && !c.Restrict {

@@ -16,6 +16,7 @@ import (
 // instead is what options of other programs are here. Keys are long options without dashes, or single letters.
 func instead() map[string]string {
 	const (
+		boot     = "what the guest boots is given with --boot-file, and --boot-server for TFTP"
 		forward  = "a forward of ports is -p HOST-PORT:GUEST-PORT"
 		udp      = "a forward of UDP is -p udp:HOST-PORT:GUEST-PORT"
 		socket   = "the socket is --socket-path PATH"
@@ -44,7 +45,11 @@ func instead() map[string]string {
 		"ipv4-only": "IPv6 is left out with --network6 off", "4": "IPv6 is left out with --network6 off",
 		"v": "the version is printed by vring --version", "V": "the version is printed by vring --version",
 		"version":  "the version is printed by vring --version",
-		"ssh-port": "a forward for ssh is -p 2222:22", "search": "a domain is given with --domain NAME",
+		"ssh-port": "a forward for ssh is -p 2222:22",
+		"S":        "search domains are given with --search DOMAIN, once for each",
+		"tftp":     boot, "tftp-server-name": boot, "bootfile": boot, "dhcp-boot": boot, "pxe": boot,
+		"dhcp-host": "an address for a certain host is given with --lease MAC=ADDRESS", "dnssearch": "search domains are given with --search DOMAIN, once for each",
+		"domainname": "the domain is given with --domain NAME",
 	}
 }
 

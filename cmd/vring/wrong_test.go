@@ -128,6 +128,43 @@ nat --socket-path SOCK --hostname bad_host!          | host name "bad_host!": wa
 nat --socket-path SOCK --hostname web.example.org    | write --hostname web --domain example.org
 nat --socket-path SOCK --domain a..b                 | domain "a..b": want names
 nat --socket-path SOCK --hostname=                   | --hostname: the value is empty
+nat --socket-path SOCK --search a,b                  | an option holds one domain; write --search once for each
+nat --socket-path SOCK --search a..b                 | --search "a..b": want names of letters
+nat --socket-path SOCK --search none --search a.org  | --search none and --search a.org exclude each other
+nat --socket-path SOCK --search=                     | --search: the value is empty
+nat --socket-path SOCK --lease 10.0.2.50             | want MAC=ADDRESS, as in 52:54:00:12:34:56=10.0.2.50
+nat --socket-path SOCK --lease 52:54:00:00:00:01,10.0.2.50 | write --lease 52:54:00:00:00:01=10.0.2.50
+nat --socket-path SOCK --lease 01:00:5e:00:00:01=10.0.2.50 | is not the address of one Ethernet interface
+nat --socket-path SOCK --lease 52:54:00:00:00:01=10.0.3.50 | want an address of a host in the guest's network 10.0.2.0/24
+nat --socket-path SOCK --lease 52:54:00:00:00:01=10.0.2.255 | want an address of a host in the guest's network
+nat --socket-path SOCK --lease 52:54:00:00:00:01=10.0.2.3 | that of the router or of the name server
+nat --socket-path SOCK --lease 52:54:00:00:00:01=10.0.2.50 --lease 52:54:00:00:00:02=10.0.2.50 | another host has the address already
+nat --socket-path SOCK --lease 52:54:00:00:00:01=10.0.2.50 --lease 52:54:00:00:00:01=10.0.2.51 | the host has an address already
+nat --socket-path SOCK --network6 off --lease 52:54:00:00:00:01=fd00:10:0:2::50 | the guest has no IPv6
+nat --socket-path SOCK --route 192.168.7.0/24        | want NETWORK/BITS=ROUTER, as in 192.168.7.0/24=10.0.2.50
+nat --socket-path SOCK --route 192.168.7.1/24=10.0.2.50 | write 192.168.7.0/24=10.0.2.50
+nat --socket-path SOCK --route 192.168.7.0/24=10.0.3.50 | the router 10.0.3.50 is not in the guest's network
+nat --socket-path SOCK --route 2001:db8::/32=fd00:10:0:2::50 | in IPv6 each router advertises itself
+nat --socket-path SOCK --ntp pool.ntp.org            | want an IP address
+nat --socket-path SOCK --ntp 127.0.0.1               | want the address of one host
+nat --socket-path SOCK --boot-file pxelinux.0        | nobody knows where that file is; add --boot-server ADDRESS
+nat --socket-path SOCK --boot-server 192.0.2.1       | no file is named; add --boot-file NAME
+nat --socket-path SOCK --boot-file x --boot-server 127.0.0.1 | the host itself is 10.0.2.2
+nat --socket-path SOCK --boot-file x --boot-server 192.0.2.1 --boot-server 192.0.2.2 | want one of each version of IP
+nat --socket-path SOCK --boot-file sparc=x --boot-server 192.0.2.1 | there is no client "sparc"; want bios
+nat --socket-path SOCK --boot-file efi-x64=          | want [CLIENT=]NAME
+nat --socket-path SOCK --dhcp-option 42              | want NUMBER=VALUE with a number of 1 to 255
+nat --socket-path SOCK --dhcp-option 256=x           | want NUMBER=VALUE with a number of 1 to 255
+nat --socket-path SOCK --dhcp-option 53=x            | option 53 is the protocol's own
+nat --socket-path SOCK --dhcp-option 26=1400         | how many bytes a number has is not known here; write it as hex:
+nat --socket-path SOCK --dhcp-option 43=hex:123      | want an even number of digits
+nat --socket-path SOCK --dhcp-option 44=192.0.2.1,x  | "x" is not an address; if all of it is text, write text:192.0.2.1,x
+nat --socket-path SOCK --dhcp-option 44=2001:db8::1  | IPv6 to --dhcp6-option
+nat --socket-path SOCK --dhcp-option 44=a --dhcp-option 44=b | --dhcp-option 44: given twice
+nat --socket-path SOCK --dhcp6-option 3=x            | option 3 is the protocol's own
+nat --socket-path SOCK --dhcp-optoin 44=a            | did you mean --dhcp-option?
+nat --socket-path SOCK --bootfile x                  | what the guest boots is given with --boot-file
+nat --socket-path SOCK --dhcp-host x                 | given with --lease MAC=ADDRESS
 tap --socket-path SOCK                               | each --socket-path needs a --tap of its own: there are 1 and 0
 tap --socket-path SOCK --tap a/b                     | not a name of an interface
 tap --socket-path SOCK --tap tap0 --vlan 5           | VLAN

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/services/dhcp4"
+	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -34,19 +34,24 @@ type Config struct {
 	MTU              int          // the guest's, in bytes
 	Others           []netip.Addr // other guests of the network; this one can neither use nor reach their addresses
 	Hostname, Domain string       // what DHCP tells the guest; empty is not told
-	Forwards         []Forward
-	AllowHost        []HostService    // what of the host is opened to the guest
-	Rules            []Rule           // what else is opened or closed; the first that matches decides
-	Restrict         bool             // all is closed that is not opened, and only Resolvers are asked
-	Resolvers        []netip.AddrPort // asked instead of those of ResolvConf, if there are any
-	ResolvConf       string           // where the host keeps its resolvers
-	MaxFlows         int              // connections and associations at once
-	MaxSockets       int              // descriptors for them and for forwards; ForGuests divides what the process may have
-	Queues           int              // queue pairs of the guest
-	PeekOffset       bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
-	WindowScale      uint8            // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
-	UDPSegment       bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
-	UDPGRO           bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
+	// Search are the domains in which the guest looks names up. If there are none, Domain is the only one; without it they are
+	// those of ResolvConf, unless Resolvers are asked. NoSearch tells of none at all.
+	Search      []string
+	NoSearch    bool
+	Hosts       hostconf.Config // what else hosts of the guest are told, and fixed addresses of some
+	Forwards    []Forward
+	AllowHost   []HostService    // what of the host is opened to the guest
+	Rules       []Rule           // what else is opened or closed; the first that matches decides
+	Restrict    bool             // all is closed that is not opened, and only Resolvers are asked
+	Resolvers   []netip.AddrPort // asked instead of those of ResolvConf, if there are any
+	ResolvConf  string           // where the host keeps its resolvers
+	MaxFlows    int              // connections and associations at once
+	MaxSockets  int              // descriptors for them and for forwards; ForGuests divides what the process may have
+	Queues      int              // queue pairs of the guest
+	PeekOffset  bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
+	WindowScale uint8            // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
+	UDPSegment  bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
+	UDPGRO      bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
@@ -183,8 +188,19 @@ func (c *Config) Check() error {
 		}
 	}
 	errs = multierror.Append(errs, c.checkForwards()...)
-	errs = multierror.Append(errs, dhcp4.CheckNames(c.Hostname, c.Domain))
+	errs = multierror.Append(errs, hostconf.CheckNames(c.Hostname, c.Domain), hostconf.CheckSearch(c.Search))
+	errs = multierror.Append(errs, c.Hosts.Check(c.Prefix, c.Prefix6), c.checkLeases())
 	return multierror.Append(errs, c.checkQueues(), c.checkSockets()).ErrorOrNil()
+}
+
+// checkLeases returns what is wrong with fixed addresses of hosts.
+func (c *Config) checkLeases() error {
+	for _, l := range c.Hosts.Leases {
+		if slices.Contains([]netip.Addr{c.Gateway, c.DNS, c.Gateway6, c.DNS6}, l.Addr) {
+			return fmt.Errorf("--lease %s: the address is that of the router or of the name server; want another one", l)
+		}
+	}
+	return nil
 }
 
 // checkResolver returns why nobody could answer at r.
@@ -261,7 +277,8 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := &pairs{mappings: mappings{of: map[endpoint]*mapping{}}}
+	shared := &pairs{mappings: mappings{of: map[endpoint]*mapping{}}, hosts: newHosts()}
+	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	shared.sources.fill(sourceTries)
 	shared.gates.add(listen)
@@ -296,13 +313,9 @@ func (c *Config) checkQueues() error {
 
 // newPort makes the i-th queue pair, without what is the same for all.
 func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, error) {
-	s, err := newServices(&cfg)
-	if err != nil {
-		return nil, err
-	}
 	p := &Port{
 		id: i, me: i + 1, pairs: shared, listening: i == 0,
-		cfg: cfg, services: s, mtu: cfg.MTU,
+		cfg: cfg, mtu: cfg.MTU,
 		others:  setOf(cfg.Others),
 		flows:   table,
 		slow:    make([]byte, slowCopy),
@@ -312,7 +325,11 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	p.inbox.spill = make([]byte, batchSize*spillLen)
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
-	if p.policy, err = newPolicy(&cfg, s.dns.Resolver); err != nil {
+	var err error
+	if p.services, err = newServices(&cfg, &shared.leases, func() int64 { return p.now }); err != nil {
+		return nil, err
+	}
+	if p.policy, err = newPolicy(&cfg, p.services.dns.Resolver); err != nil {
 		return nil, err
 	}
 	p.nets = p.policy.nets

@@ -43,6 +43,7 @@ const none = 0
 type flow struct {
 	key   flowKey
 	ipLen uint8  // of the IP header in front of what goes to the guest
+	host  hostID // of the guest, anyHost if it is not known yet
 	gen   uint32 // raised each time the record is used anew: an event of an old socket does not match
 	index uint32 // of this record
 

@@ -164,6 +164,7 @@ func (p *Port) assembled(a *assembly) {
 // time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
 	key     flowKey
+	to      hostID
 	id      uint32 // of the fragments
 	count   uint32 // of datagrams so far
 	segment int    // payload of each datagram but the last
@@ -183,7 +184,7 @@ func (p *Port) cut(key *flowKey, payload []byte, segment int) {
 	if segment == 0 {
 		segment = len(payload)
 	}
-	d.key, d.segment = *key, segment
+	d.key, d.to, d.segment = *key, p.to, segment
 	d.end = udpLen + copy(d.buf[udpLen:], payload)
 	p.beginDatagram(0)
 	p.sendFragments()
@@ -219,7 +220,18 @@ func (p *Port) largestPacket(guest *address) int {
 
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
 func (p *Port) sendFragments() bool {
-	d := &p.long
+	if p.long.n == 0 {
+		return true
+	}
+	to := p.to
+	p.to = p.long.to
+	done := p.sendLong(&p.long)
+	p.to = to
+	return done
+}
+
+// sendLong is sendFragments for a datagram of which something is left.
+func (p *Port) sendLong(d *longDatagram) bool {
 	for d.n > 0 {
 		if !p.sendPieces(d) {
 			return false

@@ -60,7 +60,7 @@ func (p *Port) frame(c *virtqueue.Chain) {
 		p.counters.BadHeader++
 		return
 	}
-	p.learn(ether[6:12])
+	p.learn(ether)
 	switch etherType {
 	case etherIPv4:
 		p.ipv4(c, &h, head)
@@ -73,30 +73,74 @@ func (p *Port) frame(c *virtqueue.Chain) {
 	}
 }
 
-// learn takes note of where the guest is. Connections that were waiting for it are begun at once.
-func (p *Port) learn(mac []byte) {
-	if [6]byte(mac) == p.guestMAC {
-		return
+// learn takes note of which host of the guest a frame comes from, and that what is made next goes there.
+func (p *Port) learn(ether []byte) {
+	mac := binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1) // bytes 6 to 11
+	if !p.pairs.hosts.is(p.from, mac) || p.from == anyHost {
+		p.from = p.meet(mac)
 	}
-	if mac[0]&1 != 0 || [6]byte(mac) == [6]byte{} || [6]byte(mac) == p.cfg.GatewayMAC {
-		return
-	}
-	p.located([6]byte(mac))
-	p.tellMAC()
+	p.to = p.from
 }
 
-func (p *Port) located(mac [6]byte) {
-	first := p.guestMAC == [6]byte{}
-	p.guestMAC = mac
-	if !first {
+// meet returns the host with a packed MAC address, anyHost if no host can have it.
+func (p *Port) meet(mac uint64) hostID {
+	const group = 1 << 40
+	if mac&group != 0 || mac == 0 || mac == packMAC(p.cfg.GatewayMAC) {
+		return anyHost
+	}
+	return p.pairs.hosts.meet(mac, p.now)
+}
+
+// learnAddress takes note that a host uses an address. Connections that were waiting for that are begun at once.
+func (p *Port) learnAddress(a *address, id hostID) {
+	if !p.pairs.hosts.learn(a, id, p.now) {
 		return
 	}
+	p.located()
+	if p.alone() {
+		return
+	}
+	for _, q := range p.pairs.ports {
+		if q != p {
+			q.post.nudge() // its connections may wait for that
+		}
+	}
+}
+
+// located begins connections whose host was found since.
+func (p *Port) located() {
+	p.found = p.pairs.hosts.news.Load()
 	p.flows.each(p.me, func(f *flow) {
-		if f.state == stateSynSent {
+		if f.state == stateSynSent && f.host == anyHost {
 			f.bits |= synDue
 			p.run.push(p.flows, f)
 		}
 	})
+}
+
+// followHosts lets flows follow addresses that have become another host's: a flow in which the guest has nothing to say would
+// not show it. It does so seldom, for all flows are looked at.
+func (p *Port) followHosts() {
+	const pause = int64(100e6)
+	moves := p.pairs.hosts.moves.Load()
+	if p.followed == moves || p.now < p.followAt {
+		return
+	}
+	p.followed, p.followAt = moves, p.now+pause
+	p.flows.each(p.me, func(f *flow) {
+		if user := p.pairs.hosts.user(&f.key.guest); user != anyHost {
+			f.host = user
+		}
+	})
+}
+
+// moved takes note that the packets of a flow come from another host than before.
+func (p *Port) moved(f *flow) {
+	if p.from == anyHost {
+		return
+	}
+	f.host = p.from
+	p.learnAddress(&f.key.guest, f.host)
 }
 
 // ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
@@ -199,10 +243,10 @@ func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
 	return p.slow[p.headerLen:n]
 }
 
-// putIP writes the Ethernet and IP headers of a packet to the guest into b, and returns their length. proto is protoTCP,
-// protoUDP or protoICMP, and n the length of what follows.
+// putIP writes the Ethernet and IP headers of a packet to the host p.to of the guest into b, and returns their length. proto is
+// protoTCP, protoUDP or protoICMP, and n the length of what follows.
 func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers int) {
-	copy(b[0:], p.guestMAC[:])
+	putMAC(b, p.pairs.hosts.mac(p.to))
 	copy(b[6:], p.cfg.GatewayMAC[:])
 	if dst.is4() {
 		binary.BigEndian.PutUint16(b[12:], etherIPv4)

@@ -131,7 +131,8 @@ func (p *Port) gateAt() int64 {
 	return p.pairs.gates.at.Load()
 }
 
-// knock asks the guest's port whether it takes connections. If the guest has not been heard of, it is asked where it is.
+// knock asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
+// asked first.
 func (p *Port) knock(g *gate) {
 	g.knocked = p.now
 	if g.open {
@@ -140,9 +141,11 @@ func (p *Port) knock(g *gate) {
 		g.at = p.now + g.delay
 		g.delay = min(2*g.delay, lastKnock)
 	}
-	if p.guestMAC == [6]byte{} {
-		p.ask(g.to.addr)
-		return
+	if p.to = p.pairs.hosts.user(&g.to.addr); p.to == anyHost {
+		p.askOnce(g.to.addr)
+		if p.pairs.hosts.mac(anyHost) == 0 || g.delay <= 2*firstKnock {
+			return
+		}
 	}
 	g.key = flowKey{guest: g.to.addr, guestPort: g.to.port, proto: protoTCP, remote: p.nets.of(&g.to.addr).gateway}
 	g.key.remotePort = p.knockPort(&g.key)

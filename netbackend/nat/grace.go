@@ -19,8 +19,9 @@ func (p *Port) lose() {
 func (p *Port) bury() {
 	p.away = false
 	p.abandonAll(endGuestGone)
-	p.guestMAC = [6]byte{}
-	p.pairs.mac.Store(0)
+	p.from, p.to = anyHost, anyHost
+	p.pairs.hosts.forget()
+	p.pairs.leases.free()
 	p.pairs.advertiseAt.Store(0)
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
 // ForGuests divides the network of c among n guests, each of which gets an engine of its own: the first has the addresses
@@ -50,12 +52,17 @@ func (c *Config) checkTargets(guests []netip.Addr) error {
 	for i := range c.Forwards {
 		f := &c.Forwards[i]
 		to := f.Guest.Addr()
-		if !to.Is4() || !c.mayBeGuest(to) || slices.Contains(guests, to) {
+		if !to.Is4() || !c.mayBeGuest(to) || slices.Contains(guests, to) || c.isLeased(to) {
 			continue // what is no guest's address at all is for Check
 		}
 		errs = multierror.Append(errs, fmt.Errorf("forward %s: no guest has the address %s; %s", f, to, haveAddresses(guests)))
 	}
 	return errs.ErrorOrNil()
+}
+
+// isLeased reports whether the configuration gives a to a host.
+func (c *Config) isLeased(a netip.Addr) bool {
+	return slices.ContainsFunc(c.Hosts.Leases, func(l hostconf.Lease) bool { return l.Addr == a })
 }
 
 // haveAddresses says which addresses guests have.

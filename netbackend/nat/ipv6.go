@@ -92,10 +92,18 @@ func (p *Port) ndp(k *packet) {
 	if frame == nil {
 		return
 	}
-	answer, ok := p.services.ndp.Answer(frame, p.mtu)
+	answer, sender, ok := p.services.ndp.Answer(frame, p.mtu)
 	if !ok {
 		p.counters.Malformed++
 		return
+	}
+	if sender.IP.IsValid() {
+		a := addressFrom(sender.IP)
+		if p.others[a] {
+			p.counters.Impostors++
+			return
+		}
+		p.learnAddress(&a, p.from)
 	}
 	p.reply(answer)
 }

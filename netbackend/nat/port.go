@@ -60,7 +60,10 @@ type Port struct {
 	connected    bool
 	receiving    bool // the guest's receive ring runs
 	mtu          int
-	guestMAC     [6]byte          // zero until the guest has sent a frame
+	found        uint32           // of hosts.news, when waiting connections were looked at last
+	followed     uint32           // of hosts.moves, when followHosts looked last
+	followAt     int64            // it does not look again before
+	user         userCache        // of the address that datagrams went to last by a forward
 	nets         *networks        // the policy's
 	others       map[address]bool // addresses of other guests, which this one must not use
 	identity     isnSource
@@ -77,6 +80,7 @@ type Port struct {
 
 	// The rest is valid, or of use, during one turn.
 	now       int64
+	from, to  hostID // whose frame is handled, and to whom goes what is made
 	rx        *netbackend.Filler
 	rxFull    bool // the guest's receive ring had no room for something
 	again     bool // work is left over though nothing is awaited
@@ -228,6 +232,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.flushOutgoing()
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
+	p.followHosts()
 	p.awaitReturn()
 	p.watch()
 	p.tendGates()
@@ -380,6 +385,7 @@ func (p *Port) serve() {
 	}
 	for n := p.run.count; n > 0; n-- {
 		f := p.run.pop(p.flows)
+		p.to = f.host
 		if f.bits&leaving != 0 && f.state != stateDead {
 			p.handOver(f)
 			continue
@@ -412,6 +418,7 @@ func (p *Port) service(f *flow) outcome {
 
 // expire is called when a flow's deadline has passed.
 func (p *Port) expire(f *flow) {
+	p.to = f.host
 	switch f.state {
 	case stateUDP:
 		p.counters.UDPExpired++
@@ -488,6 +495,7 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 		return nil
 	}
 	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, p.now
+	p.setHost(f)
 	p.join(f, c)
 	if bits&shared != 0 {
 		return f
@@ -501,6 +509,15 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	}
 	p.flows.sockets.Add(1)
 	return f
+}
+
+// setHost finds the host of the guest that a new flow belongs to: the one that began it, or that uses its address.
+func (p *Port) setHost(f *flow) {
+	if f.bits&inbound != 0 {
+		f.host = p.pairs.hosts.user(&f.key.guest)
+		return
+	}
+	p.moved(f)
 }
 
 // register has the worker watch a flow's socket. Only a connection waits for room in its socket.

@@ -36,13 +36,14 @@ const maxPairs = 32
 type pairs struct {
 	ports   []*Port
 	running atomic.Uint32 // a bit for each pair whose receive ring runs
-	mac     atomic.Uint64 // the guest's hardware address, 0 if it is not known
 	open    atomic.Int32  // ports that are not closed yet
 	gates   gates
 	budgets budgets
 	changes changeCount
 	paths   pathTable
 	sources bucket // looks for another source address that errors may cause
+	hosts   *hosts
+	leases  leases
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never
@@ -100,11 +101,14 @@ func (b *postbox) nudge() { b.put(func(*postbox) {}) }
 // (retire), so its key can be compared.
 func (p *Port) find(key *flowKey) *flow {
 	f := p.flows.lookup(key)
-	if f == nil || p.alone() {
-		return f
+	if f == nil {
+		return nil
 	}
 	owner := p.flows.owner(f.index).Load()
 	if owner == p.me {
+		if f.host != p.from {
+			p.moved(f)
+		}
 		return f
 	}
 	p.awaits = true
@@ -134,7 +138,9 @@ func (p *Port) endTurn()   { p.turns.Add(1) }
 
 // readPost does what others ask for.
 func (p *Port) readPost() {
-	p.learnFrom(p.pairs.mac.Load())
+	if p.found != p.pairs.hosts.news.Load() {
+		p.located()
+	}
 	if !p.post.any.Swap(false) {
 		return
 	}
@@ -294,34 +300,6 @@ func (p *Port) takeListeners() {
 	if p.registerListeners() != nil {
 		p.hit(limitHost)
 	}
-}
-
-// tellMAC lets the other pairs know where the guest is.
-func (p *Port) tellMAC() {
-	if p.alone() {
-		return
-	}
-	first := p.pairs.mac.Swap(packMAC(p.guestMAC)) == 0
-	for _, q := range p.pairs.ports {
-		if first && q != p {
-			q.post.nudge() // its connections may wait for that
-		}
-	}
-}
-
-// learnFrom takes over where the guest is from another pair; 0 is unknown.
-func (p *Port) learnFrom(packed uint64) {
-	if packed != packMAC(p.guestMAC) && packed != 0 {
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], packed)
-		p.located([6]byte(b[2:]))
-	}
-}
-
-func packMAC(mac [6]byte) uint64 {
-	var b [8]byte
-	copy(b[2:], mac[:])
-	return binary.BigEndian.Uint64(b[:])
 }
 
 // retirement keeps records of flows that are over until no other thread can be looking at them.

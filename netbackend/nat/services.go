@@ -30,15 +30,21 @@ const (
 	dhcpClientPort = 68
 )
 
-func newServices(cfg *Config) (services, error) {
+// newServices makes the services of a queue pair. now is its clock.
+func newServices(cfg *Config, leases *leases, now func() int64) (services, error) {
 	file := cfg.ResolvConf
 	if cfg.Restrict {
 		file = "" // a resolver hands on what it is asked; only one that the user named may
 	}
+	relay := dns.New(dns.Config{
+		Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
+		Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
+	})
+	search := searchList(cfg, func() []string { return relay.Search(now()) })
 	server, err := dhcp4.New(dhcp4.Config{
 		Guest: cfg.Guest, Server: cfg.Gateway, Prefix: cfg.Prefix, Router: cfg.Gateway,
 		DNS: appendValid(nil, cfg.DNS), MTU: cfg.MTU, Hostname: cfg.Hostname, Domain: cfg.Domain,
-		LeaseTime: leaseTime,
+		Search: search, More: cfg.Hosts, Book: leases.v4, LeaseTime: leaseTime,
 	})
 	if err != nil {
 		return services{}, err
@@ -46,21 +52,33 @@ func newServices(cfg *Config) (services, error) {
 	s := services{
 		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
 		dhcp: server,
-		dns: dns.New(dns.Config{
-			Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
-			Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
-		}),
+		dns:  relay,
 	}
 	if cfg.Prefix6.IsValid() {
 		s.ndp = ndp.New(ndp.Config{
 			MAC: cfg.GatewayMAC, LinkLocal: linkLocal(cfg.GatewayMAC), Addrs: []netip.Addr{cfg.Gateway6, cfg.DNS6},
-			Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Domain: cfg.Domain,
+			Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Search: search,
 		})
 		s.dhcp6 = dhcp6.New(dhcp6.Config{
-			MAC: cfg.GatewayMAC, Guest: cfg.Guest6, Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Domain: cfg.Domain,
+			MAC: cfg.GatewayMAC, Guest: cfg.Guest6, Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6},
+			Search: search, More: cfg.Hosts, Book: leases.v6,
 		})
 	}
 	return s, nil
+}
+
+// searchList returns what tells in which domains names are looked up: those of the configuration, or its domain, or those of the
+// host, which may change.
+func searchList(cfg *Config, hosts func() []string) func() []string {
+	switch {
+	case cfg.NoSearch:
+		return nil
+	case len(cfg.Search) > 0:
+		return func() []string { return cfg.Search }
+	case cfg.Domain != "":
+		return func() []string { return []string{cfg.Domain} }
+	}
+	return hosts
 }
 
 // arp answers for the engine's addresses.
@@ -81,7 +99,10 @@ func (p *Port) arp(c *virtqueue.Chain) {
 		p.counters.Impostors++
 		return
 	}
-	p.learn(sender.MAC[:])
+	if sender.IP.IsValid() {
+		a := addressFrom(sender.IP)
+		p.learnAddress(&a, p.meet(packMAC(sender.MAC)))
+	}
 	p.reply(reply)
 }
 
@@ -113,8 +134,12 @@ func (p *Port) ask(guest address) {
 	p.reply(b)
 }
 
-// askForGuest asks where the guest of an inbound connection is. Its SYN follows when the guest answers.
-func (p *Port) askForGuest(f *flow) { p.ask(f.key.guest) }
+// askOnce is ask, unless that was done just now. What waits for the answer goes on when it is learned.
+func (p *Port) askOnce(guest address) {
+	if p.pairs.hosts.mayAsk(&guest, p.now) {
+		p.ask(guest)
+	}
+}
 
 // copyPayload copies the payload of a datagram, whose length with the UDP header is that, for those who are in no hurry. nil if
 // the frame is too long.
@@ -141,14 +166,21 @@ func (p *Port) dhcp(k *packet, length int) {
 	if message == nil {
 		return
 	}
-	answer, to, ok := p.services.dhcp.Answer(message)
-	if !ok || len(answer) > p.mtu-ipv4Len-udpLen {
+	if k.src.unicast() && p.nets.contains(&k.src) {
+		p.learnAddress(&k.src, p.from)
+	}
+	answer, ok := p.services.dhcp.Answer(p.now, message)
+	if !ok {
 		return
 	}
-	p.reply(p.udpFrame(to.MAC, &flowKey{
+	p.leased(answer.To.MAC, answer.Given, answer.Declined, answer.Ask)
+	if answer.Message == nil || len(answer.Message) > p.mtu-ipv4Len-udpLen {
+		return
+	}
+	p.reply(p.udpFrame(answer.To.MAC, &flowKey{
 		proto: protoUDP, remote: p.nets.v4.gateway, remotePort: dhcpServerPort,
-		guest: addressFrom(to.IP), guestPort: dhcpClientPort,
-	}, answer))
+		guest: addressFrom(answer.To.IP), guestPort: dhcpClientPort,
+	}, answer.Message))
 }
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
@@ -165,17 +197,19 @@ func (p *Port) dhcp6(k *packet, length int) {
 	if message == nil {
 		return
 	}
-	answer, ok := p.services.dhcp6.Answer(message)
+	mac := unpackMAC(p.pairs.hosts.mac(p.from))
+	answer, ok := p.services.dhcp6.Answer(p.now, mac, message)
 	if !ok {
 		p.counters.Malformed++
 		return
 	}
-	if answer == nil || len(answer) > p.longest(&k.src) {
+	p.leased(mac, answer.Given, answer.Declined, answer.Ask)
+	if answer.Message == nil || len(answer.Message) > p.longest(&k.src) {
 		return
 	}
-	p.reply(p.udpFrame(p.guestMAC, &flowKey{
+	p.reply(p.udpFrame(mac, &flowKey{
 		proto: protoUDP, remote: p.nets.linkLocal, remotePort: dhcp6.ServerPort, guest: k.src, guestPort: dhcp6.ClientPort,
-	}, answer))
+	}, answer.Message))
 }
 
 // isQuery tells whether a flow is one to the name server.
@@ -190,7 +224,7 @@ func (p *Port) answerDNS(key *flowKey, k *packet, length int) {
 		return
 	}
 	if _, answer := p.services.dns.Decide(p.now, query); answer != nil {
-		p.reply(p.udpFrame(p.guestMAC, key, answer))
+		p.reply(p.udpFrame(unpackMAC(p.pairs.hosts.mac(p.from)), key, answer))
 	}
 }
 

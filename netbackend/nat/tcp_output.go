@@ -523,13 +523,25 @@ func (p *Port) sendSyn(f *flow) outcome {
 	if f.deadline == 0 {
 		p.wheel.set(f, p.now+f.tcp.rto)
 	}
-	if p.guestMAC == [6]byte{} {
-		p.askForGuest(f)
-	} else if !p.sendSynSegment(f) {
+	if p.isLocated(f) && !p.sendSynSegment(f) {
 		return starves
 	}
 	f.bits &^= synDue
 	return idle
+}
+
+// isLocated reports whether the SYN of f can be sent: its host is known. If it is not, the link is asked, and the SYN goes to the
+// host that was heard last if that has led to nothing.
+func (p *Port) isLocated(f *flow) bool {
+	if f.state != stateSynSent {
+		return true // the guest has sent its own
+	}
+	f.host = p.pairs.hosts.user(&f.key.guest)
+	if p.to = f.host; f.host != anyHost {
+		return true
+	}
+	p.askOnce(f.key.guest)
+	return f.tcp.rto > initialRTO && p.pairs.hosts.mac(anyHost) != 0
 }
 
 func (p *Port) sendSynSegment(f *flow) bool {

@@ -308,11 +308,12 @@ func (p *Port) receiveForwarded(l *listener) {
 		l.ready = false // a mapping that has ended
 		return
 	}
+	p.toUser(&l.to.addr)
 	if l.failed {
 		l.failed = p.readErrorsOf(&mailbox{listener: l}) == errorBurst // then there may be more
 		p.again = p.again || l.failed
 	}
-	if !p.connected || p.guestMAC == [6]byte{} {
+	if !p.connected || p.pairs.hosts.mac(anyHost) == 0 {
 		p.discard(l)
 		return
 	}
@@ -321,6 +322,13 @@ func (p *Port) receiveForwarded(l *listener) {
 		p.again = true
 	case starves:
 		p.rx.Starve()
+	}
+}
+
+// toUser lets what is made next go to the host that uses the address guest. If that is not known, the link is asked.
+func (p *Port) toUser(guest *address) {
+	if p.to = p.user.user(p.pairs.hosts, guest); p.to == anyHost {
+		p.askOnce(*guest)
 	}
 }
 
@@ -372,7 +380,7 @@ func (p *Port) discard(l *listener) {
 		p.counters.NoGuest++
 	}
 	p.again = p.again || l.ready
-	p.ask(l.to.addr)
+	p.askOnce(l.to.addr)
 }
 
 // reserveDatagram reserves room for one packet as long as the guest's MTU allows. What is left of a long datagram goes

@@ -95,10 +95,12 @@ func (p *Port) hopsLeft(hops uint8, dst *address) uint8 {
 
 // sendQueued sends all that is in the outbox.
 func (p *Port) sendQueued() {
-	o := &p.outbox
+	o, to := &p.outbox, p.to
 	for _, f := range o.flows[:o.nFlow] {
+		p.to = f.host
 		p.sendFlow(f)
 	}
+	p.to = to
 	clear(o.flows[:o.nFlow])
 	o.n, o.nFlow = 0, 0
 }

@@ -82,6 +82,8 @@ type Guest struct {
 	Gateway  netip.Addr // 10.0.2.2
 	Gateway6 netip.Addr // fd00:10:0:2::2
 	MAC      [6]byte
+	// Hosts are more hosts behind the same card, by their addresses: frames from these have their MAC addresses.
+	Hosts map[netip.Addr][6]byte
 
 	// Drop loses the segments for which it returns true; nil loses none. It is called once for each segment.
 	Drop func(Direction, *Segment) bool
@@ -257,6 +259,9 @@ func (g *Guest) collect() int {
 func (g *Guest) arrived(f *Frame) {
 	err := f.parse(rules{features: g.opt.Features, mtu: g.opt.MTU})
 	g.note("<", f)
+	if err == nil {
+		err = g.checkHost(f)
+	}
 	if err != nil && !g.MayBreakRules {
 		g.t.Errorf("natguest: the guest received a bad frame: %v\n%v\n% x", err, f, f.Bytes[:min(len(f.Bytes), 100)])
 	}
@@ -282,11 +287,17 @@ func (g *Guest) arrived(f *Frame) {
 func (g *Guest) neighbour(f *Frame) {
 	const solicitation, advertisement = 135, 136
 	const solicited, override = 1 << 30, 1 << 29
-	if f.ICMP.Type != solicitation || len(f.ICMP.Payload) < 16 || netip.AddrFrom16([16]byte(f.ICMP.Payload)) != g.IP6 {
+	if f.ICMP.Type != solicitation || len(f.ICMP.Payload) < 16 {
 		return
 	}
-	link := append([]byte{2, 1}, g.MAC[:]...) // where the target is
-	g.SendICMP(f.Src, ICMP{Type: advertisement, Rest: solicited | override, Payload: append(g.IP6.AsSlice(), link...)})
+	target := netip.AddrFrom16([16]byte(f.ICMP.Payload))
+	mac, known := g.hostOf(target)
+	if !known {
+		return
+	}
+	link := append([]byte{2, 1}, mac[:]...) // where the target is
+	m := ICMP{Type: advertisement, Rest: solicited | override, Payload: append(target.AsSlice(), link...)}
+	g.SendFrame(g.packet(icmpProto(f.Src), target, f.Src, m.icmp(target, f.Src)))
 }
 
 // fragment takes a fragment, and the datagram or ICMP message that it completes. The message is kept as a frame that was never
@@ -321,13 +332,14 @@ func (g *Guest) arp(f *Frame) {
 		g.gateMAC = [6]byte(f.ARP.HardwareAddressSender())
 	}
 	target := netip.AddrFrom4([4]byte(f.ARP.ProtocolAddressTarget()))
-	if f.ARP.Op() != header.ARPRequest || target != g.IP {
+	mac, known := g.hostOf(target)
+	if f.ARP.Op() != header.ARPRequest || !known {
 		return
 	}
-	reply := header.ARP(arpRequest(g.MAC, g.IP, sender))
+	reply := header.ARP(arpRequest(mac, target, sender))
 	reply.SetOp(header.ARPReply)
 	copy(reply.HardwareAddressTarget(), f.ARP.HardwareAddressSender())
-	g.SendFrame(ethernet([6]byte(f.ARP.HardwareAddressSender()), g.MAC, 0x0806, reply))
+	g.SendFrame(ethernet([6]byte(f.ARP.HardwareAddressSender()), mac, 0x0806, reply))
 }
 
 // Frames returns the frames received since the last call, the newest 64 MiB of them.
@@ -507,7 +519,7 @@ func (g *Guest) IPv4(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte
 	for _, p := range payload {
 		n += len(p)
 	}
-	return ethernet(g.gateMAC, g.MAC, 0x0800, append([][]byte{ipv4(proto, src, dst, n)}, payload...)...)
+	return ethernet(g.gateMAC, g.macOf(src), 0x0800, append([][]byte{ipv4(proto, src, dst, n)}, payload...)...)
 }
 
 // IPv6 returns a frame for the gateway with an IPv6 packet of the given protocol. Messages of neighbour discovery have the
@@ -519,7 +531,7 @@ func (g *Guest) IPv6(proto uint8, src, dst netip.Addr, payload ...[]byte) []byte
 	if proto == icmpProto(dst) && len(whole) > 0 && whole[0] >= 133 && whole[0] <= 137 {
 		header.IPv6(head).SetHopLimit(255)
 	}
-	return ethernet(g.gateMAC, g.MAC, 0x86dd, head, whole)
+	return ethernet(g.gateMAC, g.macOf(src), 0x86dd, head, whole)
 }
 
 // packet returns a frame for the gateway with a packet of the version of IP that dst is of.

@@ -530,7 +530,7 @@ func (g *Guest) segment(s *Segment) {
 		g.note("x", s)
 		return
 	}
-	if s.Dst.Addr() != g.Source(s.Dst.Addr()) {
+	if _, known := g.hostOf(s.Dst.Addr()); !known {
 		return
 	}
 	if c := g.conns[connKey{s.Dst.Port(), s.Src}]; c != nil {

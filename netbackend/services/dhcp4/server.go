@@ -11,6 +11,9 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
+
+	"github.com/vringnet/vring/netbackend/services/hostconf"
+	"github.com/vringnet/vring/netbackend/services/lease"
 )
 
 const (
@@ -25,6 +28,16 @@ const (
 	// defaultMTU bounds answers when nothing is configured, as they are never fragmented.
 	defaultMTU = 1500
 )
+
+// Answer is what is to be done about a request.
+type Answer struct {
+	Message []byte // the payload of the answer, nil for none
+	To      Destination
+	// Ask is an address that the link is to be asked for, if valid: the client asks again.
+	Ask netip.Addr
+	// Declined is an address that another host uses, as the client says, and Given one that the client has from now on.
+	Declined, Given netip.Addr
+}
 
 // Destination is where an answer goes (RFC 2131 section 4.1). Its UDP port is 68.
 type Destination struct {
@@ -44,6 +57,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.DNS = slices.Clone(cfg.DNS)
+	if cfg.Book == nil {
+		cfg.Book = lease.Single(cfg.Guest)
+	}
 	return &Server{cfg: cfg, common: commonOptions(&cfg)}, nil
 }
 
@@ -54,26 +70,28 @@ func commonOptions(c *Config) dhcpv4.Options {
 		dhcpv4.OptSubnetMask(mask),
 		dhcpv4.OptBroadcastAddress(broadcast(c.Prefix)),
 	)
-	if c.Router.IsValid() {
-		o.Update(dhcpv4.OptRouter(c.Router.AsSlice()))
-	}
-	if len(c.DNS) > 0 {
-		var servers []net.IP
-		for _, a := range c.DNS {
-			servers = append(servers, a.AsSlice())
+	put := func(code dhcpv4.OptionCode, value []byte) {
+		if len(value) > 0 {
+			o.Update(dhcpv4.OptGeneric(code, value))
 		}
-		o.Update(dhcpv4.OptDNS(servers...))
 	}
+	put(dhcpv4.OptionRouter, c.Router.AsSlice())
+	put(dhcpv4.OptionDomainNameServer, addresses(c.DNS))
 	if c.MTU != 0 {
-		o.Update(dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(c.MTU))))
+		put(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(c.MTU)))
 	}
-	if c.Hostname != "" {
-		o.Update(dhcpv4.OptHostName(c.Hostname))
-	}
-	if c.Domain != "" {
-		o.Update(dhcpv4.OptDomainName(c.Domain))
-	}
+	put(dhcpv4.OptionDomainName, []byte(c.Domain))
+	put(dhcpv4.OptionNTPServers, addresses(c.More.NTPOf(true)))
+	put(dhcpv4.OptionClasslessStaticRoute, hostconf.ClasslessRoutes(c.More.Routes, c.Router))
 	return o
+}
+
+// addresses are addrs one behind the other.
+func addresses(addrs []netip.Addr) (b []byte) {
+	for _, a := range addrs {
+		b = append(b, a.AsSlice()...)
+	}
+	return b
 }
 
 // broadcast returns the last address of p.
@@ -83,18 +101,21 @@ func broadcast(p netip.Prefix) net.IP {
 	return binary.BigEndian.AppendUint32(nil, last)
 }
 
-// Answer returns the answer to request, the payload of a datagram that the guest cannot change meanwhile, and where it
-// goes. ok is false if there is nothing to say: the request is malformed, for another server, or needs no answer.
-func (s *Server) Answer(request []byte) (reply []byte, to Destination, ok bool) {
+// Answer returns the answer at now, of a monotonic clock in nanoseconds, to request, the payload of a datagram that the guest
+// cannot change meanwhile. ok is false if there is nothing to do: the request is malformed, for another server, or needs no
+// answer.
+func (s *Server) Answer(now int64, request []byte) (answer Answer, ok bool) {
 	m, ok := parse(request)
 	if !ok {
-		return nil, Destination{}, false
+		return Answer{}, false
 	}
-	answer := s.decide(m)
-	if answer == nil {
-		return nil, Destination{}, false
+	r := s.decide(now, m, &answer)
+	if r == nil {
+		return answer, answer.Ask.IsValid() || answer.Declined.IsValid()
 	}
-	return s.fit(answer, m), destination(answer, m), true
+	s.add(r, m)
+	answer.Message, answer.To = s.fit(r, m), destination(r, m)
+	return answer, true
 }
 
 // parse returns the request in b, if it is one that can come from the guest's own link. It is lenient where real clients
@@ -128,46 +149,99 @@ func isZero(ip net.IP) bool {
 }
 
 // decide returns the answer to m, nil for none (RFC 2131 section 4.3).
-func (s *Server) decide(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+func (s *Server) decide(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DHCPv4 {
 	if !m.Options.Has(dhcpv4.OptionDHCPMessageType) {
-		return s.bootp(m)
+		return s.bootp(now, m, answer)
 	}
 	if m.Options.Has(dhcpv4.OptionServerIdentifier) && !s.isServer(m.Options.Get(dhcpv4.OptionServerIdentifier)) {
 		return nil // the client speaks to another server
 	}
+	client, want := s.client(m), wanted(m)
 	switch m.MessageType() {
 	case dhcpv4.MessageTypeDiscover:
-		if m.Options.Has(dhcpv4.OptionRapidCommit) { // RFC 4039
-			a := s.lease(m, dhcpv4.MessageTypeAck)
-			a.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil))
-			return a
-		}
-		return s.lease(m, dhcpv4.MessageTypeOffer)
+		return s.discover(now, m, answer)
 	case dhcpv4.MessageTypeRequest:
-		if !s.wantsItsAddress(m) {
-			return s.refuse(m)
-		}
-		return s.lease(m, dhcpv4.MessageTypeAck)
+		return s.request(now, m, answer)
 	case dhcpv4.MessageTypeInform:
 		return s.inform(m)
+	case dhcpv4.MessageTypeDecline:
+		if s.cfg.Book.Decline(now, client, want) {
+			answer.Declined = want
+		}
+	case dhcpv4.MessageTypeRelease:
+		s.cfg.Book.Release(client, want)
 	}
-	return nil // RELEASE and DECLINE: the address is the guest's whatever it thinks of it
+	return nil
+}
+
+// client returns who sent m.
+func (s *Server) client(m *dhcpv4.DHCPv4) lease.Client {
+	c := lease.Client{MAC: [6]byte(m.ClientHWAddr)}
+	if id := m.Options.Get(dhcpv4.OptionClientIdentifier); id != nil {
+		c.ID = s.cfg.Book.ID(id)
+	}
+	return c
+}
+
+// wanted returns the address that m is about: by option when the client selects an offer or reboots, by ciaddr when it renews
+// or releases (RFC 2131 section 4.3.2). It is the zero Addr if there is none.
+func wanted(m *dhcpv4.DHCPv4) netip.Addr {
+	want := m.Options.Get(dhcpv4.OptionRequestedIPAddress)
+	if want == nil {
+		want = m.ClientIPAddr
+	}
+	a, _ := netip.AddrFromSlice(want)
+	return a
+}
+
+// discover offers an address, or gives it at once (RFC 4039).
+func (s *Server) discover(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DHCPv4 {
+	if !m.Options.Has(dhcpv4.OptionRapidCommit) {
+		a, outcome := s.cfg.Book.Offer(now, s.client(m), wanted(m))
+		if outcome != lease.Given {
+			return s.without(outcome, answer)
+		}
+		return s.lease(m, dhcpv4.MessageTypeOffer, a)
+	}
+	a, outcome := s.cfg.Book.Take(now, s.client(m), wanted(m))
+	if outcome != lease.Given {
+		return s.without(outcome, answer)
+	}
+	answer.Given = a
+	r := s.lease(m, dhcpv4.MessageTypeAck, a)
+	r.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil))
+	return r
+}
+
+// request gives the address that the client asks for, if it is the client's.
+func (s *Server) request(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DHCPv4 {
+	want := wanted(m)
+	a, outcome := s.cfg.Book.Offer(now, s.client(m), want)
+	if outcome == lease.Given && a == want {
+		a, outcome = s.cfg.Book.Take(now, s.client(m), want)
+	}
+	switch {
+	case outcome != lease.Given:
+		return s.without(outcome, answer)
+	case a != want:
+		return s.refuse(m, a)
+	}
+	answer.Given = a
+	return s.lease(m, dhcpv4.MessageTypeAck, a)
+}
+
+// without answers a client for which there is no address, at least not yet: by nothing, so that it asks again.
+func (s *Server) without(outcome lease.Outcome, answer *Answer) *dhcpv4.DHCPv4 {
+	if outcome == lease.Ask {
+		answer.Ask = s.cfg.Guest
+	}
+	return nil
 }
 
 // isServer tells whether a server identifier option names this server.
 func (s *Server) isServer(id []byte) bool {
 	a, ok := netip.AddrFromSlice(id)
 	return ok && a == s.cfg.Server
-}
-
-// wantsItsAddress tells whether a REQUEST is for the guest's address: by option when the client selects an offer or
-// reboots, by ciaddr when it renews (RFC 2131 section 4.3.2).
-func (s *Server) wantsItsAddress(m *dhcpv4.DHCPv4) bool {
-	want := m.Options.Get(dhcpv4.OptionRequestedIPAddress)
-	if want == nil {
-		want = m.ClientIPAddr
-	}
-	return bytes.Equal(want, s.cfg.Guest.AsSlice())
 }
 
 // blank returns an answer to m that says nothing yet.
@@ -201,15 +275,27 @@ func (s *Server) describe(a *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return a
 }
 
-// lease returns an answer that gives the guest its address.
-func (s *Server) lease(m *dhcpv4.DHCPv4, t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
-	a := s.describe(s.typed(m, t))
-	a.YourIPAddr = s.cfg.Guest.AsSlice()
+// lease returns an answer that gives the client the address a.
+func (s *Server) lease(m *dhcpv4.DHCPv4, t dhcpv4.MessageType, a netip.Addr) *dhcpv4.DHCPv4 {
+	r := s.describe(s.typed(m, t))
+	s.address(r, a)
 	if t == dhcpv4.MessageTypeAck {
-		a.ClientIPAddr = m.ClientIPAddr
+		r.ClientIPAddr = m.ClientIPAddr
 	}
-	a.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionIPAddressLeaseTime, leaseTime(s.cfg.LeaseTime)))
-	return a
+	d := s.cfg.LeaseTime
+	if !s.cfg.Book.Permanent(a) {
+		d = lease.PoolTime
+	}
+	r.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionIPAddressLeaseTime, leaseTime(d)))
+	return r
+}
+
+// address tells a host its address, and its name if it has one.
+func (s *Server) address(r *dhcpv4.DHCPv4, a netip.Addr) {
+	r.YourIPAddr = a.AsSlice()
+	if s.cfg.Hostname != "" && a == s.cfg.Guest {
+		r.UpdateOption(dhcpv4.OptHostName(s.cfg.Hostname))
+	}
 }
 
 // leaseTime encodes d in seconds; all ones is for ever (RFC 2131 section 3.3).
@@ -228,35 +314,23 @@ func (s *Server) inform(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return a
 }
 
-// refuse returns a NAK: the client must begin anew.
-func (s *Server) refuse(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
-	a := s.typed(m, dhcpv4.MessageTypeNak)
-	a.UpdateOption(dhcpv4.OptMessage("the address of this guest is " + s.cfg.Guest.String()))
-	return a
+// refuse returns a NAK to a client whose address is a: it must begin anew.
+func (s *Server) refuse(m *dhcpv4.DHCPv4, a netip.Addr) *dhcpv4.DHCPv4 {
+	r := s.typed(m, dhcpv4.MessageTypeNak)
+	r.UpdateOption(dhcpv4.OptMessage("the address of this guest is " + a.String()))
+	return r
 }
 
-// bootp answers a client that does not know DHCP. Its address never expires (RFC 1534 section 2).
-func (s *Server) bootp(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
-	a := s.describe(s.blank(m))
-	a.YourIPAddr = s.cfg.Guest.AsSlice()
-	return a
-}
-
-// fit encodes a, without what the client has no room for: names first, since a guest works without them.
-func (s *Server) fit(a, m *dhcpv4.DHCPv4) []byte {
-	room := s.room(m)
-	b := a.ToBytes()
-	droppable := []dhcpv4.OptionCode{
-		dhcpv4.OptionClientIdentifier, dhcpv4.OptionDomainName, dhcpv4.OptionHostName, dhcpv4.OptionDomainNameServer,
+// bootp answers a client that does not know DHCP. Its address never expires (RFC 1534 section 2), which one of the pool does.
+func (s *Server) bootp(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DHCPv4 {
+	a, outcome := s.cfg.Book.Take(now, s.client(m), netip.Addr{})
+	if outcome != lease.Given || !s.cfg.Book.Permanent(a) {
+		return s.without(outcome, answer)
 	}
-	for _, code := range droppable {
-		if len(b) <= room {
-			break
-		}
-		a.Options.Del(code)
-		b = a.ToBytes()
-	}
-	return b
+	answer.Given = a
+	r := s.describe(s.blank(m))
+	s.address(r, a)
+	return r
 }
 
 // room returns the length in bytes of the longest message that the client of m takes.

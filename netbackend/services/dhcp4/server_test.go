@@ -62,14 +62,14 @@ func identifier(ip net.IP) dhcpv4.Modifier {
 
 // ask returns the parsed answer to m.
 func ask(t *testing.T, s *dhcp4.Server, m *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, dhcp4.Destination) {
-	b, to, ok := s.Answer(m.ToBytes())
+	answer, ok := s.Answer(0, m.ToBytes())
 	require.True(t, ok, "an answer is due")
-	a, err := dhcpv4.FromBytes(b)
+	a, err := dhcpv4.FromBytes(answer.Message)
 	require.NoError(t, err)
 	require.Equal(t, dhcpv4.OpcodeBootReply, a.OpCode)
 	require.Equal(t, m.TransactionID, a.TransactionID)
 	require.Equal(t, mac, a.ClientHWAddr)
-	return a, to
+	return a, answer.To
 }
 
 func TestFourWayHandshake(t *testing.T) {
@@ -183,11 +183,11 @@ func TestBootpClientGetsItsAddress(t *testing.T) {
 	}
 	for name, b := range cases {
 		t.Run(name, func(t *testing.T) {
-			reply, to, ok := server(t, config()).Answer(b)
+			answer, ok := server(t, config()).Answer(0, b)
 			require.True(t, ok)
-			require.Equal(t, theGuest, to)
-			require.Len(t, reply, 300, "the message of BOOTP has a fixed length")
-			a, err := dhcpv4.FromBytes(reply)
+			require.Equal(t, theGuest, answer.To)
+			require.Len(t, answer.Message, 300, "the message of BOOTP has a fixed length")
+			a, err := dhcpv4.FromBytes(answer.Message)
 			require.NoError(t, err)
 			require.True(t, a.YourIPAddr.Equal(guestIP))
 			require.Equal(t, net.CIDRMask(24, 32), a.SubnetMask())
@@ -221,7 +221,7 @@ func TestSaysNothing(t *testing.T) {
 	}
 	for name, b := range cases {
 		t.Run(name, func(t *testing.T) {
-			_, _, ok := server(t, config()).Answer(b)
+			_, ok := server(t, config()).Answer(0, b)
 			require.False(t, ok)
 		})
 	}
@@ -231,8 +231,8 @@ func TestSurvivesEveryTruncation(t *testing.T) {
 	whole := request(dhcpv4.MessageTypeRequest, requested(guestIP), identifier(serverIP)).ToBytes()
 	s := server(t, config())
 	for n := range whole {
-		reply, _, ok := s.Answer(whole[:n:n])
-		require.Equal(t, ok, reply != nil)
+		answer, ok := s.Answer(0, whole[:n:n])
+		require.Equal(t, ok, answer.Message != nil)
 		require.False(t, ok && n < 236, "%d bytes", n)
 	}
 }
@@ -257,9 +257,9 @@ func TestMalformedOptions(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			reply, _, ok := server(t, config()).Answer(c.b)
+			answer, ok := server(t, config()).Answer(0, c.b)
 			require.Equal(t, c.valid, ok)
-			require.LessOrEqual(t, len(reply), 548)
+			require.LessOrEqual(t, len(answer.Message), 548)
 		})
 	}
 }
@@ -275,10 +275,10 @@ func TestAnswerFitsTheClient(t *testing.T) {
 	id := dhcpv4.WithOption(dhcpv4.OptClientIdentifier(bytes.Repeat([]byte{1}, 250)))
 	for _, size := range []uint16{0, 400, 576, 700, 1000, 1500, 65535} {
 		limit := dhcpv4.WithOption(dhcpv4.OptMaxMessageSize(size))
-		b, _, ok := server(t, cfg).Answer(request(dhcpv4.MessageTypeDiscover, id, limit).ToBytes())
+		answer, ok := server(t, cfg).Answer(0, request(dhcpv4.MessageTypeDiscover, id, limit).ToBytes())
 		require.True(t, ok)
-		require.LessOrEqual(t, len(b)+28, max(576, int(size)))
-		a, err := dhcpv4.FromBytes(b)
+		require.LessOrEqual(t, len(answer.Message)+28, max(576, int(size)))
+		a, err := dhcpv4.FromBytes(answer.Message)
 		require.NoError(t, err)
 		require.NotEmpty(t, a.Router(), "the router is never left out")
 	}
@@ -286,8 +286,8 @@ func TestAnswerFitsTheClient(t *testing.T) {
 
 func TestAnswersDoNotShareMemory(t *testing.T) {
 	s := server(t, config())
-	first, _, _ := s.Answer(request(dhcpv4.MessageTypeDiscover).ToBytes())
-	clear(first)
+	first, _ := s.Answer(0, request(dhcpv4.MessageTypeDiscover).ToBytes())
+	clear(first.Message)
 	a, _ := ask(t, s, request(dhcpv4.MessageTypeDiscover))
 	require.Equal(t, "guest", a.HostName())
 }
@@ -323,15 +323,19 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(request(dhcpv4.MessageTypeDiscover).ToBytes())
 	f.Add(request(dhcpv4.MessageTypeRequest, requested(guestIP), identifier(serverIP)).ToBytes())
 	f.Add(request(dhcpv4.MessageTypeInform, dhcpv4.WithClientIP(guestIP)).ToBytes())
-	s := server(f, config())
+	f.Add(request(dhcpv4.MessageTypeDiscover, dhcpv4.WithGeneric(dhcpv4.OptionUserClassInformation, []byte("iPXE"))).ToBytes())
+	cfg, now := full(f), int64(0)
+	cfg.Book = book(&now, nil)
+	s := server(f, cfg)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reply, to, ok := s.Answer(b)
-		if !ok {
+		now += 1e6
+		answer, ok := s.Answer(now, b)
+		if !ok || answer.Message == nil {
 			return
 		}
-		require.LessOrEqual(t, len(reply), 1472)
-		require.True(t, to.IP.Is4())
-		_, err := dhcpv4.FromBytes(reply)
+		require.LessOrEqual(t, len(answer.Message), 1472)
+		require.True(t, answer.To.IP.Is4())
+		_, err := dhcpv4.FromBytes(answer.Message)
 		require.NoError(t, err)
 	})
 }

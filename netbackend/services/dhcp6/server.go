@@ -2,13 +2,14 @@ package dhcp6
 
 import (
 	"bytes"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
-	"github.com/insomniacslk/dhcp/rfc1035label"
+
+	"github.com/vringnet/vring/netbackend/services/hostconf"
+	"github.com/vringnet/vring/netbackend/services/lease"
 )
 
 // Ports of client and server (RFC 8415 section 7.2).
@@ -20,21 +21,22 @@ const (
 // Servers is the address that a client sends to (RFC 8415 section 7.1).
 var Servers = netip.MustParseAddr("ff02::1:2")
 
-// How long the guest may use its address without asking again: it is its own anyway.
+// How long a host may use an address without asking again, unless it is one of the pool, for which lease.PoolTime is the valid
+// lifetime.
 const (
 	preferredLifetime = 12 * time.Hour
 	validLifetime     = 24 * time.Hour
-	renewAfter        = preferredLifetime / 2     // T1, as section 14.2 recommends
-	rebindAfter       = preferredLifetime / 5 * 4 // T2
 )
 
-// Config is what the guest is told.
+// Config is what the guest's hosts are told.
 type Config struct {
-	MAC    [6]byte      // of the server, which is known by it
-	Guest  netip.Addr   // the guest's address
-	Prefix netip.Prefix // the guest's network
-	DNS    []netip.Addr // name servers
-	Domain string       // in which names are looked up; empty is not told
+	MAC    [6]byte         // of the server, which is known by it
+	Guest  netip.Addr      // the guest's address
+	Prefix netip.Prefix    // the guest's network
+	DNS    []netip.Addr    // name servers
+	Search func() []string // the domains in which names are looked up; nil says nothing about it
+	More   hostconf.Config // what else hosts are told. Its leases are the Book's
+	Book   *lease.Book     // has the address of each host; nil gives Guest to all of them
 }
 
 // Server answers by its configuration.
@@ -43,48 +45,93 @@ type Server struct {
 	duid dhcpv6.DUID
 }
 
+// Answer is what is to be done about a message.
+type Answer struct {
+	Message []byte // to send back, nil for none
+	// Ask is an address that the link is to be asked for, if valid: the client asks again.
+	Ask netip.Addr
+	// Declined is an address that another host uses, as the client says, and Given one that the client has from now on.
+	Declined, Given netip.Addr
+}
+
+// exchange is one message and what comes of it.
+type exchange struct {
+	client lease.Client
+	m, r   *dhcpv6.Message
+	answer Answer
+	silent bool // nothing is answered: the client asks again
+}
+
 // New returns a Server.
 func New(cfg Config) *Server {
+	if cfg.Book == nil {
+		cfg.Book = lease.Single(cfg.Guest)
+	}
 	return &Server{cfg: cfg, duid: &dhcpv6.DUIDLL{HWType: iana.HWTypeEthernet, LinkLayerAddr: cfg.MAC[:]}}
 }
 
-// Answer looks at one message of the guest, whole, without the UDP header, which cannot change meanwhile. reply is the
-// message to send back, nil for none. ok tells that the message is well-formed.
-func (s *Server) Answer(message []byte) (reply []byte, ok bool) {
+// Answer looks at one message of a host, whole, without the UDP header, which cannot change meanwhile. mac is the host's, and
+// now a monotonic clock in nanoseconds. ok tells that the message is well-formed.
+func (s *Server) Answer(now int64, mac [6]byte, message []byte) (answer Answer, ok bool) {
 	m, err := dhcpv6.MessageFromBytes(message)
 	if err != nil {
-		return nil, false
+		return Answer{}, false
 	}
 	forUs, ok := s.check(m)
 	if !forUs || !ok {
-		return nil, ok
+		return Answer{}, ok
 	}
-	r := &dhcpv6.Message{MessageType: dhcpv6.MessageTypeReply, TransactionID: m.TransactionID}
+	x := exchange{m: m, r: &dhcpv6.Message{MessageType: dhcpv6.MessageTypeReply, TransactionID: m.TransactionID}}
+	x.client.MAC = mac
 	if id := m.Options.ClientID(); id != nil {
-		r.AddOption(dhcpv6.OptClientID(id))
+		x.r.AddOption(dhcpv6.OptClientID(id))
+		x.client.ID = s.cfg.Book.ID(id.ToBytes())
 	}
-	r.AddOption(dhcpv6.OptServerID(s.duid))
-	switch m.MessageType {
+	x.r.AddOption(dhcpv6.OptServerID(s.duid))
+	s.decide(now, &x)
+	if !x.silent {
+		x.answer.Message = s.addNames(x.r, m)
+	}
+	return x.answer, true
+}
+
+// decide puts into the answer what the message asks for.
+func (s *Server) decide(now int64, x *exchange) {
+	switch x.m.MessageType {
 	case dhcpv6.MessageTypeSolicit:
-		if m.GetOneOption(dhcpv6.OptionRapidCommit) != nil {
-			r.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
+		if x.m.GetOneOption(dhcpv6.OptionRapidCommit) != nil {
+			x.r.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
 		} else {
-			r.MessageType = dhcpv6.MessageTypeAdvertise
+			x.r.MessageType = dhcpv6.MessageTypeAdvertise
 		}
-		s.addLeases(m, r)
+		s.addLeases(now, x)
 	case dhcpv6.MessageTypeRequest, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRebind:
-		s.addLeases(m, r)
+		s.addLeases(now, x)
 	case dhcpv6.MessageTypeConfirm:
-		status, known := s.confirm(m)
+		status, known := s.confirm(x.m)
 		if !known {
-			return nil, true
+			x.silent = true
+			return
 		}
-		r.AddOption(status)
+		x.r.AddOption(status)
 	case dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline:
-		r.AddOption(&dhcpv6.OptStatusCode{StatusCode: iana.StatusSuccess}) // and the next one who asks gets it again
+		s.giveBack(now, x)
+		x.r.AddOption(&dhcpv6.OptStatusCode{StatusCode: iana.StatusSuccess})
 	}
-	s.addNames(r)
-	return r.ToBytes(), true
+}
+
+// giveBack takes note of addresses that the client does not need, or cannot use.
+func (s *Server) giveBack(now int64, x *exchange) {
+	for _, ia := range x.m.Options.IANA() {
+		for _, a := range ia.Options.Addresses() {
+			addr, _ := netip.AddrFromSlice(a.IPv6Addr)
+			if x.m.MessageType == dhcpv6.MessageTypeRelease {
+				s.cfg.Book.Release(x.client, addr)
+			} else if s.cfg.Book.Decline(now, x.client, addr) {
+				x.answer.Declined = addr
+			}
+		}
+	}
 }
 
 // check tells whether a message says whom it is from and for as its kind must (RFC 8415 section 16), and whether it is for us.
@@ -105,40 +152,68 @@ func (s *Server) check(m *dhcpv6.Message) (forUs, ok bool) {
 
 func (s *Server) isUs(id dhcpv6.DUID) bool { return bytes.Equal(id.ToBytes(), s.duid.ToBytes()) }
 
-// addLeases answers what m asks for. There is one address; for more, and for temporary ones and prefixes, there is nothing.
-func (s *Server) addLeases(m, r *dhcpv6.Message) {
-	for i, asked := range m.Options.IANA() {
-		lease := &dhcpv6.OptIANA{IaId: asked.IaId}
-		if i == 0 {
-			lease.T1, lease.T2 = renewAfter, rebindAfter
-			lease.Options.Add(&dhcpv6.OptIAAddress{
-				IPv6Addr: s.cfg.Guest.AsSlice(), PreferredLifetime: preferredLifetime, ValidLifetime: validLifetime,
-			})
-			s.withdraw(asked, lease)
-		} else {
-			lease.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
+// addLeases answers what x asks for. A host has one address; for more, and for temporary ones and prefixes, there is nothing.
+func (s *Server) addLeases(now int64, x *exchange) {
+	for i, asked := range x.m.Options.IANA() {
+		given := &dhcpv6.OptIANA{IaId: asked.IaId}
+		if i > 0 || !s.addLease(now, x, asked, given) {
+			given.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
 		}
-		r.AddOption(lease)
+		x.r.AddOption(given)
 	}
-	for _, asked := range m.Options.IATA() {
+	for _, asked := range x.m.Options.IATA() {
 		none := &dhcpv6.OptIATA{IaId: asked.IaId}
 		none.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
-		r.AddOption(none)
+		x.r.AddOption(none)
 	}
-	for _, asked := range m.Options.IAPD() {
+	for _, asked := range x.m.Options.IAPD() {
 		none := &dhcpv6.OptIAPD{IaId: asked.IaId}
 		none.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoPrefixAvail})
-		r.AddOption(none)
+		x.r.AddOption(none)
 	}
 }
 
-// withdraw tells the guest that other addresses that it has named are not its own (RFC 8415 section 18.3.4): it may have been
-// another guest before.
-func (s *Server) withdraw(asked, lease *dhcpv6.OptIANA) {
+// addLease puts the host's address into given, and reports whether there is one.
+func (s *Server) addLease(now int64, x *exchange, asked, given *dhcpv6.OptIANA) bool {
+	var want netip.Addr
+	if a := asked.Options.OneAddress(); a != nil {
+		want, _ = netip.AddrFromSlice(a.IPv6Addr)
+	}
+	take := s.cfg.Book.Take
+	if x.r.MessageType == dhcpv6.MessageTypeAdvertise {
+		take = s.cfg.Book.Offer
+	}
+	addr, outcome := take(now, x.client, want)
+	switch outcome {
+	case lease.None:
+		return false
+	case lease.Ask:
+		x.answer.Ask = s.cfg.Guest
+		fallthrough
+	case lease.Wait:
+		x.silent = true
+		return false
+	}
+	if x.r.MessageType == dhcpv6.MessageTypeReply {
+		x.answer.Given = addr
+	}
+	preferred, valid := preferredLifetime, validLifetime
+	if !s.cfg.Book.Permanent(addr) {
+		preferred, valid = lease.PoolTime/2, lease.PoolTime
+	}
+	given.T1, given.T2 = preferred/2, preferred/5*4 // as RFC 8415 section 14.2 recommends
+	given.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: addr.AsSlice(), PreferredLifetime: preferred, ValidLifetime: valid})
+	withdraw(asked, given, addr)
+	return true
+}
+
+// withdraw tells the host that other addresses than addr that it has named are not its own (RFC 8415 section 18.3.4): it may
+// have been in another network before.
+func withdraw(asked, given *dhcpv6.OptIANA, addr netip.Addr) {
 	const most = 4 // nobody has more
 	for i, a := range asked.Options.Addresses() {
-		if i < most && !bytes.Equal(a.IPv6Addr, s.cfg.Guest.AsSlice()) {
-			lease.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: a.IPv6Addr})
+		if i < most && !bytes.Equal(a.IPv6Addr, addr.AsSlice()) {
+			given.Options.Add(&dhcpv6.OptIAAddress{IPv6Addr: a.IPv6Addr})
 		}
 	}
 }
@@ -155,18 +230,4 @@ func (s *Server) confirm(m *dhcpv6.Message) (status *dhcpv6.OptStatusCode, known
 		}
 	}
 	return status, known
-}
-
-// addNames tells of name servers (RFC 3646).
-func (s *Server) addNames(r *dhcpv6.Message) {
-	var servers []net.IP
-	for _, a := range s.cfg.DNS {
-		servers = append(servers, a.AsSlice())
-	}
-	if len(servers) > 0 {
-		r.AddOption(dhcpv6.OptDNS(servers...))
-	}
-	if s.cfg.Domain != "" {
-		r.AddOption(dhcpv6.OptDomainSearchList(&rfc1035label.Labels{Labels: []string{s.cfg.Domain}}))
-	}
 }

@@ -26,7 +26,8 @@ var (
 func newServer() *dhcp6.Server {
 	return dhcp6.New(dhcp6.Config{
 		MAC: [6]byte{0x52, 0x55, 10, 0, 2, 2}, Guest: netip.MustParseAddr("fd00:10:0:2::15"),
-		Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), DNS: []netip.Addr{netip.MustParseAddr("fd00:10:0:2::3")}, Domain: "lab.example.org",
+		Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), DNS: []netip.Addr{netip.MustParseAddr("fd00:10:0:2::3")},
+		Search: func() []string { return []string{"lab.example.org"} },
 	})
 }
 
@@ -57,10 +58,10 @@ func lease(addrs ...net.IP) *dhcpv6.OptIANA {
 // answer returns the server's, which must be well-formed.
 func answer(t *testing.T, m *dhcpv6.Message) *dhcpv6.Message {
 	t.Helper()
-	b, ok := newServer().Answer(m.ToBytes())
+	a, ok := newServer().Answer(0, [6]byte(guestMAC), m.ToBytes())
 	require.True(t, ok)
-	require.NotNil(t, b)
-	r, err := dhcpv6.MessageFromBytes(b)
+	require.NotNil(t, a.Message)
+	r, err := dhcpv6.MessageFromBytes(a.Message)
 	require.NoError(t, err)
 	require.Equal(t, m.TransactionID, r.TransactionID)
 	require.Equal(t, m.Options.ClientID(), r.Options.ClientID())
@@ -131,9 +132,9 @@ func TestTheGuestLearnsWhetherItsAddressIsGoodHere(t *testing.T) {
 	require.Equal(t, iana.StatusSuccess, status(address))
 	require.Equal(t, iana.StatusNotOnLink, status(foreign))
 	require.Equal(t, iana.StatusNotOnLink, status(address, foreign))
-	b, ok := newServer().Answer(message(dhcpv6.MessageTypeConfirm, lease()).ToBytes())
+	a, ok := newServer().Answer(0, [6]byte(guestMAC), message(dhcpv6.MessageTypeConfirm, lease()).ToBytes())
 	require.True(t, ok)
-	require.Nil(t, b, "of none there is nothing to say (RFC 8415 section 18.3.3)")
+	require.Nil(t, a.Message, "of none there is nothing to say (RFC 8415 section 18.3.3)")
 }
 
 func TestWhatIsGivenBackIsConfirmed(t *testing.T) {
@@ -153,9 +154,9 @@ func TestWhatIsForAnotherServerIsNotAnswered(t *testing.T) {
 		dhcpv6.MessageTypeRequest, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline,
 		dhcpv6.MessageTypeInformationRequest,
 	} {
-		b, ok := newServer().Answer(message(kind, lease(), dhcpv6.OptServerID(anotherID)).ToBytes())
+		a, ok := newServer().Answer(0, [6]byte(guestMAC), message(kind, lease(), dhcpv6.OptServerID(anotherID)).ToBytes())
 		require.True(t, ok, kind)
-		require.Nil(t, b, kind)
+		require.Nil(t, a.Message, kind)
 	}
 }
 
@@ -175,9 +176,9 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 		"a kind that nobody knows": message(200).ToBytes(),
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer, ok := newServer().Answer(b)
+			answer, ok := newServer().Answer(0, [6]byte(guestMAC), b)
 			require.False(t, ok)
-			require.Nil(t, answer)
+			require.Nil(t, answer.Message)
 		})
 	}
 }
@@ -193,13 +194,13 @@ func FuzzAnswer(f *testing.F) {
 	s := newServer()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := slices.Clone(b)
-		answer, ok := s.Answer(b)
+		answer, ok := s.Answer(0, [6]byte(guestMAC), b)
 		require.Equal(t, before, b)
-		if answer == nil {
+		if answer.Message == nil {
 			return
 		}
 		require.True(t, ok)
-		_, err := dhcpv6.MessageFromBytes(answer)
+		_, err := dhcpv6.MessageFromBytes(answer.Message)
 		require.NoError(t, err)
 	})
 }

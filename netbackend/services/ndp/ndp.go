@@ -5,9 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/miekg/dns"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
 // How long the guest may rely on what it was told, in seconds. Advertisements come more often, see Interval, and these
@@ -36,6 +37,8 @@ const (
 
 	optionSource, optionTarget, optionPrefix, optionMTU = 1, 2, 3, 5
 	optionDNS, optionSearch                             = 25, 31
+
+	maxSearch = 512 // bytes of search domains, so that an advertisement fits every link
 )
 
 // Config tells what the guest is told.
@@ -45,7 +48,8 @@ type Config struct {
 	Addrs     []netip.Addr // other addresses to answer for
 	Prefix    netip.Prefix // of the network
 	DNS       []netip.Addr // name servers
-	Domain    string       // in which names are looked up; empty is not told
+	// Search returns the domains in which names are looked up; nil says nothing about it.
+	Search func() []string
 }
 
 // Responder answers the guest.
@@ -54,21 +58,50 @@ type Responder struct{ cfg Config }
 // New returns a Responder.
 func New(cfg Config) *Responder { return &Responder{cfg: cfg} }
 
+// Sender is a host that a message tells of.
+type Sender struct {
+	MAC [6]byte    // from which the frame came
+	IP  netip.Addr // the zero Addr if the message does not tell, as that of a host that looks for an address does not
+}
+
 // Answer looks at frame, a whole Ethernet frame with a message of neighbour discovery that the guest cannot change
-// meanwhile. reply is the frame to send to the guest, nil for none. ok tells that the message is well-formed. mtu is the
-// guest's, in bytes.
-func (r *Responder) Answer(frame []byte, mtu int) (reply []byte, ok bool) {
+// meanwhile. reply is the frame to send to the guest, nil for none. ok tells that the message is well-formed and sender
+// whom it tells of. mtu is the guest's, in bytes.
+func (r *Responder) Answer(frame []byte, mtu int) (reply []byte, sender Sender, ok bool) {
 	m, ok := parse(frame)
 	if !ok {
-		return nil, false
+		return nil, Sender{}, false
+	}
+	sender.MAC = m.mac
+	if !m.src.IsUnspecified() {
+		sender.IP = m.src
 	}
 	switch m.icmp.Type() {
 	case header.ICMPv6RouterSolicit:
-		return r.routerSolicited(&m, mtu)
+		reply, ok = r.routerSolicited(&m, mtu)
 	case header.ICMPv6NeighborSolicit:
-		return r.neighbourSolicited(&m)
+		reply, ok = r.neighbourSolicited(&m)
+	case header.ICMPv6NeighborAdvert:
+		sender.IP, ok = advertised(&m)
 	}
-	return nil, true
+	if !ok || r.isOurs(sender.IP) {
+		return reply, Sender{}, ok
+	}
+	return reply, sender, true
+}
+
+// advertised returns the address that a neighbour advertisement tells of.
+func advertised(m *message) (netip.Addr, bool) {
+	if len(m.icmp) < header.ICMPv6NeighborAdvertMinimumSize {
+		return netip.Addr{}, false
+	}
+	a := addr(header.NDPNeighborAdvert(m.icmp.MessageBody()).TargetAddress())
+	return a, !a.IsMulticast() && !a.IsUnspecified()
+}
+
+// isOurs reports whether a is one of the addresses to answer for.
+func (r *Responder) isOurs(a netip.Addr) bool {
+	return a == r.cfg.LinkLocal || slices.Contains(r.cfg.Addrs, a)
 }
 
 // message is a message of the guest.
@@ -135,7 +168,7 @@ func (r *Responder) neighbourSolicited(m *message) (reply []byte, ok bool) {
 		m.src.IsUnspecified() && !header.IsSolicitedNodeAddr(tcpip.AddrFrom16(m.dst.As16())) {
 		return nil, false
 	}
-	if target != r.cfg.LinkLocal && !slices.Contains(r.cfg.Addrs, target) {
+	if !r.isOurs(target) {
 		return nil, true
 	}
 	to, mac, flags := m.src, m.mac, uint32(adRouter|adSolicited|adOverride)
@@ -170,8 +203,10 @@ func (r *Responder) advertise(mac [6]byte, to netip.Addr, mtu int) []byte {
 		servers = append(servers, a.AsSlice()...)
 	}
 	body = appendOption(body, optionDNS, servers)
-	if name := packName(r.cfg.Domain); name != nil {
-		body = appendOption(body, optionSearch, append(words(0, dnsLifetime)[2:], name...))
+	if r.cfg.Search != nil {
+		if names := hostconf.Names(r.cfg.Search(), maxSearch); len(names) > 0 {
+			body = appendOption(body, optionSearch, append(words(0, dnsLifetime)[2:], names...))
+		}
 	}
 	return r.frame(mac, r.cfg.LinkLocal, to, header.ICMPv6RouterAdvert, body)
 }
@@ -216,17 +251,6 @@ func words(values ...uint32) (b []byte) {
 		b = binary.BigEndian.AppendUint32(b, v)
 	}
 	return b
-}
-
-// packName returns a domain name in labels (RFC 1035 section 3.1), nil if there is none.
-func packName(name string) []byte {
-	const most = 255
-	b := make([]byte, most)
-	n, err := dns.PackDomainName(dns.Fqdn(name), b, 0, nil, false)
-	if name == "" || err != nil {
-		return nil
-	}
-	return b[:n]
 }
 
 func addr(a tcpip.Address) netip.Addr { return netip.AddrFrom16(a.As16()) }

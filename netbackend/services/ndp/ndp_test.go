@@ -27,7 +27,8 @@ var (
 func newResponder(domain string) *ndp.Responder {
 	return ndp.New(ndp.Config{
 		MAC: routerMAC, LinkLocal: router, Addrs: []netip.Addr{gateway, dns},
-		Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), DNS: []netip.Addr{dns}, Domain: domain,
+		Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), DNS: []netip.Addr{dns},
+		Search: func() []string { return []string{domain} },
 	})
 }
 
@@ -103,7 +104,7 @@ func TestARouterSolicitationIsAnsweredToWhoAsked(t *testing.T) {
 		"without an address": {nobody, make([]byte, 4), allNodes, [6]byte{0x33, 0x33, 0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			frame, ok := newResponder("").Answer(message(c.src, netip.MustParseAddr("ff02::2"), header.ICMPv6RouterSolicit, c.body...), 1500)
+			frame, _, ok := newResponder("").Answer(message(c.src, netip.MustParseAddr("ff02::2"), header.ICMPv6RouterSolicit, c.body...), 1500)
 			require.True(t, ok)
 			r := parse(t, frame)
 			require.Equal(t, reply{c.mac, router, c.to, r.icmp}, r)
@@ -134,7 +135,7 @@ func TestAnAdvertisementTellsPrefixMTUAndNameServer(t *testing.T) {
 func TestANeighbourSolicitationForOneOfOursIsAnswered(t *testing.T) {
 	for _, target := range []netip.Addr{router, gateway, dns} {
 		t.Run(target.String(), func(t *testing.T) {
-			frame, ok := newResponder("").Answer(message(guest, target, header.ICMPv6NeighborSolicit, solicitation(target, source...)...), 1500)
+			frame, _, ok := newResponder("").Answer(message(guest, target, header.ICMPv6NeighborSolicit, solicitation(target, source...)...), 1500)
 			require.True(t, ok)
 			r := parse(t, frame)
 			require.Equal(t, reply{guestMAC, target, guest, r.icmp}, r)
@@ -148,7 +149,7 @@ func TestANeighbourSolicitationForOneOfOursIsAnswered(t *testing.T) {
 
 // A guest that tries whether one of our addresses is free learns that it is not (RFC 4862 section 5.4.4).
 func TestAnAddressOfOursIsDefended(t *testing.T) {
-	frame, ok := newResponder("").Answer(message(nobody, netip.MustParseAddr("ff02::1:ff00:2"), header.ICMPv6NeighborSolicit, solicitation(gateway)...), 1500)
+	frame, _, ok := newResponder("").Answer(message(nobody, netip.MustParseAddr("ff02::1:ff00:2"), header.ICMPv6NeighborSolicit, solicitation(gateway)...), 1500)
 	require.True(t, ok)
 	r := parse(t, frame)
 	require.Equal(t, allNodes, r.dst)
@@ -165,7 +166,7 @@ func TestWhatIsNotForUsIsNotAnswered(t *testing.T) {
 		"a redirect":              message(guest, router, header.ICMPv6RedirectMsg, make([]byte, 36)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer, ok := newResponder("").Answer(frame, 1500)
+			answer, _, ok := newResponder("").Answer(frame, 1500)
 			require.True(t, ok)
 			require.Nil(t, answer)
 		})
@@ -196,7 +197,7 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 		"nobody at an address asks for routers": message(nobody, netip.MustParseAddr("ff02::2"), header.ICMPv6RouterSolicit, append(make([]byte, 4), source...)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer, ok := newResponder("").Answer(frame, 1500)
+			answer, _, ok := newResponder("").Answer(frame, 1500)
 			require.False(t, ok)
 			require.Nil(t, answer)
 		})
@@ -224,7 +225,7 @@ func FuzzAnswer(f *testing.F) {
 	r := newResponder("example.org")
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		before := slices.Clone(frame)
-		answer, ok := r.Answer(frame, 1500)
+		answer, _, ok := r.Answer(frame, 1500)
 		require.Equal(t, before, frame)
 		if answer != nil {
 			require.True(t, ok)

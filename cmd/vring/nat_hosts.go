@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/spf13/pflag"
+
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/services/hostconf"
+)
+
+// hostTexts are the flags of "vring nat" that say what hosts of the guest are told, as text.
+type hostTexts struct {
+	search, leases, routes, ntp, bootServers, bootFiles, options, options6 []string
+}
+
+// none says that there are no search domains.
+const none = "none"
+
+func (h *hostTexts) add(f *pflag.FlagSet) {
+	f.StringArrayVar(&h.search, "search", nil, "domain in which the guest looks names up, or none (repeatable; default: --domain, else the host's)")
+	f.StringArrayVar(&h.leases, "lease", nil, "address that DHCP gives to a certain host: "+hostconf.LeaseForm+" (repeatable)")
+	f.StringArrayVar(&h.routes, "route", nil, "IPv4 route that DHCP announces: "+hostconf.RouteForm+" (repeatable)")
+	f.StringArrayVar(&h.ntp, "ntp", nil, "time server that DHCP announces (repeatable)")
+	f.StringArrayVar(&h.bootServers, "boot-server", nil, "TFTP server of --boot-file, one of IPv4 and one of IPv6")
+	f.StringArrayVar(&h.bootFiles, "boot-file", nil, "file or URL that the guest boots from the network: "+hostconf.BootFileForm+"; see above (repeatable)")
+	f.StringArrayVar(&h.options, "dhcp-option", nil, "option of DHCP by its number: "+hostconf.OptionForm+"; see above (repeatable)")
+	f.StringArrayVar(&h.options6, "dhcp6-option", nil, "the same for DHCPv6 (repeatable)")
+}
+
+// parse adds to c what the flags say. The error holds all that is wrong.
+func (h *hostTexts) parse(c *nat.Config) error {
+	var errs [7]error
+	c.Hosts.Leases, errs[0] = parseEach(h.leases, hostconf.ParseLease)
+	c.Hosts.Routes, errs[1] = parseEach(h.routes, hostconf.ParseRoute)
+	c.Hosts.NTP, errs[2] = parseEach(h.ntp, addressOf("--ntp"))
+	c.Hosts.BootServers, errs[3] = parseEach(h.bootServers, addressOf("--boot-server"))
+	c.Hosts.BootFiles, errs[4] = parseEach(h.bootFiles, hostconf.ParseBootFile)
+	c.Hosts.Options, errs[5] = parseEach(h.options, hostconf.ParseOption)
+	c.Hosts.Options6, errs[6] = parseEach(h.options6, hostconf.ParseOption6)
+	if errs[3] != nil || errs[4] != nil {
+		c.Hosts.BootServers, c.Hosts.BootFiles = nil, nil // one needs the other, which would be said too
+	}
+	return multierror.Append(nil, append(errs[:], h.parseSearch(c))...).ErrorOrNil()
+}
+
+func (h *hostTexts) parseSearch(c *nat.Config) error {
+	for _, domain := range h.search {
+		switch domain {
+		case "": // see emptyValues
+		case none:
+			c.NoSearch = true
+		default:
+			c.Search = append(c.Search, domain)
+		}
+	}
+	if c.NoSearch && len(c.Search) > 0 {
+		return fmt.Errorf("--search none and --search %s exclude each other", c.Search[0])
+	}
+	return nil
+}
+
+// parseEach parses texts that are not empty; see emptyValues for those that are.
+func parseEach[T any](texts []string, parse func(string) (T, error)) (values []T, err error) {
+	var errs *multierror.Error
+	for _, text := range texts {
+		if text == "" {
+			continue
+		}
+		value, err := parse(text)
+		if err != nil {
+			errs = multierror.Append(errs, err)
+			continue
+		}
+		values = append(values, value)
+	}
+	return values, errs.ErrorOrNil()
+}
+
+// addressOf returns what reads the address of a server.
+func addressOf(flag string) func(string) (netip.Addr, error) {
+	return func(text string) (netip.Addr, error) {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return a, fmt.Errorf("%s %q: want an IP address, as in 192.0.2.123; names are not looked up here", flag, text)
+		}
+		return a.Unmap(), nil
+	}
+}
+
+// logHosts logs what hosts are told, as the options that say so.
+func logHosts(log *slog.Logger, c *nat.Config) {
+	say := func(flag, value string) { log.Info("told to hosts", "option", asOption(flag, value)) }
+	for _, domain := range c.Search {
+		say("--search", domain)
+	}
+	for _, l := range c.Hosts.Leases {
+		say("--lease", l.String())
+	}
+	for _, r := range c.Hosts.Routes {
+		say("--route", r.String())
+	}
+	for _, a := range c.Hosts.NTP {
+		say("--ntp", a.String())
+	}
+	for _, f := range c.Hosts.BootFiles {
+		say("--boot-file", f.String())
+	}
+	for _, a := range c.Hosts.BootServers {
+		say("--boot-server", a.String())
+	}
+	for _, o := range c.Hosts.Options {
+		say("--dhcp-option", o.String())
+	}
+	for _, o := range c.Hosts.Options6 {
+		say("--dhcp6-option", o.String())
+	}
+}

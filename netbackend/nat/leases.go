@@ -1,0 +1,87 @@
+package nat
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/services/hostconf"
+	"github.com/vringnet/vring/netbackend/services/lease"
+)
+
+// maxPool is how many addresses there are, in each version of IP, for hosts beside the one that has the guest's.
+const maxPool = 64
+
+// leases are the addresses of a guest's hosts. The guest's queue pairs share them.
+type leases struct {
+	v4, v6 *lease.Book // v6 is nil if the guest has no network of IPv6
+}
+
+func newLeases(cfg *Config, h *hosts) (l leases) {
+	book := func(primary, first netip.Addr, count int, own ...netip.Addr) *lease.Book {
+		fixed := hostconf.Fixed(cfg.Hosts.Leases, primary.Is4())
+		for _, other := range cfg.Others {
+			for mac, a := range fixed {
+				if a == other {
+					delete(fixed, mac) // the host is another guest's
+				}
+			}
+		}
+		return lease.New(lease.Config{
+			Primary: primary, First: first, Count: count, Never: append(own, cfg.Others...), Fixed: fixed,
+			User: func(a netip.Addr) [6]byte {
+				addr := addressFrom(a)
+				if id := h.user(&addr); id != anyHost {
+					return unpackMAC(h.mac(id))
+				}
+				return [6]byte{}
+			},
+			Heard: func(mac [6]byte) int64 { return h.heardAt(packMAC(mac)) },
+		})
+	}
+	first, count := pool4(cfg.Prefix)
+	l.v4 = book(cfg.Guest, first, count, cfg.Gateway, cfg.DNS)
+	if cfg.Prefix6.IsValid() {
+		first := cfg.Prefix6.Masked().Addr().As16()
+		first[13] = 1 // ::1:0, away from the addresses of other guests
+		l.v6 = book(cfg.Guest6, netip.AddrFrom16(first), maxPool, cfg.Gateway6, cfg.DNS6)
+	}
+	return l
+}
+
+// pool4 returns the pool of a network of IPv4, which are its last addresses but the one for broadcasts.
+func pool4(network netip.Prefix) (first netip.Addr, count int) {
+	hosts := uint32(1) << (32 - network.Bits())
+	n := min(maxPool, hosts/2-1)
+	base := network.Masked().Addr().As4()
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(base[:])+hosts-1-n)
+	return netip.AddrFrom4(b), int(n)
+}
+
+// free lets another guest have the promised addresses.
+func (l *leases) free() {
+	l.v4.Free()
+	if l.v6 != nil {
+		l.v6.Free()
+	}
+}
+
+// leased takes note of what came of a message of DHCP, of either version: mac's host has an address, found it in use, or is to
+// wait until the link was asked for one.
+func (p *Port) leased(mac [6]byte, given, declined, ask netip.Addr) {
+	if given.IsValid() {
+		a := addressFrom(given)
+		p.learnAddress(&a, p.pairs.hosts.meet(packMAC(mac), p.now))
+	}
+	if declined.IsValid() {
+		p.worker.Raise(netbackend.Notice{
+			Level: int(slog.LevelWarn), Key: "address", Value: declined.String(),
+			Message: "a host of the guest has declined its address: another one behind the same network card uses it",
+		})
+	}
+	if ask.IsValid() {
+		p.ask(addressFrom(ask))
+	}
+}
