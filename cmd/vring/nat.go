@@ -110,10 +110,10 @@ Order of evaluation:
      resolvers given by --dns are asked, because a query can carry data anywhere.
   2. --allow-host opens services of the host: of its loopback (at 10.0.2.2) and at its other addresses. Rules cannot open
      them, not even --allow 0.0.0.0/0, and cannot close them.
-  3. Rules. IPv4 rules do not apply to IPv6. Link-local addresses (169.254.0.0/16, where clouds keep a machine's
-     credentials, and fd00:ec2::/32, fd20:ce::/32 and fd00:c1::/32, where they do so in IPv6) are opened only by a rule
-     whose network lies within such a network.
-  4. Everything else is open, except link-local addresses. With --restrict it is closed.
+  3. Rules. IPv4 rules do not apply to IPv6. Link-local addresses (169.254.0.0/16), and the others at which clouds keep a
+     machine's credentials (such as 100.100.100.200, 168.63.129.16 and fd00:ec2::/32; docs/network.md has all), are opened
+     only by a rule whose network lies within such a network.
+  4. Everything else is open, except those addresses. With --restrict it is closed.
 Answers to connections that came in through a forward always pass.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

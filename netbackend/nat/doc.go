@@ -65,14 +65,15 @@
 //     its other addresses what listens there. Nothing else opens the host, which is loopback and whatever the routing
 //     table calls local, and no rule closes what this opens.
 //   - The rest of the guest's own network is nobody's.
-//   - Of Config.Rules the first that matches decides; those of one version of IP say nothing of the other. Link-local addresses
-//     of IPv4, and of IPv6 those networks in which clouds keep their metadata, are opened by a rule only if all of its network
-//     lies in one of them, for who opens everything does not mean that.
-//   - Link-local addresses are closed, and with Config.Restrict everything is; all else is open.
+//   - Of Config.Rules the first that matches decides; those of one version of IP say nothing of the other. Link-local addresses,
+//     and those at which clouds keep their metadata, are opened by a rule only if all of its network lies in one of their
+//     networks, for who opens everything does not mean that. See the file policy_metadata.go.
+//   - These are closed otherwise, and with Config.Restrict everything is; all else is open.
 //
 // What is closed is refused at once: a connection by a reset, a datagram or echo request by ICMP "prohibited". That is
 // the truth, where silence would cost the guest its patience; "port unreachable" answers only for the engine's own
-// addresses. Flows are judged when the guest begins them: answers to what the host began always pass.
+// addresses. Flows are judged when the guest begins them, and again when the host's addresses change: see the file
+// policy_again.go. Answers to what the host began always pass.
 //
 // # Concurrency
 //

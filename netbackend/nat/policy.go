@@ -139,30 +139,17 @@ func (p *policy) classify(addr *address) class {
 		return classGuest
 	case p.routes.isLocal(addr):
 		return classHost
-	case a.IsLinkLocalUnicast() || isMetadata(netip.PrefixFrom(a, a.BitLen())):
+	case isCloseBy(netip.PrefixFrom(a, a.BitLen())):
 		return classLinkLocal
 	case a.IsPrivate() || isShared(a):
 		return classPrivate
 	}
-	return classInternet
+	return p.classifyInside(a)
 }
 
 // isShared tells whether a is in 100.64.0.0/10, which a provider's customers share (RFC 6598).
 func isShared(a netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a)
-}
-
-// isMetadata tells whether all of a network is one in which clouds keep a machine's metadata in IPv6, credentials among
-// them: those of Amazon, Google and Oracle are unique local ones.
-func isMetadata(network netip.Prefix) bool {
-	for _, first := range [...][4]byte{{0xfd, 0x00, 0x0e, 0xc2}, {0xfd, 0x20, 0x00, 0xce}, {0xfd, 0x00, 0x00, 0xc1}} {
-		var a [16]byte
-		copy(a[:], first[:])
-		if cloud := netip.PrefixFrom(netip.AddrFrom16(a), 32); network.Bits() >= cloud.Bits() && cloud.Contains(network.Addr()) {
-			return true
-		}
-	}
-	return false
 }
 
 // deny counts a denial, and tells the user of the first one to a service, naming the flag that opens it. What a rule

@@ -146,7 +146,7 @@ func (r Rule) String() string {
 // NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
 // for nothing else opens it.
 func (r Rule) NamesLinkLocal() bool {
-	return r.Prefix.Addr().IsLinkLocalUnicast() && r.Prefix.Bits() >= 16 || isMetadata(r.Prefix)
+	return isCloseBy(r.Prefix)
 }
 
 // check tells why r could never match anything, which its author did not mean. own are the guest's networks.
