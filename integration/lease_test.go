@@ -1,6 +1,10 @@
 package integration
 
 import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +17,8 @@ import (
 
 func TestAGuestGetsItsLease(t *testing.T) {
 	onEach(t, func(t *testing.T, kind kind) {
-		l := newLab(t, kind, "--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example")
+		l := newLab(t, kind, "--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example",
+			"--search", "lab.example", "--search", "test.lab.example")
 		lease := l.lease()
 		require.Equal(t, "10.0.2.15/24", lease.Address)
 		require.Equal(t, "10.0.2.2", lease.Router)
@@ -21,6 +26,7 @@ func TestAGuestGetsItsLease(t *testing.T) {
 		require.Equal(t, 1400, lease.MTU)
 		require.Equal(t, "vm0", lease.HostName)
 		require.Equal(t, "lab.example", lease.Domain)
+		require.Equal(t, []string{"lab.example", "test.lab.example"}, lease.Search)
 		require.Positive(t, lease.LeaseTime)
 
 		var link proto.Link
@@ -31,17 +37,25 @@ func TestAGuestGetsItsLease(t *testing.T) {
 }
 
 // The boot program of QEMU's network card is a guest that needs no system. It prints the lease on the screen, which is
-// the serial line here.
-func TestIPXEGetsItsLease(t *testing.T) {
+// the serial line here, and then runs the script that DHCP names, from a web server on the host.
+func TestIPXEGetsItsLeaseAndItsBootFile(t *testing.T) {
 	onEachQEMU(t, testIPXE)
 }
 
 func testIPXE(t *testing.T, kind kind) {
-	vring := startVring(t, "nat")
+	const word = "this was booted from the network"
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "#!ipxe\necho %s\nsleep 3600\n", word)
+	}))
+	t.Cleanup(web.Close)
+	_, port, err := net.SplitHostPort(web.Listener.Addr().String())
+	require.NoError(t, err)
+	vring := startVring(t, "nat", "--allow-host", "tcp:"+port, "--boot-file", "ipxe=http://10.0.2.2:"+port+"/boot.ipxe", "--boot-file", "http://10.0.2.2/wrong")
 	m, err := qemu.Start(limited(t), qemu.Options{Userland: kind.userland, Dir: shortDir(t), Socket: vring.Socket})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
 	require.Eventually(t, func() bool {
 		return strings.Contains(m.Output(), "net0: 10.0.2.15/255.255.255.0 gw 10.0.2.2")
 	}, soon, 10*time.Millisecond, "iPXE has no lease")
+	require.Eventually(t, func() bool { return strings.Contains(m.Output(), word) }, soon, 10*time.Millisecond, "iPXE does not boot")
 }

@@ -81,7 +81,7 @@ func (a artifacts) writeImages(init string, u userland.Userland, lab bool) error
 	var modules []string
 	image := guest.Image{Init: init}
 	if lab {
-		modules = append(modules, "8021q")
+		modules = append(modules, "8021q", "macvlan")
 		for _, name := range labPrograms {
 			path, err := guest.FindTool(name)
 			if err != nil {

@@ -35,7 +35,7 @@ func (im Image) Write(file string) error {
 }
 
 func (im Image) write(w *cpio.Writer) error {
-	for _, dir := range []string{"bin", "dev", "etc", "modules", "proc", "sys", "tmp"} {
+	for _, dir := range []string{"bin", "dev", "etc", "modules", "proc", "run", "sys", "tmp"} {
 		if err := w.WriteHeader(&cpio.Header{Name: dir, Mode: cpio.TypeDir | 0o755}); err != nil {
 			return err
 		}
