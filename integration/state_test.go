@@ -24,8 +24,11 @@ func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
 		r, _ := talk.Answer(conn.(*net.TCPConn), soon)
 		answered <- r
 	})
-	l := newLab(t, onUML(userland.Bookworm), "-p", fmt.Sprintf("%d:81", nobody),
-		"--allow-host", fmt.Sprintf("tcp:%d", closed), "--allow-host", fmt.Sprintf("tcp:%d", answers))
+	parts, heard := []string{"abcX", "Ydef", "plain", "Z"}, talk.Heard{Text: "abcXYdefplainZ", Marks: []int{3, 4, 13}, Told: 3}
+	urged := make(chan talk.Heard, 1)
+	urgent := acceptAll(t, func(conn net.Conn) { urged <- talk.EchoBack(conn.(*net.TCPConn), parts, soon) })
+	l := newLab(t, onUML(userland.Bookworm), "-p", fmt.Sprintf("%d:81", nobody), "--allow-host", fmt.Sprintf("tcp:%d", closed),
+		"--allow-host", fmt.Sprintf("tcp:%d", answers), "--allow-host", fmt.Sprintf("tcp:%d", urgent))
 
 	t.Run("T1 a closed port of the host is ECONNREFUSED in the guest", func(t *testing.T) {
 		require.ErrorContains(t, l.guest.Do(l.ctx, nil, "tcp-dial", viaGateway(closed), 1, guestSeed), "connection refused")
@@ -55,6 +58,21 @@ func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("10.0.2.2:%d", conn.LocalAddr().(*net.TCPAddr).Port), got.Peer,
 			"T16: a client on loopback is seen at the gateway, with its own port")
 		require.NoError(t, conn.Close())
+	})
+
+	t.Run("T57 T59 urgent bytes are urgent at the other end, into the guest", func(t *testing.T) {
+		listen := l.guest.Start("urgent-listen", guestTCPPort, parts[0], parts[1], parts[2], parts[3])
+		require.NoError(t, listen.Event(l.ctx, nil))
+		require.Equal(t, heard, talk.Echo(dial(l.ctx, t, "tcp4", l.forwardTCP).(*net.TCPConn), parts, soon))
+		var guest talk.Heard
+		require.NoError(t, listen.Wait(l.ctx, &guest))
+		require.Equal(t, heard, guest)
+	})
+	t.Run("T57 T59 urgent bytes are urgent at the other end, out of the guest", func(t *testing.T) {
+		var guest talk.Heard
+		l.do(&guest, "urgent-dial", viaGateway(urgent), parts[0], parts[1], parts[2], parts[3])
+		require.Equal(t, heard, guest)
+		require.Equal(t, heard, <-urged)
 	})
 
 	listen := l.guest.Start("answer", guestTCPPort)

@@ -88,3 +88,27 @@ func TestWhatIsNoScriptIsAnError(t *testing.T) {
 	_, err = Answer(answerer, limit)
 	require.ErrorContains(t, err, "no script")
 }
+
+func TestBothEndsHearTheSameUrgentBytes(t *testing.T) {
+	parts := []string{"abcX", "Ydef", "plain", "Z"}
+	caller, answerer := connected(t)
+	answered := make(chan Heard)
+	go func() { answered <- EchoBack(answerer, parts, limit) }()
+	want := Heard{Text: "abcXYdefplainZ", Marks: []int{3, 4, 13}, Told: 3}
+	require.Equal(t, want, Echo(caller, parts, limit))
+	require.Equal(t, want, <-answered)
+}
+
+func TestAnUrgentByteThatIsNoneIsMissed(t *testing.T) {
+	caller, answerer := connected(t)
+	_, err := io.WriteString(caller, "abcX")
+	require.NoError(t, err)
+	require.NoError(t, caller.Close())
+	h := Heard{}
+	file, err := answerer.File()
+	require.NoError(t, err)
+	defer file.Close()
+	require.NoError(t, hear(&h, int(file.Fd()), "abcx"))
+	require.Equal(t, Heard{Text: "abcX"}, h)
+	require.NotEmpty(t, EchoBack(answerer, []string{"x"}, limit).Error, "the stream has ended")
+}

@@ -76,7 +76,9 @@ func (p *Port) dropAcknowledged(f *flow) {
 		t.peek -= min(t.peek, uint32(n)) // the kernel moves its peek offset back likewise
 	}
 	t.drop = 0
-	t.leaveMark()
+	if t.urgency != 0 {
+		p.passMark(f)
+	}
 }
 
 // hostWritable reopens the window if it was closed until the host's socket has room.

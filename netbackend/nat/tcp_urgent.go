@@ -32,7 +32,7 @@ func readInLine(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 }
 
-// findMark looks for the mark that the host's socket has told of. It comes before anything is dropped, so the byte is there.
+// findMark looks for the mark that the host's socket has told of. Its byte is there, for nothing was dropped since.
 func (p *Port) findMark(f *flow) {
 	t := &f.tcp
 	t.urgency &^= hostUrgent
@@ -59,7 +59,11 @@ func (p *Port) markOffset(f *flow) (offset uint32, ok bool) {
 		return 0, false
 	}
 	f.tcp.peek = uint32(n)
-	return uint32(n), n < queued && p.msg.hdr.Flags&unix.MSG_CTRUNC == 0
+	if p.msg.hdr.Flags&unix.MSG_CTRUNC != 0 {
+		f.tcp.urgency |= hostUrgent // to be looked for again when they are gone
+		return 0, false
+	}
+	return uint32(n), n < queued
 }
 
 // queued returns how many bytes are in the host's queue.
@@ -110,10 +114,14 @@ func (p *Port) stopped(f *flow, offset uint32) bool {
 	return p.msg.hdr.Flags&unix.MSG_CTRUNC != 0 || f.isMark(offset)
 }
 
-// leaveMark forgets the mark once its byte was dropped.
-func (t *tcpFlow) leaveMark() {
+// passMark forgets the mark once its byte was dropped, and looks again for one that could not be found.
+func (p *Port) passMark(f *flow) {
+	t := &f.tcp
 	if t.urgency&hostMarked != 0 && after(t.sndUna, t.hostMark) {
 		t.urgency &^= hostMarked
+	}
+	if t.urgency&hostUrgent != 0 {
+		p.findMark(f)
 	}
 }
 

@@ -220,6 +220,7 @@ func TestT57OfSeveralMarksTheNewestCounts(t *testing.T) {
 		b.Settle()
 		require.Empty(t, c.Received())
 		c.Window = 65535
+		c.ManualAck = hasPeekOffset(config) // without, what stands behind the mark waits until all before it was acknowledged
 		c.SendAck()
 		c.WaitFor(len(text))
 		require.Equal(t, heard{text, []int{7}}, heardBy(t, c))
@@ -254,33 +255,31 @@ func TestT57AMarkNeitherHoldsAStreamUpNorEndsIt(t *testing.T) {
 // Every segment up to the mark tells of it, so that the guest knows in time; none behind it does. They are no longer than the
 // guest's links: who cuts one would repeat the pointer, which is right in the first piece only.
 func TestT58TheMarkIsAnnounced(t *testing.T) {
-	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		for name, guest := range guests() {
-			t.Run(name, func(t *testing.T) {
-				b := newBench(t, setup{config: config, guest: guest})
-				c, host := b.connect()
-				c.Window = 0
-				c.SendAck()
-				b.Settle()
-				text := strings.Repeat("z", 20_000) + "X" + strings.Repeat("z", 20_000)
-				say(t, host, text)
-				b.Settle()
-				from := len(c.Segments)
-				c.Window = 65535
-				c.SendAck()
-				c.WaitFor(len(text))
-				for _, s := range c.Segments[from:] {
-					at := int(s.Seq - (c.IRS + 1))
-					if at < 20_000 {
-						require.True(t, s.Has(natguest.URG), "%v", s)
-						require.Equal(t, 20_001-at, int(s.Urgent))
-						require.Zero(t, s.GSOSize, "%v", s)
-					}
-					require.Equal(t, at <= 20_000, s.Has(natguest.URG), "%v", s)
+	for name, guest := range guests() {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, setup{guest: guest})
+			c, host := b.connect()
+			c.Window = 0
+			c.SendAck()
+			b.Settle()
+			text := strings.Repeat("z", 20_000) + "X" + strings.Repeat("z", 20_000)
+			say(t, host, text)
+			b.Settle()
+			from := len(c.Segments)
+			c.Window = 65535
+			c.SendAck()
+			c.WaitFor(len(text))
+			for _, s := range c.Segments[from:] {
+				at := int(s.Seq - (c.IRS + 1))
+				if at < 20_000 {
+					require.True(t, s.Has(natguest.URG), "%v", s)
+					require.Equal(t, 20_001-at, int(s.Urgent))
+					require.Zero(t, s.GSOSize, "%v", s)
 				}
-			})
-		}
-	})
+				require.Equal(t, at <= 20_000, s.Has(natguest.URG), "%v", s)
+			}
+		})
+	}
 }
 
 // A program that does not read any more is told all the same: that is what urgent data are for.
@@ -308,7 +307,7 @@ func TestT58AProbeOfAClosedWindowTellsOfTheMark(t *testing.T) {
 func TestT58TheMarkIsRepeatedWithItsByte(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		for _, sacks := range []bool{false, true} {
-			for lost := 1; lost <= 4; lost++ {
+			for _, lost := range []int{1, 2, 4} {
 				t.Run(fmt.Sprintf("%d lost, SACK %v", lost, sacks), func(t *testing.T) {
 					b := newBench(t, setup{config: config, guest: natguest.Options{MTU: 576}})
 					c, host := b.connect(natguest.TCPOptions{SACK: sacks})
@@ -509,8 +508,8 @@ func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
 func TestT60AMarkWaitsForAHostThatDoesNotRead(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
-	inLine(t, host)
-	c.Send(noise(16 << 20))
+	require.NoError(t, inLine(t, host).SetReadBuffer(64<<10))
+	c.Send(noise(6 << 20))
 	b.Settle()
 	c.Silent = true
 	taken := int(c.SndUna - (c.ISS + 1))
@@ -524,7 +523,7 @@ func TestT60AMarkWaitsForAHostThatDoesNotRead(t *testing.T) {
 	}
 	var h heard
 	b.hears(&h, host, taken)
-	require.True(t, string(noise(16 << 20)[:taken]) == h.text, "the data differs")
+	require.True(t, string(noise(6 << 20)[:taken]) == h.text, "the data differs")
 	require.Empty(t, h.marks)
 	b.Until("the window opens", func() bool { return c.SndWnd > 0 })
 	send(c, "abcXdef")
@@ -665,20 +664,22 @@ func TestT61FileDescriptorsAreNoMark(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b, path, guest := newUnixForward(t, config)
 		client, c := b.call(path, guest)
-		c.Window = 0
-		c.SendAck()
-		b.Settle()
-		say(t, client, "abc")
-		_, _, err := client.WriteMsgUnix([]byte("def"), unix.UnixRights(0), nil)
-		require.NoError(t, err)
-		say(t, client, "ghXi")
-		b.Settle()
-		c.Window = 65535
-		c.SendAck()
-		c.WaitFor(10)
-		h := heardBy(t, c)
-		require.Equal(t, "abcdefghXi", h.text)
-		require.Subset(t, []int{8}, h.marks, "where nothing was urgent, nothing is marked")
+		for round, last := range []string{"ghi", "ghXi"} {
+			c.Window = 0
+			c.SendAck()
+			b.Settle()
+			say(t, client, "abc")
+			_, _, err := client.WriteMsgUnix([]byte("def"), unix.UnixRights(0), nil)
+			require.NoError(t, err)
+			say(t, client, last)
+			b.Settle()
+			c.Window = 65535
+			c.ManualAck = round == 0 && hasPeekOffset(config) // they hold nothing up
+			c.SendAck()
+			c.WaitFor(9*round + len("abcdef"+last))
+			c.ManualAck = false
+		}
+		require.Equal(t, heard{"abcdefghiabcdefghXi", []int{17}}, heardBy(t, c))
 	})
 }
 
@@ -717,7 +718,7 @@ func script(r *rand.Rand) (parts []string) {
 // Whatever is said in whatever pieces, both ends hear by the engine what they hear without it.
 func TestT62StreamsWithUrgentBytesAreThoseOfADirectConnection(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		for seed := range uint64(12) {
+		for seed := range uint64(8) {
 			r := rand.New(rand.NewPCG(seed, 62))
 			parts := script(r)
 			from, to := pair(t)
@@ -744,7 +745,7 @@ func TestT62StreamsWithUrgentBytesAreThoseOfADirectConnection(t *testing.T) {
 // The same without waiting for each other, where which marks are seen is a matter of time, but for the last one.
 func TestT62StreamsThatNobodyWaitsForStayWhole(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		for seed := range uint64(10) {
+		for seed := range uint64(4) {
 			r := rand.New(rand.NewPCG(seed, 63))
 			b := newBench(t, setup{config: config})
 			c, host := b.connect(wide)

@@ -37,6 +37,9 @@ func commands() map[string]agent.Command {
 		"talk":       talkTo,    // ADDRESS:PORT ID KIND UP DOWN
 		"answer":     answer,    // PORT
 
+		"urgent-dial":   urgentDial,   // ADDRESS:PORT PART...
+		"urgent-listen": urgentListen, // PORT PART...
+
 		"spawn": agent.Spawn, // COMMAND [ARGUMENT]...: runs it in a process of its own
 		"kill":  agent.Kill,  // PROCESS
 

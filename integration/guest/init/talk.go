@@ -50,3 +50,30 @@ func answer(args agent.Arguments, event func(any)) (any, error) {
 		}()
 	}
 }
+
+// urgentDial calls and says the parts, with their urgent bytes.
+func urgentDial(args agent.Arguments, _ func(any)) (any, error) {
+	address, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("tcp", address, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return talk.Echo(conn.(*net.TCPConn), args[1:], talkLimit), nil
+}
+
+// urgentListen says to the first who connects what it has heard of him.
+func urgentListen(args agent.Arguments, event func(any)) (any, error) {
+	listener, err := listen(args, event)
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	conn, err := listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return talk.EchoBack(conn.(*net.TCPConn), args[1:], talkLimit), nil
+}

@@ -1,0 +1,158 @@
+package nat
+
+import (
+	"reflect"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/virtqueue"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// streams returns both ends of a TCP connection of the loopback; to is read in line.
+func streams(t *testing.T) (from, to int) {
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(l)
+	readInLine(l)
+	require.NoError(t, unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(l, 1))
+	name, err := unix.Getsockname(l)
+	require.NoError(t, err)
+	from, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(from) })
+	require.NoError(t, unix.Connect(from, name))
+	require.NoError(t, unix.SetsockoptInt(from, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	to, _, err = unix.Accept4(l, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Close(to) })
+	return from, to
+}
+
+// underSignals runs fn on a thread that gets signals all the while, as the runtime sends them.
+func underSignals(fn func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, thread, end, ended := unix.Getpid(), unix.Gettid(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+				_ = unix.Tgkill(pid, thread, unix.SIGURG)
+			}
+		}
+	}()
+	fn()
+	close(end)
+	<-ended
+}
+
+// In front of an urgent byte the kernel says that there is nothing while a signal is pending.
+func TestASignalDoesNotKeepAnUrgentByteFromBeingDropped(t *testing.T) {
+	from, to := streams(t)
+	underSignals(func() {
+		for end := time.Now().Add(400 * time.Millisecond); time.Now().Before(end); {
+			require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
+			n, errno := drop(int32(to), 1)
+			require.Zero(t, errno)
+			require.Equal(t, 1, n)
+		}
+	})
+}
+
+func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
+	from, to := streams(t)
+	cfg := DefaultConfig()
+	cfg.ResolvConf = ""
+	p, err := New(cfg)
+	require.NoError(t, err)
+	defer p.Close()
+	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
+	f.fd, f.state, f.tcp.urgency = int32(to), stateOpen, hostUrgent
+	defer p.flows.unlink(f)
+	require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
+	p.findMark(f)
+	require.Equal(t, hostMarked, f.tcp.urgency)
+	var b [100]byte
+	frames := [][]guestmem.Iovec{{guestmem.PieceOf(b[:])}}
+	found, again := 0, 0
+	underSignals(func() {
+		for end := time.Now().Add(time.Second); again < 2 && time.Now().Before(end); {
+			f.bits = f.bits&^hungUp | readable
+			if p.peek(f, 0, frames, 1) == 1 {
+				found++
+				continue
+			}
+			require.NotZero(t, f.bits&readable)
+			require.NotZero(t, f.bits&onRunList, "it has another turn")
+			again++
+		}
+	})
+	require.NotZero(t, found)
+	t.Log("signals came between", again, "times")
+}
+
+// A socket that takes a part of what it is given marks the last byte of that part. So the urgent one goes alone.
+func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
+	to, from := streams(t)
+	require.NoError(t, unix.SetNonblock(to, true))
+	require.NoError(t, unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
+	cfg := DefaultConfig()
+	cfg.ResolvConf = ""
+	p, err := New(cfg)
+	require.NoError(t, err)
+	defer p.Close()
+	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
+	defer p.flows.unlink(f)
+	const n = 16 << 20
+	f.fd, f.state, f.tcp.rcvEdge = int32(to), stateOpen, n
+	f.tcp.urgency, f.tcp.guestMark = guestMarked, n-1
+	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf(make([]byte, n))}, Len: n}
+	p.queueMarked(f, 0, 0, n, false, &chain)
+	require.Less(t, f.tcp.rcvNxt, uint32(n))
+	require.NotZero(t, f.tcp.rcvNxt)
+	require.Equal(t, guestMarked, f.tcp.urgency, "it is still to come")
+	events, err := unix.Poll([]unix.PollFd{{Fd: int32(from), Events: unix.POLLPRI}}, 0)
+	require.NoError(t, err)
+	require.Zero(t, events, "nothing was urgent")
+}
+
+func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {
+	p, f := &Port{}, &flow{state: stateOpen, tcp: tcpFlow{rcvNxt: 1000}}
+	for _, s := range []segment{{seq: 990, n: 20, urgent: 10}, {seq: 990, n: 20}, {seq: 980, n: 19, urgent: 30}} {
+		p.noteMark(f, &s)
+		require.Zero(t, f.tcp.urgency, s, "it would be met when the numbers have wrapped around")
+	}
+	p.noteMark(f, &segment{seq: 990, n: 20, urgent: 11})
+	require.Equal(t, guestMarked, f.tcp.urgency)
+	require.EqualValues(t, 1000, f.tcp.guestMark)
+}
+
+// Unix sockets take urgent bytes from Linux 5.15 on. This one takes none at all.
+func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	require.NoError(t, err)
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	p, f := &Port{}, &flow{fd: int32(pair[0]), state: stateOpen}
+	require.True(t, p.deliver(f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
+	require.EqualValues(t, 1, f.tcp.rcvNxt)
+	require.Zero(t, f.bits&hostReset)
+	var b [10]byte
+	n, err := unix.Read(pair[1], b[:])
+	require.NoError(t, err)
+	require.Equal(t, "X", string(b[:n]))
+}
+
+// Marks are rare, and there may be hundreds of thousands of flows: what is to be remembered of a mark lies where there was room.
+func TestAFlowsRecordIsNoLargerThanItHasToBe(t *testing.T) {
+	require.LessOrEqual(t, reflect.TypeFor[flow]().Size(), uintptr(344))
+}
