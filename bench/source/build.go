@@ -12,11 +12,6 @@ import (
 	"github.com/vringnet/vring/integration/guest"
 )
 
-// BuildVring builds the command of the tree.
-func (t *Tree) BuildVring(ctx context.Context, file string) error {
-	return t.build(ctx, t.Dir, file, "./cmd/vring")
-}
-
 // BuildTurns builds bench/turns as it is in the project around the working directory, with the product of the tree. dir is
 // for files of the build.
 func (t *Tree) BuildTurns(ctx context.Context, file, dir string) error {
@@ -90,7 +85,7 @@ func overlay(from, to, dir string) (file string, err error) {
 func GoVersion(program string) (string, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
-		return "", fmt.Errorf("Go version of %s: %w", program, err)
+		return "", fmt.Errorf("read the Go version of %s: %w", program, err)
 	}
 	return info.GoVersion, nil
 }

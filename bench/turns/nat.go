@@ -82,6 +82,7 @@ func newScene(t testing.TB, proto int, port uint16, without uint64) *scene {
 
 // take lets the engine have one turn, which must carry so many frames, and is measured.
 func (s *scene) take(frames int, measure func(turn func())) {
+	s.Frames() // else they are kept
 	s.gauge.measure = measure
 	s.Turn()
 	if s.gauge.frames != frames {
@@ -164,6 +165,7 @@ func sending(t testing.TB, size, frames int, noGSO bool) stage {
 	data := make([]byte, size)
 	c.widen(size)
 	return func(measure func(func())) {
+		c.guest.Segments = nil
 		c.guest.Send(data)
 		c.take(frames, measure)
 		c.hostReads(size)
@@ -182,6 +184,7 @@ func largeIn(t testing.TB) stage { return receiving(t, largeGot, 1, 0) }
 func receiving(t testing.TB, size, frames int, without uint64) stage {
 	c := connect(t, natguest.TCPOptions{WScale: 7, Window: 1 << 20}, without)
 	return func(measure func(func())) {
+		c.guest.Segments = nil
 		c.hostWrites(size)
 		c.take(frames, measure)
 		c.Work()
@@ -195,6 +198,7 @@ func receiving(t testing.TB, size, frames int, without uint64) stage {
 func acksOut(t testing.TB) stage {
 	c := connect(t, natguest.TCPOptions{WScale: 7, Window: 1 << 20, ManualAck: true}, vnet.FeatureGuestTSO4)
 	return func(measure func(func())) {
+		c.guest.Segments = nil
 		begin := c.guest.RcvNxt
 		c.hostWrites(2 * acks * segment)
 		c.Turn()

@@ -20,7 +20,8 @@ import (
 const (
 	warmTurns  = 200         // before anything is measured: what grows once has grown, and has its code in the caches
 	warmTime   = time.Second // at the longest
-	trimmed    = 100         // one turn of so many is left out, the slowest ones
+	kept       = 0.5         // of the turns of a sample, the fastest ones
+	minTurns   = 200         // in a sample, however long it takes
 	maxTime    = time.Minute // of one line
 	maxCount   = 1_000_000   // of turns in one line
 	stepSignal = unix.SIGUSR1
@@ -103,8 +104,8 @@ type timing struct {
 	Time  time.Duration `json:"time_ns"` // that they took, all together
 }
 
-// takeTime measures turns for about so long, the time between them included. The slowest hundredth is left out: those are
-// turns in which the thread had to wait for a processor, or an interrupt came.
+// takeTime measures turns for about so long, the time between them included. The slower half is left out: all turns are
+// alike, but in some the thread was interrupted, on a busy machine in many.
 func takeTime(s stage, length time.Duration) timing {
 	runtime.GC()
 	var times []time.Duration
@@ -113,12 +114,12 @@ func takeTime(s stage, length time.Duration) timing {
 		turn()
 		times = append(times, time.Since(begin))
 	}
-	for end := time.Now().Add(length); time.Now().Before(end); {
+	for end := time.Now().Add(length); len(times) < minTurns || time.Now().Before(end); {
 		s(measure)
 	}
 	slices.Sort(times)
 	var answer timing
-	answer.Turns = len(times) - len(times)/trimmed
+	answer.Turns = int(kept * float64(len(times)))
 	for _, t := range times[:answer.Turns] {
 		answer.Time += t
 	}
