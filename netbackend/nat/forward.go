@@ -452,8 +452,10 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 			}
 			l.index = uint32(len(opened))
 			if l.proto == protoUDP {
+				any := addressFrom(f.Host.Addr())
 				l.shared = &sharedSocket{
 					fd: l.fd, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
+					asksWays: f.Host.Addr().IsUnspecified() && any.askWays(int(l.fd)),
 				}
 			}
 			opened = append(opened, l)

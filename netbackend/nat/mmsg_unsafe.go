@@ -19,7 +19,7 @@ const (
 type batch struct {
 	hdrs    [batchSize]multiHeader
 	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
-	control [batchSize]segmentControl
+	control [batchSize]controlBuffer
 }
 
 // multiHeader is the kernel's struct mmsghdr.
@@ -28,19 +28,6 @@ type multiHeader struct {
 	n   uint32 // bytes that were sent or received
 	_   uint32
 }
-
-// segmentControl is the one control message that goes with a datagram: UDP_SEGMENT with 16 bits on its way out, UDP_GRO
-// with 32 bits on its way in (udp(7)).
-type segmentControl struct {
-	hdr  unix.Cmsghdr
-	size uint32
-	_    uint32
-}
-
-const (
-	segmentLen = unix.SizeofCmsghdr + 2
-	groLen     = unix.SizeofCmsghdr + 4
-)
 
 // set makes message i one of the pieces in iov, which stay where they are until the call.
 func (b *batch) set(i int, iov []guestmem.Iovec) {
@@ -68,22 +55,7 @@ func (b *batch) wantName(i int) {
 
 // cutAt lets the kernel cut message i into datagrams of size bytes; the last one may be shorter.
 func (b *batch) cutAt(i int, size int) {
-	c := &b.control[i]
-	*c = segmentControl{hdr: unix.Cmsghdr{Len: segmentLen, Level: solUDP, Type: unix.UDP_SEGMENT}}
-	*(*uint16)(unsafe.Pointer(&c.size)) = uint16(size)
-	b.giveControl(i)
-}
-
-// wantSegment asks for the size of the datagrams that the kernel puts together to message i.
-func (b *batch) wantSegment(i int) {
-	b.control[i] = segmentControl{}
-	b.giveControl(i)
-}
-
-func (b *batch) giveControl(i int) {
-	h := &b.hdrs[i].hdr
-	h.Control = (*byte)(unsafe.Pointer(&b.control[i]))
-	h.Controllen = uint64(unsafe.Sizeof(b.control[i]))
+	*(*uint16)(b.put(i, option{solUDP, unix.UDP_SEGMENT}, segmentSize)) = uint16(size)
 }
 
 // send sends the first n messages by fd, and returns how many the kernel took. The error is that of the first.
@@ -112,11 +84,14 @@ func (b *batch) length(i int) int { return int(b.hdrs[i].n) }
 
 // segment returns the size of the datagrams that message i was put together of, 0 if it is one.
 func (b *batch) segment(i int) int {
-	c := &b.control[i]
-	if b.hdrs[i].hdr.Controllen < groLen || c.hdr.Level != solUDP || c.hdr.Type != unix.UDP_GRO {
+	if b.hdrs[i].hdr.Controllen == 0 {
 		return 0
 	}
-	return int(c.size)
+	size := (*uint32)(b.found(i, option{solUDP, unix.UDP_GRO}, groSize))
+	if size == nil {
+		return 0
+	}
+	return int(*size)
 }
 
 // peer returns who sent message i.
@@ -153,13 +128,14 @@ func endpointIn(name *unix.RawSockaddrInet6) (e endpoint) {
 // portIn gives access to a port, which stands in a name in network byte order.
 func portIn(port *uint16) *[2]byte { return (*[2]byte)(unsafe.Pointer(port)) }
 
-// errorControl takes the control message with which the kernel tells an error of a socket (IP_RECVERR of ip(7), IPV6_RECVERR
-// of ipv6(7)).
-type errorControl struct {
-	hdr      unix.Cmsghdr
+// errorControl takes the control messages with which the kernel tells an error of a socket: the error itself, and how the ICMP
+// message came if the socket asks for that (see askWays).
+type errorControl [16]uint64
+
+// errorData is what the error's control message holds (IP_RECVERR of ip(7), IPV6_RECVERR of ipv6(7)).
+type errorData struct {
 	err      extendedError
-	offender unix.RawSockaddrInet6
-	_        [64]byte // for others that may stand behind it
+	offender unix.RawSockaddrInet6 // shorter for IPv4
 }
 
 // extendedError is the kernel's struct sock_extended_err (linux/errqueue.h).
@@ -178,9 +154,9 @@ type option struct{ level, kind int32 }
 // socketError is an error that the kernel kept for a socket: what became of one of its datagrams.
 type socketError struct {
 	extendedError
-	to       endpoint // where the datagram went
-	offender address  // who told, the zero address if it was the kernel itself
-	n        int      // bytes of the datagram's payload that are known
+	to       caller  // where the datagram went, and from which address of the host if the socket asks for that
+	offender address // who told, the zero address if it was the kernel itself
+	n        int     // bytes of the datagram's payload that are known
 }
 
 // receiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
@@ -196,12 +172,21 @@ func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) 
 	if errno != 0 {
 		return e, false
 	}
-	switch (option{m.err.hdr.Level, m.err.hdr.Type}) {
-	case option{unix.IPPROTO_IP, unix.IP_RECVERR}, option{unix.IPPROTO_IPV6, unix.IPV6_RECVERR}:
-		e.extendedError = m.err.err
-		e.offender = endpointIn(&m.err.offender).addr
+	control, length := unsafe.Pointer(&m.err), int(m.hdr.Controllen)
+	const least = int(unsafe.Sizeof(e.extendedError)) + unix.SizeofSockaddrInet4
+	data := (*errorData)(findControl(control, length, option{unix.IPPROTO_IP, unix.IP_RECVERR}, least))
+	if data == nil {
+		data = (*errorData)(findControl(control, length, option{unix.IPPROTO_IPV6, unix.IPV6_RECVERR}, least))
 	}
-	e.to = m.from()
+	if data != nil {
+		e.extendedError = data.err
+		e.offender = endpointIn(&data.offender).addr
+	}
+	e.to.peer = m.from()
+	e.to.local, _ = askedIn(control, length)
+	if e.to.peer.addr.isLinkLocal() {
+		e.to.scope = m.name.Scope_id
+	}
 	e.n = int(r)
 	return e, true
 }

@@ -41,6 +41,7 @@ type pairs struct {
 	budgets budgets
 	changes changeCount
 	paths   pathTable
+	ways    ways
 	sources bucket // looks for another source address that errors may cause
 	hosts   *hosts
 	leases  leases
@@ -312,7 +313,7 @@ type retirement struct {
 // retire frees the record of a flow that is over, as soon as all turns in which a lookup may have found it have ended.
 func (p *Port) retire(f *flow) {
 	if p.alone() {
-		p.flows.release(f)
+		p.release(f)
 		return
 	}
 	if f.bits&leaving != 0 {
@@ -326,7 +327,7 @@ func (p *Port) recycle() {
 	r := &p.retired
 	if len(r.grace) > 0 && p.graceOver() {
 		for _, i := range r.grace {
-			p.flows.release(p.flows.at(i))
+			p.release(p.flows.at(i))
 		}
 		r.grace = r.grace[:0]
 	}

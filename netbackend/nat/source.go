@@ -13,7 +13,7 @@ const sourceTries = 200
 // keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
 // f may be over afterwards.
 func (p *Port) keepUp(f *flow) {
-	if f.news != p.pairs.changes.number() {
+	if f.bits&shared == 0 && f.news != p.pairs.changes.number() {
 		p.renewSource(f)
 	}
 }
@@ -21,6 +21,9 @@ func (p *Port) keepUp(f *flow) {
 // recovers tells whether f's socket, by which sending has failed with errno, has another source address now, so that the same
 // may be tried again. f may be over afterwards.
 func (p *Port) recovers(f *flow, errno unix.Errno) bool {
+	if f.bits&shared != 0 {
+		return false
+	}
 	switch errno {
 	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV:
 		return p.pairs.sources.take(p.now) && p.renewSource(f)
@@ -32,7 +35,7 @@ func (p *Port) recovers(f *flow, errno unix.Errno) bool {
 // tells whether that was done. If it fails, f is over.
 func (p *Port) renewSource(f *flow) bool {
 	f.news = p.pairs.changes.number()
-	if f.fd < 0 || f.bits&shared != 0 {
+	if f.fd < 0 {
 		return false
 	}
 	peer, has := peerOf(f.fd), nameOf(f.fd)

@@ -13,10 +13,12 @@ import (
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
 	peer        endpoint // where a shared flow's datagrams go
+	way         uint16   // and by which of ways, 0 for none
 	via         uint32   // the forward whose socket a shared flow has, counted from 1, or viaMapping
 	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
 	sender      udpSender
 	receiver    udpReceiver
+	byLink      bool // the way is by its interface; see chooseLink
 }
 
 // udpSender is what is to be remembered of a socket for datagrams that leave by it.
@@ -37,6 +39,8 @@ type sharedSocket struct {
 	fd    int32
 	via   uint32   // how flows name it
 	guest endpoint // the guest's end of its flows
+	// asksWays tells that the kernel says how datagrams come; see way.
+	asksWays bool
 
 	// mu is held while datagrams leave, so that those of several pairs travel each in a manner of its own, and while errors of
 	// the socket are read.

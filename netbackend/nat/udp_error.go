@@ -25,7 +25,7 @@ func (p *Port) readErrors(fd int32, f *flow, common *sharedSocket) (earlier int,
 			own = true // the kernel names no port then
 		} else {
 			earlier++
-			from = p.sender(f, common, e.to)
+			from = p.sender(f, common, &e.to)
 		}
 		if from != nil {
 			p.tellError(from, &e)
@@ -34,16 +34,13 @@ func (p *Port) readErrors(fd int32, f *flow, common *sharedSocket) (earlier int,
 	return earlier, own
 }
 
-// sender returns the flow whose datagram went to a peer, nil if there is none any more.
-func (p *Port) sender(f *flow, common *sharedSocket, to endpoint) *flow {
+// sender returns the flow whose datagram went to a caller, nil if there is none any more.
+func (p *Port) sender(f *flow, common *sharedSocket, to *caller) *flow {
 	if common == nil {
 		return f
 	}
-	key := p.forwardKey(common, to)
-	if f = p.flows.lookup(&key); f != nil && f.udp.via == common.via && f.udp.peer == to {
-		return f
-	}
-	return nil
+	f, _ = p.callerFlow(common, to)
+	return f
 }
 
 // tellError passes an error on, as the message that told the host if the guest speaks the same version of IP, and in the
@@ -90,7 +87,7 @@ func (p *Port) offender(f *flow, e *socketError) address {
 	switch {
 	case e.offender == address{}: // the kernel itself
 		return gateway
-	case e.offender == e.to.addr:
+	case e.offender == e.to.peer.addr:
 		return f.key.remote
 	case p.policy.routes.isLocal(&e.offender):
 		return gateway

@@ -169,8 +169,8 @@ func (p *Port) prepare(m *mailbox, n int) int {
 		if m.flow == nil {
 			p.batch.wantName(i)
 		}
-		if m.receiver().gro {
-			p.batch.wantSegment(i)
+		if m.receiver().gro || m.flow == nil && m.listener.shared.asksWays {
+			p.batch.wantControl(i)
 		}
 	}
 	return n
@@ -224,7 +224,8 @@ func (p *Port) recipient(m *mailbox, i int) *flow {
 	if m.flow != nil {
 		return m.flow
 	}
-	return p.forwarded(m.listener.shared, p.batch.peer(i))
+	c := p.callerOf(m.listener.shared, i)
+	return p.forwarded(m.listener.shared, &c)
 }
 
 // received takes note of n bytes for the guest. What comes by a shared socket for a flow of another queue pair leaves no trace
@@ -332,34 +333,25 @@ func (p *Port) toUser(guest *address) {
 	}
 }
 
-// forwarded returns the flow for what a peer sends to a forward, which remembers the way back, or to a mapping; nil if there
+// forwarded returns the flow for what a caller sends to a forward, which remembers the way back, or to a mapping; nil if there
 // is none.
-func (p *Port) forwarded(s *sharedSocket, peer endpoint) *flow {
-	key := p.forwardKey(s, peer)
-	f := p.flows.lookup(&key)
-	if f == nil && s.via == viaMapping {
+func (p *Port) forwarded(s *sharedSocket, c *caller) *flow {
+	key := p.forwardKey(s, c.peer)
+	if f := p.flows.lookup(&key); f != nil && p.isOf(f, s, c) {
+		return f
+	}
+	f, free := p.callerFlow(s, c)
+	switch {
+	case f != nil:
+		return f
+	case free == flowKey{}:
+		p.counters.BadAddress++ // the guest speaks to that port by flows of its own
+		return nil
+	case s.via == viaMapping:
 		p.counters.Strangers++
 		return nil
 	}
-	if f == nil && peer.addr.isLinkLocal() {
-		p.counters.BadAddress++ // answers would need to know the link
-		return nil
-	}
-	if f == nil {
-		if !p.admitPeer() {
-			return nil
-		}
-		udp := udpFlow{peer: peer, via: s.via}
-		if f = p.createWith(&key, int(s.fd), stateUDP, inbound|shared, crowdPeers, udp); f == nil {
-			return nil
-		}
-		p.counters.UDPFlows++
-	}
-	if f.udp.via != s.via || f.udp.peer != peer {
-		p.counters.BadAddress++ // the guest speaks to that port by a flow of its own
-		return nil
-	}
-	return f
+	return p.beginCaller(s, c, &free)
 }
 
 // forwardKey names the flow of a peer of a UDP forward, or of a mapping.

@@ -108,18 +108,18 @@ func (p *Port) sendQueued() {
 // sendFlow sends what a flow has in the outbox: runs of datagrams of equal length as one message each, if the kernel can
 // cut them, and as many messages as possible by one call.
 func (p *Port) sendFlow(f *flow) {
-	s, common := &f.udp.sender, p.commonSocket(f)
+	s, common, w := &f.udp.sender, p.commonSocket(f), way{}
 	if common != nil {
 		common.mu.Lock()
 		defer common.mu.Unlock()
-		s = &common.sender
+		s, w = &common.sender, p.wayBack(f)
 	}
 	at := place{item: f.udp.first}
 	f.udp.first, f.udp.last = 0, 0
 	p.keepUp(f)
 	patience := errorBurst
 	for at.item != 0 && f.state == stateUDP {
-		n := p.compose(f, s, at)
+		n := p.compose(f, s, at, &w)
 		sent, errno := p.batch.send(f.fd, n)
 		p.counters.UDPSends++
 		for _, l := range p.letters[:sent] {
@@ -130,7 +130,7 @@ func (p *Port) sendFlow(f *flow) {
 		if sent > 0 || lostInSilence(errno) {
 			p.prolong(f)
 		}
-		if errno != 0 && !p.sendAgain(f, s, common, errno, &patience) {
+		if errno != 0 && !p.sendAgain(f, s, common, &w, errno, &patience) {
 			p.counters.UDPRefused += uint64(p.letters[0].datagrams)
 			at = p.letters[0].end
 		}
@@ -143,7 +143,7 @@ func lostInSilence(errno unix.Errno) bool {
 }
 
 // sendAgain deals with an error of sending the first letter, and tells whether it is to be tried again.
-func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix.Errno, patience *int) bool {
+func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, w *way, errno unix.Errno, patience *int) bool {
 	if p.recovers(f, errno) {
 		s.oneEach = false
 		return true
@@ -157,6 +157,11 @@ func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix
 			s.oneEach = true // the route's MTU, or its device, is against it: the datagrams go one by one
 			return true
 		}
+	}
+	if w.isClosed(errno) {
+		w.forget()
+		s.oneEach = false
+		return true
 	}
 	if lostInSilence(errno) {
 		return false
@@ -176,7 +181,7 @@ func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, errno unix
 
 // compose makes letters of what f has in the outbox from at on, and returns their number: all that travel in the same
 // manner, as far as one call can take them.
-func (p *Port) compose(f *flow, s *udpSender, at place) (n int) {
+func (p *Port) compose(f *flow, s *udpSender, at place, w *way) (n int) {
 	m := p.outbox.items[at.item-1].manner
 	s.set(f.fd, m)
 	most := 1
@@ -191,7 +196,7 @@ func (p *Port) compose(f *flow, s *udpSender, at place) (n int) {
 			break
 		}
 		p.letters[n] = l
-		p.address(f, n, pieces[start:])
+		p.address(f, n, pieces[start:], w, s.v6)
 		if l.datagrams > 1 {
 			p.batch.cutAt(n, size)
 		}
@@ -201,11 +206,15 @@ func (p *Port) compose(f *flow, s *udpSender, at place) (n int) {
 	return n
 }
 
-// address makes message i one of pieces for f's peer.
-func (p *Port) address(f *flow, i int, pieces []guestmem.Iovec) {
+// address makes message i one of pieces for f's peer, by the way w if there is one.
+func (p *Port) address(f *flow, i int, pieces []guestmem.Iovec, w *way, v6 bool) {
 	p.batch.set(i, pieces)
-	if f.bits&shared != 0 {
-		p.batch.to(i, &f.udp.peer)
+	if f.bits&shared == 0 {
+		return
+	}
+	p.batch.to(i, &f.udp.peer)
+	if f.udp.way != 0 {
+		p.batch.by(i, w, v6)
 	}
 }
 
