@@ -19,6 +19,8 @@ needs=(
 	ethtool:ethtool
 	iperf3:iperf3                                 # runs in guests too
 	tcpdump:tcpdump
+	traceroute:traceroute                         # these two run in guests
+	mtr:mtr-tiny
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring

@@ -28,7 +28,7 @@ func (a artifacts) image(u userland.Userland, uml, lab bool) string {
 }
 
 // labPrograms are what guests of a lab run, beside our own program.
-var labPrograms = [...]string{"ip", "ethtool", "iperf3"}
+var labPrograms = [...]string{"ip", "ethtool", "iperf3", "traceroute", "mtr", "mtr-packet"}
 
 // buildLimit is generous: on a fresh machine everything is compiled.
 const buildLimit = 10 * time.Minute

@@ -2,23 +2,24 @@ package nat
 
 // Counters is what the engine counts. Each dropped frame is in exactly one of the first group.
 type Counters struct {
-	Malformed     uint64 // frames that are too short, or whose lengths contradict each other
-	BadHeader     uint64 // frames with a virtio-net header that lies
-	Unsupported   uint64 // frames of protocols that the engine does not speak
-	Fragments     uint64 // fragments of protocols other than UDP
-	BadAddress    uint64 // frames from or to addresses and ports that cannot be meant
-	Impostors     uint64 // frames that another guest's address claims to come from
-	StrayReports  uint64 // ICMP errors about what is not under way to the guest, or that change nothing
-	Denied        uint64 // frames to what the policy closes
-	Withdrawn     uint64 // flows that ended because their destination has become the host's
-	HopsExceeded  uint64 // datagrams whose time to live ended here
-	NoRoom        uint64 // replies and datagrams that found no receive buffer
-	NoGuest       uint64 // forwarded datagrams for a guest that has not been heard of
-	Strangers     uint64 // datagrams from somebody the guest has not sent to; see Config.EndpointIndependent
-	UDPRefused    uint64 // datagrams that the host's socket did not take
-	PingForbidden uint64 // echo requests that the host forbids to send; see CheckPing
-	PingRefused   uint64 // echo requests that the host's socket did not take
-	PingTooLong   uint64 // echo replies that are longer than the guest's MTU allows
+	Malformed      uint64 // frames that are too short, or whose lengths contradict each other
+	BadHeader      uint64 // frames with a virtio-net header that lies
+	Unsupported    uint64 // frames of other protocols than IP and ARP, and ICMP messages that nobody asks the engine for
+	OtherProtocols uint64 // packets of other IP protocols than TCP, UDP and ICMP; the guest is told by an ICMP error
+	Multicast      uint64 // packets to groups, which do not leave the guest's network
+	Broadcast      uint64 // packets to everybody, of which the same is true
+	BadAddress     uint64 // frames from or to addresses and ports that cannot be meant
+	Impostors      uint64 // frames that another guest's address claims to come from
+	StrayReports   uint64 // ICMP errors about what is not under way to the guest, or that change nothing
+	Denied         uint64 // frames to what the policy closes
+	Withdrawn      uint64 // flows that ended because their destination has become the host's
+	HopsExceeded   uint64 // datagrams whose time to live ended here
+	NoRoom         uint64 // replies and datagrams that found no receive buffer
+	NoGuest        uint64 // forwarded datagrams for a guest that has not been heard of
+	Strangers      uint64 // datagrams from somebody the guest has not sent to; see Config.EndpointIndependent
+	UDPRefused     uint64 // datagrams that the host's socket did not take
+	PingForbidden  uint64 // echo requests that the host forbids to send; see CheckPing
+	PingRefused    uint64 // echo requests that the host's socket did not take
 
 	// Frames beyond what the engine answers in a second, which are dropped; see errand.
 	ARPOverBudget     uint64
@@ -33,7 +34,7 @@ type Counters struct {
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
 	TCPOutdated   uint64 // segments whose timestamps are older than what came before
 
-	// Fragments of UDP datagrams that never became whole. Those given up are counted when the next fragment comes.
+	// Fragments of packets that never became whole.
 	FragmentOverlaps uint64 // of datagrams whose fragments overlap or contradict each other
 	FragmentTimeouts uint64 // of those whose rest has not come in time
 	FragmentsEvicted uint64 // of the oldest, when too many datagrams were incomplete at once

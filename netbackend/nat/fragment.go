@@ -7,8 +7,8 @@ import (
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// Fragments are put together, and made, for UDP only (RFC 791 section 3.2, RFC 8200 section 4.5). TCP has no need of them,
-// and without them an echo request is never longer than its answer may be.
+// Fragments of UDP, TCP and echo requests are put together (RFC 791 section 3.2, RFC 8200 section 4.5). To the guest, datagrams
+// and echo replies go in fragments; TCP has no need of them.
 
 const (
 	moreFragments   = 0x2000
@@ -34,6 +34,7 @@ const (
 type fragmentKey struct {
 	src, dst address
 	id       uint32
+	proto    uint8
 }
 
 // fragment is what the IP header says of a fragment of the guest's.
@@ -44,17 +45,25 @@ type fragment struct {
 	more  bool
 }
 
-// assembly is a UDP datagram of the guest's that is being put together. No two of its fragments overlap.
+// assembly is a packet of the guest's that is being put together. No two of its fragments overlap.
 type assembly struct {
 	key      fragmentKey
 	deadline int64 // when it is given up; 0 if the record is free
 	spoiled  bool  // its fragments contradict each other: those that are still to come are dropped too
-	held     int   // fragments that were taken
-	have     int   // and the bytes in them
-	end      int   // where the furthest of them ends
-	total    int   // length of the whole, 0 until the last fragment has come
-	seen     [(maxIPPayload/fragmentUnit + 64) / 64]uint64
-	buf      []byte // assemblyHead bytes, then the UDP header and payload
+	hops     uint8 // of the first fragment: time to live
+	tos      uint8 // and traffic class
+	from     hostID
+	progress
+	seen [(maxIPPayload/fragmentUnit + 64) / 64]uint64
+	buf  []byte // assemblyHead bytes, then the transport header and payload
+}
+
+// progress is how far an assembly has come.
+type progress struct {
+	held  int // fragments that were taken
+	have  int // and the bytes in them
+	end   int // where the furthest of them ends
+	total int // length of the whole, 0 until the last fragment has come
 }
 
 // take notes the fragment [start, end), and tells whether it goes with the others. One that covers a byte for the second
@@ -84,8 +93,8 @@ func (a *assembly) take(start, end int, more bool) bool {
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
 func (p *Port) fragment(k *packet, f fragment) {
-	if f.proto != protoUDP {
-		p.counters.Fragments++
+	if !k.src.carries(f.proto) {
+		p.unspoken(k, f.proto, f.start == 0)
 		return
 	}
 	n, most := k.l4Len, maxIPPayload
@@ -96,7 +105,8 @@ func (p *Port) fragment(k *packet, f fragment) {
 		p.counters.Malformed++
 		return
 	}
-	a := p.assembly(fragmentKey{src: k.src, dst: k.dst, id: f.id})
+	a := p.assembly(fragmentKey{src: k.src, dst: k.dst, id: f.id, proto: f.proto})
+	before := a.progress
 	if a.spoiled || !a.take(f.start, f.start+n, f.more) {
 		a.spoiled = true
 		p.counters.FragmentOverlaps += uint64(a.held) + 1
@@ -104,9 +114,20 @@ func (p *Port) fragment(k *packet, f fragment) {
 		return
 	}
 	guestmem.CopyFrom(a.buf[assemblyHead+f.start:assemblyHead+f.start+n], k.chain.Iov, k.l4Offset)
-	if a.have == a.total {
-		p.assembled(a)
+	if f.start == 0 {
+		a.hops, a.tos = k.hops, k.tos
 	}
+	if a.have == a.total && !p.assembled(a) {
+		a.untake(f.start, f.start+n, before)
+	}
+}
+
+// untake forgets that the fragment [start, end) was taken, before which things stood as before says: its frame comes again.
+func (a *assembly) untake(start, end int, before progress) {
+	for unit := start / fragmentUnit; unit*fragmentUnit < end; unit++ {
+		a.seen[unit/64] &^= 1 << (unit % 64)
+	}
+	a.progress = before
 }
 
 // assembly returns the record for key. If there is none yet, it takes a free one, or that of the oldest datagram.
@@ -117,9 +138,6 @@ func (p *Port) assembly(key fragmentKey) *assembly {
 	oldest := &p.assemblies[0]
 	for i := range p.assemblies {
 		a := &p.assemblies[i]
-		if a.deadline != 0 && a.deadline <= p.now {
-			a.giveUp(&p.counters.FragmentTimeouts)
-		}
 		if a.deadline != 0 && a.key == key {
 			return a
 		}
@@ -132,7 +150,10 @@ func (p *Port) assembly(key fragmentKey) *assembly {
 	if buf == nil {
 		buf = make([]byte, assemblyHead+maxIPPayload)
 	}
-	*oldest = assembly{key: key, deadline: p.now + assemblyTimeout, buf: buf}
+	*oldest = assembly{key: key, deadline: p.now + assemblyTimeout, from: p.from, buf: buf}
+	if p.expiryAt == 0 {
+		p.expiryAt = oldest.deadline
+	}
 	return oldest
 }
 
@@ -142,34 +163,37 @@ func (a *assembly) giveUp(counter *uint64) {
 	a.held, a.deadline = 0, 0
 }
 
-// assembled handles a datagram that is complete, as if it had come in one frame.
-func (p *Port) assembled(a *assembly) {
-	a.held, a.deadline = 0, 0
+// assembled handles a packet that is complete, as if it had come in one frame, and reports whether it could: if not, the last
+// frame waits for another queue pair, and comes again.
+func (p *Port) assembled(a *assembly) bool {
 	n := assemblyHead + a.total
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(a.buf[:n]))
 	p.whole.Len = uint32(n)
 	p.packet(&packet{
 		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
-		src: a.key.src, dst: a.key.dst, hops: usualHops,
-	}, &vnet.Header{}, protoUDP)
-	p.sendQueued() // the next one is put together in the same place
+		src: a.key.src, dst: a.key.dst, hops: a.hops, tos: a.tos, assembled: true,
+	}, &vnet.Header{}, a.key.proto)
 	if p.awaits {
-		p.awaits = false // the frame was only the last of several, which are gone
-		p.counters.UDPRefused++
+		return false
 	}
+	p.flushOutgoing()
+	p.sendQueued() // the next one is put together in the same place
+	a.held, a.deadline = 0, 0
+	return true
 }
 
-// longDatagram is what the guest is to get that fits no frame of its own: a datagram longer than its MTU, which goes in
+// longDatagram is what the guest is to get that fits no frame of its own: a datagram or echo reply longer than its MTU, which goes in
 // fragments, or several that the kernel has put together for a guest that wants them one by one. There is one such at a
 // time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
 	key     flowKey
 	to      hostID
+	arrival arrival
 	id      uint32 // of the fragments
 	count   uint32 // of datagrams so far
 	segment int    // payload of each datagram but the last
-	at      int    // where in buf the present datagram's UDP header stands, over payload that was sent
-	n       int    // length of its UDP header and payload, 0 if nothing is left
+	at      int    // where in buf the present datagram's transport header stands, over payload that was sent
+	n       int    // length of its transport header and payload, 0 if nothing is left
 	sent    int    // of which
 	end     int    // of all payload in buf
 	buf     []byte
@@ -178,16 +202,30 @@ type longDatagram struct {
 // cut begins to send payload in datagrams of segment bytes, 0 for a single one.
 func (p *Port) cut(key *flowKey, payload []byte, segment int) {
 	d := &p.long
-	if d.buf == nil {
-		d.buf = make([]byte, udpLen+maxDatagram)
-	}
+	d.prepare()
 	if segment == 0 {
 		segment = len(payload)
 	}
-	d.key, d.to, d.segment = *key, p.to, segment
+	d.key, d.to, d.arrival, d.segment = *key, p.to, arrival{}, segment
 	d.end = udpLen + copy(d.buf[udpLen:], payload)
 	p.beginDatagram(0)
 	p.sendFragments()
+}
+
+// prepare makes room for the longest there is.
+func (d *longDatagram) prepare() {
+	if d.buf == nil {
+		d.buf = make([]byte, udpLen+maxDatagram)
+	}
+}
+
+// countLong gives a datagram that goes in fragments its identification.
+func (p *Port) countLong(d *longDatagram) {
+	if d.n > udpLen+p.longest(&d.key.guest) {
+		p.counters.LongDatagrams++
+	}
+	d.count++
+	d.id = p.identity.fragments(&d.key) + d.count
 }
 
 // beginDatagram writes the UDP header of the datagram whose payload follows, at a place in p.long's buffer.
@@ -195,11 +233,7 @@ func (p *Port) beginDatagram(at int) {
 	d := &p.long
 	d.at, d.sent = at, 0
 	d.n = udpLen + min(d.segment, d.end-at-udpLen)
-	if d.n > udpLen+p.longest(&d.key.guest) {
-		p.counters.LongDatagrams++
-	}
-	d.count++
-	d.id = p.identity.fragments(&d.key) + d.count
+	p.countLong(d)
 	udp := d.buf[at : at+d.n]
 	putUDP(udp, d.key.remotePort, d.key.guestPort, d.n)
 	sum := vnet.Sum(udp, d.key.pseudoSum(d.n))
@@ -279,8 +313,9 @@ func (a *address) fragmentLen() int {
 // there is nothing else.
 func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 	more := d.sent+n < d.n
-	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, protoUDP, n)
+	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, d.key.proto, n)
 	ip := p.slow[etherLen:headers]
+	d.arrival.put(ip)
 	if d.key.guest.is4() {
 		field := uint16(d.sent / fragmentUnit)
 		if more {
@@ -296,13 +331,14 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 		return headers
 	}
 	binary.BigEndian.PutUint16(ip[4:], uint16(fragmentHeader+n))
+	proto := ip[6]
 	ip[6] = protoFragment
 	field := uint16(d.sent)
 	if more {
 		field |= moreFragments6
 	}
 	b := p.slow[headers : headers+fragmentHeader]
-	b[0], b[1] = protoUDP, 0
+	b[0], b[1] = proto, 0
 	binary.BigEndian.PutUint16(b[2:], field)
 	binary.BigEndian.PutUint32(b[4:], d.id)
 	return headers + fragmentHeader
@@ -310,6 +346,6 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 
 // forgetFragments drops what is left of datagrams in either direction: the guest is gone.
 func (p *Port) forgetFragments() {
-	p.assemblies = nil
+	p.assemblies, p.expiryAt = nil, 0
 	p.long.n, p.long.sent = 0, 0
 }

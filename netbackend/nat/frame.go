@@ -28,15 +28,16 @@ const (
 
 // packet is what is known of a frame while it is handled. All of it was checked against the frame's length.
 type packet struct {
-	chain    *virtqueue.Chain
-	l4       []byte // the part of the transport header and payload that was copied, in the Port's scratch
-	l4Offset int    // of the transport header in the chain, in bytes
-	l4Len    int    // of transport header and payload, in bytes
-	src, dst address
-	hops     uint8 // time to live, or hop limit
-	tos      uint8 // traffic class: DSCP and ECN
-	whole    bool  // no router may cut the packet
-	segment  int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
+	chain     *virtqueue.Chain
+	l4        []byte // the part of the transport header and payload that was copied, in the Port's scratch
+	l4Offset  int    // of the transport header in the chain, in bytes
+	l4Len     int    // of transport header and payload, in bytes
+	src, dst  address
+	hops      uint8 // time to live, or hop limit
+	tos       uint8 // traffic class: DSCP and ECN
+	whole     bool  // no router may cut the packet
+	assembled bool  // it came in fragments
+	segment   int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
 
 // frame handles one frame of the guest.
@@ -187,13 +188,17 @@ func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) {
 	case proto == protoUDP:
 		p.udp(k)
 	case proto == k.src.icmp():
+		if k.assembled {
+			p.assembledICMP(k)
+			return
+		}
 		if k.src.ipLen()+k.l4Len > p.mtu {
-			p.counters.Malformed++ // the answer would not fit the guest
+			p.counters.Malformed++ // it would have come in fragments
 			return
 		}
 		p.icmp(k)
 	default:
-		p.counters.Unsupported++
+		p.unspoken(k, proto, true)
 	}
 }
 

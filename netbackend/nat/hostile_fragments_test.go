@@ -187,19 +187,6 @@ func TestS8TheLastFragmentSentAgainBeginsNothing(t *testing.T) {
 	require.EqualValues(t, 1, h.port.Counters().FragmentTimeouts)
 }
 
-func TestS8FragmentsOfOtherProtocolsAreDropped(t *testing.T) {
-	h := newHostile(t, setup{})
-	for _, proto := range []uint8{icmp, tcp, unix.IPPROTO_IPV6, 255} {
-		h.counted(2, fragments, func() {
-			f := h.fragment(1, 0, 1480, true)
-			f.Proto = proto
-			h.SendFragment(f)
-			f.Offset, f.More = 1480, false
-			h.SendFragment(f)
-		})
-	}
-}
-
 func TestFragmentsWithoutARestAreGivenUp(t *testing.T) {
 	h := newHostile(t, setup{})
 	d := h.datagram(noise(4000))

@@ -100,9 +100,11 @@ func (h *hostile) answered(send func(), want []byte) {
 }
 
 // Names of the counters that hostile frames raise.
-func malformed(c nat.Counters) uint64   { return c.Malformed }
-func badHeader(c nat.Counters) uint64   { return c.BadHeader }
-func badAddress(c nat.Counters) uint64  { return c.BadAddress }
-func unsupported(c nat.Counters) uint64 { return c.Unsupported }
-func fragments(c nat.Counters) uint64   { return c.Fragments }
-func overlaps(c nat.Counters) uint64    { return c.FragmentOverlaps }
+func malformed(c nat.Counters) uint64      { return c.Malformed }
+func badHeader(c nat.Counters) uint64      { return c.BadHeader }
+func badAddress(c nat.Counters) uint64     { return c.BadAddress }
+func unsupported(c nat.Counters) uint64    { return c.Unsupported }
+func otherProtocols(c nat.Counters) uint64 { return c.OtherProtocols }
+func multicast(c nat.Counters) uint64      { return c.Multicast }
+func broadcast(c nat.Counters) uint64      { return c.Broadcast }
+func overlaps(c nat.Counters) uint64       { return c.FragmentOverlaps }

@@ -97,7 +97,7 @@ func (p *Port) icmp(k *packet) {
 		return
 	}
 	if !p.conversational(k) {
-		p.counters.BadAddress++
+		p.misaddressed(k, protoICMP)
 		return
 	}
 	if k.src.complaintOf(icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {

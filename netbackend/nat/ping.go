@@ -83,6 +83,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	}
 	to.addr.keepErrors(fd, 1)
 	news := p.pairs.changes.number()
+	to.addr.wantArrivals(fd)
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
@@ -173,22 +174,30 @@ func (p *Port) servicePing(f *flow) outcome {
 	return more
 }
 
-// receivePing reads a message, its header into scratch and the rest to its place in the frame iov, and gives the guest
-// what is a reply to it.
+// receivePing reads a message, its header into scratch and the rest to its place in the frame iov, or beyond, and gives the guest
+// what is a reply to it. The kernel looks at identifiers only, and takes replies from anybody.
 func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	head := p.slow[:icmpLen]
+	room := p.mtu - int(f.ipLen) - icmpLen
 	pieces := append(p.pieces[:0], guestmem.PieceOf(head))
-	headers := etherLen + int(f.ipLen)
-	pieces, _ = appendRange(pieces, iov, headers+icmpLen, p.mtu-int(f.ipLen)-icmpLen)
-	const named = true // the kernel looks at identifiers only, and takes replies from anybody
-	n, truncated, errno := p.msg.receive(f.fd, pieces, 0, named)
-	switch {
-	case errno != 0:
+	pieces, fits := appendRange(pieces, iov, etherLen+int(f.ipLen)+icmpLen, room)
+	if fits && len(pieces) < cap(pieces) {
+		pieces = append(pieces, guestmem.PieceOf(p.inbox.spilled(0)))
+	}
+	n, truncated, errno := p.msg.receiveArrival(f.fd, pieces)
+	if errno != 0 {
 		return errno
+	}
+	if n < icmpLen || head[0] != f.key.guest.echoReply() || p.msg.from().addr != f.key.remote {
+		return 0
+	}
+	p.wheel.set(f, p.now+pingTimeout)
+	switch {
 	case truncated:
-		p.counters.PingTooLong++
-	case n >= icmpLen && head[0] == f.key.guest.echoReply() && p.msg.from().addr == f.key.remote:
-		p.wheel.set(f, p.now+pingTimeout)
+		p.counters.NoRoom++ // the guest's buffers are too small for even one frame
+	case n > icmpLen+room:
+		p.longReply(f, iov, head, room, n)
+	default:
 		p.commitPing(f, iov, head, n)
 	}
 	return 0
@@ -198,6 +207,7 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 // the frame.
 func (p *Port) commitPing(f *flow, iov []guestmem.Iovec, head []byte, n int) {
 	headers := p.putIP(p.template[:], &f.key.remote, &f.key.guest, protoICMP, n)
+	p.msg.arrived.put(p.template[etherLen:headers])
 	b := p.template[:headers+icmpLen]
 	icmp := b[headers:]
 	copy(icmp, head)

@@ -76,7 +76,8 @@ type Port struct {
 	away         bool             // the front end is gone, and may come back
 	awayUntil    int64            // when it is taken for dead, 0 for never
 
-	assemblies []assembly // datagrams of the guest that are not complete; nil before the first fragment
+	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
+	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
 
 	// The rest is valid, or of use, during one turn.
 	now       int64
@@ -228,6 +229,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.readNews()
 	p.review()
+	p.expireAssemblies() // first: what comes too late joins nothing
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
@@ -252,6 +254,7 @@ func (p *Port) nextTurn() int64 {
 	next = netbackend.Earlier(next, p.awayUntil)
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
 	next = netbackend.Earlier(next, p.advertiseAt())
+	next = netbackend.Earlier(next, p.expiryAt)
 	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt()))
 }
 

@@ -45,6 +45,7 @@ type pairs struct {
 	sources bucket // looks for another source address that errors may cause
 	hosts   *hosts
 	leases  leases
+	told    told
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never

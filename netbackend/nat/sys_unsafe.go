@@ -14,6 +14,9 @@ type message struct {
 	name   unix.RawSockaddrInet6 // large enough for IPv4 too
 	err    errorControl
 	pieces [1]guestmem.Iovec
+
+	arrivals arrivalControl
+	arrived  arrival
 }
 
 // The calls below use the raw form: the sockets are ours and non-blocking, so none of them sleeps, and the scheduler

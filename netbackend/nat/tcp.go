@@ -78,7 +78,7 @@ func (p *Port) tcp(k *packet) {
 	}
 	key, ok := p.key(k, protoTCP)
 	if !ok {
-		p.counters.BadAddress++
+		p.misaddressed(k, protoTCP)
 		return
 	}
 	if p.outlived(k, &key, k.l4Len) {

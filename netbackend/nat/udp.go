@@ -101,7 +101,7 @@ func (p *Port) udp(k *packet) {
 	}
 	key, ok := p.key(k, protoUDP)
 	if !ok {
-		p.counters.BadAddress++
+		p.misaddressed(k, protoUDP)
 		return
 	}
 	if p.outlived(k, &key, length) {

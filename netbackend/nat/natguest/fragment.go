@@ -132,3 +132,9 @@ func (g *Guest) reassemble(f *Frame) (*Frame, error) {
 	}
 	return d, d.parseUDP(rules{mtu: g.opt.MTU}, whole, ipLen(f.Dst))
 }
+
+// CutSegment returns s in fragments, as Datagram.Cut does.
+func (g *Guest) CutSegment(s *Segment, id uint32, size int) (fragments []Fragment) {
+	f := Fragment{Proto: uint8(header.TCPProtocolNumber), Src: s.Src.Addr(), Dst: s.Dst.Addr(), ID: id}
+	return cut(f, append(s.tcp(false), s.Payload...), size)
+}

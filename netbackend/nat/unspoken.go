@@ -1,0 +1,146 @@
+package nat
+
+import (
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend"
+)
+
+const (
+	icmp6ParameterProblem = 4
+	code6NextHeader       = 1 // the next header is unknown (RFC 4443 section 3.4)
+	pointerToNextHeader   = 6 // where it stands in the IPv6 header
+	protoNoNextHeader     = unix.IPPROTO_NONE
+)
+
+// carries reports whether packets of an IP protocol go on to the host.
+func (a *address) carries(proto uint8) bool {
+	return proto == protoTCP || proto == protoUDP || proto == a.icmp()
+}
+
+// unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
+// the protocol. first is false for fragments behind the first, which are not answered (RFC 1122 section 3.2.2).
+func (p *Port) unspoken(k *packet, proto uint8, first bool) {
+	if !p.conversational(k) || p.nets.broadcast(&k.dst) {
+		p.misaddressed(k, proto)
+		return
+	}
+	p.counters.OtherProtocols++
+	if proto == protoNoNextHeader && !k.src.is4() {
+		return // there is nothing in it (RFC 8200 section 4.7)
+	}
+	p.tellProtocol(k, proto)
+	if !first {
+		return
+	}
+	var l4 [icmpLen]byte // a packet of these protocols may be shorter
+	copy(l4[:], k.l4)
+	m := icmpError{
+		icmpMessage: unreachable(true, codeProtocol), from: p.nets.of(&k.src).gateway,
+		key: &flowKey{guest: k.src, remote: k.dst, proto: proto}, n: k.l4Len, l4: l4[:],
+	}
+	if p.nets.ours(&k.dst) {
+		m.from = k.dst
+	}
+	if !k.src.is4() {
+		m.icmpMessage, m.info = icmpMessage{icmp6ParameterProblem, code6NextHeader}, pointerToNextHeader
+	}
+	p.sendError(m)
+}
+
+// misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
+func (p *Port) misaddressed(k *packet, proto uint8) {
+	switch {
+	case k.dst.isMulticast():
+		p.counters.Multicast++
+		p.tellMulticast(k, proto)
+	case k.dst == everybody || p.nets.broadcast(&k.dst):
+		p.counters.Broadcast++
+	default:
+		p.counters.BadAddress++
+	}
+}
+
+// everybody is the limited broadcast address.
+var everybody = address{10: 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// isMulticast reports whether a is that of a group (RFC 5771; RFC 4291 section 2.7).
+func (a *address) isMulticast() bool {
+	if a.is4() {
+		return a[12]>>4 == 0xe
+	}
+	return a[0] == 0xff
+}
+
+// told is what the user was told of a guest, once. The queue pairs of the guest share it.
+type told struct {
+	multicast atomic.Bool
+	protocols atomic.Uint32 // how many there were
+	seen      [256 / 32]atomic.Uint32
+}
+
+// maxProtocolsTold bounds how many protocols of one guest the user is told of.
+const maxProtocolsTold = 4
+
+// newProtocol reports whether the user is to be told of a protocol now.
+func (t *told) newProtocol(proto uint8) bool {
+	bit := uint32(1) << (proto % 32)
+	return t.seen[proto/32].Load()&bit == 0 && t.seen[proto/32].Or(bit)&bit == 0 && t.protocols.Add(1) <= maxProtocolsTold
+}
+
+func (p *Port) tellProtocol(k *packet, proto uint8) {
+	if p.pairs.told.newProtocol(proto) {
+		p.warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
+			fmt.Sprintf("%d%s", proto, nameOfProtocol(proto)))
+	}
+}
+
+// nameOfProtocol returns the name of a protocol that guests use, in parentheses.
+func nameOfProtocol(proto uint8) string {
+	switch proto {
+	case unix.IPPROTO_IGMP:
+		return " (IGMP)"
+	case unix.IPPROTO_IPIP:
+		return " (IP in IP)"
+	case unix.IPPROTO_IPV6:
+		return " (IPv6 in IP)"
+	case unix.IPPROTO_GRE:
+		return " (GRE)"
+	case unix.IPPROTO_ESP, unix.IPPROTO_AH:
+		return " (IPsec)"
+	case unix.IPPROTO_SCTP:
+		return " (SCTP)"
+	}
+	return ""
+}
+
+// tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
+// not UDP asks routers, of which the engine is the only one.
+func (p *Port) tellMulticast(k *packet, proto uint8) {
+	if proto != protoUDP || len(k.l4) < udpLen || p.pairs.told.multicast.Swap(true) {
+		return
+	}
+	p.worker.Raise(netbackend.Notice{
+		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
+		Value: k.dst.netip().String() + nameOfGroup(uint16(k.l4[2])<<8|uint16(k.l4[3])),
+	})
+}
+
+// nameOfGroup returns what a port of a group is for, in parentheses.
+func nameOfGroup(port uint16) string {
+	switch port {
+	case 1900:
+		return " (SSDP)"
+	case 3702:
+		return " (WS-Discovery)"
+	case 5353:
+		return " (mDNS)"
+	case 5355:
+		return " (LLMNR)"
+	}
+	return ""
+}
