@@ -314,7 +314,7 @@ func (c *Config) checkQueues() error {
 // newPort makes the i-th queue pair, without what is the same for all.
 func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, error) {
 	p := &Port{
-		id: i, me: i + 1, pairs: shared, listening: i == 0,
+		id: i, me: i + 1, pairs: shared, hosts: shared.hosts, listening: i == 0,
 		cfg: cfg, mtu: cfg.MTU,
 		others:  setOf(cfg.Others),
 		flows:   table,

@@ -77,7 +77,7 @@ func (p *Port) frame(c *virtqueue.Chain) {
 // learn takes note of which host of the guest a frame comes from, and that what is made next goes there.
 func (p *Port) learn(ether []byte) {
 	mac := binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1) // bytes 6 to 11
-	if !p.pairs.hosts.is(p.from, mac) || p.from == anyHost {
+	if p.from == anyHost || !p.hosts.is(p.from, mac) {
 		p.from = p.meet(mac)
 	}
 	p.to = p.from
@@ -133,6 +133,14 @@ func (p *Port) followHosts() {
 			f.host = user
 		}
 	})
+}
+
+// fromHost returns f, which is this queue pair's and of which the guest has sent a frame, or nil.
+func (p *Port) fromHost(f *flow) *flow {
+	if f != nil && f.host != p.from {
+		p.moved(f)
+	}
+	return f
 }
 
 // moved takes note that the packets of a flow come from another host than before.
@@ -251,7 +259,7 @@ func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
 // putIP writes the Ethernet and IP headers of a packet to the host p.to of the guest into b, and returns their length. proto is
 // protoTCP, protoUDP or protoICMP, and n the length of what follows.
 func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers int) {
-	putMAC(b, p.pairs.hosts.mac(p.to))
+	putMAC(b, p.hosts.mac(p.to))
 	copy(b[6:], p.cfg.GatewayMAC[:])
 	if dst.is4() {
 		binary.BigEndian.PutUint16(b[12:], etherIPv4)

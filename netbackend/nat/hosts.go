@@ -29,12 +29,12 @@ const anyHost hostID = 0
 // hosts are the hosts of a guest, by what they have sent. A guest's queue pairs share it: which host a frame comes from is
 // found without a lock, addresses are looked up once a flow.
 type hosts struct {
-	macs  [maxHosts + 1]atomic.Uint64 // as packMAC has it, 0 for none
-	heard [maxHosts + 1]atomic.Int64  // when the host was heard after another one, or told where it is
-	count atomic.Int32                // hosts that are known
-	news  atomic.Uint32               // counts addresses that were asked for and found since
-	moves atomic.Uint32               // counts addresses that have become another host's
-	users atomic.Uint32               // counts changes of userOf
+	macs  [1 << 8]atomic.Uint64      // as packMAC has it, 0 for none; as many as there are hostIDs, so that no index is beyond
+	heard [maxHosts + 1]atomic.Int64 // when the host was heard after another one, or told where it is
+	count atomic.Int32               // hosts that are known
+	news  atomic.Uint32              // counts addresses that were asked for and found since
+	moves atomic.Uint32              // counts addresses that have become another host's
+	users atomic.Uint32              // counts changes of userOf
 
 	mu     sync.Mutex
 	userOf map[address]hostID
@@ -224,7 +224,7 @@ func (h *hosts) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.count.Store(0)
-	for id := range h.macs {
+	for id := range h.heard {
 		h.macs[id].Store(0)
 		h.heard[id].Store(0)
 	}

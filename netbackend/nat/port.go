@@ -60,6 +60,7 @@ type Port struct {
 	connected    bool
 	receiving    bool // the guest's receive ring runs
 	mtu          int
+	hosts        *hosts           // of all queue pairs
 	found        uint32           // of hosts.news, when waiting connections were looked at last
 	followed     uint32           // of hosts.moves, when followHosts looked last
 	followAt     int64            // it does not look again before

@@ -103,15 +103,12 @@ func (b *postbox) nudge() { b.put(func(*postbox) {}) }
 // (retire), so its key can be compared.
 func (p *Port) find(key *flowKey) *flow {
 	f := p.flows.lookup(key)
-	if f == nil {
-		return nil
+	if f == nil || p.alone() {
+		return p.fromHost(f)
 	}
 	owner := p.flows.owner(f.index).Load()
 	if owner == p.me {
-		if f.host != p.from {
-			p.moved(f)
-		}
-		return f
+		return p.fromHost(f)
 	}
 	p.awaits = true
 	if to := owner &^ transit; to != p.me && to != nobody {

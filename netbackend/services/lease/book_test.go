@@ -102,6 +102,10 @@ func TestAHostKeepsItsAddressWhateverItCallsItself(t *testing.T) {
 		c.ID = l.ID([]byte(name))
 		require.Equal(t, primary, l.takes(c))
 	}
+	other := client(2)
+	pooled := l.second(other)
+	other.ID = 7
+	require.Equal(t, pooled, l.takes(other))
 	l.Release(c, primary)
 	l.now += int64(48 * time.Hour)
 	require.Equal(t, primary, l.takes(client(1)))
@@ -127,7 +131,7 @@ func TestThePromisedAddressMovesWhenItsHostIsGone(t *testing.T) {
 func TestAHostThatUsesThePromisedAddressWithoutALeaseKeepsIt(t *testing.T) {
 	l := newLink(t)
 	l.users[primary] = client(1).MAC
-	require.NotEqual(t, primary, l.second(client(2)))
+	require.NotEqual(t, primary, l.takes(client(2)))
 	require.Equal(t, primary, l.takes(client(1)))
 }
 
