@@ -18,7 +18,7 @@ func (p *Port) assemblyAt() (at int64) {
 
 // expireAssemblies gives up what has been incomplete for too long.
 func (p *Port) expireAssemblies() {
-	if p.expiryAt == 0 || p.now < p.expiryAt {
+	if p.now < p.expiryAt {
 		return
 	}
 	for i := range p.assemblies {

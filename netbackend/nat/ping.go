@@ -44,7 +44,7 @@ func (p *Port) ping(k *packet) {
 		guest: k.src, remote: k.dst, proto: protoICMP,
 		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
-	if p.outlived(k, &key, k.l4Len) {
+	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
 		return
 	}
 	f := p.find(&key)

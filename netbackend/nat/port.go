@@ -230,7 +230,9 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.readNews()
 	p.review()
-	p.expireAssemblies() // first: what comes too late joins nothing
+	if p.expiryAt != 0 {
+		p.expireAssemblies() // first: what comes too late joins nothing
+	}
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()

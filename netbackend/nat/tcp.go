@@ -81,7 +81,7 @@ func (p *Port) tcp(k *packet) {
 		p.misaddressed(k, protoTCP)
 		return
 	}
-	if p.outlived(k, &key, k.l4Len) {
+	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
 		return
 	}
 	f := p.find(&key)

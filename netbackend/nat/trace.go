@@ -6,10 +6,10 @@ import "golang.org/x/sys/unix"
 // so is the engine, as the guest's router. For the others, what the guest sent leaves with the time to live that is left, and
 // the kernel keeps the message of a router for the socket.
 
-// outlived reports whether the time to live of a packet runs out at the engine. If so, the guest is told. n is the packet's
-// length in bytes from its transport header on.
+// outlived reports whether a packet with a time to live of 1 or less ends at the engine, and tells the guest so. n is the packet's
+// length in bytes from its transport header on. Callers look at the time to live first: there is a call less for each frame.
 func (p *Port) outlived(k *packet, key *flowKey, n int) bool {
-	if k.hops > 1 || p.nets.ours(&k.dst) {
+	if p.nets.ours(&k.dst) {
 		return false
 	}
 	p.counters.HopsExceeded++

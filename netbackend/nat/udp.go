@@ -104,7 +104,7 @@ func (p *Port) udp(k *packet) {
 		p.misaddressed(k, protoUDP)
 		return
 	}
-	if p.outlived(k, &key, length) {
+	if k.hops <= 1 && p.outlived(k, &key, length) {
 		return
 	}
 	if p.isQuery(&key) && !p.afford(errandQuery) {
