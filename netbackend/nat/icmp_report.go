@@ -189,7 +189,7 @@ func (p *Port) tooBig(f *flow, r *report) {
 		return
 	}
 	p.counters.PathsNarrowed++
-	p.startWatch()
+	p.watches.start(true, p.now)
 	if f.key.proto == protoTCP {
 		p.sendShorter(f)
 	}

@@ -143,7 +143,7 @@ func (p *Port) widen(f *flow) {
 	}
 	p.fitPath(f)
 	if f.tcp.mss < f.fullMSS {
-		p.startWatch()
+		p.watches.start(true, p.now)
 	}
 }
 

@@ -73,9 +73,9 @@ type Port struct {
 	unixPort     uint16           // of the last client of a unix socket, counted from firstAnyPort
 	acceptAt     int64            // no connection is accepted before, 0 if they may be now
 	unansweredAt map[address]bool // of the guest, that the user was told of; see tellUnanswered
-	watchAt      int64            // when watch looks again, 0 for never
-	away         bool             // the front end is gone, and may come back
-	awayUntil    int64            // when it is taken for dead, 0 for never
+	watches      watchTimes
+	away         bool  // the front end is gone, and may come back
+	awayUntil    int64 // when it is taken for dead, 0 for never
 
 	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
 	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
@@ -258,7 +258,7 @@ func (p *Port) nextTurn() int64 {
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
 	next = netbackend.Earlier(next, p.advertiseAt())
 	next = netbackend.Earlier(next, p.expiryAt)
-	return netbackend.Earlier(next, netbackend.Earlier(p.watchAt, p.gateAt()))
+	return netbackend.Earlier(next, netbackend.Earlier(p.watches.next(), p.gateAt()))
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.

@@ -233,8 +233,8 @@ func (p *Port) adopt(f *flow) {
 		return
 	}
 	p.run.push(p.flows, f)
-	if f.bits&inbound != 0 {
-		p.startWatch()
+	if f.state == stateOpen {
+		p.startWatch(f)
 	}
 	if p.reviewedLately() && !p.judgeAgain(f) {
 		return

@@ -186,9 +186,7 @@ func (p *Port) established(f *flow, s *segment, window uint32) {
 	t.sndWnd, t.maxWnd = window, window
 	p.wheel.set(f, 0)
 	p.run.push(p.flows, f)
-	if f.bits&inbound != 0 {
-		p.startWatch()
-	}
+	p.startWatch(f)
 }
 
 // tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
@@ -321,6 +319,7 @@ func (p *Port) tcpAcked(f *flow, s *segment) {
 	p.measureRTT(f, s)
 	if f.bits&finSent != 0 && ack == t.sndMax {
 		f.bits |= finAcked
+		p.startWatch(f)
 		n--
 	}
 	t.drop += f.proxied.headerAcked(n)
@@ -546,6 +545,7 @@ func (p *Port) flushOutgoing() {
 			f.tcp.rcvEdge = f.tcp.rcvNxt
 		}
 		f.bits |= guestFIN
+		p.startWatch(f)
 		p.endedBy(&f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}

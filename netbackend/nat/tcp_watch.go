@@ -1,47 +1,98 @@
 package nat
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
 
-// A guest can forget its connections without a word: it was restored from a snapshot, its firewall was emptied, it hangs.
-// Whoever began a connection through a forward then waits for an answer that never comes, and the engine is who can find
-// out. So a guest that has been silent on such a connection is asked whether it still knows it: one that does not answers
-// by a reset, and one that answers nothing is given up like one that acknowledges nothing. Connections that the guest
-// began need no such care, for what it has forgotten it does not wait for.
-
-const (
-	// watchInterval is how often connections through forwards are looked at, while there are any.
-	watchInterval = int64(10e9)
-	// mostSilence is for how many looks a guest may be silent: it is asked between 20 and 30 seconds after its last word.
-	mostSilence = 2
+	"github.com/vringnet/vring/netbackend"
 )
 
-// startWatch makes sure that connections through forwards are looked at.
-func (p *Port) startWatch() {
-	if p.watchAt == 0 {
-		p.watchAt = p.now + watchInterval
+// A guest can forget its connections without a word: it was restored from a snapshot, its firewall was emptied, it hangs. Of a
+// program that died after it had closed its side, its kernel forgets the connection after a minute. The peer then waits for
+// what never comes, and the engine, which keeps a flow and a socket for it, is who can find out. So a guest that has been
+// silent is asked whether it still knows a connection: one that does not answers by a reset, and one that answers nothing is
+// given up like one that acknowledges nothing. It is asked and not cut off, for a connection may be idle, or half closed, for
+// hours.
+//
+// How long a guest may be silent depends on who waits: the client of a forward should not have to, who talks to a guest that
+// has closed its side, or to one that does not close it, can wait a minute longer, and what the guest itself began and left open
+// it will hardly forget.
+
+const (
+	// watchInterval is how often connections are looked at whose guest is asked soon, and rareInterval how often the others are.
+	watchInterval = int64(10e9)
+	rareInterval  = int64(3600e9)
+)
+
+// patience is for how many looks the guest may be silent on an open connection, and whether those are often: at a forward
+// 20 to 30 seconds, on a half-closed connection 60 to 70, on another two to three hours (RFC 9293
+// section 3.8.4).
+func (f *flow) patience() (looks uint8, often bool) {
+	switch {
+	case f.bits&(guestFIN|finAcked) != 0:
+		return 6, true
+	case f.bits&inbound != 0:
+		return 2, true
+	}
+	return 2, false
+}
+
+// watchTimes are when connections are looked at, 0 for never.
+type watchTimes struct{ often, rare int64 }
+
+// start makes sure that there is a look.
+func (w *watchTimes) start(often bool, now int64) {
+	if often && w.often == 0 {
+		w.often = now + watchInterval
+	}
+	if !often && w.rare == 0 {
+		w.rare = now + rareInterval
 	}
 }
 
-// watch looks at all connections through forwards if it is time. It ends when there are none.
+// take tells which looks are due. They are over with that.
+func (w *watchTimes) take(now int64) (often, rare bool) {
+	if often = w.often != 0 && now >= w.often; often {
+		w.often = 0
+	}
+	if rare = w.rare != 0 && now >= w.rare; rare {
+		w.rare = 0
+	}
+	return often, rare
+}
+
+// next returns when the next look is due, 0 for never.
+func (w *watchTimes) next() int64 { return netbackend.Earlier(w.often, w.rare) }
+
+// startWatch makes sure that an open connection is looked at.
+func (p *Port) startWatch(f *flow) {
+	_, often := f.patience()
+	p.watches.start(often, p.now)
+}
+
+// watch looks at all connections if it is time. It ends when there are none.
 func (p *Port) watch() {
-	if p.watchAt == 0 || p.now < p.watchAt {
+	often, rare := p.watches.take(p.now)
+	if !often && !rare {
 		return
 	}
-	p.watchAt = 0
 	if p.pairs.paths.prune(p.now) {
-		p.startWatch()
+		p.watches.start(true, p.now)
 	}
-	p.flows.each(p.me, p.watchFlow)
+	p.flows.each(p.me, func(f *flow) { p.watchFlow(f, often, rare) })
 }
 
 // watchFlow asks the guest about a connection on which it has been silent, unless something of it awaits an answer anyway.
-func (p *Port) watchFlow(f *flow) {
+func (p *Port) watchFlow(f *flow, often, rare bool) {
 	p.widen(f)
-	if f.bits&inbound == 0 || f.state != stateOpen {
+	if f.state != stateOpen {
 		return
 	}
-	p.startWatch()
-	if f.tcp.silence < mostSilence {
+	p.startWatch(f)
+	looks, isOften := f.patience()
+	if isOften && !often || !isOften && !rare {
+		return
+	}
+	if f.tcp.silence < looks {
 		f.tcp.silence++
 		return
 	}
