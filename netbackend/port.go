@@ -63,6 +63,10 @@ type RingState struct {
 	Transmit  bool // frames of the guest may come
 	Receive   bool // rx can take frames, as far as the guest posts buffers
 	MTU       int  // the guest's MTU in bytes as the front end set it (NET_SET_MTU), 0 if it did not
+	// Reset is set from when the guest's driver has reset its device, as far as front ends show that, until a driver starts a
+	// ring again. A guest that reboots resets its device, and so does one that unloads its driver or sleeps; one that is
+	// paused, or whose cable is unplugged, does not.
+	Reset bool
 	// Restarted is set when the receive queue began at index 0: the driver is new, and knows nothing of earlier
 	// connections.
 	Restarted bool

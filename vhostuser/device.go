@@ -53,6 +53,11 @@ type Device interface {
 	// of the guest is of the past. All rings are stopped and disabled; the memory stays. Front ends that cannot tell
 	// (RESET_DEVICE) just stop the rings, which a pause of the guest does as well.
 	DriverReset() error
+
+	// DriverGone tells that the driver seems to have reset its device, by what a front end does that sends no RESET_DEVICE.
+	// Nothing of the rings has changed, and a ring that starts shows that a driver is there.
+	DriverGone() error
+
 	// SetMTU tells the guest's MTU in bytes, 68 to 65535 (NET_SET_MTU).
 	SetMTU(mtu int) error
 

@@ -169,6 +169,14 @@ func (d *fakeDevice) DriverReset() error {
 	})
 }
 
+func (d *fakeDevice) DriverGone() error {
+	return d.call("DriverGone", "", func() {
+		for i, r := range d.rings {
+			d.check(!r.running, "DriverGone while ring %d runs", i)
+		}
+	})
+}
+
 func (d *fakeDevice) SetMTU(mtu int) error {
 	return d.call("SetMTU", fmt.Sprintf(" %d", mtu), func() {})
 }

@@ -203,7 +203,7 @@ func (s *session) resetDevice() error {
 		}
 		s.rings[i].forget()
 	}
-	s.features, s.haveFeatures = 0, false
+	s.features, s.haveFeatures, s.driverGone = 0, false, true
 	if err := s.dev.DriverReset(); err != nil {
 		return fail(err, "reset the driver's state")
 	}

@@ -24,6 +24,9 @@ func (s *session) applyToRing(m *wire.Message, fds fdconn.FDs) error {
 	case wire.GetVringBase:
 		return s.getBase(i)
 	case wire.SetVringEnable:
+		if err := s.noticeReset(i, m.Num == 1); err != nil {
+			return err
+		}
 		return s.enable(i, m.Num == 1)
 	case wire.SetVringKick, wire.SetVringCall, wire.SetVringErr:
 		return s.setNotifier(i, m, fds)
@@ -109,6 +112,21 @@ func (s *session) enable(i int, on bool) error {
 		return fail(err, "enable ring %d", i)
 	}
 	r.enabled = on
+	return nil
+}
+
+// noticeReset looks whether the driver has reset its device, before ring i is enabled or not. QEMU before 10 does not tell, but
+// where it stops all rings and enables them again without starting them, that is a reset. When it stops them for a pause or
+// an unplugged cable it enables none before it starts them, which takes no time.
+func (s *session) noticeReset(i int, on bool) error {
+	r := &s.rings[i]
+	if !on || s.driverGone || !r.exact || r.haveKick || s.anyRunning() {
+		return nil
+	}
+	if err := s.dev.DriverGone(); err != nil {
+		return fail(err, "take the driver for gone")
+	}
+	s.driverGone = true
 	return nil
 }
 
@@ -228,6 +246,7 @@ func (s *session) start(i int) error {
 		signal(r.fds.Err)
 		return nil
 	}
+	s.driverGone = false
 	r.running = true // should StartRing fail, the device may use the ring
 	if err := s.dev.StartRing(i, cfg, r.fds); err != nil {
 		return fail(err, "start ring %d", i)

@@ -26,6 +26,7 @@ type session struct {
 
 	features     uint64 // as the device knows them
 	haveFeatures bool   // SET_FEATURES came
+	driverGone   bool   // the device knows that the driver has reset it, and no ring has started since
 	protocol     uint64
 
 	rings     []ring

@@ -234,7 +234,7 @@ func TestGuestResetSendsEverythingAgain(t *testing.T) {
 			require.NoError(t, h.fe.Do(s))
 		}
 		h.sync()
-		require.Equal(t, []string{"SetFeatures 0x130008000", "SetMemory", "StartRing 0 size 64 base 0", "SetCall 0",
+		require.Equal(t, []string{"DriverGone", "SetFeatures 0x130008000", "SetMemory", "StartRing 0 size 64 base 0", "SetCall 0",
 			"StartRing 1 size 64 base 0", "SetCall 1"}, h.dev.takeCalls())
 	}
 }

@@ -27,6 +27,7 @@ const (
 	endConnectFailed                 // the host's connect was refused, or failed
 	endEvicted                       // it had to go for another flow; see crowd
 	endGuestGone                     // the front end is gone, and the guest with it
+	endDriverGone                    // the guest's driver has reset its device, and none has come after it
 	endNoGuest                       // a call while no front end was there
 	endBadHeader                     // a call began with what is no PROXY header
 	endCutHeader                     // it ended before its PROXY header was complete
@@ -42,7 +43,7 @@ var endNames = [endCauses]string{
 	"ended_for_no_reason", "ended_by_guest", "ended_refused_by_guest", "ended_unreachable_in_guest", "ended_withdrawn_by_guest", "ended_replaced_by_guest",
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
-	"ended_guest_gone", "ended_no_guest",
+	"ended_guest_gone", "ended_driver_gone", "ended_no_guest",
 	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over",
 	"ended_with_engine",
 }

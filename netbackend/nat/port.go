@@ -74,8 +74,9 @@ type Port struct {
 	acceptAt     int64            // no connection is accepted before, 0 if they may be now
 	unansweredAt map[address]bool // of the guest, that the user was told of; see tellUnanswered
 	watches      watchTimes
-	away         bool  // the front end is gone, and may come back
-	awayUntil    int64 // when it is taken for dead, 0 for never
+	gone         absence // of the front end or the driver, which may come back
+	goneUntil    int64   // when the guest is taken for dead, 0 for never
+	reset        bool    // the driver has reset its device, and none has begun since
 
 	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
 	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
@@ -169,12 +170,13 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 	if !s.Connected || s.Receive != p.receiving && !p.othersRun() {
 		p.shutGates() // first: a client that is reset, and calls again, is to be refused
 	}
-	if p.connected && !s.Connected {
+	switch {
+	case p.connected && !s.Connected:
 		p.lose()
+	case s.Connected && !s.Reset:
+		p.gone = nothingGone
 	}
-	if s.Connected {
-		p.away = false
-	}
+	p.driverReset(s.Connected && s.Reset)
 	if s.Receive && !p.receiving && s.Restarted {
 		p.flows.each(p.me, p.probeAfterRestart)
 	}
@@ -254,7 +256,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
 func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
-	next = netbackend.Earlier(next, p.awayUntil)
+	next = netbackend.Earlier(next, p.goneUntil)
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
 	next = netbackend.Earlier(next, p.advertiseAt())
 	next = netbackend.Earlier(next, p.expiryAt)

@@ -228,7 +228,7 @@ func (p *Port) adopt(f *flow) {
 			return
 		}
 	}
-	if !p.connected && !p.away {
+	if !p.connected && p.gone != frontEndGone {
 		p.abandon(f, endGuestGone)
 		return
 	}

@@ -45,7 +45,13 @@ func (f *FlowInfo) ProtoName() string { return protoName(f.Proto) }
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
 	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters, Usage: p.usage()}
-	p.flows.each(p.me, func(f *flow) { s.Flows = append(s.Flows, describe(f, now)) })
+	p.flows.each(p.me, func(f *flow) {
+		info := describe(f, now)
+		if why := p.standstill(); why != "" && f.key.proto == protoTCP {
+			info.State += " (" + why + ")"
+		}
+		s.Flows = append(s.Flows, info)
+	})
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
 	return s
 }

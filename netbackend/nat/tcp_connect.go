@@ -112,7 +112,7 @@ const synWindow = 14600
 // accept takes a connection of a forward. kind is unixSocket or 0.
 func (p *Port) accept(fd int, peer endpoint, l *listener, kind flowBits) {
 	p.counters.Accepts++
-	if !p.connected {
+	if !p.hasGuest() {
 		p.turnAway(fd, endNoGuest)
 		return
 	}
@@ -138,7 +138,7 @@ func (p *Port) turnAway(fd int, c endCause) {
 
 // callGuest begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
 func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
-	if !p.connected {
+	if !p.hasGuest() {
 		p.turnAway(fd, endNoGuest)
 		return
 	}

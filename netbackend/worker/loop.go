@@ -602,6 +602,7 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 	if r == l.rx && l.first && !r.resumed {
 		l.unfilled, l.emptyAt = true, l.now()+emptyPatience
 	}
+	l.state.Reset = false
 	l.changed()
 	return nil
 }

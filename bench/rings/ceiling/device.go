@@ -157,6 +157,9 @@ func (d *Device) SetErr(int, int) error { return nil }
 // DriverReset implements vhostuser.Device.
 func (d *Device) DriverReset() error { return nil }
 
+// DriverGone implements vhostuser.Device.
+func (d *Device) DriverGone() error { return nil }
+
 // SetMTU implements vhostuser.Device.
 func (d *Device) SetMTU(int) error { return nil }
 

@@ -170,6 +170,13 @@ func (g *Guest) Disconnect() {
 	g.port.RingsChanged(netbackend.RingState{})
 }
 
+// StopRings takes the rings away from the Port as a front end does that stays, and tells the Port s: the guest is paused, or
+// its driver is gone. Reconnect gives them back.
+func (g *Guest) StopRings(s netbackend.RingState) {
+	g.filler.Attach(nil, g.rings.headers, g.rings.merges)
+	g.port.RingsChanged(s)
+}
+
 // Reconnect gives the rings back to the Port after Disconnect, as a front end does that has come back with the same guest,
 // or with one that was restarted.
 func (g *Guest) Reconnect(restarted bool) {
