@@ -33,7 +33,7 @@ import (
 // keeperRequest, and the last one the end of requests. Whoever waits for an answer waits for a bounded time, and after one
 // that is missing nothing is asked any more.
 //
-// The zero value is a keeper that was not started: all is done in this process then. Start is called before its other
+// With a log alone it is a keeper that was not started: all is done in this process then. Start is called before its other
 // methods are used by several goroutines.
 type keeper struct {
 	// patience is how long an answer may take that a worker's thread waits for: less than worker.ReleaseTimeout.
@@ -257,23 +257,35 @@ func (k *keeper) dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	return conn, nil
 }
 
-// readFile reads resolv.conf, as dns.Config.Read does, and tells once why it could not.
+// readFile reads resolv.conf, as dns.Config.Read does, and tells once why it could not. A file that cannot be read is an empty
+// one; an error is that nobody has looked.
 func (k *keeper) readFile(path string) ([]byte, error) {
 	if path != k.duties.Read {
-		return dns.ReadOrEmpty(path)
+		text, err := dns.ReadFile(path)
+		k.tellUnread(err)
+		return text, nil
 	}
 	answer, err := k.ask(keeperRequest{Verb: verbRead})
 	trouble := new(answerError)
 	if err != nil && !errors.As(err, &trouble) {
 		return nil, err
 	}
+	k.tellUnread(err)
+	return answer.Text, nil
+}
+
+// tellUnread tells why resolv.conf could not be read, once for each reason; nil is that it could.
+func (k *keeper) tellUnread(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.trouble != trouble.text && trouble.text != "" {
-		k.log.Warn("the host's resolvers cannot be read; until they can, guests' names are not resolved", "reason", trouble.text)
+	reason := ""
+	if err != nil {
+		reason = err.Error()
 	}
-	k.trouble = trouble.text
-	return answer.Text, nil
+	if k.trouble != reason && reason != "" {
+		k.log.Warn("the host's resolvers cannot be read; until they can, guests' names are not resolved", "reason", reason)
+	}
+	k.trouble = reason
 }
 
 // answerError is what the keeper answers if it could not do something.

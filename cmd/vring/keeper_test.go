@@ -90,38 +90,32 @@ func TestTheKeeperOutlivesAVringThatIsKilled(t *testing.T) {
 	}
 }
 
-func TestTheKeeperReadsOneFileAndFollowsItsLinks(t *testing.T) {
-	dir := t.TempDir()
-	link := filepath.Join(dir, "resolv.conf")
-	k := startTestKeeper(t, keeperStart{Read: link})
-	for _, name := range []string{"a", "b"} {
-		target := filepath.Join(t.TempDir(), name) // in a directory that was not there when the keeper started
-		require.NoError(t, os.WriteFile(target, []byte(name), 0o600))
-		require.NoError(t, os.Symlink(target, filepath.Join(dir, "new")))
-		require.NoError(t, os.Rename(filepath.Join(dir, "new"), link))
-		text, err := k.readFile(link)
-		require.NoError(t, err)
-		require.Equal(t, name, string(text))
-	}
-}
-
 // What is wrong with the file is told once, and that the keeper reads it no more is another matter.
-func TestAFileThatTheKeeperCannotReadIsToldOnce(t *testing.T) {
-	var log bytes.Buffer
-	path := filepath.Join(t.TempDir(), "resolv.conf")
-	k := startTestKeeper(t, keeperStart{Read: path})
-	k.log = slog.New(slog.NewTextHandler(&log, nil))
-	for range 3 {
-		text, err := k.readFile(path)
-		require.NoError(t, err)
-		require.Empty(t, text)
+func TestAResolvConfThatCannotBeReadIsToldOnce(t *testing.T) {
+	for name, started := range map[string]bool{"by the keeper": true, "in this process": false} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			path := filepath.Join(t.TempDir(), "resolv.conf")
+			k := new(keeper)
+			if started {
+				k = startTestKeeper(t, keeperStart{Read: path})
+			}
+			k.log = slog.New(slog.NewTextHandler(&log, nil))
+			for range 3 {
+				text, err := k.readFile(path)
+				require.NoError(t, err)
+				require.Empty(t, text)
+			}
+			require.Equal(t, 1, strings.Count(log.String(), "the host's resolvers cannot be read"))
+			require.Contains(t, log.String(), "level=WARN")
+			require.Contains(t, log.String(), "no such file or directory")
+			if started {
+				require.NoError(t, k.undo())
+				_, err := k.readFile(path)
+				require.Error(t, err)
+			}
+		})
 	}
-	require.Equal(t, 1, strings.Count(log.String(), "the host's resolvers cannot be read"))
-	require.Contains(t, log.String(), "level=WARN")
-	require.Contains(t, log.String(), "no such file or directory")
-	require.NoError(t, k.undo())
-	_, err := k.readFile(path)
-	require.Error(t, err)
 }
 
 func TestTheKeeperDialsWhatWasNamedAndNothingElse(t *testing.T) {

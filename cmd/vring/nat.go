@@ -277,6 +277,7 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		return err
 	}
 	log := flags.logger(stderr)
+	flags.keeper.log = log
 	for i := range configs {
 		configs[i].ReadFile, configs[i].KeepFiles = flags.keeper.readFile, flags.keeper.removes
 	}
