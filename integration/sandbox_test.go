@@ -3,10 +3,12 @@ package integration
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,21 +63,29 @@ func TestTheSocketIsRemovedFromTheSandbox(t *testing.T) {
 	}
 }
 
-// The host's resolvers change while vring runs, by a new file that takes the place of the old one.
-func TestResolversAreReadAgainInTheSandbox(t *testing.T) {
+// The host's resolvers change while vring runs, by a new file that takes the place of the old one, or fail.
+func TestAGuestResolvesWhateverBecomesOfTheHostsResolvers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to give vring an /etc of its own")
 	}
 	serveDNSAt(t, "127.83.0.1", "192.0.2.1")
 	serveDNSAt(t, "127.83.0.2", "192.0.2.2")
+	ignoreDNSAt(t, "127.83.0.3")
 	etc := t.TempDir()
-	writeResolver(t, etc, "127.83.0.1")
+	writeResolvers(t, etc, "127.83.0.1")
 	l := &lab{t: t, ctx: limited(t), kind: onQEMU(userland.Bookworm), vring: startVringWithEtc(t, etc)}
 	l.startGuest()
 	require.Equal(t, []string{"192.0.2.1"}, l.resolve())
 
-	writeResolver(t, etc, "127.83.0.2")
+	writeResolvers(t, etc, "127.83.0.2")
 	require.Eventually(t, func() bool { return l.resolve()[0] == "192.0.2.2" }, soon, time.Second)
+
+	require.NoError(t, os.Mkdir(filepath.Join(etc, "net"), 0o755)) // it becomes a link to what was not there before
+	writeResolvers(t, filepath.Join(etc, "net"), "127.83.0.3", "127.83.0.1")
+	require.NoError(t, os.Symlink("net/resolv.conf", filepath.Join(etc, "new")))
+	require.NoError(t, os.Rename(filepath.Join(etc, "new"), filepath.Join(etc, "resolv.conf")))
+	require.Eventually(t, func() bool { return l.resolve()[0] == "192.0.2.1" }, soon, time.Second, "the first is silent")
+	l.vring.waitOutput("a resolver of the host does not answer; others are asked before it")
 	l.vring.requireSandboxed()
 }
 
@@ -109,10 +119,21 @@ func serveDNSAt(t *testing.T, address, answers string) {
 	t.Cleanup(func() { _ = server.Shutdown() })
 }
 
-// writeResolver replaces resolv.conf in a directory.
-func writeResolver(t *testing.T, dir, address string) {
+// ignoreDNSAt takes queries where a resolv.conf can name it, and answers none.
+func ignoreDNSAt(t *testing.T, address string) {
+	silent, err := net.ListenPacket("udp", address+":53")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+}
+
+// writeResolvers replaces resolv.conf in a directory.
+func writeResolvers(t *testing.T, dir string, addresses ...string) {
 	file := filepath.Join(dir, "new")
-	require.NoError(t, os.WriteFile(file, []byte("nameserver "+address+"\n"), 0o644))
+	var text strings.Builder
+	for _, a := range addresses {
+		fmt.Fprintf(&text, "nameserver %s\n", a)
+	}
+	require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o644))
 	require.NoError(t, os.Rename(file, filepath.Join(dir, "resolv.conf")))
 }
 

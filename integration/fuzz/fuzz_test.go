@@ -23,7 +23,7 @@ func TestEveryInputFromOutsideHasATarget(t *testing.T) {
 		{pkg: module + "netbackend/nat", name: "FuzzParseRule"},
 		{pkg: module + "netbackend/services/arp", name: "FuzzAnswer"},
 		{pkg: module + "netbackend/services/dhcp4", name: "FuzzAnswer"},
-		{pkg: module + "netbackend/services/dns", name: "FuzzDecide"},
+		{pkg: module + "netbackend/services/dns", name: "FuzzInspect"},
 		{pkg: module + "bench/adb/adbd", name: "FuzzReadHeader"},
 	} {
 		require.Contains(t, targets, want)

@@ -10,9 +10,9 @@ import (
 )
 
 var (
-	numberedTest = regexp.MustCompile(`^Test((?:[TSPGAEI]\d+)+)[A-Z]`)
-	ruleNumber   = regexp.MustCompile(`[TSPGAEI]\d+`)
-	ruleRow      = regexp.MustCompile(`(?m)^\| ([TSPGAEI]\d+) \| (.+) \| (.*) \|$`)
+	numberedTest = regexp.MustCompile(`^Test((?:[TSPGAEID]\d+)+)[A-Z]`)
+	ruleNumber   = regexp.MustCompile(`[TSPGAEID]\d+`)
+	ruleRow      = regexp.MustCompile(`(?m)^\| ([TSPGAEID]\d+) \| (.+) \| (.*) \|$`)
 )
 
 // The numbers in names of the engine's tests are those of docs/nat-rules.md, and each rule there names tests with its

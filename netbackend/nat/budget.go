@@ -88,6 +88,7 @@ const (
 	limitAssociations
 	limitPeers
 	limitQueries
+	limitStreams
 	limitFlows
 	limitSockets
 	limitHost
@@ -108,7 +109,8 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limitCalls:         &c.CallsEvicted,
 		limitAssociations:  &c.AssociationsEvicted,
 		limitPeers:         &c.PeersEvicted,
-		limitQueries:       &c.QueriesEvicted,
+		limitQueries:       &c.QueriesTooMany,
+		limitStreams:       &c.ResolverConnectionsTooMany,
 		limitFlows:         &c.TableFull,
 		limitSockets:       &c.SocketsSpent,
 		limitHost:          &c.SocketErrors,
@@ -128,7 +130,8 @@ func (l limit) String() string {
 		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",
 		limitPeers:         "too many others speak to the guest through UDP forwards; those idle longest are given up",
-		limitQueries:       "the guest has too many DNS queries under way; the oldest are given up",
+		limitQueries:       "the guest has too many DNS queries under way; more are answered by SERVFAIL",
+		limitStreams:       "the guest has too many connections to the name server; more are refused",
 		limitFlows:         "the guest has as many connections as it may have; others are refused",
 		limitSockets:       "the guest has as many sockets as it may have; other connections are refused",
 		limitHost:          "the host gives no more sockets",

@@ -64,6 +64,6 @@ func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {
 	}
 	for crowd := crowdConnects; crowd < crowds; crowd++ {
 		require.GreaterOrEqual(t, crowd.limit(), limitConnects)
-		require.LessOrEqual(t, crowd.limit(), limitQueries)
+		require.LessOrEqual(t, crowd.limit(), limitPeers)
 	}
 }

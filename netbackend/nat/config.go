@@ -60,7 +60,8 @@ type Config struct {
 	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
 	// somebody else to remove them; nil is no.
 	KeepFiles       func() bool
-	InitialSequence func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
+	resolvers       *resolverQuotas // that all guests of the process share; nil for a guest without others
+	InitialSequence func() uint32   // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
 // DefaultConfig returns the network that users of QEMU know, 10.0.2.0/24 with the host at 10.0.2.2, and the like in IPv6,
@@ -281,6 +282,11 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	shared.sources.fill(sourceTries)
+	shared.dns = newRelay(&cfg)
+	if cfg.resolvers == nil {
+		cfg.resolvers = newResolverQuotas()
+	}
+	shared.queries.of, shared.streams.stake.of = &cfg.resolvers.queries, &cfg.resolvers.streams
 	shared.gates.add(listen)
 	table := newFlowTable(cfg.MaxFlows)
 	for i := range cfg.Queues {
@@ -326,10 +332,10 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
 	var err error
-	if p.services, err = newServices(&cfg, &shared.leases, func() int64 { return p.now }); err != nil {
+	if p.services, err = newServices(&cfg, &shared.leases, shared.dns, func() int64 { return p.now }); err != nil {
 		return nil, err
 	}
-	if p.policy, err = newPolicy(&cfg, p.services.dns.Resolver); err != nil {
+	if p.policy, err = newPolicy(&cfg); err != nil {
 		return nil, err
 	}
 	p.nets = p.policy.nets

@@ -16,7 +16,7 @@ type Counters struct {
 	HopsExceeded   uint64 // datagrams whose time to live ended here
 	NoRoom         uint64 // replies and datagrams that found no receive buffer
 	NoGuest        uint64 // forwarded datagrams for a guest that has not been heard of
-	Strangers      uint64 // datagrams from somebody the guest has not sent to; see Config.EndpointIndependent
+	Strangers      uint64 // datagrams from somebody the guest has not sent to (Config.EndpointIndependent), or that answer no query
 	UDPRefused     uint64 // datagrams that the host's socket did not take
 	PingForbidden  uint64 // echo requests that the host forbids to send; see CheckPing
 	PingRefused    uint64 // echo requests that the host's socket did not take
@@ -67,6 +67,13 @@ type Counters struct {
 	GatesOpened   uint64 // times that a gate was opened, and shut
 	GatesShut     uint64
 
+	// Of the name server.
+	Queries                    uint64 // queries by UDP that were passed on
+	QueriesTooMany             uint64 // those answered by SERVFAIL, because too many were under way
+	QueriesRefused             uint64 // messages that are no ordinary queries, by UDP or TCP
+	ResolverConnectionsTooMany uint64 // connections refused, because there were too many
+	ResolversLeft              uint64 // times that a resolver did not answer, and others were preferred from then on
+
 	Ends Ends // connections that did not end by themselves, by cause
 
 	// Flows given up for newer ones; see crowd.
@@ -74,5 +81,4 @@ type Counters struct {
 	CallsEvicted        uint64 // forwarded connections that the guest had not answered
 	AssociationsEvicted uint64 // the guest's UDP associations and series of pings
 	PeersEvicted        uint64 // UDP associations through forwards
-	QueriesEvicted      uint64 // DNS queries under way
 }

@@ -11,37 +11,28 @@ const (
 	crowdConnects           // the guest's connections that are not open yet, and what is left of those that were reset
 	crowdCalls              // connections through forwards that the guest has not answered
 	crowdAssociations       // the guest's UDP associations and series of pings
-	crowdQueries            // UDP associations with the host's resolver
 	crowdPeers              // UDP associations through forwards; they have no sockets of their own
 	crowds
 )
 
-// maxQueries is how many DNS queries may be under way. At the rate that they are passed on, the oldest of them has waited
-// for two seconds at least.
-const maxQueries = 1024
-
 // most returns how many flows of a crowd the guest may have. So that one kind does not take the place of all others, that is
 // a quarter of the table.
 func (p *Port) most(c crowd) int {
-	n := max(p.cfg.MaxFlows/4, 1)
-	if c == crowdQueries {
-		return min(n, maxQueries)
-	}
-	return n
+	return max(p.cfg.MaxFlows/4, 1)
 }
 
 // limit returns the limit that is hit when a flow of a crowd is given up.
 func (c crowd) limit() limit {
 	return [crowds]limit{
 		crowdConnects: limitConnects, crowdCalls: limitCalls, crowdAssociations: limitAssociations,
-		crowdPeers: limitPeers, crowdQueries: limitQueries,
+		crowdPeers: limitPeers,
 	}[c]
 }
 
 func (c crowd) String() string {
 	return [crowds]string{
 		crowdConnects: "unanswered connects", crowdCalls: "unanswered calls", crowdAssociations: "associations",
-		crowdQueries: "queries", crowdPeers: "peers",
+		crowdPeers: "peers",
 	}[c]
 }
 
@@ -178,8 +169,8 @@ func (p *Port) makeRoom(thin, shed uint) {
 
 func (p *Port) admitSocket() bool {
 	for int(p.flows.sockets.Load()) >= p.maxSockets() {
-		if !p.evict(p.largest(crowdConnects, crowdQueries)) {
-			p.shed(crowdQueries)
+		if !p.evict(p.largest(crowdConnects, crowdAssociations)) {
+			p.shed(crowdAssociations)
 			p.hit(limitSockets)
 			return false
 		}

@@ -35,6 +35,8 @@ const (
 	endNoRoom                        // a call for which there was no port, record or socket
 	endTakenOver                     // the address of the host's peer has become the host's own; see review
 	endClosed                        // the engine was closed
+	endNoQuery                       // the guest sent the name server something else than an ordinary query
+	endIdle                          // it led to the name server, and nothing passed on it
 	endCauses
 )
 
@@ -45,7 +47,7 @@ var endNames = [endCauses]string{
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
 	"ended_guest_gone", "ended_driver_gone", "ended_no_guest",
 	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over",
-	"ended_with_engine",
+	"ended_with_engine", "ended_no_query", "ended_idle",
 }
 
 // Ends counts connections that did not end by themselves, by cause.

@@ -208,11 +208,11 @@ func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
 		var err error
 		cfg.AllowHost, err = ParseHostServices(text)
 		require.NoError(t, err)
-		p, err := newPolicy(&cfg, nil)
+		p, err := newPolicy(&cfg)
 		require.NoError(t, err)
 		defer p.close()
 		goesTo := func(to netip.Addr) verdict {
-			_, v := p.destination(0, &flowKey{proto: protoTCP, remote: addressFrom(to), remotePort: 80})
+			_, v := p.destination(&flowKey{proto: protoTCP, remote: addressFrom(to), remotePort: 80})
 			return v
 		}
 		require.Equal(t, want.v4, goesTo(cfg.Gateway) == allowed, text)

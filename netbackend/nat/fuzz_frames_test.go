@@ -324,11 +324,16 @@ func misbehave(c *natguest.TCP) {
 	c.SendSegment(c.Segment(natguest.ACK, nil))
 }
 
-// converse exchanges data with to, and ends by end.
+// longQuery is the beginning, n bytes long, of the longest query that a stream can have: what is sent behind it passes.
+func longQuery(n int) []byte {
+	return append([]byte{0xff, 0xff, 0, 1, 1, 0, 11: 0, 13: 0}, noise(n-14)...)
+}
+
+// converse exchanges data with a name server, and ends by end.
 func converse(g *natguest.Guest, to netip.AddrPort, end func(*natguest.TCP)) {
 	c := g.Connect(to, natguest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
 	c.WaitFor(5000)
-	c.Send(noise(3000))
+	c.Send(longQuery(3000))
 	c.WaitFor(8000)
 	end(c)
 	g.Settle()

@@ -29,6 +29,7 @@ const (
 // lose deals with the loss of the front end.
 func (p *Port) lose() {
 	p.forgetFragments()
+	p.forgetNames()
 	if p.cfg.ReconnectGrace == 0 {
 		p.bury(endGuestGone)
 		return

@@ -27,6 +27,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		return nil, err
 	}
 	configs := make([]Config, n)
+	c.resolvers = newResolverQuotas()
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]

@@ -366,41 +366,6 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 	}
 }
 
-// Names are looked up by either version, whichever the host's resolver speaks.
-func TestTheResolverMaySpeakTheOtherVersionOfIP(t *testing.T) {
-	for _, c := range []struct{ resolver, network, from, server string }{
-		{"[::1]:0", "udp6", "10.0.2.15:1024", "10.0.2.3:53"},
-		{"127.0.0.1:0", "udp4", "[fd00:10:0:2::15]:1024", "[fd00:10:0:2::3]:53"},
-		{"[::1]:0", "udp6", "[fd00:10:0:2::15]:1024", "[fd00:10:0:2::3]:53"},
-	} {
-		resolver, err := net.ListenPacket(c.network, c.resolver)
-		require.NoError(t, err)
-		dead := netip.AddrPortFrom(netip.MustParseAddrPort(c.resolver).Addr(), natguest.FreePort(t).Port())
-		b := newBench(t, setup{config: func(cfg *nat.Config) {
-			cfg.Resolvers = []netip.AddrPort{dead, resolver.LocalAddr().(*net.UDPAddr).AddrPort()}
-		}})
-		b.Resolve()
-		query := natguest.Datagram{Src: at(c.from), Dst: at(c.server), Payload: []byte("a query")}
-		b.SendDatagram(query)
-		b.Until("the guest learns that nobody listens", func() bool {
-			return unreachable(b.Frames())
-		})
-		query.Src = netip.AddrPortFrom(query.Src.Addr(), 1025)
-		b.SendDatagram(query)
-		require.Equal(t, "a query", await(b, "the other resolver is asked", func() string {
-			buf := make([]byte, 100)
-			n, from, _ := resolver.ReadFrom(buf)
-			_, _ = resolver.WriteTo([]byte("an answer"), from)
-			return string(buf[:n])
-		}))
-		b.Until("the answer", func() bool {
-			d := b.Datagrams()
-			return len(d) == 1 && d[0].Src == query.Dst && string(d[0].Payload) == "an answer"
-		})
-		require.NoError(t, resolver.Close())
-	}
-}
-
 func TestFlowsOfIPv6HopBetweenQueues(t *testing.T) {
 	l, open := listen6(t)
 	b, h := newQueues(t, 8, open, func(c *nat.Config) { c.EndpointIndependent = true })

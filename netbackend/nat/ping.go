@@ -61,7 +61,7 @@ func (p *Port) ping(k *packet) {
 
 // openPing makes a flow for the first request of a series. It returns nil if there is to be none.
 func (p *Port) openPing(key *flowKey, k *packet) *flow {
-	to, verdict := p.policy.destination(p.now, key)
+	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
 		p.reject(key, verdict, k.l4Len, k.l4)
 		return nil

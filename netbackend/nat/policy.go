@@ -40,7 +40,6 @@ const (
 // policy decides where a guest's packets may go. It belongs to the worker's thread.
 type policy struct {
 	nets     *networks
-	resolver func(now int64) (netip.AddrPort, bool)
 	open     map[service]bool
 	filters  filters
 	restrict bool
@@ -58,10 +57,10 @@ func serviceOf(key *flowKey) service {
 	return service{endpoint: endpoint{addr: key.remote, port: key.remotePort}, proto: key.proto}
 }
 
-func newPolicy(cfg *Config, resolver func(now int64) (netip.AddrPort, bool)) (policy, error) {
+func newPolicy(cfg *Config) (policy, error) {
 	nets := networksOf(cfg)
 	p := policy{
-		nets: &nets, resolver: resolver,
+		nets: &nets,
 		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
 	}
 	for _, s := range cfg.AllowHost {
@@ -89,15 +88,9 @@ func (p *policy) close() { p.routes.close() }
 
 // destination says where the remote end of a flow that the guest begins really is, and whether it may go there. What
 // the policy judges is the address after every mapping. Its order is told in the package's documentation.
-func (p *policy) destination(now int64, key *flowKey) (endpoint, verdict) {
+func (p *policy) destination(key *flowKey) (endpoint, verdict) {
 	named := serviceOf(key)
 	to := named.endpoint
-	if p.nets.isDNS(&key.remote) && key.remotePort == dnsPort {
-		if resolver, ok := p.resolver(now); ok {
-			return endpointFrom(resolver), allowed
-		}
-		return to, isNobody
-	}
 	if p.nets.isGateway(&key.remote) {
 		to.addr = p.nets.of(&key.remote).loopback
 	}

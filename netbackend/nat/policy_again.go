@@ -86,7 +86,7 @@ func (p *Port) isOpenStill(f *flow) bool {
 	if f.state == stateReset || p.isQuery(&f.key) {
 		return true
 	}
-	_, v := p.policy.destination(p.now, &f.key)
+	_, v := p.policy.destination(&f.key)
 	return v == allowed
 }
 

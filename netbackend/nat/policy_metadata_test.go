@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // metadataServices are addresses at which providers document their services for a machine's own metadata and credentials.
@@ -94,14 +96,13 @@ func TestMetadataServicesAreOpenedByNarrowRulesOnly(t *testing.T) {
 
 func TestAResolverMayBeAMetadataServiceThatTheGuestCannotName(t *testing.T) {
 	cfg := DefaultConfig()
-	p, err := newPolicy(&cfg, func(int64) (netip.AddrPort, bool) { return netip.MustParseAddrPort("168.63.129.16:53"), true })
-	require.NoError(t, err)
-	t.Cleanup(p.close)
-	to, v := p.ask(protoUDP, netip.MustParseAddrPort("10.0.2.3:53"))
-	require.Equal(t, allowed, v)
-	require.Equal(t, "168.63.129.16:53", to.netip().String())
+	cfg.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("168.63.129.16:53")}
+	to, ok := newRelay(&cfg).Next(0, dns.UDP, nil)
+	require.True(t, ok)
+	require.Equal(t, cfg.Resolvers[0], to)
+	p := testPolicy(t, cfg)
 	for _, port := range []string{"53", "80", "32526"} {
-		_, v = p.ask(protoUDP, netip.MustParseAddrPort("168.63.129.16:"+port))
+		_, v := p.ask(protoUDP, netip.MustParseAddrPort("168.63.129.16:"+port))
 		require.Equal(t, isUnlisted, v, port)
 	}
 }

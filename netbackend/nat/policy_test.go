@@ -103,9 +103,8 @@ func rules(t testing.TB, texts ...string) (list []Rule) {
 	return list
 }
 
-// testPolicy is a policy with a resolver on the loopback.
 func testPolicy(t testing.TB, cfg Config) *policy {
-	p, err := newPolicy(&cfg, func(int64) (netip.AddrPort, bool) { return netip.MustParseAddrPort("127.0.0.1:5300"), true })
+	p, err := newPolicy(&cfg)
 	require.NoError(t, err)
 	t.Cleanup(p.close)
 	return &p
@@ -114,7 +113,7 @@ func testPolicy(t testing.TB, cfg Config) *policy {
 // ask asks the policy for a destination such as tcp 192.0.2.1:80.
 func (p *policy) ask(proto uint8, to netip.AddrPort) (endpoint, verdict) {
 	e := endpointFrom(to)
-	return p.destination(0, &flowKey{remote: e.addr, remotePort: e.port, proto: proto})
+	return p.destination(&flowKey{remote: e.addr, remotePort: e.port, proto: proto})
 }
 
 func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
@@ -135,9 +134,7 @@ func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 		{"the gateway's opened port leads to loopback", protoTCP, "10.0.2.2:5201", allowed, "127.0.0.1:5201"},
 		{"by UDP it was not opened", protoUDP, "10.0.2.2:5201", isClosed, ""},
 		{"the gateway's other ports are closed", protoTCP, "10.0.2.2:22", isClosed, ""},
-		{"name service goes to the resolver, though that is on loopback", protoUDP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
-		{"by TCP too", protoTCP, "10.0.2.3:53", allowed, "127.0.0.1:5300"},
-		{"the resolver itself is not opened by that", protoUDP, "127.0.0.1:5300", isClosed, ""},
+		{"a resolver on loopback is not open", protoUDP, "127.0.0.1:5300", isClosed, ""},
 		{"nor by the gateway", protoUDP, "10.0.2.2:5300", isClosed, ""},
 		{"the name server has no other port", protoTCP, "10.0.2.3:80", isNobody, ""},
 		{"nobody else is in the network", protoTCP, "10.0.2.77:80", isNobody, ""},
@@ -154,7 +151,6 @@ func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 		{"the gateway's opened port is open in IPv6", protoTCP, "[fd00:10:0:2::2]:5201", allowed, "[::1]:5201"},
 		{"by its link-local address too", protoTCP, "[fe80::5055:aff:fe00:202]:5201", allowed, "[::1]:5201"},
 		{"its other ports are not", protoTCP, "[fe80::5055:aff:fe00:202]:22", isClosed, ""},
-		{"name service goes to the resolver, whatever that speaks", protoUDP, "[fd00:10:0:2::3]:53", allowed, "127.0.0.1:5300"},
 		{"nobody else is in the network of IPv6", protoTCP, "[fd00:10:0:2::77]:80", isNobody, ""},
 		{"or on its link", protoTCP, "[fe80::77]:80", isNobody, ""},
 		{"loopback is the host in IPv6", protoTCP, "[::1]:5201", isClosed, ""},
@@ -169,9 +165,6 @@ func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 			}
 		})
 	}
-	p.resolver = func(int64) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
-	_, v := p.ask(protoTCP, netip.MustParseAddrPort("10.0.2.3:53"))
-	require.Equal(t, isNobody, v, "without a resolver nobody answers")
 }
 
 func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
@@ -218,7 +211,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 		}},
 		"closing everything": {rules: []string{"-0.0.0.0/0"}, asks: []ask{
 			{protoTCP, "192.0.2.7:80", isDenied}, {protoTCP, "169.254.169.254:80", isDenied},
-			{protoTCP, "10.0.2.2:5201", allowed}, {protoUDP, "10.0.2.3:53", allowed}, {protoTCP, "10.0.2.2:80", isClosed},
+			{protoTCP, "10.0.2.2:5201", allowed}, {protoTCP, "10.0.2.2:80", isClosed},
 		}},
 		"rules of IPv4 and IPv6 are apart": {rules: []string{"-0.0.0.0/0", "+tcp:[2001:db8::/32]:443", "-tcp:[2001:db8::/32]:1-65535"}, asks: []ask{
 			{protoTCP, "[2001:db8::1]:443", allowed}, {protoTCP, "[2001:db8::1]:80", isDenied}, {protoUDP, "[2001:db8::1]:80", allowed},
@@ -238,7 +231,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 			{protoTCP, "192.0.2.7:80", allowed}, {protoICMP, "192.0.2.7:0", allowed}, {protoTCP, "198.51.100.7:80", isDenied},
 			{protoTCP, "203.0.113.7:80", isUnlisted}, {protoTCP, "192.168.77.7:80", isUnlisted},
 			{protoTCP, "169.254.169.254:80", isUnlisted}, {protoTCP, "127.0.0.1:80", isClosed},
-			{protoTCP, "10.0.2.2:5201", allowed}, {protoTCP, "10.0.2.2:22", isClosed}, {protoUDP, "10.0.2.3:53", allowed},
+			{protoTCP, "10.0.2.2:5201", allowed}, {protoTCP, "10.0.2.2:22", isClosed},
 			{protoTCP, "[2001:db8::1]:443", isUnlisted}, {protoTCP, "[fd00:10:0:2::2]:5201", allowed},
 		}},
 	} {
@@ -352,7 +345,7 @@ func manyRules(t testing.TB, n int) *policy {
 func TestADecisionAllocatesNothing(t *testing.T) {
 	p := manyRules(t, 300)
 	key := flowKey{remote: addressFrom(netip.MustParseAddr("192.0.2.1")), remotePort: 80, proto: protoTCP}
-	require.Zero(t, testing.AllocsPerRun(100, func() { p.destination(0, &key) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { p.destination(&key) }))
 }
 
 func BenchmarkRules(b *testing.B) {

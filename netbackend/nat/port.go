@@ -49,8 +49,9 @@ type Port struct {
 	vacant   []uint32 // free records of listen
 	crowds   [crowds]flowList
 	news     routeNews
-	reviewAt int64         // flows are not judged again before
-	reviewed int64         // when they were judged again last, 0 for never
+	reviewAt int64 // flows are not judged again before
+	reviewed int64 // when they were judged again last, 0 for never
+	names    nameQueries
 	tellAt   [limits]int64 // when the user may be told of a limit again
 	counters Counters
 
@@ -77,6 +78,7 @@ type Port struct {
 	gone         absence // of the front end or the driver, which may come back
 	goneUntil    int64   // when the guest is taken for dead, 0 for never
 	reset        bool    // the driver has reset its device, and none has begun since
+	streamsAt    int64   // when tendStreams looks again, 0 for never
 
 	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
 	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
@@ -208,6 +210,7 @@ func (p *Port) probeAfterRestart(f *flow) {
 
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
+	p.forgetNames()
 	p.abandonAll(endClosed)
 	p.closePost()
 	p.closeMappings()
@@ -240,6 +243,8 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
 	p.followHosts()
+	p.tendNames()
+	p.tendStreams()
 	p.awaitReturn()
 	p.watch()
 	p.tendGates()
@@ -258,6 +263,7 @@ func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
 	next = netbackend.Earlier(next, p.goneUntil)
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
+	next = netbackend.Earlier(next, netbackend.Earlier(p.names.wakeAt, p.streamsNext()))
 	next = netbackend.Earlier(next, p.advertiseAt())
 	next = netbackend.Earlier(next, p.expiryAt)
 	return netbackend.Earlier(next, netbackend.Earlier(p.watches.next(), p.gateAt()))
@@ -281,6 +287,7 @@ const (
 	tokenListener
 	tokenPost // something is in the postbox
 	tokenNews // the host's addresses or routes have changed
+	tokenName // a resolver that was asked
 
 	generationMask = 1<<24 - 1
 )
@@ -297,6 +304,9 @@ func (p *Port) event(e netbackend.Event) {
 		return
 	case tokenNews:
 		p.news.due = true
+		return
+	case tokenName:
+		p.nameEvent(gen, index)
 		return
 	case tokenListener:
 		l := &p.listen[index]
@@ -443,6 +453,7 @@ func (p *Port) remove(f *flow) {
 	if f.udp.first != 0 {
 		p.sendQueued() // it was alive when they came
 	}
+	p.endStream(f)
 	p.closeSocket(f)
 	p.leave(f)
 	p.wheel.remove(f)

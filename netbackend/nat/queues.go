@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // maxPairs is how many queue pairs a guest may have.
@@ -46,6 +48,9 @@ type pairs struct {
 	hosts   *hosts
 	leases  leases
 	told    told
+	dns     *dns.Relay
+	queries stake // of the resolvers' places
+	streams nameStreams
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never

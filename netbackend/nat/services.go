@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
@@ -31,15 +29,7 @@ const (
 )
 
 // newServices makes the services of a queue pair. now is its clock.
-func newServices(cfg *Config, leases *leases, now func() int64) (services, error) {
-	file := cfg.ResolvConf
-	if cfg.Restrict {
-		file = "" // a resolver hands on what it is asked; only one that the user named may
-	}
-	relay := dns.New(dns.Config{
-		Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
-		Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
-	})
+func newServices(cfg *Config, leases *leases, relay *dns.Relay, now func() int64) (services, error) {
 	search := searchList(cfg, func() []string { return relay.Search(now()) })
 	server, err := dhcp4.New(dhcp4.Config{
 		Guest: cfg.Guest, Server: cfg.Gateway, Prefix: cfg.Prefix, Router: cfg.Gateway,
@@ -79,6 +69,18 @@ func searchList(cfg *Config, hosts func() []string) func() []string {
 		return func() []string { return []string{cfg.Domain} }
 	}
 	return hosts
+}
+
+// newRelay makes what knows the resolvers, which all queue pairs of a guest share.
+func newRelay(cfg *Config) *dns.Relay {
+	file := cfg.ResolvConf
+	if cfg.Restrict {
+		file = "" // a resolver hands on what it is asked; only one that the user named may
+	}
+	return dns.New(dns.Config{
+		Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
+		Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
+	})
 }
 
 // arp answers for the engine's addresses.
@@ -217,17 +219,6 @@ func (p *Port) isQuery(key *flowKey) bool {
 	return key.remotePort == dnsPort && p.nets.isDNS(&key.remote)
 }
 
-// answerDNS answers a query that no resolver can be asked. length is that of UDP header and payload.
-func (p *Port) answerDNS(key *flowKey, k *packet, length int) {
-	query := p.copyPayload(k, length)
-	if query == nil {
-		return
-	}
-	if _, answer := p.services.dns.Decide(p.now, query); answer != nil {
-		p.reply(p.udpFrame(unpackMAC(p.pairs.hosts.mac(p.from)), key, answer))
-	}
-}
-
 // udpFrame builds a datagram to the guest, from the remote end of key.
 func (p *Port) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
 	b := make([]byte, key.guest.udpHeaders()+len(payload))
@@ -238,9 +229,4 @@ func (p *Port) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
 	copy(udp[udpLen:], payload)
 	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, key.pseudoSum(n))))
 	return b
-}
-
-// resolverFailed lets the next query go to another resolver.
-func (p *Port) resolverFailed(f *flow) {
-	p.services.dns.Failed(p.now, addrPortOf(unix.Getpeername(int(f.fd))))
 }

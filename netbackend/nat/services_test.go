@@ -13,41 +13,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 )
 
-func TestAQueryThatAResolverRefusesGoesToTheNextOne(t *testing.T) {
-	good, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer good.Close()
-	dead := natguest.FreePort(t)
-	b := newBench(t, setup{config: func(c *nat.Config) {
-		c.Resolvers = []netip.AddrPort{dead, good.LocalAddr().(*net.UDPAddr).AddrPort()}
-	}})
-	b.Resolve()
-	query := func(port uint16) natguest.Datagram {
-		return natguest.Datagram{
-			Src: netip.AddrPortFrom(netip.MustParseAddr("10.0.2.15"), port),
-			Dst: netip.MustParseAddrPort("10.0.2.3:53"), Payload: []byte("a query, as it is"),
-		}
-	}
-	b.SendDatagram(query(1024))
-	b.Until("the guest learns that nobody listens", func() bool { return unreachable(b.Frames()) })
-
-	b.SendDatagram(query(1025))
-	got := await(b, "the second resolver is asked", func() string {
-		buf := make([]byte, 100)
-		n, from, err := good.ReadFrom(buf)
-		if err != nil {
-			return err.Error()
-		}
-		_, _ = good.WriteTo([]byte("an answer"), from)
-		return string(buf[:n])
-	})
-	require.Equal(t, "a query, as it is", got)
-	var answers []*natguest.Datagram
-	b.Until("the answer", func() bool { answers = append(answers, b.Datagrams()...); return len(answers) > 0 })
-	require.Equal(t, netip.MustParseAddrPort("10.0.2.3:53"), answers[0].Src)
-	require.Equal(t, "an answer", string(answers[0].Payload))
-}
-
 // unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792, RFC 4443).
 func unreachable(frames []*natguest.Frame) bool {
 	return slices.ContainsFunc(frames, func(f *natguest.Frame) bool {

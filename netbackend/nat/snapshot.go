@@ -65,7 +65,7 @@ func (p *Port) usage() []Usage {
 	for c := noCrowd + 1; c < crowds; c++ {
 		u = append(u, Usage{c.String(), p.members(c), p.most(c)})
 	}
-	return u
+	return append(u, p.pairs.queries.usage("queries"), p.pairs.streams.stake.usage("name server connections"))
 }
 
 func describe(f *flow, now int64) FlowInfo {

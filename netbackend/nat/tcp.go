@@ -534,7 +534,7 @@ func (p *Port) flushOutgoing() {
 	if f.state != stateOpen {
 		return
 	}
-	if n > 0 && !p.deliver(f, iov, n, flags) {
+	if n > 0 && !p.passOn(f, iov, n, flags) {
 		p.owe(f, ackDue)
 		return
 	}
@@ -549,6 +549,14 @@ func (p *Port) flushOutgoing() {
 		p.endedBy(&f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
+}
+
+// passOn gives the host's socket n bytes, as deliver does.
+func (p *Port) passOn(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	if p.isQuery(&f.key) {
+		return p.deliverQueries(f, iov, n)
+	}
+	return p.deliver(f, iov, n, flags)
 }
 
 // deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
@@ -590,6 +598,9 @@ func (p *Port) expireTCP(f *flow) {
 		return
 	case stateHeader:
 		p.abandon(f, endLateHeader)
+		return
+	case stateConnecting:
+		p.resolverSilent(f)
 		return
 	}
 	if f.bits&ackDelayed != 0 {

@@ -11,13 +11,17 @@ import (
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
 // answered (rule T2 in docs/nat-rules.md).
 func (p *Port) connect(key *flowKey, s *segment) {
-	to, verdict := p.policy.destination(p.now, key)
+	if p.isQuery(key) {
+		p.connectResolver(key, s)
+		return
+	}
+	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
 		p.deny(key, verdict)
 		p.refuse(key, s)
 		return
 	}
-	if p.isQuery(key) && !p.afford(errandQuery) || !p.admit(crowdConnects) {
+	if !p.admit(crowdConnects) {
 		p.refuse(key, s)
 		return
 	}
@@ -29,19 +33,25 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		}
 		return
 	}
+	p.connecting(key, fd, set, s)
+}
+
+// connecting makes the flow of a connection that dial has begun, nil if that cannot be done.
+func (p *Port) connecting(key *flowKey, fd int, set udpSender, s *segment) *flow {
 	f := p.create(key, fd, stateConnecting, 0, crowdConnects)
 	if p.awaits {
-		return
+		return nil
 	}
 	if f == nil {
 		p.refuse(key, s)
-		return
+		return nil
 	}
 	p.counters.TCPFlows++
 	f.udp.sender = set
 	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
 	f.tcp.rto = initialRTO
 	p.tcpOptions(f, s)
+	return f
 }
 
 // dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
@@ -97,6 +107,9 @@ func (p *Port) checkConnect(f *flow) {
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
 func (p *Port) connectFailed(f *flow, errno unix.Errno) {
+	if p.resolverRefused(f) {
+		return
+	}
 	if errno == unix.ETIMEDOUT || p.tellConnectError(f) || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
 		p.end(f, endConnectFailed)
 		p.remove(f)

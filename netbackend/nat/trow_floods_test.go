@@ -130,26 +130,6 @@ func TestTheUserIsToldOfAFloodOnceInAWhile(t *testing.T) {
 	require.Equal(t, "so_far", h.Notices()[1].Key)
 }
 
-func TestQueriesUnderWayAreLimited(t *testing.T) {
-	silent := silentPort(t)
-	h := newHostile(t, setup{config: func(c *nat.Config) { c.Resolvers = []netip.AddrPort{silent} }})
-	const seconds, rate, most = 4, 500, 1024
-	for s := range seconds {
-		h.Advance(time.Second)
-		for i := range 2 * rate {
-			h.SendDatagram(query(h, uint16(1024+s*2*rate+i)))
-		}
-		h.Work()
-	}
-	c := h.port.Counters()
-	require.EqualValues(t, seconds*rate, c.QueriesOverBudget)
-	require.EqualValues(t, seconds*rate-most, c.QueriesEvicted)
-	require.Equal(t, h.sockets+most, h.Sockets())
-	require.Zero(t, c.AssociationsEvicted)
-	h.Run(time.Minute)
-	require.Equal(t, h.sockets, h.Sockets(), "nobody waits longer for an answer")
-}
-
 // silentPort returns a UDP port of the host that takes datagrams and does not answer.
 func silentPort(t *testing.T) netip.AddrPort {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)

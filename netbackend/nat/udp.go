@@ -107,7 +107,8 @@ func (p *Port) udp(k *packet) {
 	if k.hops <= 1 && p.outlived(k, &key, length) {
 		return
 	}
-	if p.isQuery(&key) && !p.afford(errandQuery) {
+	if p.isQuery(&key) {
+		p.nameQuery(&key, k, length)
 		return
 	}
 	f := p.find(&key)
@@ -126,20 +127,13 @@ func (p *Port) udp(k *packet) {
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
 func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
-	to, verdict := p.policy.destination(p.now, key)
+	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
-		if p.isQuery(key) {
-			p.answerDNS(key, k, length)
-			return nil
-		}
 		p.reject(key, verdict, length, k.l4)
 		return nil
 	}
 	c := crowdAssociations
-	if p.isQuery(key) {
-		c = crowdQueries
-	}
-	mapped := p.cfg.EndpointIndependent && c != crowdQueries
+	mapped := p.cfg.EndpointIndependent
 	if !p.admitFlow(c) || !(mapped && p.isMapped(key)) && !p.admitSocket() {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
@@ -156,9 +150,6 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	gro, news := p.prepareUDP(fd, &to.addr, &key.guest), p.pairs.changes.number()
 	if err := unix.Connect(fd, to.sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		if c == crowdQueries {
-			p.services.dns.Failed(p.now, to.netip())
-		}
 		p.undelivered(key, err, length, k.l4)
 		return nil
 	}

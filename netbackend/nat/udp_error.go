@@ -51,9 +51,6 @@ func (p *Port) tellError(f *flow, e *socketError) {
 		return
 	}
 	m.key, m.n, m.l4, m.payload = &f.key, udpLen+e.n, p.header(f), p.quote[:min(e.n, len(p.quote))]
-	if m.icmpMessage == unreachable(f.key.guest.is4(), codePort) && p.isQuery(&f.key) && f.udp.via == 0 {
-		p.resolverFailed(f)
-	}
 	p.sendError(m)
 }
 

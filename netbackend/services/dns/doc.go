@@ -1,9 +1,11 @@
-// Package dns decides where the guest's name queries go.
+// Package dns knows the host's resolvers, and decides where the guest's name queries go.
 //
-// The guest knows one name server, an address of the network itself. A query to it is an ordinary flow of the NAT engine
-// towards one of the host's resolvers, so the bytes of query and answer pass unchanged: all record types, EDNS and
-// DNSSEC work as the resolver does them. What is decided here is only which resolver that is, and what to say when there
-// is none (RFC 1035 section 4.1.1: SERVFAIL, so that the guest need not wait for a timeout).
+// The guest knows one name server, an address of the network itself. Queries to it go to the host's resolvers, and the bytes of
+// query and answer pass unchanged: all record types, EDNS and DNSSEC work as the resolver does them. What is decided here is
+//
+//   - which resolver is asked next ([Relay]): the first that works, by what the engine tells of answers, errors and silence;
+//   - what goes on to a resolver at all ([Inspect], [Inspector]): ordinary queries, by UDP and TCP;
+//   - what an answer means ([Classify]), and what the guest is told if there is none ([Fail], [Refuse]).
 //
 // A [Relay] may be used by several workers at once. It looks at resolv.conf(5) at most once a second, and only when it is
 // asked. It owns no socket and starts no goroutine.

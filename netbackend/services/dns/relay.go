@@ -2,32 +2,23 @@ package dns
 
 import (
 	"bytes"
-	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
-	// DefaultFile is where the host keeps its resolvers.
-	DefaultFile = "/etc/resolv.conf"
 	// Port is that of DNS over UDP and TCP (RFC 1035 section 4.2).
 	Port = 53
 
-	recheck  = int64(time.Second)      // how long a look at the file is good for
-	setAside = int64(10 * time.Second) // how long a resolver that failed is the last choice
+	recheck = int64(time.Second) // how long a look at the file is good for
+	// usualPatience is how long a resolver may be silent before the next one is asked as well. The guest's own time-outs are
+	// longer: the C library's is 5 s, musl's 2.5 s. Shorter would ask two for many a name that takes its time.
+	usualPatience = 1500 * time.Millisecond
+	mostPatience  = 5 * time.Second // the C library's default: guests ask again then
 	// maxResolvers bounds what is taken from the file. The C library stops at 3.
 	maxResolvers = 16
-	// MaxFile bounds how many bytes of the file are looked at.
-	MaxFile = 32 << 10
-	// maxDatagram is what we say that we take by UDP: what passes everywhere without fragments.
-	maxDatagram = 1232
 )
 
 // Config tells where resolvers come from.
@@ -42,7 +33,7 @@ type Config struct {
 	Usable func(netip.Addr) bool
 }
 
-// Relay knows the resolvers.
+// Relay knows the resolvers, and which of them are to be asked.
 type Relay struct {
 	cfg Config
 
@@ -53,15 +44,10 @@ type Relay struct {
 	text    []byte // the file as list was read from it
 	conf    resolvConf
 	empty   bool // the last look found no resolver
+	turn    int  // queries that were begun, for "rotate"
 }
 
-// resolver is one name server and its recent past.
-type resolver struct {
-	addr   netip.AddrPort
-	failed int64 // until when it is the last choice
-}
-
-// New returns a Relay. It does not fail: without a resolver, queries are answered with SERVFAIL until one is known.
+// New returns a Relay. It does not fail: without a resolver, there is none to ask until one is known.
 func New(cfg Config) *Relay {
 	r := &Relay{cfg: cfg}
 	if cfg.Read == nil {
@@ -73,36 +59,68 @@ func New(cfg Config) *Relay {
 	return r
 }
 
-// Decide tells what to do with one query of the guest, a whole message that cannot change meanwhile. If to is valid, the
-// query goes to that resolver as it is; otherwise answer is for the guest, and nil if nothing is due. now is a monotonic
-// clock in nanoseconds.
-func (r *Relay) Decide(now int64, query []byte) (to netip.AddrPort, answer []byte) {
-	if to, ok := r.Resolver(now); ok {
-		return to, nil
-	}
-	return netip.AddrPort{}, failure(query)
-}
-
-// Resolver returns the resolver to ask at now, in nanoseconds of a monotonic clock: the first that did not fail lately,
-// or the first of all if every one did. ok is false if none is known.
-func (r *Relay) Resolver(now int64) (to netip.AddrPort, ok bool) {
+// Next returns the resolver that is to be asked next about a query, which those of asked have been asked already. ok is false if
+// there is none. First come those that are not set aside, in their order, or with "rotate" in turns; then the others, the one
+// that failed longest ago first. now is in nanoseconds of a monotonic clock.
+func (r *Relay) Next(now int64, by Transport, asked []netip.AddrPort) (to netip.AddrPort, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refresh(now)
-	for _, v := range r.list {
-		if v.failed <= now {
-			return v.addr, true
+	if len(asked) == 0 {
+		r.turn++
+	}
+	best := -1
+	for n := range r.list {
+		i := n
+		if r.conf.rotate {
+			i = (r.turn - 1 + n) % len(r.list)
+		}
+		if !slices.Contains(asked, r.list[i].addr) && (best < 0 || r.list[i].before(&r.list[best], now, by)) {
+			best = i
 		}
 	}
-	if len(r.list) == 0 {
+	if best < 0 {
 		return netip.AddrPort{}, false
 	}
-	return r.list[0].addr, true
+	return r.list[best].addr, true
+}
+
+// Probe returns a resolver that was set aside for UDP and whose time is over: it is asked beside another one, so that nobody waits
+// for it. ok is false if there is none. It is returned once; what comes of it is told by Answered or Failed.
+func (r *Relay) Probe(now int64) (to netip.AddrPort, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.list {
+		if h := &r.list[i].health[UDP]; h.aside && now >= h.until {
+			h.putOff(now)
+			return r.list[i].addr, true
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// Patience returns how long a resolver may be silent before the next one is asked: 1.5 s, or what "timeout" in the file says, up
+// to 5 s.
+func (r *Relay) Patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conf.timeout == 0 {
+		return usualPatience
+	}
+	return min(r.conf.timeout, mostPatience)
+}
+
+// Knows reports whether to is one of the resolvers.
+func (r *Relay) Knows(now int64, to netip.AddrPort) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh(now)
+	return r.find(to) != nil
 }
 
 // Search returns the domains in which the host looks names up, in their order, and nil if there are none: those of "search"
 // or "domain" in the file, without a dot at the end, at most 32. With Config.Resolvers there are none. The list is shared:
-// nobody may change it. now is as for Resolver.
+// nobody may change it. now is as for Next.
 func (r *Relay) Search(now int64) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,15 +128,43 @@ func (r *Relay) Search(now int64) []string {
 	return r.conf.search
 }
 
-// Failed tells that the resolver to did not answer, or refused a connection, at now. Others are preferred for a while.
-func (r *Relay) Failed(now int64, to netip.AddrPort) {
+// Failed tells that the resolver to could not be reached at now: others are preferred for a while. It reports whether it was good
+// until then.
+func (r *Relay) Failed(now int64, by Transport, to netip.AddrPort) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	v := r.find(to)
+	return v != nil && v.health[by].fail(now)
+}
+
+// Silent tells that the resolver to has not answered a query that was sent at since, while another one did. If it has answered
+// others, it is the name that takes its time; else this is Failed.
+func (r *Relay) Silent(now int64, by Transport, to netip.AddrPort, since int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.find(to)
+	return v != nil && (!v.spoke || v.heard < since) && v.health[by].fail(now)
+}
+
+// Answered tells that the resolver to has answered at now, whatever it said. It reports whether it was set aside until then.
+func (r *Relay) Answered(now int64, by Transport, to netip.AddrPort) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.find(to)
+	if v == nil {
+		return false
+	}
+	v.heard, v.spoke = now, true
+	return v.health[by].recover()
+}
+
+func (r *Relay) find(a netip.AddrPort) *resolver {
 	for i := range r.list {
-		if r.list[i].addr == to {
-			r.list[i].failed = now + setAside
+		if r.list[i].addr == a {
+			return &r.list[i]
 		}
 	}
+	return nil
 }
 
 // refresh looks at the file again.
@@ -138,36 +184,16 @@ func (r *Relay) refresh(now int64) {
 	if r.empty && !before && len(r.list) > 0 {
 		return
 	}
+	old := r.list
 	r.list, r.text, r.conf = nil, text, conf
 	for _, a := range conf.servers {
 		r.add(netip.AddrPortFrom(a, Port))
 	}
-}
-
-// ReadFile reads the first MaxFile bytes of a regular file. It does not wait for anything else that lies there.
-func ReadFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
+	for i := range old {
+		if v := r.find(old[i].addr); v != nil {
+			*v = old[i] // one that stays is known
+		}
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	return io.ReadAll(io.LimitReader(f, MaxFile))
-}
-
-// ReadOrEmpty is ReadFile, for which a file that cannot be read is an empty one.
-func ReadOrEmpty(path string) ([]byte, error) {
-	text, err := ReadFile(path)
-	if err != nil {
-		return nil, nil
-	}
-	return text, nil
 }
 
 // add appends a resolver unless it is known already or of no use.
@@ -180,26 +206,7 @@ func (r *Relay) add(a netip.AddrPort) {
 	if r.cfg.Usable != nil && !r.cfg.Usable(ip) {
 		return
 	}
-	if slices.ContainsFunc(r.list, func(v resolver) bool { return v.addr == a }) {
-		return
+	if r.find(a) == nil {
+		r.list = append(r.list, resolver{addr: a})
 	}
-	r.list = append(r.list, resolver{addr: a})
-}
-
-// failure returns the SERVFAIL answer to query, nil if it is not a query at all. It must not answer answers, or two
-// servers could keep each other busy.
-func failure(query []byte) []byte {
-	var q dns.Msg
-	if q.Unpack(query) != nil || q.Response {
-		return nil
-	}
-	a := new(dns.Msg).SetRcode(&q, dns.RcodeServerFailure)
-	if opt := q.IsEdns0(); opt != nil { // RFC 6891 section 6.1.1
-		a.SetEdns0(maxDatagram, opt.Do())
-	}
-	b, err := a.Pack()
-	if err != nil {
-		return nil
-	}
-	return b
 }

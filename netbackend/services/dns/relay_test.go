@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	mdns "github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -31,7 +30,7 @@ func write(t *testing.T, name string, lines ...string) {
 
 // first returns the resolver to ask as text, "" if there is none.
 func first(r *dns.Relay, now int64) string {
-	a, ok := r.Resolver(now)
+	a, ok := r.Next(now, dns.UDP, nil)
 	if !ok {
 		return ""
 	}
@@ -119,74 +118,14 @@ func TestOnlyTheBeginningOfALargeFileIsRead(t *testing.T) {
 	require.ErrorContains(t, err, "is not a regular file")
 }
 
-func TestAvoidsAResolverThatFailed(t *testing.T) {
-	r := dns.New(dns.Config{File: resolvConf(t, "nameserver 192.0.2.1", "nameserver 192.0.2.2")})
-	require.Equal(t, "192.0.2.1:53", first(r, 0))
-
-	r.Failed(0, netip.MustParseAddrPort("192.0.2.1:53"))
-	require.Equal(t, "192.0.2.2:53", first(r, second))
-
-	r.Failed(second, netip.MustParseAddrPort("192.0.2.2:53"))
-	require.Equal(t, "192.0.2.1:53", first(r, 2*second), "with all failed, one is still tried")
-
-	require.Equal(t, "192.0.2.1:53", first(r, 11*second))
-}
-
 // A host that is offline, or has a directory or a pipe in the file's place, must not stop the guest or the worker.
-func TestWithoutAResolverQueriesFailAtOnce(t *testing.T) {
-	files := map[string]string{
+func TestWithoutAResolverThereIsNobodyToAsk(t *testing.T) {
+	for name, file := range map[string]string{
 		"none configured": "",
 		"missing":         filepath.Join(t.TempDir(), "missing"),
 		"a directory":     t.TempDir(),
 		"empty":           resolvConf(t),
+	} {
+		t.Run(name, func(t *testing.T) { require.Empty(t, first(dns.New(dns.Config{File: file}), 0)) })
 	}
-	for name, file := range files {
-		t.Run(name, func(t *testing.T) {
-			query := new(mdns.Msg).SetQuestion("host.example.", mdns.TypeAAAA)
-			query.SetEdns0(4096, true)
-			b, err := query.Pack()
-			require.NoError(t, err)
-
-			to, answer := dns.New(dns.Config{File: file}).Decide(0, b)
-			require.False(t, to.IsValid())
-			var a mdns.Msg
-			require.NoError(t, a.Unpack(answer))
-			require.True(t, a.Response)
-			require.Equal(t, query.Id, a.Id)
-			require.Equal(t, mdns.RcodeServerFailure, a.Rcode)
-			require.Equal(t, query.Question, a.Question)
-			require.NotNil(t, a.IsEdns0())
-		})
-	}
-}
-
-func TestQueryPassesUnread(t *testing.T) {
-	r := dns.New(dns.Config{Resolvers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}})
-	to, answer := r.Decide(0, []byte("anything"))
-	require.Equal(t, "192.0.2.1:53", to.String())
-	require.Nil(t, answer)
-}
-
-func TestWhatIsNoQueryIsNotAnswered(t *testing.T) {
-	response, err := new(mdns.Msg).SetReply(new(mdns.Msg).SetQuestion("host.example.", mdns.TypeA)).Pack()
-	require.NoError(t, err)
-	for _, b := range [][]byte{nil, []byte("short"), response, response[:len(response)-1]} {
-		_, answer := dns.New(dns.Config{}).Decide(0, b)
-		require.Nil(t, answer)
-	}
-}
-
-func FuzzDecide(f *testing.F) {
-	query, err := new(mdns.Msg).SetQuestion("host.example.", mdns.TypeA).Pack()
-	require.NoError(f, err)
-	f.Add(query)
-	r := dns.New(dns.Config{})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		_, answer := r.Decide(0, b)
-		if answer == nil {
-			return
-		}
-		require.Equal(t, b[:2], answer[:2])
-		require.NotZero(t, answer[2]&0x80, "an answer is marked as one")
-	})
 }

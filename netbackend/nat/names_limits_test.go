@@ -1,0 +1,268 @@
+package nat_test
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/natguest"
+)
+
+// serveOn53 starts a resolver where a resolv.conf can name it, which tells of the names that it is asked for.
+func serveOn53(t *testing.T, ip string, asked chan<- string) {
+	t.Helper()
+	addr := netip.AddrPortFrom(netip.MustParseAddr(ip), 53)
+	packet, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+	require.NoError(t, err)
+	listen, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = packet.Close(), listen.Close() })
+	go func() {
+		buf := make([]byte, 1000)
+		for {
+			n, from, err := packet.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			asked <- string(buf[13 : 13+buf[12]])
+			_, _ = packet.WriteToUDPAddrPort(answerTo(buf[:n], noError), from)
+		}
+	}()
+}
+
+func writeFile(name, text string) error { return os.WriteFile(name, []byte(text), 0o600) }
+
+func TestD6AGuestHasFewQueriesUnderWay(t *testing.T) {
+	const most = 60
+	slow := func(query []byte) [][]byte {
+		if query[13] == 's' {
+			return nil
+		}
+		return always(noError)(query)
+	}
+	r := newResolver(t, "127.0.0.1", slow)
+	b := newAsking(t, setup{}, r.addr)
+	for i := range 100 {
+		b.ask(1024, question(uint16(i), "slow")) // all from one port
+	}
+	refusals := 0
+	b.Until("those above the limit are answered", func() bool {
+		for _, d := range b.Datagrams() {
+			require.EqualValues(t, servFail, d.Payload[3]&0xf)
+			require.GreaterOrEqual(t, d.Payload[1], byte(most), "the newest are refused")
+			refusals++
+		}
+		return refusals == 100-most
+	})
+	b.count(r, most)
+	require.EqualValues(t, most, b.port.Counters().Queries)
+	require.EqualValues(t, 100-most, b.port.Counters().QueriesTooMany)
+	require.EqualValues(t, servFail, b.asks(1025, "quick"), "whatever it is")
+	require.Equal(t, "the guest has too many DNS queries under way; more are answered by SERVFAIL", b.Notices()[0].Message)
+
+	b.Run(9 * time.Second)
+	require.EqualValues(t, servFail, b.asks(1025, "quick"), "the resolver may be at them still")
+	b.Run(2 * time.Second)
+	require.Zero(t, b.Sockets())
+	require.EqualValues(t, noError, b.asks(1025, "quick"))
+}
+
+// What one guest takes is not what others miss, and all together leave something of a resolver to the host.
+func TestD6GuestsOfOneProcessShareTheResolver(t *testing.T) {
+	r := newResolver(t, "127.0.0.1", silence)
+	cfg := nat.DefaultConfig()
+	cfg.Resolvers, cfg.ResolvConf = []netip.AddrPort{r.addr}, ""
+	configs, err := cfg.ForGuests(3)
+	require.NoError(t, err)
+	var all, streams int
+	for i, want := range []int{60, 30, 15} {
+		port, err := nat.New(configs[i])
+		require.NoError(t, err)
+		b := &bench{Guest: natguest.New(t, port, natguest.Options{}), t: t, port: port}
+		b.IP = configs[i].Guest
+		b.Resolve()
+		for id := range 100 {
+			b.ask(1024, question(uint16(id), "a"))
+		}
+		all += want
+		b.count(r, all)
+		b.Settle()
+		require.EqualValues(t, want, port.Counters().Queries)
+		for range 6 {
+			b.Dial(nameServer)
+		}
+		b.Settle()
+		streams += 6 - int(port.Counters().ResolverConnectionsTooMany)
+	}
+	require.Equal(t, 4+4+2, streams)
+}
+
+func TestD7AGuestHasFewConnectionsToTheNameServerWhichEndWhenIdle(t *testing.T) {
+	r := newResolver(t, "127.0.0.1", always(noError))
+	b := newAsking(t, setup{}, r.addr)
+	var open []*natguest.TCP
+	for range 4 {
+		open = append(open, b.Connect(nameServer))
+	}
+	more := b.Dial(nameServer)
+	b.Until("the fifth is refused", func() bool { return more.State == natguest.Refused })
+	require.EqualValues(t, 1, b.port.Counters().ResolverConnectionsTooMany)
+
+	query := framed(question(1, "a"))
+	for i := range 12 { // one of them is in use
+		b.Run(time.Second)
+		open[0].Send(query)
+		open[0].WaitFor((i + 1) * len(query))
+	}
+	for _, c := range open[1:] {
+		require.True(t, c.FinReceived, "the others have ended, as a server ends them")
+		c.Close()
+	}
+	require.False(t, open[0].Ended())
+	b.Until("and their places are free", func() bool { return b.Sockets() == 1 })
+	for range 3 {
+		b.Connect(nameServer)
+	}
+	b.Run(12 * time.Second)
+	require.True(t, open[0].FinReceived)
+	b.Run(30 * time.Second)
+	require.Zero(t, b.Sockets(), "also if the guest does not end its side")
+	require.EqualValues(t, 4, b.endings()["ended_idle"])
+}
+
+func TestD3TheNextResolverIsAskedWhenOneDoesNotTakeTCP(t *testing.T) {
+	good := newResolver(t, "127.0.0.1", always(noError))
+	t.Run("refused", func(t *testing.T) {
+		first := newResolver(t, "127.0.0.1", always(noError))
+		require.NoError(t, first.listen.Close())
+		b := newAsking(t, setup{}, first.addr, good.addr)
+		require.EqualValues(t, noError, b.lookUp("a")[3]&0xf)
+		require.EqualValues(t, 1, b.port.Counters().ResolversLeft)
+		require.EqualValues(t, noError, b.asks(1024, "a"))
+		require.Equal(t, 1, first.queries(), "by UDP it is as good as ever")
+	})
+	t.Run("silent", func(t *testing.T) {
+		_, port := fullListener(t)
+		b := newAsking(t, setup{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), good.addr)
+		c := b.Dial(nameServer)
+		b.Run(1400 * time.Millisecond)
+		require.Equal(t, natguest.SynSent, c.State)
+		b.Run(200 * time.Millisecond)
+		b.Until("the next one answers", func() bool { return c.State == natguest.Open })
+		require.Equal(t, 1, b.Sockets(), "and the first is not awaited any more")
+		c.Reset()
+		b.Settle()
+		c = b.Dial(nameServer)
+		b.Until("at once, from now on", func() bool { return c.State == natguest.Open })
+	})
+	for name, end := range map[string]func(*net.TCPConn){
+		"closed before an answer": func(c *net.TCPConn) { _ = c.Close() },
+		"reset before an answer":  func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			require.NoError(t, err)
+			defer l.Close()
+			b := newAsking(t, setup{}, addrPort(l.Addr()), good.addr)
+			c := b.Connect(nameServer)
+			conn, err := l.AcceptTCP()
+			require.NoError(t, err)
+			c.Send(framed(question(1, "a")))
+			require.Len(t, b.readSome(conn, 19), 19)
+			end(conn)
+			b.Until("the guest learns it", c.Ended)
+			c.Close()
+			b.Until("the end", func() bool { return b.Sockets() == 0 })
+			require.EqualValues(t, noError, b.lookUp("a")[3]&0xf, "the next one is asked")
+		})
+	}
+	t.Run("silent after the query", func(t *testing.T) {
+		first := newResolver(t, "127.0.0.1", silence)
+		b := newAsking(t, setup{}, first.addr, good.addr)
+		c := b.Connect(nameServer)
+		c.Send(framed(question(1, "a")))
+		b.Run(5 * time.Second)
+		c.Reset() // it has waited long enough
+		b.Settle()
+		require.EqualValues(t, noError, b.lookUp("a")[3]&0xf)
+	})
+}
+
+func TestD8OnlyOrdinaryQueriesPass(t *testing.T) {
+	transfer := question(7, "zone")
+	transfer[len(transfer)-3] = 252
+	update := question(8, "zone")
+	update[2] = 5 << 3
+	r := newResolver(t, "127.0.0.1", always(noError))
+	b := newAsking(t, setup{}, r.addr)
+	for _, c := range []struct {
+		message []byte
+		want    byte
+	}{{transfer, refused}, {update, notImp}, {question(9, "a")[:14], formErr}} {
+		b.ask(1024, c.message)
+		require.Equal(t, c.want, b.resolved("an answer")[3]&0xf)
+	}
+	require.EqualValues(t, 3, b.port.Counters().QueriesRefused)
+	require.Zero(t, r.queries())
+
+	t.Run("by TCP", func(t *testing.T) {
+		heard := make(chan []byte, 10)
+		r.answers(func(query []byte) [][]byte { heard <- append([]byte{}, query...); return always(noError)(query) })
+		c := b.Connect(nameServer)
+		good := question(1, "a")
+		c.Send(framed(good))
+		c.WaitFor(2 + len(good))
+		require.Equal(t, good, <-heard)
+		for _, piece := range framed(transfer) {
+			c.Send([]byte{piece})
+			b.Settle()
+		}
+		b.Until("the connection is reset", func() bool { return c.State == natguest.WasReset })
+		require.EqualValues(t, 4, b.port.Counters().QueriesRefused)
+		require.EqualValues(t, 1, b.endings()["ended_no_query"])
+		require.Zero(t, b.Sockets())
+		require.Empty(t, heard, "the resolver has never seen the whole of it")
+	})
+}
+
+func TestQueriesEndWithTheGuest(t *testing.T) {
+	r := newResolver(t, "127.0.0.1", silence)
+	for name, grace := range map[string]time.Duration{"at once": 0, "though it may come back": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			b := newAsking(t, setup{config: func(c *nat.Config) { c.ReconnectGrace = grace }}, r.addr)
+			before := r.queries()
+			b.ask(1024, question(7, "a"))
+			b.count(r, before+1)
+			b.Disconnect()
+			require.Zero(t, b.Sockets())
+		})
+	}
+}
+
+// What a guest may have is the same on however many queues it asks, and a connection may hop between them.
+func TestD6QueriesOnAllQueuesAreOneGuests(t *testing.T) {
+	r := newResolver(t, "127.0.0.1", func(query []byte) [][]byte {
+		if query[13] == 's' {
+			return nil
+		}
+		return always(noError)(query)
+	})
+	b, _ := newQueues(t, 3, func(c *nat.Config) { c.Resolvers, c.ResolvConf = []netip.AddrPort{r.addr}, "" })
+	b.Resolve()
+	for i := range 20 {
+		require.EqualValues(t, noError, b.asks(uint16(1024+i), "quick"))
+		require.EqualValues(t, noError, b.lookUp("quick")[3]&0xf)
+	}
+	for i := range 100 {
+		b.ask(uint16(2000+i), question(uint16(i), "slow"))
+	}
+	refusals := 0
+	b.Until("those above the limit are answered", func() bool { refusals += len(b.Datagrams()); return refusals >= 40 })
+	b.count(r, 20+60)
+	require.Equal(t, 40, refusals)
+}
