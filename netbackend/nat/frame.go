@@ -61,7 +61,7 @@ func (p *Port) frame(c *virtqueue.Chain) {
 		p.counters.BadHeader++
 		return
 	}
-	p.learn(ether)
+	p.learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
 	switch etherType {
 	case etherIPv4:
 		p.ipv4(c, &h, head)
@@ -74,9 +74,9 @@ func (p *Port) frame(c *virtqueue.Chain) {
 	}
 }
 
-// learn takes note of which host of the guest a frame comes from, and that what is made next goes there.
-func (p *Port) learn(ether []byte) {
-	mac := binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1) // bytes 6 to 11
+// learn takes note of which host of the guest a frame comes from, by its packed MAC address, and that what is made next goes
+// there.
+func (p *Port) learn(mac uint64) {
 	if p.from == anyHost || !p.hosts.is(p.from, mac) {
 		p.from = p.meet(mac)
 	}

@@ -16,7 +16,7 @@ const (
 type segment struct {
 	seq, ack uint32
 	flags    uint8
-	urgent   uint16 // pointer, with flagURG
+	urgent   uint16 // pointer; it means something with flagURG only
 	window   uint32 // as sent, not scaled
 	offset   int    // of the payload in the chain, in bytes
 	n        int    // length of the payload, in bytes
@@ -37,16 +37,12 @@ func parseSegment(k *packet) (s segment, ok bool) {
 	if headerLen < tcpLen || headerLen > k.l4Len || headerLen > len(k.l4) {
 		return s, false
 	}
-	s = segment{
+	return segment{
 		seq: binary.BigEndian.Uint32(k.l4[4:]), ack: binary.BigEndian.Uint32(k.l4[8:]),
-		flags: k.l4[13], window: uint32(binary.BigEndian.Uint16(k.l4[14:])),
+		flags: k.l4[13], window: uint32(binary.BigEndian.Uint16(k.l4[14:])), urgent: binary.BigEndian.Uint16(k.l4[18:]),
 		offset: k.l4Offset + headerLen, n: k.l4Len - headerLen,
 		options: k.l4[tcpLen:headerLen], hops: k.hops, tos: k.tos,
-	}
-	if s.flags&flagURG != 0 {
-		s.urgent = binary.BigEndian.Uint16(k.l4[18:])
-	}
-	return s, true
+	}, true
 }
 
 // length is what the segment takes of the sequence space.
