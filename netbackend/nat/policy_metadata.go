@@ -7,8 +7,8 @@ import "net/netip"
 // addresses that stand for IPv4 addresses.
 
 // metadata are the networks outside 169.254.0.0/16 in which clouds keep metadata.
-func metadata() []netip.Prefix {
-	return []netip.Prefix{
+func metadata() [11]netip.Prefix {
+	return [...]netip.Prefix{
 		v4(100, 80, 80, 80),                               // UCloud
 		v4(100, 96, 0, 96),                                // Volcano Engine and BytePlus
 		v4(100, 100, 100, 200),                            // Alibaba
@@ -39,7 +39,8 @@ func isCloseBy(network netip.Prefix) bool {
 	if isPlainlyCloseBy(network) {
 		return true
 	}
-	for _, e := range embedded(network) {
+	inside := embedded(network)
+	for _, e := range inside.all() {
 		if isPlainlyCloseBy(e) {
 			return true
 		}
@@ -62,12 +63,13 @@ func isPlainlyCloseBy(network netip.Prefix) bool {
 
 // classifyInside says whose an address is that belongs to nobody in particular, but may stand for one of IPv4 which does.
 func (p *policy) classifyInside(a netip.Addr) class {
-	for _, e := range embedded(netip.PrefixFrom(a, a.BitLen())) {
-		inside := addressFrom(e.Addr())
+	inside := embedded(netip.PrefixFrom(a, a.BitLen()))
+	for _, e := range inside.all() {
+		host := addressFrom(e.Addr())
 		switch {
-		case inside.isLoopback():
+		case host.isLoopback():
 			return classLoopback
-		case !e.Addr().IsUnspecified() && p.routes.isLocal(&inside): // that is what another form looks like
+		case !e.Addr().IsUnspecified() && p.routes.isLocal(&host): // that is what another form looks like
 			return classHost
 		}
 	}
@@ -82,10 +84,10 @@ type form struct {
 }
 
 // forms are those in use. The prefix of a NAT64 that its operator chose is not known.
-func forms() []form {
+func forms() [10]form {
 	last := [4]int{12, 13, 14, 15}
 	local := v6(48, 0x64, 0xff9b, 1) // of a NAT64 (RFC 8215), where the length of the prefix is the operator's choice
-	return []form{
+	return [...]form{
 		{prefix: v6(96, 0), at: last},                  // "compatible" (RFC 4291 section 2.5.5.1)
 		{prefix: v6(96, 0, 0, 0, 0, 0xffff), at: last}, // "translated" (RFC 2765 section 2.1)
 		{prefix: v6(96, 0x64, 0xff9b), at: last},       // of a NAT64 (RFC 6052 section 2.1)
@@ -99,10 +101,25 @@ func forms() []form {
 	}
 }
 
+// inner is a list of networks that needs no memory of its own: the policy is asked for each new flow. It has room for one network of each
+// form, and one of ISATAP.
+type inner struct {
+	list [11]netip.Prefix
+	n    int
+}
+
+func (s *inner) add(network netip.Prefix) {
+	s.list[s.n] = network
+	s.n++
+}
+
+// all is valid as long as s is.
+func (s *inner) all() []netip.Prefix { return s.list[:s.n] }
+
 // embedded returns the networks of IPv4 that all of a network of IPv6 may stand for.
-func embedded(network netip.Prefix) (inside []netip.Prefix) {
+func embedded(network netip.Prefix) (inside inner) {
 	if network.Addr().Is4() {
-		return nil
+		return inside
 	}
 	b := network.Addr().As16()
 	for _, f := range forms() {
@@ -117,11 +134,11 @@ func embedded(network netip.Prefix) (inside []netip.Prefix) {
 				a[i] = ^b[at]
 			}
 		}
-		inside = append(inside, netip.PrefixFrom(netip.AddrFrom4(a), 32-max(missing, 0)))
+		inside.add(netip.PrefixFrom(netip.AddrFrom4(a), 32-max(missing, 0)))
 	}
 	if isatap := [4]byte(b[8:12]); isatap == [4]byte{0, 0, 0x5e, 0xfe} || isatap == [4]byte{2, 0, 0x5e, 0xfe} { // RFC 5214 section 6.1
 		if missing := 128 - network.Bits(); missing <= 32 {
-			inside = append(inside, netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), 32-missing))
+			inside.add(netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), 32-missing))
 		}
 	}
 	return inside
