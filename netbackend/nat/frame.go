@@ -135,14 +135,6 @@ func (p *Port) followHosts() {
 	})
 }
 
-// fromHost returns f, which is this queue pair's and of which the guest has sent a frame, or nil.
-func (p *Port) fromHost(f *flow) *flow {
-	if f != nil && f.host != p.from {
-		p.moved(f)
-	}
-	return f
-}
-
 // moved takes note that the packets of a flow come from another host than before.
 func (p *Port) moved(f *flow) {
 	if p.from == anyHost {

@@ -233,8 +233,13 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	for i := range events {
 		p.event(events[i])
 	}
-	p.readNews()
-	p.review()
+	// What is seldom due is not called for nothing, here and below.
+	if p.news.due || p.news.raiseAt != 0 {
+		p.readNews()
+	}
+	if p.news.changed.any() {
+		p.review()
+	}
 	if p.expiryAt != 0 {
 		p.expireAssemblies() // first: what comes too late joins nothing
 	}
@@ -242,11 +247,19 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.flushOutgoing()
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
-	p.followHosts()
-	p.tendNames()
-	p.tendStreams()
+	if p.followed != p.hosts.moves.Load() {
+		p.followHosts()
+	}
+	if p.names.wakeAt != 0 || p.names.owed > 0 {
+		p.tendNames()
+	}
+	if p.streamsAt != 0 {
+		p.tendStreams()
+	}
 	p.awaitReturn()
-	p.watch()
+	if p.watches != (watchTimes{}) {
+		p.watch()
+	}
 	p.tendGates()
 	p.advertiseRouter()
 	p.sendFragments()

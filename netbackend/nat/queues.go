@@ -108,18 +108,26 @@ func (b *postbox) nudge() { b.put(func(*postbox) {}) }
 // (retire), so its key can be compared.
 func (p *Port) find(key *flowKey) *flow {
 	f := p.flows.lookup(key)
-	if f == nil || p.alone() {
-		return p.fromHost(f)
+	if f == nil || !p.alone() && !p.owns(f) {
+		return nil
 	}
+	if f.host != p.from {
+		p.moved(f)
+	}
+	return f
+}
+
+// owns reports whether the record f belongs to this queue pair. If not, its owner is asked for it.
+func (p *Port) owns(f *flow) bool {
 	owner := p.flows.owner(f.index).Load()
 	if owner == p.me {
-		return p.fromHost(f)
+		return true
 	}
 	p.awaits = true
 	if to := owner &^ transit; to != p.me && to != nobody {
-		p.askFor(p.pairs.ports[to-1], key)
+		p.askFor(p.pairs.ports[to-1], &f.key)
 	}
-	return nil
+	return false
 }
 
 // askFor asks another Port for a flow. Asking twice, or for another one, changes what is asked for.

@@ -1,8 +1,8 @@
 package nat
 
 import (
+	"reflect"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -52,5 +52,5 @@ func TestWaysAreBounded(t *testing.T) {
 }
 
 func TestARecordOfAFlowHasNotGrown(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(flow{}), uintptr(344))
+	require.LessOrEqual(t, reflect.TypeFor[flow]().Size(), uintptr(344))
 }
