@@ -89,10 +89,13 @@ func (e *elsewhere) echo(addr string) *echoService {
 	return s
 }
 
-// last is who sent last.
+// last is who sent last, the zero AddrPort if nobody has.
 func (s *echoService) last() netip.AddrPort {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.from) == 0 {
+		return netip.AddrPort{}
+	}
 	return s.from[len(s.from)-1]
 }
 

@@ -233,13 +233,22 @@ func (p *Port) try(q *nameQuery, to netip.AddrPort) *nameTry {
 		t = &q.tries[len(q.tries)-1]
 	}
 	t.asked, t.probe, t.since = true, false, p.now
-	if t.fd < 0 && !p.openTry(q, t) {
-		return t
+	if t.fd >= 0 {
+		if sent(t.fd, q.query) {
+			return t
+		}
+		p.endTry(t) // the host's address, which the socket has, may be another one now
 	}
-	if _, err := unix.Write(t.fd, q.query); err != nil && !isShortage(err) {
+	if p.openTry(q, t) && !sent(t.fd, q.query) {
 		p.tryFailed(t)
 	}
 	return t
+}
+
+// sent sends a query, and reports whether there was no error but those that are nobody's fault.
+func sent(fd int, query []byte) bool {
+	_, err := unix.Write(fd, query)
+	return err == nil || isShortage(err)
 }
 
 // openTry opens the socket of a try.

@@ -304,6 +304,8 @@ func TestD2TheNextResolverIsAskedWhenOneCannotBeReached(t *testing.T) {
 			b := newAsking(t, setup{}, dead.addr, second.addr)
 			require.EqualValues(t, noError, b.asks(1024, "a"), "at once")
 			require.EqualValues(t, noError, b.lookUp("b")[3]&0xf, "by TCP too")
+			alone := newAsking(t, setup{}, dead.addr)
+			require.EqualValues(t, servFail, alone.asks(1024, "a"), "if there is no other one")
 		}
 	})
 	t.Run("all of them", func(t *testing.T) {
