@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
@@ -155,7 +157,7 @@ func comeThrough(t testing.TB, forward nat.Forward) {
 }
 
 // newFuzzService opens a port of the loopback, by TCP and by UDP. It sends back what it gets, and greets those that
-// connect.
+// connect, with one urgent byte.
 func newFuzzService(f *testing.F) netip.AddrPort {
 	for range 100 {
 		port := echoDatagrams(f)
@@ -183,7 +185,14 @@ func newFuzzService(f *testing.F) netip.AddrPort {
 func greet(c *net.TCPConn) {
 	_ = c.SetLinger(0) // no port waits for late segments
 	_ = c.SetDeadline(time.Now().Add(time.Second))
-	_, _ = c.Write(noise(5000))
+	greeting := noise(5000)
+	_, _ = c.Write(greeting[:2999])
+	if raw, err := c.SyscallConn(); err == nil {
+		_ = raw.Write(func(fd uintptr) bool {
+			return unix.Sendto(int(fd), greeting[2999:3000], unix.MSG_OOB|unix.MSG_NOSIGNAL, nil) != unix.EAGAIN
+		})
+	}
+	_, _ = c.Write(greeting[3000:])
 	buf := make([]byte, 4096)
 	n, err := c.Read(buf)
 	for ; err == nil; n, err = c.Read(buf) {
@@ -243,6 +252,8 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 		},
 		func(g *natguest.Guest) { converse(g, resolver, (*natguest.TCP).Reset) },
 		func(g *natguest.Guest) { converse(g, resolver, misbehave) },
+		func(g *natguest.Guest) { converse(g, resolver, hurry) },
+		func(g *natguest.Guest) { converse(g, resolver6, hurry) },
 		func(g *natguest.Guest) { g.SendDatagram(query6) },
 		func(g *natguest.Guest) {
 			for _, fragment := range long6.Cut(1, 1448) {
@@ -327,6 +338,21 @@ func misbehave(c *natguest.TCP) {
 // longQuery is the beginning, n bytes long, of the longest query that a stream can have: what is sent behind it passes.
 func longQuery(n int) []byte {
 	return append([]byte{0xff, 0xff, 0, 1, 1, 0, 11: 0, 13: 0}, noise(n-14)...)
+}
+
+// hurry sends urgent bytes of all kinds: at the first, the last and no byte of a segment, ahead, without data, again, and with
+// the end.
+func hurry(c *natguest.TCP) {
+	for _, s := range []struct {
+		length  int
+		pointer uint16
+		flags   header.TCPFlags
+	}{{100, 0, 0}, {100, 1, 0}, {100, 100, natguest.PSH}, {0, 50, 0}, {100, 65535, 0}, {1, 1, natguest.PSH}, {1, 1, 0}, {100, 101, natguest.FIN}} {
+		urgent := c.Segment(natguest.ACK|natguest.URG|s.flags, noise(s.length))
+		urgent.Urgent = s.pointer
+		c.SendSegment(urgent)
+		c.SendNext(urgent)
+	}
 }
 
 // converse exchanges data with a name server, and ends by end.

@@ -120,9 +120,38 @@ func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
 	require.Less(t, f.tcp.rcvNxt, uint32(n))
 	require.NotZero(t, f.tcp.rcvNxt)
 	require.Equal(t, guestMarked, f.tcp.urgency, "it is still to come")
-	events, err := unix.Poll([]unix.PollFd{{Fd: int32(from), Events: unix.POLLPRI}}, 0)
+	require.False(t, hasUrgent(t, from))
+}
+
+// hasUrgent tells whether the socket fd has an urgent byte.
+func hasUrgent(t *testing.T, fd int) bool {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		require.NoError(t, err)
+		return n > 0
+	}
+}
+
+func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
+	to, from := streams(t)
+	cfg := DefaultConfig()
+	cfg.ResolvConf = ""
+	p, err := New(cfg)
 	require.NoError(t, err)
-	require.Zero(t, events, "nothing was urgent")
+	defer p.Close()
+	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
+	defer p.flows.unlink(f)
+	f.fd, f.state, f.tcp.rcvEdge = int32(to), stateOpen, 100
+	f.tcp.urgency, f.tcp.guestMark = guestMarked, 3
+	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf([]byte("abcXdef"))}, Len: 7}
+	p.queueMarked(f, 0, 0, 7, false, &chain)
+	require.Zero(t, f.tcp.urgency, "or it would be met again when the numbers have wrapped around")
+	p.flushOutgoing()
+	require.EqualValues(t, 7, f.tcp.rcvNxt)
+	require.True(t, hasUrgent(t, from))
 }
 
 func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {

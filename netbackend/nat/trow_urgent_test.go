@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -278,6 +279,11 @@ func TestT58TheMarkIsAnnounced(t *testing.T) {
 				}
 				require.Equal(t, at <= 20_000, s.Has(natguest.URG), "%v", s)
 			}
+			from = len(c.Segments)
+			say(t, host, text[:20_000])
+			c.WaitFor(len(text) + 20_000)
+			long := slices.ContainsFunc(c.Segments[from:], func(s natguest.Segment) bool { return s.GSOSize != 0 })
+			require.True(t, long || name != "all offloads", "frames of many segments behind the mark")
 		})
 	}
 }
@@ -580,6 +586,20 @@ func TestT61SocketsOfEveryOriginTakeAndGiveUrgentBytes(t *testing.T) {
 			_, err := io.WriteString(client, named)
 			require.NoError(t, err)
 			talk(t, b, l.Accept(), client, "")
+		})
+		t.Run("behind a header that is given, and the byte is there first", func(t *testing.T) {
+			b, dial := newProxied(t, "send-proxy:", setup{config: config})
+			l := b.Listen(80)
+			l.Mute = true
+			client := dial()
+			say(t, client, text)
+			b.Settle()
+			l.Mute = false
+			b.Skip("the SYN is repeated", func() bool { return len(l.Pending()) == 1 })
+			c := l.Accept()
+			lead := string(of(1, client))
+			c.WaitFor(len(lead + text))
+			require.Equal(t, heard{lead + text, []int{len(lead) + 7}}, heardBy(t, c))
 		})
 		t.Run("behind a header that is given", func(t *testing.T) {
 			b, dial := newProxied(t, "send-proxy:", setup{config: config})
