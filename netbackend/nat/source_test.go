@@ -54,6 +54,28 @@ func (c *caller) call() {
 	})
 }
 
+// reach sends until there is an echo: a network that was just made may need a moment.
+func (c *caller) reach() {
+	c.t.Helper()
+	const patience = 1000
+	for range patience {
+		c.send()
+		echoed, failed := false, false
+		c.Until("an echo or an error", func() bool {
+			for _, f := range c.Frames() {
+				failed = failed || f.ICMP != nil && (f.ICMP.Type == 3 || f.ICMP.Type == 1)
+			}
+			echoed = echoed || len(c.Datagrams()) > 0
+			return echoed || failed
+		})
+		if echoed {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	require.Fail(c.t, "there is no way", "to %v", c.to)
+}
+
 // families are the addresses of a host and of a service, on two links, in both versions of IP.
 var families = map[string]struct{ near, other, far, near2, far2, service, all string }{
 	"IPv4": {
@@ -126,7 +148,7 @@ func TestTheGuestsUDPFollowsTheRoute(t *testing.T) {
 			b := newBench(t, setup{})
 			b.Resolve()
 			c := newCaller(b, service)
-			c.call()
+			c.reach()
 			require.Equal(t, addressOf(a.near), echo.last().Addr().String())
 
 			routeBy(t, second, a.all, addressOf(a.far2), 50)
