@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vringnet/vring/netbackend/nat"
 )
 
 // newCompletion is "vring completion".
@@ -41,12 +43,13 @@ func newCompletion() *cobra.Command {
 // where a file is wanted.
 func completeFlags(cmd *cobra.Command) {
 	known := map[string]cobra.CompletionFunc{
-		"log-level":  cobra.FixedCompletions(logLevels(), cobra.ShellCompDirectiveNoFileComp),
-		"log-format": cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp),
-		"sandbox":    cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
-		"mode":       cobra.FixedCompletions([]string{modeNull, modeEcho, modeSource}, cobra.ShellCompDirectiveNoFileComp),
-		"search":     cobra.FixedCompletions([]string{none}, cobra.ShellCompDirectiveNoFileComp),
-		"network6":   cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
+		"log-level":     cobra.FixedCompletions(logLevels(), cobra.ShellCompDirectiveNoFileComp),
+		"log-format":    cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp),
+		"sandbox":       cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
+		"udp-filtering": cobra.FixedCompletions(nat.FilteringNames(), cobra.ShellCompDirectiveNoFileComp),
+		"mode":          cobra.FixedCompletions([]string{modeNull, modeEcho, modeSource}, cobra.ShellCompDirectiveNoFileComp),
+		"search":        cobra.FixedCompletions([]string{none}, cobra.ShellCompDirectiveNoFileComp),
+		"network6":      cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},
 			cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),
 		"tap":         interfacesWith("tun_flags"),

@@ -28,6 +28,7 @@ type natFlags struct {
 	restrict  bool
 	dns       []string
 	onePort   bool
+	filtering string
 	queues    int
 	grace     time.Duration
 	hostname  string
@@ -136,6 +137,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.StringArrayVar(&flags.dns, "dns", nil, "resolver for the guest's queries: "+resolverForm+" (repeatable; default: those of /etc/resolv.conf)")
 	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
+	f.StringVar(&flags.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
 	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections after the front end disconnects, so that it can reconnect (default 0: reset at once)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
@@ -155,6 +157,7 @@ func (f *natFlags) config() (nat.Config, error) {
 			errs = multierror.Append(errs, err)
 		}
 	}
+	fail(f.setFiltering(&c))
 	fail(f.setNetwork(&c))
 	fail(f.setNetwork6(&c))
 	for _, text := range f.forwards {
@@ -191,6 +194,15 @@ const defaultNetwork6 = "fd00:10:0:2::/64"
 
 // off stands for the network of IPv6 that a guest does not have.
 const off = "off"
+
+// setFiltering gives c the filtering of UDP that the flag says.
+func (f *natFlags) setFiltering(c *nat.Config) (err error) {
+	if f.filtering == "" {
+		return nil // see emptyValues
+	}
+	c.UDPFiltering, err = nat.ParseFiltering(f.filtering)
+	return err
+}
 
 // setNetwork gives c the network of IPv4 that the flag says.
 func (f *natFlags) setNetwork(c *nat.Config) error {

@@ -65,6 +65,18 @@ func (f *natFlags) logPolicy(log *slog.Logger, c *nat.Config) {
 	if c.Restrict {
 		log.Info("all else is closed", "option", "--restrict")
 	}
+	logFiltering(log, c.UDPFiltering)
+}
+
+// logFiltering logs who may send to the guest's UDP ports besides those that the guest has sent to.
+func logFiltering(log *slog.Logger, f nat.Filtering) {
+	option := asOption("--udp-filtering", f.String())
+	switch f {
+	case nat.AddressDependent:
+		log.Info("hosts that a UDP port of the guest has sent to may answer it from any port", "option", option)
+	case nat.EndpointIndependent:
+		log.Info("anybody may send to a UDP port of the guest that has sent something lately", "option", option)
+	}
 }
 
 // serviceRange is how services that one option opened are written.

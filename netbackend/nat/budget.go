@@ -86,6 +86,7 @@ const (
 	limitConnects limit = iota + limit(errands)
 	limitCalls
 	limitAssociations
+	limitStrangers
 	limitPeers
 	limitQueries
 	limitStreams
@@ -109,6 +110,7 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limitCalls:         &c.CallsEvicted,
 		limitAssociations:  &c.AssociationsEvicted,
 		limitPeers:         &c.PeersEvicted,
+		limitStrangers:     &c.StrangersEvicted,
 		limitQueries:       &c.QueriesTooMany,
 		limitStreams:       &c.ResolverConnectionsTooMany,
 		limitFlows:         &c.TableFull,
@@ -130,6 +132,7 @@ func (l limit) String() string {
 		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",
 		limitPeers:         "too many others speak to the guest through UDP forwards; those idle longest are given up",
+		limitStrangers:     "too many others send to the guest that it has not sent to; those let in first are given up",
 		limitQueries:       "the guest has too many DNS queries under way; more are answered by SERVFAIL",
 		limitStreams:       "the guest has too many connections to the name server; more are refused",
 		limitFlows:         "the guest has as many connections as it may have; others are refused",

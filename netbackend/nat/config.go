@@ -54,6 +54,7 @@ type Config struct {
 	UDPGRO      bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
+	UDPFiltering        Filtering     // from whom datagrams come in
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
 	// ReadFile reads ResolvConf, as dns.Config.Read does; nil reads it in this process.
 	ReadFile func(path string) ([]byte, error)
@@ -267,6 +268,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if cfg.MTU < MinMTU6 {
 		_ = cfg.SetNetwork6(netip.Prefix{}) // which it takes
 	}
+	cfg.EndpointIndependent = cfg.EndpointIndependent || cfg.UDPFiltering != AddressAndPortDependent
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -282,6 +284,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	shared.sources.fill(sourceTries)
+	shared.strangers.fill(strangersJudged)
 	shared.dns = newRelay(&cfg)
 	if cfg.resolvers == nil {
 		cfg.resolvers = newResolverQuotas()

@@ -16,7 +16,7 @@ type Counters struct {
 	HopsExceeded   uint64 // datagrams whose time to live ended here
 	NoRoom         uint64 // replies and datagrams that found no receive buffer
 	NoGuest        uint64 // forwarded datagrams for a guest that has not been heard of
-	Strangers      uint64 // datagrams from somebody the guest has not sent to (Config.EndpointIndependent), or that answer no query
+	Strangers      uint64 // datagrams from somebody the guest has not sent to (Config.UDPFiltering), or that answer no query
 	UDPRefused     uint64 // datagrams that the host's socket did not take
 	PingForbidden  uint64 // echo requests that the host forbids to send; see CheckPing
 	PingRefused    uint64 // echo requests that the host's socket did not take
@@ -46,6 +46,7 @@ type Counters struct {
 	UDPSends      uint64 // system calls that they took
 	UDPReceives   uint64 // system calls spent on receiving datagrams
 	UDPExpired    uint64 // associations that ended by silence
+	StrangersIn   uint64 // ends that the guest had not sent to, and that were let in; see Config.UDPFiltering
 	SourcesMoved  uint64 // sockets connected again because the host's addresses or routes had changed
 	PingFlows     uint64 // series of echo requests that were begun
 	LongDatagrams uint64 // datagrams sent to the guest in fragments
@@ -81,4 +82,5 @@ type Counters struct {
 	CallsEvicted        uint64 // forwarded connections that the guest had not answered
 	AssociationsEvicted uint64 // the guest's UDP associations and series of pings
 	PeersEvicted        uint64 // UDP associations through forwards
+	StrangersEvicted    uint64 // ends that had been let in, and that the guest had not sent to
 }

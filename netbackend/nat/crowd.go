@@ -12,27 +12,32 @@ const (
 	crowdCalls              // connections through forwards that the guest has not answered
 	crowdAssociations       // the guest's UDP associations and series of pings
 	crowdPeers              // UDP associations through forwards; they have no sockets of their own
+	crowdStrangers          // ends that a mapping was let in from, and that the guest has not sent to; they have none either
 	crowds
 )
 
 // most returns how many flows of a crowd the guest may have. So that one kind does not take the place of all others, that is
 // a quarter of the table.
 func (p *Port) most(c crowd) int {
-	return max(p.cfg.MaxFlows/4, 1)
+	n := max(p.cfg.MaxFlows/4, 1)
+	if c == crowdStrangers {
+		return min(n, maxStrangers)
+	}
+	return n
 }
 
 // limit returns the limit that is hit when a flow of a crowd is given up.
 func (c crowd) limit() limit {
 	return [crowds]limit{
 		crowdConnects: limitConnects, crowdCalls: limitCalls, crowdAssociations: limitAssociations,
-		crowdPeers: limitPeers,
+		crowdPeers: limitPeers, crowdStrangers: limitStrangers,
 	}[c]
 }
 
 func (c crowd) String() string {
 	return [crowds]string{
 		crowdConnects: "unanswered connects", crowdCalls: "unanswered calls", crowdAssociations: "associations",
-		crowdPeers: "peers",
+		crowdPeers: "peers", crowdStrangers: "strangers",
 	}[c]
 }
 
@@ -102,8 +107,8 @@ func (p *Port) admit(c crowd) bool { return p.admitFlow(c) && p.admitSocket() }
 func (p *Port) admitFlow(c crowd) bool {
 	p.thin(c)
 	for p.flows.full() {
-		if !p.evict(p.largest(crowdConnects, crowdPeers)) {
-			p.shed(crowdPeers)
+		if !p.evict(p.largest(crowdConnects, crowdStrangers)) {
+			p.shed(crowdStrangers)
 			p.hit(limitFlows)
 			return false
 		}

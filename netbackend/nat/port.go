@@ -480,7 +480,7 @@ func (p *Port) closeSocket(f *flow) {
 	case f.fd < 0:
 	case f.bits&shared != 0:
 		if f.udp.via == viaMapping {
-			p.quitMapping(f.key.guestSide())
+			p.quitMapping(f.key.guestSide(), &f.udp.peer.addr)
 		}
 	default:
 		p.worker.Unregister(int(f.fd))

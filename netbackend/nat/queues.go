@@ -36,21 +36,22 @@ const maxPairs = 32
 
 // pairs is what the queue pairs of a guest share beside the table of flows.
 type pairs struct {
-	ports   []*Port
-	running atomic.Uint32 // a bit for each pair whose receive ring runs
-	open    atomic.Int32  // ports that are not closed yet
-	gates   gates
-	budgets budgets
-	changes changeCount
-	paths   pathTable
-	ways    ways
-	sources bucket // looks for another source address that errors may cause
-	hosts   *hosts
-	leases  leases
-	told    told
-	dns     *dns.Relay
-	queries stake // of the resolvers' places
-	streams nameStreams
+	ports     []*Port
+	running   atomic.Uint32 // a bit for each pair whose receive ring runs
+	open      atomic.Int32  // ports that are not closed yet
+	gates     gates
+	budgets   budgets
+	changes   changeCount
+	paths     pathTable
+	ways      ways
+	strangers bucket // judged of all that send to mappings
+	sources   bucket // looks for another source address that errors may cause
+	hosts     *hosts
+	leases    leases
+	told      told
+	dns       *dns.Relay
+	queries   stake // of the resolvers' places
+	streams   nameStreams
 
 	mappings    mappings
 	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never

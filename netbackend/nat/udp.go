@@ -121,6 +121,9 @@ func (p *Port) udp(k *packet) {
 		}
 		p.prolong(f)
 	}
+	if f.crowd == crowdStrangers && !p.befriend(f) {
+		return
+	}
 	p.used(f)
 	p.enqueue(f, k, length-udpLen)
 }

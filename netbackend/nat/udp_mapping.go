@@ -8,8 +8,7 @@ import (
 
 // With Config.EndpointIndependent, all that a port of the guest sends leaves by one port of the host, whomever it goes to
 // (RFC 4787 section 4.1). Programs that tell each other their ports through a third one, as those behind other NATs do,
-// then find each other. What comes in must be from somebody the guest has sent to (address and port-dependent filtering,
-// section 5).
+// then find each other. What comes in must be from somebody the guest has sent to, unless [Filtering] says otherwise.
 //
 // Such a socket is a forward that nobody asked for: it is not connected, flows share it, and it ends with the last of them.
 
@@ -23,10 +22,11 @@ type mappings struct {
 
 type mapping struct {
 	sharedSocket
-	users  int    // flows
-	reader *Port  // nil if it is closed
-	index  uint32 // of the reader's listener
-	heard  bool   // the reader has it in its epoll set
+	users  int               // flows
+	sentTo map[address]int32 // of them, by the address that the guest has sent to
+	reader *Port             // nil if it is closed
+	index  uint32            // of the reader's listener
+	heard  bool              // the reader has it in its epoll set
 }
 
 // viaMapping is what flows call a mapping: there is one for each port of the guest, so the flow's key tells the rest.
@@ -45,13 +45,13 @@ func (p *Port) isMapped(key *flowKey) bool { return p.pairs.mappings.find(key.gu
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
 func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
 	guest := key.guestSide()
-	m := p.joinMapping(guest)
+	m := p.joinMapping(guest, &to.addr)
 	if m == nil {
 		return nil
 	}
 	f := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
 	if f == nil {
-		p.quitMapping(guest)
+		p.quitMapping(guest, &to.addr)
 		return nil
 	}
 	p.counters.UDPFlows++
@@ -59,7 +59,7 @@ func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
 }
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.
-func (p *Port) joinMapping(guest endpoint) *mapping {
+func (p *Port) joinMapping(guest endpoint, to *address) *mapping {
 	s := &p.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,6 +70,7 @@ func (p *Port) joinMapping(guest endpoint) *mapping {
 		}
 		s.of[guest] = m
 	}
+	m.sentTo[*to]++
 	if m.users++; m.users == 1 {
 		p.flows.sockets.Add(1)
 	}
@@ -84,7 +85,7 @@ func (p *Port) newMapping(guest endpoint) *mapping {
 	}
 	m := &mapping{sharedSocket: sharedSocket{
 		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.addr.is4()},
-	}, reader: p}
+	}, reader: p, sentTo: map[address]int32{}}
 	p.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
@@ -133,12 +134,15 @@ func (p *Port) vacate(l *listener) {
 	p.vacant = append(p.vacant, l.index)
 }
 
-// quitMapping takes a flow off the mapping of a port of the guest.
-func (p *Port) quitMapping(guest endpoint) {
+// quitMapping takes a flow off the mapping of a port of the guest, which sent to an address.
+func (p *Port) quitMapping(guest endpoint, to *address) {
 	s := &p.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
+	if m.sentTo[*to]--; m.sentTo[*to] == 0 {
+		delete(m.sentTo, *to)
+	}
 	if m.users--; m.users > 0 {
 		return
 	}

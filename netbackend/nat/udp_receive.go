@@ -235,6 +235,9 @@ func (p *Port) received(f *flow, n int) {
 		return
 	}
 	f.toGuest += uint64(n)
+	if f.crowd == crowdStrangers {
+		return
+	}
 	p.prolong(f)
 	p.used(f)
 }
@@ -348,8 +351,7 @@ func (p *Port) forwarded(s *sharedSocket, c *caller) *flow {
 		p.counters.BadAddress++ // the guest speaks to that port by flows of its own
 		return nil
 	case s.via == viaMapping:
-		p.counters.Strangers++
-		return nil
+		return p.letIn(s, c, &free)
 	}
 	return p.beginCaller(s, c, &free)
 }
