@@ -68,12 +68,12 @@ func (l *leases) free() {
 	}
 }
 
-// leased takes note of what came of a message of DHCP, of either version: mac's host has an address, found it in use, or is to
-// wait until the link was asked for one.
-func (p *Port) leased(mac [6]byte, given, declined, ask netip.Addr) {
+// leased takes note of what came of a message of DHCP, of either version: the host that has sent it has an address, found it in
+// use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
+func (p *Port) leased(given, declined, ask netip.Addr) {
 	if given.IsValid() {
 		a := addressFrom(given)
-		p.learnAddress(&a, p.pairs.hosts.meet(packMAC(mac), p.now))
+		p.learnAddress(&a, p.from)
 	}
 	if declined.IsValid() {
 		p.worker.Raise(netbackend.Notice{

@@ -175,7 +175,7 @@ func (p *Port) dhcp(k *packet, length int) {
 	if !ok {
 		return
 	}
-	p.leased(answer.To.MAC, answer.Given, answer.Declined, answer.Ask)
+	p.leased(answer.Given, answer.Declined, answer.Ask)
 	if answer.Message == nil || len(answer.Message) > p.mtu-ipv4Len-udpLen {
 		return
 	}
@@ -205,7 +205,7 @@ func (p *Port) dhcp6(k *packet, length int) {
 		p.counters.Malformed++
 		return
 	}
-	p.leased(mac, answer.Given, answer.Declined, answer.Ask)
+	p.leased(answer.Given, answer.Declined, answer.Ask)
 	if answer.Message == nil || len(answer.Message) > p.longest(&k.src) {
 		return
 	}
