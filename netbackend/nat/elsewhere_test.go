@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -71,6 +72,7 @@ func (e *elsewhere) echo(addr string) *echoService {
 		var err error
 		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at(addr)))
 		require.NoError(e.t, err)
+		awaitRoute(e.t, addr)
 	})
 	e.t.Cleanup(func() { _ = conn.Close() })
 	go func() {
@@ -111,6 +113,10 @@ func (e *elsewhere) link(name string, near, far []string) netlink.Link {
 	for _, a := range near {
 		address(e.t, link, a)
 	}
+	require.Eventually(e.t, func() bool { // until then there are no routes of IPv6
+		now, err := netlink.LinkByName(name)
+		return err == nil && now.Attrs().OperState == netlink.OperUp
+	}, 30*time.Second, time.Millisecond)
 	return link
 }
 
@@ -130,4 +136,18 @@ func routeBy(t *testing.T, link netlink.Link, to, gateway string, metric int) {
 	require.NoError(t, netlink.RouteAdd(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway), Priority: metric,
 	}))
+}
+
+// awaitRoute waits until datagrams can be sent to an address, from the namespace of this thread: an address of IPv6 that has just
+// been given to an interface has its route a moment later.
+func awaitRoute(t *testing.T, addr string) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("udp", addr)
+		if err == nil {
+			require.NoError(t, conn.Close())
+			return
+		}
+		require.Less(t, time.Since(start), 30*time.Second, "no route: %v", err)
+	}
 }

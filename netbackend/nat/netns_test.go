@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -62,6 +63,23 @@ func address(t *testing.T, link netlink.Link, text string) {
 	require.NoError(t, err)
 	addr.Flags = unix.IFA_F_NODAD // of IPv6: nobody else has it, and it is needed at once
 	require.NoError(t, netlink.AddrAdd(link, addr))
+	awaitLocal(link, addr)
+}
+
+// awaitLocal waits until packets to an address of IPv6 are taken, which is a moment after an interface has got it; but not for
+// ever, for an interface that has no carrier gets there later.
+func awaitLocal(link netlink.Link, addr *netlink.Addr) {
+	if addr.IP.To4() != nil {
+		return
+	}
+	host := &net.IPNet{IP: addr.IP, Mask: net.CIDRMask(128, 128)}
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: host, LinkIndex: link.Attrs().Index}
+	for start := time.Now(); time.Since(start) < time.Second; time.Sleep(time.Millisecond) {
+		const by = netlink.RT_FILTER_TABLE | netlink.RT_FILTER_DST | netlink.RT_FILTER_OIF
+		if found, err := netlink.RouteListFiltered(netlink.FAMILY_V6, local, by); err == nil && len(found) > 0 {
+			return
+		}
+	}
 }
 
 // route makes a route of a kind, such as unix.RTN_UNREACHABLE.

@@ -98,6 +98,7 @@ func TestASnapshotTellsWhatIsUsedUp(t *testing.T) {
 		{Name: "flows", Used: 8, Most: 400}, {Name: "sockets", Used: 8, Most: 200},
 		{Name: "unanswered connects", Most: 100}, {Name: "unanswered calls", Most: 100},
 		{Name: "associations", Used: 7, Most: 100}, {Name: "peers", Most: 100},
+		{Name: "strangers", Most: 100},
 		{Name: "queries", Most: 60}, {Name: "name server connections", Most: 4},
 	}, b.port.Snapshot(b.Now()).Usage)
 }
