@@ -206,7 +206,7 @@ func floodOfDescriptors(t *testing.T, a *arena) {
 
 // A process that may open just as many files as it asks for has room for all that a front end can leave with it.
 func TestAFrontEndThatLeavesAllTheDescriptorsItCan(t *testing.T) {
-	const pairs, most = 32, 850
+	const pairs, most = 32, 914
 	limited := &daemon{t: t, emulator: []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, most), built.vring}}
 	a := newArenaOf(t, limited, "--queues", strconv.Itoa(pairs))
 	fe := negotiated(t, a.vring.Socket)
