@@ -239,6 +239,31 @@ func TestHostsBehindACardGetAddressesOfTheirOwnByDHCP(t *testing.T) {
 	require.Equal(t, b.IP, b.dhcp(b.MAC), "the guest keeps what it is promised")
 }
 
+// The server's answers go to everybody if the client says that it takes no others yet. What comes after does not.
+func TestTheHostThatAskedByDHCPIsKnownByItsOwnMACAddress(t *testing.T) {
+	listen := natguest.FreePort(t)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		c.Forwards = []nat.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(c.Guest, 80), Count: 1}}
+	}})
+	b.Hosts = map[netip.Addr][6]byte{}
+	require.Equal(t, b.IP, b.dhcp(b.MAC))
+	b.Frames()
+	b.Listen(80)
+	client, err := net.DialTimeout("tcp4", listen.String(), 10*time.Second)
+	require.NoError(t, err)
+	defer client.Close()
+	var syn *natguest.Frame
+	b.Until("the call", func() bool {
+		for _, f := range b.Frames() {
+			if f.TCP != nil {
+				syn = f
+			}
+		}
+		return syn != nil
+	})
+	require.Equal(t, b.MAC[:], syn.Bytes[:6])
+}
+
 func TestAGuestThatComesWithAnotherMACAddressGetsThePromisedAddressAtOnce(t *testing.T) {
 	b := newBench(t, setup{})
 	b.withHosts()
