@@ -130,17 +130,6 @@ func TestTheUserIsToldOfAFloodOnceInAWhile(t *testing.T) {
 	require.Equal(t, "so_far", h.Notices()[1].Key)
 }
 
-// silentPort returns a UDP port of the host that takes datagrams and does not answer.
-func silentPort(t *testing.T) netip.AddrPort {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	name, err := unix.Getsockname(fd)
-	require.NoError(t, err)
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
-}
-
 // blackHole is a port of the host that answers no SYN, as the guest names it.
 func blackHole(t *testing.T) (setup, netip.AddrPort) {
 	_, port := fullListener(t)
