@@ -40,7 +40,7 @@ func rowsOf(ctx context.Context, program string) ([]row, error) {
 // counter steps through the turns of a build of bench/turns.
 type counter struct {
 	lines io.Writer // to the program
-	next  func() (int, error)
+	next  singlestep.Next
 }
 
 // countRows calls use with a counter for a build of bench/turns.
@@ -58,17 +58,18 @@ func countRows(program string, use func(*counter) error) (err error) {
 	// Without the features that not all processors have, memory is copied by the same instructions everywhere.
 	env := append(os.Environ(), "GODEBUG=cpu.all=off", "GOGC=", "GOMEMLIMIT=", "GOMAXPROCS=")
 	files := [3]*os.File{in, nowhere, os.Stderr}
-	return singlestep.Trace([]string{program}, env, files, func(next func() (int, error)) error {
+	return singlestep.Trace([]string{program}, env, files, func(next singlestep.Next) error {
 		return errors.Join(use(&counter{out, next}), out.Close())
 	})
 }
 
 // trial returns the instructions of one turn of a row, and those of the measurement around it.
-func (c *counter) trial(name string) (int, error) {
+// at is told where each lies, if it is not nil.
+func (c *counter) trial(name string, at func(pc uint64)) (int, error) {
 	if _, err := fmt.Fprintf(c.lines, "step\t%s\t1\n", name); err != nil {
 		return 0, err
 	}
-	n, err := c.next()
+	n, err := c.next(at)
 	if err != nil {
 		return 0, fmt.Errorf("step through %s: %w", name, err)
 	}
@@ -79,7 +80,7 @@ func (c *counter) trial(name string) (int, error) {
 func (c *counter) least(name string) (int, error) {
 	best, equal := 0, 0
 	for i := 0; i < trials && equal < enough; i++ {
-		n, err := c.trial(name)
+		n, err := c.trial(name, nil)
 		switch {
 		case err != nil:
 			return 0, err

@@ -39,6 +39,7 @@ A count does not depend on what else the machine does. The exit status is 1 if a
 
   go run ./instructions                       this source tree
   go run ./instructions --source HEAD~3       another state of it
+  go run ./instructions --functions "udp in"  where those of a row are
   go run ./instructions --update              make these counts the baseline; commit the change, and say why
 
 Flags:
@@ -47,6 +48,7 @@ Flags:
 // options are the command line.
 type options struct {
 	source       string
+	functions    string // of which row; empty for none
 	update, json bool
 }
 
@@ -55,6 +57,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	f := pflag.NewFlagSet("bench/instructions", pflag.ContinueOnError)
 	f.SetOutput(w)
 	f.StringVar(&o.source, "source", guest.ProjectRoot(), "what to count: a git ref or the directory of a checkout")
+	f.StringVar(&o.functions, "functions", "", "only list the functions in which the instructions of one turn of a row are")
 	f.BoolVar(&o.update, "update", false, "write the counts to bench/instructions/baseline.json")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	f.Usage = func() { fmt.Fprintf(w, "%s%s", usage, f.FlagUsages()) }
@@ -75,6 +78,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	if err := possible(runtime.GOARCH); err != nil {
 		return err
+	}
+	if o.functions != "" {
+		return listFunctions(ctx, o.source, o.functions, stdout, stderr)
 	}
 	platform, now, err := countSource(ctx, o.source, stderr)
 	if err != nil {
@@ -101,32 +107,41 @@ func possible(arch string) error {
 }
 
 // countSource builds a state of the source tree, and counts. Platform is what the baseline is looked up by.
-func countSource(ctx context.Context, name string, progress io.Writer) (platform string, _ counts, err error) {
+func countSource(ctx context.Context, name string, progress io.Writer) (platform string, now counts, err error) {
+	err = withTurns(ctx, name, progress, func(program string) error {
+		version, err := source.GoVersion(program)
+		if err != nil {
+			return err
+		}
+		platform = version + " " + runtime.GOARCH
+		rows, err := rowsOf(ctx, program)
+		if err != nil {
+			return err
+		}
+		now, err = countAll(ctx, program, rows, func(name string, n float64) { fmt.Fprintf(progress, "%s: %.1f\n", name, n) })
+		return err
+	})
+	return platform, now, err
+}
+
+// withTurns calls use with a build of bench/turns for a state of the source tree.
+func withTurns(ctx context.Context, name string, progress io.Writer, use func(program string) error) (err error) {
 	dir, err := os.MkdirTemp("", "vring-instructions")
 	if err != nil {
-		return "", nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	tree, err := source.Open(ctx, name, dir)
 	if err != nil {
-		return "", nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
 	fmt.Fprintf(progress, "building %s %s\n", tree.Name, tree.Commit)
 	program := filepath.Join(dir, "turns")
 	if err := tree.BuildTurns(ctx, program, dir); err != nil {
-		return "", nil, err
+		return err
 	}
-	version, err := source.GoVersion(program)
-	if err != nil {
-		return "", nil, err
-	}
-	rows, err := rowsOf(ctx, program)
-	if err != nil {
-		return "", nil, err
-	}
-	now, err := countAll(ctx, program, rows, func(name string, n float64) { fmt.Fprintf(progress, "%s: %.1f\n", name, n) })
-	return version + " " + runtime.GOARCH, now, err
+	return use(program)
 }
 
 // show prints counts beside their baseline.

@@ -16,10 +16,13 @@ const Mark = unix.SIGUSR1
 // maxSteps is when counting is given up: the program has not sent the second signal.
 const maxSteps = 20_000_000
 
-// Trace starts a program and calls use with a function that returns the instructions between the program's next two
-// signals. When use is done, the program must come to its end by itself, and without an error. stdin, stdout and stderr
+// Next returns the instructions between the program's next two signals. If at is not nil, it is told where each of them
+// lies, which makes a step half as fast again.
+type Next func(at func(pc uint64)) (int, error)
+
+// Trace starts a program and calls use with its Next. When use is done, the program must come to its end by itself, and without an error. stdin, stdout and stderr
 // of the program are files.
-func Trace(argv, env []string, files [3]*os.File, use func(next func() (int, error)) error) error {
+func Trace(argv, env []string, files [3]*os.File, use func(Next) error) error {
 	done := make(chan error)
 	go func() {
 		// The kernel takes requests only from the thread that has started the program. It ends with this goroutine.
@@ -31,7 +34,7 @@ func Trace(argv, env []string, files [3]*os.File, use func(next func() (int, err
 
 // traceByThisThread is Trace. It binds the thread, and with it the program, to one processor: of two threads that take
 // turns neither then waits for the other's processor to wake up.
-func traceByThisThread(argv, env []string, files [3]*os.File, use func(next func() (int, error)) error) error {
+func traceByThisThread(argv, env []string, files [3]*os.File, use func(Next) error) error {
 	if err := bindToOneProcessor(); err != nil {
 		return err
 	}
@@ -84,14 +87,14 @@ func (p *program) begin() error {
 }
 
 // next lets the program run up to its next signal, and steps to the one after it.
-func (p *program) next() (int, error) {
+func (p *program) next(at func(pc uint64)) (int, error) {
 	if err := p.run(); err != nil {
 		return 0, err
 	}
 	if p.gone {
 		return 0, errors.New("the program has ended")
 	}
-	return p.between()
+	return p.between(at)
 }
 
 // end lets the program run to its end.
@@ -119,20 +122,23 @@ func (p *program) run() error {
 }
 
 // between steps from one signal to the next, while all other threads stand still.
-func (p *program) between() (int, error) {
+func (p *program) between(at func(pc uint64)) (int, error) {
 	others, err := holdOthers(p.pid)
 	if err != nil {
 		return 0, errors.Join(err, others.release())
 	}
 	lower := raise(p.pid)
-	n, err := p.steps()
+	n, err := p.steps(at)
 	lower()
 	return n, errors.Join(err, others.release())
 }
 
 // steps counts steps up to the signal. Signals that come meanwhile are those by which Go preempts a thread: they are dropped.
-func (p *program) steps() (int, error) {
+func (p *program) steps(at func(pc uint64)) (int, error) {
 	for n := 0; n < maxSteps; {
+		if err := p.tell(at); err != nil {
+			return 0, err
+		}
 		if err := unix.PtraceSingleStep(p.pid); err != nil {
 			return 0, os.NewSyscallError("PTRACE_SINGLESTEP", err)
 		}
@@ -152,6 +158,19 @@ func (p *program) steps() (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no second signal within %d instructions", maxSteps)
+}
+
+// tell tells at where the next instruction lies.
+func (p *program) tell(at func(pc uint64)) error {
+	if at == nil {
+		return nil
+	}
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(p.pid, &regs); err != nil {
+		return os.NewSyscallError("PTRACE_GETREGS", err)
+	}
+	at(regs.PC())
+	return nil
 }
 
 // wait waits until the thread stops, and returns the signal that it has stopped for.

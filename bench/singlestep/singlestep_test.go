@@ -55,9 +55,9 @@ func trace(t *testing.T, loops int) (counts []int) {
 	program, err := os.Executable()
 	require.NoError(t, err)
 	env := append(os.Environ(), fmt.Sprintf("%s=%d", loopsEnv, loops))
-	err = singlestep.Trace([]string{program}, env, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, func(next func() (int, error)) error {
+	err = singlestep.Trace([]string{program}, env, [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, func(next singlestep.Next) error {
 		for range 3 {
-			n, err := next()
+			n, err := next(nil)
 			if err != nil {
 				return err
 			}
@@ -83,9 +83,9 @@ func TestEachRoundOfALoopIsCounted(t *testing.T) {
 
 func TestAProgramThatFailsIsAnError(t *testing.T) {
 	files := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
-	nothing := func(func() (int, error)) error { return nil }
+	nothing := func(singlestep.Next) error { return nil }
 	require.ErrorContains(t, singlestep.Trace([]string{"/bin/false"}, nil, files, nothing), "status 1")
 	require.ErrorContains(t, singlestep.Trace([]string{"/nowhere"}, nil, files, nothing), "start /nowhere under ptrace")
-	once := func(next func() (int, error)) error { _, err := next(); return err }
+	once := func(next singlestep.Next) error { _, err := next(nil); return err }
 	require.ErrorContains(t, singlestep.Trace([]string{"/bin/true"}, nil, files, once), "the program has ended")
 }
