@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/virtqueue/guestmem"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // arrival is how a packet came in at the host, and goes on to the guest: its time to live, less one for the engine, and its traffic
@@ -62,8 +61,7 @@ func (a arrival) put(ip []byte) {
 	}
 	if ip[0]>>4 == 4 {
 		ip[1], ip[8] = a.tos, a.hops
-		ip[10], ip[11] = 0, 0
-		binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+		sumIPv4(ip)
 		return
 	}
 	binary.BigEndian.PutUint16(ip, 6<<12|uint16(a.tos)<<4)

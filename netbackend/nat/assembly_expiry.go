@@ -18,9 +18,12 @@ func (p *Port) assemblyAt() (at int64) {
 
 // expireAssemblies gives up what has been incomplete for too long.
 func (p *Port) expireAssemblies() {
-	if p.now < p.expiryAt {
-		return
+	if p.expiryAt != 0 && p.now >= p.expiryAt {
+		p.giveUpAssemblies()
 	}
+}
+
+func (p *Port) giveUpAssemblies() {
 	for i := range p.assemblies {
 		if a := &p.assemblies[i]; a.deadline != 0 && a.deadline <= p.now {
 			p.tellIncomplete(a)

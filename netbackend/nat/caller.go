@@ -122,17 +122,10 @@ func (p *Port) wayBack(f *flow) way {
 	return w
 }
 
-// isWayClosed tells whether a datagram could not be sent by a way because of the way: the address is not the host's any more, or
+// isClosed tells whether a datagram could not be sent by a way because of the way: the address is not the host's any more, or
 // the interface is gone. Without it, the kernel chooses.
 func (w *way) isClosed(errno unix.Errno) bool {
-	if w.local == (address{}) && w.link == 0 {
-		return false
-	}
-	switch errno {
-	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN:
-		return true
-	}
-	return false
+	return (w.local != address{} || w.link != 0) && isAboutSource(errno)
 }
 
 // forget makes w a way that leaves the choice to the kernel, but for the link on which a peer is.

@@ -323,8 +323,7 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 		}
 		binary.BigEndian.PutUint16(ip[identification:], uint16(d.id))
 		binary.BigEndian.PutUint16(ip[fragmentField:], field) // without "don't fragment"
-		ip[10], ip[11] = 0, 0
-		binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+		sumIPv4(ip)
 		return headers
 	}
 	if whole {

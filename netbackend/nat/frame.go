@@ -89,12 +89,12 @@ func (p *Port) meet(mac uint64) hostID {
 	if mac&group != 0 || mac == 0 || mac == packMAC(p.cfg.GatewayMAC) {
 		return anyHost
 	}
-	return p.pairs.hosts.meet(mac, p.now)
+	return p.hosts.meet(mac, p.now)
 }
 
 // learnAddress takes note that a host uses an address. Connections that were waiting for that are begun at once.
 func (p *Port) learnAddress(a *address, id hostID) {
-	if !p.pairs.hosts.learn(a, id, p.now) {
+	if !p.hosts.learn(a, id, p.now) {
 		return
 	}
 	p.located()
@@ -110,7 +110,7 @@ func (p *Port) learnAddress(a *address, id hostID) {
 
 // located begins connections whose host was found since.
 func (p *Port) located() {
-	p.found = p.pairs.hosts.news.Load()
+	p.found = p.hosts.news.Load()
 	p.flows.each(p.me, func(f *flow) {
 		if f.state == stateSynSent && f.host == anyHost {
 			f.bits |= synDue
@@ -122,14 +122,16 @@ func (p *Port) located() {
 // followHosts lets flows follow addresses that have become another host's: a flow in which the guest has nothing to say would
 // not show it. It does so seldom, for all flows are looked at.
 func (p *Port) followHosts() {
-	const pause = int64(100e6)
-	moves := p.pairs.hosts.moves.Load()
-	if p.followed == moves || p.now < p.followAt {
-		return
+	if p.followed != p.hosts.moves.Load() && p.now >= p.followAt {
+		p.moveFlows()
 	}
-	p.followed, p.followAt = moves, p.now+pause
+}
+
+func (p *Port) moveFlows() {
+	const pause = int64(100e6)
+	p.followed, p.followAt = p.hosts.moves.Load(), p.now+pause
 	p.flows.each(p.me, func(f *flow) {
-		if user := p.pairs.hosts.user(&f.key.guest); user != anyHost {
+		if user := p.hosts.user(&f.key.guest); user != anyHost {
 			f.host = user
 		}
 	})
@@ -277,6 +279,12 @@ func putIPv4(ip []byte, src, dst *address, proto uint8, n int) {
 	ip[8], ip[9] = hopsToGuest, proto
 	copy(ip[12:], src[12:])
 	copy(ip[16:], dst[12:])
+	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+}
+
+// sumIPv4 writes the checksum of an IPv4 header of putIPv4 that was changed.
+func sumIPv4(ip []byte) {
+	ip[10], ip[11] = 0, 0
 	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
 }
 

@@ -141,9 +141,9 @@ func (p *Port) knock(g *gate) {
 		g.at = p.now + g.delay
 		g.delay = min(2*g.delay, lastKnock)
 	}
-	if p.to = p.pairs.hosts.user(&g.to.addr); p.to == anyHost {
+	if p.to = p.hosts.user(&g.to.addr); p.to == anyHost {
 		p.askOnce(g.to.addr)
-		if p.pairs.hosts.mac(anyHost) == 0 || g.delay <= 2*firstKnock {
+		if p.hosts.mac(anyHost) == 0 || g.delay <= 2*firstKnock {
 			return
 		}
 	}

@@ -50,7 +50,7 @@ func (p *Port) bury(c endCause) {
 	p.gone = nothingGone
 	p.abandonAll(c)
 	p.from, p.to = anyHost, anyHost
-	p.pairs.hosts.forget()
+	p.hosts.forget()
 	p.pairs.leases.free()
 	p.pairs.advertiseAt.Store(0)
 }

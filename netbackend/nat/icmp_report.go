@@ -47,11 +47,10 @@ func (a *address) complaintOf(m icmpMessage) complaint {
 
 // complaint6 is complaintOf for ICMPv6.
 func complaint6(m icmpMessage) complaint {
-	const parameterProblem, unknownHeader = 4, 1 // how a protocol is unreachable in IPv6 (RFC 4443 section 3.4)
 	switch {
 	case m.kind == icmp6TooBig:
 		return doesNotFit
-	case m == icmpMessage{icmp6Unreachable, code6Port}, m == icmpMessage{parameterProblem, unknownHeader}:
+	case m == icmpMessage{icmp6Unreachable, code6Port}, m == icmpMessage{icmp6ParameterProblem, code6NextHeader}:
 		return nobodyTakes
 	case m.kind == icmp6Unreachable, m == icmpMessage{icmp6TimeExceeded, codeHopsExceeded}:
 		return doesNotArrive
@@ -102,9 +101,7 @@ func (r *report) quote6(q []byte) (l4 []byte, ok bool) {
 		}
 		r.key.proto, q = q[0], q[fragmentHeader:]
 	}
-	if r.key.proto == protoICMPv6 {
-		r.key.proto = protoICMP // as in flows
-	}
+	r.key.proto = protocolOf(r.key.proto)
 	return q, true
 }
 

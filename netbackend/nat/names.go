@@ -459,7 +459,7 @@ func (p *Port) replyName(key *flowKey, host hostID, answer []byte) bool {
 	case !p.sendFragments():
 		return false
 	case len(answer) <= p.longest(&key.guest):
-		return p.send(p.udpFrame(unpackMAC(p.pairs.hosts.mac(host)), key, answer))
+		return p.send(p.udpFrame(unpackMAC(p.hosts.mac(host)), key, answer))
 	case !p.rx.HasRoom():
 		return false
 	}
@@ -471,6 +471,12 @@ func (p *Port) replyName(key *flowKey, host hostID, answer []byte) bool {
 // tendNames sends answers that waited for room, asks the next resolvers in the place of silent ones, and ends what nobody has
 // answered.
 func (p *Port) tendNames() {
+	if p.names.wakeAt != 0 || p.names.owed > 0 {
+		p.tendQueries()
+	}
+}
+
+func (p *Port) tendQueries() {
 	n := &p.names
 	due := n.wakeAt != 0 && p.now >= n.wakeAt
 	if !due && n.owed == 0 {

@@ -131,14 +131,14 @@ func (p *Port) dialNext(stream *nameStream, key *flowKey, s *segment) (fd int, s
 		if isShortage(err) {
 			return -1, set, false
 		}
-		p.streamFailed(stream)
+		p.streamFailed(to)
 	}
 }
 
-// streamFailed lets the next connections go to other resolvers.
-func (p *Port) streamFailed(stream *nameStream) {
-	if p.services.dns.Failed(p.now, dns.TCP, stream.to) {
-		p.tellResolver(stream.to, " by TCP")
+// streamFailed lets the next connections go to other resolvers than to.
+func (p *Port) streamFailed(to netip.AddrPort) {
+	if p.services.dns.Failed(p.now, dns.TCP, to) {
+		p.tellResolver(to, " by TCP")
 	}
 }
 
@@ -181,7 +181,7 @@ func (p *Port) resolverRefused(f *flow) bool {
 		return false
 	}
 	if stream := p.pairs.streams.find(f); stream != nil {
-		p.streamFailed(stream)
+		p.streamFailed(stream.to)
 	}
 	return p.redial(f)
 }
@@ -193,16 +193,13 @@ func (p *Port) resolverSilent(f *flow) {
 		return
 	}
 	silent := stream.to
-	if !p.redial(f) {
-		return
-	}
-	if p.services.dns.Failed(p.now, dns.TCP, silent) {
-		p.tellResolver(silent, " by TCP")
+	if p.redial(f) {
+		p.streamFailed(silent)
 	}
 }
 
-// deliverQueries is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in a copy, which
-// the guest cannot change any more.
+// deliverQueries is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in
+// a copy, which the guest cannot change any more.
 func (p *Port) deliverQueries(f *flow, iov []guestmem.Iovec, n int) bool {
 	stream := p.pairs.streams.find(f)
 	if stream == nil {
@@ -234,9 +231,12 @@ func (p *Port) deliverQueries(f *flow, iov []guestmem.Iovec, n int) bool {
 
 // tendStreams ends connections to the name server on which no answer has passed for a while, or whose resolver is one no more.
 func (p *Port) tendStreams() {
-	if p.streamsAt == 0 || p.now < p.streamsAt {
-		return
+	if p.streamsAt != 0 && p.now >= p.streamsAt {
+		p.tendOpenStreams()
 	}
+}
+
+func (p *Port) tendOpenStreams() {
 	p.streamsAt = 0
 	for _, i := range p.pairs.streams.flows() {
 		f := p.flows.at(i)
@@ -294,6 +294,6 @@ func (p *Port) endStream(f *flow) {
 			p.tellRecovered(s.to)
 		}
 	case f.fromGuest > 0 && (ended || late):
-		p.streamFailed(s)
+		p.streamFailed(s.to)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // A guest may route, to containers or into a VPN, over links that carry less than its own. Its kernel drops what does not
@@ -158,6 +156,5 @@ func (p *Port) permitFragments(ip []byte, dst *address, proto uint8, n int) {
 	p.packetID += uint16(1 + n/leastCut)
 	binary.BigEndian.PutUint16(ip[identification:], p.packetID-uint16(n/leastCut))
 	ip[fragmentField] = 0
-	ip[10], ip[11] = 0, 0
-	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip[:ipv4Len], 0))
+	sumIPv4(ip[:ipv4Len])
 }

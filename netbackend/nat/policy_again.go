@@ -21,12 +21,16 @@ const (
 	leastPause = int64(1e6)
 )
 
-// review judges the flows again to which the host's news may matter.
+// review judges the flows again to which the host's news may matter. It is seldom due, and is looked at in each turn: so it is two
+// functions, of which the compiler puts the first into the turn.
 func (p *Port) review() {
-	changed := &p.news.changed
-	if !changed.any() || p.now < p.reviewAt {
-		return
+	if p.news.changed.any() && p.now >= p.reviewAt {
+		p.reviewFlows()
 	}
+}
+
+func (p *Port) reviewFlows() {
+	changed := &p.news.changed
 	judged := int64(0)
 	p.flows.each(p.me, func(f *flow) {
 		if changed.covers(p.judged(f)) {

@@ -233,33 +233,18 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	for i := range events {
 		p.event(events[i])
 	}
-	// What is seldom due is not called for nothing, here and below.
-	if p.news.due || p.news.raiseAt != 0 {
-		p.readNews()
-	}
-	if p.news.changed.any() {
-		p.review()
-	}
-	if p.expiryAt != 0 {
-		p.expireAssemblies() // first: what comes too late joins nothing
-	}
+	p.readNews()
+	p.review()
+	p.expireAssemblies() // first: what comes too late joins nothing
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
 	p.wheel.advance(now, p.onExpired)
-	if p.followed != p.hosts.moves.Load() {
-		p.followHosts()
-	}
-	if p.names.wakeAt != 0 || p.names.owed > 0 {
-		p.tendNames()
-	}
-	if p.streamsAt != 0 {
-		p.tendStreams()
-	}
+	p.followHosts()
+	p.tendNames()
+	p.tendStreams()
 	p.awaitReturn()
-	if p.watches != (watchTimes{}) {
-		p.watch()
-	}
+	p.watch()
 	p.tendGates()
 	p.advertiseRouter()
 	p.sendFragments()
@@ -546,7 +531,7 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 // setHost finds the host of the guest that a new flow belongs to: the one that began it, or that uses its address.
 func (p *Port) setHost(f *flow) {
 	if f.bits&inbound != 0 {
-		f.host = p.pairs.hosts.user(&f.key.guest)
+		f.host = p.hosts.user(&f.key.guest)
 		return
 	}
 	p.moved(f)

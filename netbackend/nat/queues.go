@@ -151,7 +151,7 @@ func (p *Port) endTurn()   { p.turns.Add(1) }
 
 // readPost does what others ask for.
 func (p *Port) readPost() {
-	if p.found != p.pairs.hosts.news.Load() {
+	if p.found != p.hosts.news.Load() {
 		p.located()
 	}
 	if !p.post.any.Swap(false) {

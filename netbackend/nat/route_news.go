@@ -181,22 +181,19 @@ func destinationOf(b []byte, family uint8, bits int) (to address, known bool) {
 	default:
 		return to, false
 	}
-	for len(b) >= unix.SizeofRtAttr {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < unix.SizeofRtAttr || n > len(b) {
-			return to, false
-		}
-		if binary.NativeEndian.Uint16(b[2:]) == unix.RTA_DST && n == unix.SizeofRtAttr+len(to.bytes()) {
-			copy(to.bytes(), b[unix.SizeofRtAttr:n])
-			return to, true
-		}
-		b = b[min(nlAlign(n), len(b)):]
-	}
-	return to, bits == 0
+	value, whole := findAttribute(b, unix.RTA_DST, len(to.bytes()))
+	copy(to.bytes(), value)
+	return to, value != nil || whole && bits == 0
 }
 
 // readNews reads what has changed on the host.
 func (p *Port) readNews() {
+	if n := &p.news; n.due || n.raiseAt != 0 && p.now >= n.raiseAt {
+		p.takeNews()
+	}
+}
+
+func (p *Port) takeNews() {
 	n := &p.news
 	if n.due && n.read() || n.raiseAt != 0 && p.now >= n.raiseAt {
 		n.raiseAt = p.pairs.changes.raise(p.now)

@@ -89,15 +89,24 @@ func readRoute(b []byte) (a routeAnswer) {
 		return a
 	}
 	a.kind = b[routeType]
-	for b = b[fixed:]; len(b) >= unix.SizeofRtAttr; {
-		n, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
-		if n < unix.SizeofRtAttr || n > len(b) {
-			return a
-		}
-		if kind == unix.RTA_OIF && n == unix.SizeofRtAttr+4 {
-			a.by = binary.NativeEndian.Uint32(b[unix.SizeofRtAttr:])
-		}
-		b = b[min((n+3)&^3, len(b)):]
+	if value, _ := findAttribute(b[fixed:], unix.RTA_OIF, 4); value != nil {
+		a.by = binary.NativeEndian.Uint32(value)
 	}
 	return a
+}
+
+// findAttribute returns the n bytes of the value of an attribute, nil if b has none of that kind and length. !whole means that b was
+// not understood to its end.
+func findAttribute(b []byte, kind uint16, n int) (value []byte, whole bool) {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return nil, false
+		}
+		if binary.NativeEndian.Uint16(b[2:]) == kind && size == unix.SizeofRtAttr+n {
+			return b[unix.SizeofRtAttr:size], true
+		}
+		b = b[min(nlAlign(size), len(b)):]
+	}
+	return nil, true
 }

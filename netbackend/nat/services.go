@@ -138,7 +138,7 @@ func (p *Port) ask(guest address) {
 
 // askOnce is ask, unless that was done just now. What waits for the answer goes on when it is learned.
 func (p *Port) askOnce(guest address) {
-	if p.pairs.hosts.mayAsk(&guest, p.now) {
+	if p.hosts.mayAsk(&guest, p.now) {
 		p.ask(guest)
 	}
 }
@@ -199,7 +199,7 @@ func (p *Port) dhcp6(k *packet, length int) {
 	if message == nil {
 		return
 	}
-	mac := unpackMAC(p.pairs.hosts.mac(p.from))
+	mac := unpackMAC(p.hosts.mac(p.from))
 	answer, ok := p.services.dhcp6.Answer(p.now, mac, message)
 	if !ok {
 		p.counters.Malformed++

@@ -24,9 +24,15 @@ func (p *Port) recovers(f *flow, errno unix.Errno) bool {
 	if f.bits&shared != 0 {
 		return false
 	}
+	return isAboutSource(errno) && p.pairs.sources.take(p.now) && p.renewSource(f)
+}
+
+// isAboutSource tells whether sending can have failed with errno because of the source address or the interface: either may be the
+// host's no more.
+func isAboutSource(errno unix.Errno) bool {
 	switch errno {
 	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.ENODEV:
-		return p.pairs.sources.take(p.now) && p.renewSource(f)
+		return true
 	}
 	return false
 }

@@ -538,12 +538,12 @@ func (p *Port) isLocated(f *flow) bool {
 	if f.state != stateSynSent {
 		return true // the guest has sent its own
 	}
-	f.host = p.pairs.hosts.user(&f.key.guest)
+	f.host = p.hosts.user(&f.key.guest)
 	if p.to = f.host; f.host != anyHost {
 		return true
 	}
 	p.askOnce(f.key.guest)
-	return f.tcp.rto > initialRTO && p.pairs.hosts.mac(anyHost) != 0
+	return f.tcp.rto > initialRTO && p.hosts.mac(anyHost) != 0
 }
 
 func (p *Port) sendSynSegment(f *flow) bool {

@@ -71,6 +71,12 @@ func (p *Port) startWatch(f *flow) {
 
 // watch looks at all connections if it is time. It ends when there are none.
 func (p *Port) watch() {
+	if p.watches != (watchTimes{}) {
+		p.watchFlows()
+	}
+}
+
+func (p *Port) watchFlows() {
 	often, rare := p.watches.take(p.now)
 	if !often && !rare {
 		return

@@ -317,7 +317,7 @@ func (p *Port) receiveForwarded(l *listener) {
 		l.failed = p.readErrorsOf(&mailbox{listener: l}) == errorBurst // then there may be more
 		p.again = p.again || l.failed
 	}
-	if !p.connected || p.pairs.hosts.mac(anyHost) == 0 {
+	if !p.connected || p.hosts.mac(anyHost) == 0 {
 		p.discard(l)
 		return
 	}
@@ -331,7 +331,7 @@ func (p *Port) receiveForwarded(l *listener) {
 
 // toUser lets what is made next go to the host that uses the address guest. If that is not known, the link is asked.
 func (p *Port) toUser(guest *address) {
-	if p.to = p.user.user(p.pairs.hosts, guest); p.to == anyHost {
+	if p.to = p.user.user(p.hosts, guest); p.to == anyHost {
 		p.askOnce(*guest)
 	}
 }

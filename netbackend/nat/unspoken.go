@@ -12,7 +12,7 @@ import (
 
 const (
 	icmp6ParameterProblem = 4
-	code6NextHeader       = 1 // the next header is unknown (RFC 4443 section 3.4)
+	code6NextHeader       = 1 // the next header is unknown, as a protocol is unreachable in IPv4 (RFC 4443 section 3.4)
 	pointerToNextHeader   = 6 // where it stands in the IPv6 header
 	protoNoNextHeader     = unix.IPPROTO_NONE
 )
