@@ -90,9 +90,8 @@ packages: # both at once: each ends with a long test of one package, which keeps
 
 unit: # with the race detector; house rules
 	@$(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
-	@cd bench && $(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v -e /singlestep -e /instructions)
-	@cd bench && for try in 1 2 3; do $(GO) test -count=1 -timeout 4m ./singlestep ./instructions && exit 0; \
-		echo "counting instructions failed, try $$try of 3: the stepped thread may wait for one that is held"; done; exit 1
+	@cd bench && $(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /singlestep)
+	@cd bench && $(GO) test -count=1 -timeout 40m ./singlestep # a program with the race detector waits for threads that are stopped
 
 # Left out are the tests that the emulator is no judge of: it does not tell where a fault was, nor knows advice about dumps.
 UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'

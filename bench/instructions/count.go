@@ -82,13 +82,17 @@ func (c *counter) least(name string) (int, error) {
 	for i := 0; i < trials && equal < enough; i++ {
 		n, err := c.trial(name, nil)
 		switch {
+		case errors.Is(err, singlestep.ErrStuck):
 		case err != nil:
 			return 0, err
-		case i == 0 || n < best:
+		case equal == 0 || n < best:
 			best, equal = n, 1
 		case n == best:
 			equal++
 		}
+	}
+	if equal == 0 {
+		return 0, fmt.Errorf("row %q: %w in each of %d trials", name, singlestep.ErrStuck, trials)
 	}
 	return best, nil
 }

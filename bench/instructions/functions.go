@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"sort"
+
+	"github.com/vringnet/vring/bench/singlestep"
 )
 
 // listFunctions prints how many instructions of one turn of a row are in which function, most first. What the compiler has
@@ -26,7 +29,8 @@ func listFunctions(ctx context.Context, name, row string, stdout, progress io.Wr
 			}
 			for i, n := 0, 0; i < trials && n != least; i++ { // a turn that is as short as the least
 				clear(where)
-				if n, err = c.trial(row, func(pc uint64) { where[symbols.name(pc)]++ }); err != nil {
+				n, err = c.trial(row, func(pc uint64) { where[symbols.name(pc)]++ })
+				if err != nil && !errors.Is(err, singlestep.ErrStuck) {
 					return err
 				}
 			}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,8 +22,17 @@ const maxSteps = 20_000_000
 // lies, which makes a step half as fast again.
 type Next func(at func(pc uint64)) (int, error)
 
-// Trace starts a program and calls use with its Next. When use is done, the program must come to its end by itself, and without an error. stdin, stdout and stderr
-// of the program are files.
+// ErrStuck is that the thread waited for one of those that stand still. Go's scheduler may have decided so before they were stopped.
+// Nothing was counted; the program has gone on to its second signal.
+var ErrStuck = errors.New("the thread waits for another one")
+
+const (
+	nudge    = unix.SIGUSR2    // ends the wait of a thread that makes no step; it is not delivered
+	patience = 2 * time.Second // a step takes microseconds, and longer on a busy machine
+)
+
+// Trace starts a program and calls use with its Next. When use is done, the program must come to its end by itself, and without
+// an error. stdin, stdout and stderr of the program are files.
 func Trace(argv, env []string, files [3]*os.File, use func(Next) error) error {
 	done := make(chan error)
 	go func() {
@@ -74,8 +85,9 @@ func bindToOneProcessor() error {
 
 // program is a process whose main thread is traced.
 type program struct {
-	pid  int
-	gone bool
+	pid   int
+	gone  bool
+	steps atomic.Uint64 // that were made
 }
 
 // begin takes the stop behind execve, see ptrace(2).
@@ -118,6 +130,9 @@ func (p *program) run() error {
 		if signal, err = p.wait(p.pid); err != nil || p.gone || signal == Mark {
 			return err
 		}
+		if signal == nudge {
+			signal = 0 // it came too late
+		}
 	}
 }
 
@@ -128,13 +143,18 @@ func (p *program) between(at func(pc uint64)) (int, error) {
 		return 0, errors.Join(err, others.release())
 	}
 	lower := raise(p.pid)
-	n, err := p.steps(at)
+	n, err := p.step(at)
 	lower()
-	return n, errors.Join(err, others.release())
+	err = errors.Join(err, others.release())
+	if errors.Is(err, ErrStuck) {
+		err = errors.Join(err, p.run())
+	}
+	return n, err
 }
 
-// steps counts steps up to the signal. Signals that come meanwhile are those by which Go preempts a thread: they are dropped.
-func (p *program) steps(at func(pc uint64)) (int, error) {
+// step counts steps up to the signal. Signals that come meanwhile are those by which Go preempts a thread: they are dropped.
+func (p *program) step(at func(pc uint64)) (int, error) {
+	defer p.watch()()
 	for n := 0; n < maxSteps; {
 		if err := p.tell(at); err != nil {
 			return 0, err
@@ -152,12 +172,36 @@ func (p *program) steps(at func(pc uint64)) (int, error) {
 			return n, nil
 		case signal == unix.SIGTRAP:
 			n++
+			p.steps.Add(1)
+		case signal == nudge:
+			return 0, ErrStuck
 		case signal == unix.SIGURG:
 		default:
 			return 0, fmt.Errorf("%v came between the program's signals", signal)
 		}
 	}
 	return 0, fmt.Errorf("no second signal within %d instructions", maxSteps)
+}
+
+// watch looks whether steps are made until stop is called. It nudges the thread if there was none for a while.
+func (p *program) watch() (stop func()) {
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		look := time.NewTicker(patience)
+		defer look.Stop()
+		for before := p.steps.Load(); ; before = p.steps.Load() {
+			select {
+			case <-over:
+				return
+			case <-look.C:
+				if p.steps.Load() == before {
+					_ = unix.Tgkill(p.pid, p.pid, nudge) // it may have ended just now
+				}
+			}
+		}
+	}()
+	return func() { close(over); <-ended }
 }
 
 // tell tells at where the next instruction lies.
