@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/vringnet/vring/bench/machine"
+	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/report"
 	"github.com/vringnet/vring/integration/guest"
 )
@@ -22,16 +21,7 @@ import (
 // maxRounds bounds the length of a run: a round takes some twenty seconds.
 const maxRounds = 100
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, pflag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench/adb:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/adb", command) }
 
 // command runs the benchmark as the arguments say.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {

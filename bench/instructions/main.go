@@ -7,30 +7,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
+	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/source"
 	"github.com/vringnet/vring/integration/guest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench/instructions:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/instructions", command) }
 
 const usage = `Counts the instructions of the data path for each frame, and compares them with the baseline of this Go version and
 architecture: cd bench && go run ./instructions [flags]

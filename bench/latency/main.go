@@ -6,30 +6,20 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
+	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/report"
 	"github.com/vringnet/vring/integration/guest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, pflag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "latency:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("latency", command) }
 
 // options are the command line.
 type options struct {

@@ -3,28 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
-	"github.com/spf13/pflag"
+	"github.com/vringnet/vring/bench/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench/nat:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main("bench/nat", command) }
 
 // command runs the benchmark as the arguments say.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
