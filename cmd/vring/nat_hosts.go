@@ -93,29 +93,24 @@ func addressOf(flag string) func(string) (netip.Addr, error) {
 
 // logHosts logs what hosts are told, as the options that say so.
 func logHosts(log *slog.Logger, c *nat.Config) {
-	say := func(flag, value string) { log.Info("told to hosts", "option", asOption(flag, value)) }
 	for _, domain := range c.Search {
-		say("--search", domain)
+		logTold(log, "--search", domain)
 	}
-	for _, l := range c.Hosts.Leases {
-		say("--lease", l.String())
+	logEachTold(log, "--lease", c.Hosts.Leases)
+	logEachTold(log, "--route", c.Hosts.Routes)
+	logEachTold(log, "--ntp", c.Hosts.NTP)
+	logEachTold(log, "--boot-file", c.Hosts.BootFiles)
+	logEachTold(log, "--boot-server", c.Hosts.BootServers)
+	logEachTold(log, "--dhcp-option", c.Hosts.Options)
+	logEachTold(log, "--dhcp6-option", c.Hosts.Options6)
+}
+
+func logEachTold[T fmt.Stringer](log *slog.Logger, flag string, values []T) {
+	for _, v := range values {
+		logTold(log, flag, v.String())
 	}
-	for _, r := range c.Hosts.Routes {
-		say("--route", r.String())
-	}
-	for _, a := range c.Hosts.NTP {
-		say("--ntp", a.String())
-	}
-	for _, f := range c.Hosts.BootFiles {
-		say("--boot-file", f.String())
-	}
-	for _, a := range c.Hosts.BootServers {
-		say("--boot-server", a.String())
-	}
-	for _, o := range c.Hosts.Options {
-		say("--dhcp-option", o.String())
-	}
-	for _, o := range c.Hosts.Options6 {
-		say("--dhcp6-option", o.String())
-	}
+}
+
+func logTold(log *slog.Logger, flag, value string) {
+	log.Info("told to hosts", "option", asOption(flag, value))
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -118,11 +117,7 @@ func TestI2DatagramsLeaveInFragmentsOnANarrowPathOfIPv6(t *testing.T) {
 
 func TestI3ADatagramForAClosedPortEndsItsFlow(t *testing.T) {
 	host := natguest.FreePort(t)
-	b := newUDPBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":53")
-		require.NoError(t, err)
-		c.Forwards = append(c.Forwards, f)
-	}})
+	b := newUDPBench(t, setup{config: withForward(t, "udp:"+host.String()+":53")})
 	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(host))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })

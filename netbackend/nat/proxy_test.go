@@ -182,11 +182,7 @@ func TestClientsOfAUnixSocketHaveNoAddress(t *testing.T) {
 		"send-proxy-v2:": "\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00",
 	} {
 		path := filepath.Join(t.TempDir(), "web.sock")
-		b := newBench(t, setup{config: func(c *nat.Config) {
-			f, err := nat.ParseForward(option + "unix:" + path + ":80")
-			require.NoError(t, err)
-			c.Forwards = append(c.Forwards, f)
-		}})
+		b := newBench(t, setup{config: withForward(t, option+"unix:"+path+":80")})
 		b.Resolve()
 		client, c := b.call(path, b.Listen(80))
 		_, err := client.Write([]byte("hello"))
@@ -297,11 +293,7 @@ func TestAHeaderMayComeByteByByte(t *testing.T) {
 
 func TestAHeaderByAUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "web.sock")
-	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("accept-proxy:send-proxy:unix:" + path + ":80")
-		require.NoError(t, err)
-		c.Forwards = append(c.Forwards, f)
-	}})
+	b := newBench(t, setup{config: withForward(t, "accept-proxy:send-proxy:unix:"+path+":80")})
 	b.Resolve()
 	l := b.Listen(80)
 	client, err := net.Dial("unix", path)
@@ -401,11 +393,7 @@ func TestAGuestThatGoesWhileAHeaderIsAwaited(t *testing.T) {
 
 func TestAGateAndHeaders(t *testing.T) {
 	host := natguest.FreePort(t).String()
-	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("gate:accept-proxy:send-proxy-v2:" + host + ":80")
-		require.NoError(t, err)
-		c.Forwards = append(c.Forwards, f)
-	}})
+	b := newBench(t, setup{config: withForward(t, "gate:accept-proxy:send-proxy-v2:"+host+":80")})
 	b.Resolve()
 	requireRefused(t, host)
 	l := b.Listen(80)

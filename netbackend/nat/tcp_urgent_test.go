@@ -68,16 +68,23 @@ func TestASignalDoesNotKeepAnUrgentByteFromBeingDropped(t *testing.T) {
 	})
 }
 
-func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
-	from, to := streams(t)
+// openConnection returns an engine without a guest, with one open connection whose host socket is fd.
+func openConnection(t *testing.T, fd int) (*Port, *flow) {
 	cfg := DefaultConfig()
 	cfg.ResolvConf = ""
 	p, err := New(cfg)
 	require.NoError(t, err)
-	defer p.Close()
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
-	f.fd, f.state, f.tcp.urgency = int32(to), stateOpen, hostUrgent
-	defer p.flows.unlink(f)
+	t.Cleanup(func() { p.flows.unlink(f) })
+	f.fd, f.state = int32(fd), stateOpen
+	return p, f
+}
+
+func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
+	from, to := streams(t)
+	p, f := openConnection(t, to)
+	f.tcp.urgency = hostUrgent
 	require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
 	p.findMark(f)
 	require.Equal(t, hostMarked, f.tcp.urgency)
@@ -105,15 +112,9 @@ func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
 	to, from := streams(t)
 	require.NoError(t, unix.SetNonblock(to, true))
 	require.NoError(t, unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
-	cfg := DefaultConfig()
-	cfg.ResolvConf = ""
-	p, err := New(cfg)
-	require.NoError(t, err)
-	defer p.Close()
-	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
-	defer p.flows.unlink(f)
+	p, f := openConnection(t, to)
 	const n = 16 << 20
-	f.fd, f.state, f.tcp.rcvEdge = int32(to), stateOpen, n
+	f.tcp.rcvEdge = n
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, n-1
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf(make([]byte, n))}, Len: n}
 	p.queueMarked(f, 0, 0, n, false, &chain)
@@ -137,14 +138,8 @@ func hasUrgent(t *testing.T, fd int) bool {
 
 func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
 	to, from := streams(t)
-	cfg := DefaultConfig()
-	cfg.ResolvConf = ""
-	p, err := New(cfg)
-	require.NoError(t, err)
-	defer p.Close()
-	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
-	defer p.flows.unlink(f)
-	f.fd, f.state, f.tcp.rcvEdge = int32(to), stateOpen, 100
+	p, f := openConnection(t, to)
+	f.tcp.rcvEdge = 100
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, 3
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf([]byte("abcXdef"))}, Len: 7}
 	p.queueMarked(f, 0, 0, 7, false, &chain)

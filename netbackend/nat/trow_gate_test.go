@@ -20,11 +20,7 @@ const mostShut = 1100 * time.Millisecond
 func newGate(t *testing.T) (b *bench, host string) {
 	t.Helper()
 	host = natguest.FreePort(t).String()
-	b = newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("gate:" + host + ":80")
-		require.NoError(t, err)
-		c.Forwards = append(c.Forwards, f)
-	}})
+	b = newBench(t, setup{config: withForward(t, "gate:"+host+":80")})
 	b.Resolve()
 	return b, host
 }

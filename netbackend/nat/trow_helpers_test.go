@@ -183,3 +183,12 @@ func kernelSockets(t *testing.T) (rows [][]string) {
 	}
 	return rows
 }
+
+// withForward adds the forward that a text describes to a configuration.
+func withForward(t testing.TB, text string) func(*nat.Config) {
+	return func(c *nat.Config) {
+		f, err := nat.ParseForward(text)
+		require.NoError(t, err)
+		c.Forwards = append(c.Forwards, f)
+	}
+}

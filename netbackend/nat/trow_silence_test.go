@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 )
 
@@ -35,11 +34,7 @@ func halfClosed() map[string]func(t *testing.T) (b *bench, c *natguest.TCP, host
 	}
 	unix := func(t *testing.T) (*bench, *natguest.TCP, net.Conn) {
 		path := filepath.Join(t.TempDir(), "s")
-		b := newBench(t, setup{config: func(c *nat.Config) {
-			f, err := nat.ParseForward("unix:" + path + ":80")
-			require.NoError(t, err)
-			c.Forwards = append(c.Forwards, f)
-		}})
+		b := newBench(t, setup{config: withForward(t, "unix:"+path+":80")})
 		b.Resolve()
 		l := b.Listen(80)
 		client, err := net.Dial("unix", path)

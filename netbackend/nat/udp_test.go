@@ -519,11 +519,7 @@ func TestANarrowLinkOfTheHostIsToldIfTheGuestWantsNoFragments(t *testing.T) {
 
 func TestAForwardsPeerThatIsGoneIsTold(t *testing.T) {
 	host := natguest.FreePort(t)
-	b := newUDPBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":53")
-		require.NoError(t, err)
-		c.Forwards = append(c.Forwards, f)
-	}})
+	b := newUDPBench(t, setup{config: withForward(t, "udp:"+host.String()+":53")})
 	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(host))
 	require.NoError(t, err)
 	_, err = client.Write([]byte("question"))

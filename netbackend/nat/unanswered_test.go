@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 )
 
@@ -18,11 +17,7 @@ func TestAForwardToAnAddressThatTheGuestDoesNotHaveIsToldOnce(t *testing.T) {
 	} {
 		t.Run(to, func(t *testing.T) {
 			host := natguest.FreePort(t).String()
-			b := newBench(t, setup{config: func(c *nat.Config) {
-				f, err := nat.ParseForward(host + ":" + to + ":80")
-				require.NoError(t, err)
-				c.Forwards = append(c.Forwards, f)
-			}})
+			b := newBench(t, setup{config: withForward(t, host+":"+to+":80")})
 			b.Resolve()
 			b.Deaf = true
 			for range 2 {
