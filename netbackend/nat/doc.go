@@ -49,9 +49,10 @@
 //
 // # Death
 //
-// A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. When a
-// driver starts anew, or the guest has been silent for a while on a connection that a forward began, the guest is asked
-// whether it still knows it: one that does not answers by a reset. When the engine ends, the host's side of every
+// A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. So is one whose
+// driver has reset its device, if no driver is up soon after: see the file grace.go. When a driver starts anew, or the guest
+// has been silent for a while on a connection, the guest is asked whether it still knows it: one that does not answers by a
+// reset. See the file tcp_watch.go for how long. When the engine ends, the host's side of every
 // connection is reset; the guest's is reset by the engine's successor, who knows none of them. A forward with a gate
 // refuses connections while the guest does: see the file gate.go.
 //
