@@ -117,6 +117,7 @@ func TestTheGuestsUDPOutlivesTheHostsAddress(t *testing.T) {
 
 				address(t, link, a.near2) // a change just before, so that the next one is not counted yet
 				b.Settle()
+				c.call()
 				removeAddress(t, link, a.near)
 				address(t, link, a.other)
 				if family == "IPv6" {
