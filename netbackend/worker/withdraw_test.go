@@ -50,9 +50,9 @@ func TestFramesThatTheDriverTakesBackAreNotSent(t *testing.T) {
 		b.tx.TakeBack(7)
 		b.port.set(func() { b.port.accept = nil })
 		b.turn()
-		b.eventually(func() bool { return b.port.count() == 3 }, "those that are left in the ring are sent")
+		b.taken(3, "those that are left in the ring are sent")
 		b.send([]byte("new"))
-		b.eventually(func() bool { return b.port.count() == 4 }, "the ring goes on")
+		b.taken(4, "the ring goes on")
 		require.Equal(t, "new", string(b.port.frames[3][12:]))
 		require.Empty(t, b.Failed())
 	})
@@ -70,7 +70,7 @@ func TestNothingIsWrittenToBuffersThatTheDriverTakesBack(t *testing.T) {
 		}
 		b.rx.Publish()
 		b.send([]byte("a"))
-		b.eventually(func() bool { return b.port.count() == 1 }, "no reply")
+		b.taken(1, "no reply")
 		takeAllBack(b.rx)
 		memory := b.mem.Bytes(buffers, size*count)
 		for i := range memory {
@@ -116,7 +116,7 @@ func TestTheBuffersThatAreLeftAreUsedAtOnce(t *testing.T) {
 	b.up()
 	b.post(10)
 	b.send([]byte("a"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "no reply")
+	b.taken(1, "no reply")
 	require.NoError(t, b.Do(0, func(int64) {
 		l := b.loops[0]
 		b.rx.TakeBack(5)
@@ -128,7 +128,7 @@ func TestTheBuffersThatAreLeftAreUsedAtOnce(t *testing.T) {
 	}))
 	for i := range 4 {
 		b.send([]byte("b"))
-		b.eventually(func() bool { return b.port.count() == 2+i }, "no reply")
+		b.taken(2+i, "no reply")
 	}
 }
 
@@ -157,7 +157,7 @@ func TestRingsWhoseBuffersAreTakenBackStopInEveryOrder(t *testing.T) {
 			for _, frame := range []string{"a", "b", "x", "c"} {
 				b.send([]byte(frame))
 			}
-			b.eventually(func() bool { return b.port.count() == 2 }, "two frames")
+			b.taken(2, "two frames")
 			takeAllBack(b.rx)
 			takeAllBack(b.tx)
 			for _, i := range order {
@@ -173,7 +173,7 @@ func TestRingsWhoseBuffersAreTakenBackStopInEveryOrder(t *testing.T) {
 			b.up()
 			b.post(8)
 			b.send([]byte("again"))
-			b.eventually(func() bool { return b.port.count() == 3 }, "the next driver is served")
+			b.taken(3, "the next driver is served")
 		})
 	}
 }
@@ -210,7 +210,7 @@ func TestADisabledRingWhoseMemoryIsFreedIsLeftAlone(t *testing.T) {
 				for range 5 {
 					b.send([]byte("frame"))
 				}
-				b.eventually(func() bool { return b.port.count() == 5 }, "no frames")
+				b.taken(5, "no frames")
 				takeAllBack(b.rx)
 				takeAllBack(b.tx)
 				require.NoError(t, b.EnableRing(0, false))
@@ -231,7 +231,7 @@ func TestADisabledRingWhoseMemoryIsFreedIsLeftAlone(t *testing.T) {
 				}
 				b.up()
 				b.send([]byte("again"))
-				b.eventually(func() bool { return b.port.count() == 6 }, "the next driver is served")
+				b.taken(6, "the next driver is served")
 			})
 		}
 	}
@@ -257,7 +257,7 @@ func TestAPolledRingWhoseBuffersAreTakenBackStaysWhole(t *testing.T) {
 	b.post(4)
 	b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64})
 	b.tx.Publish()
-	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	b.taken(1, "no frame")
 	takeAllBack(b.tx)
 	takeAllBack(b.rx)
 	b.turn()
@@ -272,7 +272,7 @@ func TestALoweredIndexEndsNoPauseAndNoLook(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.up()
 	b.send([]byte("a"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	b.taken(1, "no frame")
 	require.NoError(t, b.Do(0, func(int64) {
 		l := b.loops[0]
 		takeAllBack(b.tx)

@@ -187,6 +187,14 @@ func (b *bench) eventually(cond func() bool, what string) {
 	require.Eventually(b.t, cond, generous, time.Millisecond, what)
 }
 
+// taken waits until the Port has taken n frames in all, and until the turn in which it did so has ended: only then has the
+// guest what the Port has written, and are the frames used.
+func (b *bench) taken(n int, what string) {
+	b.t.Helper()
+	b.eventually(func() bool { return b.port.count() == n }, what)
+	require.NoError(b.t, b.Do(0, func(int64) {}))
+}
+
 func TestFramesReachThePortAndTheGuestIsInterrupted(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.up()
@@ -229,7 +237,7 @@ func TestAStoppedRingAnswersItsFirstUnusedIndex(t *testing.T) {
 	for _, s := range []string{"a", "b", "x", "c"} {
 		b.send([]byte(s))
 	}
-	b.eventually(func() bool { return b.port.count() == 2 }, "two frames are taken, one is refused")
+	b.taken(2, "two frames are taken, one is refused")
 
 	base, err := b.StopRing(1)
 	require.NoError(t, err)
@@ -243,7 +251,7 @@ func TestAStoppedRingAnswersItsFirstUnusedIndex(t *testing.T) {
 	cfg.Base = 2
 	require.NoError(t, b.StartRing(1, cfg, b.fds[1]))
 	signal(b.fds[1].Kick)
-	b.eventually(func() bool { return b.port.count() == 4 }, "the ring goes on where it stopped")
+	b.taken(4, "the ring goes on where it stopped")
 	require.Equal(t, byte('x'), b.port.frames[2][vnet.HeaderLen])
 }
 
@@ -269,7 +277,7 @@ func TestADisabledRingIsDrainedOnAKickOnly(t *testing.T) {
 
 	require.NoError(t, b.EnableRing(1, true))
 	b.send([]byte("carried"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "an enabled ring carries frames again")
+	b.taken(1, "an enabled ring carries frames again")
 }
 
 func TestARingKeepsNoFramesWhenItIsDisabled(t *testing.T) {
@@ -288,7 +296,7 @@ func TestARingKeepsNoFramesWhenItIsDisabled(t *testing.T) {
 	b.port.set(func() { b.port.accept = nil })
 	require.NoError(t, b.EnableRing(1, true))
 	b.send([]byte("carried"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "an enabled ring carries frames again")
+	b.taken(1, "an enabled ring carries frames again")
 }
 
 func TestADisabledRingGetsNothing(t *testing.T) {
@@ -308,7 +316,7 @@ func TestAnIdleDeviceTakesNoTurns(t *testing.T) {
 	b.up()
 	b.post(8)
 	b.send([]byte("a"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	b.taken(1, "no frame")
 	time.Sleep(50 * time.Millisecond) // let it settle
 	b.port.mu.Lock()
 	before := b.port.turns
@@ -323,13 +331,13 @@ func TestMemoryIsReplacedUnderRunningRings(t *testing.T) {
 	b := newBench(t, vqtest.Memfd)
 	b.up()
 	b.send([]byte("a"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	b.taken(1, "no frame")
 
 	old := b.mem.Table()
 	next := b.mem.NewTable(old)
 	require.NoError(t, b.SetMemory(next))
 	b.send([]byte("b"))
-	b.eventually(func() bool { return b.port.count() == 2 }, "the ring goes on in the new table")
+	b.taken(2, "the ring goes on in the new table")
 	require.NoError(t, b.Reset())
 	require.NoError(t, next.Release())
 }
@@ -356,7 +364,7 @@ func TestABrokenRingStopsAloneAndWaitsForItsNextDescription(t *testing.T) {
 	b.up()
 	b.post(4)
 	b.send([]byte("a"))
-	b.eventually(func() bool { return b.port.count() == 1 }, "no frame")
+	b.taken(1, "no frame")
 	b.tx.RawAvailIdx(0, 1000) // more than the ring holds
 	signal(b.fds[1].Kick)
 	b.raised(b.fds[1].Err)
@@ -373,7 +381,7 @@ func TestABrokenRingStopsAloneAndWaitsForItsNextDescription(t *testing.T) {
 	require.NoError(t, b.StartRing(1, b.tx.Layout(), b.fds[1]))
 	require.NoError(t, b.EnableRing(1, true))
 	b.send([]byte("b"))
-	b.eventually(func() bool { return b.port.count() == 2 }, "the ring serves the next driver")
+	b.taken(2, "the ring serves the next driver")
 	require.Empty(t, b.Failed())
 }
 
