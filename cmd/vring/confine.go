@@ -5,7 +5,7 @@ import (
 	"os"
 	"slices"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 )
 
 // startKeeper starts the process that does what this one will not be able to do in its sandbox, if there is anything.

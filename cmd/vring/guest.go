@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/vhostuser"

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 )
 
 // moves are what programs of the host do with resolv.conf, which lies in dir. Each makes it say its name. What stands in them is

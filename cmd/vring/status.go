@@ -14,8 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/cmd/vring/doctor"
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/tap"
 )
@@ -143,7 +143,7 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	if err := watchTAPs(log, devices, done); err != nil {
 		return errors.Join(err, closeTAPs(devices))
 	}
-	if doctor.HasNetAdmin() {
+	if hostcaps.HasNetAdmin() {
 		flags.administrate(configs, devices)
 	}
 	flags.needs.TAP, flags.needs.Reopen = true, flags.reopen
@@ -162,7 +162,7 @@ func (f *tapFlags) administrate(configs []tap.Config, devices []*tap.Device) {
 
 // undoWithoutKeeper undoes what was changed for devices that are closed, if no keeper came to be that does.
 func (f *tapFlags) undoWithoutKeeper(devices []*tap.Device) error {
-	if f.keeper.started() || !doctor.HasNetAdmin() {
+	if f.keeper.started() || !hostcaps.HasNetAdmin() {
 		return nil
 	}
 	var errs []error

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/cmd/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/sandbox"
 )
 
 // wallsCommand is the hidden command by which vring tries its sandbox, which cannot be left again.

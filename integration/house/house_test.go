@@ -31,6 +31,10 @@ const (
 	netlink  = "github.com/vishvananda/netlink"
 	testify  = "github.com/stretchr/testify"
 	rapid    = "pgregory.net/rapid"
+	landlock = "github.com/landlock-lsm/go-landlock"
+	seccomp  = "github.com/elastic/go-seccomp-bpf"
+	libcap   = "kernel.org/pub/linux/libs/security/libcap"
+	bpf      = "golang.org/x/net/bpf"
 )
 
 // rooms is the import table: for each package of the product, what it may import beside the standard library. Paths
@@ -49,6 +53,8 @@ var rooms = []struct {
 	{"internal/socketfile", []string{sys}},
 	{"internal/qemuopt", nil},
 	{"internal/counting", nil},
+	{"internal/hostcaps", []string{sys}},
+	{"internal/sandbox", []string{sys, landlock, seccomp, libcap, bpf}},
 
 	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys}},
 	{"vhostuser/wire", nil},
@@ -68,8 +74,8 @@ var testOnly = []string{"virtqueue/vqtest", "vhostuser/frontend", "netbackend/na
 
 // unsafePlaces are the packages in which files named *_unsafe.go may import unsafe.
 var unsafePlaces = []string{
-	"cmd/vring/internal/sandbox", // the seccomp filter
-	"cmd/vring/doctor",           // requests to KVM
+	"internal/sandbox", // the seccomp filter
+	"cmd/vring/doctor", // requests to KVM
 	"virtqueue",
 	"virtqueue/guestmem",
 	"virtqueue/internal/ring",

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -20,7 +21,7 @@ func Local() *Host {
 	var limit unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
 	return &Host{
-		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: HasNetAdmin(), User: os.Getuid(),
+		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
 		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
 		KVM: func() error { return tryKVM(kvmPath, true) },
 	}
@@ -32,16 +33,6 @@ func kernelRelease() string {
 		return "of unknown release"
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-// HasNetAdmin reports whether this process may set up interfaces (CAP_NET_ADMIN is effective).
-func HasNetAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
 func open(path string) error {

@@ -37,5 +37,6 @@
 //
 // seccomp's list is known for amd64 and arm64; elsewhere this wall is missing.
 //
-// The package belongs to the command: it changes the whole process and cannot be undone. Tests do it in child processes.
+// [Enter] changes the whole process and cannot be undone: it is for a program that has opened what it needs. Tests do it in
+// child processes.
 package sandbox
