@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -22,8 +23,8 @@ type arrivalControl [2]struct {
 }
 
 // wantArrivals lets the kernel tell how each packet came in that the socket fd receives, which is one for a.
-func (a *address) wantArrivals(fd int) {
-	if a.is4() {
+func wantArrivals(a *ipaddr.Addr, fd int) {
+	if a.Is4() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTTL, 1)
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
 		return

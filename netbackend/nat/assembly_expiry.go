@@ -43,7 +43,7 @@ func (p *Port) tellIncomplete(a *assembly) {
 		icmpMessage: icmpMessage{icmpTimeExceeded, codeReassembly}, from: p.nets.of(&k.src).gateway,
 		key: &flowKey{guest: k.src, remote: k.dst, proto: protocolOf(a.key.proto)}, n: a.have, l4: k.l4,
 	}
-	if !k.src.is4() {
+	if !k.src.Is4() {
 		m.kind = icmp6TimeExceeded
 	}
 	p.to = a.from
@@ -53,7 +53,7 @@ func (p *Port) tellIncomplete(a *assembly) {
 // mayBeTold reports whether a packet may be answered by an ICMP error: not one from or to many, and none that is an ICMP error
 // itself (RFC 1122 section 3.2.2). It has at least icmpLen bytes.
 func (p *Port) mayBeTold(k *packet, proto uint8) bool {
-	isError := proto == k.src.icmp() && !k.src.isEchoRequest(k.l4)
+	isError := proto == icmpProto(&k.src) && !isEchoRequest(&k.src, k.l4)
 	return !isError && !p.others[k.src] && p.conversational(k) && !p.nets.broadcast(&k.dst)
 }
 

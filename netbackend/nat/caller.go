@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // callerPorts is how many ports a peer of a forward may have in the eyes of the guest: its own, and others where that is taken,
@@ -12,8 +14,8 @@ import (
 const callerPorts = 4
 
 // askWays has the kernel tell how datagrams for a socket come that is bound to all addresses, and tells whether it does.
-func (a *address) askWays(fd int) bool {
-	if a.is4() {
+func askWays(a *ipaddr.Addr, fd int) bool {
+	if a.Is4() {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1) == nil
 	}
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) == nil
@@ -25,7 +27,7 @@ func (p *Port) callerOf(s *sharedSocket, i int) (c caller) {
 	if s.asksWays {
 		c.local, c.link = p.batch.asked(i)
 	}
-	if c.peer.addr.isLinkLocal() {
+	if c.peer.Addr.IsLinkLocal() {
 		c.scope = p.batch.scope(i)
 	}
 	return c
@@ -69,10 +71,10 @@ func (p *Port) isOf(f *flow, s *sharedSocket, c *caller) bool {
 func (p *Port) otherPort(c *caller, key *flowKey, i byte) uint16 {
 	var b [3*16 + 4 + 4 + 1]byte
 	copy(b[0:], key.guest[:])
-	copy(b[16:], c.peer.addr[:])
+	copy(b[16:], c.peer.Addr[:])
 	copy(b[32:], c.local[:])
 	binary.NativeEndian.PutUint16(b[48:], key.guestPort)
-	binary.NativeEndian.PutUint16(b[50:], c.peer.port)
+	binary.NativeEndian.PutUint16(b[50:], c.peer.Port)
 	binary.NativeEndian.PutUint32(b[52:], c.scope)
 	b[56] = i
 	return firstAnyPort + uint16(maphash.Bytes(p.flows.seed, b[:])%(65536-firstAnyPort))
@@ -104,7 +106,7 @@ func (p *Port) beginCaller(s *sharedSocket, c *caller, key *flowKey) *flow {
 func (p *Port) chooseLink(f *flow) {
 	f.news = p.pairs.changes.number()
 	w := p.pairs.ways.at(f.udp.way)
-	f.udp.byLink = w.link != 0 && p.policy.routes.reaches(&f.udp.peer.addr, w.link)
+	f.udp.byLink = w.link != 0 && p.policy.routes.reaches(&f.udp.peer.Addr, w.link)
 }
 
 // wayBack returns how f's datagrams are to leave by a shared socket.
@@ -125,8 +127,8 @@ func (p *Port) wayBack(f *flow) way {
 // isClosed tells whether a datagram could not be sent by a way because of the way: the address is not the host's any more, or
 // the interface is gone. Without it, the kernel chooses.
 func (w *way) isClosed(errno unix.Errno) bool {
-	return (w.local != address{} || w.link != 0) && isAboutSource(errno)
+	return (w.local != ipaddr.Addr{} || w.link != 0) && isAboutSource(errno)
 }
 
 // forget makes w a way that leaves the choice to the kernel, but for the link on which a peer is.
-func (w *way) forget() { w.local, w.link = address{}, 0 }
+func (w *way) forget() { w.local, w.link = ipaddr.Addr{}, 0 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -280,7 +281,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := &pairs{mappings: mappings{of: map[endpoint]*mapping{}}, hosts: newHosts()}
+	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: newHosts()}
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	shared.sources.fill(sourceTries)

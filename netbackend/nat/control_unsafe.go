@@ -4,6 +4,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // controlBuffer takes the control messages of a datagram: the length of its segments (UDP_SEGMENT with 16 bits on its way out,
@@ -77,21 +79,21 @@ var (
 const loopbackLink = 1
 
 // asked returns which address of the host message i was sent to, and the index of the interface that it came by, 0 for lo.
-func (b *batch) asked(i int) (local address, link uint32) {
+func (b *batch) asked(i int) (local ipaddr.Addr, link uint32) {
 	return askedIn(unsafe.Pointer(&b.control[i]), int(b.hdrs[i].hdr.Controllen))
 }
 
-func askedIn(control unsafe.Pointer, length int) (local address, link uint32) {
+func askedIn(control unsafe.Pointer, length int) (local ipaddr.Addr, link uint32) {
 	if info := (*pktInfo4)(findControl(control, length, pktInfoName, infoSize)); info != nil {
-		local, link = addressFrom4(info.local[:]), info.link
+		local, link = ipaddr.From4(info.local[:]), info.link
 		if info.local == [4]byte{} {
-			local = addressFrom4(info.to[:])
+			local = ipaddr.From4(info.to[:])
 		}
 	} else if info := (*pktInfo6)(findControl(control, length, pktInfo6Name, info6Size)); info != nil {
 		local, link = info.local, *(*uint32)(unsafe.Pointer(&info.link))
 	}
-	if !local.unicast() {
-		local = address{}
+	if !local.IsUnicast() {
+		local = ipaddr.Addr{}
 	}
 	if link == loopbackLink {
 		link = 0
@@ -105,7 +107,7 @@ func (b *batch) scope(i int) uint32 { return b.names[i].Scope_id }
 // by lets message i leave by a way. v6 tells the socket's version of IP.
 func (b *batch) by(i int, w *way, v6 bool) {
 	b.names[i].Scope_id = w.scope
-	if w.local == (address{}) && w.link == 0 {
+	if w.local == (ipaddr.Addr{}) && w.link == 0 {
 		return
 	}
 	if v6 {

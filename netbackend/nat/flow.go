@@ -7,11 +7,13 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // flowKey names a flow as the guest sees it.
 type flowKey struct {
-	guest, remote         address
+	guest, remote         ipaddr.Addr
 	guestPort, remotePort uint16
 	proto                 uint8
 }
@@ -26,10 +28,12 @@ func (k *flowKey) bytes() (b [37]byte) {
 	return b
 }
 
-func (k *flowKey) guestSide() endpoint { return endpoint{addr: k.guest, port: k.guestPort} }
+func (k *flowKey) guestSide() ipaddr.Endpoint {
+	return ipaddr.Endpoint{Addr: k.guest, Port: k.guestPort}
+}
 
 func (k *flowKey) remoteAddrPort() netip.AddrPort {
-	return netip.AddrPortFrom(k.remote.netip(), k.remotePort)
+	return netip.AddrPortFrom(k.remote.Netip(), k.remotePort)
 }
 
 // none is the index of no flow. Indices start at 1, so that a zero value is none as well.
@@ -230,7 +234,7 @@ func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, take
 	}
 	f = t.at(t.free)
 	t.free = f.hashNext.Load()
-	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp, ipLen: uint8(k.guest.ipLen())}
+	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp, ipLen: uint8(k.guest.HeaderLen())}
 	t.owner(f.index).Store(owner)
 	b := t.bucket(k)
 	f.hashNext.Store(b.Load())

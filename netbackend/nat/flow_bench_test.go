@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // benchKey is one of many flows that a guest may have.
 func benchKey(i int) flowKey {
 	return flowKey{
-		guest: addressFrom4([]byte{10, 0, 2, 15}), remote: addressFrom4([]byte{192, 0, byte(i >> 24), byte(i >> 16)}),
+		guest: ipaddr.From4([]byte{10, 0, 2, 15}), remote: ipaddr.From4([]byte{192, 0, byte(i >> 24), byte(i >> 16)}),
 		guestPort: uint16(i), remotePort: 443, proto: protoTCP,
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // Forward opens ports of the host, or a unix socket, that lead to ports of the guest.
@@ -433,9 +434,9 @@ type listener struct {
 	shutNow     *atomic.Bool // it is not listened on now; nil if it has no gate. All queue pairs share it
 	acceptProxy bool         // see Forward
 	sendProxy   uint8
-	to          endpoint      // in the guest
-	shared      *sharedSocket // UDP: the socket. All queue pairs share it
-	receiver    udpReceiver   // UDP
+	to          ipaddr.Endpoint // in the guest
+	shared      *sharedSocket   // UDP: the socket. All queue pairs share it
+	receiver    udpReceiver     // UDP
 }
 
 const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
@@ -452,10 +453,10 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 			}
 			l.index = uint32(len(opened))
 			if l.proto == protoUDP {
-				any := addressFrom(f.Host.Addr())
+				any := ipaddr.From(f.Host.Addr())
 				l.shared = &sharedSocket{
 					fd: l.fd, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
-					asksWays: f.Host.Addr().IsUnspecified() && any.askWays(int(l.fd)),
+					asksWays: f.Host.Addr().IsUnspecified() && askWays(&any, int(l.fd)),
 				}
 			}
 			opened = append(opened, l)
@@ -488,7 +489,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	}
 	l := listener{
 		proto: f.Proto, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
-		to: endpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
+		to: ipaddr.EndpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
 	}
 	if f.Gate {
 		l.shutNow = new(atomic.Bool)
@@ -504,8 +505,8 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	if f.Proto == protoUDP {
 		kind = unix.SOCK_DGRAM
 	}
-	e := endpointFrom(host)
-	fd, err := unix.Socket(e.addr.domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	e := ipaddr.EndpointFrom(host)
+	fd, err := unix.Socket(e.Addr.Domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return l, fmt.Errorf("socket for the forward of %s %s: %w", protoName(f.Proto), host, err)
 	}
@@ -520,23 +521,23 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	return l, nil
 }
 
-func bind(fd int, proto uint8, to *endpoint) error {
-	if !to.addr.is4() {
+func bind(fd int, proto uint8, to *ipaddr.Endpoint) error {
+	if !to.Addr.Is4() {
 		// 0.0.0.0 and :: are asked for separately, and can both be had.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return err
 		}
 	}
 	if proto == protoUDP {
-		to.addr.keepErrors(fd, 1)
-		return unix.Bind(fd, to.sockaddr())
+		keepErrors(&to.Addr, fd, 1)
+		return unix.Bind(fd, to.Sockaddr())
 	}
 	// Without it, a restart would have to wait for connections of the run before to time out.
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return err
 	}
 	readInLine(fd) // so are the connections, from their first byte on
-	if err := unix.Bind(fd, to.sockaddr()); err != nil {
+	if err := unix.Bind(fd, to.Sockaddr()); err != nil {
 		return err
 	}
 	return unix.Listen(fd, backlog)
@@ -603,7 +604,7 @@ func (p *Port) prepareForwards() {
 		return
 	}
 	for i := range p.forwards() {
-		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.addr) {
+		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.Addr) {
 			l.receiver.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
 		}
 	}
@@ -694,7 +695,7 @@ func (p *Port) acceptBurst(l *listener) {
 			p.accept(fd, p.unixClient(), l, unixSocket)
 			continue
 		}
-		p.accept(fd, endpointFrom(addrPortOf(peer, nil)), l, 0)
+		p.accept(fd, ipaddr.EndpointFrom(addrPortOf(peer, nil)), l, 0)
 	}
 	p.again = true
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 func TestForwardsReadLikeEveryones(t *testing.T) {
@@ -212,7 +214,7 @@ func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
 		require.NoError(t, err)
 		defer p.close()
 		goesTo := func(to netip.Addr) verdict {
-			_, v := p.destination(&flowKey{proto: protoTCP, remote: addressFrom(to), remotePort: 80})
+			_, v := p.destination(&flowKey{proto: protoTCP, remote: ipaddr.From(to), remotePort: 80})
 			return v
 		}
 		require.Equal(t, want.v4, goesTo(cfg.Gateway) == allowed, text)

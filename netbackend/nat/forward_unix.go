@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // A forward may begin at a unix socket of the host instead of a port. Its clients are TCP connections to the guest, which
@@ -71,9 +72,9 @@ func listenUnix(cfg *Config, path string, l *listener) error {
 
 // unixClient is where the guest sees clients of a unix socket: at the gateway, which loopback is shown as, with a port of
 // no meaning.
-func (p *Port) unixClient() endpoint {
+func (p *Port) unixClient() ipaddr.Endpoint {
 	p.unixPort = p.unixPort%(65535-firstAnyPort) + 1
-	return endpoint{addr: p.nets.v4.loopback, port: firstAnyPort + p.unixPort}
+	return ipaddr.Endpoint{Addr: p.nets.v4.loopback, Port: firstAnyPort + p.unixPort}
 }
 
 // dropSome removes up to n bytes from the receive queue of a flow's socket. Only TCP can do so without copying them.

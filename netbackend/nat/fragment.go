@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -32,7 +33,7 @@ const (
 
 // fragmentKey names the datagram that a fragment belongs to.
 type fragmentKey struct {
-	src, dst address
+	src, dst ipaddr.Addr
 	id       uint32
 	proto    uint8
 }
@@ -93,12 +94,12 @@ func (a *assembly) take(start, end int, more bool) bool {
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
 func (p *Port) fragment(k *packet, f fragment) {
-	if !k.src.carries(f.proto) {
+	if !carries(&k.src, f.proto) {
 		p.unspoken(k, f.proto, f.start == 0)
 		return
 	}
 	n, most := k.l4Len, maxIPPayload
-	if k.src.is4() {
+	if k.src.Is4() {
 		most = maxIPv4Payload
 	}
 	if n == 0 || f.start+n > most || (f.more && n%fragmentUnit != 0) {
@@ -241,12 +242,14 @@ func (p *Port) beginDatagram(at int) {
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
-func (p *Port) longest(guest *address) int { return p.largestPacket(guest) - guest.ipLen() - udpLen }
+func (p *Port) longest(guest *ipaddr.Addr) int {
+	return p.largestPacket(guest) - guest.HeaderLen() - udpLen
+}
 
 // largestPacket is the length of the longest packet that is not made fragments of. Routers do not cut those of IPv6 (RFC 8200
 // section 5).
-func (p *Port) largestPacket(guest *address) int {
-	if guest.is4() {
+func (p *Port) largestPacket(guest *ipaddr.Addr) int {
+	if guest.Is4() {
 		return p.mtu
 	}
 	return p.pathMTU(guest)
@@ -281,12 +284,12 @@ func (p *Port) sendLong(d *longDatagram) bool {
 
 // sendPieces sends what is left of the present datagram.
 func (p *Port) sendPieces(d *longDatagram) bool {
-	ipLen := d.key.guest.ipLen()
+	ipLen := d.key.guest.HeaderLen()
 	packet := p.largestPacket(&d.key.guest)
 	whole := d.n <= packet-ipLen
 	most := d.n
 	if !whole {
-		most = (packet - ipLen - d.key.guest.fragmentLen()) &^ (fragmentUnit - 1)
+		most = (packet - ipLen - fragmentLen(&d.key.guest)) &^ (fragmentUnit - 1)
 	}
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)
@@ -302,8 +305,8 @@ func (p *Port) sendPieces(d *longDatagram) bool {
 }
 
 // fragmentLen is how much longer the headers of a fragment to a are than those of a whole packet.
-func (a *address) fragmentLen() int {
-	if a.is4() {
+func fragmentLen(a *ipaddr.Addr) int {
+	if a.Is4() {
 		return 0
 	}
 	return fragmentHeader
@@ -316,7 +319,7 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, d.key.proto, n)
 	ip := p.slow[etherLen:headers]
 	d.arrival.put(ip)
-	if d.key.guest.is4() {
+	if d.key.guest.Is4() {
 		field := uint16(d.sent / fragmentUnit)
 		if more {
 			field |= moreFragments

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -32,7 +33,7 @@ type packet struct {
 	l4        []byte // the part of the transport header and payload that was copied, in the Port's scratch
 	l4Offset  int    // of the transport header in the chain, in bytes
 	l4Len     int    // of transport header and payload, in bytes
-	src, dst  address
+	src, dst  ipaddr.Addr
 	hops      uint8 // time to live, or hop limit
 	tos       uint8 // traffic class: DSCP and ECN
 	whole     bool  // no router may cut the packet
@@ -93,7 +94,7 @@ func (p *Port) meet(mac uint64) hostID {
 }
 
 // learnAddress takes note that a host uses an address. Connections that were waiting for that are begun at once.
-func (p *Port) learnAddress(a *address, id hostID) {
+func (p *Port) learnAddress(a *ipaddr.Addr, id hostID) {
 	if !p.hosts.learn(a, id, p.now) {
 		return
 	}
@@ -162,7 +163,7 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	}
 	k := packet{
 		chain: c, l4: ip[headerLen:min(len(ip), total)], l4Offset: start + headerLen, l4Len: total - headerLen,
-		src: addressFrom4(ip[12:]), dst: addressFrom4(ip[16:]),
+		src: ipaddr.From4(ip[12:]), dst: ipaddr.From4(ip[16:]),
 		hops: ip[8], tos: ip[1], whole: ip[fragmentField]&dontFragmentBit != 0,
 	}
 	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
@@ -189,12 +190,12 @@ func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) {
 		p.tcp(k)
 	case proto == protoUDP:
 		p.udp(k)
-	case proto == k.src.icmp():
+	case proto == icmpProto(&k.src):
 		if k.assembled {
 			p.assembledICMP(k)
 			return
 		}
-		if k.src.ipLen()+k.l4Len > p.mtu {
+		if k.src.HeaderLen()+k.l4Len > p.mtu {
 			p.counters.Malformed++ // it would have come in fragments
 			return
 		}
@@ -215,7 +216,7 @@ func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
 
 // conversational tells whether the addresses of a packet can be those of a conversation.
 func (p *Port) conversational(k *packet) bool {
-	return k.src.unicast() && k.dst.unicast() && !p.nets.ours(&k.src) && !k.src.isLoopback()
+	return k.src.IsUnicast() && k.dst.IsUnicast() && !p.nets.ours(&k.src) && !k.src.IsLoopback()
 }
 
 // appendRange appends the bytes [offset, offset+n) of iov to dst, without looking at them. !ok means that dst is full,
@@ -252,10 +253,10 @@ func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
 
 // putIP writes the Ethernet and IP headers of a packet to the host p.to of the guest into b, and returns their length. proto is
 // protoTCP, protoUDP or protoICMP, and n the length of what follows.
-func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers int) {
+func (p *Port) putIP(b []byte, src, dst *ipaddr.Addr, proto uint8, n int) (headers int) {
 	putMAC(b, p.hosts.mac(p.to))
 	copy(b[6:], p.cfg.GatewayMAC[:])
-	if dst.is4() {
+	if dst.Is4() {
 		binary.BigEndian.PutUint16(b[12:], etherIPv4)
 		putIPv4(b[etherLen:etherLen+ipv4Len], src, dst, proto, n)
 		if p.pairs.paths.any() {
@@ -271,7 +272,7 @@ func (p *Port) putIP(b []byte, src, dst *address, proto uint8, n int) (headers i
 // hopsToGuest is the time to live of what the guest gets.
 const hopsToGuest = 64
 
-func putIPv4(ip []byte, src, dst *address, proto uint8, n int) {
+func putIPv4(ip []byte, src, dst *ipaddr.Addr, proto uint8, n int) {
 	clear(ip)
 	ip[0] = 0x45
 	binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Len+n))

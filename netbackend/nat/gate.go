@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // The host's kernel completes a connection to a forward before the engine, let alone the guest, learns of it. A gate makes
@@ -39,15 +40,15 @@ const (
 // gates are the gates of a guest. Any queue pair may use them.
 type gates struct {
 	mu  sync.Mutex
-	all map[endpoint]*gate // by the port of the guest; the map itself does not change
-	at  atomic.Int64       // when one of them is to be knocked at, 0 for never
+	all map[ipaddr.Endpoint]*gate // by the port of the guest; the map itself does not change
+	at  atomic.Int64              // when one of them is to be knocked at, 0 for never
 }
 
 // gate is what is known of a TCP port of the guest to which gated forwards lead.
 type gate struct {
 	listeners []uint32
 	open      bool
-	to        endpoint
+	to        ipaddr.Endpoint
 	key       flowKey // of the last knock
 	iss       uint32  // of the last knock
 	at        int64   // when to knock again
@@ -70,7 +71,7 @@ func (f *Forward) checkGate() error {
 
 // add makes a gate for each port of the guest to which gated listeners lead.
 func (s *gates) add(listen []listener) {
-	s.all = map[endpoint]*gate{}
+	s.all = map[ipaddr.Endpoint]*gate{}
 	for i := range listen {
 		l := &listen[i]
 		if l.shutNow == nil {
@@ -90,7 +91,7 @@ func (s *gates) of(key *flowKey) *gate {
 	if len(s.all) == 0 {
 		return nil
 	}
-	return s.all[endpoint{addr: key.guest, port: key.guestPort}]
+	return s.all[ipaddr.Endpoint{Addr: key.guest, Port: key.guestPort}]
 }
 
 // shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
@@ -141,13 +142,13 @@ func (p *Port) knock(g *gate) {
 		g.at = p.now + g.delay
 		g.delay = min(2*g.delay, lastKnock)
 	}
-	if p.to = p.hosts.user(&g.to.addr); p.to == anyHost {
-		p.askOnce(g.to.addr)
+	if p.to = p.hosts.user(&g.to.Addr); p.to == anyHost {
+		p.askOnce(g.to.Addr)
 		if p.hosts.mac(anyHost) == 0 || g.delay <= 2*firstKnock {
 			return
 		}
 	}
-	g.key = flowKey{guest: g.to.addr, guestPort: g.to.port, proto: protoTCP, remote: p.nets.of(&g.to.addr).gateway}
+	g.key = flowKey{guest: g.to.Addr, guestPort: g.to.Port, proto: protoTCP, remote: p.nets.of(&g.to.Addr).gateway}
 	g.key.remotePort = p.knockPort(&g.key)
 	if !p.freePort(&g.key) {
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -134,13 +135,13 @@ func (c *Config) addresses6(n int) (guests []netip.Addr) {
 }
 
 // setOf returns a set of addresses, nil if there are none.
-func setOf(addrs []netip.Addr) map[address]bool {
+func setOf(addrs []netip.Addr) map[ipaddr.Addr]bool {
 	if len(addrs) == 0 {
 		return nil
 	}
-	set := make(map[address]bool, len(addrs))
+	set := make(map[ipaddr.Addr]bool, len(addrs))
 	for _, a := range addrs {
-		set[addressFrom(a)] = true
+		set[ipaddr.From(a)] = true
 	}
 	return set
 }

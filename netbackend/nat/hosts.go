@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // A guest may be more than one host: macvlan interfaces, bridged containers and virtual machines within it have MAC addresses of
@@ -37,12 +39,12 @@ type hosts struct {
 	users atomic.Uint32              // counts changes of userOf
 
 	mu     sync.Mutex
-	userOf map[address]hostID
-	asked  map[address]int64 // when the link was asked for an address that is not known
+	userOf map[ipaddr.Addr]hostID
+	asked  map[ipaddr.Addr]int64 // when the link was asked for an address that is not known
 }
 
 func newHosts() *hosts {
-	return &hosts{userOf: map[address]hostID{}, asked: map[address]int64{}}
+	return &hosts{userOf: map[ipaddr.Addr]hostID{}, asked: map[ipaddr.Addr]int64{}}
 }
 
 // packMAC is a MAC address in the low bits.
@@ -128,7 +130,7 @@ func (h *hosts) forgetUser(id hostID) {
 }
 
 // learn takes note that a host uses an address, which may have been another host's. found tells that it was asked for.
-func (h *hosts) learn(a *address, id hostID, now int64) (found bool) {
+func (h *hosts) learn(a *ipaddr.Addr, id hostID, now int64) (found bool) {
 	if id == anyHost {
 		return false
 	}
@@ -174,7 +176,7 @@ func (h *hosts) dropOne() {
 }
 
 // user returns the host that uses an address, anyHost if that is not known.
-func (h *hosts) user(a *address) hostID {
+func (h *hosts) user(a *ipaddr.Addr) hostID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.userOf[*a]
@@ -182,14 +184,14 @@ func (h *hosts) user(a *address) hostID {
 
 // userCache is what a queue pair remembers of hosts.user, so that it need not take the lock for each batch of datagrams.
 type userCache struct {
-	addr  address
+	addr  ipaddr.Addr
 	id    hostID
 	known bool
 	users uint32
 }
 
 // user is hosts.user.
-func (c *userCache) user(h *hosts, a *address) hostID {
+func (c *userCache) user(h *hosts, a *ipaddr.Addr) hostID {
 	if users := h.users.Load(); !c.known || c.users != users || c.addr != *a {
 		*c = userCache{addr: *a, id: h.user(a), known: true, users: users}
 	}
@@ -197,7 +199,7 @@ func (c *userCache) user(h *hosts, a *address) hostID {
 }
 
 // mayAsk reports whether the link is to be asked for an address now, and takes note that it is.
-func (h *hosts) mayAsk(a *address, now int64) bool {
+func (h *hosts) mayAsk(a *ipaddr.Addr, now int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before, asked := h.asked[*a]

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 func hostMAC(n int) uint64 { return packMAC([6]byte{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)}) }
 
-func hostAddr(n int) *address {
-	a := addressFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}))
+func hostAddr(n int) *ipaddr.Addr {
+	a := ipaddr.From(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}))
 	return &a
 }
 

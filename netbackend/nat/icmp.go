@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -70,17 +71,17 @@ func tooBig(is4 bool) icmpMessage {
 }
 
 // isEchoRequest tells whether l4 begins with an echo request from a.
-func (a *address) isEchoRequest(l4 []byte) bool {
+func isEchoRequest(a *ipaddr.Addr, l4 []byte) bool {
 	kind := uint8(icmpEchoRequest)
-	if !a.is4() {
+	if !a.Is4() {
 		kind = icmp6EchoRequest
 	}
 	return l4[0] == kind && l4[1] == 0
 }
 
 // echoReply is the type of the answers that a gets.
-func (a *address) echoReply() uint8 {
-	if a.is4() {
+func echoReply(a *ipaddr.Addr) uint8 {
+	if a.Is4() {
 		return icmpEchoReply
 	}
 	return icmp6EchoReply
@@ -92,7 +93,7 @@ func (p *Port) icmp(k *packet) {
 		p.counters.Malformed++
 		return
 	}
-	if !k.src.is4() && isNDP(k.l4[0]) {
+	if !k.src.Is4() && isNDP(k.l4[0]) {
 		p.ndp(k)
 		return
 	}
@@ -100,11 +101,11 @@ func (p *Port) icmp(k *packet) {
 		p.misaddressed(k, protoICMP)
 		return
 	}
-	if k.src.complaintOf(icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {
+	if complaintOf(&k.src, icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {
 		p.report(k)
 		return
 	}
-	if !k.src.isEchoRequest(k.l4) {
+	if !isEchoRequest(&k.src, k.l4) {
 		p.counters.Unsupported++
 		return
 	}
@@ -121,15 +122,15 @@ func (p *Port) icmp(k *packet) {
 		return
 	}
 	// The request becomes the answer, behind headers without options.
-	b := frame[start-etherLen-k.src.ipLen() : start+k.l4Len]
+	b := frame[start-etherLen-k.src.HeaderLen() : start+k.l4Len]
 	rest := binary.BigEndian.Uint32(frame[start+4:])
-	p.reply(p.putICMP(b, &k.dst, &k.src, icmpMessage{kind: k.src.echoReply()}, rest))
+	p.reply(p.putICMP(b, &k.dst, &k.src, icmpMessage{kind: echoReply(&k.src)}, rest))
 }
 
 // putICMP makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
 // second word.
-func (p *Port) putICMP(b []byte, src, dst *address, m icmpMessage, rest uint32) []byte {
-	n := len(b) - etherLen - dst.ipLen()
+func (p *Port) putICMP(b []byte, src, dst *ipaddr.Addr, m icmpMessage, rest uint32) []byte {
+	n := len(b) - etherLen - dst.HeaderLen()
 	icmp := b[p.putIP(b, src, dst, protoICMP, n):]
 	copy(icmp, []byte{m.kind, m.code, 0, 0})
 	binary.BigEndian.PutUint32(icmp[4:], rest)
@@ -139,8 +140,8 @@ func (p *Port) putICMP(b []byte, src, dst *address, m icmpMessage, rest uint32) 
 
 // icmpSum is the part of an ICMP message's checksum that is not in the message, which is n bytes long: in IPv6 there is a
 // pseudo header (RFC 4443 section 2.3).
-func icmpSum(src, dst *address, n int) uint16 {
-	if dst.is4() {
+func icmpSum(src, dst *ipaddr.Addr, n int) uint16 {
+	if dst.Is4() {
 		return 0
 	}
 	return vnet.PseudoHeaderSum(protoICMPv6, src[:], dst[:], uint32(n))
@@ -220,6 +221,6 @@ func quotedSYN(key *flowKey, seq uint32) (tcp [icmpLen]byte) {
 // n is what the packet's length was from there on. code is IPv4's.
 func (p *Port) sendUnreachable(key *flowKey, code uint8, n int, l4 []byte) {
 	p.sendError(icmpError{
-		from: p.nets.of(&key.guest).gateway, icmpMessage: unreachable(key.guest.is4(), code), key: key, n: n, l4: l4,
+		from: p.nets.of(&key.guest).gateway, icmpMessage: unreachable(key.guest.Is4(), code), key: key, n: n, l4: l4,
 	})
 }

@@ -1,6 +1,10 @@
 package nat
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 // A guest answers packets of the engine by ICMP errors: one is too big for a link behind the guest, nobody listens on a port,
 // a container is gone. Each quotes the packet, by which its flow is found. The guest is not believed everything: what is
@@ -30,8 +34,8 @@ type report struct {
 const shortly = int64(10e9)
 
 // complaintOf returns what an ICMP message of the guest says of a packet.
-func (a *address) complaintOf(m icmpMessage) complaint {
-	if !a.is4() {
+func complaintOf(a *ipaddr.Addr, m icmpMessage) complaint {
+	if !a.Is4() {
 		return complaint6(m)
 	}
 	switch {
@@ -60,11 +64,11 @@ func complaint6(m icmpMessage) complaint {
 
 // readReport reads an ICMP error; !ok if the packet that it quotes cannot be one of the engine's.
 func readReport(k *packet) (r report, ok bool) {
-	r.complaint = k.src.complaintOf(icmpMessage{k.l4[0], k.l4[1]})
+	r.complaint = complaintOf(&k.src, icmpMessage{k.l4[0], k.l4[1]})
 	rest := binary.BigEndian.Uint32(k.l4[4:])
 	quote := k.l4[icmpLen:]
 	var l4 []byte
-	if k.src.is4() {
+	if k.src.Is4() {
 		r.mtu = int(uint16(rest)) // RFC 1191 section 4
 		l4, ok = r.quote4(quote)
 	} else {
@@ -83,7 +87,7 @@ func (r *report) quote4(q []byte) (l4 []byte, ok bool) {
 		return nil, false
 	}
 	r.size = int(binary.BigEndian.Uint16(q[2:]))
-	r.key.remote, r.key.guest, r.key.proto = addressFrom4(q[12:]), addressFrom4(q[16:]), q[9]
+	r.key.remote, r.key.guest, r.key.proto = ipaddr.From4(q[12:]), ipaddr.From4(q[16:]), q[9]
 	return q[int(q[0]&15)*4:], true
 }
 
@@ -93,7 +97,7 @@ func (r *report) quote6(q []byte) (l4 []byte, ok bool) {
 		return nil, false
 	}
 	r.size = ipv6Len + int(binary.BigEndian.Uint16(q[4:]))
-	r.key.remote, r.key.guest, r.key.proto = address(q[8:24]), address(q[24:40]), q[6]
+	r.key.remote, r.key.guest, r.key.proto = ipaddr.Addr(q[8:24]), ipaddr.Addr(q[24:40]), q[6]
 	q = q[ipv6Len:]
 	if r.key.proto == protoFragment {
 		if len(q) < fragmentHeader || binary.BigEndian.Uint16(q[2:])&fragmentOffset6 != 0 {
@@ -112,7 +116,7 @@ func (r *report) quoteTransport(l4 []byte) (ok bool) {
 		r.seq = binary.BigEndian.Uint32(l4[4:])
 	case protoICMP:
 		r.key.guestPort = binary.BigEndian.Uint16(l4[4:]) // the identifier
-		return l4[0] == r.key.guest.echoReply()
+		return l4[0] == echoReply(&r.key.guest)
 	case protoUDP:
 	default:
 		return false
@@ -165,7 +169,7 @@ func (p *Port) tooBig(f *flow, r *report) {
 	}
 	size = min(size, r.size)
 	least := leastPath
-	if !f.key.guest.is4() {
+	if !f.key.guest.Is4() {
 		least = minMTU6
 	}
 	mtu := max(r.mtu, leastPath)

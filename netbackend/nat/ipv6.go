@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -43,9 +44,9 @@ func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	}
 	k := packet{
 		chain: c, l4: ip[ipv6Len:min(len(ip), ipv6Len+n)], l4Offset: start + ipv6Len, l4Len: n,
-		src: address(ip[8:24]), dst: address(ip[24:40]), hops: ip[7], tos: ip[0]<<4 | ip[1]>>4, whole: true,
+		src: ipaddr.Addr(ip[8:24]), dst: ipaddr.Addr(ip[24:40]), hops: ip[7], tos: ip[0]<<4 | ip[1]>>4, whole: true,
 	}
-	if k.src.is4() || k.dst.is4() {
+	if k.src.Is4() || k.dst.Is4() {
 		p.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
 		return
 	}
@@ -98,7 +99,7 @@ func (p *Port) ndp(k *packet) {
 		return
 	}
 	if sender.IP.IsValid() {
-		a := addressFrom(sender.IP)
+		a := ipaddr.From(sender.IP)
 		if p.others[a] {
 			p.counters.Impostors++
 			return
@@ -142,7 +143,7 @@ func (p *Port) advertiseAt() int64 {
 }
 
 // putIPv6 writes an IPv6 header. n is the length of what follows it.
-func putIPv6(ip []byte, src, dst *address, proto uint8, n int) {
+func putIPv6(ip []byte, src, dst *ipaddr.Addr, proto uint8, n int) {
 	if proto == protoICMP {
 		proto = protoICMPv6
 	}
@@ -155,8 +156,8 @@ func putIPv6(ip []byte, src, dst *address, proto uint8, n int) {
 
 // icmp is the number of ICMP in the IP headers of packets from or to a. In flows and rules it is protoICMP for both
 // versions.
-func (a *address) icmp() uint8 {
-	if a.is4() {
+func icmpProto(a *ipaddr.Addr) uint8 {
+	if a.Is4() {
 		return protoICMP
 	}
 	return protoICMPv6

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
 )
@@ -31,7 +32,7 @@ func newLeases(cfg *Config, h *hosts) (l leases) {
 		return lease.New(lease.Config{
 			Primary: primary, First: first, Count: count, Never: append(own, cfg.Others...), Fixed: fixed,
 			User: func(a netip.Addr) [6]byte {
-				addr := addressFrom(a)
+				addr := ipaddr.From(a)
 				if id := h.user(&addr); id != anyHost {
 					return unpackMAC(h.mac(id))
 				}
@@ -72,7 +73,7 @@ func (l *leases) free() {
 // use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
 func (p *Port) leased(given, declined, ask netip.Addr) {
 	if given.IsValid() {
-		a := addressFrom(given)
+		a := ipaddr.From(given)
 		p.learnAddress(&a, p.from)
 	}
 	if declined.IsValid() {
@@ -82,6 +83,6 @@ func (p *Port) leased(given, declined, ask netip.Addr) {
 		})
 	}
 	if ask.IsValid() {
-		p.ask(addressFrom(ask))
+		p.ask(ipaddr.From(ask))
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -40,7 +41,7 @@ func (b *batch) set(i int, iov []guestmem.Iovec) {
 }
 
 // to addresses message i, on a socket that is not connected.
-func (b *batch) to(i int, peer *endpoint) {
+func (b *batch) to(i int, peer *ipaddr.Endpoint) {
 	h := &b.hdrs[i].hdr
 	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 	h.Namelen = putName(&b.names[i], peer)
@@ -95,33 +96,33 @@ func (b *batch) segment(i int) int {
 }
 
 // peer returns who sent message i.
-func (b *batch) peer(i int) endpoint { return endpointIn(&b.names[i]) }
+func (b *batch) peer(i int) ipaddr.Endpoint { return endpointIn(&b.names[i]) }
 
 // putName writes e as the kernel takes names of sockets, and returns its length.
-func putName(name *unix.RawSockaddrInet6, e *endpoint) uint32 {
-	if e.addr.is4() {
+func putName(name *unix.RawSockaddrInet6, e *ipaddr.Endpoint) uint32 {
+	if e.Addr.Is4() {
 		name4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		*name4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(e.addr[12:])}
-		*portIn(&name4.Port) = [2]byte{byte(e.port >> 8), byte(e.port)}
+		*name4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: [4]byte(e.Addr[12:])}
+		*portIn(&name4.Port) = [2]byte{byte(e.Port >> 8), byte(e.Port)}
 		return unix.SizeofSockaddrInet4
 	}
-	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: e.addr}
-	*portIn(&name.Port) = [2]byte{byte(e.port >> 8), byte(e.port)}
+	*name = unix.RawSockaddrInet6{Family: unix.AF_INET6, Addr: e.Addr}
+	*portIn(&name.Port) = [2]byte{byte(e.Port >> 8), byte(e.Port)}
 	return unix.SizeofSockaddrInet6
 }
 
 // endpointIn reads a name that the kernel has written, the zero endpoint if it is none of IP.
-func endpointIn(name *unix.RawSockaddrInet6) (e endpoint) {
+func endpointIn(name *unix.RawSockaddrInet6) (e ipaddr.Endpoint) {
 	switch name.Family {
 	case unix.AF_INET:
-		e.addr = addressFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr[:])
+		e.Addr = ipaddr.From4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr[:])
 	case unix.AF_INET6:
-		e.addr = name.Addr
+		e.Addr = name.Addr
 	default:
 		return e
 	}
 	port := portIn(&name.Port) // at the same place in both
-	e.port = uint16(port[0])<<8 | uint16(port[1])
+	e.Port = uint16(port[0])<<8 | uint16(port[1])
 	return e
 }
 
@@ -154,9 +155,9 @@ type option struct{ level, kind int32 }
 // socketError is an error that the kernel kept for a socket: what became of one of its datagrams.
 type socketError struct {
 	extendedError
-	to       caller  // where the datagram went, and from which address of the host if the socket asks for that
-	offender address // who told, the zero address if it was the kernel itself
-	n        int     // bytes of the datagram's payload that are known
+	to       caller      // where the datagram went, and from which address of the host if the socket asks for that
+	offender ipaddr.Addr // who told, the zero address if it was the kernel itself
+	n        int         // bytes of the datagram's payload that are known
 }
 
 // receiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
@@ -180,11 +181,11 @@ func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) 
 	}
 	if data != nil {
 		e.extendedError = data.err
-		e.offender = endpointIn(&data.offender).addr
+		e.offender = endpointIn(&data.offender).Addr
 	}
 	e.to.peer = m.from()
 	e.to.local, _ = askedIn(control, length)
-	if e.to.peer.addr.isLinkLocal() {
+	if e.to.peer.Addr.IsLinkLocal() {
 		e.to.scope = m.name.Scope_id
 	}
 	e.n = int(r)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -257,8 +258,8 @@ func (p *Port) openTry(q *nameQuery, t *nameTry) bool {
 	if !p.admitSocket() {
 		return false
 	}
-	to := endpointFrom(t.to)
-	fd, err := unix.Socket(to.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	to := ipaddr.EndpointFrom(t.to)
+	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if isShortage(err) {
 		p.hit(limitHost)
 		return false
@@ -267,8 +268,8 @@ func (p *Port) openTry(q *nameQuery, t *nameTry) bool {
 		p.tryFailed(t)
 		return false
 	}
-	to.addr.keepErrors(fd, 1)
-	sender := udpSender{v6: !to.addr.is4()}
+	keepErrors(&to.Addr, fd, 1)
+	sender := udpSender{v6: !to.Addr.Is4()}
 	sender.set(int32(fd), manner{route: mayFragment})
 	if err := p.worker.RegisterInput(fd, p.names.token(q, t)); err != nil {
 		p.hit(limitHost)
@@ -277,7 +278,7 @@ func (p *Port) openTry(q *nameQuery, t *nameTry) bool {
 	}
 	t.fd = fd
 	p.flows.sockets.Add(1)
-	if err := unix.Connect(fd, to.sockaddr()); err != nil {
+	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		p.tryFailed(t)
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -124,7 +125,7 @@ func (p *Port) dialNext(stream *nameStream, key *flowKey, s *segment) (fd int, s
 			return -1, set, false
 		}
 		stream.to, stream.asked = to, append(stream.asked, to)
-		fd, set, err := p.dial(endpointFrom(to), key, s)
+		fd, set, err := p.dial(ipaddr.EndpointFrom(to), key, s)
 		if err == nil {
 			return fd, set, true
 		}

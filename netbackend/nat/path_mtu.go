@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // A guest may route, to containers or into a VPN, over links that carry less than its own. Its kernel drops what does not
@@ -30,14 +32,14 @@ type path struct {
 // change, which is rare, makes a new map. Without such paths there is no map.
 type pathTable struct {
 	mu    sync.Mutex // held by who changes it
-	known atomic.Pointer[map[address]path]
+	known atomic.Pointer[map[ipaddr.Addr]path]
 }
 
 // any tells whether there may be narrow paths.
 func (t *pathTable) any() bool { return t.known.Load() != nil }
 
 // mtu returns what is known of the way to an address, at most link.
-func (t *pathTable) mtu(to *address, link int, now int64) int {
+func (t *pathTable) mtu(to *ipaddr.Addr, link int, now int64) int {
 	known := t.known.Load()
 	if known == nil {
 		return link
@@ -49,7 +51,7 @@ func (t *pathTable) mtu(to *address, link int, now int64) int {
 }
 
 // narrow notes that the way to an address carries mtu bytes, and tells whether less than was known.
-func (t *pathTable) narrow(to *address, mtu int, now int64) bool {
+func (t *pathTable) narrow(to *ipaddr.Addr, mtu int, now int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mtu(to, mtu+1, now) <= mtu {
@@ -81,17 +83,17 @@ func (t *pathTable) prune(now int64) bool {
 }
 
 // alive returns a copy of what is known, without what is out of date.
-func (t *pathTable) alive(now int64) map[address]path {
-	known := map[address]path{}
+func (t *pathTable) alive(now int64) map[ipaddr.Addr]path {
+	known := map[ipaddr.Addr]path{}
 	if before := t.known.Load(); before != nil {
 		maps.Copy(known, *before)
 	}
-	maps.DeleteFunc(known, func(_ address, w path) bool { return now >= w.until })
+	maps.DeleteFunc(known, func(_ ipaddr.Addr, w path) bool { return now >= w.until })
 	return known
 }
 
 // oldest returns the address whose path was told first.
-func oldest(known map[address]path) (first address) {
+func oldest(known map[ipaddr.Addr]path) (first ipaddr.Addr) {
 	until := int64(0)
 	for a, w := range known {
 		if until == 0 || w.until < until {
@@ -116,7 +118,7 @@ func plateau(size int) int {
 }
 
 // pathMTU is the longest packet in bytes that reaches an address of the guest's, or behind the guest.
-func (p *Port) pathMTU(to *address) int { return p.pairs.paths.mtu(to, p.mtu, p.now) }
+func (p *Port) pathMTU(to *ipaddr.Addr) int { return p.pairs.paths.mtu(to, p.mtu, p.now) }
 
 // setMSS takes what the guest's MSS and MTU allow a segment to carry.
 func (p *Port) setMSS(f *flow, mss uint16) {
@@ -147,7 +149,7 @@ func (p *Port) widen(f *flow) {
 
 // permitFragments lets routers cut a packet to the guest, with a header as putIPv4 writes it and n bytes behind it, if it is too
 // long for its path. TCP has been told to be shorter; it is cut only where the path is narrower than it can be.
-func (p *Port) permitFragments(ip []byte, dst *address, proto uint8, n int) {
+func (p *Port) permitFragments(ip []byte, dst *ipaddr.Addr, proto uint8, n int) {
 	mtu := p.pathMTU(dst)
 	if ipv4Len+n <= mtu || proto == protoTCP && mtu >= minMTU {
 		return

@@ -6,9 +6,11 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
-func nth(i int) (a address) {
+func nth(i int) (a ipaddr.Addr) {
 	binary.BigEndian.PutUint32(a[12:], uint32(i))
 	return a
 }

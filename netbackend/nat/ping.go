@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -21,13 +22,13 @@ type pingFlow struct {
 const pingTimeout = int64(60e9)
 
 // pingSocket opens a socket for pings to an address.
-func pingSocket(to *address) (int, error) {
-	return unix.Socket(to.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(to.icmp()))
+func pingSocket(to *ipaddr.Addr) (int, error) {
+	return unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(icmpProto(to)))
 }
 
 // CheckPing tells whether the host lets this process send echo requests for its guests. The error says what to do.
 func CheckPing() error {
-	fd, err := pingSocket(&address{10: 0xff, 11: 0xff}) // what permits those of IPv4 permits the others too
+	fd, err := pingSocket(&ipaddr.Addr{10: 0xff, 11: 0xff}) // what permits those of IPv4 permits the others too
 	if err == nil {
 		return unix.Close(fd)
 	}
@@ -70,7 +71,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
-	fd, err := pingSocket(&to.addr)
+	fd, err := pingSocket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		p.counters.PingForbidden++
@@ -81,10 +82,10 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil
 	}
-	to.addr.keepErrors(fd, 1)
+	keepErrors(&to.Addr, fd, 1)
 	news := p.pairs.changes.number()
-	to.addr.wantArrivals(fd)
-	if err := unix.Connect(fd, to.sockaddr()); err != nil {
+	wantArrivals(&to.Addr, fd)
+	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
 		return nil
@@ -92,7 +93,7 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	f := p.create(key, fd, statePing, 0, crowdAssociations)
 	if f != nil {
 		p.counters.PingFlows++
-		f.udp.sender.v6, f.news = !to.addr.is4(), news
+		f.udp.sender.v6, f.news = !to.Addr.Is4(), news
 		p.wheel.set(f, p.now+pingTimeout)
 	}
 	return f
@@ -188,7 +189,7 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	if errno != 0 {
 		return errno
 	}
-	if n < icmpLen || head[0] != f.key.guest.echoReply() || p.msg.from().addr != f.key.remote {
+	if n < icmpLen || head[0] != echoReply(&f.key.guest) || p.msg.from().Addr != f.key.remote {
 		return 0
 	}
 	p.wheel.set(f, p.now+pingTimeout)

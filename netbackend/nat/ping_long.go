@@ -18,7 +18,7 @@ func (p *Port) assembledICMP(k *packet) {
 		p.counters.Malformed++
 	case !p.conversational(k):
 		p.misaddressed(k, protoICMP)
-	case !k.src.isEchoRequest(k.l4):
+	case !isEchoRequest(&k.src, k.l4):
 		p.counters.Unsupported++
 	case !p.nets.ours(&k.dst):
 		p.ping(k)
@@ -51,7 +51,7 @@ func (p *Port) sendLongReply(key *flowKey, how arrival, icmp []byte) {
 	d.n = copy(d.buf, icmp)
 	d.end = d.n
 	b := d.buf[:d.n]
-	b[0], b[1], b[2], b[3] = key.guest.echoReply(), 0, 0, 0
+	b[0], b[1], b[2], b[3] = echoReply(&key.guest), 0, 0, 0
 	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, icmpSum(&key.remote, &key.guest, d.n)))
 	p.countLong(d)
 	p.sendFragments()

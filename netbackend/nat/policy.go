@@ -3,6 +3,8 @@ package nat
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // HostService is a service of the host that is opened to the guest.
@@ -49,12 +51,12 @@ type policy struct {
 
 // service is a destination as the guest names it.
 type service struct {
-	endpoint
+	ipaddr.Endpoint
 	proto uint8
 }
 
 func serviceOf(key *flowKey) service {
-	return service{endpoint: endpoint{addr: key.remote, port: key.remotePort}, proto: key.proto}
+	return service{Endpoint: ipaddr.Endpoint{Addr: key.remote, Port: key.remotePort}, proto: key.proto}
 }
 
 func newPolicy(cfg *Config) (policy, error) {
@@ -65,34 +67,34 @@ func newPolicy(cfg *Config) (policy, error) {
 	}
 	for _, s := range cfg.AllowHost {
 		for _, a := range nets.named(s.Addr) {
-			p.open[service{endpoint: endpoint{addr: a, port: s.Port}, proto: s.Proto}] = true
+			p.open[service{Endpoint: ipaddr.Endpoint{Addr: a, Port: s.Port}, proto: s.Proto}] = true
 		}
 	}
 	return p, p.routes.open()
 }
 
 // named returns the addresses by which the guest names a host service.
-func (n *networks) named(addr netip.Addr) []address {
+func (n *networks) named(addr netip.Addr) []ipaddr.Addr {
 	switch {
 	case !addr.IsValid():
-		return []address{n.v4.gateway, n.v6.gateway, n.linkLocal}
+		return []ipaddr.Addr{n.v4.gateway, n.v6.gateway, n.linkLocal}
 	case addr == netip.IPv6Loopback():
-		return []address{n.v6.gateway, n.linkLocal}
+		return []ipaddr.Addr{n.v6.gateway, n.linkLocal}
 	case isRouterLoopback(addr):
-		return []address{n.v4.gateway}
+		return []ipaddr.Addr{n.v4.gateway}
 	}
-	return []address{addressFrom(addr)}
+	return []ipaddr.Addr{ipaddr.From(addr)}
 }
 
 func (p *policy) close() { p.routes.close() }
 
 // destination says where the remote end of a flow that the guest begins really is, and whether it may go there. What
 // the policy judges is the address after every mapping. Its order is told in the package's documentation.
-func (p *policy) destination(key *flowKey) (endpoint, verdict) {
+func (p *policy) destination(key *flowKey) (ipaddr.Endpoint, verdict) {
 	named := serviceOf(key)
-	to := named.endpoint
+	to := named.Endpoint
 	if p.nets.isGateway(&key.remote) {
-		to.addr = p.nets.of(&key.remote).loopback
+		to.Addr = p.nets.of(&key.remote).loopback
 	}
 	if p.open[named] {
 		return to, allowed
@@ -101,8 +103,8 @@ func (p *policy) destination(key *flowKey) (endpoint, verdict) {
 }
 
 // judge says whether the guest may go to a destination that was not opened by Config.AllowHost.
-func (p *policy) judge(proto uint8, to *endpoint) verdict {
-	c := p.classify(&to.addr)
+func (p *policy) judge(proto uint8, to *ipaddr.Endpoint) verdict {
+	c := p.classify(&to.Addr)
 	switch c {
 	case classGuest:
 		return isNobody
@@ -123,8 +125,8 @@ func (p *policy) judge(proto uint8, to *endpoint) verdict {
 }
 
 // classify says whose an address is.
-func (p *policy) classify(addr *address) class {
-	a := addr.netip()
+func (p *policy) classify(addr *ipaddr.Addr) class {
+	a := addr.Netip()
 	switch {
 	case a.IsLoopback() || a.IsUnspecified():
 		return classLoopback
@@ -167,7 +169,7 @@ func (p *Port) opener(key *flowKey) string {
 	name := protoName(key.proto)
 	switch {
 	case key.proto == protoICMP:
-		return fmt.Sprintf("%s:%s", name, key.remote.netip())
+		return fmt.Sprintf("%s:%s", name, key.remote.Netip())
 	case p.nets.isGateway(&key.remote):
 		return fmt.Sprintf("%s:%d", name, key.remotePort)
 	}

@@ -1,5 +1,7 @@
 package nat
 
+import "github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+
 // A verdict of the policy holds as long as what it was made from. An address that nobody had, or that was another machine's,
 // can become the host's while a flow to it is in use: a bridge for containers is made, a VPN comes up, a failover address
 // moves here. The flow would then lead to the host's own services. So
@@ -61,9 +63,9 @@ func (p *Port) reviewedLately() bool {
 }
 
 // judged returns the address that decides whether f may be.
-func (p *Port) judged(f *flow) *address {
+func (p *Port) judged(f *flow) *ipaddr.Addr {
 	if f.bits&shared != 0 {
-		return &f.udp.peer.addr
+		return &f.udp.peer.Addr
 	}
 	return &f.key.remote
 }
@@ -98,6 +100,6 @@ func (p *Port) isOpenStill(f *flow) bool {
 // datagram. If it is the same as ever, its next one begins the flow anew. A connection cannot be taken over: it was made with
 // its peer.
 func (p *Port) isTakenOver(f *flow) bool {
-	peer := &f.udp.peer.addr
-	return f.key.proto == protoUDP && !peer.isLoopback() && p.policy.routes.isLocal(peer)
+	peer := &f.udp.peer.Addr
+	return f.key.proto == protoUDP && !peer.IsLoopback() && p.policy.routes.isLocal(peer)
 }

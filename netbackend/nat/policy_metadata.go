@@ -1,6 +1,10 @@
 package nat
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 // Clouds give each machine its metadata, credentials among them, at addresses that only the machine itself can reach, and
 // that a guest must not reach in the machine's name. Most are link-local. This file knows the others, and the forms of IPv6
@@ -65,9 +69,9 @@ func isPlainlyCloseBy(network netip.Prefix) bool {
 func (p *policy) classifyInside(a netip.Addr) class {
 	inside := embedded(netip.PrefixFrom(a, a.BitLen()))
 	for _, e := range inside.all() {
-		host := addressFrom(e.Addr())
+		host := ipaddr.From(e.Addr())
 		switch {
-		case host.isLoopback():
+		case host.IsLoopback():
 			return classLoopback
 		case !e.Addr().IsUnspecified() && p.routes.isLocal(&host): // that is what another form looks like
 			return classHost

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 func TestRulesReadAsTheyAreWritten(t *testing.T) {
@@ -111,9 +113,9 @@ func testPolicy(t testing.TB, cfg Config) *policy {
 }
 
 // ask asks the policy for a destination such as tcp 192.0.2.1:80.
-func (p *policy) ask(proto uint8, to netip.AddrPort) (endpoint, verdict) {
-	e := endpointFrom(to)
-	return p.destination(&flowKey{remote: e.addr, remotePort: e.port, proto: proto})
+func (p *policy) ask(proto uint8, to netip.AddrPort) (ipaddr.Endpoint, verdict) {
+	e := ipaddr.EndpointFrom(to)
+	return p.destination(&flowKey{remote: e.Addr, remotePort: e.Port, proto: proto})
 }
 
 func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
@@ -161,7 +163,7 @@ func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 			got, v := p.ask(c.proto, netip.MustParseAddrPort(c.to))
 			require.Equal(t, c.want, v)
 			if v == allowed {
-				require.Equal(t, c.where, got.netip().String())
+				require.Equal(t, c.where, got.Netip().String())
 			}
 		})
 	}
@@ -262,7 +264,7 @@ func TestEveryAddressHasAClass(t *testing.T) {
 		"fd00:10:0:3::1": classPrivate, "fc00::1": classPrivate, "2001:db8::1": classInternet, "fec0::1": classInternet,
 		"100.128.0.1": classInternet, "172.32.0.1": classInternet, "192.0.2.1": classInternet, "169.255.0.1": classInternet,
 	} {
-		a := addressFrom(netip.MustParseAddr(text))
+		a := ipaddr.From(netip.MustParseAddr(text))
 		require.Equal(t, want, p.classify(&a), text)
 	}
 }
@@ -308,7 +310,7 @@ func TestFiltersMeanWhatTheRulesSay(t *testing.T) {
 		list := rapid.SliceOfN(rule, 0, 6).Draw(t, "rules")
 		proto := rapid.SampledFrom([]uint8{protoTCP, protoUDP}).Draw(t, "asked protocol")
 		to := netip.AddrPortFrom(address.Draw(t, "asked address"), port.Draw(t, "asked port"))
-		e := endpointFrom(to)
+		e := ipaddr.EndpointFrom(to)
 		want := plain(list, proto, to)
 		got := newFilters(list).match(proto, &e, to.Addr().IsLinkLocalUnicast())
 		if (got != nil) != (want != nil) || got != nil && got.allow != want.Allow {
@@ -344,7 +346,7 @@ func manyRules(t testing.TB, n int) *policy {
 
 func TestADecisionAllocatesNothing(t *testing.T) {
 	p := manyRules(t, 300)
-	key := flowKey{remote: addressFrom(netip.MustParseAddr("192.0.2.1")), remotePort: 80, proto: protoTCP}
+	key := flowKey{remote: ipaddr.From(netip.MustParseAddr("192.0.2.1")), remotePort: 80, proto: protoTCP}
 	require.Zero(t, testing.AllocsPerRun(100, func() { p.destination(&key) }))
 }
 
@@ -352,7 +354,7 @@ func BenchmarkRules(b *testing.B) {
 	for _, n := range []int{0, 10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			p := manyRules(b, n)
-			to := endpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
+			to := ipaddr.EndpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
 			b.ReportAllocs()
 			for b.Loop() {
 				p.filters.match(protoTCP, &to, false)
@@ -361,7 +363,7 @@ func BenchmarkRules(b *testing.B) {
 	}
 	b.Run("with the lookup of a route", func(b *testing.B) {
 		p := manyRules(b, 100)
-		to := endpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
+		to := ipaddr.EndpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
 		b.ReportAllocs()
 		for b.Loop() {
 			p.judge(protoTCP, &to)

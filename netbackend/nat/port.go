@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -61,19 +62,19 @@ type Port struct {
 	connected    bool
 	receiving    bool // the guest's receive ring runs
 	mtu          int
-	hosts        *hosts           // of all queue pairs
-	found        uint32           // of hosts.news, when waiting connections were looked at last
-	followed     uint32           // of hosts.moves, when followHosts looked last
-	followAt     int64            // it does not look again before
-	user         userCache        // of the address that datagrams went to last by a forward
-	nets         *networks        // the policy's
-	others       map[address]bool // addresses of other guests, which this one must not use
+	hosts        *hosts               // of all queue pairs
+	found        uint32               // of hosts.news, when waiting connections were looked at last
+	followed     uint32               // of hosts.moves, when followHosts looked last
+	followAt     int64                // it does not look again before
+	user         userCache            // of the address that datagrams went to last by a forward
+	nets         *networks            // the policy's
+	others       map[ipaddr.Addr]bool // addresses of other guests, which this one must not use
 	identity     isnSource
 	long         longDatagram
-	packetID     uint16           // of the last packet to the guest that may be cut on its way
-	unixPort     uint16           // of the last client of a unix socket, counted from firstAnyPort
-	acceptAt     int64            // no connection is accepted before, 0 if they may be now
-	unansweredAt map[address]bool // of the guest, that the user was told of; see tellUnanswered
+	packetID     uint16               // of the last packet to the guest that may be cut on its way
+	unixPort     uint16               // of the last client of a unix socket, counted from firstAnyPort
+	acceptAt     int64                // no connection is accepted before, 0 if they may be now
+	unansweredAt map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
 	watches      watchTimes
 	gone         absence // of the front end or the driver, which may come back
 	goneUntil    int64   // when the guest is taken for dead, 0 for never
@@ -124,16 +125,16 @@ func (p *Port) Offers() uint64 {
 }
 
 // takesTSO tells whether the guest, by its address, takes frames of many TCP segments.
-func (p *Port) takesTSO(guest *address) bool {
-	if guest.is4() {
+func (p *Port) takesTSO(guest *ipaddr.Addr) bool {
+	if guest.Is4() {
 		return p.takes(vnet.FeatureGuestTSO4)
 	}
 	return p.takes(vnet.FeatureGuestTSO6)
 }
 
 // takesUSO tells whether the guest, by its address, takes frames of many datagrams.
-func (p *Port) takesUSO(guest *address) bool {
-	if guest.is4() {
+func (p *Port) takesUSO(guest *ipaddr.Addr) bool {
+	if guest.Is4() {
 		return p.takes(vnet.FeatureGuestUSO4)
 	}
 	return p.takes(vnet.FeatureGuestUSO6)
@@ -465,7 +466,7 @@ func (p *Port) closeSocket(f *flow) {
 	case f.fd < 0:
 	case f.bits&shared != 0:
 		if f.udp.via == viaMapping {
-			p.quitMapping(f.key.guestSide(), &f.udp.peer.addr)
+			p.quitMapping(f.key.guestSide(), &f.udp.peer.Addr)
 		}
 	default:
 		p.worker.Unregister(int(f.fd))

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -26,7 +27,7 @@ const headerPatience = int64(5e9)
 
 // proxied is who has called by a forward, and the header that tells the guest.
 type proxied struct {
-	source, destination endpoint
+	source, destination ipaddr.Endpoint
 	known               bool  // unix sockets have no addresses
 	version             uint8 // of the header that the guest gets, 0 for none
 	left                uint8 // bytes of that header which the guest has not acknowledged
@@ -51,12 +52,12 @@ func (f *Forward) checkProxy() error {
 }
 
 // localEnd returns the address to which the client of an accepted connection has connected.
-func localEnd(fd int) (e endpoint, ok bool) {
+func localEnd(fd int) (e ipaddr.Endpoint, ok bool) {
 	a := addrPortOf(unix.Getsockname(fd))
 	if !a.IsValid() {
 		return e, false
 	}
-	return endpointFrom(a), true
+	return ipaddr.EndpointFrom(a), true
 }
 
 // proxyHeader makes the header that the guest gets of f. It is valid until the next call.
@@ -64,7 +65,7 @@ func (p *Port) proxyHeader(f *flow) []byte {
 	x := &f.proxied
 	var h proxyproto.Header
 	if x.known {
-		h = proxyproto.Header{Source: x.source.netip(), Destination: x.destination.netip()}
+		h = proxyproto.Header{Source: x.source.Netip(), Destination: x.destination.Netip()}
 	}
 	return proxyproto.Append(p.lead[:0], int(x.version), h)
 }
@@ -88,8 +89,8 @@ func (p *Port) putHeader(f *flow, offset uint32, iov []guestmem.Iovec, most int)
 }
 
 // awaitHeader keeps a connection that a forward took until its header has come.
-func (p *Port) awaitHeader(fd int, to endpoint, caller *proxied, kind flowBits) {
-	key := flowKey{guest: to.addr, guestPort: to.port, proto: protoTCP, remotePort: caller.source.port}
+func (p *Port) awaitHeader(fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
+	key := flowKey{guest: to.Addr, guestPort: to.Port, proto: protoTCP, remotePort: caller.source.Port}
 	if !p.freePort(&key) || !p.admit(crowdCalls) {
 		p.turnAway(fd, endNoRoom)
 		return
@@ -145,9 +146,9 @@ func (p *Port) takeHeader(f *flow, h *proxyproto.Header, n uint32) {
 	}
 	caller := f.proxied
 	if h.Source.IsValid() {
-		caller.source, caller.destination, caller.known = endpointFrom(h.Source), endpointFrom(h.Destination), true
+		caller.source, caller.destination, caller.known = ipaddr.EndpointFrom(h.Source), ipaddr.EndpointFrom(h.Destination), true
 	}
-	to, kind := endpoint{addr: f.key.guest, port: f.key.guestPort}, f.bits&unixSocket
+	to, kind := ipaddr.Endpoint{Addr: f.key.guest, Port: f.key.guestPort}, f.bits&unixSocket
 	fd := p.takeSocket(f)
 	p.remove(f)
 	p.callGuest(fd, to, &caller, kind)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -78,7 +79,7 @@ type postbox struct {
 	listen  bool              // the listeners are this Port's now
 	unquiet bool              // pairs have begun or ceased to run
 	// mappings were given to this Port, or have no flows any more. They are named by their ports of the guest.
-	mappings []endpoint
+	mappings []ipaddr.Endpoint
 	// thin and shed have a bit for each crowd of which others want a flow to go: if there are too many, or in any case.
 	thin, shed uint
 }

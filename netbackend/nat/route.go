@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // routes asks the kernel's routing table whose an address is (rtnetlink(7)), which is always up to date and sends
@@ -44,7 +46,7 @@ func (r *routes) open() (err error) {
 func (r *routes) close() { _ = unix.Close(r.fd) }
 
 // isLocal tells whether packets to a end on this host. What cannot be found out counts as such.
-func (r *routes) isLocal(a *address) bool {
+func (r *routes) isLocal(a *ipaddr.Addr) bool {
 	if _, err := unix.Write(r.fd, r.ask(a)); err != nil {
 		return true
 	}
@@ -60,14 +62,14 @@ func (r *routes) isLocal(a *address) bool {
 }
 
 // ask returns the request for the route to a.
-func (r *routes) ask(a *address) []byte {
+func (r *routes) ask(a *ipaddr.Addr) []byte {
 	r.seq++
-	to := a.bytes()
+	to := a.Bytes()
 	b := r.request[:routeHeaders+len(to)]
 	binary.NativeEndian.PutUint32(b[0:], uint32(len(b)))
 	binary.NativeEndian.PutUint32(b[nlSequence:], r.seq)
 	route := b[unix.SizeofNlMsghdr:]
-	route[0], route[1] = uint8(a.domain()), uint8(8*len(to)) // of the destination's bits all count
+	route[0], route[1] = uint8(a.Domain()), uint8(8*len(to)) // of the destination's bits all count
 	binary.NativeEndian.PutUint16(route[unix.SizeofRtMsg:], uint16(unix.SizeofRtAttr+len(to)))
 	copy(b[routeHeaders:], to)
 	return b

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // routeNews tells a queue pair that links, addresses, routes or routing rules of the host have changed (rtnetlink(7)). It
@@ -106,11 +108,11 @@ func (c *changedRoutes) any() bool { return c.all || c.n > 0 }
 func (c *changedRoutes) forget() { c.n, c.all = 0, false }
 
 // covers tells whether something has changed for an address.
-func (c *changedRoutes) covers(a *address) bool {
+func (c *changedRoutes) covers(a *ipaddr.Addr) bool {
 	if c.all {
 		return true
 	}
-	at := a.words()
+	at := a.Words()
 	for _, w := range c.networks[:c.n] {
 		if (at[0]^w.network[0])&w.mask[0] == 0 && (at[1]^w.network[1])&w.mask[1] == 0 {
 			return true
@@ -165,7 +167,7 @@ func (c *changedRoutes) add(message []byte) {
 		bits += 96 // addresses of IPv4 are mapped ones
 	}
 	w := &c.networks[c.n]
-	w.mask, w.network = maskWords(bits), to.words()
+	w.mask, w.network = maskWords(bits), to.Words()
 	w.network[0] &= w.mask[0]
 	w.network[1] &= w.mask[1]
 	c.n++
@@ -173,16 +175,16 @@ func (c *changedRoutes) add(message []byte) {
 
 // destinationOf finds the destination among the attributes of a route, which has none if it is the default route. !known means
 // that the message is not understood.
-func destinationOf(b []byte, family uint8, bits int) (to address, known bool) {
+func destinationOf(b []byte, family uint8, bits int) (to ipaddr.Addr, known bool) {
 	switch {
 	case family == unix.AF_INET && bits <= 32:
-		to = addressFrom4([]byte{0, 0, 0, 0})
+		to = ipaddr.From4([]byte{0, 0, 0, 0})
 	case family == unix.AF_INET6 && bits <= 128:
 	default:
 		return to, false
 	}
-	value, whole := findAttribute(b, unix.RTA_DST, len(to.bytes()))
-	copy(to.bytes(), value)
+	value, whole := findAttribute(b, unix.RTA_DST, len(to.Bytes()))
+	copy(to.Bytes(), value)
 	return to, value != nil || whole && bits == 0
 }
 

@@ -4,14 +4,16 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // routeQuery is a question to the routing table with more than a destination.
 type routeQuery struct {
-	to    *address
-	from  *address // the source address; nil for none
-	by    uint32   // index of the interface; 0 for any
-	exact bool     // the table's entry is wanted, not what the kernel makes of it (RTM_F_FIB_MATCH)
+	to    *ipaddr.Addr
+	from  *ipaddr.Addr // the source address; nil for none
+	by    uint32       // index of the interface; 0 for any
+	exact bool         // the table's entry is wanted, not what the kernel makes of it (RTM_F_FIB_MATCH)
 }
 
 // routeAnswer is what the table says. kind is one of unix.RTN_UNICAST and so on, 0 if there is no route.
@@ -21,14 +23,14 @@ type routeAnswer struct {
 }
 
 // leavesBy tells whether datagrams to peer that have the source address from leave by an interface that has this address.
-func (r *routes) leavesBy(from, peer *address) bool {
+func (r *routes) leavesBy(from, peer *ipaddr.Addr) bool {
 	way := r.query(routeQuery{to: peer, from: from})
 	owner := r.query(routeQuery{to: from, exact: true})
 	return way.kind == unix.RTN_UNICAST && owner.kind == unix.RTN_LOCAL && way.by == owner.by
 }
 
 // reaches tells whether there is a route to peer by an interface.
-func (r *routes) reaches(peer *address, by uint32) bool {
+func (r *routes) reaches(peer *ipaddr.Addr, by uint32) bool {
 	return r.query(routeQuery{to: peer, by: by, exact: true}).kind == unix.RTN_UNICAST
 }
 
@@ -58,15 +60,15 @@ func (r *routes) compose(b []byte, q *routeQuery) []byte {
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
 	binary.NativeEndian.PutUint32(b[nlSequence:], r.seq)
 	route := b[unix.SizeofNlMsghdr:]
-	route[0] = uint8(q.to.domain())
-	route[1] = uint8(8 * len(q.to.bytes()))
+	route[0] = uint8(q.to.Domain())
+	route[1] = uint8(8 * len(q.to.Bytes()))
 	if q.exact {
 		binary.NativeEndian.PutUint32(route[8:], unix.RTM_F_FIB_MATCH)
 	}
-	b = appendAttribute(b, unix.RTA_DST, q.to.bytes())
+	b = appendAttribute(b, unix.RTA_DST, q.to.Bytes())
 	if q.from != nil {
-		b[unix.SizeofNlMsghdr+2] = uint8(8 * len(q.from.bytes()))
-		b = appendAttribute(b, unix.RTA_SRC, q.from.bytes())
+		b[unix.SizeofNlMsghdr+2] = uint8(8 * len(q.from.Bytes()))
+		b = appendAttribute(b, unix.RTA_SRC, q.from.Bytes())
 	}
 	if q.by != 0 {
 		b = appendAttribute(b, unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, q.by))

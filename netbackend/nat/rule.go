@@ -1,12 +1,13 @@
 package nat
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // Rule opens or closes a range of destinations to the guest. Of Config.Rules the first that matches decides. What rules
@@ -182,9 +183,9 @@ type filter struct {
 func newFilters(rules []Rule) filters {
 	list := make(filters, 0, len(rules))
 	for _, r := range rules {
-		network := addressFrom(r.Prefix.Addr())
+		network := ipaddr.From(r.Prefix.Addr())
 		f := filter{
-			network: network.words(), mask: maskWords(r.Prefix.Bits() + 128 - r.Prefix.Addr().BitLen()),
+			network: network.Words(), mask: maskWords(r.Prefix.Bits() + 128 - r.Prefix.Addr().BitLen()),
 			first: r.First, last: r.Last, proto: r.Proto, is4: r.Prefix.Addr().Is4(), allow: r.Allow,
 			linkLocal: r.NamesLinkLocal(),
 		}
@@ -198,11 +199,6 @@ func newFilters(rules []Rule) filters {
 	return list
 }
 
-// words is a in host order, for comparing.
-func (a *address) words() [2]uint64 {
-	return [2]uint64{binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(a[8:])}
-}
-
 // maskWords has its first bits bits set.
 func maskWords(bits int) [2]uint64 {
 	const all = ^uint64(0)
@@ -214,14 +210,14 @@ func maskWords(bits int) [2]uint64 {
 
 // match returns the first rule that speaks of a destination, nil if none does. To open link-local addresses takes a
 // rule that names nothing else: who opens everything hardly means the cloud's credentials.
-func (l filters) match(proto uint8, to *endpoint, linkLocal bool) *filter {
-	at, is4 := to.addr.words(), to.addr.is4()
+func (l filters) match(proto uint8, to *ipaddr.Endpoint, linkLocal bool) *filter {
+	at, is4 := to.Addr.Words(), to.Addr.Is4()
 	for i := range l {
 		f := &l[i]
 		if (at[1]^f.network[1])&f.mask[1] != 0 || (at[0]^f.network[0])&f.mask[0] != 0 {
 			continue
 		}
-		if is4 != f.is4 || to.port < f.first || to.port > f.last || f.proto != 0 && f.proto != proto {
+		if is4 != f.is4 || to.Port < f.first || to.Port > f.last || f.proto != 0 && f.proto != proto {
 			continue
 		}
 		if f.allow && linkLocal && !f.linkLocal {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
@@ -97,12 +98,12 @@ func (p *Port) arp(c *virtqueue.Chain) {
 		p.counters.Malformed++
 		return
 	}
-	if sender.IP.IsValid() && p.others[addressFrom(sender.IP)] {
+	if sender.IP.IsValid() && p.others[ipaddr.From(sender.IP)] {
 		p.counters.Impostors++
 		return
 	}
 	if sender.IP.IsValid() {
-		a := addressFrom(sender.IP)
+		a := ipaddr.From(sender.IP)
 		p.learnAddress(&a, p.meet(packMAC(sender.MAC)))
 	}
 	p.reply(reply)
@@ -116,9 +117,9 @@ func (p *Port) reply(frame []byte) {
 }
 
 // ask asks where an address of the guest is (RFC 826, RFC 4861).
-func (p *Port) ask(guest address) {
-	if !guest.is4() {
-		p.reply(p.services.ndp.Ask(guest.netip()))
+func (p *Port) ask(guest ipaddr.Addr) {
+	if !guest.Is4() {
+		p.reply(p.services.ndp.Ask(guest.Netip()))
 		return
 	}
 	b := p.template[:etherLen+28]
@@ -130,14 +131,14 @@ func (p *Port) ask(guest address) {
 	// Ethernet, IPv4, the lengths of their addresses, a request.
 	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
 	copy(b[22:], p.cfg.GatewayMAC[:])
-	copy(b[28:], p.nets.v4.gateway.bytes())
+	copy(b[28:], p.nets.v4.gateway.Bytes())
 	clear(b[32:38])
-	copy(b[38:], guest.bytes())
+	copy(b[38:], guest.Bytes())
 	p.reply(b)
 }
 
 // askOnce is ask, unless that was done just now. What waits for the answer goes on when it is learned.
-func (p *Port) askOnce(guest address) {
+func (p *Port) askOnce(guest ipaddr.Addr) {
 	if p.hosts.mayAsk(&guest, p.now) {
 		p.ask(guest)
 	}
@@ -156,7 +157,7 @@ func (p *Port) copyPayload(k *packet, length int) []byte {
 
 // forDHCP tells whether a datagram to the DHCP port is for us.
 func (p *Port) forDHCP(k *packet) bool {
-	return k.dst == addressFrom4([]byte{255, 255, 255, 255}) || k.dst.is4() && p.nets.ours(&k.dst)
+	return k.dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.dst.Is4() && p.nets.ours(&k.dst)
 }
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
@@ -168,7 +169,7 @@ func (p *Port) dhcp(k *packet, length int) {
 	if message == nil {
 		return
 	}
-	if k.src.unicast() && p.nets.contains(&k.src) {
+	if k.src.IsUnicast() && p.nets.contains(&k.src) {
 		p.learnAddress(&k.src, p.from)
 	}
 	answer, ok := p.services.dhcp.Answer(p.now, message)
@@ -181,13 +182,13 @@ func (p *Port) dhcp(k *packet, length int) {
 	}
 	p.reply(p.udpFrame(answer.To.MAC, &flowKey{
 		proto: protoUDP, remote: p.nets.v4.gateway, remotePort: dhcpServerPort,
-		guest: addressFrom(answer.To.IP), guestPort: dhcpClientPort,
+		guest: ipaddr.From(answer.To.IP), guestPort: dhcpClientPort,
 	}, answer.Message))
 }
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
 func (p *Port) forDHCP6(k *packet) bool {
-	return binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort && k.src.isLinkLocal() && k.dst == addressFrom(dhcp6.Servers)
+	return binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort && k.src.IsLinkLocal() && k.dst == ipaddr.From(dhcp6.Servers)
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
@@ -221,7 +222,7 @@ func (p *Port) isQuery(key *flowKey) bool {
 
 // udpFrame builds a datagram to the guest, from the remote end of key.
 func (p *Port) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
-	b := make([]byte, key.guest.udpHeaders()+len(payload))
+	b := make([]byte, udpHeaders(&key.guest)+len(payload))
 	n := udpLen + len(payload)
 	udp := b[p.putIP(b, &key.remote, &key.guest, protoUDP, n):]
 	copy(b, mac[:])

@@ -71,7 +71,7 @@ func (p *Port) usage() []Usage {
 func describe(f *flow, now int64) FlowInfo {
 	info := FlowInfo{
 		Proto: f.key.proto, Inbound: f.bits&inbound != 0,
-		Guest:  netip.AddrPortFrom(f.key.guest.netip(), f.key.guestPort),
+		Guest:  netip.AddrPortFrom(f.key.guest.Netip(), f.key.guestPort),
 		Remote: f.key.remoteAddrPort(),
 		State:  stateName(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
 	}
@@ -84,7 +84,7 @@ func describe(f *flow, now int64) FlowInfo {
 	}
 	info.Host = addrPortOf(unix.Getsockname(int(f.fd)))
 	if f.bits&shared != 0 {
-		info.Target = f.udp.peer.netip()
+		info.Target = f.udp.peer.Netip()
 	} else {
 		info.Target = addrPortOf(unix.Getpeername(int(f.fd)))
 	}

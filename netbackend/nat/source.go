@@ -1,6 +1,10 @@
 package nat
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 // A connected socket keeps the source address that was right when it was connected. When the host's addresses or routes
 // change, a datagram that leaves by it fails, or goes out with an address by which no answer comes back, while a program that
@@ -46,9 +50,9 @@ func (p *Port) renewSource(f *flow) bool {
 	}
 	peer, has := peerOf(f.fd), nameOf(f.fd)
 	if f.state == statePing {
-		peer = endpoint{addr: f.key.remote} // the kernel does not name one without a port
+		peer = ipaddr.Endpoint{Addr: f.key.remote} // the kernel does not name one without a port
 	}
-	if !peer.addr.unicast() || peer.addr.isLoopback() || !p.outdated(&peer, &has.addr) {
+	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !p.outdated(&peer, &has.Addr) {
 		return false
 	}
 	p.counters.SourcesMoved++
@@ -62,14 +66,14 @@ func (p *Port) renewSource(f *flow) bool {
 // outdated tells whether a socket that is connected to peer should have another source address than it has. An address that
 // the host would not choose any more, but that is still one of the interface by which datagrams leave, is kept: so do the
 // host's own programs (RFC 4862 section 5.5.4), and peers may know the guest by it.
-func (p *Port) outdated(peer *endpoint, has *address) bool {
-	fd, err := unix.Socket(peer.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func (p *Port) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
+	fd, err := unix.Socket(peer.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	if connect(int32(fd), peer) != 0 || nameOf(int32(fd)).addr == *has {
+	if connect(int32(fd), peer) != 0 || nameOf(int32(fd)).Addr == *has {
 		return false // nothing else would be better
 	}
-	return !p.policy.routes.leavesBy(has, &peer.addr)
+	return !p.policy.routes.leavesBy(has, &peer.Addr)
 }

@@ -4,23 +4,25 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // peerOf returns where the socket fd is connected to, nameOf its own end; the zero endpoint if there is none.
-func peerOf(fd int32) endpoint { return askName(unix.SYS_GETPEERNAME, fd) }
-func nameOf(fd int32) endpoint { return askName(unix.SYS_GETSOCKNAME, fd) }
+func peerOf(fd int32) ipaddr.Endpoint { return askName(unix.SYS_GETPEERNAME, fd) }
+func nameOf(fd int32) ipaddr.Endpoint { return askName(unix.SYS_GETSOCKNAME, fd) }
 
-func askName(call uintptr, fd int32) endpoint {
+func askName(call uintptr, fd int32) ipaddr.Endpoint {
 	var name unix.RawSockaddrInet6
 	n := uint32(unsafe.Sizeof(name))
 	if _, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(unsafe.Pointer(&n))); errno != 0 {
-		return endpoint{}
+		return ipaddr.Endpoint{}
 	}
 	return endpointIn(&name)
 }
 
 // connect connects a socket of datagrams, which takes no time.
-func connect(fd int32, to *endpoint) unix.Errno {
+func connect(fd int32, to *ipaddr.Endpoint) unix.Errno {
 	var name unix.RawSockaddrInet6
 	n := putName(&name, to)
 	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&name)), uintptr(n))

@@ -1,5 +1,7 @@
 package nat
 
+import "github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+
 // With another [Filtering] than the strictest, a mapping takes datagrams from ends that the guest has not sent to: a TFTP server
 // answers from another port, a telephone from another machine. Each such end is judged by the policy as if the guest sent to it,
 // and then has a flow of a crowd of its own, so that strangers take no place of anybody else's. Such a flow needs no socket, does
@@ -42,7 +44,7 @@ func (p *Port) mayLetIn(s *sharedSocket, c *caller, key *flowKey) bool {
 	case AddressAndPortDependent:
 		return false
 	case AddressDependent:
-		if !p.pairs.mappings.hasSentTo(s.guest, &c.peer.addr) {
+		if !p.pairs.mappings.hasSentTo(s.guest, &c.peer.Addr) {
 			return false
 		}
 	}
@@ -59,7 +61,7 @@ func (p *Port) befriend(f *flow) bool {
 	p.thin(crowdAssociations)
 	var m *mapping
 	if p.isMapped(&f.key) || p.admitSocket() {
-		m = p.joinMapping(f.key.guestSide(), &f.udp.peer.addr)
+		m = p.joinMapping(f.key.guestSide(), &f.udp.peer.Addr)
 	}
 	if m == nil {
 		p.remove(f)
@@ -74,7 +76,7 @@ func (p *Port) befriend(f *flow) bool {
 }
 
 // hasSentTo tells whether a port of the guest has sent to an address lately.
-func (s *mappings) hasSentTo(guest endpoint, to *address) bool {
+func (s *mappings) hasSentTo(guest ipaddr.Endpoint, to *ipaddr.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]

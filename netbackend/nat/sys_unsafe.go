@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -55,7 +56,7 @@ func (m *message) set(iov []guestmem.Iovec, nameLen uint32) {
 }
 
 // from returns who sent what was received last.
-func (m *message) from() endpoint { return endpointIn(&m.name) }
+func (m *message) from() ipaddr.Endpoint { return endpointIn(&m.name) }
 
 // drop removes n bytes from the receive queue of the TCP socket fd, without copying them. They are there: in front of an urgent
 // byte the kernel says EAGAIN all the same while a signal is pending, such as the runtime sends, which is over when the call is.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -640,19 +641,19 @@ func (p *Port) tellUnanswered(f *flow) {
 		return
 	}
 	if p.unansweredAt == nil {
-		p.unansweredAt = map[address]bool{}
+		p.unansweredAt = map[ipaddr.Addr]bool{}
 	}
 	p.unansweredAt[a] = true // as many as forwards lead to
 	message := "no answer from the guest at the address that a forward leads to"
-	if a == addressFrom(p.cfg.Guest6) {
+	if a == ipaddr.From(p.cfg.Guest6) {
 		message += "; it has this one only if it asks for it by DHCPv6"
 	}
-	p.warn(message, "address", a.netip().String())
+	p.warn(message, "address", a.Netip().String())
 }
 
 // sendBare sends a segment without data, and without a connection to speak of.
 func (p *Port) sendBare(key *flowKey, flags uint8, seq, ack uint32) bool {
-	b := p.template[:etherLen+key.guest.ipLen()+tcpLen]
+	b := p.template[:etherLen+key.guest.HeaderLen()+tcpLen]
 	p.putTCP(b[len(b)-tcpLen:], key, flags, seq, ack, 0)
 	return p.sendTCP(b, key)
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
@@ -55,16 +57,16 @@ func (p *Port) connecting(key *flowKey, fd int, set udpSender, s *segment) *flow
 }
 
 // dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
-func (p *Port) dial(to endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
-	fd, err = unix.Socket(to.addr.domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func (p *Port) dial(to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
+	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		return -1, set, err
 	}
 	readInLine(fd)
 	p.setUp(fd)
-	set = p.depart(fd, &to.addr, key, s)
-	if err := unix.Connect(fd, to.sockaddr()); err != nil && err != unix.EINPROGRESS {
+	set = p.depart(fd, &to.Addr, key, s)
+	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)
 		return -1, set, err
 	}
@@ -123,7 +125,7 @@ func (p *Port) connectFailed(f *flow, errno unix.Errno) {
 const synWindow = 14600
 
 // accept takes a connection of a forward. kind is unixSocket or 0.
-func (p *Port) accept(fd int, peer endpoint, l *listener, kind flowBits) {
+func (p *Port) accept(fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) {
 	p.counters.Accepts++
 	if !p.hasGuest() {
 		p.turnAway(fd, endNoGuest)
@@ -150,14 +152,14 @@ func (p *Port) turnAway(fd int, c endCause) {
 }
 
 // callGuest begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
-func (p *Port) callGuest(fd int, to endpoint, caller *proxied, kind flowBits) {
+func (p *Port) callGuest(fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
 	if !p.hasGuest() {
 		p.turnAway(fd, endNoGuest)
 		return
 	}
 	key := flowKey{
-		guest: to.addr, guestPort: to.port, proto: protoTCP,
-		remote: p.nets.asSeen(&caller.source.addr, &to.addr), remotePort: caller.source.port,
+		guest: to.Addr, guestPort: to.Port, proto: protoTCP,
+		remote: p.nets.asSeen(&caller.source.Addr, &to.Addr), remotePort: caller.source.Port,
 	}
 	if !p.freePort(&key) || !p.admit(crowdCalls) {
 		p.turnAway(fd, endNoRoom)

@@ -469,7 +469,7 @@ func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
 
 // sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
 func (p *Port) sendTCP(b []byte, key *flowKey) bool {
-	n := len(b) - etherLen - key.guest.ipLen()
+	n := len(b) - etherLen - key.guest.HeaderLen()
 	tcp := b[p.putIP(b, &key.remote, &key.guest, protoTCP, n):]
 	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, key.pseudoSum(n)))
 	return p.send(b)

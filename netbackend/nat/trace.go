@@ -1,6 +1,10 @@
 package nat
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 // A guest that traces a route sends packets with a small time to live, and reads who says that it has run out. The first to say
 // so is the engine, as the guest's router. For the others, what the guest sent leaves with the time to live that is left, and
@@ -23,9 +27,9 @@ const ecnBits = 3
 
 // depart lets the SYN of a connection leave by fd as the guest sent its own, and returns what was set. The kernel keeps the ICMP
 // message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
-func (p *Port) depart(fd int, to *address, key *flowKey, s *segment) (set udpSender) {
-	if set.v6 = !to.is4(); set.v6 {
-		to.keepErrors(fd, 1)
+func (p *Port) depart(fd int, to *ipaddr.Addr, key *flowKey, s *segment) (set udpSender) {
+	if set.v6 = !to.Is4(); set.v6 {
+		keepErrors(to, fd, 1)
 	}
 	set.set(int32(fd), manner{hops: p.hopsLeft(s.hops, &key.remote), tos: s.tos &^ ecnBits})
 	return set
@@ -36,8 +40,8 @@ func (p *Port) depart(fd int, to *address, key *flowKey, s *segment) (set udpSen
 func (p *Port) arrive(f *flow) {
 	s := &f.udp.sender
 	if s.v6 {
-		host := address{15: 1} // any of IPv6
-		host.keepErrors(int(f.fd), 0)
+		host := ipaddr.Addr{15: 1} // any of IPv6
+		keepErrors(&host, int(f.fd), 0)
 	}
 	s.set(f.fd, manner{tos: s.manner.tos})
 }
@@ -64,7 +68,7 @@ func (p *Port) tellConnectError(f *flow) bool {
 	if !ok {
 		return false
 	}
-	m, ok := e.message(f.key.guest.is4())
+	m, ok := e.message(f.key.guest.Is4())
 	if !ok {
 		return false
 	}

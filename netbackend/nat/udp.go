@@ -6,16 +6,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // udpFlow is an association between a port of the guest and one remote endpoint. Its socket is connected, so that the
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
 type udpFlow struct {
-	peer        endpoint // where a shared flow's datagrams go
-	way         uint16   // and by which of ways, 0 for none
-	via         uint32   // the forward whose socket a shared flow has, counted from 1, or viaMapping
-	first, last uint16   // datagrams of this turn that wait in the outbox, 0 for none
+	peer        ipaddr.Endpoint // where a shared flow's datagrams go
+	way         uint16          // and by which of ways, 0 for none
+	via         uint32          // the forward whose socket a shared flow has, counted from 1, or viaMapping
+	first, last uint16          // datagrams of this turn that wait in the outbox, 0 for none
 	sender      udpSender
 	receiver    udpReceiver
 	byLink      bool // the way is by its interface; see chooseLink
@@ -37,8 +38,8 @@ type udpReceiver struct {
 // sharedSocket is a socket that flows of any queue pair share: that of a forward, or of a mapping.
 type sharedSocket struct {
 	fd    int32
-	via   uint32   // how flows name it
-	guest endpoint // the guest's end of its flows
+	via   uint32          // how flows name it
+	guest ipaddr.Endpoint // the guest's end of its flows
 	// asksWays tells that the kernel says how datagrams come; see way.
 	asksWays bool
 
@@ -144,14 +145,14 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	if mapped {
 		return p.share(key, to, c)
 	}
-	fd, err := unix.Socket(to.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil
 	}
-	gro, news := p.prepareUDP(fd, &to.addr, &key.guest), p.pairs.changes.number()
-	if err := unix.Connect(fd, to.sockaddr()); err != nil {
+	gro, news := p.prepareUDP(fd, &to.Addr, &key.guest), p.pairs.changes.number()
+	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.undelivered(key, err, length, k.l4)
 		return nil
@@ -160,22 +161,22 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	if f != nil {
 		p.counters.UDPFlows++
 		f.news = news
-		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.addr.is4()
+		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.Addr.Is4()
 	}
 	return f
 }
 
 // prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be
 // several put together, which guest takes so.
-func (p *Port) prepareUDP(fd int, host, guest *address) (gro bool) {
-	host.keepErrors(fd, 1)
+func (p *Port) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
+	keepErrors(host, fd, 1)
 	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
 }
 
 // keepErrors lets the kernel keep what becomes of packets that leave by the socket fd to a; with 0 for on, it is not to keep it
 // any more. Without it, it would keep most of that to itself, and who said so (ip(7), ipv6(7)).
-func (a *address) keepErrors(fd, on int) {
-	if a.is4() {
+func keepErrors(a *ipaddr.Addr, fd, on int) {
+	if a.Is4() {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
 		return
 	}
@@ -183,7 +184,7 @@ func (a *address) keepErrors(fd, on int) {
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
-func (a *address) udpHeaders() int { return etherLen + a.ipLen() + udpLen }
+func udpHeaders(a *ipaddr.Addr) int { return etherLen + a.HeaderLen() + udpLen }
 
 // prolong puts the end of an association off. What the guest sends does so if it got through, or if the guest was not told that
 // it did not: a flow that leads nowhere ends, and the next datagram begins a new one.
@@ -205,7 +206,7 @@ func putUDP(b []byte, from, to uint16, length int) {
 
 // pseudoSum is the sum of the pseudo header of a UDP datagram to the guest, n bytes long with its header.
 func (k *flowKey) pseudoSum(n int) uint16 {
-	return vnet.PseudoHeaderSum(k.proto, k.remote.bytes(), k.guest.bytes(), uint32(n))
+	return vnet.PseudoHeaderSum(k.proto, k.remote.Bytes(), k.guest.Bytes(), uint32(n))
 }
 
 // udpChecksum turns a sum into the checksum field: 0 there means none (RFC 768).

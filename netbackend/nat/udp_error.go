@@ -1,6 +1,10 @@
 package nat
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 const (
 	// errorBurst is how many errors of a socket are told in one turn.
@@ -57,7 +61,7 @@ func (p *Port) tellError(f *flow, e *socketError) {
 // errorMessage returns the message by which the guest of a flow is told of an error, without what it quotes; !ok if there is
 // none.
 func (p *Port) errorMessage(f *flow, e *socketError) (m icmpError, ok bool) {
-	is4 := f.key.guest.is4()
+	is4 := f.key.guest.Is4()
 	m.from = p.offender(f, e)
 	if unix.Errno(e.errno) == unix.EMSGSIZE {
 		m.icmpMessage, m.info = tooBig(is4), e.info
@@ -79,12 +83,12 @@ func (p *Port) errorMessage(f *flow, e *socketError) (m icmpError, ok bool) {
 
 // offender is who told of an error, as the guest sees it: the datagram's own destination by the address that the guest
 // named, the host as the guest's router.
-func (p *Port) offender(f *flow, e *socketError) address {
+func (p *Port) offender(f *flow, e *socketError) ipaddr.Addr {
 	gateway := p.nets.of(&f.key.guest).gateway
 	switch {
-	case e.offender == address{}: // the kernel itself
+	case e.offender == ipaddr.Addr{}: // the kernel itself
 		return gateway
-	case e.offender == e.to.peer.addr:
+	case e.offender == e.to.peer.Addr:
 		return f.key.remote
 	case p.policy.routes.isLocal(&e.offender):
 		return gateway
@@ -101,7 +105,7 @@ func (p *Port) header(f *flow) []byte {
 // hopsExceeded tells the guest that its datagram's time to live has run out at the first router, which is the engine.
 func (p *Port) hopsExceeded(key *flowKey, n int, l4 []byte) {
 	m := icmpMessage{icmpTimeExceeded, codeHopsExceeded}
-	if !key.guest.is4() {
+	if !key.guest.Is4() {
 		m.kind = icmp6TimeExceeded
 	}
 	p.sendError(icmpError{from: p.nets.of(&key.guest).gateway, icmpMessage: m, key: key, n: n, l4: l4})
@@ -110,7 +114,7 @@ func (p *Port) hopsExceeded(key *flowKey, n int, l4 []byte) {
 // icmpError is a message about a datagram of the guest's (RFC 792, RFC 4443), in the guest's version of IP.
 type icmpError struct {
 	icmpMessage
-	from    address
+	from    ipaddr.Addr
 	info    uint32 // the second word of the message
 	key     *flowKey
 	n       int    // length of the datagram from its transport header on
@@ -124,7 +128,7 @@ func (p *Port) sendError(e icmpError) {
 	if !p.afford(errandError) {
 		return
 	}
-	ipLen := e.key.guest.ipLen()
+	ipLen := e.key.guest.HeaderLen()
 	headers := etherLen + ipLen + icmpLen + ipLen + icmpLen
 	b := p.slow[:headers+len(e.payload)]
 	quoted := b[ipLen+icmpLen:] // an Ethernet header earlier, which is overwritten below

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // With Config.EndpointIndependent, all that a port of the guest sends leaves by one port of the host, whomever it goes to
@@ -17,23 +19,23 @@ import (
 // knows that it is not just receiving; who takes the last flow off a mapping leaves that to it, in its postbox.
 type mappings struct {
 	mu sync.Mutex // guards all but what sharedSocket says
-	of map[endpoint]*mapping
+	of map[ipaddr.Endpoint]*mapping
 }
 
 type mapping struct {
 	sharedSocket
-	users  int               // flows
-	sentTo map[address]int32 // of them, by the address that the guest has sent to
-	reader *Port             // nil if it is closed
-	index  uint32            // of the reader's listener
-	heard  bool              // the reader has it in its epoll set
+	users  int                   // flows
+	sentTo map[ipaddr.Addr]int32 // of them, by the address that the guest has sent to
+	reader *Port                 // nil if it is closed
+	index  uint32                // of the reader's listener
+	heard  bool                  // the reader has it in its epoll set
 }
 
 // viaMapping is what flows call a mapping: there is one for each port of the guest, so the flow's key tells the rest.
 const viaMapping = ^uint32(0)
 
 // find returns the mapping of a port of the guest, nil if it has none. It stays as long as a flow has it.
-func (s *mappings) find(guest endpoint) *mapping {
+func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.of[guest]
@@ -43,15 +45,15 @@ func (s *mappings) find(guest endpoint) *mapping {
 func (p *Port) isMapped(key *flowKey) bool { return p.pairs.mappings.find(key.guestSide()) != nil }
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
-func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
+func (p *Port) share(key *flowKey, to ipaddr.Endpoint, c crowd) *flow {
 	guest := key.guestSide()
-	m := p.joinMapping(guest, &to.addr)
+	m := p.joinMapping(guest, &to.Addr)
 	if m == nil {
 		return nil
 	}
 	f := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
 	if f == nil {
-		p.quitMapping(guest, &to.addr)
+		p.quitMapping(guest, &to.Addr)
 		return nil
 	}
 	p.counters.UDPFlows++
@@ -59,7 +61,7 @@ func (p *Port) share(key *flowKey, to endpoint, c crowd) *flow {
 }
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.
-func (p *Port) joinMapping(guest endpoint, to *address) *mapping {
+func (p *Port) joinMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
 	s := &p.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,15 +79,15 @@ func (p *Port) joinMapping(guest endpoint, to *address) *mapping {
 	return m
 }
 
-func (p *Port) newMapping(guest endpoint) *mapping {
-	fd, err := unix.Socket(guest.addr.domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+func (p *Port) newMapping(guest ipaddr.Endpoint) *mapping {
+	fd, err := unix.Socket(guest.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		p.hit(limitHost)
 		return nil
 	}
 	m := &mapping{sharedSocket: sharedSocket{
-		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.addr.is4()},
-	}, reader: p, sentTo: map[address]int32{}}
+		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.Addr.Is4()},
+	}, reader: p, sentTo: map[ipaddr.Addr]int32{}}
 	p.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
@@ -103,7 +105,7 @@ func (p *Port) hear(m *mapping) {
 		return
 	}
 	*l = listener{fd: m.fd, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
-	l.receiver.gro = p.prepareUDP(int(m.fd), &m.guest.addr, &m.guest.addr)
+	l.receiver.gro = p.prepareUDP(int(m.fd), &m.guest.Addr, &m.guest.Addr)
 	m.index, m.heard = l.index, true
 }
 
@@ -135,7 +137,7 @@ func (p *Port) vacate(l *listener) {
 }
 
 // quitMapping takes a flow off the mapping of a port of the guest, which sent to an address.
-func (p *Port) quitMapping(guest endpoint, to *address) {
+func (p *Port) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
 	s := &p.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +164,7 @@ func (p *Port) endMapping(m *mapping) {
 }
 
 // tendMapping does what is to be done for a mapping that was given to this pair, or whose last flow is gone.
-func (p *Port) tendMapping(guest endpoint) {
+func (p *Port) tendMapping(guest ipaddr.Endpoint) {
 	s := &p.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()

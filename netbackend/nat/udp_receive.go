@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -51,11 +52,11 @@ func (m *mailbox) receiver() *udpReceiver {
 }
 
 // guest is the address of the guest that datagrams are for.
-func (m *mailbox) guest() *address {
+func (m *mailbox) guest() *ipaddr.Addr {
 	if m.flow != nil {
 		return &m.flow.key.guest
 	}
-	return &m.listener.to.addr
+	return &m.listener.to.Addr
 }
 
 // common is the socket if flows share it, nil if it is one flow's.
@@ -153,7 +154,7 @@ func (p *Port) reserveDatagrams(m *mailbox, want int) (n int) {
 // prepare makes messages of the first n reserved frames, and returns how many it could.
 func (p *Port) prepare(m *mailbox, n int) int {
 	pieces := p.pieces[:0]
-	headers := m.guest().udpHeaders()
+	headers := udpHeaders(m.guest())
 	for i := range n {
 		start, in := len(pieces), &p.inbox
 		in.room[i] = capacity(in.frames[i]) - headers
@@ -248,7 +249,7 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 	in := &p.inbox
 	in.aside = in.aside[:0]
 	for j := i; j < n; j++ {
-		in.aside = p.appendMessage(in.aside, j, m.guest().udpHeaders())
+		in.aside = p.appendMessage(in.aside, j, udpHeaders(m.guest()))
 	}
 	rest := in.aside
 	for first := i; i < n; i++ {
@@ -312,7 +313,7 @@ func (p *Port) receiveForwarded(l *listener) {
 		l.ready = false // a mapping that has ended
 		return
 	}
-	p.toUser(&l.to.addr)
+	p.toUser(&l.to.Addr)
 	if l.failed {
 		l.failed = p.readErrorsOf(&mailbox{listener: l}) == errorBurst // then there may be more
 		p.again = p.again || l.failed
@@ -330,7 +331,7 @@ func (p *Port) receiveForwarded(l *listener) {
 }
 
 // toUser lets what is made next go to the host that uses the address guest. If that is not known, the link is asked.
-func (p *Port) toUser(guest *address) {
+func (p *Port) toUser(guest *ipaddr.Addr) {
 	if p.to = p.user.user(p.hosts, guest); p.to == anyHost {
 		p.askOnce(*guest)
 	}
@@ -357,10 +358,10 @@ func (p *Port) forwarded(s *sharedSocket, c *caller) *flow {
 }
 
 // forwardKey names the flow of a peer of a UDP forward, or of a mapping.
-func (p *Port) forwardKey(s *sharedSocket, peer endpoint) flowKey {
+func (p *Port) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
 	return flowKey{
-		guest: s.guest.addr, guestPort: s.guest.port, proto: protoUDP,
-		remote: p.nets.asSeen(&peer.addr, &s.guest.addr), remotePort: peer.port,
+		guest: s.guest.Addr, guestPort: s.guest.Port, proto: protoUDP,
+		remote: p.nets.asSeen(&peer.Addr, &s.guest.Addr), remotePort: peer.Port,
 	}
 }
 
@@ -374,7 +375,7 @@ func (p *Port) discard(l *listener) {
 		p.counters.NoGuest++
 	}
 	p.again = p.again || l.ready
-	p.askOnce(l.to.addr)
+	p.askOnce(l.to.Addr)
 }
 
 // reserveDatagram reserves room for one packet as long as the guest's MTU allows. What is left of a long datagram goes

@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -86,7 +87,7 @@ func (p *Port) mannerOf(k *packet) manner {
 }
 
 // hopsLeft returns the time to live with which a packet goes on that came with hops; 0 for as many as the host gives.
-func (p *Port) hopsLeft(hops uint8, dst *address) uint8 {
+func (p *Port) hopsLeft(hops uint8, dst *ipaddr.Addr) uint8 {
 	if hops >= usualHops || p.nets.ours(dst) {
 		return 0
 	}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 const (
@@ -18,8 +19,8 @@ const (
 )
 
 // carries reports whether packets of an IP protocol go on to the host.
-func (a *address) carries(proto uint8) bool {
-	return proto == protoTCP || proto == protoUDP || proto == a.icmp()
+func carries(a *ipaddr.Addr, proto uint8) bool {
+	return proto == protoTCP || proto == protoUDP || proto == icmpProto(a)
 }
 
 // unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
@@ -30,7 +31,7 @@ func (p *Port) unspoken(k *packet, proto uint8, first bool) {
 		return
 	}
 	p.counters.OtherProtocols++
-	if proto == protoNoNextHeader && !k.src.is4() {
+	if proto == protoNoNextHeader && !k.src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
 	p.tellProtocol(k, proto)
@@ -46,7 +47,7 @@ func (p *Port) unspoken(k *packet, proto uint8, first bool) {
 	if p.nets.ours(&k.dst) {
 		m.from = k.dst
 	}
-	if !k.src.is4() {
+	if !k.src.Is4() {
 		m.icmpMessage, m.info = icmpMessage{icmp6ParameterProblem, code6NextHeader}, pointerToNextHeader
 	}
 	p.sendError(m)
@@ -55,7 +56,7 @@ func (p *Port) unspoken(k *packet, proto uint8, first bool) {
 // misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
 func (p *Port) misaddressed(k *packet, proto uint8) {
 	switch {
-	case k.dst.isMulticast():
+	case k.dst.IsMulticast():
 		p.counters.Multicast++
 		p.tellMulticast(k, proto)
 	case k.dst == everybody || p.nets.broadcast(&k.dst):
@@ -66,15 +67,7 @@ func (p *Port) misaddressed(k *packet, proto uint8) {
 }
 
 // everybody is the limited broadcast address.
-var everybody = address{10: 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-// isMulticast reports whether a is that of a group (RFC 5771; RFC 4291 section 2.7).
-func (a *address) isMulticast() bool {
-	if a.is4() {
-		return a[12]>>4 == 0xe
-	}
-	return a[0] == 0xff
-}
+var everybody = ipaddr.Addr{10: 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // told is what the user was told of a guest, once. The queue pairs of the guest share it.
 type told struct {
@@ -126,7 +119,7 @@ func (p *Port) tellMulticast(k *packet, proto uint8) {
 	}
 	p.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
-		Value: k.dst.netip().String() + nameOfGroup(uint16(k.l4[2])<<8|uint16(k.l4[3])),
+		Value: k.dst.Netip().String() + nameOfGroup(uint16(k.l4[2])<<8|uint16(k.l4[3])),
 	})
 }
 

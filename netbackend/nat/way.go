@@ -3,6 +3,8 @@ package nat
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 // A socket of a UDP forward that is bound to all addresses does not say by itself which of them a peer has asked. The kernel
@@ -12,9 +14,9 @@ import (
 
 // way is how a peer's datagrams have reached a forward. The zero way says nothing: the kernel chooses.
 type way struct {
-	local address // the address that was asked; the zero address for one of many hosts, as in multicast
-	scope uint32  // index of the interface on which the peer has its link-local address, 0 if it has another
-	link  uint32  // index of the interface that the first datagram came by; 0 for none that answers could leave by
+	local ipaddr.Addr // the address that was asked; the zero address for one of many hosts, as in multicast
+	scope uint32      // index of the interface on which the peer has its link-local address, 0 if it has another
+	link  uint32      // index of the interface that the first datagram came by; 0 for none that answers could leave by
 }
 
 // same tells whether datagrams that came by v belong to the same flow as those that came by w. A peer may change the interface.
@@ -22,7 +24,7 @@ func (w *way) same(v *way) bool { return w.local == v.local && w.scope == v.scop
 
 // caller is who has sent a datagram to a shared socket, and how it came.
 type caller struct {
-	peer endpoint
+	peer ipaddr.Endpoint
 	way
 }
 

@@ -5,13 +5,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
 func TestWaysHaveNumbersAsLongAsTheyAreUsed(t *testing.T) {
 	var s ways
 	list := []way{}
 	for i := range 3000 {
-		w := way{local: address{0: 0x20, 14: byte(i >> 8), 15: byte(i)}, link: 2}
+		w := way{local: ipaddr.Addr{0: 0x20, 14: byte(i >> 8), 15: byte(i)}, link: 2}
 		n, ok := s.take(w)
 		require.True(t, ok)
 		require.EqualValues(t, i+1, n)
