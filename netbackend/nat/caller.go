@@ -91,7 +91,7 @@ func (p *Port) beginCaller(s *sharedSocket, c *caller, key *flowKey) *flow {
 		return nil
 	}
 	udp := udpFlow{peer: c.peer, via: s.via, way: n}
-	f := p.createWith(key, int(s.fd), stateUDP, inbound|shared, crowdPeers, udp)
+	f, _ := p.createWith(key, int(s.fd), stateUDP, inbound|shared, crowdPeers, udp)
 	if f == nil {
 		p.pairs.ways.give(n)
 		return nil

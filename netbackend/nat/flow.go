@@ -218,16 +218,16 @@ func (t *flowTable) byIndex(i, gen, owner uint32) *flow {
 	return f
 }
 
-// insert makes a record for k that belongs to owner, with what others may read of it. It returns nil if there is no room,
-// or, with taken, if another queue pair has made one in the meantime.
-func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, taken bool) {
+// insert makes a record for k that belongs to owner, with what others may read of it. It returns nil if there is no room, or if
+// another queue pair has made one in the meantime, which is elsewhere.
+func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, at where) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.lookup(k) != nil {
-		return nil, true
+		return nil, elsewhere
 	}
 	if t.full() || t.count >= t.max+spareRecords {
-		return nil, false
+		return nil, nowhere
 	}
 	if t.free == none {
 		t.grow()
@@ -241,7 +241,7 @@ func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, take
 	b.Store(f.index)
 	t.count++
 	t.live.Add(1)
-	return f, false
+	return f, here
 }
 
 // unlink takes f's key out of the table; the record stays until release. For its owner.

@@ -93,10 +93,10 @@ func (a *assembly) take(start, end int, more bool) bool {
 }
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
-func (p *Port) fragment(k *packet, f fragment) {
+func (p *Port) fragment(k *packet, f fragment) (retry bool) {
 	if !carries(&k.src, f.proto) {
 		p.unspoken(k, f.proto, f.start == 0)
-		return
+		return false
 	}
 	n, most := k.l4Len, maxIPPayload
 	if k.src.Is4() {
@@ -104,7 +104,7 @@ func (p *Port) fragment(k *packet, f fragment) {
 	}
 	if n == 0 || f.start+n > most || (f.more && n%fragmentUnit != 0) {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	a := p.assembly(fragmentKey{src: k.src, dst: k.dst, id: f.id, proto: f.proto})
 	before := a.progress
@@ -112,15 +112,17 @@ func (p *Port) fragment(k *packet, f fragment) {
 		a.spoiled = true
 		p.counters.FragmentOverlaps += uint64(a.held) + 1
 		a.held = 0
-		return
+		return false
 	}
 	guestmem.CopyFrom(a.buf[assemblyHead+f.start:assemblyHead+f.start+n], k.chain.Iov, k.l4Offset)
 	if f.start == 0 {
 		a.hops, a.tos = k.hops, k.tos
 	}
-	if a.have == a.total && !p.assembled(a) {
+	retry = a.have == a.total && p.assembled(a)
+	if retry {
 		a.untake(f.start, f.start+n, before)
 	}
+	return retry
 }
 
 // untake forgets that the fragment [start, end) was taken, before which things stood as before says: its frame comes again.
@@ -164,23 +166,23 @@ func (a *assembly) giveUp(counter *uint64) {
 	a.held, a.deadline = 0, 0
 }
 
-// assembled handles a packet that is complete, as if it had come in one frame, and reports whether it could: if not, the last
-// frame waits for another queue pair, and comes again.
-func (p *Port) assembled(a *assembly) bool {
+// assembled handles a packet that is complete, as if it had come in one frame. retry tells that its last fragment has to come
+// again.
+func (p *Port) assembled(a *assembly) (retry bool) {
 	n := assemblyHead + a.total
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(a.buf[:n]))
 	p.whole.Len = uint32(n)
-	p.packet(&packet{
+	retry = p.packet(&packet{
 		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
 		src: a.key.src, dst: a.key.dst, hops: a.hops, tos: a.tos, assembled: true,
 	}, &vnet.Header{}, a.key.proto)
-	if p.awaits {
-		return false
+	if retry {
+		return true
 	}
 	p.flushOutgoing()
 	p.sendQueued() // the next one is put together in the same place
 	a.held, a.deadline = 0, 0
-	return true
+	return false
 }
 
 // longDatagram is what the guest is to get that fits no frame of its own: a datagram or echo reply longer than its MTU, which goes in

@@ -41,12 +41,13 @@ type packet struct {
 	segment   int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
 
-// frame handles one frame of the guest.
-func (p *Port) frame(c *virtqueue.Chain) {
+// frame handles one frame of the guest. It, and what it calls for the frame, report whether the frame is to be tried again later:
+// another queue pair has its flow.
+func (p *Port) frame(c *virtqueue.Chain) (retry bool) {
 	p.counters.FramesIn++
 	if int64(c.Len) < int64(p.headerLen+etherLen) {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	n := guestmem.CopyFrom(p.head[:], c.Iov, 0)
 	head := p.head[:n]
@@ -54,25 +55,26 @@ func (p *Port) frame(c *virtqueue.Chain) {
 	h.Decode(head[:p.headerLen])
 	if h.Check(int(c.Len)-p.headerLen, p.features) != nil {
 		p.counters.BadHeader++
-		return
+		return false
 	}
 	ether := head[p.headerLen:]
 	etherType := binary.BigEndian.Uint16(ether[12:])
 	if h.CheckEtherType(etherType) != nil {
 		p.counters.BadHeader++
-		return
+		return false
 	}
 	p.learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
 	switch etherType {
 	case etherIPv4:
-		p.ipv4(c, &h, head)
+		return p.ipv4(c, &h, head)
 	case etherIPv6:
-		p.ipv6(c, &h, head)
+		return p.ipv6(c, &h, head)
 	case etherARP:
 		p.arp(c)
 	default:
 		p.counters.Unsupported++
 	}
+	return false
 }
 
 // learn takes note of which host of the guest a frame comes from, by its packed MAC address, and that what is made next goes
@@ -148,18 +150,18 @@ func (p *Port) moved(f *flow) {
 }
 
 // ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
-func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
+func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
 	start := p.headerLen + etherLen
 	ip := head[start:]
 	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	headerLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
 	// What follows the packet is the padding of a short frame (IEEE 802.3 section 3.2.7), and not part of it.
 	if headerLen < ipv4Len || total < headerLen || int64(start+total) > int64(c.Len) || len(ip) < headerLen {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	k := packet{
 		chain: c, l4: ip[headerLen:min(len(ip), total)], l4Offset: start + headerLen, l4Len: total - headerLen,
@@ -167,42 +169,41 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 		hops: ip[8], tos: ip[1], whole: ip[fragmentField]&dontFragmentBit != 0,
 	}
 	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
-		p.fragment(&k, fragment{
+		return p.fragment(&k, fragment{
 			proto: ip[9], id: uint32(binary.BigEndian.Uint16(ip[identification:])),
 			start: int(field&fragmentOffset) * fragmentUnit, more: field&moreFragments != 0,
 		})
-		return
 	}
-	p.packet(&k, h, ip[9])
+	return p.packet(&k, h, ip[9])
 }
 
 // packet handles a whole packet of either version of IP.
-func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) {
+func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) (retry bool) {
 	if p.others[k.src] {
 		p.counters.Impostors++
-		return
+		return false
 	}
 	if h.GSOType == vnet.GSOUDPL4 {
 		k.segment = int(h.GSOSize)
 	}
 	switch {
 	case proto == protoTCP:
-		p.tcp(k)
+		return p.tcp(k)
 	case proto == protoUDP:
-		p.udp(k)
+		return p.udp(k)
 	case proto == icmpProto(&k.src):
 		if k.assembled {
-			p.assembledICMP(k)
-			return
+			return p.assembledICMP(k)
 		}
 		if k.src.HeaderLen()+k.l4Len > p.mtu {
 			p.counters.Malformed++ // it would have come in fragments
-			return
+			return false
 		}
-		p.icmp(k)
+		return p.icmp(k)
 	default:
 		p.unspoken(k, proto, true)
 	}
+	return false
 }
 
 // key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.

@@ -88,43 +88,42 @@ func echoReply(a *ipaddr.Addr) uint8 {
 }
 
 // icmp handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
-func (p *Port) icmp(k *packet) {
+func (p *Port) icmp(k *packet) (retry bool) {
 	if len(k.l4) < icmpLen {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	if !k.src.Is4() && isNDP(k.l4[0]) {
 		p.ndp(k)
-		return
+		return false
 	}
 	if !p.conversational(k) {
 		p.misaddressed(k, protoICMP)
-		return
+		return false
 	}
 	if complaintOf(&k.src, icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {
-		p.report(k)
-		return
+		return p.report(k)
 	}
 	if !isEchoRequest(&k.src, k.l4) {
 		p.counters.Unsupported++
-		return
+		return false
 	}
 	if !p.nets.ours(&k.dst) {
-		p.ping(k)
-		return
+		return p.ping(k)
 	}
 	if !p.afford(errandEcho) {
-		return
+		return false
 	}
 	start := k.l4Offset - p.headerLen
 	frame := p.copyFrame(k.chain)
 	if frame == nil {
-		return
+		return false
 	}
 	// The request becomes the answer, behind headers without options.
 	b := frame[start-etherLen-k.src.HeaderLen() : start+k.l4Len]
 	rest := binary.BigEndian.Uint32(frame[start+4:])
 	p.reply(p.putICMP(b, &k.dst, &k.src, icmpMessage{kind: echoReply(&k.src)}, rest))
+	return false
 }
 
 // putICMP makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's

@@ -126,17 +126,16 @@ func (r *report) quoteTransport(l4 []byte) (ok bool) {
 }
 
 // report deals with an ICMP error of the guest about a packet of the engine's.
-func (p *Port) report(k *packet) {
+func (p *Port) report(k *packet) (retry bool) {
 	r, ok := readReport(k)
 	if !ok {
 		p.counters.StrayReports++
-		return
+		return false
 	}
-	f := p.find(&r.key)
-	if p.awaits {
-		return
-	}
+	f, at := p.find(&r.key)
 	switch {
+	case at == elsewhere:
+		return true
 	case f == nil && p.knockFailed(&r):
 	case f == nil || !f.mayHaveSent(&r):
 		p.counters.StrayReports++
@@ -145,6 +144,7 @@ func (p *Port) report(k *packet) {
 	default:
 		p.unreached(f, &r)
 	}
+	return false
 }
 
 // mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell

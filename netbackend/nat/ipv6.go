@@ -26,21 +26,21 @@ func (p *Port) hasIPv6() bool { return p.nets.v6.prefix.IsValid() && p.mtu >= mi
 
 // ipv6 checks an IPv6 header (RFC 8200 section 3) and hands on what it carries. Of extension headers only that of a
 // fragment is known: hosts put no others in front of what has a place here.
-func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) {
+func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
 	start := p.headerLen + etherLen
 	ip := head[start:]
 	if len(ip) < ipv6Len || ip[0]>>4 != 6 {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	n := int(binary.BigEndian.Uint16(ip[4:])) // 0 would be that of a jumbogram, of which there are none (RFC 2675)
 	if int64(start+ipv6Len+n) > int64(c.Len) {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	if !p.hasIPv6() {
 		p.counters.Unsupported++
-		return
+		return false
 	}
 	k := packet{
 		chain: c, l4: ip[ipv6Len:min(len(ip), ipv6Len+n)], l4Offset: start + ipv6Len, l4Len: n,
@@ -48,21 +48,20 @@ func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) {
 	}
 	if k.src.Is4() || k.dst.Is4() {
 		p.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
-		return
+		return false
 	}
 	p.begun6()
 	if ip[6] == protoFragment {
-		p.fragment6(&k, h)
-		return
+		return p.fragment6(&k, h)
 	}
-	p.packet(&k, h, ip[6])
+	return p.packet(&k, h, ip[6])
 }
 
 // fragment6 takes the header of a fragment off k. One that is the whole packet is handled as such (RFC 6946).
-func (p *Port) fragment6(k *packet, h *vnet.Header) {
+func (p *Port) fragment6(k *packet, h *vnet.Header) (retry bool) {
 	if len(k.l4) < fragmentHeader {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	field := binary.BigEndian.Uint16(k.l4[2:])
 	f := fragment{
@@ -72,10 +71,9 @@ func (p *Port) fragment6(k *packet, h *vnet.Header) {
 	k.l4, k.l4Offset, k.l4Len = k.l4[fragmentHeader:], k.l4Offset+fragmentHeader, k.l4Len-fragmentHeader
 	k.whole = false
 	if f.start == 0 && !f.more {
-		p.packet(k, h, f.proto)
-		return
+		return p.packet(k, h, f.proto)
 	}
-	p.fragment(k, f)
+	return p.fragment(k, f)
 }
 
 // isNDP tells whether an ICMPv6 message is one of neighbour discovery (RFC 4861 section 4).

@@ -80,39 +80,40 @@ func (n *nameStreams) flows() (list []uint32) {
 }
 
 // connectResolver is connect for a connection to the name server.
-func (p *Port) connectResolver(key *flowKey, s *segment) {
+func (p *Port) connectResolver(key *flowKey, s *segment) (retry bool) {
 	streams := &p.pairs.streams
 	if !p.afford(errandQuery) {
 		p.refuse(key, s)
-		return
+		return false
 	}
 	if !streams.stake.take() {
 		p.hit(limitStreams)
 		p.refuse(key, s)
-		return
+		return false
 	}
 	stream := &nameStream{since: p.now}
-	f := p.openStream(key, stream, s)
+	f, at := p.openStream(key, stream, s)
 	if f == nil {
 		streams.stake.give()
-		return
+		return at == elsewhere
 	}
 	stream.flow = f.index
 	streams.add(stream)
 	p.awaitResolver(f)
+	return false
 }
 
 // openStream makes the flow of a stream. It returns nil if there is none to be.
-func (p *Port) openStream(key *flowKey, stream *nameStream, s *segment) *flow {
+func (p *Port) openStream(key *flowKey, stream *nameStream, s *segment) (*flow, where) {
 	if !p.admit(crowdConnects) {
 		p.refuse(key, s)
-		return nil
+		return nil, nowhere
 	}
 	fd, set, ok := p.dialNext(stream, key, s)
 	if !ok {
 		p.counters.Ends[endConnectFailed]++
 		p.refuse(key, s)
-		return nil
+		return nil, nowhere
 	}
 	return p.connecting(key, fd, set, s)
 }

@@ -40,47 +40,46 @@ func CheckPing() error {
 }
 
 // ping passes on an echo request of the guest.
-func (p *Port) ping(k *packet) {
+func (p *Port) ping(k *packet) (retry bool) {
 	key := flowKey{
 		guest: k.src, remote: k.dst, proto: protoICMP,
 		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
 	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
-		return
+		return false
 	}
-	f := p.find(&key)
-	if p.awaits {
-		return
+	f, at := p.find(&key)
+	if at == nowhere {
+		f, at = p.openPing(&key, k)
 	}
 	if f == nil {
-		if f = p.openPing(&key, k); f == nil {
-			return
-		}
+		return at == elsewhere
 	}
 	p.sendPing(f, k)
+	return false
 }
 
 // openPing makes a flow for the first request of a series. It returns nil if there is to be none.
-func (p *Port) openPing(key *flowKey, k *packet) *flow {
+func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
 	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
 		p.reject(key, verdict, k.l4Len, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	if !p.admit(crowdAssociations) {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	fd, err := pingSocket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		p.counters.PingForbidden++
 		p.sendUnreachable(key, codeProhibited, k.l4Len, k.l4)
-		return nil
+		return nil, nowhere
 	case err != nil:
 		p.hit(limitHost)
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	keepErrors(&to.Addr, fd, 1)
 	news := p.pairs.changes.number()
@@ -88,15 +87,15 @@ func (p *Port) openPing(key *flowKey, k *packet) *flow {
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
-		return nil
+		return nil, nowhere
 	}
-	f := p.create(key, fd, statePing, 0, crowdAssociations)
+	f, at := p.create(key, fd, statePing, 0, crowdAssociations)
 	if f != nil {
 		p.counters.PingFlows++
 		f.udp.sender.v6, f.news = !to.Addr.Is4(), news
 		p.wheel.set(f, p.now+pingTimeout)
 	}
-	return f
+	return f, at
 }
 
 // pingRefused tells the guest why its echo request was not sent, or not received.

@@ -12,7 +12,7 @@ import (
 
 // assembledICMP handles an ICMP message that came in fragments. Only echo requests do: neighbour discovery must not (RFC 6980),
 // and errors are short.
-func (p *Port) assembledICMP(k *packet) {
+func (p *Port) assembledICMP(k *packet) (retry bool) {
 	switch {
 	case len(k.l4) < icmpLen:
 		p.counters.Malformed++
@@ -21,10 +21,11 @@ func (p *Port) assembledICMP(k *packet) {
 	case !isEchoRequest(&k.src, k.l4):
 		p.counters.Unsupported++
 	case !p.nets.ours(&k.dst):
-		p.ping(k)
+		return p.ping(k)
 	case p.afford(errandEcho):
 		p.sendLongReply(&flowKey{guest: k.src, remote: k.dst, proto: protoICMP}, arrival{}, k.l4)
 	}
+	return false
 }
 
 // longReply gives the guest a reply of n bytes that does not fit one frame. Its header is in head, and of the rest room bytes are

@@ -35,7 +35,6 @@ type Port struct {
 	arrived   []uint32 // scratch of readPost
 	nForwards int
 	listening bool // the forwards' listeners are in this Port's epoll set
-	awaits    bool // a frame cannot be handled before another pair has let its flow go
 
 	cfg      Config
 	worker   netbackend.Worker
@@ -270,9 +269,8 @@ func (p *Port) nextTurn() int64 {
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.
 func (p *Port) frames(tx []virtqueue.Chain) int {
-	p.awaits = false
 	for i := range tx {
-		if p.frame(&tx[i]); p.awaits {
+		if p.frame(&tx[i]) {
 			p.counters.FramesIn--
 			return i
 		}
@@ -490,43 +488,39 @@ func (p *Port) abandonAll(c endCause) {
 	p.flows.each(p.me, func(f *flow) { p.abandon(f, c) })
 }
 
-// create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. It
-// returns nil, and closes fd, if that cannot be done.
-//
-// If another queue pair has made it in the meantime, awaits is set.
-func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits, c crowd) *flow {
+// create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. If that
+// cannot be done, it returns nil and closes fd; it is elsewhere if another queue pair has made it in the meantime.
+func (p *Port) create(key *flowKey, fd int, state flowState, bits flowBits, c crowd) (*flow, where) {
 	return p.createWith(key, fd, state, bits, c, udpFlow{})
 }
 
 // createWith is create for a flow that shares its socket: what others may read of udp is to be there from the beginning.
-func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, c crowd, udp udpFlow) *flow {
-	f, taken := p.flows.insert(key, p.me, udp)
+func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, c crowd, udp udpFlow) (*flow, where) {
+	f, at := p.flows.insert(key, p.me, udp)
 	if f == nil {
-		if taken {
-			p.awaits = true
-		} else {
+		if at == nowhere {
 			p.hit(limitFlows)
 		}
 		if bits&shared == 0 {
 			resetSocket(fd)
 		}
-		return nil
+		return nil, at
 	}
 	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, p.now
 	p.setHost(f)
 	p.join(f, c)
 	if bits&shared != 0 {
-		return f
+		return f, here
 	}
 	if err := p.register(f); err != nil {
 		p.hit(limitHost)
 		_ = unix.Close(fd)
 		f.fd = -1
 		p.remove(f)
-		return nil
+		return nil, nowhere
 	}
 	p.flows.sockets.Add(1)
-	return f
+	return f, here
 }
 
 // setHost finds the host of the guest that a new flow belongs to: the one that began it, or that uses its address.

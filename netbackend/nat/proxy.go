@@ -95,7 +95,7 @@ func (p *Port) awaitHeader(fd int, to ipaddr.Endpoint, caller *proxied, kind flo
 		p.turnAway(fd, endNoRoom)
 		return
 	}
-	f := p.create(&key, fd, stateHeader, inbound|readable|kind, crowdCalls)
+	f, _ := p.create(&key, fd, stateHeader, inbound|readable|kind, crowdCalls)
 	if f == nil {
 		p.counters.Ends[endNoRoom]++
 		return

@@ -103,20 +103,32 @@ func (b *postbox) put(fn func(*postbox)) (ok bool) {
 // nudge wakes the Port for a turn.
 func (b *postbox) nudge() { b.put(func(*postbox) {}) }
 
-// find returns the flow of a key for a frame of the guest, nil if there is none. If it is another pair's, awaits is set:
-// the frame cannot be handled now.
+// where tells which queue pair has a flow.
+type where uint8
+
+const (
+	nowhere   where = iota // none: there is no such flow
+	here                   // this one
+	elsewhere              // another one: a frame of the guest for this flow has to wait until it is this pair's
+)
+
+// find looks up the flow of a key for a frame of the guest. The flow is nil unless it is here. If it is elsewhere, its owner is
+// asked for it.
 //
 // The record that lookup returns may be over, or change hands, just now; but it is not used anew before this turn is over
 // (retire), so its key can be compared.
-func (p *Port) find(key *flowKey) *flow {
+func (p *Port) find(key *flowKey) (*flow, where) {
 	f := p.flows.lookup(key)
-	if f == nil || !p.alone() && !p.owns(f) {
-		return nil
+	if f == nil {
+		return nil, nowhere
+	}
+	if !p.alone() && !p.owns(f) {
+		return nil, elsewhere
 	}
 	if f.host != p.from {
 		p.moved(f)
 	}
-	return f
+	return f, here
 }
 
 // owns reports whether the record f belongs to this queue pair. If not, its owner is asked for it.
@@ -125,7 +137,6 @@ func (p *Port) owns(f *flow) bool {
 	if owner == p.me {
 		return true
 	}
-	p.awaits = true
 	if to := owner &^ transit; to != p.me && to != nobody {
 		p.askFor(p.pairs.ports[to-1], &f.key)
 	}

@@ -29,7 +29,7 @@ func (p *Port) letIn(s *sharedSocket, c *caller, key *flowKey) *flow {
 		p.hit(limitFlows)
 		return nil
 	}
-	f := p.createWith(key, -1, stateUDP, shared, crowdStrangers, udpFlow{peer: c.peer, via: viaMapping})
+	f, _ := p.createWith(key, -1, stateUDP, shared, crowdStrangers, udpFlow{peer: c.peer, via: viaMapping})
 	if f == nil {
 		return nil
 	}

@@ -71,54 +71,54 @@ const (
 )
 
 // tcp handles a TCP segment of the guest.
-func (p *Port) tcp(k *packet) {
+func (p *Port) tcp(k *packet) (retry bool) {
 	s, ok := parseSegment(k)
 	if !ok {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	key, ok := p.key(k, protoTCP)
 	if !ok {
 		p.misaddressed(k, protoTCP)
-		return
+		return false
 	}
 	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
-		return
+		return false
 	}
-	f := p.find(&key)
-	if p.awaits {
-		return
-	}
-	if f == nil {
-		p.tcpUnknown(&key, &s)
-		return
+	f, at := p.find(&key)
+	switch at {
+	case elsewhere:
+		return true
+	case nowhere:
+		return p.tcpUnknown(&key, &s)
 	}
 	switch f.state {
 	case stateConnecting:
-		p.tcpWhileConnecting(f, &s)
+		return p.tcpWhileConnecting(f, &s)
 	case stateSynSent:
 		p.tcpWhileSynSent(f, &s)
 	case stateReset:
 		// Nobody is there any more; the reset that is due says so.
 	default:
-		p.tcpSegment(f, &s, k)
+		return p.tcpSegment(f, &s, k)
 	}
+	return false
 }
 
 // tcpUnknown handles a segment that belongs to no connection.
-func (p *Port) tcpUnknown(key *flowKey, s *segment) {
+func (p *Port) tcpUnknown(key *flowKey, s *segment) (retry bool) {
 	knocked := p.answerKnock(key, s)
 	if s.flags&flagRST != 0 {
-		return
+		return false
 	}
 	if s.flags&(flagSYN|flagACK) == flagSYN {
-		p.connect(key, s)
-		return
+		return p.connect(key, s)
 	}
 	if !knocked {
 		p.counters.Ends[endForgotten]++
 	}
 	p.refuse(key, s)
+	return false
 }
 
 // refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
@@ -132,7 +132,7 @@ func (p *Port) refuse(key *flowKey, s *segment) {
 }
 
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
-func (p *Port) tcpWhileConnecting(f *flow, s *segment) {
+func (p *Port) tcpWhileConnecting(f *flow, s *segment) (retry bool) {
 	switch {
 	case s.flags&flagRST != 0:
 		if s.seq == f.tcp.rcvNxt || s.seq == f.tcp.irs {
@@ -141,8 +141,9 @@ func (p *Port) tcpWhileConnecting(f *flow, s *segment) {
 	case s.flags&flagSYN != 0 && s.seq != f.tcp.irs:
 		key := f.key
 		p.abandon(f, endReplaced)
-		p.connect(&key, s)
+		return p.connect(&key, s)
 	}
+	return false
 }
 
 // tcpWhileSynSent handles the guest's answer to our SYN (RFC 9293 section 3.10.7.3).
@@ -211,43 +212,42 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 }
 
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
-func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
+func (p *Port) tcpSegment(f *flow, s *segment, k *packet) (retry bool) {
 	t := &f.tcp
 	t.silence = 0
 	if s.flags&(flagRST|flagSYN) != 0 {
 		p.flushOutgoing() // what came before counts first
 		if f.state == stateDead {
-			return
+			return false
 		}
 	}
 	switch {
 	case s.flags&flagRST != 0:
 		p.tcpReset(f, s)
-		return
+		return false
 	case s.flags&flagSYN != 0:
-		p.tcpRepeatedSyn(f, s)
-		return
+		return p.tcpRepeatedSyn(f, s)
 	case s.flags&flagACK == 0:
-		return
+		return false
 	case f.bits&guestTimes != 0 && !p.timely(f, s):
 		p.counters.TCPOutdated++
 		p.owe(f, ackDue)
-		return
+		return false
 	case f.state == stateSynRcvd && s.ack != t.iss+1:
 		p.counters.Ends[endMisanswered]++
 		p.refuse(&f.key, s)
-		return
+		return false
 	case f.state == stateSynRcvd:
 		t.sndUna = s.ack
 		p.established(f, s, s.window<<t.sndScale)
 	}
 	if after(s.seq, t.rcvEdge) {
 		p.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
-		return
+		return false
 	}
 	if tos := s.tos &^ ecnBits; tos != f.udp.sender.manner.tos && s.n > 0 {
 		if p.mark(f, tos); f.state == stateDead {
-			return
+			return false
 		}
 	}
 	if p.tcpAck(f, s) {
@@ -256,6 +256,7 @@ func (p *Port) tcpSegment(f *flow, s *segment, k *packet) {
 		}
 		p.tcpData(f, s, k.chain)
 	}
+	return false
 }
 
 // tcpReset handles the guest's reset (RFC 5961 section 3.2).
@@ -273,19 +274,20 @@ func (p *Port) tcpReset(f *flow, s *segment) {
 
 // tcpRepeatedSyn handles a SYN on a connection that exists. The same SYN again means that our answer was lost. Another
 // one means that the guest has begun anew and knows nothing of the old connection.
-func (p *Port) tcpRepeatedSyn(f *flow, s *segment) {
+func (p *Port) tcpRepeatedSyn(f *flow, s *segment) (retry bool) {
 	switch {
 	case s.flags&flagACK != 0:
 		p.owe(f, ackDue)
 	case s.seq != f.tcp.irs:
 		key := f.key
 		p.abandon(f, endReplaced)
-		p.connect(&key, s)
+		return p.connect(&key, s)
 	case f.state == stateSynRcvd:
 		p.owe(f, synDue)
 	default:
 		p.owe(f, ackDue)
 	}
+	return false
 }
 
 // owe notes that something is to be sent to the guest.

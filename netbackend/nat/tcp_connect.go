@@ -12,20 +12,19 @@ import (
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
 // answered (rule T2 in docs/nat-rules.md).
-func (p *Port) connect(key *flowKey, s *segment) {
+func (p *Port) connect(key *flowKey, s *segment) (retry bool) {
 	if p.isQuery(key) {
-		p.connectResolver(key, s)
-		return
+		return p.connectResolver(key, s)
 	}
 	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
 		p.deny(key, verdict)
 		p.refuse(key, s)
-		return
+		return false
 	}
 	if !p.admit(crowdConnects) {
 		p.refuse(key, s)
-		return
+		return false
 	}
 	fd, set, err := p.dial(to, key, s)
 	if err != nil {
@@ -33,27 +32,28 @@ func (p *Port) connect(key *flowKey, s *segment) {
 		if !p.unreachableSYN(key, s.seq, errno) {
 			p.refuse(key, s)
 		}
-		return
+		return false
 	}
-	p.connecting(key, fd, set, s)
+	_, at := p.connecting(key, fd, set, s)
+	return at == elsewhere
 }
 
 // connecting makes the flow of a connection that dial has begun, nil if that cannot be done.
-func (p *Port) connecting(key *flowKey, fd int, set udpSender, s *segment) *flow {
-	f := p.create(key, fd, stateConnecting, 0, crowdConnects)
-	if p.awaits {
-		return nil
-	}
-	if f == nil {
+func (p *Port) connecting(key *flowKey, fd int, set udpSender, s *segment) (*flow, where) {
+	f, at := p.create(key, fd, stateConnecting, 0, crowdConnects)
+	switch at {
+	case elsewhere:
+		return nil, at
+	case nowhere:
 		p.refuse(key, s)
-		return nil
+		return nil, at
 	}
 	p.counters.TCPFlows++
 	f.udp.sender = set
 	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
 	f.tcp.rto = initialRTO
 	p.tcpOptions(f, s)
-	return f
+	return f, here
 }
 
 // dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
@@ -166,7 +166,7 @@ func (p *Port) callGuest(fd int, to ipaddr.Endpoint, caller *proxied, kind flowB
 		return
 	}
 	p.setUp(fd)
-	f := p.create(&key, fd, stateSynSent, inbound|synDue|kind, crowdCalls)
+	f, _ := p.create(&key, fd, stateSynSent, inbound|synDue|kind, crowdCalls)
 	if f == nil {
 		p.counters.Ends[endNoRoom]++
 		return

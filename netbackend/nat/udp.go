@@ -75,72 +75,72 @@ const (
 )
 
 // udp handles a UDP datagram of the guest.
-func (p *Port) udp(k *packet) {
+func (p *Port) udp(k *packet) (retry bool) {
 	if len(k.l4) < udpLen {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	length := int(binary.BigEndian.Uint16(k.l4[4:]))
 	if length < udpLen || length > k.l4Len {
 		p.counters.Malformed++
-		return
+		return false
 	}
 	if binary.BigEndian.Uint16(k.l4[2:]) == dhcpServerPort && p.forDHCP(k) {
 		p.dhcp(k, length)
-		return
+		return false
 	}
 	if p.forDHCP6(k) {
 		p.dhcp6(k, length)
-		return
+		return false
 	}
 	if k.segment != 0 {
 		length = k.l4Len // drivers differ in what they write there: the whole, or the length of one datagram
 		if length-udpLen > maxSegments*k.segment {
 			p.counters.Malformed++
-			return
+			return false
 		}
 	}
 	key, ok := p.key(k, protoUDP)
 	if !ok {
 		p.misaddressed(k, protoUDP)
-		return
+		return false
 	}
 	if k.hops <= 1 && p.outlived(k, &key, length) {
-		return
+		return false
 	}
 	if p.isQuery(&key) {
 		p.nameQuery(&key, k, length)
-		return
+		return false
 	}
-	f := p.find(&key)
-	if p.awaits {
-		return
+	f, at := p.find(&key)
+	if at == nowhere {
+		if f, at = p.associate(&key, k, length); f != nil {
+			p.prolong(f)
+		}
 	}
 	if f == nil {
-		if f = p.associate(&key, k, length); f == nil {
-			return
-		}
-		p.prolong(f)
+		return at == elsewhere
 	}
 	if f.crowd == crowdStrangers && !p.befriend(f) {
-		return
+		return false
 	}
 	p.used(f)
 	p.enqueue(f, k, length-udpLen)
+	return false
 }
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
-func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
+func (p *Port) associate(key *flowKey, k *packet, length int) (*flow, where) {
 	to, verdict := p.policy.destination(key)
 	if verdict != allowed {
 		p.reject(key, verdict, length, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	c := crowdAssociations
 	mapped := p.cfg.EndpointIndependent
 	if !p.admitFlow(c) || !(mapped && p.isMapped(key)) && !p.admitSocket() {
 		p.sendUnreachable(key, codeHost, length, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	if mapped {
 		return p.share(key, to, c)
@@ -149,21 +149,21 @@ func (p *Port) associate(key *flowKey, k *packet, length int) *flow {
 	if err != nil {
 		p.hit(limitHost)
 		p.sendUnreachable(key, codeHost, length, k.l4)
-		return nil
+		return nil, nowhere
 	}
 	gro, news := p.prepareUDP(fd, &to.Addr, &key.guest), p.pairs.changes.number()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.undelivered(key, err, length, k.l4)
-		return nil
+		return nil, nowhere
 	}
-	f := p.create(key, fd, stateUDP, 0, c)
+	f, at := p.create(key, fd, stateUDP, 0, c)
 	if f != nil {
 		p.counters.UDPFlows++
 		f.news = news
 		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.Addr.Is4()
 	}
-	return f
+	return f, at
 }
 
 // prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be

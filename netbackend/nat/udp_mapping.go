@@ -45,19 +45,19 @@ func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 func (p *Port) isMapped(key *flowKey) bool { return p.pairs.mappings.find(key.guestSide()) != nil }
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
-func (p *Port) share(key *flowKey, to ipaddr.Endpoint, c crowd) *flow {
+func (p *Port) share(key *flowKey, to ipaddr.Endpoint, c crowd) (*flow, where) {
 	guest := key.guestSide()
 	m := p.joinMapping(guest, &to.Addr)
 	if m == nil {
-		return nil
+		return nil, nowhere
 	}
-	f := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
+	f, at := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
 	if f == nil {
 		p.quitMapping(guest, &to.Addr)
-		return nil
+		return nil, at
 	}
 	p.counters.UDPFlows++
-	return f
+	return f, here
 }
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.

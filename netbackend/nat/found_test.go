@@ -1,0 +1,81 @@
+package nat
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
+
+// newRivals returns the first of two queue pairs of a guest, and a function by which the second one makes a flow.
+func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
+	cfg := DefaultConfig()
+	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	cfg.AllowHost = []HostService{{Proto: protoUDP, Port: 9}, {Proto: protoTCP, Port: 9}}
+	ports, err := NewPairs(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		for _, p := range ports {
+			require.NoError(t, p.Close())
+		}
+	})
+	return ports[0], func(key *flowKey) {
+		f, at := ports[1].flows.insert(key, ports[1].me, udpFlow{})
+		require.Equal(t, here, at)
+		t.Cleanup(func() { ports[1].flows.unlink(f) })
+	}
+}
+
+// Between the look for a flow and the making of it another queue pair may make it. Then the guest's frame waits, as for a flow that
+// was another pair's before: nothing is refused, and nothing is left of the attempt.
+func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
+	syn := &segment{flags: flagSYN, seq: 1}
+	datagram := &packet{l4: make([]byte, udpLen)}
+	gateway := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().Gateway), Port: 9}
+	server := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().DNS), Port: dnsPort}
+	for name, begin := range map[string]struct {
+		proto uint8
+		to    ipaddr.Endpoint
+		fn    func(p *Port, key *flowKey) (retry bool)
+	}{
+		"connection":                    {protoTCP, gateway, func(p *Port, key *flowKey) bool { return p.connect(key, syn) }},
+		"connection to the name server": {protoTCP, server, func(p *Port, key *flowKey) bool { return p.connect(key, syn) }},
+		"association": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
+			f, at := p.associate(key, datagram, udpLen)
+			require.Nil(t, f)
+			return at == elsewhere
+		}},
+		"association that shares a socket": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
+			f, at := p.share(key, gateway, crowdAssociations)
+			require.Nil(t, f)
+			require.Empty(t, p.pairs.mappings.of)
+			return at == elsewhere
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, rival := newRivals(t)
+			p.worker, p.rxFull = deafWorker{}, true
+			key := flowKey{
+				guest: ipaddr.From(p.cfg.Guest), guestPort: 1024, remote: begin.to.Addr, remotePort: begin.to.Port, proto: begin.proto,
+			}
+			rival(&key)
+			require.True(t, begin.fn(p, &key))
+			require.Zero(t, p.counters.ResetsSent)
+			require.Zero(t, p.flows.sockets.Load())
+			require.Zero(t, p.pairs.streams.stake.held)
+		})
+	}
+}
+
+// deafWorker watches nothing.
+type deafWorker struct{}
+
+func (deafWorker) Register(int, uint64) error      { return nil }
+func (deafWorker) RegisterInput(int, uint64) error { return nil }
+func (deafWorker) Unregister(int)                  {}
+func (deafWorker) Rearm(int, uint64) error         { return nil }
+func (deafWorker) Raise(netbackend.Notice)         {}
+func (deafWorker) Fault(error)                     {}
