@@ -340,3 +340,28 @@ func TestManyMACAddressesHarmNobodyElse(t *testing.T) {
 	}
 	c.WaitFor(100)
 }
+
+// Whose frame came last says nothing of whom a datagram from outside is for.
+func TestAStrangersDatagramGoesToTheHostThatHasTheAddress(t *testing.T) {
+	b, other := newFilterBench(t, nat.EndpointIndependent)
+	b.withHosts()
+	hello := b.datagram(1, 100)
+	b.SendDatagram(hello)
+	b.Settle()
+	b.hostGets([][]byte{hello.Payload})
+	b.pingRouter(secondIP)
+	_, err := other.host.WriteToUDPAddrPort(numbered(2, 100), b.from)
+	require.NoError(t, err)
+	b.Settle()
+	b.guestGets([][]byte{numbered(2, 100)})
+	_, err = b.host.WriteToUDPAddrPort(numbered(3, 100), b.from)
+	require.NoError(t, err)
+	b.Settle()
+	b.guestGets([][]byte{numbered(3, 100)})
+	b.Run(time.Second) // nothing was learned that other flows would follow
+	_, err = b.host.WriteToUDPAddrPort(numbered(4, 100), b.from)
+	require.NoError(t, err)
+	b.Settle()
+	b.guestGets([][]byte{numbered(4, 100)})
+	require.EqualValues(t, 1, b.port.Counters().StrangersIn)
+}

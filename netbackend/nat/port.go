@@ -507,7 +507,7 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 		return nil, at
 	}
 	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, p.now
-	p.setHost(f)
+	p.setHost(f, c)
 	p.join(f, c)
 	if bits&shared != 0 {
 		return f, here
@@ -523,9 +523,10 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	return f, here
 }
 
-// setHost finds the host of the guest that a new flow belongs to: the one that began it, or that uses its address.
-func (p *Port) setHost(f *flow) {
-	if f.bits&inbound != 0 {
+// setHost finds the host of the guest that a new flow in c belongs to: the one whose frame begins it, or, where none does, the one
+// that uses its address.
+func (p *Port) setHost(f *flow, c crowd) {
+	if f.bits&inbound != 0 || c == crowdStrangers {
 		f.host = p.hosts.user(&f.key.guest)
 		return
 	}
