@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -69,7 +70,7 @@ type scene struct {
 func newScene(t testing.TB, proto int, port uint16, without uint64) *scene {
 	cfg := nat.DefaultConfig()
 	cfg.PeekOffset = nat.HasPeekOffset()
-	cfg.AllowHost = []nat.HostService{{Proto: uint8(proto), Port: port}}
+	cfg.AllowHost = []spec.HostService{{Proto: uint8(proto), Port: port}}
 	engine, err := nat.New(cfg)
 	if err != nil {
 		t.Fatalf("make an engine: %v", err)

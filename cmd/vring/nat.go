@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -57,8 +58,8 @@ With --queues the guest can use several queue pairs (in QEMU: queues=N of -netde
 a thread of its own.
 
 A forward is written in one of these forms:
-  ` + nat.ForwardForm + `
-  ` + nat.UnixForwardForm + `
+  ` + spec.ForwardForm + `
+  ` + spec.UnixForwardForm + `
 A host address that is not given is 127.0.0.1. A guest address that is not given is that of the first guest. Examples:
   -p 8080:80                    port 8080 of the host's loopback leads to port 80 of the guest
   -p 0.0.0.0:2222:22            reachable through all IPv4 addresses of the host
@@ -92,7 +93,7 @@ DHCP, DHCPv6 and router advertisements can tell hosts more. Options that are rep
                                               the option is left out. --dhcp6-option does the same for DHCPv6
 
 By default the guest cannot reach services of the host. Open them one by one, in the form
-` + nat.HostServiceForm + `:
+` + spec.HostServiceForm + `:
   --allow-host tcp:5201         10.0.2.2:5201 leads to 127.0.0.1:5201, and [fd00:10:0:2::2]:5201 to [::1]:5201
   --allow-host 127.0.0.1:5201   the first of these only
   --allow-host tcp:6000-6009    ten ports
@@ -101,7 +102,7 @@ By default the guest cannot reach services of the host. Open them one by one, in
 
 The guest can reach the rest of the world, unless rules change that. The first matching rule of all --allow and --deny
 decides. A rule is written as
-` + nat.RuleForm + `:
+` + spec.RuleForm + `:
   --allow 192.168.1.7:443 --deny 192.168.0.0/16     one service of the local network, and no other
   --deny tcp:0.0.0.0/0:25 --deny tcp:[::/0]:25      no mail
   --restrict --allow tcp:192.0.2.0/24:443           nothing else at all
@@ -128,7 +129,7 @@ Answers to connections that came in through a forward always pass.`,
 	flags.queuesHint = queuesHint
 	f := cmd.Flags()
 	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "forward a port or a unix socket of the host into the guest; see above (repeatable)")
-	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: "+nat.HostServiceForm+" (repeatable)")
+	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: "+spec.HostServiceForm+" (repeatable)")
 	flags.rules.add(f)
 	f.BoolVar(&flags.restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "IPv4 network of the guest: the router is .2, the name server .3, the guest .15")
@@ -161,7 +162,7 @@ func (f *natFlags) config() (nat.Config, error) {
 	fail(f.setNetwork(&c))
 	fail(f.setNetwork6(&c))
 	for _, text := range f.forwards {
-		forward, err := nat.ParseForward(text)
+		forward, err := spec.ParseForward(text)
 		if err != nil {
 			fail(err)
 			continue
@@ -169,7 +170,7 @@ func (f *natFlags) config() (nat.Config, error) {
 		c.Forwards = append(c.Forwards, forward)
 	}
 	for _, text := range f.allowHost {
-		services, err := nat.ParseHostServices(text)
+		services, err := spec.ParseHostServices(text)
 		fail(err)
 		c.AllowHost = append(c.AllowHost, services...)
 	}
@@ -218,7 +219,7 @@ func (f *natFlags) setNetwork(c *nat.Config) error {
 
 // networkError says how a network is written.
 func networkError(flag, text, example string, usual int) error {
-	if right := nat.CorrectNetwork(text, usual); right != "" {
+	if right := spec.CorrectNetwork(text, usual); right != "" {
 		return fmt.Errorf("%s %q: want an address and a length; write %s %s", flag, text, flag, right)
 	}
 	return fmt.Errorf("%s %q: want an address and a length, as in %s", flag, text, example)

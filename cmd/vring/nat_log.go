@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // describe logs what the guests' networks are. Lines about forwards, services, rules and resolvers have the option that
@@ -41,7 +42,7 @@ func logNetwork(log *slog.Logger, c *nat.Config) {
 // logPolicy logs what the guests may reach; it is the same for all.
 func (f *natFlags) logPolicy(log *slog.Logger, c *nat.Config) {
 	for _, text := range f.allowHost {
-		if services, err := nat.ParseHostServices(text); err == nil {
+		if services, err := spec.ParseHostServices(text); err == nil {
 			log.Info("host service", "option", asOption("--allow-host", serviceRange(services)))
 		}
 	}
@@ -80,7 +81,7 @@ func logFiltering(log *slog.Logger, f nat.Filtering) {
 }
 
 // serviceRange is how services that one option opened are written.
-func serviceRange(services []nat.HostService) string {
+func serviceRange(services []spec.HostService) string {
 	text := services[0].String()
 	if last := services[len(services)-1]; len(services) > 1 {
 		l := last.String()
@@ -115,6 +116,6 @@ func (f *natFlags) logUseless(log *slog.Logger, configs []nat.Config) {
 }
 
 // mattersAlone reports whether a rule changes anything without others: it closes something, or opens what is closed else.
-func mattersAlone(r nat.Rule) bool {
-	return !r.Allow || r.NamesLinkLocal()
+func mattersAlone(r spec.Rule) bool {
+	return !r.Allow || nat.NamesLinkLocal(r)
 }

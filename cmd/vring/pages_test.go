@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // plain undoes what roff does to a text.
@@ -53,8 +53,8 @@ func TestEachManualPageSaysWhatTheHelpSays(t *testing.T) {
 func TestHelpAndMessagesShowTheSameGrammar(t *testing.T) {
 	_, help, _ := runHere(t, "nat", "--help")
 	for text, form := range map[string]string{
-		"-p x": nat.ForwardForm, "-p unix:x": nat.UnixForwardForm, "--allow-host x": nat.HostServiceForm,
-		"--deny x": nat.RuleForm, "--dns x": resolverForm, "--cpus x": cpuListForm,
+		"-p x": spec.ForwardForm, "-p unix:x": spec.UnixForwardForm, "--allow-host x": spec.HostServiceForm,
+		"--deny x": spec.RuleForm, "--dns x": resolverForm, "--cpus x": cpuListForm,
 	} {
 		_, _, message := runHere(t, append([]string{"nat", "--fd", "3"}, strings.Fields(text)...)...)
 		require.Contains(t, message, form, text)

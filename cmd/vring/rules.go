@@ -4,7 +4,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // ruleTexts are the rules of a command line in their order, which --allow and --deny share.
@@ -17,15 +17,15 @@ type ruleText struct {
 
 // add declares the flags.
 func (r *ruleTexts) add(f *pflag.FlagSet) {
-	f.Var(&ruleFlag{texts: r, allow: true}, "allow", "let the guest reach a destination: "+nat.RuleForm+" (repeatable)")
-	f.Var(&ruleFlag{texts: r}, "deny", "keep the guest from reaching a destination: "+nat.RuleForm+" (repeatable)")
+	f.Var(&ruleFlag{texts: r, allow: true}, "allow", "let the guest reach a destination: "+spec.RuleForm+" (repeatable)")
+	f.Var(&ruleFlag{texts: r}, "deny", "keep the guest from reaching a destination: "+spec.RuleForm+" (repeatable)")
 }
 
 // parse returns the rules. The error holds all that is wrong.
-func (r ruleTexts) parse() (rules []nat.Rule, err error) {
+func (r ruleTexts) parse() (rules []spec.Rule, err error) {
 	var errs *multierror.Error
 	for _, t := range r {
-		rule, err := nat.ParseRule(t.text, t.allow)
+		rule, err := spec.ParseRule(t.text, t.allow)
 		if err != nil {
 			errs = multierror.Append(errs, err)
 			continue

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // instead is what options of other programs are here. Keys are long options without dashes, or single letters.
@@ -190,7 +190,7 @@ func meant(cmd *cobra.Command, arg string) string {
 	if isRoot {
 		prefix = "write vring nat "
 	}
-	_, forwardErr := nat.ParseForward(arg)
+	_, forwardErr := spec.ParseForward(arg)
 	_, networkErr := netip.ParsePrefix(arg)
 	switch {
 	case isRoot && len(cmd.SuggestionsFor(arg)) > 0:

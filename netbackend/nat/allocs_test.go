@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue"
 )
 
@@ -57,7 +58,7 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 
 			cfg := nat.DefaultConfig()
 			cfg.PeekOffset = c.peekOffset
-			cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: tcpPort}, {Proto: unix.IPPROTO_UDP, Port: udpPort}}
+			cfg.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_TCP, Port: tcpPort}, {Proto: unix.IPPROTO_UDP, Port: udpPort}}
 			engine, err := nat.New(cfg)
 			require.NoError(t, err)
 			m := &meter{Port: engine}

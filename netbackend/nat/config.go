@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -40,19 +41,19 @@ type Config struct {
 	Search      []string
 	NoSearch    bool
 	Hosts       hostconf.Config // what else hosts of the guest are told, and fixed addresses of some
-	Forwards    []Forward
-	AllowHost   []HostService    // what of the host is opened to the guest
-	Rules       []Rule           // what else is opened or closed; the first that matches decides
-	Restrict    bool             // all is closed that is not opened, and only Resolvers are asked
-	Resolvers   []netip.AddrPort // asked instead of those of ResolvConf, if there are any
-	ResolvConf  string           // where the host keeps its resolvers
-	MaxFlows    int              // connections and associations at once
-	MaxSockets  int              // descriptors for them and for forwards; ForGuests divides what the process may have
-	Queues      int              // queue pairs of the guest
-	PeekOffset  bool             // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
-	WindowScale uint8            // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
-	UDPSegment  bool             // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
-	UDPGRO      bool             // and puts datagrams together (UDP_GRO); see HasUDPGRO
+	Forwards    []spec.Forward
+	AllowHost   []spec.HostService // what of the host is opened to the guest
+	Rules       []spec.Rule        // what else is opened or closed; the first that matches decides
+	Restrict    bool               // all is closed that is not opened, and only Resolvers are asked
+	Resolvers   []netip.AddrPort   // asked instead of those of ResolvConf, if there are any
+	ResolvConf  string             // where the host keeps its resolvers
+	MaxFlows    int                // connections and associations at once
+	MaxSockets  int                // descriptors for them and for forwards; ForGuests divides what the process may have
+	Queues      int                // queue pairs of the guest
+	PeekOffset  bool               // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
+	WindowScale uint8              // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
+	UDPSegment  bool               // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
+	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
 	UDPFiltering        Filtering     // from whom datagrams come in
@@ -176,7 +177,7 @@ func (c *Config) Check() error {
 		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, maxScale))
 	}
 	for _, r := range c.Rules {
-		if err := r.check(c.Prefix, c.Prefix6); err != nil {
+		if err := r.Check(c.Prefix, c.Prefix6); err != nil {
 			errs = multierror.Append(errs, err)
 		}
 	}
@@ -223,7 +224,7 @@ func (c *Config) checkResolver(r netip.AddrPort) error {
 }
 
 // checkService returns why no guest could use s.
-func (c *Config) checkService(s HostService) error {
+func (c *Config) checkService(s spec.HostService) error {
 	a := s.Addr
 	inNetwork := c.Prefix.Contains(a) || c.Prefix6.Contains(a)
 	switch {

@@ -4,10 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/hashicorp/go-multierror"
@@ -15,69 +12,8 @@ import (
 
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
-
-// Forward opens ports of the host, or a unix socket, that lead to ports of the guest.
-type Forward struct {
-	Proto uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
-	Path  string         // of a unix socket, for which the guest's side is TCP; empty for ports
-	Host  netip.AddrPort // first of the host's ports, and the address that it is bound to
-	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
-	Count uint16         // number of ports
-	Gate  bool           // the host's ports refuse connections while the guest's do
-	// AcceptProxy takes a PROXY header from each client in front of its stream, and believes what it tells: only proxies
-	// may have a way to the port or socket.
-	AcceptProxy bool
-	SendProxy   uint8 // version of the PROXY header that the guest gets in front of each client's stream, 0 for none
-}
-
-// String returns f as ParseForward reads it.
-func (f Forward) String() string {
-	guest := portRange(f.Guest.Port(), f.Count)
-	if f.Guest.Addr().IsValid() {
-		guest = bracketed(f.Guest.Addr()) + ":" + guest
-	}
-	if f.Path != "" {
-		return f.options() + unixPrefix + f.Path + ":" + guest
-	}
-	host := portRange(f.Host.Port(), f.Count)
-	return f.options() + fmt.Sprintf("%s:%s:%s:%s", protoName(f.Proto), bracketed(f.Host.Addr()), host, guest)
-}
-
-// bracketed is an address in front of a port.
-func bracketed(a netip.Addr) string {
-	if a.Is6() {
-		return "[" + a.String() + "]"
-	}
-	return a.String()
-}
-
-func portRange(first, count uint16) string {
-	if count == 1 {
-		return strconv.Itoa(int(first))
-	}
-	return fmt.Sprintf("%d-%d", first, first+count-1)
-}
-
-// clash names what of the host both f and g want, "" if there is nothing.
-func (f *Forward) clash(g *Forward) string {
-	if f.Path != "" || g.Path != "" {
-		if f.Path != "" && g.Path != "" && filepath.Clean(f.Path) == filepath.Clean(g.Path) {
-			return "the socket " + filepath.Clean(f.Path)
-		}
-		return ""
-	}
-	a, b := f.Host, g.Host
-	if f.Proto != g.Proto || a.Addr().Is4() != b.Addr().Is4() ||
-		a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
-		return ""
-	}
-	port := max(a.Port(), b.Port())
-	if port-a.Port() >= f.Count || port-b.Port() >= g.Count {
-		return ""
-	}
-	return fmt.Sprintf("port %d of the host", port)
-}
 
 // checkForwards returns what is wrong with the forwards, as far as that can be told without opening them.
 func (c *Config) checkForwards() (faults []error) {
@@ -86,32 +22,16 @@ func (c *Config) checkForwards() (faults []error) {
 		if to := f.Guest.Addr(); to.IsValid() && !c.mayBeGuest(to) {
 			faults = append(faults, fmt.Errorf("forward %s: %s is no guest's address in the network %s", f, to, c.networks()))
 		}
-		for _, err := range []error{f.checkGate(), f.checkProxy()} {
-			if err != nil {
-				faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
-			}
-		}
-		if err := f.checkPath(); err != nil {
+		for _, err := range f.Check() {
 			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
 		}
 		for j := range c.Forwards[:i] {
-			if what := f.clash(&c.Forwards[j]); what != "" {
+			if what := f.Overlap(&c.Forwards[j]); what != "" {
 				faults = append(faults, fmt.Errorf("forwards %s and %s both want %s", &c.Forwards[j], f, what))
 			}
 		}
 	}
 	return faults
-}
-
-// checkPath tells why no socket can be made at f's path.
-func (f *Forward) checkPath() error {
-	if f.Path == "" {
-		return nil
-	}
-	if err := socketfile.CheckLength(f.Path); err != nil {
-		return err
-	}
-	return socketfile.CheckDirectory(f.Path)
 }
 
 // mayBeGuest tells whether a guest may have the address a.
@@ -125,302 +45,6 @@ func (c *Config) networks() string {
 		return c.Prefix.String()
 	}
 	return c.Prefix.String() + " or " + c.Prefix6.String()
-}
-
-// What may stand in front of a forward, once each and in any order.
-const (
-	gatePrefix        = "gate:"
-	acceptProxyPrefix = "accept-proxy:"
-	sendProxy1Prefix  = "send-proxy:"
-	sendProxy2Prefix  = "send-proxy-v2:"
-)
-
-// options returns what stands in front of f.
-func (f *Forward) options() (text string) {
-	if f.Gate {
-		text += gatePrefix
-	}
-	if f.AcceptProxy {
-		text += acceptProxyPrefix
-	}
-	switch f.SendProxy {
-	case 1:
-		text += sendProxy1Prefix
-	case 2:
-		text += sendProxy2Prefix
-	}
-	return text
-}
-
-// cutOption takes an option from the front of text, and adds it to f.
-func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
-	for _, prefix := range []string{gatePrefix, acceptProxyPrefix, sendProxy1Prefix, sendProxy2Prefix} {
-		rest, found = strings.CutPrefix(text, prefix)
-		if !found {
-			continue
-		}
-		var said bool
-		switch prefix {
-		case gatePrefix:
-			said, f.Gate = f.Gate, true
-		case acceptProxyPrefix:
-			said, f.AcceptProxy = f.AcceptProxy, true
-		case sendProxy1Prefix:
-			said, f.SendProxy = f.SendProxy != 0, 1
-		case sendProxy2Prefix:
-			said, f.SendProxy = f.SendProxy != 0, 2
-		}
-		if said {
-			err = fmt.Errorf("duplicate or conflicting option %s", prefix)
-		}
-		return rest, true, err
-	}
-	return text, false, nil
-}
-
-// What options of the command line read like. Help, messages and documentation show these texts.
-const (
-	ForwardForm     = "[OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]"
-	UnixForwardForm = "[OPTION:]...unix:PATH:[GUEST-ADDRESS:]GUEST-PORT"
-	HostServiceForm = "[tcp:|udp:][ADDRESS:]PORT[-LAST], or icmp:ADDRESS"
-	RuleForm        = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]"
-)
-
-// ParseForward reads ForwardForm or UnixForwardForm. An error is one line. It says what to write, if text is another
-// program's way to say the same.
-func ParseForward(text string) (Forward, error) {
-	f, err := readForward(text)
-	if err == nil {
-		return f, nil
-	}
-	if strings.HasPrefix(text, "guestfwd=") {
-		return f, fmt.Errorf("forward %q: it leads to the host; write --allow-host tcp:PORT, and the guest finds the service at "+
-			"the router's address", text)
-	}
-	if c, ok := correctForward(text); ok {
-		return f, fmt.Errorf("forward %q: %s; write -p %s", text, c.why, c.text)
-	}
-	if strings.Contains(text, unixPrefix) {
-		return f, fmt.Errorf("forward %q: %w; want %s, as in unix:/run/web.sock:80", text, err, UnixForwardForm)
-	}
-	return f, fmt.Errorf("forward %q: %w; want %s, as in 8080:80", text, err, ForwardForm)
-}
-
-// readForward reads a forward with its options.
-func readForward(text string) (Forward, error) {
-	var options Forward
-	rest, found := text, true
-	for found {
-		var err error
-		if rest, found, err = options.cutOption(rest); err != nil {
-			return Forward{}, err
-		}
-	}
-	f, err := parseForward(rest)
-	f.Gate, f.AcceptProxy, f.SendProxy = options.Gate, options.AcceptProxy, options.SendProxy
-	if err != nil {
-		return f, err
-	}
-	for _, err := range []error{f.checkGate(), f.checkProxy()} {
-		if err != nil {
-			return Forward{}, err
-		}
-	}
-	return f, nil
-}
-
-// parseForward reads a forward without options.
-func parseForward(text string) (Forward, error) {
-	if rest, ok := strings.CutPrefix(text, unixPrefix); ok {
-		return parseUnixForward(rest)
-	}
-	proto, rest := parseProto(text)
-	host, guest, err := splitSides(splitColons(rest))
-	if err != nil {
-		return Forward{}, err
-	}
-	hostAddr, hostFirst, hostCount, err := parseSide(host, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	if err != nil {
-		return Forward{}, fmt.Errorf("host side: %w", err)
-	}
-	guestAddr, guestFirst, guestCount, err := parseSide(guest, netip.Addr{})
-	if err != nil {
-		return Forward{}, fmt.Errorf("guest side: %w", err)
-	}
-	if hostCount != guestCount {
-		return Forward{}, fmt.Errorf("%d ports of the host cannot lead to %d of the guest", hostCount, guestCount)
-	}
-	return Forward{
-		Proto: proto, Count: hostCount,
-		Host: netip.AddrPortFrom(hostAddr, hostFirst), Guest: netip.AddrPortFrom(guestAddr, guestFirst),
-	}, nil
-}
-
-// What names a protocol in front of ports.
-const (
-	tcpPrefix  = "tcp:"
-	udpPrefix  = "udp:"
-	icmpPrefix = "icmp:"
-)
-
-// parseProto takes the protocol from the front of text; it is TCP if nothing is said.
-func parseProto(text string) (proto uint8, rest string) {
-	if rest, ok := strings.CutPrefix(text, udpPrefix); ok {
-		return protoUDP, rest
-	}
-	return protoTCP, strings.TrimPrefix(text, tcpPrefix)
-}
-
-// splitColons splits text at its colons, but for those within brackets.
-func splitColons(text string) (parts []string) {
-	start, inside := 0, false
-	for i, c := range text {
-		inside = c == '[' || inside && c != ']'
-		if c == ':' && !inside {
-			parts = append(parts, text[start:i])
-			start = i + 1
-		}
-	}
-	return append(parts, text[start:])
-}
-
-// splitSides returns which parts name the host and which the guest. Of two parts in front of each other the first is an
-// address.
-func splitSides(parts []string) (host, guest []string, err error) {
-	n := 1
-	if !isPortLike(parts[0]) {
-		n = 2 // an address first
-	}
-	switch {
-	case len(parts) <= n:
-		return nil, nil, errors.New("a host port and a guest port are needed")
-	case len(parts)-n > 2:
-		return nil, nil, errors.New("there are too many colons")
-	}
-	return parts[:n], parts[n:], nil
-}
-
-// isPortLike reports whether a part is a port, or was to be one: it has no dots or brackets, and begins with a digit.
-func isPortLike(s string) bool {
-	return s == "" || !strings.ContainsAny(s, ".[") && s[0] >= '0' && s[0] <= '9'
-}
-
-// parseSide reads [ADDRESS:]PORT[-LAST], split at the colon.
-func parseSide(parts []string, addr netip.Addr) (_ netip.Addr, first, count uint16, err error) {
-	if len(parts) == 2 {
-		if addr, err = parseBracketed(parts[0]); err != nil {
-			return addr, 0, 0, err
-		}
-	}
-	first, last, err := parsePortRange(parts[len(parts)-1])
-	return addr, first, last - first + 1, err
-}
-
-// parseBracketed reads an address in front of a port, where one of IPv6 stands in brackets.
-func parseBracketed(text string) (netip.Addr, error) {
-	inside, isBracketed := strings.CutPrefix(text, "[")
-	if isBracketed {
-		inside, isBracketed = strings.CutSuffix(inside, "]")
-	}
-	a, err := parseAddress(inside)
-	if err == nil && a.Is6() != isBracketed {
-		return a, fmt.Errorf("%q: IPv6 addresses are written in brackets, and no others", text)
-	}
-	return a, err
-}
-
-func parsePort(text string) (uint16, error) {
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a port between 1 and 65535", text)
-	}
-	return uint16(n), nil
-}
-
-// ParseHostServices reads HostServiceForm: without an address, ports of the host's loopback behind the gateway's address,
-// which is also what 127.0.0.1 and ::1 mean, for one version of IP each. Without a protocol it is TCP. An error is one line.
-func ParseHostServices(text string) ([]HostService, error) {
-	services, err := readHostServices(text)
-	if err == nil {
-		return services, nil
-	}
-	if c, ok := correctService(text); ok {
-		return nil, fmt.Errorf("host service %q: %s; write --allow-host %s", text, c.why, c.text)
-	}
-	return nil, fmt.Errorf("host service %q: %w; want %s, as in tcp:5432", text, err, HostServiceForm)
-}
-
-func readHostServices(text string) ([]HostService, error) {
-	if ping, isPing := strings.CutPrefix(text, icmpPrefix); isPing {
-		return readPing(ping)
-	}
-	proto, ports := parseProto(text)
-	var addr netip.Addr
-	parts := splitColons(ports)
-	if len(parts) > 2 {
-		return nil, errors.New("IPv6 addresses are written in brackets")
-	}
-	if len(parts) == 2 {
-		var err error
-		if addr, err = parseBracketed(parts[0]); err != nil {
-			return nil, err
-		}
-		ports = parts[1]
-	}
-	if err := checkServiceAddress(addr); err != nil {
-		return nil, err
-	}
-	first, last, err := parsePortRange(ports)
-	if err != nil {
-		return nil, err
-	}
-	var services []HostService
-	for port := int(first); port <= int(last); port++ {
-		services = append(services, HostService{Proto: proto, Addr: addr, Port: uint16(port)})
-	}
-	return services, nil
-}
-
-// readPing reads the address of an echo service.
-func readPing(text string) ([]HostService, error) {
-	a, err := parseAddress(strings.Trim(text, "[]"))
-	if err != nil {
-		return nil, err
-	}
-	if a.IsLoopback() || a.IsUnspecified() {
-		return nil, fmt.Errorf("the guest cannot name %s; its router always answers", a)
-	}
-	return []HostService{{Proto: protoICMP, Addr: a}}, nil
-}
-
-// checkServiceAddress refuses addresses that no guest can reach the host by.
-func checkServiceAddress(a netip.Addr) error {
-	switch {
-	case a.IsUnspecified():
-		return fmt.Errorf("%s is no address of a service; leave it out for the host's loopback", a)
-	case a.IsLoopback() && !isRouterLoopback(a):
-		return fmt.Errorf("the guest reaches 127.0.0.1 and ::1 of the host's loopback, but not %s", a)
-	case a.IsMulticast():
-		return fmt.Errorf("%s is a multicast address", a)
-	}
-	return nil
-}
-
-// isRouterLoopback reports whether the gateway's address leads to a, in its version of IP.
-func isRouterLoopback(a netip.Addr) bool {
-	return a == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || a == netip.IPv6Loopback()
-}
-
-// String returns s as ParseHostServices reads it.
-func (s HostService) String() string {
-	if s.Proto == protoICMP {
-		return icmpPrefix + s.Addr.String()
-	}
-	text := protoName(s.Proto) + ":"
-	if s.Addr.IsValid() {
-		text += bracketed(s.Addr) + ":"
-	}
-	return text + strconv.Itoa(int(s.Port))
 }
 
 // listener is a port or a unix socket of the host that leads into the guest.
@@ -482,7 +106,7 @@ func (l *listener) close() {
 }
 
 // listen opens the i-th port of f.
-func listen(cfg *Config, f Forward, i uint16) (listener, error) {
+func listen(cfg *Config, f spec.Forward, i uint16) (listener, error) {
 	guest := f.Guest.Addr()
 	if !guest.IsValid() {
 		guest = cfg.Guest
@@ -508,7 +132,7 @@ func listen(cfg *Config, f Forward, i uint16) (listener, error) {
 	e := ipaddr.EndpointFrom(host)
 	fd, err := unix.Socket(e.Addr.Domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return l, fmt.Errorf("socket for the forward of %s %s: %w", protoName(f.Proto), host, err)
+		return l, fmt.Errorf("socket for the forward of %s %s: %w", spec.ProtoName(f.Proto), host, err)
 	}
 	l.fd = int32(fd)
 	if err := bind(fd, f.Proto, &e); err != nil {
@@ -565,7 +189,7 @@ func (e *BindError) Error() string {
 	if e.Path != "" {
 		return fmt.Sprintf("forward of the socket %s: %v", e.Path, e.Err)
 	}
-	return fmt.Sprintf("forward of %s %s: %s", protoName(e.Proto), e.Host, e.reason())
+	return fmt.Sprintf("forward of %s %s: %s", spec.ProtoName(e.Proto), e.Host, e.reason())
 }
 
 func (e *BindError) reason() string {

@@ -1,11 +1,6 @@
 package nat
 
 import (
-	"errors"
-	"fmt"
-	"net/netip"
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/socketfile"
@@ -19,46 +14,6 @@ import (
 //
 // A unix socket knows no reset. When the guest resets a connection, the client sees the end of the stream, or an error if
 // it has sent what the guest did not take.
-
-// unixPrefix marks the path of a unix socket in a forward.
-const unixPrefix = "unix:"
-
-// parseUnixForward reads PATH:[GUEST-ADDRESS:]GUEST-PORT. The path may have colons: what follows the last one is the port,
-// and what stands before that is the guest's address if it is one.
-func parseUnixForward(text string) (Forward, error) {
-	path, port, found := cutLast(text)
-	if !found {
-		return Forward{}, errors.New("a path and a guest port are needed")
-	}
-	number, err := parsePort(port)
-	if err != nil {
-		return Forward{}, fmt.Errorf("guest side: %w", err)
-	}
-	var guest netip.Addr
-	parts := splitColons(path)
-	last := parts[len(parts)-1]
-	if a, err := parseBracketed(last); err == nil {
-		path, guest = strings.TrimSuffix(strings.TrimSuffix(path, last), ":"), a
-	}
-	switch {
-	case path == "":
-		return Forward{}, errors.New("a path is needed")
-	case strings.HasPrefix(path, "@"):
-		return Forward{}, fmt.Errorf("anybody may connect to an abstract socket, so there are none; ./%s is a file", path)
-	case strings.ContainsRune(path, 0):
-		return Forward{}, errors.New("a path cannot have a zero byte")
-	}
-	return Forward{Proto: protoTCP, Path: path, Guest: netip.AddrPortFrom(guest, number), Count: 1}, nil
-}
-
-// cutLast cuts text around its last colon.
-func cutLast(text string) (before, after string, found bool) {
-	i := strings.LastIndexByte(text, ':')
-	if i < 0 {
-		return text, "", false
-	}
-	return text[:i], text[i+1:], true
-}
 
 // listenUnix opens the socket of a forward, which its owner may use. To share it, change its mode. What a dead process
 // left at its path is replaced.

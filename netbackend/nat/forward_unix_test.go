@@ -14,6 +14,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // newUnixForward is a bench with a forward from a unix socket of the host to port 80 of the guest, where it listens.
@@ -21,7 +22,7 @@ func newUnixForward(t *testing.T, config func(*nat.Config)) (b *bench, path stri
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "web.sock")
 	b = newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("unix:" + path + ":80")
+		f, err := spec.ParseForward("unix:" + path + ":80")
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 		config(c)
@@ -137,9 +138,9 @@ func TestTheFileOfAForward(t *testing.T) {
 	require.NoError(t, err)
 	l.SetUnlinkOnClose(false)
 	cfg := nat.DefaultConfig()
-	f, err := nat.ParseForward("unix:" + path + ":80")
+	f, err := spec.ParseForward("unix:" + path + ":80")
 	require.NoError(t, err)
-	cfg.Forwards = []nat.Forward{f}
+	cfg.Forwards = []spec.Forward{f}
 
 	_, err = nat.New(cfg)
 	var bind *nat.BindError

@@ -16,6 +16,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -94,7 +95,7 @@ func play(g *natguest.Guest, script []byte) []byte {
 func fuzzConfig(service netip.AddrPort) nat.Config {
 	cfg := nat.DefaultConfig()
 	cfg.Prefix = netip.MustParsePrefix("0.0.0.0/0")
-	cfg.Rules = []nat.Rule{{Prefix: netip.MustParsePrefix("::/0")}}
+	cfg.Rules = []spec.Rule{{Prefix: netip.MustParsePrefix("::/0")}}
 	cfg.Resolvers = []netip.AddrPort{service}
 	cfg.MaxFlows = fuzzFlows
 	cfg.InitialSequence = func() uint32 { return 1000 }
@@ -127,19 +128,19 @@ func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *n
 
 // fuzzForwards lead to port 80 of the guest, from an address that no other process of the fuzzer's has. block is 1 or
 // 65, for two that this one has.
-func fuzzForwards(block int) []nat.Forward {
+func fuzzForwards(block int) []spec.Forward {
 	pid := os.Getpid()
 	addr := netip.AddrFrom4([4]byte{127, byte(block + pid>>16&63), byte(pid >> 8), byte(pid)})
 	host := netip.AddrPortFrom(addr, 8000)
 	guest := netip.MustParseAddrPort("10.0.2.15:80")
-	return []nat.Forward{
+	return []spec.Forward{
 		{Proto: tcp, Host: host, Guest: guest, Count: 1},
 		{Proto: udp, Host: host, Guest: guest, Count: 1},
 	}
 }
 
 // comeThrough sends data through a forward, always from the same port, so that the guest knows whom to answer.
-func comeThrough(t testing.TB, forward nat.Forward) {
+func comeThrough(t testing.TB, forward spec.Forward) {
 	const clientPort = 9000
 	from := netip.AddrPortFrom(forward.Host.Addr(), clientPort)
 	network, d := "tcp4", net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}

@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -54,19 +53,6 @@ type gate struct {
 	at        int64   // when to knock again
 	knocked   int64   // when that was done last
 	delay     int64   // between knocks while it is shut
-}
-
-// checkGate returns why a forward cannot have a gate.
-func (f *Forward) checkGate() error {
-	switch {
-	case !f.Gate:
-		return nil
-	case f.Path != "":
-		return errors.New("a unix socket that was shut cannot be opened again, so only ports can have gates")
-	case f.Proto != protoTCP:
-		return errors.New("a UDP port has nothing to refuse, so only TCP ports can have gates")
-	}
-	return nil
 }
 
 // add makes a gate for each port of the guest to which gated listeners lead.

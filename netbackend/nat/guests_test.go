@@ -8,12 +8,13 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 	c := nat.DefaultConfig()
 	for _, text := range []string{"8080:80", "2222:10.0.2.16:22", "9000:[fd00:10:0:2::99]:9", "[::1]:22:[fd00:10:0:2::16]:22"} {
-		f, err := nat.ParseForward(text)
+		f, err := spec.ParseForward(text)
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 	}
@@ -42,9 +43,9 @@ func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
 
 func TestAForwardToAGuestThatDoesNotExistIsRefused(t *testing.T) {
 	c := nat.DefaultConfig()
-	f, err := nat.ParseForward("23022:10.0.2.17:22")
+	f, err := spec.ParseForward("23022:10.0.2.17:22")
 	require.NoError(t, err)
-	c.Forwards = []nat.Forward{f}
+	c.Forwards = []spec.Forward{f}
 	_, err = c.ForGuests(1)
 	require.ErrorContains(t, err, "no guest has the address 10.0.2.17; the only guest is 10.0.2.15, and each --socket-path adds one")
 	_, err = c.ForGuests(2)

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // holder names the process that has a port of the host: "nginx (process 4711)", or "" if it cannot be found, as is so
 // with processes of other users.
 func holder(proto uint8, port netip.AddrPort) string {
-	table := "/proc/net/" + protoName(proto)
+	table := "/proc/net/" + spec.ProtoName(proto)
 	for _, file := range []string{table, table + "6"} {
 		content, err := os.ReadFile(file)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
@@ -70,7 +71,7 @@ func TestS6S9WhatLooksLikeAnApplicationPassesUntouched(t *testing.T) {
 			}
 			defer l.Close()
 			h := newHostile(t, setup{config: func(c *nat.Config) {
-				c.AllowHost = append(c.AllowHost, nat.HostService{Proto: tcp, Addr: to.Addr(), Port: port})
+				c.AllowHost = append(c.AllowHost, spec.HostService{Proto: tcp, Addr: to.Addr(), Port: port})
 			}})
 			c := h.Connect(to)
 			require.NoError(t, l.SetDeadline(time.Now().Add(20*time.Second)))
@@ -197,9 +198,9 @@ func arpChain(t *testing.T, features uint64) []virtqueue.Chain {
 func TestP4DatagramsForAGuestWithoutReceiveBuffersWait(t *testing.T) {
 	host := natguest.FreePort(t)
 	b := newBench(t, setup{guest: natguest.Options{RingSize: 8}, config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards = []nat.Forward{f}
+		c.Forwards = []spec.Forward{f}
 	}})
 	b.Resolve()
 	b.Withhold = true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 const (
@@ -269,7 +270,7 @@ func TestALongDatagramWaitsForReceiveBuffers(t *testing.T) {
 func TestALongDatagramOfAGuestThatIsGoneIsForgotten(t *testing.T) {
 	port := echoDatagrams(t)
 	b := newBench(t, setup{guest: natguest.Options{RingSize: 16}, config: func(c *nat.Config) {
-		c.AllowHost = []nat.HostService{{Proto: udp, Port: port}}
+		c.AllowHost = []spec.HostService{{Proto: udp, Port: port}}
 	}})
 	b.Resolve()
 	b.Withhold = true
@@ -290,9 +291,9 @@ func TestALongDatagramOfAGuestThatIsGoneIsForgotten(t *testing.T) {
 func TestLongDatagramsOfAForwardReachTheGuest(t *testing.T) {
 	host := natguest.FreePort(t)
 	h := newHostile(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards = []nat.Forward{f}
+		c.Forwards = []spec.Forward{f}
 	}})
 	client, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)

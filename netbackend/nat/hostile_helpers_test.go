@@ -9,6 +9,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // The tests in files named hostile_* send what once broke other engines, numbered S1 to S16 (libslirp), P1 to P8
@@ -30,7 +31,7 @@ func newHostile(t *testing.T, s setup) *hostile {
 	port := echoDatagrams(t)
 	inner := s.config
 	s.config = func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: udp, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: udp, Port: port})
 		if inner != nil {
 			inner(c)
 		}

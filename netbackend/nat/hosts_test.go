@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -97,7 +98,7 @@ func TestAForwardLeadsToTheHostThatHasTheAddress(t *testing.T) {
 	for _, to := range []netip.Addr{secondIP, secondIP6} {
 		listen := natguest.FreePort(t)
 		b := newBench(t, setup{config: func(c *nat.Config) {
-			c.Forwards = []nat.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(to, 80), Count: 1}}
+			c.Forwards = []spec.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(to, 80), Count: 1}}
 		}})
 		b.withHosts()
 		l := b.Listen(80)
@@ -147,7 +148,7 @@ type udpForward struct {
 func newUDPForward(t *testing.T, to netip.Addr) udpForward {
 	listen := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		c.Forwards = []nat.Forward{{Proto: udp, Host: listen, Guest: netip.AddrPortFrom(to, 53), Count: 1}}
+		c.Forwards = []spec.Forward{{Proto: udp, Host: listen, Guest: netip.AddrPortFrom(to, 53), Count: 1}}
 	}})
 	client, err := net.Dial("udp4", listen.String())
 	require.NoError(t, err)
@@ -243,7 +244,7 @@ func TestHostsBehindACardGetAddressesOfTheirOwnByDHCP(t *testing.T) {
 func TestTheHostThatAskedByDHCPIsKnownByItsOwnMACAddress(t *testing.T) {
 	listen := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		c.Forwards = []nat.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(c.Guest, 80), Count: 1}}
+		c.Forwards = []spec.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(c.Guest, 80), Count: 1}}
 	}})
 	b.Hosts = map[netip.Addr][6]byte{}
 	require.Equal(t, b.IP, b.dhcp(b.MAC))

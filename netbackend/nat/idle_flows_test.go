@@ -18,6 +18,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 const (
@@ -104,7 +105,7 @@ func TestIdleFlowsCostLittle(t *testing.T) {
 				c.MaxFlows = 4*idleFlows + 4096 // of which associations may have a quarter
 				for _, to := range ends {
 					for _, proto := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-						c.AllowHost = append(c.AllowHost, nat.HostService{Proto: proto, Addr: to.Addr(), Port: to.Port()})
+						c.AllowHost = append(c.AllowHost, spec.HostService{Proto: proto, Addr: to.Addr(), Port: to.Port()})
 					}
 				}
 			}})

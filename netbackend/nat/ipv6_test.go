@@ -17,6 +17,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -45,7 +46,7 @@ func listen6(t *testing.T) (l *net.TCPListener, open func(*nat.Config)) {
 	t.Cleanup(func() { _ = l.Close() })
 	port := addrPort(l.Addr()).Port()
 	return l, func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: tcp, Port: port}, nat.HostService{Proto: udp, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: tcp, Port: port}, spec.HostService{Proto: udp, Port: port})
 	}
 }
 
@@ -336,9 +337,9 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			to := c.host + ":" + strconv.Itoa(int(natguest.FreePort(t).Port()))
-			var forwards []nat.Forward
+			var forwards []spec.Forward
 			for _, proto := range []string{"tcp:", "udp:"} {
-				f, err := nat.ParseForward(proto + to + ":" + c.guest + "80")
+				f, err := spec.ParseForward(proto + to + ":" + c.guest + "80")
 				require.NoError(t, err)
 				forwards = append(forwards, f)
 			}

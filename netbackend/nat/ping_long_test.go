@@ -13,6 +13,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // longEcho sends an echo request in fragments, and waits for the reply.
@@ -208,7 +209,7 @@ func TestE9AnIncompletePacketIsToldAfterAWhile(t *testing.T) {
 func TestE8FragmentsOfFlowsThatHopBetweenQueuesLoseNothing(t *testing.T) {
 	port := echoDatagrams(t)
 	b, h := newQueues(t, 4, func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: port})
 	})
 	b.Resolve()
 	h.hops = 0

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -68,7 +69,7 @@ func TestTheGuestPingsWhoeverIsOutside(t *testing.T) {
 	_, far := neighbour(t, "192.0.2.1/24")
 	inhabit(t, far, "192.0.2.9/24")
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		c.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_ICMP, Addr: netip.MustParseAddr("192.0.2.1")}}
+		c.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_ICMP, Addr: netip.MustParseAddr("192.0.2.1")}}
 	}})
 	b.Resolve()
 

@@ -5,16 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
-
-// HostService is a service of the host that is opened to the guest.
-type HostService struct {
-	Proto uint8 // unix.IPPROTO_TCP, IPPROTO_UDP, or IPPROTO_ICMP for echo requests
-	// Addr is the host's address that the guest names. The zero Addr stands for the gateway's addresses, which lead to
-	// 127.0.0.1 and ::1; each of these stands for the gateway's address of its version.
-	Addr netip.Addr
-	Port uint16 // 0 for ICMP
-}
 
 // class is whose an address is.
 type class uint8
@@ -80,7 +72,7 @@ func (n *networks) named(addr netip.Addr) []ipaddr.Addr {
 		return []ipaddr.Addr{n.v4.gateway, n.v6.gateway, n.linkLocal}
 	case addr == netip.IPv6Loopback():
 		return []ipaddr.Addr{n.v6.gateway, n.linkLocal}
-	case isRouterLoopback(addr):
+	case spec.IsRouterLoopback(addr):
 		return []ipaddr.Addr{n.v4.gateway}
 	}
 	return []ipaddr.Addr{ipaddr.From(addr)}
@@ -161,12 +153,12 @@ func (p *Port) deny(key *flowKey, v verdict) {
 	if v == isUnlisted {
 		message = "the guest was denied a destination; to open it, start with --allow "
 	}
-	p.warn(message+p.opener(key), "destination", fmt.Sprintf("%s %s", protoName(key.proto), key.remoteAddrPort()))
+	p.warn(message+p.opener(key), "destination", fmt.Sprintf("%s %s", spec.ProtoName(key.proto), key.remoteAddrPort()))
 }
 
 // opener returns the value of the flag that opens the destination of key.
 func (p *Port) opener(key *flowKey) string {
-	name := protoName(key.proto)
+	name := spec.ProtoName(key.proto)
 	switch {
 	case key.proto == protoICMP:
 		return fmt.Sprintf("%s:%s", name, key.remote.Netip())
@@ -174,14 +166,4 @@ func (p *Port) opener(key *flowKey) string {
 		return fmt.Sprintf("%s:%d", name, key.remotePort)
 	}
 	return fmt.Sprintf("%s:%s", name, key.remoteAddrPort())
-}
-
-func protoName(proto uint8) string {
-	switch proto {
-	case protoUDP:
-		return "udp"
-	case protoICMP:
-		return "icmp"
-	}
-	return "tcp"
 }

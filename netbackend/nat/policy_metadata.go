@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // Clouds give each machine its metadata, credentials among them, at addresses that only the machine itself can reach, and
@@ -147,3 +148,7 @@ func embedded(network netip.Prefix) (inside inner) {
 	}
 	return inside
 }
+
+// NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
+// for nothing else opens it.
+func NamesLinkLocal(r spec.Rule) bool { return isCloseBy(r.Prefix) }

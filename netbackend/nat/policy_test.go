@@ -9,80 +9,13 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
-
-func TestRulesReadAsTheyAreWritten(t *testing.T) {
-	prefix := netip.MustParsePrefix
-	for text, want := range map[string]Rule{
-		"192.0.2.0/24":             {Prefix: prefix("192.0.2.0/24")},
-		"192.0.2.1/32":             {Prefix: prefix("192.0.2.1/32")},
-		"0.0.0.0/0:25":             {Prefix: prefix("0.0.0.0/0"), First: 25, Last: 25},
-		"tcp:192.0.2.0/24:443":     {Proto: protoTCP, Prefix: prefix("192.0.2.0/24"), First: 443, Last: 443},
-		"udp:192.0.2.1/32:1-65535": {Proto: protoUDP, Prefix: prefix("192.0.2.1/32"), First: 1, Last: 65535},
-		"icmp:192.0.2.1/32":        {Proto: protoICMP, Prefix: prefix("192.0.2.1/32")},
-		"2001:db8::/32":            {Prefix: prefix("2001:db8::/32")},
-		"::1:2:3:4:5:6/128":        {Prefix: prefix("::1:2:3:4:5:6/128")},
-		"udp:::/0":                 {Proto: protoUDP, Prefix: prefix("::/0")},
-		"tcp:[2001:db8::/32]:443":  {Proto: protoTCP, Prefix: prefix("2001:db8::/32"), First: 443, Last: 443},
-		"[2001:db8::1/128]:80-90":  {Prefix: prefix("2001:db8::1/128"), First: 80, Last: 90},
-	} {
-		for _, allow := range []bool{true, false} {
-			got, err := ParseRule(text, allow)
-			require.NoError(t, err, text)
-			want.Allow = allow
-			require.Equal(t, want, got, text)
-			require.Equal(t, text, got.String())
-			require.NoError(t, got.check(prefix("10.0.2.0/24")))
-		}
-	}
-	got, err := ParseRule("192.0.2.1:80", true)
-	require.NoError(t, err)
-	require.Equal(t, "192.0.2.1/32:80", got.String(), "an address alone is meant alone")
-}
-
-func TestAWrongRuleIsToldByItsWrongPart(t *testing.T) {
-	for text, part := range map[string]string{
-		"":                      `"" is not an IP address`,
-		"internet":              `"internet" is not an IP address`,
-		"sctp:192.0.2.1:80":     `"sctp" is not an IP address`,
-		"tcp:":                  `"" is not an IP address`,
-		"192.0.2:80":            `"192.0.2" is not an IP address`,
-		"2001:db8::g/32":        `"2001:db8::g" is not an IP address`,
-		"2001:db8::/129":        `"129" is not a length between 0 and 128`,
-		"2001:db8::1/32":        "2001:db8::1/32 has bits set behind its first 32; 2001:db8::/32 was meant, or 2001:db8::1",
-		"[2001:db8::]x":         `"x" is not a port`,
-		"[2001:db8::]:":         `"" is not a port`,
-		"[2001:db8::":           `"[2001" is not an IP address`,
-		"fe80::1%eth0":          `"fe80::1%eth0" has a zone`,
-		"::ffff:192.0.2.1":      `"::ffff:192.0.2.1" is an IPv4 address, and reads 192.0.2.1`,
-		"192.0.2.0/33":          `"33" is not a length between 0 and 32`,
-		"192.0.2.0/":            `"" is not a length between 0 and 32`,
-		"192.0.2.0/x:80":        `"x" is not a length between 0 and 32`,
-		"192.0.2.1/24":          "192.0.2.1/24 has bits set behind its first 24; 192.0.2.0/24 was meant, or 192.0.2.1",
-		"192.0.2.0/24:":         `"" is not a port`,
-		"192.0.2.0/24:0":        `"0" is not a port`,
-		"192.0.2.0/24:65536":    `"65536" is not a port`,
-		"192.0.2.0/24:80-":      `"" is not a port`,
-		"192.0.2.0/24:90-80":    `the range "90-80" ends before it begins`,
-		"icmp:192.0.2.0/24:80":  "ICMP has no ports",
-		"192.0.2.0/24:80:90":    `"80:90" is not a port`,
-		"tcp:udp:192.0.2.1":     `"udp" is not an IP address`,
-		"192.0.2.1 :80":         `"192.0.2.1 " is not an IP address`,
-		"tcp:192.0.2.0/24:80-x": `"x" is not a port`,
-	} {
-		t.Run(text, func(t *testing.T) {
-			_, err := ParseRule(text, true)
-			require.ErrorContains(t, err, part)
-			require.ErrorContains(t, err, fmt.Sprintf("rule %q", text))
-			require.ErrorContains(t, err, RuleForm)
-		})
-	}
-}
 
 func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Rules = rules(t, "+127.0.0.1:80", "+127.0.0.0/8", "-10.0.2.0/24", "+10.0.2.2:80")
-	cfg.Rules = append(cfg.Rules, Rule{}, Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Last: 80})
+	cfg.Rules = append(cfg.Rules, spec.Rule{}, spec.Rule{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Last: 80})
 	err := cfg.Check()
 	require.ErrorContains(t, err, "6 errors occurred")
 	require.ErrorContains(t, err, "rule 127.0.0.1/32:80: rules do not open the host's loopback; name the service by --allow-host")
@@ -96,9 +29,9 @@ func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
 }
 
 // rules parses rules that are written with their flag as a sign: + for --allow, - for --deny.
-func rules(t testing.TB, texts ...string) (list []Rule) {
+func rules(t testing.TB, texts ...string) (list []spec.Rule) {
 	for _, text := range texts {
-		r, err := ParseRule(text[1:], text[0] == '+')
+		r, err := spec.ParseRule(text[1:], text[0] == '+')
 		require.NoError(t, err)
 		list = append(list, r)
 	}
@@ -120,7 +53,7 @@ func (p *policy) ask(proto uint8, to netip.AddrPort) (ipaddr.Endpoint, verdict) 
 
 func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.AllowHost = []HostService{
+	cfg.AllowHost = []spec.HostService{
 		{Proto: protoTCP, Port: 5201},
 		{Proto: protoTCP, Addr: netip.MustParseAddr("127.0.0.9"), Port: 80},
 		{Proto: protoICMP, Addr: netip.MustParseAddr("127.0.0.9")},
@@ -239,13 +172,13 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := DefaultConfig()
-			cfg.AllowHost = []HostService{{Proto: protoTCP, Port: 5201}}
+			cfg.AllowHost = []spec.HostService{{Proto: protoTCP, Port: 5201}}
 			cfg.Rules, cfg.Restrict = rules(t, c.rules...), c.restrict
 			require.NoError(t, cfg.Check())
 			p := testPolicy(t, cfg)
 			for _, a := range c.asks {
 				_, v := p.ask(a.proto, netip.MustParseAddrPort(a.to))
-				require.Equal(t, a.want, v, "%s %s", protoName(a.proto), a.to)
+				require.Equal(t, a.want, v, "%s %s", spec.ProtoName(a.proto), a.to)
 			}
 		})
 	}
@@ -270,7 +203,7 @@ func TestEveryAddressHasAClass(t *testing.T) {
 }
 
 // plain is what a list of rules means, said with the address types of the standard library.
-func plain(list []Rule, proto uint8, to netip.AddrPort) *Rule {
+func plain(list []spec.Rule, proto uint8, to netip.AddrPort) *spec.Rule {
 	linkLocal := netip.MustParsePrefix("169.254.0.0/16")
 	for i := range list {
 		r := &list[i]
@@ -294,8 +227,8 @@ func TestFiltersMeanWhatTheRulesSay(t *testing.T) {
 		return netip.AddrFrom4([4]byte{first[0], first[1], 0, rapid.Byte().Draw(t, "host") & 3})
 	})
 	port := rapid.Uint16Range(1, 4)
-	rule := rapid.Custom(func(t *rapid.T) Rule {
-		r := Rule{
+	rule := rapid.Custom(func(t *rapid.T) spec.Rule {
+		r := spec.Rule{
 			Allow:  rapid.Bool().Draw(t, "allow"),
 			Proto:  rapid.SampledFrom([]uint8{0, protoTCP, protoUDP, protoICMP}).Draw(t, "proto"),
 			Prefix: netip.PrefixFrom(address.Draw(t, "address"), rapid.IntRange(0, 32).Draw(t, "bits")).Masked(),
@@ -319,27 +252,11 @@ func TestFiltersMeanWhatTheRulesSay(t *testing.T) {
 	})
 }
 
-func FuzzParseRule(f *testing.F) {
-	f.Add("tcp:192.0.2.0/24:80-90")
-	f.Add("icmp:192.0.2.1")
-	f.Add("0.0.0.0/0:1")
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := ParseRule(text, true)
-		if err != nil {
-			return
-		}
-		again, err := ParseRule(r.String(), true)
-		if err != nil || again != r {
-			t.Fatalf("%q is %v, which is %v, %v", text, r, again, err)
-		}
-	})
-}
-
 // manyRules is a policy whose rules match nothing that is asked for, so that all have to be looked at.
 func manyRules(t testing.TB, n int) *policy {
 	cfg := DefaultConfig()
 	for i := range n {
-		cfg.Rules = append(cfg.Rules, Rule{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32)})
+		cfg.Rules = append(cfg.Rules, spec.Rule{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 32)})
 	}
 	return testPolicy(t, cfg)
 }

@@ -40,17 +40,6 @@ func (x *proxied) headerAcked(n uint32) uint32 {
 	return n - own
 }
 
-// checkProxy returns why a forward cannot speak the PROXY protocol.
-func (f *Forward) checkProxy() error {
-	switch {
-	case f.SendProxy > 2:
-		return errors.New("the PROXY protocol has versions 1 and 2")
-	case f.Proto != protoTCP && (f.AcceptProxy || f.SendProxy != 0):
-		return errors.New("a PROXY header stands in front of a stream, so only TCP forwards can have one")
-	}
-	return nil
-}
-
 // localEnd returns the address to which the client of an accepted connection has connected.
 func localEnd(fd int) (e ipaddr.Endpoint, ok bool) {
 	a := addrPortOf(unix.Getsockname(fd))

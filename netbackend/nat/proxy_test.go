@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -23,7 +24,7 @@ func newProxied(t *testing.T, options string, s setup) (b *bench, dial func() *n
 	host := natguest.FreePort(t).String()
 	inner := s.config
 	s.config = func(c *nat.Config) {
-		f, err := nat.ParseForward(options + host + ":80")
+		f, err := spec.ParseForward(options + host + ":80")
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 		if inner != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -287,9 +288,9 @@ func newQueuesOf(t *testing.T, guest natguest.Options, n int, options ...func(*n
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	cfg := nat.DefaultConfig()
 	cfg.ResolvConf = ""
-	cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
+	cfg.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
 	for _, proto := range []string{"tcp:", "udp:"} {
-		f, err := nat.ParseForward(proto + forward.String() + ":80")
+		f, err := spec.ParseForward(proto + forward.String() + ":80")
 		require.NoError(t, err)
 		cfg.Forwards = append(cfg.Forwards, f)
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // flags are rules as they stand on the command line.
 func flags(t *testing.T, c *nat.Config, texts ...string) {
 	for _, text := range texts {
-		r, err := nat.ParseRule(text[1:], text[0] == '+')
+		r, err := spec.ParseRule(text[1:], text[0] == '+')
 		require.NoError(t, err)
 		c.Rules = append(c.Rules, r)
 	}
@@ -114,9 +115,9 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 func TestRepliesToTheHostsDatagramsAreAlwaysAllowed(t *testing.T) {
 	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards = []nat.Forward{f}
+		c.Forwards = []spec.Forward{f}
 		c.Restrict = true
 		flags(t, c, "-0.0.0.0/0")
 	}})

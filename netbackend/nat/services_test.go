@@ -11,6 +11,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792, RFC 4443).
@@ -27,7 +28,7 @@ func unreachable(frames []*natguest.Frame) bool {
 func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {
 	to := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		c.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_UDP, Port: to.Port()}}
+		c.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_UDP, Port: to.Port()}}
 	}})
 	b.Resolve()
 	for name, dst := range map[string]netip.AddrPort{
@@ -74,9 +75,9 @@ func TestAnEchoRequestToTheGatewayIsAnswered(t *testing.T) {
 func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
 	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards = []nat.Forward{f}
+		c.Forwards = []spec.Forward{f}
 	}})
 	b.Resolve()
 	clients := make([]net.Conn, 3)
@@ -110,9 +111,9 @@ func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
 func TestForwardedDatagramsForAnUnknownGuestAskForIt(t *testing.T) {
 	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards = []nat.Forward{f}
+		c.Forwards = []spec.Forward{f}
 	}})
 	client, err := net.Dial("udp4", host.String())
 	require.NoError(t, err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // Snapshot is the state of an engine at one moment.
@@ -39,7 +41,7 @@ type FlowInfo struct {
 }
 
 // ProtoName returns "tcp", "udp" or "icmp".
-func (f *FlowInfo) ProtoName() string { return protoName(f.Proto) }
+func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // newFilterBench is a bench with two sockets of the host that the guest may send to, for a kind of filtering.
@@ -19,7 +20,7 @@ func newFilterBench(t *testing.T, f nat.Filtering, more ...func(*nat.Config)) (b
 	second := natguest.FreePort(t)
 	b = newUDPBench(t, setup{config: func(c *nat.Config) {
 		c.UDPFiltering = f
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})
 		for _, change := range more {
 			change(c)
 		}
@@ -174,14 +175,14 @@ func TestThePolicyIsAskedAboutStrangers(t *testing.T) {
 
 func TestStrangersAreBoundedAndTakeNoPlaceOfOthers(t *testing.T) {
 	const flows = 64 // a quarter of them for each crowd
-	var services []nat.HostService
+	var services []spec.HostService
 	var sockets []*net.UDPConn
 	for range 40 {
 		conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		require.NoError(t, err)
 		defer conn.Close()
 		sockets = append(sockets, conn)
-		services = append(services, nat.HostService{Proto: unix.IPPROTO_UDP, Port: addrPort(conn.LocalAddr()).Port()})
+		services = append(services, spec.HostService{Proto: unix.IPPROTO_UDP, Port: addrPort(conn.LocalAddr()).Port()})
 	}
 	b, _ := newFilterBench(t, nat.EndpointIndependent, func(c *nat.Config) {
 		c.MaxFlows = flows
@@ -248,7 +249,7 @@ func TestStrangersAreLetInOnAllQueues(t *testing.T) {
 	port := addrPort(stranger.LocalAddr()).Port()
 	p := newPeers(t, 4, 1, func(c *nat.Config) {
 		c.UDPFiltering = nat.EndpointIndependent
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: port})
 	})
 	ports := []uint16{3000, 3001, 3002, 3003}
 	by := p.speak(ports...)

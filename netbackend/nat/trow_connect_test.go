@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 func TestT1ClosedPortRefusesWithAnAcknowledgingReset(t *testing.T) {
@@ -34,7 +35,7 @@ func TestT2GuestIsAnsweredAfterTheHostHasConnected(t *testing.T) {
 
 	full, port := fullListener(t)
 	b = newBench(t, setup{config: func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_TCP, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_TCP, Port: port})
 	}})
 	pending := b.Dial(netip.AddrPortFrom(b.server.Addr(), port))
 	b.Settle()

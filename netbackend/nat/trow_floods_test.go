@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // flood is a kind of frames of which the engine answers only so many a second.
@@ -134,7 +135,7 @@ func TestTheUserIsToldOfAFloodOnceInAWhile(t *testing.T) {
 func blackHole(t *testing.T) (setup, netip.AddrPort) {
 	_, port := fullListener(t)
 	s := setup{config: func(c *nat.Config) {
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_TCP, Port: port})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_TCP, Port: port})
 	}}
 	return s, netip.AddrPortFrom(nat.DefaultConfig().Gateway, port)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // mostShut is how long a gate stays shut after the guest's port has begun to answer (T12).
@@ -133,7 +134,7 @@ func TestT12ForwardsToOnePortShareAGate(t *testing.T) {
 	first, second, other := natguest.FreePort(t), natguest.FreePort(t), natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		for _, text := range []string{first.String() + ":80", second.String() + ":80", other.String() + ":81"} {
-			f, err := nat.ParseForward("gate:" + text)
+			f, err := spec.ParseForward("gate:" + text)
 			require.NoError(t, err)
 			c.Forwards = append(c.Forwards, f)
 		}
@@ -194,14 +195,14 @@ func TestOnlyPortsOfTCPHaveGates(t *testing.T) {
 		"gate:unix:/tmp/a.s:80": "only ports can have gates",
 		"gate:":                 "a host port and a guest port are needed",
 	} {
-		_, err := nat.ParseForward(text)
+		_, err := spec.ParseForward(text)
 		require.ErrorContains(t, err, want, text)
 	}
-	f, err := nat.ParseForward("gate:8000-8009:80-89")
+	f, err := spec.ParseForward("gate:8000-8009:80-89")
 	require.NoError(t, err)
 	require.True(t, f.Gate)
 	require.Equal(t, "gate:tcp:127.0.0.1:8000-8009:80-89", f.String())
-	again, err := nat.ParseForward(f.String())
+	again, err := spec.ParseForward(f.String())
 	require.NoError(t, err)
 	require.Equal(t, f, again)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // The tests in files named trow_* are the rules T1 to T62 of the engine. The guest is package natguest, the host is
@@ -48,7 +49,7 @@ func newBench(t *testing.T, s setup) *bench {
 		require.NoError(t, l.Close())
 	}
 	cfg := nat.DefaultConfig()
-	cfg.AllowHost = []nat.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
+	cfg.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_TCP, Port: port}, {Proto: unix.IPPROTO_UDP, Port: port}}
 	cfg.ResolvConf = ""
 	if s.guest.MTU != 0 {
 		cfg.MTU = s.guest.MTU
@@ -70,7 +71,7 @@ func newForward(t *testing.T, s setup) (b *bench, dial func() *net.TCPConn) {
 	host := natguest.FreePort(t).String()
 	inner := s.config
 	s.config = func(c *nat.Config) {
-		f, err := nat.ParseForward(host + ":80")
+		f, err := spec.ParseForward(host + ":80")
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 		if inner != nil {
@@ -187,7 +188,7 @@ func kernelSockets(t *testing.T) (rows [][]string) {
 // withForward adds the forward that a text describes to a configuration.
 func withForward(t testing.TB, text string) func(*nat.Config) {
 	return func(c *nat.Config) {
-		f, err := nat.ParseForward(text)
+		f, err := spec.ParseForward(text)
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 	}

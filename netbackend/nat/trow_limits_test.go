@@ -15,6 +15,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 func TestT7ConnectionsThatTheGuestResetsAtOnceLeaveNothing(t *testing.T) {
@@ -222,7 +223,7 @@ func TestT17ManyForwardsTakeTurns(t *testing.T) {
 			if slices.Contains(hosts, host) {
 				continue // it is free until the forward has it
 			}
-			f, err := nat.ParseForward(host + ":80")
+			f, err := spec.ParseForward(host + ":80")
 			require.NoError(t, err)
 			c.Forwards = append(c.Forwards, f)
 			hosts = append(hosts, host)
@@ -305,7 +306,7 @@ func TestT54MappingsCountAsSockets(t *testing.T) {
 	const sockets = 30
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.EndpointIndependent, c.MaxSockets = true, sockets
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: 9})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: 9})
 	}})
 	echo, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", b.server.Port()))
 	require.NoError(t, err)
@@ -387,9 +388,9 @@ func TestT54StrangersTakeNoPlaceOfTheGuests(t *testing.T) {
 	const flows = 40
 	host := natguest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
-		f, err := nat.ParseForward("udp:" + host.String() + ":7")
+		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
-		c.Forwards, c.MaxFlows = []nat.Forward{f}, flows
+		c.Forwards, c.MaxFlows = []spec.Forward{f}, flows
 	}})
 	good, peer := b.connect()
 	b.datagrams(flows / 4)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -668,7 +669,7 @@ func newProxyClient(t *testing.T, path string, overUnix bool, config func(*nat.C
 	}
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		config(c)
-		f, err := nat.ParseForward("accept-proxy:unix:" + path + ":80")
+		f, err := spec.ParseForward("accept-proxy:unix:" + path + ":80")
 		require.NoError(t, err)
 		c.Forwards = append(c.Forwards, f)
 	}})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // peers are sockets of the host that send back what they get, and remember who has sent it.
@@ -34,12 +35,12 @@ type seen struct {
 func newPeers(t *testing.T, n, count int, options ...func(*nat.Config)) *peers {
 	t.Helper()
 	p := &peers{ports: make(chan seen, 4096)}
-	var services []nat.HostService
+	var services []spec.HostService
 	for range count {
 		host, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = host.Close() })
-		services = append(services, nat.HostService{Proto: unix.IPPROTO_UDP, Port: addrPort(host.LocalAddr()).Port()})
+		services = append(services, spec.HostService{Proto: unix.IPPROTO_UDP, Port: addrPort(host.LocalAddr()).Port()})
 		go p.answer(host)
 	}
 	p.bench, p.hopper = newQueues(t, n, append(options, func(c *nat.Config) {

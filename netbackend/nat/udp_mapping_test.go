@@ -11,6 +11,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // newMappingBench is a bench with two sockets of the host, and one port of the host for each of the guest's.
@@ -18,7 +19,7 @@ func newMappingBench(t *testing.T) (b *udpBench, other *udpBench) {
 	second := natguest.FreePort(t)
 	b = newUDPBench(t, setup{config: func(c *nat.Config) {
 		c.EndpointIndependent = true
-		c.AllowHost = append(c.AllowHost, nat.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})
 	}})
 	host, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(second))
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -29,7 +30,7 @@ func newAnswering(t *testing.T, world *elsewhere, s setup, forwards ...string) *
 	inner := s.config
 	s.config = func(c *nat.Config) {
 		for _, text := range forwards {
-			f, err := nat.ParseForward(text)
+			f, err := spec.ParseForward(text)
 			require.NoError(t, err)
 			c.Forwards = append(c.Forwards, f)
 		}

@@ -1,0 +1,118 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+
+	"github.com/vringnet/vring/internal/socketfile"
+)
+
+// Forward opens ports of the host, or a unix socket, that lead to ports of the guest.
+type Forward struct {
+	Proto uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Path  string         // of a unix socket, for which the guest's side is TCP; empty for ports
+	Host  netip.AddrPort // first of the host's ports, and the address that it is bound to
+	Guest netip.AddrPort // first of the guest's ports; the zero Addr means the guest's address
+	Count uint16         // number of ports
+	Gate  bool           // the host's ports refuse connections while the guest's do
+	// AcceptProxy takes a PROXY header from each client in front of its stream, and believes what it tells: only proxies
+	// may have a way to the port or socket.
+	AcceptProxy bool
+	SendProxy   uint8 // version of the PROXY header that the guest gets in front of each client's stream, 0 for none
+}
+
+// String returns f as ParseForward reads it.
+func (f Forward) String() string {
+	guest := portRange(f.Guest.Port(), f.Count)
+	if f.Guest.Addr().IsValid() {
+		guest = bracketed(f.Guest.Addr()) + ":" + guest
+	}
+	if f.Path != "" {
+		return f.options() + unixPrefix + f.Path + ":" + guest
+	}
+	host := portRange(f.Host.Port(), f.Count)
+	return f.options() + fmt.Sprintf("%s:%s:%s:%s", ProtoName(f.Proto), bracketed(f.Host.Addr()), host, guest)
+}
+
+// bracketed is an address in front of a port.
+func bracketed(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
+func portRange(first, count uint16) string {
+	if count == 1 {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, first+count-1)
+}
+
+// clash names what of the host both f and g want, "" if there is nothing.
+func (f *Forward) Overlap(g *Forward) string {
+	if f.Path != "" || g.Path != "" {
+		if f.Path != "" && g.Path != "" && filepath.Clean(f.Path) == filepath.Clean(g.Path) {
+			return "the socket " + filepath.Clean(f.Path)
+		}
+		return ""
+	}
+	a, b := f.Host, g.Host
+	if f.Proto != g.Proto || a.Addr().Is4() != b.Addr().Is4() ||
+		a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
+		return ""
+	}
+	port := max(a.Port(), b.Port())
+	if port-a.Port() >= f.Count || port-b.Port() >= g.Count {
+		return ""
+	}
+	return fmt.Sprintf("port %d of the host", port)
+}
+
+// checkPath tells why no socket can be made at f's path.
+func (f *Forward) checkPath() error {
+	if f.Path == "" {
+		return nil
+	}
+	if err := socketfile.CheckLength(f.Path); err != nil {
+		return err
+	}
+	return socketfile.CheckDirectory(f.Path)
+}
+
+// checkGate returns why a forward cannot have a gate.
+func (f *Forward) checkGate() error {
+	switch {
+	case !f.Gate:
+		return nil
+	case f.Path != "":
+		return errors.New("a unix socket that was shut cannot be opened again, so only ports can have gates")
+	case f.Proto != protoTCP:
+		return errors.New("a UDP port has nothing to refuse, so only TCP ports can have gates")
+	}
+	return nil
+}
+
+// checkProxy returns why a forward cannot speak the PROXY protocol.
+func (f *Forward) checkProxy() error {
+	switch {
+	case f.SendProxy > 2:
+		return errors.New("the PROXY protocol has versions 1 and 2")
+	case f.Proto != protoTCP && (f.AcceptProxy || f.SendProxy != 0):
+		return errors.New("a PROXY header stands in front of a stream, so only TCP forwards can have one")
+	}
+	return nil
+}
+
+// Check returns what is wrong with f by itself, without opening anything.
+func (f *Forward) Check() (faults []error) {
+	for _, err := range []error{f.checkGate(), f.checkProxy(), f.checkPath()} {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return faults
+}
