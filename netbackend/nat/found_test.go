@@ -8,13 +8,14 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // newRivals returns the first of two queue pairs of a guest, and a function by which the second one makes a flow.
 func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
 	cfg := DefaultConfig()
 	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
-	cfg.AllowHost = []HostService{{Proto: protoUDP, Port: 9}, {Proto: protoTCP, Port: 9}}
+	cfg.AllowHost = []spec.HostService{{Proto: protoUDP, Port: 9}, {Proto: protoTCP, Port: 9}}
 	ports, err := NewPairs(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
