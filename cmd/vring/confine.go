@@ -1,33 +1,49 @@
 package main
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 
+	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/vhostuser"
 )
 
-// startKeeper starts the process that does what this one will not be able to do in its sandbox, if there is anything.
-func (f *serveFlags) startKeeper(log *slog.Logger) error {
+// startBroker starts the process that does what this one will not be able to do in its sandbox, if there is anything.
+func (f *serveFlags) startBroker() error {
 	mode, err := sandbox.ParseMode(f.sandbox)
 	if err != nil {
 		return err
 	}
-	start := f.duties
-	start.Mode = mode
+	duties := f.duties
+	duties.Mode = mode
 	switch {
 	case mode == sandbox.Off: // but interfaces need rights that may be gone by the end
-		start = keeperStart{Mode: mode, Configs: start.Configs, Changes: start.Changes}
+		duties = broker.Duties{Mode: mode, Configs: duties.Configs, Changes: duties.Changes}
 	case f.client:
-		start.Dial = slices.Clone(f.socketPaths)
+		duties.Dial = slices.Clone(f.socketPaths)
 	default:
-		start.Remove = slices.Concat(start.Remove, f.socketPaths)
+		duties.Remove = slices.Concat(duties.Remove, f.socketPaths)
 	}
-	if start.empty() {
+	if duties.Empty() {
 		return nil
 	}
-	return f.keeper.start(log, start)
+	program, err := brokerProgram()
+	if err != nil {
+		return err
+	}
+	return f.broker.Start(program, duties)
+}
+
+// dial connects to a front end that listens.
+func (f *serveFlags) dial(ctx context.Context, path string) (*net.UnixConn, error) {
+	if f.broker.Dials(path) {
+		return f.broker.Dial(path)
+	}
+	return vhostuser.Dial(ctx, path)
 }
 
 // confine puts the process into its sandbox, and tells how that stands.

@@ -63,7 +63,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	hint := askedQEMU()
 	var walls sandbox.State
 	if err == nil {
-		err = f.startKeeper(log)
+		err = f.startBroker()
 	}
 	manager := f.connectManager(log)
 	if err == nil {
@@ -72,7 +72,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 		walls, err = f.confine(log, &manager)
 	}
 	if err != nil {
-		return errors.Join(err, closeServed(all), f.keeper.undo())
+		return errors.Join(err, closeServed(all), f.broker.Undo())
 	}
 	out := f.console(stderr)
 	hint.print(out)
@@ -84,7 +84,7 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger, stderr io.Writ
 	defer stopRates()
 	err = serveAll(ctx, all)
 	manager.tell(stateStopping)
-	return errors.Join(err, f.keeper.undo())
+	return errors.Join(err, f.broker.Undo())
 }
 
 // connectManager connects to the service manager. That it cannot be reached keeps nobody from being served.
@@ -155,7 +155,7 @@ func (f *serveFlags) startOne(log *slog.Logger, g guest, i int, named bool, limi
 		return nil, err
 	}
 	server, err := vhostuser.NewServer(vhostuser.Config{
-		Dial: f.keeper.dial, KeepFile: f.keeper.removes,
+		Dial: f.dial, KeepFile: f.broker.Removes,
 		SocketPath: f.sockets()[i], Client: f.client, FD: f.fd, Device: device, Log: log,
 		SocketMode: f.access.mode(), SocketGroup: f.access.groupID(), Memory: limits, QueuesHint: f.queuesHint,
 	})

@@ -100,7 +100,7 @@ second one ends it at once. Under nohup, SIGHUP is ignored. SIGUSR1 prints the s
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newCompletion(), newKeeperCommand(), newWallsCommand())
+	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newWallsCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	for _, cmd := range root.Commands() {

@@ -289,10 +289,9 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
-	log := flags.logger(stderr)
-	flags.keeper.log = log
+	log := flags.begin(stderr)
 	for i := range configs {
-		configs[i].ReadFile, configs[i].KeepFiles = flags.keeper.readFile, flags.keeper.removes
+		configs[i].ReadFile, configs[i].KeepFiles = flags.broker.ReadFile, flags.broker.Removes
 	}
 	guests, err := newEngines(configs)
 	if bind := new(nat.BindError); errors.As(err, &bind) {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/vhostuser"
 )
@@ -31,8 +32,8 @@ type serveFlags struct {
 	threads      threadFlags
 	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
 	cmd          *cobra.Command // that the flags belong to
-	duties       keeperStart    // what it has the keeper do then
-	keeper       keeper
+	duties       broker.Duties  // what it has the broker do then
+	broker       *broker.Client
 }
 
 // given reports whether a flag was set, be it to its default.
@@ -95,6 +96,13 @@ func (f *serveFlags) check() error {
 
 // logLevels are the values of --log-level.
 func logLevels() []string { return []string{"debug", "info", "warn", "error"} }
+
+// begin builds the log, and what tells it of the broker. The flags were checked.
+func (f *serveFlags) begin(w io.Writer) *slog.Logger {
+	log := f.logger(w)
+	f.broker = broker.NewClient(observeBroker(log))
+	return log
+}
 
 // logger builds the log. The flags were checked.
 func (f *serveFlags) logger(w io.Writer) *slog.Logger {

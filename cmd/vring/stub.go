@@ -60,7 +60,7 @@ func serveStub(ctx context.Context, flags *stubFlags, stderr io.Writer) error {
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
-	return flags.serve(ctx, flags.logger(stderr), stderr, guests, func() {})
+	return flags.serve(ctx, flags.begin(stderr), stderr, guests, func() {})
 }
 
 // checkMode refuses flags that do nothing in this mode.

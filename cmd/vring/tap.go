@@ -129,7 +129,7 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	if err := wrongUse(flags.check(), err); err != nil {
 		return err
 	}
-	log := flags.logger(stderr)
+	log := flags.begin(stderr)
 	devices, err := openTAPs(configs)
 	if err != nil {
 		return err
@@ -148,21 +148,21 @@ func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
 	}
 	flags.needs.TAP, flags.needs.Reopen = true, flags.reopen
 	describe := func() { logTAPs(log, configs, devices) }
-	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), flags.undoWithoutKeeper(devices))
+	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), flags.undoWithoutBroker(devices))
 }
 
-// administrate has the keeper set up the devices, and undo the changes for them.
+// administrate has the broker set up the devices, and undo the changes for them.
 func (f *tapFlags) administrate(configs []tap.Config, devices []*tap.Device) {
 	f.duties.Configs = configs
 	for _, d := range devices {
 		f.duties.Changes = append(f.duties.Changes, d.Changes())
-		d.Administrate(&f.keeper)
+		d.Administrate(f.broker)
 	}
 }
 
-// undoWithoutKeeper undoes what was changed for devices that are closed, if no keeper came to be that does.
-func (f *tapFlags) undoWithoutKeeper(devices []*tap.Device) error {
-	if f.keeper.started() || !hostcaps.HasNetAdmin() {
+// undoWithoutBroker undoes what was changed for devices that are closed, if no broker came to be that does.
+func (f *tapFlags) undoWithoutBroker(devices []*tap.Device) error {
+	if f.broker.Started() || !hostcaps.HasNetAdmin() {
 		return nil
 	}
 	var errs []error

@@ -54,6 +54,7 @@ var rooms = []struct {
 	{"internal/qemuopt", nil},
 	{"internal/counting", nil},
 	{"internal/hostcaps", []string{sys}},
+	{"internal/broker", []string{"tap", "internal/sandbox", "internal/socketfile", "netbackend/services/dns", sys}},
 	{"internal/sandbox", []string{sys, landlock, seccomp, libcap, bpf}},
 
 	{"vhostuser", []string{"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", sys}},

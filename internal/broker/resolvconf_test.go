@@ -1,7 +1,6 @@
-package main
+package broker
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -68,19 +67,19 @@ func moves(t *testing.T, dir string) []struct {
 }
 
 func TestResolvConfIsFollowedWhereverItMoves(t *testing.T) {
-	for name, start := range map[string]func(path string) *keeper{
-		"in the sandbox":      func(path string) *keeper { return startTestKeeper(t, keeperStart{Read: path, Mode: sandbox.On}) },
-		"with --sandbox log":  func(path string) *keeper { return startTestKeeper(t, keeperStart{Read: path, Mode: sandbox.Log}) },
-		"without the sandbox": func(string) *keeper { return &keeper{log: slog.New(slog.DiscardHandler)} },
+	for name, start := range map[string]func(path string) *Client{
+		"in the sandbox":      func(path string) *Client { return startBroker(t, Duties{Read: path, Mode: sandbox.On}) },
+		"with --sandbox log":  func(path string) *Client { return startBroker(t, Duties{Read: path, Mode: sandbox.Log}) },
+		"without the sandbox": func(string) *Client { return NewClient(Observer{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inMountNamespace(t)
 			dir := t.TempDir()
 			path := filepath.Join(dir, "resolv.conf")
-			k := start(path)
+			c := start(path)
 			for _, m := range moves(t, dir) {
 				m.move(m.name)
-				text, err := k.readFile(path)
+				text, err := c.ReadFile(path)
 				require.NoError(t, err)
 				require.Equal(t, m.name, string(text))
 			}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/broker"
+)
+
+// exists tells whether there is an interface of a name.
+func exists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}
+
+// inNamespace moves the test to a network namespace of its own, and with it the processes that it starts. Its thread ends
+// with the test.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("a network namespace for the test: %v; these tests need root", err)
+	}
+}
+
+func TestTheBrokerOutlivesAVringThatIsKilled(t *testing.T) {
+	inNamespace(t)
+	cmd := startReady(t, "", "tap", "--socket-path", filepath.Join(shortDir(t), "s"), "--tap", "tap0", "--bridge", "br0")
+	require.True(t, exists("br0"))
+	require.NoError(t, cmd.Process.Kill())
+	_, err := cmd.Process.Wait()
+	require.NoError(t, err)
+	for deadline := time.Now().Add(time.Minute); exists("br0"); time.Sleep(10 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "the bridge is left behind")
+	}
+}
+
+// brokerOf finds the broker of a vring.
+func brokerOf(t *testing.T, vring int) int {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", vring, vring))
+	require.NoError(t, err)
+	for _, task := range taskChildren(t, vring) {
+		children = append(children, task...)
+	}
+	for _, text := range strings.Fields(string(children)) {
+		line, err := os.ReadFile("/proc/" + text + "/cmdline")
+		if err == nil && strings.Contains(string(line), "\x00"+brokerCommand+"\x00") {
+			pid, err := strconv.Atoi(text)
+			require.NoError(t, err)
+			return pid
+		}
+	}
+	t.Fatal("there is no broker")
+	return 0
+}
+
+// taskChildren are the lists of children of a process's threads.
+func taskChildren(t *testing.T, pid int) (lists [][]byte) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	require.NoError(t, err)
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil {
+			lists = append(lists, append(text, ' '))
+		}
+	}
+	return lists
+}
+
+// requireStatus checks lines of a process's status (proc(5)).
+func requireStatus(t *testing.T, pid int, lines ...string) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	for _, want := range lines {
+		require.Contains(t, string(status), want)
+	}
+}
+
+func TestTheBrokerIsInASandboxOfItsOwn(t *testing.T) {
+	inNamespace(t)
+	const none, netAdmin = "0000000000000000", "0000000000001000"
+	for name, c := range map[string]struct {
+		args []string
+		caps string
+	}{
+		"nat":    {[]string{"nat"}, none},
+		"client": {[]string{"stub", "--client"}, none},
+		"tap":    {[]string{"tap", "--tap", "tap0"}, netAdmin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inNamespace(t)
+			cmd := startReady(t, "", append(c.args, "--socket-path", filepath.Join(shortDir(t), "s"))...)
+			requireStatus(t, brokerOf(t, cmd.Process.Pid), "NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t"+c.caps,
+				"CapPrm:\t"+c.caps, "CapBnd:\t"+none, "CapAmb:\t"+none)
+			requireStop(t, cmd)
+		})
+	}
+}
+
+func TestVringOutlivesItsBroker(t *testing.T) {
+	cmd := program(t, "nat", "--socket-path", filepath.Join(shortDir(t), "s"))
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(stderr)
+	requireLine(t, lines, "msg=ready")
+	require.NoError(t, unix.Kill(brokerOf(t, cmd.Process.Pid), unix.SIGKILL))
+	requireLine(t, lines, "has ended; the guests are served, but changes of /etc/resolv.conf are not seen, "+
+		"the files of sockets are not removed until vring is started again")
+	require.NoError(t, cmd.Process.Signal(unix.SIGUSR1))
+	requireLine(t, lines, "process: ")
+	require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+	requireLine(t, lines, "what was changed on the host is not undone")
+	state, err := cmd.Process.Wait()
+	require.NoError(t, err)
+	require.Equal(t, exitError, state.ExitCode(), state.String())
+}
+
+func TestTheBrokerRemovesTheSocketOfAVringThatIsKilled(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	cmd := startReady(t, "", "nat", "--socket-path", path)
+	require.FileExists(t, path)
+	require.NoError(t, cmd.Process.Kill())
+	_, err := cmd.Process.Wait()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := os.Lstat(path)
+		return errors.Is(err, os.ErrNotExist)
+	}, time.Minute, 10*time.Millisecond)
+}
+
+func TestWhereNothingIsToBeDoneThereIsNoBroker(t *testing.T) {
+	require.True(t, new(broker.Duties).Empty())
+	f := serveFlags{broker: broker.NewClient(broker.Observer{})}
+	f.sandbox = "on"
+	require.NoError(t, f.startBroker(), "an inherited socket")
+	require.False(t, f.broker.Started())
+	f.sandbox, f.socketPaths, f.duties.Read = "off", []string{"/s"}, "/etc/resolv.conf"
+	require.NoError(t, f.startBroker())
+	require.False(t, f.broker.Started())
+	require.NoError(t, f.broker.Undo())
+}
+
+func TestAResolvConfThatCannotBeReadIsAWarning(t *testing.T) {
+	var log bytes.Buffer
+	observeBroker(slog.New(slog.NewTextHandler(&log, nil))).Unread("no such file")
+	require.Contains(t, log.String(), `level=WARN msg="the host's resolvers cannot be read; until they can, guests' names are not resolved" reason="no such file"`)
+}

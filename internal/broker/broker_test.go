@@ -1,0 +1,240 @@
+package broker
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/tap"
+)
+
+// inNamespace moves the test to a network namespace of its own, and with it the processes that it starts. Its thread ends
+// with the test.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatalf("a network namespace for the test: %v; these tests need root", err)
+	}
+}
+
+// exists tells whether there is an interface of a name.
+func exists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}
+
+// mtu returns that of an interface.
+func mtu(t *testing.T, name string) int {
+	link, err := netlink.LinkByName(name)
+	require.NoError(t, err)
+	return link.Attrs().MTU
+}
+
+// asBroker is set in the environment of a child that is to be the broker instead of the tests.
+const asBroker = "VRING_TEST_AS_BROKER"
+
+// init keeps the main thread to the main goroutine. A test that moves its thread to a network namespace must not get that
+// one: it never ends, and /proc/net would be the namespace's.
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asBroker) == "" {
+		_ = os.Setenv(asBroker, "1")
+		os.Exit(m.Run())
+	}
+	if err := Run(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// shortDir makes a directory whose path leaves room for a socket's name, which testing's own may not.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "vr")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// startBroker starts a broker that ends with the test. It is not in a hurry.
+func startBroker(t *testing.T, duties Duties) *Client {
+	return startObserved(t, duties, Observer{})
+}
+
+// startObserved starts a broker with somebody who is told of it.
+func startObserved(t *testing.T, duties Duties, observer Observer) *Client {
+	c := NewClient(observer)
+	require.NoError(t, c.Start([]string{os.Args[0]}, duties))
+	c.patience = time.Minute // on a busy machine
+	t.Cleanup(func() { _ = c.conn.Close() })
+	return c
+}
+
+// openWithBroker opens a TAP device with its broker.
+func openWithBroker(t *testing.T, cfg tap.Config) (*tap.Device, *Client) {
+	inNamespace(t)
+	device, err := tap.Open(cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, device.Close()) })
+	broker := startBroker(t, Duties{Configs: []tap.Config{cfg}, Changes: []tap.Changes{device.Changes()}})
+	device.Administrate(broker)
+	return device, broker
+}
+
+func TestTheBrokerChangesTheDeviceAndUndoesItAll(t *testing.T) {
+	device, broker := openWithBroker(t, tap.Config{Name: "tap0", Queues: 1, Bridge: "br0"})
+	require.NoError(t, device.Ports()[0].SetMTU(1400))
+	require.Equal(t, 1400, mtu(t, "tap0"))
+	require.ErrorContains(t, broker.SetMTU("tap0", 17), "MTU 17 is not between")
+	require.ErrorContains(t, broker.SetMTU("lo", 1400), `"lo" is not a device that was named at the start`)
+	require.NoError(t, broker.Connect("tap0"))
+	require.NoError(t, device.Close())
+	require.NoError(t, broker.Undo())
+	require.False(t, exists("br0"))
+}
+
+// What is wrong with the file is told once, and that the broker reads it no more is another matter.
+func TestAResolvConfThatCannotBeReadIsToldOnce(t *testing.T) {
+	for name, started := range map[string]bool{"by the broker": true, "in this process": false} {
+		t.Run(name, func(t *testing.T) {
+			var told []string
+			observer := Observer{Unread: func(reason string) { told = append(told, reason) }}
+			path := filepath.Join(t.TempDir(), "resolv.conf")
+			c := NewClient(observer)
+			if started {
+				c = startObserved(t, Duties{Read: path}, observer)
+			}
+			for range 3 {
+				text, err := c.ReadFile(path)
+				require.NoError(t, err)
+				require.Empty(t, text)
+			}
+			require.Len(t, told, 1)
+			require.Contains(t, told[0], "no such file or directory")
+			if started {
+				require.NoError(t, c.Undo())
+				_, err := c.ReadFile(path)
+				require.Error(t, err)
+			}
+		})
+	}
+}
+
+func TestTheBrokerDialsWhatWasNamedAndNothingElse(t *testing.T) {
+	path := filepath.Join(shortDir(t), "s")
+	c := startBroker(t, Duties{Dial: []string{path}})
+	require.True(t, c.Dials(path))
+	_, err := c.Dial(path)
+	require.ErrorContains(t, err, "no such file or directory")
+	listener, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	defer listener.Close()
+	conn, err := c.Dial(path)
+	require.NoError(t, err)
+	defer conn.Close()
+	accepted, err := listener.Accept()
+	require.NoError(t, err)
+	defer accepted.Close()
+	_, err = accepted.Write([]byte("x"))
+	require.NoError(t, err)
+	var got [1]byte
+	_, err = io.ReadFull(conn, got[:])
+	require.NoError(t, err)
+	_, err = c.ask(request{Verb: verbDial, Socket: 1})
+	require.ErrorContains(t, err, "nothing like that was named at the start")
+	_, err = c.ask(request{Verb: verbRead})
+	require.ErrorContains(t, err, "nothing like that was named at the start")
+}
+
+// It removes the sockets that it was told of, and neither another file that has taken the place of one nor what lies beside.
+func TestTheBrokerRemovesTheSocketsThatWereMade(t *testing.T) {
+	dir := shortDir(t)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"made", "replaced"} {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at(name), Net: "unix"})
+		require.NoError(t, err)
+		l.SetUnlinkOnClose(false)
+		require.NoError(t, l.Close())
+	}
+	require.NoError(t, os.WriteFile(at("beside"), nil, 0o600))
+	c := startBroker(t, Duties{Remove: []string{at("made"), at("replaced")}})
+	require.NoError(t, os.Remove(at("replaced")))
+	require.NoError(t, os.WriteFile(at("replaced"), nil, 0o600))
+	require.NoError(t, c.Undo())
+	require.NoFileExists(t, at("made"))
+	require.FileExists(t, at("replaced"))
+	require.FileExists(t, at("beside"))
+}
+
+// All that it can do is of this process's liking, so it takes one short message at a time, without descriptors, and ends
+// when it does not understand one.
+func TestTheBrokerEndsWithARequestThatIsNone(t *testing.T) {
+	for name, request := range map[string]string{
+		"too long": `{"Verb":"read"}` + strings.Repeat(" ", maxRequest), "not JSON": "mtu 1400", "cut": `{"Verb":`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := startBroker(t, Duties{Read: "/etc/hostname"})
+			_, err := c.conn.Write([]byte(request))
+			require.NoError(t, err)
+			last, err := c.hear(time.Minute)
+			require.NoError(t, err, "the last answer")
+			require.Empty(t, last.Text)
+			_, err = c.hear(time.Minute)
+			require.ErrorContains(t, err, "it has ended")
+		})
+	}
+}
+
+func TestTheBrokerKeepsNoDescriptorThatItIsSent(t *testing.T) {
+	c := startBroker(t, Duties{Read: "/etc/hostname"})
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	for range 100 {
+		_, _, err = c.conn.WriteMsgUnix([]byte(`{"Verb":"read"}`), unix.UnixRights(int(w.Fd())), nil)
+		require.NoError(t, err)
+		_, err = c.hear(time.Minute)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	require.NoError(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err = r.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "somebody has the other end open")
+}
+
+func TestABrokerThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(pair[1])
+	f := os.NewFile(uintptr(pair[0]), "broker")
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	require.NoError(t, err)
+	defer conn.Close()
+	c := NewClient(Observer{})
+	c.patience, c.conn, c.answers = 500*time.Millisecond, conn.(*net.UnixConn), make(chan answer, 1)
+	go c.listen(c.conn)
+	require.ErrorContains(t, c.SetMTU("tap0", 1400), "does not answer")
+	require.ErrorIs(t, c.Connect("tap0"), os.ErrDeadlineExceeded, "nor is it asked again")
+}
+
+func TestTheBrokerDoesNothingWithoutABeginning(t *testing.T) {
+	for _, input := range []string{"", "{", "mtu 1400\n"} {
+		require.Error(t, serve(strings.NewReader(input), nil))
+	}
+	output, err := exec.Command(os.Args[0]).CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(output), "the broker is started by vring itself")
+}

@@ -1,0 +1,281 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/tap"
+)
+
+// Observer is told what users must learn of the broker. Its functions may be called on any goroutine; nil is nobody.
+type Observer struct {
+	// Ended tells that the broker has ended before its time: nothing of its duties is done any more.
+	Ended func(Duties)
+	// Unread tells why resolv.conf cannot be read, once for each reason.
+	Unread func(reason string)
+}
+
+// Client asks the broker. Before Start, and without duties, it is that of no broker: what it is asked for is done in this
+// process then. Start is called before several goroutines use the other methods.
+type Client struct {
+	// patience is how long an answer may take that a worker's thread waits for: less than worker.ReleaseTimeout.
+	patience time.Duration
+	observer Observer
+	duties   Duties
+	conn     *net.UnixConn // nil before it is started
+	answers  chan answer
+	ending   atomic.Bool // its end is wanted
+
+	mu      sync.Mutex // of one request and its answer
+	broken  error      // there will be no answers any more
+	trouble string     // why resolv.conf could not be read when it was last asked for
+}
+
+var _ tap.Administrator = (*Client)(nil)
+
+// NewClient returns the client of a broker that is not started.
+func NewClient(observer Observer) *Client {
+	if observer.Ended == nil {
+		observer.Ended = func(Duties) {}
+	}
+	if observer.Unread == nil {
+		observer.Unread = func(string) {}
+	}
+	return &Client{observer: observer}
+}
+
+// Start starts the broker: a program, with its arguments, that calls Run. After an error there is none, and nothing was
+// undone.
+func (c *Client) Start(program []string, duties Duties) error {
+	const generous = 20 * time.Second
+	text, err := json.Marshal(duties)
+	if err != nil {
+		return err
+	}
+	conn, err := run(program, text)
+	if err != nil {
+		return fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err)
+	}
+	c.patience, c.duties, c.conn = 500*time.Millisecond, duties, conn
+	c.answers = make(chan answer, 1)
+	go c.listen(conn)
+	if _, err := c.hear(generous); err != nil {
+		c.ending.Store(true)
+		c.duties, c.conn = Duties{}, nil
+		return errors.Join(fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err), conn.Close())
+	}
+	return nil
+}
+
+// Started reports whether the process was started, be it still there or not.
+func (c *Client) Started() bool { return c.conn != nil }
+
+// Removes reports whether the broker removes the files of sockets.
+func (c *Client) Removes() bool { return len(c.duties.Remove) > 0 }
+
+// run starts the process and returns the socket between it and this one.
+func run(program []string, duties []byte) (*net.UnixConn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "broker"), os.NewFile(uintptr(pair[1]), "broker's")
+	defer ours.Close()
+	defer theirs.Close()
+	cmd := exec.Command(program[0], program[1:]...)
+	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(duties), os.Stderr, []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no signal of the terminal is for it
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// listen receives answers until there are no more.
+func (c *Client) listen(conn *net.UnixConn) {
+	defer func() {
+		close(c.answers)
+		if !c.ending.Load() {
+			c.observer.Ended(c.duties)
+		}
+	}()
+	message, rights := make([]byte, maxAnswer), make([]byte, unix.CmsgSpace(4))
+	for {
+		n, rn, flags, _, err := conn.ReadMsgUnix(message, rights)
+		if err != nil {
+			return
+		}
+		a := answer{conn: descriptorOf(rights[:rn])}
+		if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || json.Unmarshal(message[:n], &a) != nil {
+			a.drop()
+			return
+		}
+		select {
+		case c.answers <- a:
+		default: // nobody has asked
+			a.drop()
+			return
+		}
+	}
+}
+
+// Connect implements tap.Administrator.
+func (c *Client) Connect(device string) error {
+	_, err := c.ask(request{Verb: verbConnect, Device: device})
+	return err
+}
+
+// SetMTU implements tap.Administrator.
+func (c *Client) SetMTU(device string, mtu int) error {
+	_, err := c.ask(request{Verb: verbMTU, Device: device, MTU: mtu})
+	return err
+}
+
+// Dials reports whether the broker connects to a socket.
+func (c *Client) Dials(path string) bool { return slices.Contains(c.duties.Dial, path) }
+
+// Dial connects to a socket that the broker connects to.
+func (c *Client) Dial(path string) (*net.UnixConn, error) {
+	a, err := c.ask(request{Verb: verbDial, Socket: slices.Index(c.duties.Dial, path)})
+	if err != nil {
+		return nil, err
+	}
+	if a.conn < 0 {
+		return nil, errors.New("the process that dials has sent no connection")
+	}
+	f := os.NewFile(uintptr(a.conn), "front end")
+	defer f.Close() // package net works on a duplicate
+	some, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := some.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(errors.New("the process that dials has sent no unix socket"), some.Close())
+	}
+	return conn, nil
+}
+
+// ReadFile reads resolv.conf, as dns.Config.Read does, and tells once why it could not. A file that cannot be read is an empty
+// one; an error is that nobody has looked.
+func (c *Client) ReadFile(path string) ([]byte, error) {
+	if path != c.duties.Read {
+		text, err := dns.ReadFile(path)
+		c.tellUnread(err)
+		return text, nil
+	}
+	a, err := c.ask(request{Verb: verbRead})
+	trouble := new(answerError)
+	if err != nil && !errors.As(err, &trouble) {
+		return nil, err
+	}
+	c.tellUnread(err)
+	return a.Text, nil
+}
+
+// tellUnread tells why resolv.conf could not be read, once for each reason; nil is that it could.
+func (c *Client) tellUnread(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	if c.trouble != reason && reason != "" {
+		c.observer.Unread(reason)
+	}
+	c.trouble = reason
+}
+
+// answerError is what the broker answers if it could not do something.
+type answerError struct{ text string }
+
+func (e *answerError) Error() string { return e.text }
+
+// ask asks for one thing and waits for the answer.
+func (c *Client) ask(r request) (answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return answer{}, c.broken
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return answer{}, err
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.patience)) // a socket that takes no deadline blocks
+	if _, err := c.conn.Write(text); err != nil {
+		return answer{}, c.fail(err)
+	}
+	return c.hear(c.patience)
+}
+
+// hear waits for an answer.
+func (c *Client) hear(patience time.Duration) (answer, error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case a, ok := <-c.answers:
+		if !ok {
+			return a, c.fail(errors.New("it has ended"))
+		}
+		if a.Error != "" {
+			a.drop()
+			return a, &answerError{a.Error}
+		}
+		return a, nil
+	case <-timer.C:
+		return answer{}, c.fail(os.ErrDeadlineExceeded)
+	}
+}
+
+// fail gives the broker up.
+func (c *Client) fail(reason error) error {
+	c.broken = fmt.Errorf("the process that does what is not possible in the sandbox does not answer: %w", reason)
+	return c.broken
+}
+
+// Undo has the broker undo what was changed and remove what was made, and waits for it.
+func (c *Client) Undo() error {
+	if !c.Started() {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.end()
+	if trouble := new(answerError); err == nil || errors.As(err, &trouble) {
+		return err
+	}
+	return fmt.Errorf("what was changed on the host is not undone: %w", err)
+}
+
+// end tells the broker that there are no more requests, and waits for its last answer.
+func (c *Client) end() error {
+	const patience = 10 * time.Second
+	if c.broken != nil {
+		return c.broken
+	}
+	c.ending.Store(true)
+	if err := c.conn.CloseWrite(); err != nil {
+		return err
+	}
+	_, err := c.hear(patience)
+	return err
+}
