@@ -50,7 +50,7 @@ type Device struct {
 	lost     atomic.Uint64 // notices that are told by their number only
 	dropped  atomic.Uint64 // frames of rings that were disabled
 	failed   chan error
-	crowd    *crowd // nil without polling
+	pressure *cpuPressure // nil without polling
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, for Close
@@ -97,13 +97,13 @@ func (d *Device) setPolling(bound time.Duration) {
 	if bound <= 0 || runtime.NumCPU() < 2 {
 		return // with one processor, whoever is waited for needs it
 	}
-	c, err := openCrowd()
+	c, err := openCPUPressure()
 	if err != nil {
 		return
 	}
-	d.crowd = c
+	d.pressure = c
 	for _, l := range d.loops {
-		l.poll = poller{bound: int64(bound), crowded: c.asker()}
+		l.moderation.poller = poller{bound: int64(bound), oversubscribed: c.probe()}
 	}
 }
 
@@ -130,7 +130,7 @@ func (d *Device) start(cfg *Config) error {
 	if notices == nil {
 		notices = func(netbackend.Notice) {}
 	}
-	go newHerald(d, notices).run()
+	go newEventlog(d, notices).run()
 	var errs []error
 	for i, l := range d.loops {
 		if n := len(cfg.CPUs); n > 0 {
@@ -295,8 +295,8 @@ func (d *Device) Close() error {
 	}
 	d.wg.Wait()
 	close(d.notices)
-	if d.crowd != nil {
-		err = errors.Join(err, d.crowd.close())
+	if d.pressure != nil {
+		err = errors.Join(err, d.pressure.close())
 	}
 	return err
 }
@@ -366,7 +366,7 @@ func (d *Device) Stats(i int) Stats {
 	l := d.loops[i]
 	s := l.stats
 	s.Returned = l.filler.Returned
-	s.PollMicroseconds = uint64(l.poll.window / 1000)
+	s.PollMicroseconds = uint64(l.moderation.poller.window / 1000)
 	return s
 }
 

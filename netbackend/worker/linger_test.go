@@ -15,7 +15,7 @@ import (
 func lingering(t *testing.T, bound time.Duration) *bench {
 	b := newBench(t, vqtest.Memfd)
 	require.NoError(t, b.Do(0, func(int64) {
-		b.loops[0].poll = poller{bound: int64(bound), window: int64(bound), crowded: neverCrowded}
+		b.loops[0].moderation.poller = poller{bound: int64(bound), window: int64(bound), oversubscribed: neverOversubscribed}
 	}))
 	return b
 }
@@ -30,7 +30,7 @@ func TestAThreadThatLingersNeedsNoKick(t *testing.T) {
 	b := lingering(t, time.Hour)
 	b.up()
 	b.fds[1].Kick = eventfd(t) // which the thread does not know
-	require.NoError(t, b.Do(0, func(now int64) { b.loops[0].poll.worked(now) }))
+	require.NoError(t, b.Do(0, func(now int64) { b.loops[0].moderation.poller.worked(now) }))
 	for i := range 50 {
 		b.send([]byte{byte(i)})
 		require.Eventually(t, func() bool { return b.port.count() == i+1 }, generous, time.Millisecond)
@@ -97,11 +97,11 @@ func TestAProcessorThatIsNotThereIsAnError(t *testing.T) {
 func TestAThreadThatLingersOwesNoInterruptForLong(t *testing.T) {
 	b := lingering(t, time.Hour)
 	b.up()
-	gets := func(l *loop) {
-		l.fed = l.at
-		l.poll.worked(l.at)
+	gets := func(m *moderation, at int64) {
+		m.irq.lastRX = at
+		m.poller.worked(at)
 	}
-	require.True(t, b.flushed(gets, false))
-	require.False(t, b.flushed(gets, true))
+	require.True(t, b.finished(gets, busyTurn))
+	require.False(t, b.finished(gets, 1))
 	b.raised(b.fds[1].Call)
 }

@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 const (
@@ -27,9 +25,6 @@ const (
 	outsideInterval = 20_000
 	// spins is how many times the rings are looked at in a row.
 	spins = 32
-
-	// owedPatience bounds, in nanoseconds, how long an interrupt for what the guest has sent is owed.
-	owedPatience = 500_000
 
 	// emptyPatience is how long a driver may take to post its first receive buffer before something is wrong.
 	emptyPatience = int64(5e9)
@@ -65,15 +60,13 @@ type loop struct {
 	at      int64  // when the last turn began
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
-	rest    rest   // how the next sleep is
-	fed     int64  // when the guest was interrupted last for having got much
-	owed    int64  // since when it is owed an interrupt for what it has sent, 0 for not
 	blocked bool   // the Port left frames in the ring
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
-	linger  bool   // rings are looked at instead of asked for kicks
-	poll    poller
-	pacer   pacer
+
+	moderation moderation
+	plan       sleepPlan // of the last turn
+
 	stats   Stats
 	fault   error // what the Port said through Worker.Fault
 	ready   [maxEvents]unix.EpollEvent
@@ -105,38 +98,6 @@ func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, 
 	return l, nil
 }
 
-// wake makes the thread look into its mailbox. Any goroutine may call it.
-func (l *loop) wake() { _, _ = unix.Write(l.mailFD, one[:]) }
-
-// quit ends the thread and closes its Port; the control plane calls it once. A thread that does not obey in time is
-// left alone, and the error says so.
-func (l *loop) quit() error {
-	return l.call(func() error {
-		l.reset()
-		l.stop = true
-		return l.port.Close()
-	})
-}
-
-// call runs fn on the thread between two turns, and waits for it.
-func (l *loop) call(fn func() error) error {
-	done := make(chan error, 1)
-	timeout := time.NewTimer(ReleaseTimeout)
-	defer timeout.Stop()
-	select {
-	case l.mail <- func() { done <- fn() }:
-		l.wake()
-	case <-timeout.C:
-		return ErrCondemned
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-timeout.C:
-		return ErrCondemned
-	}
-}
-
 // closeFDs is for a thread that never ran, or has ended.
 func (l *loop) closeFDs() {
 	_ = unix.Close(l.epFD)
@@ -149,7 +110,7 @@ func (l *loop) run(ready chan<- error) {
 	if l.cpu < 0 {
 		defer runtime.UnlockOSThread() // else the thread ends with the goroutine: nobody else wants it
 	}
-	l.pacer.precise = sleepsPrecisely(l.epFD)
+	l.moderation.coalescer.precise = sleepsPrecisely(l.epFD)
 	ready <- l.pin()
 	l.startPort(0)
 	for !l.stop {
@@ -240,79 +201,78 @@ func (l *loop) condemn(err error) {
 // rounds is the data path between two looks at what else has happened. It runs under guestmem.Guard.
 func (l *loop) rounds() {
 	start := l.now()
-	if l.linger && !l.hasCause(start) && !l.spin() {
-		l.park(start)
+	if l.moderation.polling && !l.hasCause(start) && !l.spin() {
+		l.prepareSleep(start)
 		return
 	}
 	l.turn(start)
-	for l.again && len(l.mail) == 0 && l.at-start < outsideInterval && (!l.linger || l.spin()) {
+	for l.again && len(l.mail) == 0 && l.at-start < outsideInterval && (!l.moderation.polling || l.spin()) {
 		l.turn(l.now())
 	}
 }
 
-// hasCause tells whether there is a reason for a turn other than what is in the rings.
+// hasCause reports whether there is a reason for a turn other than what is in the rings.
 func (l *loop) hasCause(now int64) bool {
-	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now) || l.owesTooLong(now)
+	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now) || l.moderation.irq.overdue(now)
 }
-
-func (l *loop) owesTooLong(now int64) bool { return l.owed != 0 && now-l.owed >= owedPatience }
 
 // turn lets the Port do what there is to do.
 func (l *loop) turn(now int64) {
-	l.at, l.obeyed, l.linger = now, false, false
+	l.at, l.obeyed = now, false
 	l.checkReceive()
-	var chains []virtqueue.Chain
-	more := false
-	if l.owed == 0 || l.owesTooLong(now) {
-		l.settle() // what was left for later
+	if l.moderation.before(now) {
+		l.tx.flush()
 	}
 	l.tx.kickedOff()
 	l.filler.Recheck()
-	if l.tx.runs() {
-		chains = l.tx.fetch()
-	} else if l.tx.kicked && l.tx.drops {
-		more = l.drain()
-	}
+	chains, more := l.fetch()
 	frames, bytes, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
 	l.nEvents = 0
-	passed := bytesIn(chains[:done])
+	t := turnStats{
+		at: now, taken: done, sent: bytesIn(chains[:done]),
+		given: int(l.filler.Frames - frames), received: l.filler.Bytes - bytes,
+	}
 	if len(chains) > 0 {
 		l.tx.q.UseN(done)
 	}
 	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
-	given := int(l.filler.Frames - frames)
-	l.rest = l.pacer.after(turn{at: now, bytes: passed, taken: done, given: given, full: called && l.starved})
-	if l.rest != untilCalled && (l.again || l.blocked || l.driverPolls()) {
-		l.rest = untilCalled
-	}
-	l.flush(passed < busyTurn, l.filler.Bytes-bytes >= busyTurn)
+	t.noRoom, t.more = called && l.starved, l.again || l.blocked
 	l.stats.Turns++
-	if done > 0 || given > 0 {
-		l.poll.worked(now)
-	}
-	if !l.again && l.rest == untilCalled {
-		l.park(now)
+	l.finish(t)
+	if !l.again && l.plan.mode == block {
+		l.prepareSleep(now)
 	}
 }
 
-// driverPolls tells that a pause would spare the driver nothing.
-func (l *loop) driverPolls() bool {
-	r := l.tx
-	if l.rest == deaf {
-		r = l.rx
+// fetch returns what the guest has sent. Frames of a ring that drops them are dropped; more tells that there may be others.
+func (l *loop) fetch() (chains []virtqueue.Chain, more bool) {
+	switch {
+	case l.tx.runs():
+		return l.tx.fetch(), false
+	case l.tx.kicked && l.tx.drops:
+		return nil, l.drain()
 	}
-	return r.q != nil && r.q.DriverPolls()
+	return nil, false
 }
 
-// park is for when there is nothing to do: either the rings are looked at for a while, or the guest is asked for kicks.
-func (l *loop) park(now int64) {
-	l.linger = (l.tx.runs() || l.rx.runs()) && l.poll.lingers(now)
-	l.again = l.linger || l.arm()
+// finish publishes what the turn t has done, and interrupts the guest at most once a ring.
+func (l *loop) finish(t turnStats) {
+	l.tx.publish()
+	t.interrupted = l.rx.flush()
+	t.rxPolled, t.txPolled = l.rx.driverPolls(), l.tx.driverPolls()
+	if l.plan = l.moderation.after(t); l.plan.interrupt {
+		l.tx.flush()
+	}
+}
+
+// prepareSleep is for when there is nothing to do: either the rings are polled for a while, or the guest is asked for kicks.
+func (l *loop) prepareSleep(now int64) {
+	l.again = l.moderation.idle(now, l.tx.runs() || l.rx.runs()) || l.arm()
 	if !l.again {
-		l.poll.sleeps()
+		l.moderation.sleeps()
 		l.stats.Sleeps++
 	}
 }
@@ -337,33 +297,6 @@ func bytesIn(chains []virtqueue.Chain) (n uint64) {
 		n += uint64(chains[i].Len)
 	}
 	return n
-}
-
-// flush publishes what was done, and interrupts the guest at most once a ring. When a pause follows, the interrupt for
-// what the guest has sent is left for its end if the guest has sent little, or was interrupted for frames it gets: a guest
-// that sends its next frame looks after those that were taken, and one that is interrupted looks after both rings, so the
-// interrupt is seldom needed then. So it is as long as the guest gets much, and is interrupted for that; then it is owed.
-func (l *loop) flush(little, much bool) {
-	l.tx.publish()
-	called := l.rx.flush()
-	if l.rest == forAPause && (called || little) {
-		return
-	}
-	if called && much {
-		l.fed = l.at
-	}
-	switch {
-	case l.at-l.fed >= owedPatience || !little:
-		l.settle()
-	case l.owed == 0:
-		l.owed = l.at
-	}
-}
-
-// settle interrupts the guest for what it has sent, if it still wants to know.
-func (l *loop) settle() {
-	l.tx.flush()
-	l.owed = 0
 }
 
 // kickedOff stops notifications for the time of a turn.
@@ -432,12 +365,12 @@ func (l *loop) kick(r *ring) {
 // sleep waits for events, as long as there is nothing else to do.
 func (l *loop) sleep() (int, error) {
 	timeout := l.timeout()
-	if l.rest == deaf && timeout > 0 {
+	if l.plan.mode == coalesceRX && timeout > 0 {
 		t := unix.NsecToTimespec(timeout)
 		_ = unix.Nanosleep(&t, nil) // a signal may end it, which is no loss
 		timeout = 0
 	}
-	if l.pacer.precise {
+	if l.moderation.coalescer.precise {
 		return epollWait(l.epFD, l.ready[:], timeout)
 	}
 	const ms = 1e6
@@ -453,17 +386,14 @@ func (l *loop) timeout() int64 {
 		return 0
 	}
 	timeout := int64(-1)
-	if next := netbackend.Earlier(l.next, l.emptyAt); next != 0 {
+	if next := netbackend.Earlier(netbackend.Earlier(l.next, l.emptyAt), l.moderation.irq.due()); next != 0 {
 		timeout = max(0, next-l.now())
 	}
 	if l.rx.polled() || l.tx.polled() {
 		timeout = earliest(timeout, pollInterval)
 	}
-	if l.owed != 0 {
-		timeout = earliest(timeout, max(0, l.owed+owedPatience-l.now()))
-	}
-	if l.rest != untilCalled {
-		timeout = earliest(timeout, l.pacer.pause)
+	if l.plan.mode != block {
+		timeout = earliest(timeout, l.plan.pause)
 	}
 	return timeout
 }
@@ -474,19 +404,6 @@ func earliest(timeout, limit int64) int64 {
 		return limit
 	}
 	return min(timeout, limit)
-}
-
-// obey does what the control plane asked for.
-func (l *loop) obey() {
-	for {
-		select {
-		case fn := <-l.mail:
-			fn()
-			l.obeyed = true
-		default:
-			return
-		}
-	}
 }
 
 // watch adds fd to the epoll set.
@@ -536,201 +453,3 @@ func (l *loop) Raise(n netbackend.Notice) {
 
 // Fault implements netbackend.Worker.
 func (l *loop) Fault(err error) { l.fault = err }
-
-// The rest are the commands of the control plane. They run on the thread, between two turns.
-
-func (l *loop) startPort(features uint64) {
-	if err := l.port.Start(features, l); err != nil {
-		l.device.fail(err)
-	}
-}
-
-func (l *loop) setFeatures(features uint64) error {
-	l.features = features
-	l.attach()
-	return l.port.Start(features, l)
-}
-
-// setMemory moves the running rings to a new table. A ring whose areas it does not hold stops.
-func (l *loop) setMemory(t *guestmem.Table) error {
-	l.memory = t
-	var failed error
-	for _, r := range l.rings {
-		if r.q == nil {
-			continue
-		}
-		err := errors.New("guest memory was taken away under a running ring")
-		if t != nil {
-			err = l.guard(func() error { return r.q.SetMemory(t) })
-		}
-		if err != nil {
-			failed = err
-			l.forget(r)
-		}
-	}
-	l.changed()
-	return failed
-}
-
-func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) error {
-	if r.q != nil {
-		return errors.New("the ring runs already")
-	}
-	if l.memory == nil {
-		return errors.New("there is no guest memory yet")
-	}
-	cfg.Dir = r.dir
-	cfg.Indirect = l.features&vnet.FeatureIndirectDesc != 0
-	cfg.EventIdx = l.features&vnet.FeatureEventIdx != 0
-	err := l.guard(func() (err error) {
-		if r.q, err = virtqueue.New(l.memory, cfg); err == nil {
-			r.arm()
-		}
-		return err
-	})
-	if err != nil {
-		r.q, r.armed = nil, false
-		return err
-	}
-	r.setFDs(fds)
-	r.base = 0
-	r.resumed = r.q.Base() != 0
-	if err := l.watchKick(r); err != nil {
-		l.forget(r)
-		return err
-	}
-	if r == l.rx && l.first && !r.resumed {
-		l.unfilled, l.emptyAt = true, l.now()+emptyPatience
-	}
-	l.state.Reset = false
-	l.changed()
-	return nil
-}
-
-func (l *loop) watchKick(r *ring) error {
-	if r.fds.Kick < 0 {
-		return nil
-	}
-	return l.watch(r.fds.Kick, r.token, unix.EPOLLIN|unix.EPOLLET)
-}
-
-func (l *loop) stopRing(r *ring) (base uint16, err error) {
-	if r.q == nil {
-		return r.base, nil
-	}
-	err = l.guard(func() error {
-		r.q.Rewind()
-		r.flush()
-		base = r.q.Base()
-		return nil
-	})
-	l.forget(r)
-	l.changed()
-	return base, err
-}
-
-// forget stops a ring without looking at it.
-func (l *loop) forget(r *ring) {
-	if r.q == nil {
-		return
-	}
-	if r.fds.Kick >= 0 {
-		l.Unregister(r.fds.Kick)
-	}
-	r.q, r.kicked, r.armed, r.drops, r.waits = nil, false, false, false, false
-	r.setFDs(noFDs)
-	l.attach()
-}
-
-// enableRing enables or disables a ring. What waits in a transmit ring that was not enabled yet since it was set up is kept:
-// many front ends send SET_VRING_KICK before SET_VRING_ENABLE.
-func (l *loop) enableRing(r *ring, on bool) error {
-	drops := !on && r.q != nil
-	if r.enabled == on && r.drops == drops {
-		return nil
-	}
-	r.enabled, r.drops = on, drops
-	var err error
-	if r.q != nil {
-		r.q.Rewind()
-		if r == l.tx && drops {
-			err = guestmem.Guard(l.discard)
-		}
-	}
-	l.changed()
-	return err
-}
-
-// discard drops the frames of a transmit ring that is disabled from now on, and asks for a kick for those that come yet.
-// Left in the ring, they would stay there for as long as it is disabled, and Linux does not repeat a segment while the
-// device still has it. It is done before the front end may go on, which may free the ring's memory then.
-func (l *loop) discard() {
-	l.tx.kicked = true
-	for n := 0; l.tx.kicked && n <= int(l.tx.q.Config().Size); n += batch {
-		l.tx.kicked = l.drain()
-	}
-	l.tx.flush()
-}
-
-func (l *loop) setKick(r *ring, fd int) error {
-	if r.q == nil {
-		return nil
-	}
-	if r.fds.Kick >= 0 {
-		l.Unregister(r.fds.Kick)
-	}
-	r.setFDs(virtqueue.RingFDs{Kick: fd, Call: r.fds.Call, Err: r.fds.Err})
-	return l.watchKick(r)
-}
-
-func (l *loop) setCall(r *ring, fd int) error {
-	if r.q == nil {
-		return nil
-	}
-	r.setFDs(virtqueue.RingFDs{Kick: r.fds.Kick, Call: fd, Err: r.fds.Err})
-	r.call()
-	return nil
-}
-
-// reset ends a session: nothing of it is in use afterwards.
-func (l *loop) reset() {
-	for _, r := range l.rings {
-		l.forget(r)
-		r.enabled, r.drops, r.base = false, false, 0
-	}
-	l.memory, l.features, l.fault, l.unfilled, l.emptyAt = nil, 0, nil, false, 0
-	l.state = netbackend.RingState{}
-	l.tellPort()
-	l.startPort(0) // what the next driver acknowledges may be nothing at all
-}
-
-// guard runs fn, which may touch guest memory, and turns a fault into an error.
-func (l *loop) guard(fn func() error) (err error) {
-	if fault := guestmem.Guard(func() { err = fn() }); fault != nil {
-		return fault
-	}
-	return err
-}
-
-// changed follows a change of rings or memory.
-func (l *loop) changed() {
-	l.attach()
-	l.tellPort()
-}
-
-// attach points the filler at the receive ring as it is now.
-func (l *loop) attach() {
-	if !l.rx.runs() {
-		l.filler.Attach(nil, 0, false)
-		return
-	}
-	l.filler.Attach(l.rx.q, vnet.HeaderLength(l.features), l.features&vnet.FeatureMrgRxBuf != 0)
-}
-
-// tellPort reports the state of the rings.
-func (l *loop) tellPort() {
-	l.state.Connected = l.memory != nil
-	l.state.Transmit, l.state.Receive = l.tx.runs(), l.rx.runs()
-	l.state.Restarted = l.rx.runs() && !l.rx.resumed
-	l.port.RingsChanged(l.state)
-}

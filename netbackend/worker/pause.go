@@ -1,19 +1,19 @@
 package worker
 
-// pacer decides when both sides are left alone for a while, by a pause: no kicks are asked for, and the thread sleeps for some
-// ten microseconds. Guest and thread have less work with a few frames at once than with each of them. A pause grows until it
+// coalescer decides when both sides are left alone for a while, by a pause: no kicks are asked for, and the thread sleeps for
+// some ten microseconds. Guest and thread have less work with a few frames at once than with each of them. A pause grows until it
 // gathers enough; one that has gathered nothing was the last. It is the thread's own.
 //
 // There are three signs that more frames will come. The guest has just sent many bytes; or it has sent one frame soon after the
 // other for a while and nothing has come back, so it does not wait for answers; or it has been given one frame soon after
 // the other, and has answered none.
-type pacer struct {
+type coalescer struct {
 	precise bool // the kernel can sleep for microseconds
 
-	pause int64 // how long the next pause is, in nanoseconds
-	way   way   // in which frames have passed lately
-	run   int   // turns in a row in which they passed that way only, each soon after the one before
-	last  int64 // when the last of them began
+	pause     int64     // how long the next pause is, in nanoseconds
+	direction direction // in which frames have passed lately
+	run       int       // turns in a row in which they passed that way only, each soon after the one before
+	last      int64     // when the last of them began
 }
 
 const (
@@ -34,81 +34,72 @@ const (
 	runGap  = int64(150e3)
 )
 
-// turn is what a pause depends on.
-type turn struct {
-	at    int64  // when it began
-	bytes uint64 // from the guest
-	taken int    // frames from the guest
-	given int    // frames for it
-	full  bool   // something came for the guest, whose receive ring had no room
-}
-
-// way is that of the frames of a turn.
-type way uint8
+// direction is that of the frames of a turn.
+type direction uint8
 
 const (
-	noWay     way = iota
-	fromGuest     // and none for it
-	toGuest       // and none from it
-	bothWays
+	noDirection direction = iota
+	fromGuest             // and none for it
+	toGuest               // and none from it
+	bothDirections
 )
 
-func (t *turn) way() way {
-	given := t.given > 0 || t.full
+func (t *turnStats) direction() direction {
+	given := t.given > 0 || t.noRoom
 	switch {
 	case t.taken > 0 && given:
-		return bothWays
+		return bothDirections
 	case t.taken > 0:
 		return fromGuest
 	case given:
 		return toGuest
 	}
-	return noWay
+	return noDirection
 }
 
-// rest is how a thread sleeps.
-type rest uint8
+// sleepMode is how a thread sleeps.
+type sleepMode uint8
 
 const (
-	untilCalled rest = iota // until there is something to do
-	forAPause               // for the time of a pause, unless something comes by a descriptor: a guest that sends is left alone
-	deaf                    // for the time of a pause, whatever comes: a guest that receives is left alone
+	block      sleepMode = iota // until there is something to do
+	coalesce                    // for the time of a pause, or until an event: a guest that sends is left alone
+	coalesceRX                  // for the time of a pause, whatever happens: a guest that receives is left alone
 )
 
-// after tells how the thread sleeps after the turn t.
-func (p *pacer) after(t turn) rest {
-	p.count(&t)
-	gathered, enough, how := t.bytes, uint64(fullTurn), forAPause
+// after returns how the thread sleeps after the turn t.
+func (c *coalescer) after(t *turnStats) sleepMode {
+	c.count(t)
+	gathered, enough, how := t.sent, uint64(fullTurn), coalesce
 	switch {
-	case t.bytes >= busyTurn:
-	case p.run < longRun:
-		p.pause = minPause
-		return untilCalled
-	case p.way == toGuest:
-		gathered, enough, how = uint64(t.given), fullFrames, deaf
+	case t.sent >= busyTurn:
+	case c.run < longRun:
+		c.pause = minPause
+		return block
+	case c.direction == toGuest:
+		gathered, enough, how = uint64(t.given), fullFrames, coalesceRX
 	default:
 		gathered, enough = uint64(t.taken), fullFrames
 	}
 	switch {
 	case gathered < enough:
-		p.pause = min(2*p.pause, maxPause)
+		c.pause = min(2*c.pause, maxPause)
 	case gathered > 2*enough:
-		p.pause = max(p.pause/2, minPause)
+		c.pause = max(c.pause/2, minPause)
 	}
-	if !p.precise {
-		return untilCalled
+	if !c.precise {
+		return block
 	}
 	return how
 }
 
 // count follows runs.
-func (p *pacer) count(t *turn) {
-	w := t.way()
-	if w != p.way || w == noWay || w == bothWays || t.at-p.last > p.pause+runGap {
-		p.run = 0
+func (c *coalescer) count(t *turnStats) {
+	d := t.direction()
+	if d != c.direction || d == noDirection || d == bothDirections || t.at-c.last > c.pause+runGap {
+		c.run = 0
 	}
-	if p.way = w; w == fromGuest || w == toGuest {
-		p.run = min(p.run+1, longRun)
-		p.last = t.at
+	if c.direction = d; d == fromGuest || d == toGuest {
+		c.run = min(c.run+1, longRun)
+		c.last = t.at
 	}
 }

@@ -6,22 +6,22 @@ package worker
 // that is looked at does not cost. But whoever looks keeps a processor from others. So the time is bounded, it is zero
 // after gaps that it would not have bridged, and nobody looks while threads of whatever program wait for a processor.
 type poller struct {
-	bound   int64       // the longest time to look, in nanoseconds; 0 for never
-	crowded func() bool // whether somebody waits for a processor; it may cost some microseconds
+	bound          int64       // the longest time to look, in nanoseconds; 0 for never
+	oversubscribed func() bool // whether somebody waits for a processor; it may cost some microseconds
 
 	window int64 // how long to look at present
 	last   int64 // when there was work
 	slept  bool  // since then
 
-	check   int64 // when to ask for a crowd again
-	backoff int64 // how long the answer holds, if there was one
+	check   int64 // when to ask again
+	backoff int64 // how long it holds that threads wait, 0 if none do
 }
 
 const (
-	// crowdCheck is how long it holds that there is no crowd, in nanoseconds.
-	crowdCheck = 1_000_000
-	// maxBackoff bounds how long it holds that there is one. It doubles each time.
-	maxBackoff = 64 * crowdCheck
+	// pressureCheck is how long it holds that no thread waits for a processor, in nanoseconds.
+	pressureCheck = 1_000_000
+	// maxBackoff bounds how long it holds that one does. It doubles each time.
+	maxBackoff = 64 * pressureCheck
 )
 
 // worked notes that there was work. After a sleep it learns from how long that work had been missing.
@@ -47,23 +47,23 @@ func (p *poller) learn(gap int64) {
 	}
 }
 
-// lingers tells whether to look on instead of sleeping.
-func (p *poller) lingers(now int64) bool {
-	return p.window != 0 && now-p.last < p.window && !p.isCrowded(now)
+// shouldPoll reports whether to look on instead of sleeping.
+func (p *poller) shouldPoll(now int64) bool {
+	return p.window != 0 && now-p.last < p.window && !p.isOversubscribed(now)
 }
 
-// isCrowded asks now and then.
-func (p *poller) isCrowded(now int64) bool {
+// isOversubscribed asks now and then.
+func (p *poller) isOversubscribed(now int64) bool {
 	if now < p.check {
 		return p.backoff != 0
 	}
-	if p.crowded() {
-		p.backoff = min(max(2*p.backoff, crowdCheck), maxBackoff)
+	if p.oversubscribed() {
+		p.backoff = min(max(2*p.backoff, pressureCheck), maxBackoff)
 		p.check = now + p.backoff
 		return true
 	}
 	p.backoff = 0
-	p.check = now + crowdCheck
+	p.check = now + pressureCheck
 	return false
 }
 

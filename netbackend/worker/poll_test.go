@@ -16,54 +16,54 @@ func sleepFor(p *poller, at, gap int64) int64 {
 	return at + gap
 }
 
-func neverCrowded() bool { return false }
+func neverOversubscribed() bool { return false }
 
 func TestPollingBeginsWhenItWouldHaveBridgedTheGap(t *testing.T) {
-	p := &poller{bound: 80 * us, crowded: neverCrowded}
+	p := &poller{bound: 80 * us, oversubscribed: neverOversubscribed}
 	at := sleepFor(p, 1, 1000*us)
-	require.False(t, p.lingers(at), "the gap was long")
+	require.False(t, p.shouldPoll(at), "the gap was long")
 	for _, want := range []int64{10 * us, 20 * us, 40 * us, 80 * us, 80 * us} {
 		at = sleepFor(p, at, 30*us)
 		require.Equal(t, want, p.window)
 	}
-	require.True(t, p.lingers(at+79*us))
-	require.False(t, p.lingers(at+80*us), "it is bounded")
+	require.True(t, p.shouldPoll(at+79*us))
+	require.False(t, p.shouldPoll(at+80*us), "it is bounded")
 }
 
 func TestPollingEndsWhenGapsAreLong(t *testing.T) {
-	p := &poller{bound: 80 * us, crowded: neverCrowded, window: 80 * us}
+	p := &poller{bound: 80 * us, oversubscribed: neverOversubscribed, window: 80 * us}
 	at := int64(1)
 	for range 4 {
 		at = sleepFor(p, at, 1000*us)
 	}
 	require.Zero(t, p.window)
-	require.False(t, p.lingers(at))
+	require.False(t, p.shouldPoll(at))
 }
 
 func TestWithoutABoundNobodyPollsNorAsks(t *testing.T) {
 	p := &poller{}
 	at := sleepFor(p, 1, 0)
-	require.False(t, p.lingers(at)) // and crowded, which is nil, is not called
+	require.False(t, p.shouldPoll(at)) // and oversubscribed, which is nil, is not called
 }
 
 // A crowd ends polling at once, and is asked about less and less often.
 func TestACrowdIsLeftItsProcessors(t *testing.T) {
 	asked, crowd := 0, true
-	p := &poller{bound: 80 * us, window: 80 * us, crowded: func() bool { asked++; return crowd }}
+	p := &poller{bound: 80 * us, window: 80 * us, oversubscribed: func() bool { asked++; return crowd }}
 	at := int64(1)
 	for range 1000 { // a second of work without a gap
 		at += 1000 * us
 		p.worked(at)
-		require.False(t, p.lingers(at))
+		require.False(t, p.shouldPoll(at))
 	}
 	require.Less(t, asked, 30)
 
 	crowd = false
 	at += maxBackoff
 	p.worked(at)
-	require.True(t, p.lingers(at))
+	require.True(t, p.shouldPoll(at))
 	asked = 0
-	require.True(t, p.lingers(at+1))
+	require.True(t, p.shouldPoll(at+1))
 	require.Zero(t, asked, "the answer holds for a while")
 }
 
@@ -89,13 +89,13 @@ func TestProcessorListsAreCounted(t *testing.T) {
 }
 
 func TestAskingForACrowdAllocatesNothing(t *testing.T) {
-	c, err := openCrowd()
+	c, err := openCPUPressure()
 	require.NoError(t, err)
 	defer c.close()
-	crowded := c.asker()
-	require.Zero(t, testing.AllocsPerRun(100, func() { crowded() }))
+	oversubscribed := c.probe()
+	require.Zero(t, testing.AllocsPerRun(100, func() { oversubscribed() }))
 	c.processors = 1 << 20
-	require.False(t, crowded(), "no machine has so many threads to run")
+	require.False(t, oversubscribed(), "no machine has so many threads to run")
 	c.processors = 0
-	require.True(t, crowded(), "this one runs")
+	require.True(t, oversubscribed(), "this one runs")
 }

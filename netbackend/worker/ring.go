@@ -40,6 +40,9 @@ func (r *ring) runs() bool { return r.q != nil && r.enabled }
 // polled tells that the driver does not kick.
 func (r *ring) polled() bool { return r.q != nil && r.fds.Kick < 0 }
 
+// driverPolls reports that the driver of a ring in which frames may pass wants no interrupts: it polls.
+func (r *ring) driverPolls() bool { return r.runs() && r.q.DriverPolls() }
+
 // fetch returns the next chains of a transmit ring. They are none in a turn in which the driver is found to take entries
 // back: it frees what they hold, in any order, and so perhaps what is available still.
 func (r *ring) fetch() []virtqueue.Chain {

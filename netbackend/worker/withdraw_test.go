@@ -279,8 +279,8 @@ func TestALoweredIndexEndsNoPauseAndNoLook(t *testing.T) {
 		l.starved = true
 		require.False(t, l.spin())
 		require.False(t, l.arm())
-		for _, r := range []rest{forAPause, deaf} {
-			l.rest = r
+		for _, mode := range []sleepMode{coalesce, coalesceRX} {
+			l.plan = sleepPlan{mode: mode, pause: minPause}
 			l.turn(l.now())
 			require.NoError(t, l.tx.q.Err())
 		}

@@ -545,9 +545,9 @@ func next(t *testing.T, got <-chan netbackend.Notice) netbackend.Notice {
 
 func TestRepeatedNoticesAreToldByTheirNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		got := make(chan string, 2*maxHeard)
+		got := make(chan string, 2*maxRecent)
 		d := &Device{notices: make(chan netbackend.Notice, 64)}
-		go newHerald(d, func(n netbackend.Notice) { got <- fmt.Sprint(n.Message, n.Value, "+", n.More) }).run()
+		go newEventlog(d, func(n netbackend.Notice) { got <- fmt.Sprint(n.Message, n.Value, "+", n.More) }).run()
 		wait := func(interval time.Duration, want ...string) {
 			t.Helper()
 			time.Sleep(interval)
@@ -570,12 +570,12 @@ func TestRepeatedNoticesAreToldByTheirNumber(t *testing.T) {
 		wait(0, "floodanew+0")
 		wait(time.Hour)
 
-		for i := range maxHeard + 3 {
+		for i := range maxRecent + 3 {
 			d.notices <- netbackend.Notice{Message: fmt.Sprint("m", i)}
 		}
 		synctest.Wait()
-		require.Len(t, got, maxHeard, "who invents messages is not heard for ever")
-		for range maxHeard {
+		require.Len(t, got, maxRecent, "who invents messages is not heard for ever")
+		for range maxRecent {
 			<-got
 		}
 		close(d.notices)

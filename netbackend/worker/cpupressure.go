@@ -10,27 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowd knows how many threads there are for the processors of the machine. Any thread may ask.
-type crowd struct {
+// cpuPressure knows how many threads there are for the processors of the machine. Any thread may ask.
+type cpuPressure struct {
 	loadavg    *os.File
 	fd         int // of it
 	processors int
 }
 
-// openCrowd opens what is to be read later, so that a sandbox may close the rest.
-func openCrowd() (*crowd, error) {
+// openCPUPressure opens what is to be read later, so that a sandbox may close the rest.
+func openCPUPressure() (*cpuPressure, error) {
 	f, err := os.Open("/proc/loadavg")
 	if err != nil {
 		return nil, err
 	}
-	return &crowd{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
+	return &cpuPressure{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
 }
 
-func (c *crowd) close() error { return c.loadavg.Close() }
+func (c *cpuPressure) close() error { return c.loadavg.Close() }
 
-// asker returns the question for one thread. The answer is whether more threads can run than there are processors, so that
-// one of them waits for another. What cannot be found out is taken for a crowd.
-func (c *crowd) asker() (crowded func() bool) {
+// probe returns the question for one thread. The answer is whether more threads can run than there are processors, so that
+// one of them waits for another. What cannot be found out counts as oversubscribed.
+func (c *cpuPressure) probe() (oversubscribed func() bool) {
 	text := make([]byte, 128)
 	return func() bool {
 		n, err := unix.Pread(c.fd, text, 0)
