@@ -318,24 +318,3 @@ func TestConfigIsChecked(t *testing.T) {
 		})
 	}
 }
-
-func FuzzAnswer(f *testing.F) {
-	f.Add(request(dhcpv4.MessageTypeDiscover).ToBytes())
-	f.Add(request(dhcpv4.MessageTypeRequest, requested(guestIP), identifier(serverIP)).ToBytes())
-	f.Add(request(dhcpv4.MessageTypeInform, dhcpv4.WithClientIP(guestIP)).ToBytes())
-	f.Add(request(dhcpv4.MessageTypeDiscover, dhcpv4.WithGeneric(dhcpv4.OptionUserClassInformation, []byte("iPXE"))).ToBytes())
-	cfg, now := full(f), int64(0)
-	cfg.Book = book(&now, nil)
-	s := server(f, cfg)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		now += 1e6
-		answer, ok := s.Answer(now, b)
-		if !ok || answer.Message == nil {
-			return
-		}
-		require.LessOrEqual(t, len(answer.Message), 1472)
-		require.True(t, answer.To.IP.Is4())
-		_, err := dhcpv4.FromBytes(answer.Message)
-		require.NoError(t, err)
-	})
-}

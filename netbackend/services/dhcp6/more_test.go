@@ -89,6 +89,33 @@ func TestAnAnswerFitsEveryLink(t *testing.T) {
 	require.Nil(t, r.GetOneOption(65001))
 }
 
+// A host that asks for a hundred addresses, or has a name of a thousand bytes, gets no answer that a link does not carry.
+func TestAnAnswerFitsEveryLinkHoweverMuchIsAskedFor(t *testing.T) {
+	m := message(dhcpv6.MessageTypeSolicit)
+	for range 100 {
+		m.AddOption(lease(foreign, foreign, foreign, foreign, foreign))
+		m.AddOption(&dhcpv6.OptIATA{IaId: iaid})
+		m.AddOption(&dhcpv6.OptIAPD{IaId: iaid})
+	}
+	a, ok := dhcp6.New(full(t)).Answer(0, [6]byte(guestMAC), m.ToBytes())
+	require.True(t, ok)
+	require.LessOrEqual(t, len(a.Message), 1232)
+	r, err := dhcpv6.MessageFromBytes(a.Message)
+	require.NoError(t, err)
+	requireLease(t, r)
+	require.Len(t, r.Options.IANA(), 8)
+	require.NotEmpty(t, r.Options.DNS(), "and what it is told beside does not make way")
+
+	long := &dhcpv6.Message{MessageType: dhcpv6.MessageTypeSolicit}
+	long.AddOption(dhcpv6.OptClientID(&dhcpv6.DUIDOpaque{Type: 7, Data: make([]byte, 1000)}))
+	_, ok = dhcp6.New(full(t)).Answer(0, [6]byte(guestMAC), long.ToBytes())
+	require.False(t, ok)
+	long.Options.Options = nil
+	long.AddOption(dhcpv6.OptClientID(&dhcpv6.DUIDOpaque{Type: 7, Data: make([]byte, 128)}))
+	_, ok = dhcp6.New(full(t)).Answer(0, [6]byte(guestMAC), long.ToBytes())
+	require.True(t, ok, "the longest there may be")
+}
+
 func TestEachHostGetsAnAddressOfItsOwn(t *testing.T) {
 	now := int64(1e9)
 	cfg := full(t)

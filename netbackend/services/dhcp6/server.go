@@ -28,6 +28,12 @@ const (
 	validLifetime     = 24 * time.Hour
 )
 
+// Bounds of what a client says that is said back.
+const (
+	maxDUID         = 2 + 128 // bytes of an identifier (RFC 8415 section 11.1)
+	maxAssociations = 8       // of each kind; hosts have one
+)
+
 // Config is what the guest's hosts are told.
 type Config struct {
 	MAC    [6]byte         // of the server, which is known by it
@@ -137,6 +143,9 @@ func (s *Server) giveBack(now int64, x *exchange) {
 // check tells whether a message says whom it is from and for as its kind must (RFC 8415 section 16), and whether it is for us.
 func (s *Server) check(m *dhcpv6.Message) (forUs, ok bool) {
 	client, server := m.Options.ClientID(), m.Options.ServerID()
+	if client != nil && len(client.ToBytes()) > maxDUID {
+		return false, false
+	}
 	switch m.MessageType {
 	case dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeConfirm, dhcpv6.MessageTypeRebind:
 		ok = client != nil && server == nil
@@ -154,24 +163,27 @@ func (s *Server) isUs(id dhcpv6.DUID) bool { return bytes.Equal(id.ToBytes(), s.
 
 // addLeases answers what x asks for. A host has one address; for more, and for temporary ones and prefixes, there is nothing.
 func (s *Server) addLeases(now int64, x *exchange) {
-	for i, asked := range x.m.Options.IANA() {
+	for i, asked := range first(x.m.Options.IANA()) {
 		given := &dhcpv6.OptIANA{IaId: asked.IaId}
 		if i > 0 || !s.addLease(now, x, asked, given) {
 			given.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
 		}
 		x.r.AddOption(given)
 	}
-	for _, asked := range x.m.Options.IATA() {
+	for _, asked := range first(x.m.Options.IATA()) {
 		none := &dhcpv6.OptIATA{IaId: asked.IaId}
 		none.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoAddrsAvail})
 		x.r.AddOption(none)
 	}
-	for _, asked := range x.m.Options.IAPD() {
+	for _, asked := range first(x.m.Options.IAPD()) {
 		none := &dhcpv6.OptIAPD{IaId: asked.IaId}
 		none.Options.Add(&dhcpv6.OptStatusCode{StatusCode: iana.StatusNoPrefixAvail})
 		x.r.AddOption(none)
 	}
 }
+
+// first are those of list that are answered, so that an answer passes every link however much was asked for.
+func first[T any](list []T) []T { return list[:min(len(list), maxAssociations)] }
 
 // addLease puts the host's address into given, and reports whether there is one.
 func (s *Server) addLease(now int64, x *exchange, asked, given *dhcpv6.OptIANA) bool {

@@ -3,7 +3,6 @@ package dhcp6_test
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -181,26 +180,4 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 			require.Nil(t, answer.Message)
 		})
 	}
-}
-
-func FuzzAnswer(f *testing.F) {
-	for _, m := range []*dhcpv6.Message{
-		message(dhcpv6.MessageTypeSolicit, lease(), &dhcpv6.OptIATA{IaId: iaid}, &dhcpv6.OptIAPD{IaId: iaid}),
-		toUs(dhcpv6.MessageTypeRenew, lease(foreign, address)),
-		message(dhcpv6.MessageTypeConfirm, lease(address)),
-	} {
-		f.Add(m.ToBytes())
-	}
-	s := newServer()
-	f.Fuzz(func(t *testing.T, b []byte) {
-		before := slices.Clone(b)
-		answer, ok := s.Answer(0, [6]byte(guestMAC), b)
-		require.Equal(t, before, b)
-		if answer.Message == nil {
-			return
-		}
-		require.True(t, ok)
-		_, err := dhcpv6.MessageFromBytes(answer.Message)
-		require.NoError(t, err)
-	})
 }
