@@ -55,19 +55,24 @@ func FuzzFrames(f *testing.F) {
 			return
 		}
 		port, g := newFuzzed(t, service, script[0])
-		n := uint64(0)
-		for script = script[1:]; len(script) >= fuzzHead && n < fuzzRecords; n++ {
-			script = play(g, script)
-			require.LessOrEqual(t, g.Sockets(), fuzzFlows)
-		}
-		for range 20 {
-			g.Advance(time.Minute)
-			g.Work()
-		}
-		c := port.Counters()
-		require.GreaterOrEqual(t, c.FramesIn, n, "every frame was taken; the guest itself answers ARP")
-		require.LessOrEqual(t, c.Malformed+c.BadHeader+c.Unsupported+c.OtherProtocols+c.Multicast+c.Broadcast+c.BadAddress, c.FramesIn)
+		playAll(t, port, g, script[1:])
 	})
+}
+
+// playAll sends the frames of a script, and lets twenty minutes pass.
+func playAll(t *testing.T, port *nat.Port, g *natguest.Guest, script []byte) {
+	n := uint64(0)
+	for ; len(script) >= fuzzHead && n < fuzzRecords; n++ {
+		script = play(g, script)
+		require.LessOrEqual(t, g.Sockets(), fuzzFlows)
+	}
+	for range 20 {
+		g.Advance(time.Minute)
+		g.Work()
+	}
+	c := port.Counters()
+	require.GreaterOrEqual(t, c.FramesIn, n, "every frame was taken; the guest itself answers ARP")
+	require.LessOrEqual(t, c.Malformed+c.BadHeader+c.Unsupported+c.OtherProtocols+c.Multicast+c.Broadcast+c.BadAddress, c.FramesIn)
 }
 
 // play sends the first frame of script and returns the rest.
@@ -108,6 +113,15 @@ func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *n
 	if choice&withClients != 0 {
 		cfg.Forwards = fuzzForwards(1)
 	}
+	port, g := newFuzzedBy(t, cfg, choice)
+	for _, forward := range cfg.Forwards {
+		comeThrough(t, forward)
+	}
+	return port, g
+}
+
+// newFuzzedBy is an engine with a guest of the features that choice says.
+func newFuzzedBy(t *testing.T, cfg nat.Config, choice byte) (*nat.Port, *natguest.Guest) {
 	port, err := nat.New(cfg)
 	require.NoError(t, err)
 	opt := natguest.Options{RingSize: 32, BufSize: 2048, MaxFrame: fuzzFrame, GatewayMAC: cfg.GatewayMAC}
@@ -120,9 +134,6 @@ func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *n
 	}
 	g := natguest.New(t, port, opt)
 	g.Deaf = true // its resets would answer what the script leaves unanswered
-	for _, forward := range cfg.Forwards {
-		comeThrough(t, forward)
-	}
 	return port, g
 }
 
@@ -139,8 +150,9 @@ func fuzzForwards(block int) []spec.Forward {
 	}
 }
 
-// comeThrough sends data through a forward, always from the same port, so that the guest knows whom to answer.
-func comeThrough(t testing.TB, forward spec.Forward) {
+// comeThrough sends data through a forward, always from the same port, so that the guest knows whom to answer. The connection is
+// closed at the end of the test.
+func comeThrough(t testing.TB, forward spec.Forward) net.Conn {
 	const clientPort = 9000
 	from := netip.AddrPortFrom(forward.Host.Addr(), clientPort)
 	network, d := "tcp4", net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
@@ -155,6 +167,7 @@ func comeThrough(t testing.TB, forward spec.Forward) {
 	}
 	_, err = c.Write(noise(2000))
 	require.NoError(t, err)
+	return c
 }
 
 // newFuzzService opens a port of the loopback, by TCP and by UDP. It sends back what it gets, and greets those that

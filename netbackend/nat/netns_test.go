@@ -48,7 +48,7 @@ func inNamespace(t *testing.T) (outside bool) {
 }
 
 // up sets an interface up.
-func up(t *testing.T, name string) netlink.Link {
+func up(t testing.TB, name string) netlink.Link {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
 	require.NoError(t, err)
@@ -57,7 +57,7 @@ func up(t *testing.T, name string) netlink.Link {
 }
 
 // address gives an interface an address, such as 192.0.2.1/24.
-func address(t *testing.T, link netlink.Link, text string) {
+func address(t testing.TB, link netlink.Link, text string) {
 	t.Helper()
 	addr, err := netlink.ParseAddr(text)
 	require.NoError(t, err)
@@ -91,13 +91,13 @@ func route(t *testing.T, kind int, to string) {
 }
 
 // sysctl sets a setting of the namespace.
-func sysctl(t *testing.T, name, value string) {
+func sysctl(t testing.TB, name, value string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0))
 }
 
 // permitPings lets the process of the test have ping sockets.
-func permitPings(t *testing.T) { t.Helper(); sysctl(t, "net.ipv4.ping_group_range", "0 0") }
+func permitPings(t testing.TB) { t.Helper(); sysctl(t, "net.ipv4.ping_group_range", "0 0") }
 
 // neighbour makes a veth pair, of which one end has the address near, such as 192.0.2.1/24. The other end is up, and
 // nobody is behind it.

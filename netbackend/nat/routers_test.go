@@ -26,7 +26,7 @@ const (
 	firstRouter6, secondRouter6, theWorld6 = "2001:db8:1::9", "2001:db8:2::9", "2001:db8:3::9"
 )
 
-func newRouters(t *testing.T) *routers {
+func newRouters(t testing.TB) *routers {
 	t.Helper()
 	permitPings(t)
 	r := &routers{newRoom(t), newRoom(t), newRoom(t)}
@@ -57,13 +57,13 @@ func newRouters(t *testing.T) *routers {
 
 // room is a network namespace, and a thread in it; without a thread, it is the test's own.
 type room struct {
-	t     *testing.T
+	t     testing.TB
 	tid   int
 	tasks chan func() error
 	done  chan error
 }
 
-func newRoom(t *testing.T) *room {
+func newRoom(t testing.TB) *room {
 	t.Helper()
 	r := &room{t: t, tasks: make(chan func() error), done: make(chan error)}
 	go func() {

@@ -27,12 +27,12 @@ func ParseLease(text string) (Lease, error) {
 	hw, badMAC := net.ParseMAC(mac)
 	a, badAddr := netip.ParseAddr(strings.Trim(address, "[]"))
 	switch {
-	case found && badAddr == nil && badMAC == nil && len(hw) == 6 && !strings.Contains(text, "="):
-		return Lease{}, fmt.Errorf("--lease %q: want %s; write --lease %s=%s", text, LeaseForm, hw, a)
 	case !found || badMAC != nil || badAddr != nil || len(hw) != 6 || a.Zone() != "":
 		return Lease{}, fmt.Errorf("--lease %q: want %s, as in 52:54:00:12:34:56=10.0.2.50", text, LeaseForm)
 	case hw[0]&1 != 0 || [6]byte(hw) == [6]byte{}:
 		return Lease{}, fmt.Errorf("--lease %q: %s is not the address of one Ethernet interface", text, hw)
+	case !strings.Contains(text, "="):
+		return Lease{}, fmt.Errorf("--lease %q: want %s; write --lease %s=%s", text, LeaseForm, hw, a)
 	}
 	return Lease{MAC: [6]byte(hw), Addr: a.Unmap()}, nil
 }
