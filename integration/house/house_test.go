@@ -65,6 +65,7 @@ var rooms = []struct {
 	{"netbackend", []string{"virtqueue", sys}},
 	{"netbackend/worker", []string{"netbackend", "virtqueue", sys}},
 	{"netbackend/nat/internal/ipaddr", []string{sys}},
+	{"netbackend/nat/internal/route", []string{"netbackend/nat/internal/ipaddr", sys}},
 	{"netbackend/nat/spec", []string{"internal/socketfile", sys}},
 	{"netbackend/nat/...", []string{"netbackend", "internal/socketfile", "virtqueue", sys, multierr, tcpip}},
 	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},

@@ -104,9 +104,9 @@ func (p *Port) beginCaller(s *sharedSocket, c *caller, key *flowKey) *flow {
 // chooseLink finds out whether answers to f's peer can leave by the interface that it is asked by. Without a route there, the
 // kernel would take the peer for a neighbour.
 func (p *Port) chooseLink(f *flow) {
-	f.news = p.pairs.changes.number()
+	f.news = p.pairs.changes.Number()
 	w := p.pairs.ways.at(f.udp.way)
-	f.udp.byLink = w.link != 0 && p.policy.routes.reaches(&f.udp.peer.Addr, w.link)
+	f.udp.byLink = w.link != 0 && p.policy.routes.Reaches(&f.udp.peer.Addr, w.link)
 }
 
 // wayBack returns how f's datagrams are to leave by a shared socket.
@@ -114,7 +114,7 @@ func (p *Port) wayBack(f *flow) way {
 	if f.udp.way == 0 {
 		return way{}
 	}
-	if f.news != p.pairs.changes.number() {
+	if f.news != p.pairs.changes.Number() {
 		p.chooseLink(f)
 	}
 	w := p.pairs.ways.at(f.udp.way)

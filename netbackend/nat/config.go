@@ -344,7 +344,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		return nil, err
 	}
 	p.nets = p.policy.nets
-	if err := p.news.open(); err != nil {
+	if err := p.news.Open(); err != nil {
 		p.policy.close()
 		return nil, err
 	}
@@ -352,7 +352,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		return p, nil
 	}
 	if p.post.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		p.news.close()
+		p.news.Close()
 		p.policy.close()
 		return nil, fmt.Errorf("postbox of queue pair %d: %w", i, err)
 	}

@@ -75,7 +75,7 @@ type flow struct {
 	udp     udpFlow
 	ping    pingFlow
 	fullMSS uint16 // TCP: what tcp.mss is where the path is as wide as the guest's link; see fitPath
-	news    uint16 // UDP, ping: what changeCount.number was when its socket's source address was right
+	news    uint16 // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
 }
 
 // flowBits is what a flow has on its mind.

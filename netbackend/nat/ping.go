@@ -82,7 +82,7 @@ func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
 		return nil, nowhere
 	}
 	keepErrors(&to.Addr, fd, 1)
-	news := p.pairs.changes.number()
+	news := p.pairs.changes.Number()
 	wantArrivals(&to.Addr, fd)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -37,7 +38,7 @@ type policy struct {
 	open     map[service]bool
 	filters  filters
 	restrict bool
-	routes   routes
+	routes   route.Table
 	told     map[service]bool // denials that the user was told of
 }
 
@@ -62,7 +63,7 @@ func newPolicy(cfg *Config) (policy, error) {
 			p.open[service{Endpoint: ipaddr.Endpoint{Addr: a, Port: s.Port}, proto: s.Proto}] = true
 		}
 	}
-	return p, p.routes.open()
+	return p, p.routes.Open()
 }
 
 // named returns the addresses by which the guest names a host service.
@@ -78,7 +79,7 @@ func (n *networks) named(addr netip.Addr) []ipaddr.Addr {
 	return []ipaddr.Addr{ipaddr.From(addr)}
 }
 
-func (p *policy) close() { p.routes.close() }
+func (p *policy) close() { p.routes.Close() }
 
 // destination says where the remote end of a flow that the guest begins really is, and whether it may go there. What
 // the policy judges is the address after every mapping. Its order is told in the package's documentation.
@@ -124,7 +125,7 @@ func (p *policy) classify(addr *ipaddr.Addr) class {
 		return classLoopback
 	case p.nets.contains(addr):
 		return classGuest
-	case p.routes.isLocal(addr):
+	case p.routes.IsLocal(addr):
 		return classHost
 	case isCloseBy(netip.PrefixFrom(a, a.BitLen())):
 		return classLinkLocal

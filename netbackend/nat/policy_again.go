@@ -26,21 +26,21 @@ const (
 // review judges the flows again to which the host's news may matter. It is seldom due, and is looked at in each turn: so it is two
 // functions, of which the compiler puts the first into the turn.
 func (p *Port) review() {
-	if p.news.changed.any() && p.now >= p.reviewAt {
+	if p.news.Changes().Any() && p.now >= p.reviewAt {
 		p.reviewFlows()
 	}
 }
 
 func (p *Port) reviewFlows() {
-	changed := &p.news.changed
+	changed := p.news.Changes()
 	judged := int64(0)
 	p.flows.each(p.me, func(f *flow) {
-		if changed.covers(p.judged(f)) {
+		if changed.Covers(p.judged(f)) {
 			judged++
 			p.judgeAgain(f)
 		}
 	})
-	changed.forget()
+	changed.Forget()
 	p.reviewed = p.now
 	if pause := judged*reviewPause + int64(p.flows.live.Load())*lookPause; pause >= leastPause {
 		p.reviewAt = p.now + pause
@@ -49,7 +49,7 @@ func (p *Port) reviewFlows() {
 
 // reviewDue returns when review has something to do, 0 for never.
 func (p *Port) reviewDue() int64 {
-	if !p.news.changed.any() {
+	if !p.news.Changes().Any() {
 		return 0
 	}
 	return p.reviewAt
@@ -101,5 +101,5 @@ func (p *Port) isOpenStill(f *flow) bool {
 // its peer.
 func (p *Port) isTakenOver(f *flow) bool {
 	peer := &f.udp.peer.Addr
-	return f.key.proto == protoUDP && !peer.IsLoopback() && p.policy.routes.isLocal(peer)
+	return f.key.proto == protoUDP && !peer.IsLoopback() && p.policy.routes.IsLocal(peer)
 }

@@ -74,7 +74,7 @@ func (p *policy) classifyInside(a netip.Addr) class {
 		switch {
 		case host.IsLoopback():
 			return classLoopback
-		case !e.Addr().IsUnspecified() && p.routes.isLocal(&host): // that is what another form looks like
+		case !e.Addr().IsUnspecified() && p.routes.IsLocal(&host): // that is what another form looks like
 			return classHost
 		}
 	}

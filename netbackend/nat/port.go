@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -48,7 +49,7 @@ type Port struct {
 	called   []uint32 // listeners that are ready, in the order in which they get their turn
 	vacant   []uint32 // free records of listen
 	crowds   [crowds]flowList
-	news     routeNews
+	news     route.News
 	reviewAt int64 // flows are not judged again before
 	reviewed int64 // when they were judged again last, 0 for never
 	names    nameQueries
@@ -152,7 +153,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 		return nil
 	}
 	p.worker = w
-	if err := w.RegisterInput(p.news.fd, token(tokenNews, 0, 0)); err != nil {
+	if err := w.RegisterInput(p.news.FD(), token(tokenNews, 0, 0)); err != nil {
 		return err
 	}
 	if !p.alone() {
@@ -260,7 +261,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 func (p *Port) nextTurn() int64 {
 	next := netbackend.Earlier(p.wheel.next(), p.acceptAt)
 	next = netbackend.Earlier(next, p.goneUntil)
-	next = netbackend.Earlier(next, netbackend.Earlier(p.news.raiseAt, p.reviewDue()))
+	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.reviewDue()))
 	next = netbackend.Earlier(next, netbackend.Earlier(p.names.wakeAt, p.streamsNext()))
 	next = netbackend.Earlier(next, p.advertiseAt())
 	next = netbackend.Earlier(next, p.expiryAt)
@@ -300,7 +301,7 @@ func (p *Port) event(e netbackend.Event) {
 	case tokenPost:
 		return
 	case tokenNews:
-		p.news.due = true
+		p.news.Wake()
 		return
 	case tokenName:
 		p.nameEvent(gen, index)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -42,7 +43,7 @@ type pairs struct {
 	open      atomic.Int32  // ports that are not closed yet
 	gates     gates
 	budgets   budgets
-	changes   changeCount
+	changes   route.ChangeCount
 	paths     pathTable
 	ways      ways
 	strangers bucket // judged of all that send to mappings

@@ -17,7 +17,7 @@ const sourceTries = 200
 // keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
 // f may be over afterwards.
 func (p *Port) keepUp(f *flow) {
-	if f.bits&shared == 0 && f.news != p.pairs.changes.number() {
+	if f.bits&shared == 0 && f.news != p.pairs.changes.Number() {
 		p.renewSource(f)
 	}
 }
@@ -44,7 +44,7 @@ func isAboutSource(errno unix.Errno) bool {
 // renewSource connects f's socket again if it would have another source address then, and its present one is not as good. It
 // tells whether that was done. If it fails, f is over.
 func (p *Port) renewSource(f *flow) bool {
-	f.news = p.pairs.changes.number()
+	f.news = p.pairs.changes.Number()
 	if f.fd < 0 {
 		return false
 	}
@@ -75,5 +75,5 @@ func (p *Port) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
 	if connect(int32(fd), peer) != 0 || nameOf(int32(fd)).Addr == *has {
 		return false // nothing else would be better
 	}
-	return !p.policy.routes.leavesBy(has, &peer.Addr)
+	return !p.policy.routes.LeavesBy(has, &peer.Addr)
 }

@@ -151,7 +151,7 @@ func (p *Port) associate(key *flowKey, k *packet, length int) (*flow, where) {
 		p.sendUnreachable(key, codeHost, length, k.l4)
 		return nil, nowhere
 	}
-	gro, news := p.prepareUDP(fd, &to.Addr, &key.guest), p.pairs.changes.number()
+	gro, news := p.prepareUDP(fd, &to.Addr, &key.guest), p.pairs.changes.Number()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.undelivered(key, err, length, k.l4)

@@ -90,7 +90,7 @@ func (p *Port) offender(f *flow, e *socketError) ipaddr.Addr {
 		return gateway
 	case e.offender == e.to.peer.Addr:
 		return f.key.remote
-	case p.policy.routes.isLocal(&e.offender):
+	case p.policy.routes.IsLocal(&e.offender):
 		return gateway
 	}
 	return p.nets.asSeen(&e.offender, &f.key.guest)

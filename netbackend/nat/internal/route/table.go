@@ -1,4 +1,4 @@
-package nat
+package route
 
 import (
 	"encoding/binary"
@@ -9,9 +9,9 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
-// routes asks the kernel's routing table whose an address is (rtnetlink(7)), which is always up to date and sends
-// nothing. No right is needed.
-type routes struct {
+// Table asks the kernel's routing table (rtnetlink(7)), which is always up to date and sends nothing. No right is needed. It is
+// not safe for concurrent use.
+type Table struct {
 	fd      int
 	seq     uint32
 	request [routeRequestLen]byte
@@ -29,9 +29,9 @@ const (
 	routeType  = unix.SizeofNlMsghdr + 7 // of a route
 )
 
-// open must come first. The answers are read without waiting: the kernel has given them before the question's system
+// Open must come first. The answers are read without waiting: the kernel has given them before the question's system
 // call returns.
-func (r *routes) open() (err error) {
+func (r *Table) Open() (err error) {
 	const kind = unix.SOCK_RAW | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if r.fd, err = unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("socket for looking up routes: %w", err)
@@ -43,11 +43,12 @@ func (r *routes) open() (err error) {
 	return nil
 }
 
-func (r *routes) close() { _ = unix.Close(r.fd) }
+// Close closes the socket.
+func (r *Table) Close() { _ = unix.Close(r.fd) }
 
-// isLocal tells whether packets to a end on this host. What cannot be found out counts as such.
-func (r *routes) isLocal(a *ipaddr.Addr) bool {
-	if _, err := unix.Write(r.fd, r.ask(a)); err != nil {
+// IsLocal reports whether packets to a end on this host. What cannot be found out counts as such.
+func (r *Table) IsLocal(a *ipaddr.Addr) bool {
+	if _, err := unix.Write(r.fd, r.localRequest(a)); err != nil {
 		return true
 	}
 	for {
@@ -61,8 +62,8 @@ func (r *routes) isLocal(a *ipaddr.Addr) bool {
 	}
 }
 
-// ask returns the request for the route to a.
-func (r *routes) ask(a *ipaddr.Addr) []byte {
+// localRequest returns the request for the route to a.
+func (r *Table) localRequest(a *ipaddr.Addr) []byte {
 	r.seq++
 	to := a.Bytes()
 	b := r.request[:routeHeaders+len(to)]
@@ -75,7 +76,7 @@ func (r *routes) ask(a *ipaddr.Addr) []byte {
 	return b
 }
 
-func (r *routes) answerIsLocal() bool {
+func (r *Table) answerIsLocal() bool {
 	switch binary.NativeEndian.Uint16(r.answer[nlType:]) {
 	case unix.RTM_NEWROUTE:
 		return isHostRoute(r.answer[routeType])
@@ -85,7 +86,7 @@ func (r *routes) answerIsLocal() bool {
 	return true
 }
 
-// leadsNowhere tells whether errno is that of an address without a route, or with one of the kinds "unreachable",
+// leadsNowhere reports whether errno is that of an address without a route, or with one of the kinds "unreachable",
 // "prohibit" and "blackhole": nothing is there, and so not the host.
 func leadsNowhere(errno unix.Errno) bool {
 	switch errno {

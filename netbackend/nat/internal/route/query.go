@@ -1,4 +1,4 @@
-package nat
+package route
 
 import (
 	"encoding/binary"
@@ -8,34 +8,34 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
-// routeQuery is a question to the routing table with more than a destination.
-type routeQuery struct {
+// query is a question to the routing table with more than a destination.
+type query struct {
 	to    *ipaddr.Addr
 	from  *ipaddr.Addr // the source address; nil for none
 	by    uint32       // index of the interface; 0 for any
 	exact bool         // the table's entry is wanted, not what the kernel makes of it (RTM_F_FIB_MATCH)
 }
 
-// routeAnswer is what the table says. kind is one of unix.RTN_UNICAST and so on, 0 if there is no route.
-type routeAnswer struct {
+// answer is what the table says. kind is one of unix.RTN_UNICAST and so on, 0 if there is no route.
+type answer struct {
 	kind uint8
 	by   uint32 // index of the interface
 }
 
-// leavesBy tells whether datagrams to peer that have the source address from leave by an interface that has this address.
-func (r *routes) leavesBy(from, peer *ipaddr.Addr) bool {
-	way := r.query(routeQuery{to: peer, from: from})
-	owner := r.query(routeQuery{to: from, exact: true})
+// LeavesBy reports whether datagrams to peer that have the source address from leave by an interface that has this address.
+func (r *Table) LeavesBy(from, peer *ipaddr.Addr) bool {
+	way := r.ask(query{to: peer, from: from})
+	owner := r.ask(query{to: from, exact: true})
 	return way.kind == unix.RTN_UNICAST && owner.kind == unix.RTN_LOCAL && way.by == owner.by
 }
 
-// reaches tells whether there is a route to peer by an interface.
-func (r *routes) reaches(peer *ipaddr.Addr, by uint32) bool {
-	return r.query(routeQuery{to: peer, by: by, exact: true}).kind == unix.RTN_UNICAST
+// Reaches reports whether there is a route to peer by an interface.
+func (r *Table) Reaches(peer *ipaddr.Addr, by uint32) bool {
+	return r.ask(query{to: peer, by: by, exact: true}).kind == unix.RTN_UNICAST
 }
 
-// query asks the routing table.
-func (r *routes) query(q routeQuery) (a routeAnswer) {
+// ask asks the routing table.
+func (r *Table) ask(q query) (a answer) {
 	var scratch [unix.SizeofNlMsghdr + unix.SizeofRtMsg + 3*unix.SizeofRtAttr + 2*16 + 4]byte
 	if _, err := unix.Write(r.fd, r.compose(scratch[:0], &q)); err != nil {
 		return a
@@ -52,7 +52,7 @@ func (r *routes) query(q routeQuery) (a routeAnswer) {
 }
 
 // compose appends the question to b.
-func (r *routes) compose(b []byte, q *routeQuery) []byte {
+func (r *Table) compose(b []byte, q *query) []byte {
 	r.seq++
 	const fixed = unix.SizeofNlMsghdr + unix.SizeofRtMsg
 	b = append(b, make([]byte, fixed)...)
@@ -85,7 +85,7 @@ func appendAttribute(b []byte, kind uint16, value []byte) []byte {
 }
 
 // readRoute reads an answer.
-func readRoute(b []byte) (a routeAnswer) {
+func readRoute(b []byte) (a answer) {
 	const fixed = unix.SizeofNlMsghdr + unix.SizeofRtMsg
 	if len(b) < fixed || binary.NativeEndian.Uint16(b[nlType:]) != unix.RTM_NEWROUTE {
 		return a

@@ -1,4 +1,4 @@
-package nat
+package route
 
 import (
 	"encoding/binary"
@@ -10,24 +10,24 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
-// routeNews tells a queue pair that links, addresses, routes or routing rules of the host have changed (rtnetlink(7)). It
-// needs no right, but the socket must be opened before the sandbox is entered.
+// News reports that links, addresses, routes or routing rules of the host have changed (rtnetlink(7)). It needs no right, but
+// must be opened before the process gives up the right to open sockets.
 //
-// Each queue pair has one of its own, so that its thread learns of a change by itself, as soon as it is awake. The kernel
-// has put the news there before the program that made the change can go on.
-type routeNews struct {
+// It belongs to one thread, which learns of a change as soon as it is awake. The kernel has put the news there before the
+// program that made the change can go on.
+type News struct {
 	fd      int
-	due     bool  // there may be something to read
-	raiseAt int64 // when the number of changes is to be raised, 0 for never
-	changed changedRoutes
+	due     bool       // there may be something to read
+	raiseAt int64      // when the number of changes is to be raised, 0 for never
+	changes Changes    // since they were forgotten last
 	message [1024]byte // what a longer message has behind it is of no interest
 }
 
 // newsBurst is how many messages are read in one turn.
 const newsBurst = 256
 
-// open must come first.
-func (n *routeNews) open() (err error) {
+// Open must come first.
+func (n *News) Open() (err error) {
 	const kind = unix.SOCK_RAW | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if n.fd, err = unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("socket for news of routes: %w", err)
@@ -40,16 +40,40 @@ func (n *routeNews) open() (err error) {
 		groups |= 1 << (group - 1)
 	}
 	if err := unix.Bind(n.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		n.close()
+		n.Close()
 		return fmt.Errorf("socket for news of routes: %w", err)
 	}
 	return nil
 }
 
-func (n *routeNews) close() { _ = unix.Close(n.fd) }
+// FD returns the descriptor to watch: it is readable when there is news. See Wake.
+func (n *News) FD() int { return n.fd }
 
-// read takes what there is, and tells whether there was something. What is left over is read in the next turn.
-func (n *routeNews) read() (some bool) {
+// Wake notes that the descriptor is readable.
+func (n *News) Wake() { n.due = true }
+
+// Due reports whether Read has something to do at now. It is asked in each turn.
+func (n *News) Due(now int64) bool { return n.due || n.raiseAt != 0 && now >= n.raiseAt }
+
+// Next returns when Read has something to do though nothing is readable, in nanoseconds of the clock of now; 0 for never.
+func (n *News) Next() int64 { return n.raiseAt }
+
+// Changes returns what has changed since it was forgotten last. It is n's own.
+func (n *News) Changes() *Changes { return &n.changes }
+
+// Read takes news, and counts the changes. It reports whether there is more than it has taken.
+func (n *News) Read(now int64, count *ChangeCount) (more bool) {
+	if n.due && n.take() || n.raiseAt != 0 && now >= n.raiseAt {
+		n.raiseAt = count.raise(now)
+	}
+	return n.due
+}
+
+// Close closes the socket.
+func (n *News) Close() { _ = unix.Close(n.fd) }
+
+// take reads messages, newsBurst at most, and reports whether there were any.
+func (n *News) take() (some bool) {
 	for range newsBurst {
 		size, err := unix.Read(n.fd, n.message[:])
 		switch {
@@ -57,18 +81,18 @@ func (n *routeNews) read() (some bool) {
 			n.due = false
 			return some
 		case err != nil: // messages were lost (ENOBUFS)
-			n.changed.all = true
+			n.changes.all = true
 		default:
-			n.changed.note(n.message[:size])
+			n.changes.note(n.message[:size])
 		}
 		some = true
 	}
 	return some
 }
 
-// changeCount counts the changes of the host's links, addresses and routes, as far as anybody has heard of them. All queue
-// pairs of a guest share it: who keeps something that followed from routes compares the number, and looks again.
-type changeCount struct {
+// ChangeCount counts the changes of the host's links, addresses and routes that any News which shares it has read. Whoever keeps
+// something that followed from routes compares the number, and looks again when it differs. Safe for concurrent use.
+type ChangeCount struct {
 	n    atomic.Uint32
 	next atomic.Int64 // it is not raised before
 }
@@ -77,11 +101,11 @@ type changeCount struct {
 // (BGP) costs no more than that.
 const countInterval = int64(200e6)
 
-// number returns the number of changes so far, as far as flows remember it.
-func (c *changeCount) number() uint16 { return uint16(c.n.Load()) }
+// Number returns the number of changes so far, modulo 65536.
+func (c *ChangeCount) Number() uint16 { return uint16(c.n.Load()) }
 
 // raise counts a change. If one was counted a moment ago, it returns when this one is to be counted, and else 0.
-func (c *changeCount) raise(now int64) (at int64) {
+func (c *ChangeCount) raise(now int64) (at int64) {
 	next := c.next.Load()
 	if now < next {
 		return next
@@ -92,29 +116,31 @@ func (c *changeCount) raise(now int64) (at int64) {
 	return 0
 }
 
-// changedRoutes are networks of which routes have changed: to some of their addresses packets may have another way now, and
-// some may have become the host's own. The addresses in front of which nothing has changed are in none.
-type changedRoutes struct {
+// Changes are networks of which routes have changed: to some of their addresses packets may have another way now, and some may
+// have become the host's own. The zero value is none.
+type Changes struct {
 	n        int
-	networks [maxChanged]struct{ network, mask [2]uint64 }
+	networks [maxChanged]ipaddr.Network
 	all      bool // any address: a routing rule has changed, there were too many networks, or news was lost
 }
 
 // maxChanged is how many networks are told apart.
 const maxChanged = 32
 
-func (c *changedRoutes) any() bool { return c.all || c.n > 0 }
+// Any reports whether anything has changed.
+func (c *Changes) Any() bool { return c.all || c.n > 0 }
 
-func (c *changedRoutes) forget() { c.n, c.all = 0, false }
+// Forget empties c.
+func (c *Changes) Forget() { c.n, c.all = 0, false }
 
-// covers tells whether something has changed for an address.
-func (c *changedRoutes) covers(a *ipaddr.Addr) bool {
+// Covers reports whether something has changed for an address.
+func (c *Changes) Covers(a *ipaddr.Addr) bool {
 	if c.all {
 		return true
 	}
 	at := a.Words()
-	for _, w := range c.networks[:c.n] {
-		if (at[0]^w.network[0])&w.mask[0] == 0 && (at[1]^w.network[1])&w.mask[1] == 0 {
+	for i := range c.networks[:c.n] {
+		if c.networks[i].Contains(&at) {
 			return true
 		}
 	}
@@ -123,7 +149,7 @@ func (c *changedRoutes) covers(a *ipaddr.Addr) bool {
 
 // note takes the messages b into account. An address that comes or goes is told twice: by a message of its own, and by that
 // of its route, which is what counts here.
-func (c *changedRoutes) note(b []byte) {
+func (c *Changes) note(b []byte) {
 	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.SizeofNlMsghdr {
@@ -144,14 +170,14 @@ func (c *changedRoutes) note(b []byte) {
 	}
 }
 
-// isHostRoute tells whether packets end on this host that go by a route of a kind.
+// isHostRoute reports whether packets end on this host that go by a route of a kind.
 func isHostRoute(kind uint8) bool { return kind == unix.RTN_LOCAL || kind == unix.RTN_ANYCAST }
 
 // nlAlign rounds a length up as messages and their attributes are.
 func nlAlign(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
 // add adds the destination of a message about a route.
-func (c *changedRoutes) add(message []byte) {
+func (c *Changes) add(message []byte) {
 	const fixed = unix.SizeofNlMsghdr + unix.SizeofRtMsg
 	if len(message) < fixed || c.n == maxChanged {
 		c.all = true
@@ -163,13 +189,7 @@ func (c *changedRoutes) add(message []byte) {
 		c.all = true
 		return
 	}
-	if family == unix.AF_INET {
-		bits += 96 // addresses of IPv4 are mapped ones
-	}
-	w := &c.networks[c.n]
-	w.mask, w.network = maskWords(bits), to.Words()
-	w.network[0] &= w.mask[0]
-	w.network[1] &= w.mask[1]
+	c.networks[c.n] = ipaddr.NetworkOf(&to, bits)
 	c.n++
 }
 
@@ -186,27 +206,4 @@ func destinationOf(b []byte, family uint8, bits int) (to ipaddr.Addr, known bool
 	value, whole := findAttribute(b, unix.RTA_DST, len(to.Bytes()))
 	copy(to.Bytes(), value)
 	return to, value != nil || whole && bits == 0
-}
-
-// readNews reads what has changed on the host.
-func (p *Port) readNews() {
-	if n := &p.news; n.due || n.raiseAt != 0 && p.now >= n.raiseAt {
-		p.takeNews()
-	}
-}
-
-func (p *Port) takeNews() {
-	n := &p.news
-	if n.due && n.read() || n.raiseAt != 0 && p.now >= n.raiseAt {
-		n.raiseAt = p.pairs.changes.raise(p.now)
-	}
-	p.again = p.again || n.due
-}
-
-// closeNews closes what readNews reads.
-func (p *Port) closeNews() {
-	if p.worker != nil {
-		p.worker.Unregister(p.news.fd)
-	}
-	p.news.close()
 }
