@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -294,7 +295,7 @@ func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
 		configs[i].ReadFile, configs[i].KeepFiles = flags.broker.ReadFile, flags.broker.Removes
 	}
 	guests, err := newEngines(configs)
-	if bind := new(nat.BindError); errors.As(err, &bind) {
+	if bind := new(forward.BindError); errors.As(err, &bind) {
 		return wrongUse(err)
 	}
 	if err != nil {

@@ -66,6 +66,7 @@ var rooms = []struct {
 	{"netbackend/worker", []string{"netbackend", "virtqueue", sys}},
 	{"netbackend/nat/internal/ipaddr", []string{sys}},
 	{"netbackend/nat/internal/route", []string{"netbackend/nat/internal/ipaddr", sys}},
+	{"netbackend/nat/forward", []string{"netbackend/nat/spec", "netbackend/nat/internal/ipaddr", "internal/socketfile", sys}},
 	{"netbackend/nat/spec", []string{"internal/socketfile", sys}},
 	{"netbackend/nat/...", []string{"netbackend", "internal/socketfile", "virtqueue", sys, multierr, tcpip}},
 	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},

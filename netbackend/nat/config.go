@@ -254,7 +254,7 @@ func checkAddresses(network netip.Prefix, gateway, dns, guest netip.Addr) (fault
 }
 
 // New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
-// each port that cannot be had there is a *BindError in it.
+// each port that cannot be had there is a *forward.BindError in it.
 func New(cfg Config) (*Port, error) {
 	cfg.Queues = 1
 	ports, err := NewPairs(cfg)

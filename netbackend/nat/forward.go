@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,7 +9,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -49,8 +48,7 @@ func (c *Config) networks() string {
 
 // listener is a port or a unix socket of the host that leads into the guest.
 type listener struct {
-	fd          int32
-	file        socketfile.File // of a unix socket
+	forward.Socket
 	proto       uint8
 	index       uint32
 	ready       bool         // only EAGAIN clears it
@@ -62,8 +60,6 @@ type listener struct {
 	shared      *sharedSocket   // UDP: the socket. All queue pairs share it
 	receiver    udpReceiver     // UDP
 }
-
-const backlog = 1024 // connections that the kernel keeps for us; it cuts this to its own limit
 
 // listenAll opens all ports of the forwards, or none.
 func listenAll(cfg *Config) (opened []listener, err error) {
@@ -79,8 +75,8 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 			if l.proto == protoUDP {
 				any := ipaddr.From(f.Host.Addr())
 				l.shared = &sharedSocket{
-					fd: l.fd, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
-					asksWays: f.Host.Addr().IsUnspecified() && askWays(&any, int(l.fd)),
+					fd: l.FD, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
+					asksWays: f.Host.Addr().IsUnspecified() && askWays(&any, int(l.FD)),
 				}
 			}
 			opened = append(opened, l)
@@ -95,14 +91,8 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 
 func closeAll(opened []listener) {
 	for _, l := range opened {
-		l.close()
+		l.Close()
 	}
-}
-
-// close gives the port or the path back.
-func (l *listener) close() {
-	_ = l.file.Remove()
-	_ = unix.Close(int(l.fd))
 }
 
 // listen opens the i-th port of f.
@@ -115,99 +105,25 @@ func listen(cfg *Config, f spec.Forward, i uint16) (listener, error) {
 		proto: f.Proto, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
 		to: ipaddr.EndpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
 	}
+	var err error
+	if l.Socket, err = forward.Listen(&f, i, forward.Options{Prepare: prepareListener, KeepFiles: cfg.KeepFiles}); err != nil {
+		return l, err
+	}
 	if f.Gate {
 		l.shutNow = new(atomic.Bool)
-	}
-	if f.Path != "" {
-		if err := listenUnix(cfg, f.Path, &l); err != nil {
-			return l, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
-		}
-		return l, nil
-	}
-	host := netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
-	kind := unix.SOCK_STREAM
-	if f.Proto == protoUDP {
-		kind = unix.SOCK_DGRAM
-	}
-	e := ipaddr.EndpointFrom(host)
-	fd, err := unix.Socket(e.Addr.Domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return l, fmt.Errorf("socket for the forward of %s %s: %w", spec.ProtoName(f.Proto), host, err)
-	}
-	l.fd = int32(fd)
-	if err := bind(fd, f.Proto, &e); err != nil {
-		_ = unix.Close(fd)
-		return l, newBindError(f.Proto, host, err)
-	}
-	if f.Gate {
 		l.shut() // it was open for long enough to tell that nobody else is there
 	}
 	return l, nil
 }
 
-func bind(fd int, proto uint8, to *ipaddr.Endpoint) error {
-	if !to.Addr.Is4() {
-		// 0.0.0.0 and :: are asked for separately, and can both be had.
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return err
-		}
-	}
+// prepareListener prepares the socket of a forward.
+func prepareListener(fd int, proto uint8, at *ipaddr.Endpoint) {
 	if proto == protoUDP {
-		keepErrors(&to.Addr, fd, 1)
-		return unix.Bind(fd, to.Sockaddr())
-	}
-	// Without it, a restart would have to wait for connections of the run before to time out.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
+		keepErrors(&at.Addr, fd, 1)
+		return
 	}
 	readInLine(fd) // so are the connections, from their first byte on
-	if err := unix.Bind(fd, to.Sockaddr()); err != nil {
-		return err
-	}
-	return unix.Listen(fd, backlog)
 }
-
-// BindError tells that a port or a path of the host could not be had for a forward.
-type BindError struct {
-	Proto  uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
-	Path   string         // of a unix socket; empty for a port
-	Host   netip.AddrPort // what was asked for
-	Holder string         // name and number of the process that has it, "" if that is not known
-	Err    error          // of bind(2) or listen(2)
-}
-
-func newBindError(proto uint8, host netip.AddrPort, err error) *BindError {
-	e := &BindError{Proto: proto, Host: host, Err: err}
-	if errors.Is(err, unix.EADDRINUSE) {
-		e.Holder = holder(proto, host)
-	}
-	return e
-}
-
-// Error says what failed, and what can be done about it.
-func (e *BindError) Error() string {
-	if e.Path != "" {
-		return fmt.Sprintf("forward of the socket %s: %v", e.Path, e.Err)
-	}
-	return fmt.Sprintf("forward of %s %s: %s", spec.ProtoName(e.Proto), e.Host, e.reason())
-}
-
-func (e *BindError) reason() string {
-	switch {
-	case errors.Is(e.Err, unix.EADDRINUSE) && e.Holder != "":
-		return fmt.Sprintf("%s has the port; choose another host port, or end it", e.Holder)
-	case errors.Is(e.Err, unix.EADDRINUSE):
-		return "another program has the port; choose another host port, or end it"
-	case errors.Is(e.Err, unix.EACCES):
-		return "this port needs CAP_NET_BIND_SERVICE; choose a host port from 1024 on"
-	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
-		return fmt.Sprintf("%s is not an address of this host", e.Host.Addr())
-	}
-	return e.Err.Error()
-}
-
-// Unwrap returns the error of the system call.
-func (e *BindError) Unwrap() error { return e.Err }
 
 // forwards are the listeners of the user's forwards. Those of mappings stand behind them.
 func (p *Port) forwards() []listener { return p.listen[:p.nForwards] }
@@ -215,7 +131,7 @@ func (p *Port) forwards() []listener { return p.listen[:p.nForwards] }
 // registerListeners lets the worker watch the forwards' ports.
 func (p *Port) registerListeners() error {
 	for i, l := range p.forwards() {
-		if err := p.worker.RegisterInput(int(l.fd), token(tokenListener, 0, uint32(i))); err != nil {
+		if err := p.worker.RegisterInput(int(l.FD), token(tokenListener, 0, uint32(i))); err != nil {
 			return err
 		}
 	}
@@ -229,7 +145,7 @@ func (p *Port) prepareForwards() {
 	}
 	for i := range p.forwards() {
 		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.Addr) {
-			l.receiver.gro = unix.SetsockoptInt(int(l.fd), solUDP, unix.UDP_GRO, 1) == nil
+			l.receiver.gro = unix.SetsockoptInt(int(l.FD), solUDP, unix.UDP_GRO, 1) == nil
 		}
 	}
 }
@@ -239,10 +155,10 @@ func (p *Port) closeListeners() {
 	last := p.pairs.open.Add(-1) == 0 // until then, others may send by them
 	for _, l := range p.forwards() {
 		if p.worker != nil && p.listening {
-			p.worker.Unregister(int(l.fd))
+			p.worker.Unregister(int(l.FD))
 		}
 		if last {
-			l.close()
+			l.Close()
 		}
 	}
 }
@@ -306,7 +222,7 @@ func (p *Port) requeue(n int) {
 
 func (p *Port) acceptBurst(l *listener) {
 	for range acceptBurst {
-		fd, peer, err := unix.Accept4(int(l.fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, peer, err := unix.Accept4(int(l.FD), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == unix.EAGAIN {
 			l.ready = false
 			return

@@ -3,7 +3,6 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -14,16 +13,6 @@ import (
 //
 // A unix socket knows no reset. When the guest resets a connection, the client sees the end of the stream, or an error if
 // it has sent what the guest did not take.
-
-// listenUnix opens the socket of a forward, which its owner may use. To share it, change its mode. What a dead process
-// left at its path is replaced.
-func listenUnix(cfg *Config, path string, l *listener) error {
-	fd, file, err := socketfile.Replace(path, socketfile.OwnerOnly(), backlog)
-	if err == nil {
-		l.fd, l.file = int32(fd), file.Unless(cfg.KeepFiles)
-	}
-	return err
-}
 
 // unixClient is where the guest sees clients of a unix socket: at the gateway, which loopback is shown as, with a port of
 // no meaning.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -143,7 +144,7 @@ func TestTheFileOfAForward(t *testing.T) {
 	cfg.Forwards = []spec.Forward{f}
 
 	_, err = nat.New(cfg)
-	var bind *nat.BindError
+	var bind *forward.BindError
 	require.True(t, errors.As(err, &bind))
 	require.ErrorContains(t, err, "is in use by another process")
 

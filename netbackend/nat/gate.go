@@ -4,8 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
@@ -251,25 +249,19 @@ func (p *Port) openGate(g *gate) {
 // isShut tells whether the host's port refuses connections now. Any queue pair may call it.
 func (l *listener) isShut() bool { return l.shutNow != nil && l.shutNow.Load() }
 
-// shut makes the host's port refuse connections. While nobody listens on it, others could bind it as well if both said
-// SO_REUSEADDR, so that is taken back.
+// shut makes the host's port refuse connections.
 func (l *listener) shut() {
 	l.shutNow.Store(true) // first: who accepts now is told of an error, and looks again
-	_ = unix.Shutdown(int(l.fd), unix.SHUT_RD)
-	_ = unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+	l.Pause()
 }
 
-// open makes the host's port take connections again, unless it does. Connections of before do not hinder that, for they
-// are of a time when SO_REUSEADDR was set.
+// open makes the host's port take connections again, unless it does.
 func (l *listener) open() error {
 	if !l.isShut() {
 		return nil
 	}
-	if err := unix.SetsockoptInt(int(l.fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
-	}
-	l.shutNow.Store(false) // first: the event of the first client must not be passed over
-	if err := unix.Listen(int(l.fd), backlog); err != nil {
+	// The event of the first client must not be passed over.
+	if err := l.Resume(func() { l.shutNow.Store(false) }); err != nil {
 		l.shutNow.Store(true)
 		return err
 	}

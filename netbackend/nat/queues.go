@@ -316,7 +316,7 @@ func (p *Port) giveListeners(to *Port) {
 	p.listening = false
 	p.called = slices.DeleteFunc(p.called, func(i uint32) bool { return i < uint32(p.nForwards) })
 	for i := range p.forwards() {
-		p.worker.Unregister(int(p.listen[i].fd))
+		p.worker.Unregister(int(p.listen[i].FD))
 		p.listen[i].ready, p.listen[i].failed = false, false
 	}
 }

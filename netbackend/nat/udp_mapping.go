@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -104,7 +105,7 @@ func (p *Port) hear(m *mapping) {
 		p.vacate(l)
 		return
 	}
-	*l = listener{fd: m.fd, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
+	*l = listener{Socket: forward.Socket{FD: m.fd}, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
 	l.receiver.gro = p.prepareUDP(int(m.fd), &m.guest.Addr, &m.guest.Addr)
 	m.index, m.heard = l.index, true
 }
@@ -132,7 +133,7 @@ func (p *Port) vacancy() *listener {
 
 // vacate frees the record of a listener.
 func (p *Port) vacate(l *listener) {
-	*l = listener{fd: -1, index: l.index, proto: protoUDP}
+	*l = listener{Socket: forward.Socket{FD: -1}, index: l.index, proto: protoUDP}
 	p.vacant = append(p.vacant, l.index)
 }
 

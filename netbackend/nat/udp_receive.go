@@ -41,7 +41,7 @@ func (m *mailbox) fd() int32 {
 	if m.flow != nil {
 		return m.flow.fd
 	}
-	return m.listener.fd
+	return m.listener.FD
 }
 
 func (m *mailbox) receiver() *udpReceiver {
@@ -309,7 +309,7 @@ func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment in
 
 // receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
 func (p *Port) receiveForwarded(l *listener) {
-	if l.fd < 0 {
+	if l.FD < 0 {
 		l.ready = false // a mapping that has ended
 		return
 	}
@@ -368,7 +368,7 @@ func (p *Port) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
 // discard drops what has come in for a guest that is not there, and asks for it.
 func (p *Port) discard(l *listener) {
 	for range udpBurst {
-		if _, _, errno := p.msg.receive(l.fd, nil, 0, false); errno == unix.EAGAIN {
+		if _, _, errno := p.msg.receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
 			l.ready = false
 			break
 		}

@@ -1,4 +1,4 @@
-package nat
+package forward
 
 import (
 	"encoding/binary"
@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -36,7 +38,7 @@ func holder(proto uint8, port netip.AddrPort) string {
 func holdsPort(line string, proto uint8, port netip.AddrPort) (inode string, ok bool) {
 	const localColumn, stateColumn, inodeColumn, listening = 1, 3, 9, "0A"
 	columns := strings.Fields(line)
-	if len(columns) <= inodeColumn || proto == protoTCP && columns[stateColumn] != listening {
+	if len(columns) <= inodeColumn || proto == unix.IPPROTO_TCP && columns[stateColumn] != listening {
 		return "", false
 	}
 	has, err := parseProcAddress(columns[localColumn])
@@ -64,7 +66,7 @@ func parseProcAddress(text string) (netip.AddrPort, error) {
 	}
 	addr, ok := netip.AddrFromSlice(words)
 	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("address %q has a strange length", addrText)
+		return netip.AddrPort{}, fmt.Errorf("malformed address %q", addrText)
 	}
 	return netip.AddrPortFrom(addr.Unmap(), uint16(port)), nil
 }
