@@ -136,13 +136,33 @@ func (b *Book) assign(now int64, c Client, want netip.Addr, keep time.Duration) 
 	case Ask, Wait:
 		return netip.Addr{}, outcome
 	}
-	for i := range b.cfg.Count {
-		a := b.pool((int(maphash.Bytes(b.seed, c.MAC[:])%uint64(b.cfg.Count)) + i) % b.cfg.Count)
-		if b.free(now, c, a) {
-			return b.give(now, c, a, keep)
-		}
+	if a, ok := b.choose(now, c); ok {
+		return b.give(now, c, a, keep)
 	}
 	return netip.Addr{}, None
+}
+
+// choose returns an address of the pool for c, always the same one if that is free. One whose time has run out is the last choice:
+// by the clock of its host, which may have been paused, it may have some left.
+func (b *Book) choose(now int64, c Client) (a netip.Addr, ok bool) {
+	for i := range b.cfg.Count {
+		next := b.pool((int(maphash.Bytes(b.seed, c.MAC[:])%uint64(b.cfg.Count)) + i) % b.cfg.Count)
+		if !b.free(now, c, next) {
+			continue
+		}
+		if !b.isGiven(next) {
+			return next, true
+		}
+		if !ok {
+			a, ok = next, true
+		}
+	}
+	return a, ok
+}
+
+// isGiven reports whether a was given to a host, though its time may have run out.
+func (b *Book) isGiven(a netip.Addr) bool {
+	return slices.ContainsFunc(b.entries, func(e entry) bool { return e.addr == a })
 }
 
 // find returns the entry of c, or of its MAC address under another identifier, unless c declined that address.

@@ -266,3 +266,20 @@ func TestAPoolMayLieAnywhereInANetwork(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{"fd00::1:fe": true, "fd00::1:ff": true, "fd00::1:100": true, "fd00::1:101": true}, seen)
 }
+
+// While a guest is paused its clock stands still: its hosts believe that they have their addresses for longer than the Book does.
+func TestALeaseThatHasRunOutGoesToOthersLast(t *testing.T) {
+	for range 20 { // which address is whose is another matter each time
+		l := newLink(t)
+		paused := l.second(client(2))
+		l.now += int64(lease.PoolTime + time.Hour)
+		for n := byte(3); n < 10; n++ { // the pool has eight
+			require.NotEqual(t, paused, l.second(client(n)), "there are others that nobody has had")
+		}
+		require.Equal(t, paused, l.takes(client(2)), "its own is renewed, however late it asks")
+		l.now += int64(lease.PoolTime + time.Hour)
+		for n := byte(10); n < 18; n++ {
+			l.second(client(n)) // those that have run out are better than none
+		}
+	}
+}
