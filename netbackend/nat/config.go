@@ -62,9 +62,11 @@ type Config struct {
 	ReadFile func(path string) ([]byte, error)
 	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
 	// somebody else to remove them; nil is no.
-	KeepFiles       func() bool
-	resolvers       *resolverQuotas // that all guests of the process share; nil for a guest without others
-	InitialSequence func() uint32   // chooses initial sequence numbers, for tests; nil for unpredictable ones
+	KeepFiles func() bool
+	resolvers *resolverQuotas // that all guests of the process share; nil for a guest without others
+	// Slept tells how long the host has been suspended in all since it booted; nil asks the kernel. Any thread may call it.
+	Slept           func() time.Duration
+	InitialSequence func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
 }
 
 // DefaultConfig returns the network that users of QEMU know, 10.0.2.0/24 with the host at 10.0.2.2, and the like in IPv6,
@@ -336,6 +338,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 	p.inbox.spill = make([]byte, batchSize*spillLen)
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
+	p.sleep.begin(cfg.Slept)
 	var err error
 	if p.services, err = newServices(&cfg, &shared.leases, shared.dns, func() int64 { return p.now }); err != nil {
 		return nil, err

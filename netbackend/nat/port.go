@@ -76,10 +76,11 @@ type Port struct {
 	acceptAt     int64                // no connection is accepted before, 0 if they may be now
 	unansweredAt map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
 	watches      watchTimes
-	gone         absence // of the front end or the driver, which may come back
-	goneUntil    int64   // when the guest is taken for dead, 0 for never
-	reset        bool    // the driver has reset its device, and none has begun since
-	streamsAt    int64   // when tendStreams looks again, 0 for never
+	gone         absence    // of the front end or the driver, which may come back
+	goneUntil    int64      // when the guest is taken for dead, 0 for never
+	reset        bool       // the driver has reset its device, and none has begun since
+	streamsAt    int64      // when tendStreams looks again, 0 for never
+	sleep        sleepWatch // of the host
 
 	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
 	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
@@ -236,11 +237,14 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.readNews()
 	p.review()
+	p.noticeSleep()
 	p.expireAssemblies() // first: what comes too late joins nothing
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
-	p.wheel.advance(now, p.onExpired)
+	if p.wheel.advance(now, p.onExpired) {
+		p.again = true
+	}
 	p.followHosts()
 	p.tendNames()
 	p.tendStreams()

@@ -9,15 +9,21 @@ const (
 	slots     = 1 << slotBits // of each of the two rings: about 1 s and 262 s
 	slotMask  = slots - 1
 	wordCount = slots / 64
+
+	// dueSlot holds flows whose deadline has passed.
+	dueSlot = 2 * slots
+	// maxExpired is how many flows expire in one turn. Thousands are due at once when the clock has leapt: the process was stopped,
+	// or the host is a machine that was. The rest follows in the next turns, between which the guest's frames have theirs.
+	maxExpired = 256
 )
 
 // wheel holds the flows' timers: two rings of slots, one for the next second, one for the next minutes. Moving a
 // deadline further away costs nothing: the slot is left, and when it comes round the flow is put where it belongs.
 type wheel struct {
 	flows *flowTable
-	now   int64 // tick up to which all has expired
-	head  [2 * slots]uint32
-	used  [2][wordCount]uint64 // which slots of a ring hold flows
+	now   int64 // tick up to which all has expired, or stands in dueSlot
+	head  [2*slots + 1]uint32
+	used  [3][wordCount]uint64 // which slots of a ring hold flows; the last one is that of dueSlot
 }
 
 // set gives f the deadline at (nanoseconds), replacing the one before; 0 takes it away.
@@ -45,6 +51,9 @@ func ticks(at int64) int64 { return (at + tick - 1) / tick }
 // slotTime returns the tick at which f's slot comes round.
 func (w *wheel) slotTime(f *flow) int64 {
 	slot := int64(f.timeSlot - 1)
+	if slot == dueSlot {
+		return w.now
+	}
 	if slot < slots {
 		return w.now + (slot-w.now)&slotMask
 	}
@@ -60,6 +69,11 @@ func (w *wheel) link(f *flow) {
 		coarse := min(at>>slotBits, w.now>>slotBits+slotMask)
 		slot = slots + coarse&slotMask
 	}
+	w.put(f, slot)
+}
+
+// put adds f, which stands in no slot, to one.
+func (w *wheel) put(f *flow, slot int64) {
 	f.timeSlot = int32(slot + 1)
 	f.timePrev, f.timeNext = none, w.head[slot]
 	if f.timeNext != none {
@@ -97,24 +111,28 @@ func (w *wheel) mark(slot int64, on bool) {
 }
 
 // advance moves the wheel to now (nanoseconds) and calls expired for each flow whose deadline has passed, after
-// clearing it.
-func (w *wheel) advance(now int64, expired func(*flow)) {
+// clearing it, but for no more than maxExpired. It reports whether there are more.
+func (w *wheel) advance(now int64, expired func(*flow)) (more bool) {
 	to := now / tick
 	if to-w.now > slots*slots {
-		w.now = to - slots*slots // each slot is looked at once, that is enough
+		w.now = to - slots*slots // each slot is looked at once, which is enough
 	}
 	for w.now < to {
 		step := min(to, w.nextUsed())
 		w.now = step
 		if w.now&slotMask == 0 {
-			w.empty(slots+(w.now>>slotBits)&slotMask, now, expired)
+			w.empty(slots+(w.now>>slotBits)&slotMask, now)
 		}
-		w.empty(w.now&slotMask, now, expired)
+		w.empty(w.now&slotMask, now)
 	}
+	if w.head[dueSlot] != none {
+		w.expire(now, expired)
+	}
+	return w.head[dueSlot] != none
 }
 
-// empty takes all flows out of a slot: those that are due expire, the others go where they belong.
-func (w *wheel) empty(slot int64, now int64, expired func(*flow)) {
+// empty takes all flows out of a slot, and puts them where they belong.
+func (w *wheel) empty(slot, now int64) {
 	i := w.head[slot]
 	w.head[slot] = none
 	w.mark(slot, false)
@@ -122,6 +140,21 @@ func (w *wheel) empty(slot int64, now int64, expired func(*flow)) {
 		f := w.flows.at(i)
 		i = f.timeNext
 		f.timeSlot = 0
+		switch {
+		case f.deadline == 0:
+		case f.deadline <= now:
+			w.put(f, dueSlot)
+		default:
+			w.link(f)
+		}
+	}
+}
+
+// expire calls expired for flows that are due. A deadline that was moved away since goes where it belongs.
+func (w *wheel) expire(now int64, expired func(*flow)) {
+	for n := 0; w.head[dueSlot] != none && n < maxExpired; n++ {
+		f := w.flows.at(w.head[dueSlot])
+		w.unlink(f)
 		switch {
 		case f.deadline == 0:
 		case f.deadline <= now:
@@ -147,7 +180,7 @@ func (w *wheel) nextUsed() int64 {
 	return next
 }
 
-// next returns when the wheel wants to be advanced, in nanoseconds, 0 for never.
+// next returns when the wheel wants to be advanced, in nanoseconds, 0 for never, if advance has left nothing.
 func (w *wheel) next() int64 {
 	n := w.nextUsed()
 	if n >= int64(1)<<59 {

@@ -89,3 +89,54 @@ func TestTheWheelAgreesWithAList(t *testing.T) {
 		}
 	})
 }
+
+// However many timers are due, one turn does a bounded number of them, the next turn is at once, and a timer that was moved or
+// cleared meanwhile counts as it is then.
+func TestTimersThatAreDueTogetherExpireInPortions(t *testing.T) {
+	const n = 3*maxExpired + 10
+	w, flows := newWheel(n)
+	for i, f := range flows {
+		w.set(f, int64(i+1)*1e6)
+	}
+	now := int64(3600e9)
+	seen := map[*flow]bool{}
+	more := false
+	turn := func() (expired int) {
+		more = w.advance(now, func(f *flow) {
+			require.False(t, seen[f], "once is enough")
+			require.Zero(t, f.deadline)
+			seen[f] = true
+			expired++
+		})
+		return expired
+	}
+	require.Equal(t, maxExpired, turn())
+	require.True(t, more)
+	var moved, cleared, gone *flow
+	for _, f := range flows {
+		switch {
+		case seen[f]:
+		case moved == nil:
+			moved = f
+		case cleared == nil:
+			cleared = f
+		case gone == nil:
+			gone = f
+		}
+	}
+	later := now + 10e9
+	w.set(moved, later)
+	w.set(cleared, 0)
+	w.remove(gone)
+	require.LessOrEqual(t, maxExpired-2, turn())
+	for more {
+		turn()
+	}
+	require.Len(t, seen, n-3)
+	now = later - 1
+	require.Zero(t, turn())
+	now = later + tick
+	require.Equal(t, 1, turn())
+	require.True(t, seen[moved])
+	require.Zero(t, w.next())
+}

@@ -133,3 +133,14 @@ func TestWhatIsKnownOfAResolverOutlivesAChangeOfTheFile(t *testing.T) {
 	require.True(t, r.Knows(second, one))
 	require.False(t, r.Knows(second, netip.MustParseAddrPort("192.0.2.2:53")))
 }
+
+func TestResolversAreForgivenTogether(t *testing.T) {
+	r, a := three(t)
+	r.Failed(0, dns.UDP, a[0])
+	r.Failed(0, dns.TCP, a[1])
+	require.Equal(t, []byte{2, 3, 1}, order(r, second, dns.UDP))
+	r.Forgive()
+	require.Equal(t, []byte{1, 2, 3}, order(r, second, dns.UDP))
+	require.Equal(t, []byte{1, 2, 3}, order(r, second, dns.TCP))
+	require.True(t, r.Failed(second, dns.UDP, a[0]), "which is news again")
+}

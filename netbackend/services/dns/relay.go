@@ -158,6 +158,15 @@ func (r *Relay) Answered(now int64, by Transport, to netip.AddrPort) bool {
 	return v.health[by].recover()
 }
 
+// Forgive lets all resolvers be asked in their turn again: what is known of them is of another time, and perhaps of another network.
+func (r *Relay) Forgive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.list {
+		r.list[i].health = [transports]health{}
+	}
+}
+
 func (r *Relay) find(a netip.AddrPort) *resolver {
 	for i := range r.list {
 		if r.list[i].addr == a {
