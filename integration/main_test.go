@@ -20,6 +20,7 @@ var built artifacts
 type artifacts struct {
 	dir   string
 	vring string // the program under test
+	init  string // the guest's program
 }
 
 // image returns the initramfs of a guest. One for labs has VLANs and labPrograms, too.
@@ -62,13 +63,13 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring"); err != nil {
 		return a, err
 	}
-	init, err := guest.BuildInit(ctx, dir)
-	if err != nil {
+	var err error
+	if a.init, err = guest.BuildInit(ctx, dir); err != nil {
 		return a, err
 	}
 	for _, u := range both() {
 		for _, lab := range []bool{false, true} {
-			if err := a.writeImages(init, u, lab); err != nil {
+			if err := a.writeImages(u, lab); err != nil {
 				return a, err
 			}
 		}
@@ -77,9 +78,9 @@ func buildAll(ctx context.Context, dir string) (artifacts, error) {
 }
 
 // writeImages makes the images of the guests of a generation.
-func (a artifacts) writeImages(init string, u userland.Userland, lab bool) error {
+func (a artifacts) writeImages(u userland.Userland, lab bool) error {
 	var modules []string
-	image := guest.Image{Init: init}
+	image := guest.Image{Init: a.init}
 	if lab {
 		modules = append(modules, "8021q", "macvlan")
 		for _, name := range labPrograms {

@@ -22,6 +22,9 @@ packages=(
 	dpdk dpdk-dev
 	passt gvproxy
 	iproute2 ethtool iperf3 socat tcpdump busybox-static ca-certificates
+	# What runs in guests beside the above, and what it talks to: see field_clients_test.go.
+	curl openssh-client openssh-server bind9-dnsutils tftp-hpa dnsmasq-base rsync tnftp vsftpd openvpn
+	udhcpc dhcpcd-base systemd network-manager dbus
 )
 
 options=(

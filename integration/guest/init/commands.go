@@ -46,6 +46,9 @@ func commands() map[string]agent.Command {
 		"flood":       flood,      // INTERFACE MILLISECONDS FRAME-IN-HEX OFFSET-OF-NUMBER LEAST-FRAMES
 		"round-trips": roundTrips, // ADDRESS:PORT COUNT
 
+		"tree":   tree,   // NAME HOST-FOLDER [SHARED-FOLDER]
+		"script": script, // TREE FILE [ARGUMENT]...
+
 		"run":      runProgram, // NAME [ARGUMENT]...
 		"dmesg":    dmesg,
 		"reboot":   func(agent.Arguments, func(any)) (any, error) { agent.Restart(); return nil, nil },

@@ -116,6 +116,12 @@ type Spawned struct {
 	Process int `json:"process"`
 }
 
+// Outcome is how a program ended, with all that it has printed.
+type Outcome struct {
+	Status int    `json:"status"`
+	Output string `json:"output"`
+}
+
 // Text is any other output.
 type Text struct {
 	Text string `json:"text"`
