@@ -65,6 +65,7 @@ var rooms = []struct {
 	{"netbackend", []string{"virtqueue", sys}},
 	{"netbackend/worker", []string{"netbackend", "virtqueue", sys}},
 	{"netbackend/nat/internal/ipaddr", []string{sys}},
+	{"netbackend/nat/internal/ipfrag", []string{"netbackend/nat/internal/ipaddr"}},
 	{"netbackend/nat/internal/route", []string{"netbackend/nat/internal/ipaddr", sys}},
 	{"netbackend/nat/forward", []string{"netbackend/nat/spec", "netbackend/nat/internal/ipaddr", "internal/socketfile", sys}},
 	{"netbackend/nat/spec", []string{"internal/socketfile", sys}},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -333,6 +334,8 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		flows:   table,
 		slow:    make([]byte, slowCopy),
 		swallow: make([]byte, 64<<10),
+
+		reassembly: ipfrag.Reassembler{Headroom: assemblyHead},
 	}
 	p.wheel.flows = p.flows
 	p.inbox.spill = make([]byte, batchSize*spillLen)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -15,28 +16,15 @@ const (
 	moreFragments   = 0x2000
 	fragmentOffset  = 0x1fff
 	dontFragmentBit = 0x40 // of the first byte of the field
-	fragmentUnit    = 8    // bytes in which offsets are counted
 	fragmentField   = 6    // where flags and offset stand in the IPv4 header
 	identification  = 4    // and the identification
 
 	maxIPv4Payload = 65535 - ipv4Len
-	maxIPPayload   = 65535 // of either version
+	maxIPPayload   = ipfrag.MaxPayload // of either version
 
-	// maxAssemblies is how many datagrams may be incomplete at once. A guest sends the fragments of one datagram after
-	// another, so few are needed; with it, they hold about 1 MiB at most.
-	maxAssemblies = 16
-	// assemblyTimeout ends the wait for the rest of a datagram. Nothing gets lost on the way from the guest.
-	assemblyTimeout = int64(30e9)
-	// assemblyHead is the room in front of a datagram that is put together, for the headers that frames have there.
+	// assemblyHead is the room in front of a packet that is put together, for the headers that frames have there.
 	assemblyHead = vnet.HeaderLen + etherLen + ipv6Len
 )
-
-// fragmentKey names the datagram that a fragment belongs to.
-type fragmentKey struct {
-	src, dst ipaddr.Addr
-	id       uint32
-	proto    uint8
-}
 
 // fragment is what the IP header says of a fragment of the guest's.
 type fragment struct {
@@ -44,52 +32,6 @@ type fragment struct {
 	id    uint32
 	start int // of its payload in that of the whole packet
 	more  bool
-}
-
-// assembly is a packet of the guest's that is being put together. No two of its fragments overlap.
-type assembly struct {
-	key      fragmentKey
-	deadline int64 // when it is given up; 0 if the record is free
-	spoiled  bool  // its fragments contradict each other: those that are still to come are dropped too
-	hops     uint8 // of the first fragment: time to live
-	tos      uint8 // and traffic class
-	from     hostID
-	progress
-	seen [(maxIPPayload/fragmentUnit + 64) / 64]uint64
-	buf  []byte // assemblyHead bytes, then the transport header and payload
-}
-
-// progress is how far an assembly has come.
-type progress struct {
-	held  int // fragments that were taken
-	have  int // and the bytes in them
-	end   int // where the furthest of them ends
-	total int // length of the whole, 0 until the last fragment has come
-}
-
-// take notes the fragment [start, end), and tells whether it goes with the others. One that covers a byte for the second
-// time does not, even if it repeats another: no wire between has doubled it (RFC 5722 section 4 for IPv6).
-func (a *assembly) take(start, end int, more bool) bool {
-	if !more {
-		if a.total != 0 || end < a.end {
-			return false
-		}
-		a.total = end
-	}
-	if a.total != 0 && end > a.total {
-		return false
-	}
-	for unit := start / fragmentUnit; unit*fragmentUnit < end; unit++ {
-		word, bit := &a.seen[unit/64], uint64(1)<<(unit%64)
-		if *word&bit != 0 {
-			return false
-		}
-		*word |= bit
-	}
-	a.held++
-	a.have += end - start
-	a.end = max(a.end, end)
-	return true
 }
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
@@ -102,86 +44,47 @@ func (p *Port) fragment(k *packet, f fragment) (retry bool) {
 	if k.src.Is4() {
 		most = maxIPv4Payload
 	}
-	if n == 0 || f.start+n > most || (f.more && n%fragmentUnit != 0) {
+	if n == 0 || f.start+n > most || (f.more && n%ipfrag.Unit != 0) {
 		p.counters.Malformed++
 		return false
 	}
-	a := p.assembly(fragmentKey{src: k.src, dst: k.dst, id: f.id, proto: f.proto})
-	before := a.progress
-	if a.spoiled || !a.take(f.start, f.start+n, f.more) {
-		a.spoiled = true
-		p.counters.FragmentOverlaps += uint64(a.held) + 1
-		a.held = 0
+	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.src, Dst: k.dst, ID: f.id, Proto: f.proto}, p.now)
+	p.counters.FragmentsEvicted += uint64(evicted)
+	if a.Len() == 0 {
+		a.Tag = uint8(p.from)
+	}
+	dropped, ok := a.Add(f.start, n, f.more)
+	if !ok {
+		p.counters.FragmentOverlaps += uint64(dropped)
 		return false
 	}
-	guestmem.CopyFrom(a.buf[assemblyHead+f.start:assemblyHead+f.start+n], k.chain.Iov, k.l4Offset)
+	guestmem.CopyFrom(a.Bytes(f.start, n), k.chain.Iov, k.l4Offset)
 	if f.start == 0 {
-		a.hops, a.tos = k.hops, k.tos
+		a.HopLimit, a.TrafficClass = k.hops, k.tos
 	}
-	retry = a.have == a.total && p.assembled(a)
+	retry = a.Complete() && p.assembled(a)
 	if retry {
-		a.untake(f.start, f.start+n, before)
+		a.Undo()
 	}
 	return retry
 }
 
-// untake forgets that the fragment [start, end) was taken, before which things stood as before says: its frame comes again.
-func (a *assembly) untake(start, end int, before progress) {
-	for unit := start / fragmentUnit; unit*fragmentUnit < end; unit++ {
-		a.seen[unit/64] &^= 1 << (unit % 64)
-	}
-	a.progress = before
-}
-
-// assembly returns the record for key. If there is none yet, it takes a free one, or that of the oldest datagram.
-func (p *Port) assembly(key fragmentKey) *assembly {
-	if p.assemblies == nil {
-		p.assemblies = make([]assembly, maxAssemblies)
-	}
-	oldest := &p.assemblies[0]
-	for i := range p.assemblies {
-		a := &p.assemblies[i]
-		if a.deadline != 0 && a.key == key {
-			return a
-		}
-		if a.deadline < oldest.deadline {
-			oldest = a
-		}
-	}
-	oldest.giveUp(&p.counters.FragmentsEvicted)
-	buf := oldest.buf
-	if buf == nil {
-		buf = make([]byte, assemblyHead+maxIPPayload)
-	}
-	*oldest = assembly{key: key, deadline: p.now + assemblyTimeout, from: p.from, buf: buf}
-	if p.expiryAt == 0 {
-		p.expiryAt = oldest.deadline
-	}
-	return oldest
-}
-
-// giveUp frees the record, and counts the fragments in it as dropped.
-func (a *assembly) giveUp(counter *uint64) {
-	*counter += uint64(a.held)
-	a.held, a.deadline = 0, 0
-}
-
 // assembled handles a packet that is complete, as if it had come in one frame. retry tells that its last fragment has to come
 // again.
-func (p *Port) assembled(a *assembly) (retry bool) {
-	n := assemblyHead + a.total
-	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(a.buf[:n]))
-	p.whole.Len = uint32(n)
+func (p *Port) assembled(a *ipfrag.Packet) (retry bool) {
+	b := a.Buffer()
+	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(b))
+	p.whole.Len = uint32(len(b))
 	retry = p.packet(&packet{
-		chain: &p.whole, l4: a.buf[assemblyHead:n], l4Offset: assemblyHead, l4Len: a.total,
-		src: a.key.src, dst: a.key.dst, hops: a.hops, tos: a.tos, assembled: true,
-	}, &vnet.Header{}, a.key.proto)
+		chain: &p.whole, l4: b[assemblyHead:], l4Offset: assemblyHead, l4Len: a.Len(),
+		src: a.Src, dst: a.Dst, hops: a.HopLimit, tos: a.TrafficClass, assembled: true,
+	}, &vnet.Header{}, a.Proto)
 	if retry {
 		return true
 	}
 	p.flushOutgoing()
 	p.sendQueued() // the next one is put together in the same place
-	a.held, a.deadline = 0, 0
+	a.Release()
 	return false
 }
 
@@ -291,7 +194,7 @@ func (p *Port) sendPieces(d *longDatagram) bool {
 	whole := d.n <= packet-ipLen
 	most := d.n
 	if !whole {
-		most = (packet - ipLen - fragmentLen(&d.key.guest)) &^ (fragmentUnit - 1)
+		most = (packet - ipLen - fragmentLen(&d.key.guest)) &^ (ipfrag.Unit - 1)
 	}
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)
@@ -322,7 +225,7 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 	ip := p.slow[etherLen:headers]
 	d.arrival.put(ip)
 	if d.key.guest.Is4() {
-		field := uint16(d.sent / fragmentUnit)
+		field := uint16(d.sent / ipfrag.Unit)
 		if more {
 			field |= moreFragments
 		}
@@ -350,6 +253,6 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 
 // forgetFragments drops what is left of datagrams in either direction: the guest is gone.
 func (p *Port) forgetFragments() {
-	p.assemblies, p.expiryAt = nil, 0
+	p.reassembly.Forget()
 	p.long.n, p.long.sent = 0, 0
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -171,7 +172,7 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool
 	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
 		return p.fragment(&k, fragment{
 			proto: ip[9], id: uint32(binary.BigEndian.Uint16(ip[identification:])),
-			start: int(field&fragmentOffset) * fragmentUnit, more: field&moreFragments != 0,
+			start: int(field&fragmentOffset) * ipfrag.Unit, more: field&moreFragments != 0,
 		})
 	}
 	return p.packet(&k, h, ip[9])

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
@@ -82,8 +83,7 @@ type Port struct {
 	streamsAt    int64      // when tendStreams looks again, 0 for never
 	sleep        sleepWatch // of the host
 
-	assemblies []assembly // packets of the guest that are not complete; nil before the first fragment
-	expiryAt   int64      // when the first of them is given up, or earlier; 0 for never
+	reassembly ipfrag.Reassembler // of the guest's packets
 
 	// The rest is valid, or of use, during one turn.
 	now       int64
@@ -268,7 +268,7 @@ func (p *Port) nextTurn() int64 {
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.reviewDue()))
 	next = netbackend.Earlier(next, netbackend.Earlier(p.names.wakeAt, p.streamsNext()))
 	next = netbackend.Earlier(next, p.advertiseAt())
-	next = netbackend.Earlier(next, p.expiryAt)
+	next = netbackend.Earlier(next, p.reassembly.Next())
 	return netbackend.Earlier(next, netbackend.Earlier(p.watches.next(), p.gateAt()))
 }
 

@@ -1,4 +1,4 @@
-package nat
+package ipfrag
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ type span struct {
 	more       bool
 }
 
-// goesWith tells whether b may be of the same datagram as a.
+// goesWith reports whether b may be of the same datagram as a.
 func (a span) goesWith(b span) bool {
 	switch {
 	case a.start < b.end && b.start < a.end: // overlap
@@ -27,7 +27,7 @@ func (a span) goesWith(b span) bool {
 	return true
 }
 
-// whole tells whether spans, of which none overlap, leave no hole.
+// whole reports whether spans, of which none overlap, leave no hole.
 func whole(spans []span) bool {
 	have, total := 0, 0
 	for _, s := range spans {
@@ -39,9 +39,9 @@ func whole(spans []span) bool {
 	return have == total
 }
 
-func TestAnAssemblyAgreesWithAModel(t *testing.T) {
+func TestAPacketAgreesWithAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var a assembly
+		var a Packet
 		var taken []span
 		for range rapid.IntRange(1, 12).Draw(t, "fragments") {
 			s := span{start: 8 * rapid.IntRange(0, 12).Draw(t, "unit"), more: rapid.Bool().Draw(t, "more")}
@@ -53,14 +53,14 @@ func TestAnAssemblyAgreesWithAModel(t *testing.T) {
 			for _, other := range taken {
 				fits = fits && s.goesWith(other)
 			}
-			if got := a.take(s.start, s.end, s.more); got != fits {
+			if _, got := a.Add(s.start, s.end-s.start, s.more); got != fits {
 				t.Fatalf("%v after %v: taken %v, want %v", s, taken, got, fits)
 			}
 			if !fits {
-				return // the datagram is spoiled
+				return // the packet is invalid
 			}
 			taken = append(taken, s)
-			if got := a.have == a.total; got != whole(taken) {
+			if got := a.Complete(); got != whole(taken) {
 				t.Fatalf("%v: complete %v", taken, got)
 			}
 		}
