@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	idleFlows = 15_000
+	idleFlows = 6_000
 	// mostBytes is what a flow may cost us. What the kernel has of it is the kernel's.
 	mostBytes = 400
 	// farEnds is how many processes have the other ends, for each may have so many descriptors only.

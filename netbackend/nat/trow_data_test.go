@@ -172,7 +172,7 @@ func TestT23ExactlyWhatTheHostTookIsAcknowledged(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
 		c, host := b.connect()
-		up := noise(24 << 20)
+		up := noise(12 << 20) // more than the kernel buffers
 		c.Send(up)
 		got := make([]byte, 0, len(up))
 		for len(got) < len(up) { // a reader that stops and goes
@@ -500,7 +500,8 @@ func TestFramesThatAreFilledAtOnceHoldTheStream(t *testing.T) {
 				guest.RingSize = ring
 				b := newBench(t, setup{guest: guest})
 				c, host := b.connect(wide)
-				down := noise(3<<20 + 17)
+				n := ring<<11 + 1<<20 + 17 // more than the buffers of the ring hold
+				down := noise(n)
 				go func() {
 					for i := 1; len(down) > 0; i++ {
 						n := min(i*i*777, len(down))
@@ -509,8 +510,8 @@ func TestFramesThatAreFilledAtOnceHoldTheStream(t *testing.T) {
 					}
 					_ = host.Close()
 				}()
-				b.Until("all is there", func() bool { return c.Ended() || len(c.Received()) >= 3<<20+17 })
-				requireSame(t, noise(3<<20+17), c.Received())
+				b.Until("all is there", func() bool { return c.Ended() || len(c.Received()) >= n })
+				requireSame(t, noise(n), c.Received())
 			})
 		}
 	}

@@ -206,7 +206,7 @@ func countResets(t *testing.T, frames []*natguest.Frame) int {
 
 // A flood of SYNs costs so much memory and no more, and another guest does not notice.
 func TestT53ASYNFloodIsBoundedAndNotFeltByAnotherGuest(t *testing.T) {
-	const syns, batch = 50_000, 500
+	const syns, batch = 20_000, 500
 	s, hole := blackHole(t)
 	flooder, other := newBench(t, s), newBench(t, setup{})
 	flooder.Deaf = true

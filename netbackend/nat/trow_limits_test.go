@@ -19,7 +19,7 @@ import (
 )
 
 func TestT7ConnectionsThatTheGuestResetsAtOnceLeaveNothing(t *testing.T) {
-	const rounds, atOnce = 100, 100 // 10 000 in all
+	const rounds, atOnce = 30, 100
 	b := newBench(t, setup{})
 	for range rounds {
 		var guests []*natguest.TCP
@@ -181,7 +181,7 @@ func TestT10ClientsOfAForwardWaitForDescriptorsOfTheHost(t *testing.T) {
 // Ten thousand clients, a thousand at once, as many as the kernel keeps for us: none is lost, and what else is to be done
 // does not wait until all are taken.
 func TestT17ARushOfClientsLosesNobodyAndDelaysNobody(t *testing.T) {
-	const rounds, atOnce = 10, 1000
+	const rounds, atOnce = 3, 1000
 	b, dial := newForward(t, setup{})
 	good, host := b.connect()
 	l := b.Listen(80)
