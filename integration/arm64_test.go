@@ -25,6 +25,7 @@ func startEmulated(t *testing.T, command string, args ...string) *daemon {
 // and sends and receives datagrams; TCP is left out, for the emulator does not know the option of sockets that tells how much
 // they take (SO_MEMINFO).
 func TestAnARM64ProgramServesAGuest(t *testing.T) {
+	t.Parallel()
 	l := newLabWith(t, onQEMU(userland.Forky), startEmulated)
 	l.requireDatagrams()
 }

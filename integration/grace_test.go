@@ -22,11 +22,11 @@ const graceFlag = "--reconnect-grace=2m"
 // QEMU loses its connection to vring in the middle of transfers, and comes back by itself a second later, with the same
 // guest. Connections that either side began go on as if nothing had been.
 func TestConnectionsOutliveTheFrontEndsConnection(t *testing.T) {
-	onAll(t, testOutliving, onQEMU(userland.Bookworm), onQEMUWithTwo(userland.Bookworm), onQEMU(userland.Forky))
+	atOnceOnAll(t, testOutliving, onQEMUWithTwo(userland.Bookworm), onQEMU(userland.Forky))
 }
 
 func testOutliving(t *testing.T, kind kind) {
-	const n = 96 << 20
+	const n = 48 << 20
 	server := serveTCP(t, n)
 	var between *relay
 	start := func(t *testing.T, command string, args ...string) *daemon {

@@ -15,6 +15,7 @@ const atOnce = 100
 // Memory devices come and go while data flows both ways, one after the other and then a hundred at once. vring maps each of
 // them, lets go of each, and holds no more than before. The long form has 300 such cycles.
 func TestMemoryIsPluggedAndUnpluggedUnderTraffic(t *testing.T) {
+	t.Parallel()
 	const endless = 1 << 50 // more than the test could send
 	cycles := 10
 	if enduring() {

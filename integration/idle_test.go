@@ -15,7 +15,7 @@ import (
 )
 
 // quietTime is how long vring and the guest get to finish what they were doing before processor time is measured.
-const quietTime = 3 * time.Second
+const quietTime = 2 * time.Second
 
 func TestAnIdleGuestCostsNothing(t *testing.T) {
 	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
@@ -32,7 +32,7 @@ func TestAnIdleGuestCostsNothing(t *testing.T) {
 
 // What is measured while data waits and cannot go on: 1 % of a processor.
 const (
-	stalledTime  = 5 * time.Second
+	stalledTime  = 3 * time.Second
 	stalledLimit = stalledTime / 100
 )
 

@@ -62,6 +62,29 @@ func onAll(t *testing.T, test func(t *testing.T, kind kind), kinds ...kind) {
 	}
 }
 
+// atOnceOnAll is onAll with as many guests at a time as there are processors: an emulated one keeps no more than one busy,
+// and waits now and then. It is for tests that measure neither processor time nor how long something takes.
+func atOnceOnAll(t *testing.T, test func(t *testing.T, kind kind), kinds ...kind) {
+	t.Helper()
+	onAll(t, func(t *testing.T, kind kind) {
+		t.Parallel()
+		test(t, kind)
+	}, kinds...)
+}
+
+// atOnceOnEach is onEach with several guests at a time.
+func atOnceOnEach(t *testing.T, test func(t *testing.T, kind kind)) {
+	t.Helper()
+	both := both()
+	atOnceOnAll(t, test, onQEMU(both[0]), onQEMU(both[1]), onUML(both[0]), onUML(both[1]))
+}
+
+// atOnceOnEachQEMU is onEachQEMU with both guests at a time.
+func atOnceOnEachQEMU(t *testing.T, test func(t *testing.T, kind kind)) {
+	t.Helper()
+	atOnceOnAll(t, test, onQEMU(userland.Bookworm), onQEMU(userland.Forky))
+}
+
 // onEach runs a test on each front end of both generations: it is for what depends on the front end or on the guest's driver.
 func onEach(t *testing.T, test func(t *testing.T, kind kind)) {
 	t.Helper()

@@ -16,7 +16,7 @@ import (
 )
 
 func TestAGuestGetsItsLease(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	atOnceOnEach(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, "--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example",
 			"--search", "lab.example", "--search", "test.lab.example")
 		lease := l.lease()
@@ -39,7 +39,7 @@ func TestAGuestGetsItsLease(t *testing.T) {
 // The boot program of QEMU's network card is a guest that needs no system. It prints the lease on the screen, which is
 // the serial line here, and then runs the script that DHCP names, from a web server on the host.
 func TestIPXEGetsItsLeaseAndItsBootFile(t *testing.T) {
-	onEachQEMU(t, testIPXE)
+	atOnceOnEachQEMU(t, testIPXE)
 }
 
 func testIPXE(t *testing.T, kind kind) {

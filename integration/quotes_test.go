@@ -37,7 +37,7 @@ func unlabelled(t *testing.T, page, heading string) []string {
 
 // What users of either QEMU search for, they find.
 func TestQEMUSaysWhatThePagesQuote(t *testing.T) {
-	onEachQEMU(t, func(t *testing.T, kind kind) {
+	atOnceOnEachQEMU(t, func(t *testing.T, kind kind) {
 		missing := filepath.Join(shortDir(t), "s")
 		t.Run("without vring it waits if it is to reconnect", func(t *testing.T) {
 			quote := strings.ReplaceAll(unlabelled(t, "troubleshooting.md", "The guest does not start")[0], "/tmp/vm0.sock", missing)
@@ -92,7 +92,7 @@ func startWithoutVring(t *testing.T, u userland.Userland, socket, options string
 func TestQEMUsSwitchesShortenTheGuestsFrames(t *testing.T) {
 	const properties = "guest_tso4=off,guest_tso6=off,guest_ecn=off"
 	require.Contains(t, readPage(t, "quickstart-qemu.md"), "| frames of the MTU | `"+properties+"` |")
-	onEachQEMU(t, func(t *testing.T, kind kind) {
+	atOnceOnEachQEMU(t, func(t *testing.T, kind kind) {
 		kind.device = properties
 		l := newLab(t, kind)
 		var before, after proto.Link

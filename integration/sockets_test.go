@@ -17,10 +17,15 @@ import (
 // One program on the path: between guest and target, and between client and guest, there is one TCP connection of the
 // host and no more.
 
-func TestAnOutgoingConnectionIsOneSocketOfVring(t *testing.T) {
+func TestAConnectionIsOneSocketOfVring(t *testing.T) {
 	held := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { held <- conn })
-	l := newLab(t, onQEMU(userland.Forky), "--allow-host", fmt.Sprintf("tcp:%d", port))
+	l := newLab(t, onUML(userland.Forky), "--allow-host", fmt.Sprintf("tcp:%d", port))
+	t.Run("out of the guest", func(t *testing.T) { l.requireOneSocketOut(t, held, port) })
+	t.Run("into the guest", l.requireOneSocketIn)
+}
+
+func (l *lab) requireOneSocketOut(t *testing.T, held chan net.Conn, port int) {
 	call := l.guest.Start("tcp-dial", viaGateway(port), 1, guestSeed)
 	conn := <-held
 	require.Equal(t, []string{conn.RemoteAddr().String() + " " + local(port)}, l.vring.tcpConnections(t))
@@ -29,8 +34,7 @@ func TestAnOutgoingConnectionIsOneSocketOfVring(t *testing.T) {
 	require.NoError(t, call.Wait(l.ctx, nil))
 }
 
-func TestAForwardedConnectionIsOneSocketOfVring(t *testing.T) {
-	l := newLab(t, onQEMU(userland.Forky))
+func (l *lab) requireOneSocketIn(t *testing.T) {
 	listen, conn := l.connectIn(1)
 	defer conn.Close()
 	_, err := io.ReadFull(conn, make([]byte, 1)) // of the guest, so the connection is through

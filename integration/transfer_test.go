@@ -19,45 +19,47 @@ const (
 	transferBytes = 16 << 20
 )
 
-func TestEightTransfersOutOfTheGuest(t *testing.T) {
+func TestEightTransfersAtOnceEachWay(t *testing.T) {
 	onEach(t, func(t *testing.T, kind kind) {
 		server := serveTCP(t, transferBytes)
 		l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
-		var calls [connections]*guest.Call
-		for i := range calls {
-			calls[i] = l.guest.Start("tcp-dial", viaGateway(server.Port), transferBytes, guestSeed)
-		}
-		for _, call := range calls {
-			var got proto.Transfer
-			require.NoError(t, call.Wait(l.ctx, &got))
-			requirePattern(t, hostSeed, transferBytes, got)
-			require.Equal(t, proto.Timestamps|proto.SACK|proto.WindowScale, got.Options, "as Linux offers them")
-			requirePattern(t, guestSeed, transferBytes, server.next(l.ctx, t))
-		}
+		t.Run("out of the guest", func(t *testing.T) { l.requireEightOut(t, server) })
+		t.Run("through a forward", l.requireEightIn)
 	})
 }
 
-func TestEightTransfersThroughAForward(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
-		l := newLab(t, kind)
-		listen := l.guest.Start("tcp-listen", guestTCPPort, transferBytes, guestSeed, connections)
-		require.NoError(t, listen.Event(l.ctx, nil))
-		done := make(chan transferred, connections)
-		for range connections {
-			conn := dial(l.ctx, t, "tcp4", l.forwardTCP)
-			go func() { done <- exchange(conn, transferBytes) }()
-		}
-		for range connections {
-			var got proto.Transfer
-			require.NoError(t, listen.Event(l.ctx, &got))
-			requirePattern(t, hostSeed, transferBytes, got)
-			require.Equal(t, proto.SACK|proto.WindowScale, got.Options, "as vring offers them")
-			end := <-done
-			require.NoError(t, end.err)
-			requirePattern(t, guestSeed, transferBytes, end.got)
-		}
-		require.NoError(t, listen.Wait(l.ctx, nil))
-	})
+func (l *lab) requireEightOut(t *testing.T, server *tcpService) {
+	var calls [connections]*guest.Call
+	for i := range calls {
+		calls[i] = l.guest.Start("tcp-dial", viaGateway(server.Port), transferBytes, guestSeed)
+	}
+	for _, call := range calls {
+		var got proto.Transfer
+		require.NoError(t, call.Wait(l.ctx, &got))
+		requirePattern(t, hostSeed, transferBytes, got)
+		require.Equal(t, proto.Timestamps|proto.SACK|proto.WindowScale, got.Options, "as Linux offers them")
+		requirePattern(t, guestSeed, transferBytes, server.next(l.ctx, t))
+	}
+}
+
+func (l *lab) requireEightIn(t *testing.T) {
+	listen := l.guest.Start("tcp-listen", guestTCPPort, transferBytes, guestSeed, connections)
+	require.NoError(t, listen.Event(l.ctx, nil))
+	done := make(chan transferred, connections)
+	for range connections {
+		conn := dial(l.ctx, t, "tcp4", l.forwardTCP)
+		go func() { done <- exchange(conn, transferBytes) }()
+	}
+	for range connections {
+		var got proto.Transfer
+		require.NoError(t, listen.Event(l.ctx, &got))
+		requirePattern(t, hostSeed, transferBytes, got)
+		require.Equal(t, proto.SACK|proto.WindowScale, got.Options, "as vring offers them")
+		end := <-done
+		require.NoError(t, end.err)
+		requirePattern(t, guestSeed, transferBytes, end.got)
+	}
+	require.NoError(t, listen.Wait(l.ctx, nil))
 }
 
 // largestDatagram is the payload that fits one frame at MTU 1500.
