@@ -34,9 +34,9 @@ type Device interface {
 	// [virtqueue.Config.Check].
 	StartRing(i int, r virtqueue.Config, fds virtqueue.RingFDs) error
 
-	// StopRing ends the service of ring i, which is running, and returns the index of the first available entry that was
-	// not used (virtio 1.2 section 2.7.6). Used entries are published and the driver is notified before it returns.
-	StopRing(i int) (base uint16, err error)
+	// StopRing ends the service of ring i, which is running, and returns where it stands. Used entries are published and the
+	// driver is notified before it returns.
+	StopRing(i int) (state virtqueue.State, err error)
 
 	// EnableRing lets ring i carry frames, or not. It is remembered while the ring is stopped, and may come before
 	// StartRing. Rings are not enabled when a session begins. A transmit ring that was not enabled yet since StartRing keeps

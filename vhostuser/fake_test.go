@@ -117,7 +117,7 @@ func (d *fakeDevice) SetMemory(t *guestmem.Table) error {
 }
 
 func (d *fakeDevice) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFDs) error {
-	return d.call("StartRing", fmt.Sprintf(" %d size %d base %d", i, cfg.Size, cfg.Base), func() {
+	return d.call("StartRing", fmt.Sprintf(" %d size %d base %d", i, cfg.Size, cfg.State.Base()), func() {
 		r := d.rings[i]
 		d.check(!r.running, "StartRing of ring %d, which runs", i)
 		d.check(cfg.Dir == virtqueue.ToGuest == (i%2 == 0), "ring %d has direction %d", i, cfg.Dir)
@@ -128,12 +128,12 @@ func (d *fakeDevice) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFD
 	})
 }
 
-func (d *fakeDevice) StopRing(i int) (uint16, error) {
+func (d *fakeDevice) StopRing(i int) (virtqueue.State, error) {
 	err := d.call("StopRing", fmt.Sprintf(" %d", i), func() {
 		d.check(d.rings[i].running, "StopRing of ring %d, which is stopped", i)
 		d.rings[i].running = false
 	})
-	return d.bases[i], err
+	return virtqueue.SplitState(d.bases[i]), err
 }
 
 func (d *fakeDevice) EnableRing(i int, on bool) error {

@@ -11,9 +11,9 @@ import (
 
 // ring is what a front end has told about one ring, in whatever order, and what became of it.
 type ring struct {
-	num      uint32 // SET_VRING_NUM; 0 until it came
-	base     uint16 // SET_VRING_BASE, or where the ring was stopped
-	haveBase bool   // SET_VRING_BASE came
+	num      uint32          // SET_VRING_NUM; 0 until it came
+	state    virtqueue.State // SET_VRING_BASE, or where the ring was stopped
+	haveBase bool            // SET_VRING_BASE came
 	// exact is set when the ring was stopped, or described anew, in this session: the front end knows where it stands. Before
 	// that a back end may have died, and the front end may not know how far that had come.
 	exact    bool
@@ -58,15 +58,15 @@ func (r *ring) config(i int, features uint64) (virtqueue.Config, error) {
 		dir = virtqueue.FromGuest
 	}
 	return virtqueue.Config{
-		Size:        uint16(r.num),
-		Desc:        guestmem.UVA(r.addr.Desc),
-		Avail:       guestmem.UVA(r.addr.Avail),
-		Used:        guestmem.UVA(r.addr.Used),
-		Base:        r.base,
-		BaseIsExact: r.exact,
-		Dir:         dir,
-		Indirect:    features&vnet.FeatureIndirectDesc != 0,
-		EventIdx:    features&vnet.FeatureEventIdx != 0,
+		Size:         uint16(r.num),
+		Desc:         guestmem.UVA(r.addr.Desc),
+		Avail:        guestmem.UVA(r.addr.Avail),
+		Used:         guestmem.UVA(r.addr.Used),
+		State:        r.state,
+		StateIsExact: r.exact,
+		Dir:          dir,
+		Indirect:     features&vnet.FeatureIndirectDesc != 0,
+		EventIdx:     features&vnet.FeatureEventIdx != 0,
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/vhostuser/wire"
+	"github.com/vringnet/vring/virtqueue"
 )
 
 // applyToRing does what a message about one ring asks for.
@@ -18,7 +19,7 @@ func (s *session) applyToRing(m *wire.Message, fds fdconn.FDs) error {
 	case wire.SetVringNum:
 		return s.setNum(i, m.Num)
 	case wire.SetVringBase:
-		return s.setBase(i, uint16(m.Num))
+		return s.setBase(i, m.Num)
 	case wire.SetVringAddr:
 		return s.setAddr(i, m.Addr)
 	case wire.GetVringBase:
@@ -59,7 +60,11 @@ func (s *session) setNum(i int, num uint32) error {
 
 // setBase takes the index at which a ring begins. If the ring runs already, this either completes its description, and
 // the ring starts again from there; or it begins a new one, as with setNum.
-func (s *session) setBase(i int, base uint16) error {
+func (s *session) setBase(i int, base uint32) error {
+	state, err := virtqueue.StateFromBase(base)
+	if err != nil {
+		return refuse("%w", err)
+	}
 	r := &s.rings[i]
 	if r.running {
 		if err := s.stop(i); err != nil {
@@ -69,7 +74,7 @@ func (s *session) setBase(i int, base uint16) error {
 			r.haveAddr, r.exact = false, true
 		}
 	}
-	r.base, r.haveBase = base, true
+	r.state, r.haveBase = state, true
 	return nil
 }
 
@@ -98,7 +103,7 @@ func (s *session) getBase(i int) error {
 	closeFD(r.fds.Kick)
 	closeFD(r.fds.Call)
 	r.fds.Kick, r.fds.Call, r.haveKick = noFD, noFD, false
-	return s.conn.Write(wire.AppendState(nil, wire.GetVringBase, uint32(i), uint32(r.base)))
+	return s.conn.Write(wire.AppendState(nil, wire.GetVringBase, uint32(i), r.state.Base()))
 }
 
 // enable enables or disables ring i. A ring that runs and was not enabled yet is disabled by that as well: it makes a
@@ -193,11 +198,11 @@ func (s *session) stop(i int) error {
 	if !r.running {
 		return nil
 	}
-	base, err := s.dev.StopRing(i)
+	state, err := s.dev.StopRing(i)
 	if err != nil {
 		return fail(err, "stop ring %d", i)
 	}
-	r.base, r.running = base, false
+	r.state, r.running = state, false
 	return nil
 }
 

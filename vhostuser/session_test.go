@@ -51,8 +51,9 @@ func (h *harness) requireConfigs() {
 			dir = virtqueue.FromGuest
 		}
 		require.Equal(h.t, virtqueue.Config{
-			Size: uint16(want.Num), Desc: want.Desc, Avail: want.Avail, Used: want.Used, Base: want.Base, Dir: dir,
-			Indirect: true, EventIdx: true, BaseIsExact: got.cfg.BaseIsExact,
+			Size: uint16(want.Num), Desc: want.Desc, Avail: want.Avail, Used: want.Used, Dir: dir,
+			State: virtqueue.SplitState(want.Base), StateIsExact: got.cfg.StateIsExact,
+			Indirect: true, EventIdx: true,
 		}, got.cfg)
 		require.NotEqual(h.t, noFD, got.fds.Kick)
 		require.NotEqual(h.t, noFD, got.fds.Call)

@@ -235,7 +235,7 @@ func TestADeviceResetForgetsTheDriverAndNothingElse(t *testing.T) {
 	require.NoError(t, h.fe.SetFeatures(h.fe.Features()))
 	h.sync()
 	h.dev.requireRings(true, true)
-	require.Zero(t, h.dev.ring(0).cfg.Base, "the ring begins anew")
+	require.Zero(t, h.dev.ring(0).cfg.State, "the ring begins anew")
 	require.NotEqual(t, noFD, h.dev.ring(0).fds.Call, "it was passed before, and is not again")
 	require.NotEqual(t, noFD, h.dev.ring(0).fds.Err)
 }

@@ -19,12 +19,12 @@ const (
 type Config struct {
 	Size              uint16       // descriptors: a power of two, at most 32768 (VHOST_USER_SET_VRING_NUM)
 	Desc, Avail, Used guestmem.UVA // the three parts (VHOST_USER_SET_VRING_ADDR)
-	Base              uint16       // index of the first available entry that was not used yet (VHOST_USER_SET_VRING_BASE)
-	// BaseIsExact says that whoever gave Base knows where the ring is. Else the used index in the ring wins: see [New].
-	BaseIsExact bool
-	Dir         Direction
-	Indirect    bool // VIRTIO_F_INDIRECT_DESC was acknowledged
-	EventIdx    bool // VIRTIO_F_EVENT_IDX was acknowledged
+	State             State        // where the device begins (VHOST_USER_SET_VRING_BASE)
+	// StateIsExact says that whoever gave State knows where the ring is. Else the used index in the ring wins: see [New].
+	StateIsExact bool
+	Dir          Direction
+	Indirect     bool // VIRTIO_F_INDIRECT_DESC was acknowledged
+	EventIdx     bool // VIRTIO_F_EVENT_IDX was acknowledged
 }
 
 // Error is a condition that callers tell apart with errors.Is.
@@ -60,6 +60,9 @@ func (c *Config) check() error {
 	}
 	if c.Dir > ToGuest {
 		return fmt.Errorf("%w: direction %d", ErrConfig, c.Dir)
+	}
+	if err := c.State.check(); err != nil {
+		return err
 	}
 	areas := c.areas()
 	for i, a := range areas {

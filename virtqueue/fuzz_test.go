@@ -94,7 +94,7 @@ func (z *fuzzer) run(steps []byte) {
 			before := z.q.Stats().Flushes
 			z.q.Flush()
 			if z.q.Stats().Flushes != before {
-				require.Equal(z.t, z.q.Base(), z.d.UsedIdx())
+				require.Equal(z.t, z.q.State().Avail, z.d.UsedIdx())
 			}
 		case 'h':
 			z.q.HasAvail()
@@ -121,7 +121,7 @@ func (z *fuzzer) run(steps []byte) {
 
 func (z *fuzzer) fetch(limit int) {
 	before := z.q.Pending()
-	at := z.q.Base() + uint16(len(before))
+	at := z.q.State().Avail + uint16(len(before))
 	had, withdrawals := len(before), z.q.Withdrawals()
 	chains := z.q.Fetch(limit)
 	if z.q.Err() != nil {
@@ -131,7 +131,7 @@ func (z *fuzzer) fetch(limit int) {
 	require.LessOrEqual(z.t, len(chains), limit)
 	z.requireAvailable()
 	if z.q.Withdrawals() != withdrawals {
-		at, had = z.q.Base(), 0
+		at, had = z.q.State().Avail, 0
 	}
 	for i := had; i < len(chains); i++ {
 		z.compare(chains[i], z.d.Entry(at+uint16(i-had)))
@@ -157,7 +157,7 @@ func (z *fuzzer) requireAvailable() {
 	if z.q.Err() != nil {
 		return
 	}
-	avail := z.d.AvailIdx() - z.q.Base()
+	avail := z.d.AvailIdx() - z.q.State().Avail
 	if avail > z.cfg.Size {
 		avail = 0 // the index is behind what was used
 	}

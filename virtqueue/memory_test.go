@@ -48,7 +48,7 @@ func TestMemoryWithoutTheRingBreaksTheQueue(t *testing.T) {
 			require.False(t, r.q.EnableKicks())
 			require.False(t, r.q.Flush())
 			r.q.DisableKicks()
-			require.Zero(t, r.q.Base(), "what was staged was not published")
+			require.Zero(t, r.q.State().Avail, "what was staged was not published")
 			r.nothingUsed()
 		})
 	}

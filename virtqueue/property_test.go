@@ -370,7 +370,7 @@ func (m *model) newMemory(t *rapid.T) {
 
 func (m *model) check(t *rapid.T) {
 	require.NoError(t, m.q.Err())
-	require.Equal(t, m.base, m.q.Base())
+	require.Equal(t, m.base, m.q.State().Avail)
 	require.Equal(t, len(m.avail) > 0, m.q.HasAvail())
 	require.Len(t, m.q.Pending(), len(m.pending))
 	require.Equal(t, m.base-uint16(len(m.staged)), m.d.UsedIdx())

@@ -72,7 +72,7 @@ type Stats struct {
 // New returns a queue on the ring that cfg describes in mem. Mem is borrowed: it must not be released before the queue
 // was given another table, or was dropped.
 //
-// If the used index in the ring differs from cfg.Base, it wins unless cfg.BaseIsExact: chains are used in order, so it is
+// If the used index in the ring differs from cfg.State, it wins unless cfg.StateIsExact: chains are used in order, so it is
 // where an earlier back end really was, while the front end may not know. See [Queue.Resumed].
 func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
 	if err := cfg.check(); err != nil {
@@ -91,25 +91,25 @@ func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
 
 // start reads where the ring is.
 func (q *Queue) start() {
-	base := q.cfg.Base
+	at := q.cfg.State.Used
 	used := q.dev.UsedIdx()
 	// A used index that cannot be, with what is available, is not believed.
-	if used != base && !q.cfg.BaseIsExact && q.dev.AvailIdx()-used <= q.cfg.Size {
-		base = used
+	if used != at && !q.cfg.StateIsExact && q.dev.AvailIdx()-used <= q.cfg.Size {
+		at = used
 		q.resumed = true
 	}
 	if !q.cfg.EventIdx { // with it, flags are always 0 (virtio 1.2 section 2.7.10)
 		q.usedFlags = q.dev.UsedFlags()
 	}
-	q.avail, q.fetched, q.used, q.published, q.told = base, base, base, base, base
+	q.avail, q.fetched, q.used, q.published, q.told = at, at, at, at, at
 	// An earlier back end may have gone between publishing and notifying.
 	q.signal = true
 }
 
-// Resumed reports whether the queue began at the used index of the ring instead of Config.Base.
+// Resumed reports whether the queue began at the used index of the ring instead of Config.State.
 func (q *Queue) Resumed() bool { return q.resumed }
 
-// Config returns the configuration of the queue. Its Base is the one that the queue was made with.
+// Config returns the configuration of the queue. Its State is the one that the queue was made with.
 func (q *Queue) Config() Config { return q.cfg }
 
 // Err returns why the queue is broken, or nil. A broken queue fetches nothing and wants no kicks; chains that were
@@ -119,9 +119,9 @@ func (q *Queue) Err() error { return q.err }
 // Stats returns the counters of the queue.
 func (q *Queue) Stats() Stats { return q.stats }
 
-// Base returns the index of the first entry that was not used: the answer to VHOST_USER_GET_VRING_BASE. Call it after
-// Flush.
-func (q *Queue) Base() uint16 { return q.used }
+// State returns where the queue stands: at the first entry that was not used. Another queue can go on from there if it is
+// called after Flush.
+func (q *Queue) State() State { return SplitState(q.used) }
 
 // Pending returns all chains that were fetched and not used yet, oldest first. It is valid as long as Fetch's result.
 func (q *Queue) Pending() []Chain { return q.chains[q.first:q.end] }

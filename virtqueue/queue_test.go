@@ -121,7 +121,7 @@ func TestRewindOffersFetchedChainsAgain(t *testing.T) {
 	r.q.Use(0)
 	r.q.Rewind()
 	require.Empty(t, r.q.Pending())
-	require.EqualValues(t, 1, r.q.Base())
+	require.EqualValues(t, 1, r.q.State().Avail)
 	require.Equal(t, []uint32{2, 3}, lengths(r.q.Fetch(3)))
 }
 
@@ -132,10 +132,10 @@ func TestBaseIsTheFirstUnusedEntry(t *testing.T) {
 	}
 	r.d.Publish()
 	r.q.Fetch(5)
-	require.EqualValues(t, 65534, r.q.Base())
+	require.EqualValues(t, 65534, r.q.State().Avail)
 	r.q.UseN(3)
 	r.q.Flush()
-	require.EqualValues(t, 1, r.q.Base(), "the index wraps around")
+	require.EqualValues(t, 1, r.q.State().Avail, "the index wraps around")
 	require.EqualValues(t, 1, r.d.UsedIdx())
 }
 
@@ -159,7 +159,7 @@ func TestUsedIndexWinsOverBase(t *testing.T) {
 			d.RawUsedIdx(1, tt.used)
 			d.RawAvailIdx(0, tt.avail)
 			q := newQueue(t, d, virtqueue.ToGuest)
-			require.Equal(t, tt.want, q.Base())
+			require.Equal(t, tt.want, q.State().Avail)
 			require.Equal(t, tt.resumed, q.Resumed())
 			require.Equal(t, tt.used, d.UsedIdx(), "the start publishes nothing")
 		})
@@ -175,7 +175,7 @@ func TestABaseThatIsExactWinsOverTheUsedIndex(t *testing.T) {
 		d.Publish()
 		d.RawUsedIdx(0, 256) // of a past life
 		cfg := d.Layout()
-		cfg.Dir, cfg.BaseIsExact = dir, true
+		cfg.Dir, cfg.StateIsExact = dir, true
 		q, err := virtqueue.New(d.Memory().Table(), cfg)
 		require.NoError(t, err)
 		require.False(t, q.Resumed())

@@ -52,7 +52,7 @@ func TestChainsThatTheDriverTakesBackAreForgotten(t *testing.T) {
 		r.q.UseN(2)
 		r.q.Flush()
 		require.NoError(t, r.q.Err())
-		require.EqualValues(t, r.q.Config().Base+3, r.d.UsedIdx())
+		require.EqualValues(t, r.q.Config().State.Avail+3, r.d.UsedIdx())
 
 		r.offer(1)
 		require.True(t, r.q.HasAvail())
@@ -75,7 +75,7 @@ func TestADriverThatTakesAllBackLeavesNothingToDo(t *testing.T) {
 		}
 		require.NoError(t, r.q.Err())
 		require.EqualValues(t, 1, r.q.Withdrawals())
-		require.EqualValues(t, r.q.Config().Base+40, r.q.Base())
+		require.EqualValues(t, r.q.Config().State.Avail+40, r.q.State().Avail)
 
 		r.offer(40)
 		require.False(t, r.q.HasAvail(), "it is where it was used before")

@@ -241,8 +241,8 @@ func (w *twin) fill(desc *vqtest.Desc, e [entryLen]byte) {
 
 // run has turns until they change nothing.
 func (w *twin) run(batch int, turn func([]virtqueue.Chain) int) {
-	for before := [2]uint16{1}; before != [2]uint16{w.txq.Base(), w.rxq.Base()}; {
-		before = [2]uint16{w.txq.Base(), w.rxq.Base()}
+	for before := [2]uint16{1}; before != [2]uint16{w.txq.State().Avail, w.rxq.State().Avail}; {
+		before = [2]uint16{w.txq.State().Avail, w.rxq.State().Avail}
 		require.NoError(w.t, guestmem.Guard(func() {
 			w.txq.UseN(turn(w.txq.Fetch(batch)))
 			w.txq.Flush()

@@ -115,8 +115,8 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 		return err
 	}
 	r.setFDs(fds)
-	r.base = 0
-	r.resumed = r.q.Base() != 0
+	r.state = virtqueue.State{}
+	r.resumed = r.q.State() != virtqueue.State{}
 	if err := l.watchKick(r); err != nil {
 		l.forget(r)
 		return err
@@ -136,19 +136,19 @@ func (l *loop) watchKick(r *ring) error {
 	return l.watch(r.fds.Kick, r.token, unix.EPOLLIN|unix.EPOLLET)
 }
 
-func (l *loop) stopRing(r *ring) (base uint16, err error) {
+func (l *loop) stopRing(r *ring) (state virtqueue.State, err error) {
 	if r.q == nil {
-		return r.base, nil
+		return r.state, nil
 	}
 	err = l.guard(func() error {
 		r.q.Rewind()
 		r.flush()
-		base = r.q.Base()
+		state = r.q.State()
 		return nil
 	})
 	l.forget(r)
 	l.changed()
-	return base, err
+	return state, err
 }
 
 // forget stops a ring without looking at it.
@@ -218,7 +218,7 @@ func (l *loop) setCall(r *ring, fd int) error {
 func (l *loop) reset() {
 	for _, r := range l.rings {
 		l.forget(r)
-		r.enabled, r.drops, r.base = false, false, 0
+		r.enabled, r.drops, r.state = false, false, virtqueue.State{}
 	}
 	l.memory, l.features, l.fault, l.unfilled, l.emptyAt = nil, 0, nil, false, 0
 	l.state = netbackend.RingState{}

@@ -187,18 +187,17 @@ func (d *Device) StartRing(i int, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 	return d.ring(i, func(l *loop, r *ring) error { return l.startRing(r, cfg, fds) })
 }
 
-// StopRing stops ring i, flushes it, and returns the index of its first unused avail entry. Its fds are out of use then. A
-// ring that its driver has broken has stopped by itself: the answer is where it stood.
-func (d *Device) StopRing(i int) (base uint16, err error) {
+// StopRing stops ring i, flushes it, and returns where it stands. Its fds are out of use then. A ring that its driver has broken has stopped by itself: the answer is where it stood.
+func (d *Device) StopRing(i int) (state virtqueue.State, err error) {
 	err = d.ring(i, func(l *loop, r *ring) error {
 		var err error
-		base, err = l.stopRing(r)
+		state, err = l.stopRing(r)
 		return err
 	})
 	if errors.Is(err, ErrCondemned) {
-		return 0, err // base belongs to the thread still
+		return virtqueue.State{}, err // state belongs to the thread still
 	}
-	return base, err
+	return state, err
 }
 
 // EnableRing lets frames pass through ring i, or keeps them away from it. It is remembered while the ring is stopped. A

@@ -144,7 +144,7 @@ func (l *loop) checkReceive() {
 	if !l.unfilled || !l.rx.runs() {
 		return
 	}
-	if q := l.rx.q; q.Base() != 0 || len(q.Pending()) > 0 || q.HasAvail() {
+	if q := l.rx.q; q.State() != (virtqueue.State{}) || len(q.Pending()) > 0 || q.HasAvail() {
 		l.unfilled, l.emptyAt = false, 0
 		l.Raise(netbackend.Notice{Level: int(slog.LevelInfo), Message: "guest receives now"})
 		return
@@ -175,9 +175,9 @@ func (l *loop) check() {
 // starts anew brings. To end the session instead would take the network for good from a guest whose front end cannot
 // connect again, and bring one that can back to the same broken ring, over and over.
 func (l *loop) giveUp(r *ring, err error) {
-	fd, base := r.fds.Err, r.q.Base()
+	fd, state := r.fds.Err, r.q.State()
 	l.forget(r)
-	r.base = base
+	r.state = state
 	signal(fd)
 	l.changed()
 	l.Raise(netbackend.Notice{

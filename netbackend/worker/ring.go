@@ -25,7 +25,7 @@ type ring struct {
 	waits   bool
 	awaited uint16
 
-	base uint16 // where a ring stands that was stopped since its driver broke it
+	state virtqueue.State // where a ring stands that was stopped since its driver broke it
 }
 
 func newRing(token uint64, dir virtqueue.Direction) *ring {

@@ -239,16 +239,16 @@ func TestAStoppedRingAnswersItsFirstUnusedIndex(t *testing.T) {
 	}
 	b.taken(2, "two frames are taken, one is refused")
 
-	base, err := b.StopRing(1)
+	state, err := b.StopRing(1)
 	require.NoError(t, err)
-	require.EqualValues(t, 2, base, "what the Port left in the ring was not used")
-	base, err = b.StopRing(0)
+	require.Equal(t, virtqueue.SplitState(2), state, "what the Port left in the ring was not used")
+	state, err = b.StopRing(0)
 	require.NoError(t, err)
-	require.EqualValues(t, 0, base, "buffers that were only looked at were not used")
+	require.Equal(t, virtqueue.SplitState(0), state, "buffers that were only looked at were not used")
 
 	b.port.set(func() { b.port.accept = nil })
 	cfg := b.tx.Layout()
-	cfg.Base = 2
+	cfg.State = virtqueue.SplitState(2)
 	require.NoError(t, b.StartRing(1, cfg, b.fds[1]))
 	signal(b.fds[1].Kick)
 	b.taken(4, "the ring goes on where it stopped")
@@ -373,9 +373,9 @@ func TestABrokenRingStopsAloneAndWaitsForItsNextDescription(t *testing.T) {
 	require.Empty(t, b.Failed(), "the session goes on")
 	require.NoError(t, b.SetKick(1, b.fds[1].Kick))
 	require.NoError(t, b.EnableRing(1, false))
-	base, err := b.StopRing(1)
+	state, err := b.StopRing(1)
 	require.NoError(t, err)
-	require.EqualValues(t, 1, base, "what was used is known")
+	require.Equal(t, virtqueue.SplitState(1), state, "what was used is known")
 
 	b.tx = vqtest.NewDriver(b.mem, vqtest.Options{Size: 64, EventIdx: true})
 	require.NoError(t, b.StartRing(1, b.tx.Layout(), b.fds[1]))
@@ -650,9 +650,9 @@ func TestWrongCallsAreErrors(t *testing.T) {
 	require.NoError(t, b.SetMTU(9000))
 	b.up()
 	require.Error(t, b.StartRing(0, b.rx.Layout(), b.fds[0]), "it runs already")
-	base, err := b.StopRing(1)
+	state, err := b.StopRing(1)
 	require.NoError(t, err)
-	require.Zero(t, base)
+	require.Zero(t, state)
 	_, err = New(Config{})
 	require.Error(t, err)
 }

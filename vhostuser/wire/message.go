@@ -73,7 +73,8 @@ type Message struct {
 	Value uint64
 	// Ring is the ring that a SET_VRING_ or GET_VRING_ message is about. It is not checked against the device.
 	Ring uint32
-	// Num is the size of SET_VRING_NUM, the index of SET_VRING_BASE, and 0 or 1 of SET_VRING_ENABLE.
+	// Num is the size of SET_VRING_NUM, where the ring stands of SET_VRING_BASE (in how many bits depends on its layout), and 0
+	// or 1 of SET_VRING_ENABLE.
 	Num uint32
 	// NoFD is set in SET_VRING_KICK, CALL and ERR when no descriptor comes with the message.
 	NoFD bool
@@ -197,15 +198,8 @@ func (m *Message) decodeU64(v uint64) error {
 
 func (m *Message) decodeState(ring, num uint32) error {
 	m.Ring, m.Num = ring, num
-	switch m.Request {
-	case SetVringBase:
-		if num > math.MaxUint16 {
-			return fmt.Errorf("base %#x of a split ring", num)
-		}
-	case SetVringEnable:
-		if num > 1 {
-			return fmt.Errorf("enable %d", num)
-		}
+	if m.Request == SetVringEnable && num > 1 {
+		return fmt.Errorf("enable %d", num)
 	}
 	return nil
 }

@@ -83,7 +83,6 @@ func TestDecodeRefuses(t *testing.T) {
 		{"SET_BACKEND_REQ_FD without a descriptor", SetBackendReqFD, nil, 0, ErrValue},
 		{"a ring index that 8 bits do not hold", SetVringErr, le64(1 << 9), 1, ErrValue},
 		{"a ring index beyond 32 bits", SetVringErr, le64(1 << 40), 1, ErrValue},
-		{"a base of more than 16 bits", SetVringBase, le32(0, 1<<16), 0, ErrValue},
 		{"enable 2", SetVringEnable, le32(0, 2), 0, ErrValue},
 		{"logging in SET_VRING_ADDR", SetVringAddr, append(le32(0, 1), make([]byte, 32)...), 0, ErrValue},
 		{"an MTU below 68", NetSetMTU, le64(67), 0, ErrValue},

@@ -76,8 +76,8 @@ func NewDriver(m *Memory, opt Options) *Driver {
 		mem: m,
 		opt: opt,
 		cfg: virtqueue.Config{
-			Size: opt.Size, Desc: m.UVA(desc), Avail: m.UVA(avail), Used: m.UVA(used), Base: opt.Base,
-			Indirect: opt.Indirect, EventIdx: opt.EventIdx,
+			Size: opt.Size, Desc: m.UVA(desc), Avail: m.UVA(avail), Used: m.UVA(used),
+			State: virtqueue.SplitState(opt.Base), Indirect: opt.Indirect, EventIdx: opt.EventIdx,
 		},
 		ring:   m.ringAt(opt.Size, true, desc, avail, used),
 		held:   make([][]uint16, opt.Size),

@@ -134,12 +134,12 @@ func (d *Device) StartRing(i int, c virtqueue.Config, _ virtqueue.RingFDs) error
 }
 
 // StopRing implements vhostuser.Device.
-func (d *Device) StopRing(i int) (base uint16, err error) {
+func (d *Device) StopRing(i int) (state virtqueue.State, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	base = d.rings[i].at
+	state = virtqueue.SplitState(d.rings[i].at)
 	d.rings[i] = nil
-	return base, nil
+	return state, nil
 }
 
 // EnableRing implements vhostuser.Device: a ring moves when it is started.

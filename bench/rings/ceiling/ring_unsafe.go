@@ -27,7 +27,7 @@ func newRing(mem *guestmem.Table, c virtqueue.Config) (*ring, error) {
 	if !ok || !ok2 || uintptr(avail)%4 != 0 {
 		return nil, errors.New("the ring is not in guest memory, or not aligned")
 	}
-	return &ring{avail: avail, used: used, mask: c.Size - 1, at: c.Base}, nil
+	return &ring{avail: avail, used: used, mask: c.Size - 1, at: c.State.Used}, nil
 }
 
 // available returns how many entries the driver has made available.
