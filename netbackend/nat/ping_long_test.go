@@ -173,10 +173,13 @@ func TestE9AnIncompletePacketIsToldAfterAWhile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, setup{})
-			b.Resolve()
-			dst := netip.MustParseAddr(c.to)
+			b.withHosts() // it is told to the one that sent it
+			dst, src := netip.MustParseAddr(c.to), secondIP
+			if dst.Is6() {
+				src = secondIP6
+			}
 			d := natguest.Datagram{
-				Src: netip.AddrPortFrom(b.Source(dst), 1000), Dst: netip.AddrPortFrom(dst, 2000), Payload: noise(4000),
+				Src: netip.AddrPortFrom(src, 1000), Dst: netip.AddrPortFrom(dst, 2000), Payload: noise(4000),
 			}
 			messages := func() (list []*natguest.ICMP) {
 				for _, f := range b.Frames() {
@@ -186,9 +189,12 @@ func TestE9AnIncompletePacketIsToldAfterAWhile(t *testing.T) {
 				}
 				return list
 			}
+			own := b.MAC
+			b.MAC = secondMAC
 			b.SendFragment(d.Cut(1, 1200)[0])
 			b.SendFragment(d.Cut(2, 1200)[1]) // of which the first fragment is missing
-			b.Settle()
+			b.MAC = own
+			b.pingRouter(b.IP) // the first host speaks last
 			b.Run(29 * time.Second)
 			require.Empty(t, messages())
 			b.Run(2 * time.Second)

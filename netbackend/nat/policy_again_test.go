@@ -150,16 +150,63 @@ func TestConnectsThatAreUnderWayEndWhenTheirDestinationBecomesTheHosts(t *testin
 	b := newTakeoverBench(t, setup{})
 	before := b.Sockets()
 	for _, addr := range newcomers {
-		c := b.Dial(serviceAt(addr, b.tcp.Addr()))
-		b.Settle()
-		require.Equal(t, before+1, b.Sockets())
-		own(t, addr)
-		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
-		require.Equal(t, before, b.Sockets())
-		b.hearsNothing()
-		disown(t, addr)
+		service := serviceAt(addr, b.tcp.Addr())
+		closed := netip.AddrPortFrom(service.Addr(), 9) // which the host itself would refuse, for another cause
+		for _, to := range []netip.AddrPort{service, closed} {
+			c := b.Dial(to)
+			b.Settle()
+			require.Equal(t, before+1, b.Sockets())
+			own(t, addr)
+			b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+			require.Equal(t, before, b.Sockets())
+			b.hearsNothing()
+			disown(t, addr)
+		}
 	}
-	require.EqualValues(t, 2, endsOf(b.port)["ended_address_taken_over"])
+	require.EqualValues(t, 4, endsOf(b.port)["ended_address_taken_over"])
+}
+
+// Who has sent to a forward of the guest's gets no answer where the address is the host's now: the guest would reach a service of
+// the host that nobody opened.
+func TestAnswersOfAForwardEndWhenTheirPeerBecomesTheHost(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	world := newElsewhere(t)
+	world.link("near", []string{"198.18.1.2/24"}, []string{"198.18.1.9/24"})
+	a := newAnswering(t, world, setup{}, "udp:0.0.0.0:20020:80")
+	client := a.client("198.18.1.9:4000", "198.18.1.2:20020")
+	a.ask(client, numbered(1, 100))
+	require.Len(t, a.port.Snapshot(a.Now()).Flows, 1)
+	own(t, "198.18.1.9")
+	host, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 4000})
+	require.NoError(t, err)
+	defer host.Close()
+	a.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(a.IP, 80), Dst: a.seen[0], Payload: []byte("late")})
+	a.Settle()
+	require.EqualValues(t, 1, a.port.Counters().Withdrawn)
+	require.NoError(t, host.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, _, err = host.ReadFromUDPAddrPort(make([]byte, 100))
+	require.Error(t, err, "the answer has reached the host")
+}
+
+// News that was lost is news of everything.
+func TestDatagramsEndThoughTheNewsOfTheirDestinationIsLost(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newTakeoverBench(t, setup{})
+	to := serviceAt("203.0.113.9", b.udp.LocalAddr())
+	b.send(to)
+	flood := &netlink.Route{LinkIndex: up(t, "near").Attrs().Index, Dst: prefix(t, "198.51.100.0/24"), Scope: netlink.SCOPE_LINK}
+	for range 1500 { // the kernel keeps what fits the socket's buffer
+		require.NoError(t, netlink.RouteAdd(flood))
+		require.NoError(t, netlink.RouteDel(flood))
+	}
+	own(t, "203.0.113.9")
+	b.send(to)
+	b.hearsNothing()
+	require.EqualValues(t, 1, b.port.Counters().Withdrawn)
 }
 
 // endsOf returns how connections have ended.

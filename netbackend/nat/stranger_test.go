@@ -199,6 +199,15 @@ func TestStrangersAreBoundedAndTakeNoPlaceOfOthers(t *testing.T) {
 	require.EqualValues(t, 40-flows/4, c.StrangersEvicted)
 	require.Zero(t, c.AssociationsEvicted)
 	require.NotZero(t, c.StrangersIn)
+	for i, conn := range sockets[40-flows/4:] { // whom the guest answers is a stranger no more
+		d := b.datagram(i, 100)
+		d.Dst = netip.AddrPortFrom(b.Gateway, addrPort(conn.LocalAddr()).Port())
+		b.SendDatagram(d)
+		b.Settle()
+	}
+	c = b.port.Counters()
+	require.EqualValues(t, 1, c.AssociationsEvicted, "they take the places of associations, of which there was one")
+	require.Len(t, b.port.Snapshot(b.Now()).Flows, flows/4)
 }
 
 // Strangers keep nothing alive: what the guest does not use ends by its silence.

@@ -285,6 +285,7 @@ func TestE3APingThatMustNotBeFragmentedLearnsTheMTU(t *testing.T) {
 	b.as(travel{hops: 64})
 	b.echo(theWorld, traceID, 3, noise(1400))
 	requireSame(t, noise(1400), b.reply().ICMP.Payload)
+	require.Zero(t, b.port.Counters().PingRefused, "it was told each time")
 
 	b.echoTo(theWorld6, traceID, 1, noise(1400))
 	var big *natguest.ICMP

@@ -54,6 +54,7 @@ func TestT70AGuestThatRebootsLosesItsConnectionsBeforeItsDriverIsBack(t *testing
 	require.Equal(t, []string{"open (no driver)", "open (no driver)"}, b.states())
 	b.Run(4 * time.Second)
 	require.Len(t, b.states(), 2, "it may be another driver for the same guest")
+	b.stop(driverReset) // told again, as when something else of the rings changes
 	b.Run(2 * time.Second)
 	require.Empty(t, b.states())
 	for _, c := range host {

@@ -90,6 +90,11 @@ func TestE11WhatMustNotBeAnsweredIsCountedByItsName(t *testing.T) {
 		h.sendProtocol(unix.IPPROTO_HOPOPTS, "ff02::16", noise(8)) // MLD
 		h.sendProtocol(unix.IPPROTO_ICMP, "224.0.0.1", []byte{8, 0, 0, 0, 0, 0, 0, 0})
 	})
+	h.counted(1, multicast, func() {
+		for _, f := range h.CutICMP(netip.MustParseAddr("224.0.0.1"), natguest.ICMP{Type: 8, Payload: noise(3000)}, 7, 1480) {
+			h.SendFragment(f)
+		}
+	})
 	h.counted(2, broadcast, func() {
 		h.sendProtocol(unix.IPPROTO_GRE, "10.0.2.255", noise(8))
 		h.sendProtocol(unix.IPPROTO_GRE, "255.255.255.255", noise(8))

@@ -172,6 +172,7 @@ func TestAnswersOfAForwardLeaveByTheInterfaceThatTheyWereAskedBy(t *testing.T) {
 			world.do(func() {
 				address(t, up(t, "lo"), f.service+hostBits(f.service))
 				sysctl(t, "net.ipv4.conf.all.arp_ignore", "1") // the service is nobody's neighbour
+				sysctl(t, "net.ipv4.conf.all.arp_announce", "2")
 			})
 			guest := "80"
 			if family == "IPv6" {
@@ -252,25 +253,34 @@ func TestAForwardAnswersABroadcastFromTheHostsAddress(t *testing.T) {
 		return
 	}
 	world := newElsewhere(t)
-	world.link("near", []string{"198.18.1.2/24"}, []string{"198.18.1.9/24"})
-	a := newAnswering(t, world, setup{}, "udp:0.0.0.0:20020:80")
-	var conn *net.UDPConn
-	world.do(func() {
-		var err error
-		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at("198.18.1.9:4000"))) // Go permits broadcasts
-		require.NoError(t, err)
-	})
-	defer conn.Close()
-	buf := make([]byte, 100)
-	a.Until("the answer", func() bool {
-		_, err := conn.WriteToUDPAddrPort([]byte("who is there"), at("198.18.1.255:20020")) // again: the link may just come up
-		require.NoError(t, err)
-		a.answer()
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Millisecond)))
-		_, from, err := conn.ReadFromUDPAddrPort(buf)
-		return err == nil && from == at("198.18.1.2:20020")
-	})
-	require.Equal(t, a.port.Counters().UDPSent, a.port.Counters().UDPSends, "nothing had to be tried twice")
+	world.link("near", []string{"198.18.1.2/24", "2001:db8:1::2/64"}, []string{"198.18.1.9/24", "2001:db8:1::9/64"})
+	for all, c := range map[string]struct{ forward, peer, host string }{
+		"198.18.1.255:20020":       {"udp:0.0.0.0:20020:80", "198.18.1.9:4000", "198.18.1.2:20020"},
+		"[ff02::1%near-far]:20020": {"udp:[::]:20020:[fd00:10:0:2::15]:80", "[2001:db8:1::9]:4000", "[2001:db8:1::2]:20020"},
+	} {
+		t.Run(all, func(t *testing.T) {
+			a := newAnswering(t, world, setup{}, c.forward)
+			var conn *net.UDPConn
+			world.do(func() {
+				var err error
+				conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at(c.peer))) // Go permits broadcasts
+				require.NoError(t, err)
+			})
+			defer conn.Close()
+			buf := make([]byte, 100)
+			a.Until("the answer", func() bool {
+				world.do(func() { // there the link has its name
+					_, err := conn.WriteToUDPAddrPort([]byte("who is there"), at(all)) // again: the link may just come up
+					require.NoError(t, err)
+				})
+				a.answer()
+				require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Millisecond)))
+				_, from, err := conn.ReadFromUDPAddrPort(buf)
+				return err == nil && from == at(c.host)
+			})
+			require.Equal(t, a.port.Counters().UDPSent, a.port.Counters().UDPSends, "nothing had to be tried twice")
+		})
+	}
 }
 
 // Errors about answers find the flow though it is one of several of the same peer.

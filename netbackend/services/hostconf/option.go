@@ -102,7 +102,7 @@ func parseAddresses(list string, fits func(netip.Addr) bool) (b []byte, err erro
 		a, err := netip.ParseAddr(part)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("%q is not an address; if all of it is text, write text:%s", part, list)
+			return nil, fmt.Errorf("%q is not an address; if all of it is text, write %q", part, "text:"+list)
 		case !fits(a) || a.Zone() != "":
 			return nil, fmt.Errorf("%s is of the other version of IP; IPv4 belongs to --dhcp-option, IPv6 to --dhcp6-option", a)
 		}
