@@ -158,7 +158,7 @@ nat --socket-path SOCK --dhcp-option 256=x           | want NUMBER=VALUE with a 
 nat --socket-path SOCK --dhcp-option 53=x            | option 53 is the protocol's own
 nat --socket-path SOCK --dhcp-option 26=1400         | how many bytes a number has is not known here; write it as hex:
 nat --socket-path SOCK --dhcp-option 43=hex:123      | want an even number of digits
-nat --socket-path SOCK --dhcp-option 44=192.0.2.1,x  | "x" is not an address; if all of it is text, write text:192.0.2.1,x
+nat --socket-path SOCK --dhcp-option 44=192.0.2.1,x  | "x" is not an address; if all of it is text, write "text:192.0.2.1,x"
 nat --socket-path SOCK --dhcp-option 44=2001:db8::1  | IPv6 to --dhcp6-option
 nat --socket-path SOCK --dhcp-option 44=a --dhcp-option 44=b | --dhcp-option 44: given twice
 nat --socket-path SOCK --dhcp6-option 3=x            | option 3 is the protocol's own
