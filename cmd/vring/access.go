@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
+
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // socketFlags say who may connect to the socket that vring listens on, and so be the guest's front end.
@@ -21,38 +23,18 @@ func (f *socketFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.groupText, "socket-group", "", "group, by name or number, that the socket's file is given to, with --socket-mode 0660")
 }
 
-// check returns all that is wrong with the flags. listens tells whether vring makes the socket.
-func (f *socketFlags) check(listens bool) error {
+// set says in c what the flags say. The error holds all that is wrong.
+func (f *socketFlags) set(c *daemon.FrontEnds) error {
 	var errs *multierror.Error
 	if f.modeText != "" {
-		if _, err := parseMode(f.modeText); err != nil {
-			errs = multierror.Append(errs, err)
-		}
+		mode, err := parseMode(f.modeText)
+		c.SocketMode, errs = mode, multierror.Append(errs, err)
 	}
 	if f.groupText != "" {
-		if _, err := lookupGroup(f.groupText); err != nil {
-			errs = multierror.Append(errs, err)
-		}
-	}
-	if !listens && f.modeText+f.groupText != "" {
-		errs = multierror.Append(errs, fmt.Errorf("--socket-mode and --socket-group need a socket that vring listens on: "+
-			"--socket-path without --client"))
+		group, err := lookupGroup(f.groupText)
+		c.SocketGroup, errs = &group, multierror.Append(errs, err)
 	}
 	return errs.ErrorOrNil()
-}
-
-// mode and groupID return what the flags say, 0 for what they do not. They were checked.
-func (f *socketFlags) mode() os.FileMode {
-	mode, _ := parseMode(f.modeText)
-	return mode
-}
-
-func (f *socketFlags) groupID() int {
-	if f.groupText == "" {
-		return 0
-	}
-	id, _ := lookupGroup(f.groupText)
-	return id
 }
 
 func parseMode(text string) (os.FileMode, error) {

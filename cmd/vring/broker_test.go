@@ -18,7 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // exists tells whether there is an interface of a name.
@@ -142,20 +142,8 @@ func TestTheBrokerRemovesTheSocketOfAVringThatIsKilled(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond)
 }
 
-func TestWhereNothingIsToBeDoneThereIsNoBroker(t *testing.T) {
-	require.True(t, new(broker.Duties).Empty())
-	f := serveFlags{broker: broker.NewClient(broker.Observer{})}
-	f.sandbox = "on"
-	require.NoError(t, f.startBroker(), "an inherited socket")
-	require.False(t, f.broker.Started())
-	f.sandbox, f.socketPaths, f.duties.Read = "off", []string{"/s"}, "/etc/resolv.conf"
-	require.NoError(t, f.startBroker())
-	require.False(t, f.broker.Started())
-	require.NoError(t, f.broker.Undo())
-}
-
 func TestAResolvConfThatCannotBeReadIsAWarning(t *testing.T) {
 	var log bytes.Buffer
-	observeBroker(slog.New(slog.NewTextHandler(&log, nil))).Unread("no such file")
+	teller{log: slog.New(slog.NewTextHandler(&log, nil))}.tell(daemon.ResolversUnreadable{Reason: "no such file"})
 	require.Contains(t, log.String(), `level=WARN msg="the host's resolvers cannot be read; until they can, guests' names are not resolved" reason="no such file"`)
 }

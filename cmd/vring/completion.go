@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -47,7 +48,7 @@ func completeFlags(cmd *cobra.Command) {
 		"log-format":    cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp),
 		"sandbox":       cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
 		"udp-filtering": cobra.FixedCompletions(nat.FilteringNames(), cobra.ShellCompDirectiveNoFileComp),
-		"mode":          cobra.FixedCompletions([]string{modeNull, modeEcho, modeSource}, cobra.ShellCompDirectiveNoFileComp),
+		"mode":          cobra.FixedCompletions([]string{string(daemon.StubNull), string(daemon.StubEcho), string(daemon.StubSource)}, cobra.ShellCompDirectiveNoFileComp),
 		"search":        cobra.FixedCompletions([]string{none}, cobra.ShellCompDirectiveNoFileComp),
 		"network6":      cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
@@ -17,7 +18,7 @@ func TestTheFilteringOfUDPIsSaidAndLoggedOnce(t *testing.T) {
 		"address-and-port-dependent": nat.AddressAndPortDependent, "endpoint-dependent": nat.AddressAndPortDependent,
 	} {
 		f := natFlags{filtering: text}
-		c := nat.DefaultConfig()
+		c := daemon.DefaultNAT()
 		require.NoError(t, f.setFiltering(&c))
 		require.Equal(t, want, c.UDPFiltering)
 
@@ -30,6 +31,6 @@ func TestTheFilteringOfUDPIsSaidAndLoggedOnce(t *testing.T) {
 		}
 		require.Equal(t, 1, lines)
 	}
-	err := (&natFlags{filtering: "full-cone"}).setFiltering(&nat.Config{})
+	err := (&natFlags{filtering: "full-cone"}).setFiltering(new(daemon.NAT))
 	require.ErrorContains(t, err, `--udp-filtering "full-cone": want address-and-port-dependent, address-dependent or endpoint-independent`)
 }

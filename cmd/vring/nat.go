@@ -2,18 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -147,58 +148,33 @@ Answers to connections that came in through a forward always pass.`,
 	return cmd
 }
 
-// config turns the flags into the engine's configuration. The error holds all that is wrong.
-func (f *natFlags) config() (nat.Config, error) {
-	c := nat.DefaultConfig()
-	c.MTU, c.Hostname, c.Domain = f.mtu, f.hostname, f.domain
-	c.EndpointIndependent, c.Queues, c.ReconnectGrace = f.onePort, f.queues, f.grace
-	c.Restrict = f.restrict
-	var errs *multierror.Error
-	fail := func(err error) {
-		if err != nil {
-			errs = multierror.Append(errs, err)
-		}
+// config turns the flags into a configuration. The error holds all that cannot be read.
+func (f *natFlags) config() (*daemon.NAT, error) {
+	c := daemon.NAT{
+		MTU: f.mtu, Hostname: f.hostname, Domain: f.domain, Restrict: f.restrict,
+		EndpointIndependent: f.onePort, Queues: f.queues, ReconnectGrace: f.grace,
 	}
-	fail(f.setFiltering(&c))
-	fail(f.setNetwork(&c))
-	fail(f.setNetwork6(&c))
-	for _, text := range f.forwards {
-		forward, err := spec.ParseForward(text)
-		if err != nil {
-			fail(err)
-			continue
-		}
-		c.Forwards = append(c.Forwards, forward)
-	}
-	for _, text := range f.allowHost {
-		services, err := spec.ParseHostServices(text)
-		fail(err)
-		c.AllowHost = append(c.AllowHost, services...)
-	}
+	errs := multierror.Append(nil, f.setFiltering(&c), f.setNetwork(&c), f.setNetwork6(&c))
 	var err error
+	c.Forwards, err = parseEach(f.forwards, spec.ParseForward)
+	errs = multierror.Append(errs, err)
+	services, err := parseEach(f.allowHost, spec.ParseHostServices)
+	c.AllowHost, errs = slices.Concat(services...), multierror.Append(errs, err)
 	c.Rules, err = f.rules.parse()
-	fail(err)
-	for _, text := range f.dns {
-		resolver, err := parseResolver(text)
-		if err != nil {
-			fail(err)
-			continue
-		}
-		c.Resolvers = append(c.Resolvers, resolver)
-	}
-	fail(f.hosts.parse(&c))
-	fail(c.Check())
-	return c, errs.ErrorOrNil()
+	errs = multierror.Append(errs, err)
+	c.Resolvers, err = parseEach(f.dns, parseResolver)
+	errs = multierror.Append(errs, err, f.hosts.parse(&c))
+	return &c, errs.ErrorOrNil()
 }
 
-// defaultNetwork6 is what nat.DefaultConfig has, where the host knows IPv6.
+// defaultNetwork6 is the network of IPv6 where the host knows it.
 const defaultNetwork6 = "fd00:10:0:2::/64"
 
 // off stands for the network of IPv6 that a guest does not have.
 const off = "off"
 
 // setFiltering gives c the filtering of UDP that the flag says.
-func (f *natFlags) setFiltering(c *nat.Config) (err error) {
+func (f *natFlags) setFiltering(c *daemon.NAT) (err error) {
 	if f.filtering == "" {
 		return nil // see emptyValues
 	}
@@ -207,15 +183,14 @@ func (f *natFlags) setFiltering(c *nat.Config) (err error) {
 }
 
 // setNetwork gives c the network of IPv4 that the flag says.
-func (f *natFlags) setNetwork(c *nat.Config) error {
+func (f *natFlags) setNetwork(c *daemon.NAT) (err error) {
 	if f.network == "" {
 		return nil // see emptyValues
 	}
-	prefix, err := netip.ParsePrefix(f.network)
-	if err != nil {
+	if c.Network, err = netip.ParsePrefix(f.network); err != nil {
 		return networkError("--network", f.network, "10.0.2.0/24", 24)
 	}
-	return c.SetNetwork(prefix)
+	return nil
 }
 
 // networkError says how a network is written.
@@ -226,35 +201,19 @@ func networkError(flag, text, example string, usual int) error {
 	return fmt.Errorf("%s %q: want an address and a length, as in %s", flag, text, example)
 }
 
-// setNetwork6 gives c the network of IPv6 that the flag says. If nothing was said, it is left out where the host knows no
-// IPv6, and where the MTU leaves no room for it.
-func (f *natFlags) setNetwork6(c *nat.Config) error {
-	fits := f.mtu >= nat.MinMTU6
+// setNetwork6 gives c the network of IPv6 that the flag says.
+func (f *natFlags) setNetwork6(c *daemon.NAT) (err error) {
 	switch {
-	case f.network6 == "":
-		return nil // see emptyValues
-	case f.network6 == off || !f.given("network6") && !fits:
-		return c.SetNetwork6(netip.Prefix{})
-	case !f.given("network6"):
+	case f.network6 == "", !f.given("network6"): // see emptyValues
+		return nil
+	case f.network6 == off:
+		c.NoIPv6 = true
 		return nil
 	}
-	prefix, err := netip.ParsePrefix(f.network6)
-	switch {
-	case err != nil:
+	if c.Network6, err = netip.ParsePrefix(f.network6); err != nil {
 		return networkError("--network6", f.network6, defaultNetwork6+", or off", 64)
-	case !nat.HasIPv6():
-		return fmt.Errorf("--network6 %s: the host's kernel has no IPv6; leave the flag out, or write --network6 off", prefix)
-	case !fits:
-		return fmt.Errorf("--network6 %s: IPv6 needs --mtu %d or more", prefix, nat.MinMTU6)
 	}
-	return c.SetNetwork6(prefix)
-}
-
-// configs are the configurations of all guests.
-func (f *natFlags) configs() ([]nat.Config, error) {
-	c, err := f.config()
-	all, tooMany := c.ForGuests(len(f.sockets()))
-	return all, multierror.Append(nil, err, tooMany).ErrorOrNil()
+	return nil
 }
 
 // resolverForm is what --dns reads like.
@@ -286,71 +245,11 @@ func parseResolver(text string) (netip.AddrPort, error) {
 }
 
 func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
-	configs, err := flags.configs()
-	if err := wrongUse(flags.check(), err); err != nil {
+	c, unread := flags.serveFlags.config()
+	network, unreadNetwork := flags.config()
+	c.NAT = network
+	if err := flags.check(&c, unread, unreadNetwork); err != nil {
 		return err
 	}
-	log := flags.begin(stderr)
-	for i := range configs {
-		configs[i].ReadFile, configs[i].KeepFiles = flags.broker.ReadFile, flags.broker.Removes
-	}
-	guests, err := newEngines(configs)
-	if bind := new(forward.BindError); errors.As(err, &bind) {
-		return wrongUse(err)
-	}
-	if err != nil {
-		return err
-	}
-	flags.needs.Internet = true
-	flags.duties.Remove = forwardPaths(configs)
-	if len(configs[0].Resolvers) == 0 && !configs[0].Restrict {
-		flags.duties.Read = configs[0].ResolvConf
-	}
-	return flags.serve(ctx, log, stderr, guests, func() { flags.describe(log, configs) })
-}
-
-// forwardPaths are the unix sockets of all forwards, which are removed in the end.
-func forwardPaths(configs []nat.Config) (paths []string) {
-	for _, c := range configs {
-		for _, f := range c.Forwards {
-			if f.Path != "" {
-				paths = append(paths, f.Path)
-			}
-		}
-	}
-	return paths
-}
-
-// newEngines opens an engine for each guest, or none.
-func newEngines(configs []nat.Config) ([]guest, error) {
-	var guests []guest
-	var errs *multierror.Error
-	for _, config := range configs {
-		pairs, err := nat.NewPairs(config)
-		if err != nil {
-			errs = multierror.Append(errs, err)
-			continue
-		}
-		guests = append(guests, natGuest(config.Guest.String(), pairs))
-	}
-	if errs == nil {
-		return guests, nil
-	}
-	for _, g := range guests {
-		errs = multierror.Append(errs, g.close())
-	}
-	return nil, errs
-}
-
-// natGuest is the guest whose queue pairs are those.
-func natGuest(name string, pairs []*nat.Port) guest {
-	g := guest{name: name}
-	for _, p := range pairs {
-		g.ports = append(g.ports, p)
-	}
-	g.report = func(pair int, now int64) report {
-		s := pairs[pair].Snapshot(now)
-		return report{flows: s.Flows, usage: s.Usage, counters: s.Counters}
-	}
-	return g
+	return flags.serve(ctx, c, stderr, func(log *slog.Logger, d *daemon.Daemon) { flags.describe(log, network, d.Networks()) })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -32,22 +33,24 @@ func (h *hostTexts) add(f *pflag.FlagSet) {
 }
 
 // parse adds to c what the flags say. The error holds all that is wrong.
-func (h *hostTexts) parse(c *nat.Config) error {
+func (h *hostTexts) parse(c *daemon.NAT) error {
 	var errs [7]error
-	c.Hosts.Leases, errs[0] = parseEach(h.leases, hostconf.ParseLease)
-	c.Hosts.Routes, errs[1] = parseEach(h.routes, hostconf.ParseRoute)
-	c.Hosts.NTP, errs[2] = parseEach(h.ntp, addressOf("--ntp"))
-	c.Hosts.BootServers, errs[3] = parseEach(h.bootServers, addressOf("--boot-server"))
-	c.Hosts.BootFiles, errs[4] = parseEach(h.bootFiles, hostconf.ParseBootFile)
-	c.Hosts.Options, errs[5] = parseEach(h.options, hostconf.ParseOption)
-	c.Hosts.Options6, errs[6] = parseEach(h.options6, hostconf.ParseOption6)
+	c.Leases, errs[0] = parseEach(h.leases, hostconf.ParseLease)
+	c.Routes, errs[1] = parseEach(h.routes, hostconf.ParseRoute)
+	c.NTP, errs[2] = parseEach(h.ntp, addressOf("--ntp"))
+	c.BootServers, errs[3] = parseEach(h.bootServers, addressOf("--boot-server"))
+	c.BootFiles, errs[4] = parseEach(h.bootFiles, hostconf.ParseBootFile)
+	c.Options, errs[5] = parseEach(h.options, hostconf.ParseOption)
+	c.Options6, errs[6] = parseEach(h.options6, hostconf.ParseOption6)
 	if errs[3] != nil || errs[4] != nil {
-		c.Hosts.BootServers, c.Hosts.BootFiles = nil, nil // one needs the other, which would be said too
+		c.BootServers, c.BootFiles = nil, nil // one needs the other, which would be said too
 	}
-	return multierror.Append(nil, append(errs[:], h.parseSearch(c))...).ErrorOrNil()
+	h.setSearch(c)
+	return multierror.Append(nil, errs[:]...).ErrorOrNil()
 }
 
-func (h *hostTexts) parseSearch(c *nat.Config) error {
+// setSearch adds to c the domains in which names are looked up.
+func (h *hostTexts) setSearch(c *daemon.NAT) {
 	for _, domain := range h.search {
 		switch domain {
 		case "": // see emptyValues
@@ -57,10 +60,6 @@ func (h *hostTexts) parseSearch(c *nat.Config) error {
 			c.Search = append(c.Search, domain)
 		}
 	}
-	if c.NoSearch && len(c.Search) > 0 {
-		return fmt.Errorf("--search none and --search %s exclude each other", c.Search[0])
-	}
-	return nil
 }
 
 // parseEach parses texts that are not empty; see emptyValues for those that are.

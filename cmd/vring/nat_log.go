@@ -7,20 +7,21 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // describe logs what the guests' networks are. Lines about forwards, services, rules and resolvers have the option that
 // makes the same again, with all that is by default.
-func (f *natFlags) describe(log *slog.Logger, configs []nat.Config) {
-	for i := range configs {
-		logNetwork(log, &configs[i])
+func (f *natFlags) describe(log *slog.Logger, network *daemon.NAT, guests []daemon.Network) {
+	for _, g := range guests {
+		logNetwork(log, g.NAT)
 	}
-	c := &configs[0]
+	c := guests[0].NAT
 	logHosts(log, c)
 	f.logPolicy(log, c)
-	f.logUseless(log, configs)
+	logUseless(log, network, len(guests))
 	if err := nat.CheckPing(); err != nil && !c.Restrict {
 		log.Info("guests can ping their router only, since the host forbids more; vring doctor tells how to permit it")
 	}
@@ -99,15 +100,14 @@ func asOption(flag, value string) string {
 }
 
 // logUseless warns of options that are right and do nothing, or not what somebody would expect.
-func (f *natFlags) logUseless(log *slog.Logger, configs []nat.Config) {
-	c := &configs[0]
-	if f.mtu < nat.MinMTU6 && f.network6 != off {
-		log.Warn("no IPv6 for the guest: the MTU is too small", "mtu", f.mtu, "needs", nat.MinMTU6)
+func logUseless(log *slog.Logger, c *daemon.NAT, guests int) {
+	if c.MTU < nat.MinMTU6 && !c.NoIPv6 {
+		log.Warn("no IPv6 for the guest: the MTU is too small", "mtu", c.MTU, "needs", nat.MinMTU6)
 	}
 	if !c.Restrict && len(c.Rules) > 0 && !slices.ContainsFunc(c.Rules, mattersAlone) {
 		log.Warn("--allow changes nothing: without --deny or --restrict all of it is open")
 	}
-	if c.Hostname != "" && len(configs) > 1 {
+	if c.Hostname != "" && guests > 1 {
 		log.Warn("all guests get the same host name", "hostname", c.Hostname)
 	}
 	if n := runtime.NumCPU(); c.Queues > n {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/cmd/vring/doctor"
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // withQEMU gives cmd a QEMU of its own, which is a shell script.
@@ -158,8 +159,7 @@ func TestErrorsBesideAJSONLogAreJSON(t *testing.T) {
 func TestTrafficBesideAJSONLogIsJSON(t *testing.T) {
 	var printed bytes.Buffer
 	flags := serveFlags{logFormat: formatJSON}
-	r := rates{frames: 1, gbit: 2}
-	flags.console(&printed).print(r.text(), 0, "traffic", r.values()...)
+	teller{out: flags.console(&printed)}.tell(daemon.Traffic{Guest: "a", Rates: daemon.Rates{FromGuest: 1, FromGuestGbit: 2}})
 	traffic := requireObjects(t, printed.String(), "traffic")
 	require.Len(t, traffic, 1)
 	require.InDelta(t, 1, traffic[0]["from_guest_frames_per_second"], 0)

@@ -1,18 +1,22 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
-	"github.com/vringnet/vring/vhostuser"
 )
 
 // queuesHint is what to do if a front end wants more queue pairs than there are.
@@ -30,10 +34,7 @@ type serveFlags struct {
 	logFormat    string
 	sandbox      string
 	threads      threadFlags
-	needs        sandbox.Config // what the command's network still opens when it is in the sandbox
 	cmd          *cobra.Command // that the flags belong to
-	duties       broker.Duties  // what it has the broker do then
-	broker       *broker.Client
 }
 
 // given reports whether a flag was set, be it to its default.
@@ -60,49 +61,46 @@ const (
 	formatJSON = "json"
 )
 
-// check returns all that is wrong with the flags.
-func (f *serveFlags) check() error {
+// config turns the flags into a configuration, without what the guests are connected to. The error holds all that cannot be
+// read.
+func (f *serveFlags) config() (daemon.Config, error) {
+	var errs [4]error
+	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client}}
+	if f.given("fd") {
+		c.FrontEnds.FD = &f.fd
+	}
+	c.Sandbox, errs[0] = sandbox.ParseMode(f.sandbox)
+	errs[1] = f.access.set(&c.FrontEnds)
+	c.Threads, errs[2] = f.threads.config()
+	errs[3] = f.checkLog()
+	return c, multierror.Append(nil, errs[:]...).ErrorOrNil()
+}
+
+// checkLog returns what is wrong with the flags of the log.
+func (f *serveFlags) checkLog() error {
 	var errs *multierror.Error
-	fail := func(format string, args ...any) { errs = multierror.Append(errs, fmt.Errorf(format, args...)) }
-	switch {
-	case f.given("fd") && f.fd < 0:
-		fail("--fd %d: want the number of an open descriptor, such as 3", f.fd)
-	case len(f.socketPaths) == 0 && f.fd < 0:
-		fail("no socket to meet the front end at; write --socket-path PATH, or --fd NUMBER")
-	case len(f.socketPaths) > 0 && f.fd >= 0:
-		fail("--socket-path and --fd exclude each other")
-	case len(f.socketPaths) == 0 && f.client:
-		fail("--client needs --socket-path")
-	}
-	for i, path := range f.socketPaths {
-		if path == "" {
-			continue // see emptyValues
-		}
-		if slices.Contains(f.socketPaths[:i], path) {
-			fail("--socket-path %s is given twice: each guest needs its own", path)
-		}
-		errs = multierror.Append(errs, vhostuser.CheckSocketPath(path, f.client))
-	}
 	if !slices.Contains(logLevels(), strings.ToLower(f.logLevel)) {
-		fail("--log-level %q: want debug, info, warn or error", f.logLevel)
+		errs = multierror.Append(errs, fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel))
 	}
 	if f.logFormat != formatText && f.logFormat != formatJSON {
-		fail("--log-format %q: want text or json", f.logFormat)
+		errs = multierror.Append(errs, fmt.Errorf("--log-format %q: want text or json", f.logFormat))
 	}
-	_, err := sandbox.ParseMode(f.sandbox)
-	errs = multierror.Append(errs, err, f.access.check(len(f.socketPaths) > 0 && !f.client), f.threads.check())
-	return multierror.Append(errs, emptyValues(f.cmd)...).ErrorOrNil()
+	return errs.ErrorOrNil()
+}
+
+// check returns all that is wrong: what could not be read, what the configuration says of itself, and flags without a value.
+func (f *serveFlags) check(c *daemon.Config, unread ...error) error {
+	faults := unread
+	for _, err := range flatten(c.Check()) {
+		if fault := new(daemon.Fault); !errors.As(err, &fault) || !fault.Empty { // see emptyValues
+			faults = append(faults, err)
+		}
+	}
+	return wrongUse(append(faults, emptyValues(f.cmd)...)...)
 }
 
 // logLevels are the values of --log-level.
 func logLevels() []string { return []string{"debug", "info", "warn", "error"} }
-
-// begin builds the log, and what tells it of the broker. The flags were checked.
-func (f *serveFlags) begin(w io.Writer) *slog.Logger {
-	log := f.logger(w)
-	f.broker = broker.NewClient(observeBroker(log))
-	return log
-}
 
 // logger builds the log. The flags were checked.
 func (f *serveFlags) logger(w io.Writer) *slog.Logger {
@@ -118,10 +116,31 @@ func (f *serveFlags) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// sockets returns what is to be served in order: the path of each guest's socket, or "" for the inherited one.
-func (f *serveFlags) sockets() []string {
-	if len(f.socketPaths) == 0 {
-		return []string{""}
+// serve serves guests until ctx ends. When all is open, describe logs what was opened: until then an error is all that is
+// printed.
+func (f *serveFlags) serve(ctx context.Context, c daemon.Config, stderr io.Writer, describe func(*slog.Logger, *daemon.Daemon)) error {
+	status := make(chan os.Signal, 1)
+	signal.Notify(status, unix.SIGUSR1)
+	defer signal.Stop(status)
+
+	out := teller{f.logger(stderr), f.console(stderr)}
+	program, err := brokerProgram()
+	if err != nil {
+		return err
 	}
-	return f.socketPaths
+	askedQEMU := f.startAsking(c.QueuePairs()) // from within the sandbox no program can be run
+	d, err := daemon.Open(c, daemon.Program{Tell: out.tell, Log: out.log, Broker: program, QueuesHint: f.queuesHint})
+	hint := askedQEMU()
+	if err != nil {
+		return asUse(err)
+	}
+	out.log.Info("vring starts", "version", programVersion())
+	describe(out.log, d)
+	if err := d.Confine(); err != nil {
+		return spell(err)
+	}
+	hint.print(out.out)
+	stop := printOnSignal(status, out.out, d)
+	defer stop()
+	return spell(d.Serve(ctx))
 }

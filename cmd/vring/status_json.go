@@ -3,6 +3,8 @@ package main
 import (
 	"net/netip"
 	"time"
+
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // The status as JSON. Its names are those of the text, where it has names.
@@ -56,49 +58,49 @@ type statusProcess struct {
 	Goroutines    uint64 `json:"goroutines"`
 }
 
-// values is the status as names and values of a log line.
-func (s *status) values() []any {
-	guests := make([]statusGuest, 0, len(s.guests))
-	for i := range s.guests {
-		guests = append(guests, s.guests[i].json())
+// statusValues is the status as names and values of a log line.
+func statusValues(s *daemon.Status) []any {
+	guests := make([]statusGuest, 0, len(s.Guests))
+	for i := range s.Guests {
+		guests = append(guests, guestJSON(&s.Guests[i]))
 	}
-	return []any{"guests", guests, "sandbox", s.walls, "process", statusProcess{
-		Version: programVersion(), UptimeSeconds: int64(s.uptime / time.Second), HeapBytes: s.heap, Goroutines: s.goroutines,
+	return []any{"guests", guests, "sandbox", s.Sandbox, "process", statusProcess{
+		Version: programVersion(), UptimeSeconds: int64(s.Uptime / time.Second), HeapBytes: s.Heap, Goroutines: s.Goroutines,
 	}}
 }
 
-func (g *guestStatus) json() statusGuest {
-	out := statusGuest{Name: g.name, Pairs: make([]statusPair, 0, len(g.pairs)), Disabled: g.disabled, LogLines: g.lostLines}
-	if g.err != nil {
-		out.Error = g.err.Error()
+func guestJSON(g *daemon.GuestStatus) statusGuest {
+	out := statusGuest{Name: g.Name, Pairs: make([]statusPair, 0, len(g.Pairs)), Disabled: g.Disabled, LogLines: g.LostLines}
+	if g.Err != nil {
+		out.Error = g.Err.Error()
 		return out
 	}
-	for i := range g.pairs {
-		out.Pairs = append(out.Pairs, g.pairs[i].json())
+	for i := range g.Pairs {
+		out.Pairs = append(out.Pairs, pairJSON(&g.Pairs[i]))
 	}
 	return out
 }
 
-func (p *pairStatus) json() statusPair {
+func pairJSON(p *daemon.PairStatus) statusPair {
 	out := statusPair{
 		Flows: []statusFlow{}, InUse: []statusUsage{}, Counters: map[string]uint64{},
 		Thread: statusThread{
-			Turns: p.thread.Turns, Polled: p.thread.Polled, Sleeps: p.thread.Sleeps, PollUS: p.thread.PollMicroseconds,
+			Turns: p.Thread.Turns, Polled: p.Thread.Polled, Sleeps: p.Thread.Sleeps, PollUS: p.Thread.PollMicroseconds,
 		},
 	}
-	if p.cpu >= 0 {
-		out.Thread.CPU = &p.cpu
+	if p.CPU >= 0 {
+		out.Thread.CPU = &p.CPU
 	}
-	for i := range p.report.flows {
-		f := &p.report.flows[i]
+	for i := range p.Report.Flows {
+		f := &p.Report.Flows[i]
 		out.Flows = append(out.Flows, statusFlow{
 			f.ProtoName(), f.Inbound, f.Guest, f.Host, f.Path, f.Target, f.State, f.FromGuest, f.ToGuest, int64(f.Age / time.Second),
 		})
 	}
-	for _, u := range p.report.usage {
+	for _, u := range p.Report.Usage {
 		out.InUse = append(out.InUse, statusUsage(u))
 	}
-	for name, n := range p.report.all() {
+	for name, n := range p.Report.All() {
 		if n != 0 {
 			out.Counters[name] = n
 		}

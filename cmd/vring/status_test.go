@@ -9,14 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
 func TestTheStatusIsAlignedText(t *testing.T) {
 	ap := netip.MustParseAddrPort
-	r := report{
-		flows: []nat.FlowInfo{
+	r := daemon.Report{
+		Flows: []nat.FlowInfo{
 			{
 				Proto: unix.IPPROTO_TCP, Guest: ap("10.0.2.15:40000"), Host: ap("127.0.0.1:38412"), Target: ap("127.0.0.1:5201"),
 				State: "open", FromGuest: 123456789, ToGuest: 42, Age: 61234 * time.Millisecond,
@@ -25,8 +26,8 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 				Proto: unix.IPPROTO_UDP, Inbound: true, Guest: ap("10.0.2.15:53"), State: "associated", Age: time.Millisecond,
 			},
 		},
-		usage:    []nat.Usage{{Name: "flows", Used: 2, Most: 16384}, {Name: "sockets", Used: 1, Most: 960}},
-		counters: struct{ FramesIn, Denied, TCPFlows uint64 }{120, 0, 1},
+		Usage:    []nat.Usage{{Name: "flows", Used: 2, Most: 16384}, {Name: "sockets", Used: 1, Most: 960}},
+		Counters: struct{ FramesIn, Denied, TCPFlows uint64 }{120, 0, 1},
 	}
 	require.Equal(t, `guest 10.0.2.15: 2 flows
   PROTO  WAY  GUEST            HOST SOCKET      TARGET          STATE       FROM GUEST  TO GUEST  AGE
@@ -35,7 +36,7 @@ func TestTheStatusIsAlignedText(t *testing.T) {
   in use: 2 of 16384 flows, 1 of 960 sockets
     frames_in  120
     tcp_flows    1
-`, formatReport("10.0.2.15", r))
+`, formatReport("10.0.2.15", &r))
 }
 
 func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
@@ -44,9 +45,9 @@ func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
 }
 
 func TestReceiveBuffersThatCouldCarryNothingAreShownByTheReason(t *testing.T) {
-	r := report{counters: nat.Counters{}, returned: netbackend.ReturnedBuffers{ReceiveBuffersOutsideMemory: 100}}
-	require.Equal(t, []any{"receive_buffers_outside_memory", uint64(100)}, nonZero(r.all()))
-	text := formatReport("a", r)
+	r := daemon.Report{Counters: nat.Counters{}, Returned: netbackend.ReturnedBuffers{ReceiveBuffersOutsideMemory: 100}}
+	require.Equal(t, []any{"receive_buffers_outside_memory", uint64(100)}, nonZero(r.All()))
+	text := formatReport("a", &r)
 	require.Regexp(t, `receive_buffers_outside_memory\s+100\n`, text)
 	require.NotContains(t, text, "receive_buffers_empty", "those that are as they should be have no line")
 }

@@ -2,22 +2,23 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/stub"
 )
 
 // stubFlags are the flags of "vring stub".
 type stubFlags struct {
 	serveFlags
-	mode   string
-	source stub.SourceConfig
+	mode string
+	size int
+	rate uint64
 }
 
 // newStub is "vring stub".
@@ -48,74 +49,28 @@ The frames of a source are broadcast frames of the experimental Ethernet type 0x
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.mode, "mode", modeNull, "what to do with frames: null, echo or source")
-	f.IntVar(&flags.source.Size, "size", netbackend.MinFrame, "length in bytes of each frame of --mode source")
-	f.Uint64Var(&flags.source.Rate, "rate", 0, "frames per second of --mode source; 0 sends as many as the guest takes")
+	f.StringVar(&flags.mode, "mode", string(daemon.StubNull), "what to do with frames: null, echo or source")
+	f.IntVar(&flags.size, "size", netbackend.MinFrame, "length in bytes of each frame of --mode source")
+	f.Uint64Var(&flags.rate, "rate", 0, "frames per second of --mode source; 0 sends as many as the guest takes")
 	return cmd
 }
 
 func serveStub(ctx context.Context, flags *stubFlags, stderr io.Writer) error {
-	guests, err := flags.stubs()
-	err = errors.Join(err, flags.checkMode())
-	if err := wrongUse(flags.check(), err); err != nil {
+	c, unread := flags.serveFlags.config()
+	c.Stub = &daemon.Stub{Mode: daemon.StubMode(flags.mode), Size: flags.size, Rate: flags.rate}
+	if err := flags.check(&c, unread, flags.checkMode()); err != nil {
 		return err
 	}
-	return flags.serve(ctx, flags.begin(stderr), stderr, guests, func() {})
+	return flags.serve(ctx, c, stderr, func(*slog.Logger, *daemon.Daemon) {})
 }
 
 // checkMode refuses flags that do nothing in this mode.
 func (f *stubFlags) checkMode() error {
 	var errs *multierror.Error
 	for _, name := range []string{"size", "rate"} {
-		if f.given(name) && f.mode != modeSource {
-			errs = multierror.Append(errs, fmt.Errorf("--%s needs --mode %s: only a source sends frames of its own", name, modeSource))
+		if f.given(name) && f.mode != string(daemon.StubSource) {
+			errs = multierror.Append(errs, fmt.Errorf("--%s needs --mode %s: only a source sends frames of its own", name, daemon.StubSource))
 		}
 	}
 	return errs.ErrorOrNil()
-}
-
-// Values of --mode.
-const (
-	modeNull   = "null"
-	modeEcho   = "echo"
-	modeSource = "source"
-)
-
-// stubs makes a stub for each socket.
-func (f *stubFlags) stubs() ([]guest, error) {
-	var guests []guest
-	for _, socket := range f.sockets() {
-		port, err := f.stub()
-		if err != nil {
-			return nil, err
-		}
-		guests = append(guests, guest{
-			name: socket, ports: []netbackend.Port{port},
-			report:  func(int, int64) report { return report{counters: port.Counters()} },
-			traffic: func() traffic { return stubTraffic(port.Counters()) },
-		})
-	}
-	return guests, nil
-}
-
-// countingPort is what all stubs are.
-type countingPort interface {
-	netbackend.Port
-	Counters() stub.Counters
-}
-
-func (f *stubFlags) stub() (countingPort, error) {
-	switch f.mode {
-	case modeNull:
-		return stub.NewNull(), nil
-	case modeEcho:
-		return stub.NewEcho(), nil
-	case modeSource:
-		source, err := stub.NewSource(f.source)
-		if err != nil {
-			return nil, fmt.Errorf("--mode source: %w", err)
-		}
-		return source, nil
-	}
-	return nil, fmt.Errorf("--mode %q: want null, echo or source", f.mode)
 }

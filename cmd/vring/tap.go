@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
-	"github.com/vringnet/vring/internal/hostcaps"
-	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -76,40 +73,29 @@ Repeat --socket-path to serve more guests in one process. Each needs a --tap of 
 	return cmd
 }
 
-// configs are what is to be opened for each guest. The error holds all that is wrong.
-func (f *tapFlags) configs() ([]tap.Config, error) {
+// config turns the flags into a configuration. The error holds all that cannot be read.
+func (f *tapFlags) config() (*daemon.TAP, error) {
 	var errs *multierror.Error
 	fail := func(format string, args ...any) { errs = multierror.Append(errs, fmt.Errorf(format, args...)) }
-	if len(f.names) != len(f.sockets()) {
-		fail("each --socket-path needs a --tap of its own: there are %d and %d", len(f.sockets()), len(f.names))
-	}
 	if f.given("vlan") && f.vlan == 0 {
 		fail("--vlan 0: want 1 to 4094; leave the flag out for frames as they come")
 	}
 	if f.given("mtu") && f.mtu == 0 {
 		fail("--mtu 0: leave the flag out to leave the device's MTU alone")
 	}
-	mac, err := parseMAC(f.mac)
-	errs = multierror.Append(errs, err)
-	vlans := tap.VLANs{Access: f.vlan}
+	c := daemon.TAP{
+		Devices: f.names, Bridge: f.bridge, VLANs: tap.VLANs{Access: f.vlan}, Queues: f.queues, MTU: f.mtu, Reopen: f.reopen,
+	}
+	var err error
+	if c.MAC, err = parseMAC(f.mac); err != nil {
+		errs = multierror.Append(errs, err)
+	}
 	if f.trunk != "" {
-		if vlans.Trunk, err = tap.ParseVLANs(f.trunk); err != nil {
+		if c.VLANs.Trunk, err = tap.ParseVLANs(f.trunk); err != nil {
 			fail("--trunk %q: %w", f.trunk, err)
 		}
 	}
-	var configs []tap.Config
-	for i, name := range f.names {
-		c := tap.Config{
-			Name: name, Queues: f.queues, Bridge: f.bridge, VLANs: vlans, MTU: f.mtu, MAC: mac, Reopen: f.reopen,
-		}
-		if slices.Contains(f.names[:i], name) {
-			fail("--tap %s is given twice: each guest needs its own", name)
-		} else if name != "" { // see emptyValues
-			errs = multierror.Append(errs, c.Check())
-		}
-		configs = append(configs, c)
-	}
-	return configs, errs.ErrorOrNil()
+	return &c, errs.ErrorOrNil()
 }
 
 // parseMAC reads the address of an Ethernet interface, nil for none.
@@ -125,101 +111,18 @@ func parseMAC(text string) (net.HardwareAddr, error) {
 }
 
 func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
-	configs, err := flags.configs()
-	if err := wrongUse(flags.check(), err); err != nil {
+	c, unread := flags.serveFlags.config()
+	network, unreadNetwork := flags.config()
+	c.TAP = network
+	if err := flags.check(&c, unread, unreadNetwork); err != nil {
 		return err
 	}
-	log := flags.begin(stderr)
-	devices, err := openTAPs(configs)
-	if err != nil {
-		return err
-	}
-	var guests []guest
-	for _, d := range devices {
-		guests = append(guests, tapGuest(d))
-	}
-	done := make(chan struct{})
-	defer close(done)
-	if err := watchTAPs(log, devices, done); err != nil {
-		return errors.Join(err, closeTAPs(devices))
-	}
-	if hostcaps.HasNetAdmin() {
-		flags.administrate(configs, devices)
-	}
-	flags.needs.TAP, flags.needs.Reopen = true, flags.reopen
-	describe := func() { logTAPs(log, configs, devices) }
-	return errors.Join(flags.serve(ctx, log, stderr, guests, describe), flags.undoWithoutBroker(devices))
-}
-
-// administrate has the broker set up the devices, and undo the changes for them.
-func (f *tapFlags) administrate(configs []tap.Config, devices []*tap.Device) {
-	f.duties.Configs = configs
-	for _, d := range devices {
-		f.duties.Changes = append(f.duties.Changes, d.Changes())
-		d.Administrate(f.broker)
-	}
-}
-
-// undoWithoutBroker undoes what was changed for devices that are closed, if no broker came to be that does.
-func (f *tapFlags) undoWithoutBroker(devices []*tap.Device) error {
-	if f.broker.Started() || !hostcaps.HasNetAdmin() {
-		return nil
-	}
-	var errs []error
-	for _, d := range devices {
-		changes := d.Changes()
-		errs = append(errs, changes.Undo())
-	}
-	return errors.Join(errs...)
-}
-
-// watchTAPs logs what others do to the devices, until done is closed.
-func watchTAPs(log *slog.Logger, devices []*tap.Device, done <-chan struct{}) error {
-	for _, d := range devices {
-		if err := d.Watch(done, func(n netbackend.Notice) { logNotice(log, n) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// tapGuest is the guest of a device.
-func tapGuest(d *tap.Device) guest {
-	g := guest{name: d.Name(), lost: d.Lost(), cure: "with --reopen vring waits for the device to come back"}
-	for _, p := range d.Ports() {
-		g.ports = append(g.ports, p)
-	}
-	g.report = func(pair int, _ int64) report { return report{counters: d.Ports()[pair].Counters()} }
-	return g
-}
-
-// openTAPs opens all devices, or none.
-func openTAPs(configs []tap.Config) ([]*tap.Device, error) {
-	var devices []*tap.Device
-	for _, c := range configs {
-		d, err := tap.Open(c)
-		if err != nil {
-			return nil, errors.Join(err, closeTAPs(devices))
-		}
-		devices = append(devices, d)
-	}
-	return devices, nil
+	return flags.serve(ctx, c, stderr, func(log *slog.Logger, d *daemon.Daemon) { logTAPs(log, d.Networks()) })
 }
 
 // logTAPs logs what the guests' devices are.
-func logTAPs(log *slog.Logger, configs []tap.Config, devices []*tap.Device) {
-	for i, d := range devices {
-		c := &configs[i]
-		log.Info("network", "tap", d.Name(), "bridge", c.Bridge, "mtu", d.MTU(), "queues", c.Queues)
+func logTAPs(log *slog.Logger, guests []daemon.Network) {
+	for _, g := range guests {
+		log.Info("network", "tap", g.TAP.Name, "bridge", g.TAP.Bridge, "mtu", g.TAP.MTU, "queues", g.TAP.Queues)
 	}
-}
-
-// closeTAPs closes devices that are not served, and undoes what was changed for them.
-func closeTAPs(devices []*tap.Device) error {
-	var errs []error
-	for _, d := range devices {
-		changes := d.Changes()
-		errs = append(errs, d.Close(), changes.Undo())
-	}
-	return errors.Join(errs...)
 }

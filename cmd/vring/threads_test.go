@@ -1,41 +1,32 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/worker"
 )
 
-func TestThreadsGetProcessorsInTurn(t *testing.T) {
-	require.Equal(t, []int{4, 5, 6}, rotated([]int{4, 5, 6}, 0))
-	require.Equal(t, []int{5, 6, 4}, rotated([]int{4, 5, 6}, 1))
-	require.Equal(t, []int{4, 5, 6}, rotated([]int{4, 5, 6}, 6))
-	require.Empty(t, rotated(nil, 5))
-}
-
-func TestProcessorsAreThoseOfTheProcess(t *testing.T) {
-	var allowed unix.CPUSet
-	require.NoError(t, unix.SchedGetaffinity(0, &allowed))
-	cpu := 0
-	for !allowed.IsSet(cpu) {
-		cpu++
+func TestProcessorsAreReadAsNumbersAndRanges(t *testing.T) {
+	for text, want := range map[string][]int{"": nil, "2,4-7": {2, 4, 5, 6, 7}, "3,3-3": {3, 3}} {
+		c, err := (&threadFlags{cpus: text}).config()
+		require.NoError(t, err)
+		require.Equal(t, want, c.CPUs)
 	}
-	f := threadFlags{cpus: fmt.Sprintf("%d,%d-%d", cpu, cpu, cpu)}
-	require.NoError(t, f.check())
-	require.Equal(t, []int{cpu, cpu}, f.from(0))
-	require.NoError(t, new(threadFlags).check())
-	require.Empty(t, new(threadFlags).from(1))
 }
 
 func TestThreadFlagsThatMakeNoSense(t *testing.T) {
 	for _, f := range []threadFlags{
-		{poll: -1}, {poll: maxPoll + 1}, {cpus: "x"}, {cpus: "1-0"}, {cpus: "0,"}, {cpus: "-1"}, {cpus: "1000"}, {cpus: "99999999999"},
+		{poll: -1}, {poll: 1_000_001}, {cpus: "x"}, {cpus: "1-0"}, {cpus: "0,"}, {cpus: "-1"}, {cpus: "1000"}, {cpus: "99999999999"},
 	} {
-		require.Error(t, f.check(), "%+v", f)
+		c, err := f.config()
+		whole := daemon.Config{Threads: c, FrontEnds: daemon.FrontEnds{FD: new(int)}, Stub: &daemon.Stub{Mode: daemon.StubNull}}
+		require.Error(t, errors.Join(err, whole.Check()), "%+v", f)
+		whole.Threads = daemon.Threads{}
+		require.NoError(t, whole.Check(), "nothing else is wrong")
 	}
 }
 

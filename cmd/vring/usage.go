@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/nat/forward"
 )
 
 // usageError is a wrong use of the command line. It holds all that is wrong, each fault one line.
@@ -12,7 +16,9 @@ type usageError struct{ faults []error }
 func wrongUse(faults ...error) error {
 	var all []error
 	for _, err := range faults {
-		all = append(all, flatten(err)...)
+		for _, fault := range flatten(err) {
+			all = append(all, spell(fault))
+		}
 	}
 	if len(all) == 0 {
 		return nil
@@ -54,3 +60,28 @@ func (e usageError) Error() string {
 }
 
 func (e usageError) Unwrap() []error { return e.faults }
+
+// spell returns an error in the words of the command line.
+func spell(err error) error {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }: // errors.Join
+		var parts []error
+		for _, part := range e.Unwrap() {
+			parts = append(parts, spell(part))
+		}
+		return errors.Join(parts...)
+	case *daemon.Fault:
+		return errors.New(e.Spell(func(o daemon.Option) string { return "--" + string(o) }))
+	case *daemon.LostError:
+		return fmt.Errorf("%w; with --reopen vring waits for the device to come back", e)
+	}
+	return err
+}
+
+// asUse makes a wrong use of an error that is about what the command line names.
+func asUse(err error) error {
+	if errors.As(err, new(*daemon.Fault)) || errors.As(err, new(*forward.BindError)) {
+		return wrongUse(err)
+	}
+	return spell(err)
+}

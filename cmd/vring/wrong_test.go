@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // wrongUses are command lines and what is said about them; SOCK stands for a socket's path that is right, FILE for a plain
@@ -254,9 +254,11 @@ func TestASmallMTULeavesIPv6Out(t *testing.T) {
 func TestAFlagThatIsSetToItsDefaultIsSet(t *testing.T) {
 	cmd := newNAT()
 	require.NoError(t, cmd.ParseFlags([]string{"--network6", defaultNetwork6}))
-	f := natFlags{mtu: 576, network6: defaultNetwork6, serveFlags: serveFlags{cmd: cmd}}
-	c := nat.DefaultConfig()
-	require.ErrorContains(t, f.setNetwork6(&c), "IPv6 needs --mtu 1280 or more", "it is not left out in silence")
+	f := natFlags{mtu: 576, queues: 1, network6: defaultNetwork6, serveFlags: serveFlags{cmd: cmd}}
+	c, err := f.config()
+	require.NoError(t, err)
+	whole := daemon.Config{NAT: c, FrontEnds: daemon.FrontEnds{FD: new(int)}}
+	require.ErrorContains(t, wrongUse(whole.Check()), "IPv6 needs --mtu 1280 or more", "it is not left out in silence")
 }
 
 func TestWhatIsOpenIsLoggedAsTheOptionThatOpensIt(t *testing.T) {

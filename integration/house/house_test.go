@@ -54,6 +54,8 @@ var rooms = []struct {
 	{"internal/qemuopt", nil},
 	{"internal/counting", nil},
 	{"internal/hostcaps", []string{sys}},
+	{"internal/daemon", []string{"vhostuser", "netbackend", "tap", "internal/broker", "internal/sandbox", "internal/hostcaps",
+		"internal/counting", "virtqueue/guestmem", sys, multierr}},
 	{"internal/broker", []string{"tap", "internal/sandbox", "internal/socketfile", "netbackend/services/dns", sys}},
 	{"internal/sandbox", []string{sys, landlock, seccomp, libcap, bpf}},
 

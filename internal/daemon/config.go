@@ -1,0 +1,218 @@
+package daemon
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/vhostuser"
+)
+
+// Config is all that is configured of a process that serves guests. The tags of its fields are those of Fields.
+type Config struct {
+	FrontEnds FrontEnds
+	Threads   Threads
+	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
+	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
+
+	// One of them is what the guests are connected to.
+	NAT  *NAT
+	TAP  *TAP
+	Stub *Stub
+}
+
+// FrontEnds says where the guests' front ends are met.
+type FrontEnds struct {
+	// SocketPaths are unix sockets, one for each guest, in order. At most 107 bytes each.
+	SocketPaths []string `option:"socket-path" fixed:"a guest is opened before the sandbox is entered"`
+	// Client makes the process connect to SocketPaths, on which the front ends listen, again and again.
+	Client bool `option:"client" fixed:"front ends were met the other way"`
+	// SocketMode is who may connect to the sockets that are made: permission bits. 0 is 0600, the owner alone.
+	SocketMode os.FileMode `option:"socket-mode" unit:"octal permissions" default:"0600" fixed:"the sandbox reaches no file"`
+	// SocketGroup is the number of the group that the sockets' files are given to; nil leaves them with the process's own.
+	SocketGroup *int `option:"socket-group" unit:"number or name of a group" fixed:"the sandbox reaches no file"`
+	// FD is the number of a unix stream socket of one guest that this process has inherited, listening or connected, instead of
+	// SocketPaths; nil for none. The daemon takes it over.
+	FD *int `option:"fd" unit:"descriptor" fixed:"descriptors are inherited at the start"`
+}
+
+// Threads says how the guests' threads use processors.
+type Threads struct {
+	// Poll bounds how long a thread that has run out of work looks at its rings before it sleeps; 0 never looks. At most
+	// MaxPoll.
+	Poll time.Duration `option:"poll-us" unit:"microseconds" default:"50" live:"a thread reads it before it sleeps"`
+	// CPUs are the processors that the threads of all guests are pinned to, in order and over again; none lets them roam.
+	CPUs []int `option:"cpus" unit:"numbers of processors" fixed:"threads are pinned before the sandbox is entered"`
+}
+
+const (
+	// DefaultPoll is some times what it costs to be woken; docs/performance.md has figures.
+	DefaultPoll = 50 * time.Microsecond
+	// MaxPoll is a second. Whoever wants to poll for ever has a processor to give away.
+	MaxPoll = time.Second
+)
+
+// Check returns all that is wrong, as faults and errors that networks tell themselves. It looks at the host for what the
+// configuration names: directories of sockets, processors, addresses.
+func (c *Config) Check() error {
+	var errs *multierror.Error
+	errs = multierror.Append(errs, c.FrontEnds.check(), c.Threads.check(), c.checkNetwork())
+	return errs.ErrorOrNil()
+}
+
+// checkNetwork returns what is wrong with what the guests are connected to.
+func (c *Config) checkNetwork() error {
+	n, err := c.network()
+	if err != nil {
+		return err
+	}
+	return n.check(c.FrontEnds.guests())
+}
+
+// network returns the one network that there is.
+func (c *Config) network() (network, error) {
+	var all []network
+	if c.NAT != nil {
+		all = append(all, c.NAT)
+	}
+	if c.TAP != nil {
+		all = append(all, c.TAP)
+	}
+	if c.Stub != nil {
+		all = append(all, c.Stub)
+	}
+	if len(all) != 1 {
+		return nil, faultf("guests are connected to one network, not to %d", len(all))
+	}
+	return all[0], nil
+}
+
+// QueuePairs is how many queue pairs each guest can use.
+func (c *Config) QueuePairs() int {
+	switch {
+	case c.NAT != nil:
+		return c.NAT.Queues
+	case c.TAP != nil:
+		return c.TAP.Queues
+	}
+	return 1
+}
+
+// guests is how many there are.
+func (f *FrontEnds) guests() int { return max(len(f.SocketPaths), 1) }
+
+// socket is the socket of a guest, "" for one that was inherited.
+func (f *FrontEnds) socket(guest int) string {
+	if len(f.SocketPaths) == 0 {
+		return ""
+	}
+	return f.SocketPaths[guest]
+}
+
+// listens reports whether the process makes the sockets.
+func (f *FrontEnds) listens() bool { return len(f.SocketPaths) > 0 && !f.Client }
+
+// group is the number of the sockets' group, 0 for the process's own.
+func (f *FrontEnds) group() int {
+	if f.SocketGroup == nil {
+		return 0
+	}
+	return *f.SocketGroup
+}
+
+func (f *FrontEnds) check() error {
+	var errs *multierror.Error
+	if fault := f.checkSource(); fault != nil {
+		errs = multierror.Append(errs, fault)
+	}
+	for i, path := range f.SocketPaths {
+		switch {
+		case path == "":
+			errs = multierror.Append(errs, emptyFault(optionSocketPath))
+			continue
+		case slices.Contains(f.SocketPaths[:i], path):
+			errs = multierror.Append(errs, faultf("%s %s is given twice: each guest needs its own", optionSocketPath, path))
+		}
+		errs = multierror.Append(errs, vhostuser.CheckSocketPath(path, f.Client))
+	}
+	if f.SocketMode&^os.ModePerm != 0 {
+		errs = multierror.Append(errs, faultf("%s %#o: want octal permissions, as in 0660", optionSocketMode, uint32(f.SocketMode)))
+	}
+	if !f.listens() && (f.SocketMode != 0 || f.SocketGroup != nil) {
+		errs = multierror.Append(errs, faultf("%s and %s need a socket that vring listens on: %s without %s",
+			optionSocketMode, optionSocketGroup, optionSocketPath, optionClient))
+	}
+	return errs.ErrorOrNil()
+}
+
+// checkSource returns what is wrong with where front ends come from, nil if nothing is.
+func (f *FrontEnds) checkSource() *Fault {
+	switch {
+	case f.FD != nil && *f.FD < 0:
+		return faultf("%s %d: want the number of an open descriptor, such as 3", optionFD, *f.FD)
+	case len(f.SocketPaths) == 0 && f.FD == nil:
+		return faultf("no socket to meet the front end at; write %s PATH, or %s NUMBER", optionSocketPath, optionFD)
+	case len(f.SocketPaths) > 0 && f.FD != nil:
+		return faultf("%s and %s exclude each other", optionSocketPath, optionFD)
+	case len(f.SocketPaths) == 0 && f.Client:
+		return faultf("%s needs %s", optionClient, optionSocketPath)
+	}
+	return nil
+}
+
+func (t *Threads) check() error {
+	var errs *multierror.Error
+	if t.Poll < 0 || t.Poll > MaxPoll {
+		errs = multierror.Append(errs, faultf("%s %d: want 0 to %d", optionPoll, t.Poll.Microseconds(), MaxPoll.Microseconds()))
+	}
+	return multierror.Append(errs, t.checkCPUs()).ErrorOrNil()
+}
+
+// checkCPUs returns what is wrong with the processors. The process must be allowed on all of them.
+func (t *Threads) checkCPUs() error {
+	if len(t.CPUs) == 0 {
+		return nil
+	}
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return faultf("%s: %w", optionCPUs, err)
+	}
+	for _, cpu := range t.CPUs {
+		if cpu < 0 || !allowed.IsSet(cpu) {
+			return faultf("%s %q: there is no processor %d for this process", optionCPUs, FormatCPUs(t.CPUs), cpu)
+		}
+	}
+	return nil
+}
+
+// from returns the processors in the order in which threads get them, beginning with that of thread first.
+func (t *Threads) from(first int) []int {
+	if len(t.CPUs) == 0 {
+		return nil
+	}
+	first %= len(t.CPUs)
+	return slices.Concat(t.CPUs[first:], t.CPUs[:first])
+}
+
+// FormatCPUs writes a list of processors as users do: numbers and ranges of them, as in 2,4-7.
+func FormatCPUs(cpus []int) string {
+	var parts []string
+	for i := 0; i < len(cpus); {
+		last := i
+		for last+1 < len(cpus) && cpus[last+1] == cpus[last]+1 {
+			last++
+		}
+		part := strconv.Itoa(cpus[i])
+		if last > i {
+			part += "-" + strconv.Itoa(cpus[last])
+		}
+		parts, i = append(parts, part), last+1
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/netbackend"
+)
+
+// Event is something that happens to a daemon and that users may learn of: one of the types below. Events of several guests
+// come on several goroutines at once.
+type Event interface{ event() }
+
+type (
+	// ManagerUnreachable is that the service manager cannot be told that the daemon is ready. Guests are served.
+	ManagerUnreachable struct{ Err error }
+	// RunsAsRoot is that the sandbox is entered by root.
+	RunsAsRoot struct{}
+	// Ready is that the front end of a guest may come.
+	Ready struct {
+		Socket string // its path, "" for one that was inherited
+		FD     int    // the number of that
+	}
+	// Notice is what a guest's network says of itself.
+	Notice struct {
+		Guest string // its name, "" for the only one
+		netbackend.Notice
+	}
+	// GuestStopped is that a guest is not served any more, though it should be.
+	GuestStopped struct {
+		Guest string // its name, "" for the only one
+		Err   error
+	}
+	// Counted is what was counted for a queue pair until it was closed.
+	Counted struct {
+		Guest   string // its name, "" for the only one
+		Pair    int    // of Pairs
+		Pairs   int
+		Uptime  time.Duration
+		Report  Report // without flows
+		Dropped uint64 // frames on rings that were disabled, told with the first queue pair
+		Lost    uint64 // notices that were left out
+	}
+	// Traffic is what has passed lately for a guest whose network is metered. There is one each second in which any has.
+	Traffic struct {
+		Guest string // its name
+		Only  bool   // there is no other guest
+		Rates Rates
+	}
+	// BrokerEnded is that the broker has ended too early: what it is for is not done any more.
+	BrokerEnded struct{ Duties broker.Duties }
+	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
+	ResolversUnreadable struct{ Reason string }
+)
+
+func (ManagerUnreachable) event()  {}
+func (RunsAsRoot) event()          {}
+func (Ready) event()               {}
+func (Notice) event()              {}
+func (GuestStopped) event()        {}
+func (Counted) event()             {}
+func (Traffic) event()             {}
+func (BrokerEnded) event()         {}
+func (ResolversUnreadable) event() {}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"time"
+
+	"github.com/vringnet/vring/netbackend/stub"
+)
+
+// rateInterval is how often rates are told.
+const rateInterval = time.Second
+
+// Rates is traffic by the second, of frames without virtio-net headers.
+type Rates struct {
+	FromGuest, ToGuest         float64 // frames
+	FromGuestGbit, ToGuestGbit float64 // 10^9 bits
+	Dropped                    float64 // frames that should have passed, either way
+}
+
+// traffic is what a guest and its network have exchanged, in frames and bytes without virtio-net headers.
+type traffic struct {
+	frames, bytes         uint64 // from the guest
+	sentFrames, sentBytes uint64 // to the guest
+	dropped               uint64 // frames that should have passed, either way
+}
+
+// stubTraffic tells the traffic of a stub from its counters.
+func stubTraffic(c stub.Counters) traffic {
+	return traffic{c.Frames, c.Bytes, c.SentFrames, c.SentBytes, c.Bad + c.Undeliverable + c.Missed}
+}
+
+// meterTraffic tells, each second, how much traffic each guest had that can be metered, until stop is called. Guests without
+// traffic are left out.
+func (d *Daemon) meterTraffic() (stop func()) {
+	var meters []*meter
+	for _, s := range d.guests {
+		if s.traffic != nil {
+			meters = append(meters, &meter{guest: s, at: time.Now()})
+		}
+	}
+	if len(meters) == 0 {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		d.tellTraffic(meters, quit)
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// tellTraffic tells of traffic until quit is closed.
+func (d *Daemon) tellTraffic(meters []*meter, quit <-chan struct{}) {
+	ticker := time.NewTicker(rateInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-quit:
+			return
+		}
+		for _, m := range meters {
+			if rates, passed := m.read(); passed {
+				d.tell(Traffic{Guest: m.guest.name, Only: len(d.guests) == 1, Rates: rates})
+			}
+		}
+	}
+}
+
+// meter remembers what was counted when.
+type meter struct {
+	guest  *served
+	at     time.Time
+	before traffic
+}
+
+// read takes the counters on the guest's thread, and returns the rates since the last time, if anything has come.
+func (m *meter) read() (r Rates, passed bool) {
+	var now traffic
+	if err := m.guest.device.Do(0, func(int64) { now = m.guest.traffic() }); err != nil {
+		return r, false // it does not answer, which is logged elsewhere
+	}
+	now.dropped += m.guest.device.Dropped()
+	since := time.Since(m.at)
+	before := m.before
+	m.at, m.before = m.at.Add(since), now
+	return ratesOf(before, now, since), now != before
+}
+
+// ratesOf returns the rates between two readings.
+func ratesOf(before, now traffic, since time.Duration) Rates {
+	rate := func(before, now uint64) float64 { return float64(now-before) / since.Seconds() }
+	const bitsOfByte, giga = 8, 1e9
+	return Rates{
+		FromGuest: rate(before.frames, now.frames), FromGuestGbit: rate(before.bytes, now.bytes) * bitsOfByte / giga,
+		ToGuest: rate(before.sentFrames, now.sentFrames), ToGuestGbit: rate(before.sentBytes, now.sentBytes) * bitsOfByte / giga,
+		Dropped: rate(before.dropped, now.dropped),
+	}
+}
