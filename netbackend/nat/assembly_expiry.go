@@ -8,17 +8,6 @@ import "github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 // codeReassembly is "fragment reassembly time exceeded", in both versions of IP.
 const codeReassembly = 1
 
-// expireAssemblies gives up what has been incomplete for too long.
-func (p *Port) expireAssemblies() {
-	if p.reassembly.Due(p.now) {
-		p.giveUpAssemblies()
-	}
-}
-
-func (p *Port) giveUpAssemblies() {
-	p.counters.FragmentTimeouts += uint64(p.reassembly.Expire(p.now, p.tellIncomplete))
-}
-
 // tellIncomplete tells the guest that a packet was given up. Without its first fragment nobody knows whose it was.
 func (p *Port) tellIncomplete(a *ipfrag.Packet) {
 	k := packet{src: a.Src, dst: a.Dst, l4: a.Bytes(0, icmpLen)}

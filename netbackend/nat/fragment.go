@@ -50,6 +50,7 @@ func (p *Port) fragment(k *packet, f fragment) (retry bool) {
 	}
 	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.src, Dst: k.dst, ID: f.id, Proto: f.proto}, p.now)
 	p.counters.FragmentsEvicted += uint64(evicted)
+	p.tendAt = min(p.tendAt, p.reassembly.Next())
 	if a.Len() == 0 {
 		a.Tag = uint8(p.from)
 	}

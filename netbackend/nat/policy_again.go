@@ -23,15 +23,8 @@ const (
 	leastPause = int64(1e6)
 )
 
-// review judges the flows again to which the host's news may matter. It is seldom due, and is looked at in each turn: so it is two
-// functions, of which the compiler puts the first into the turn.
+// review judges the flows again to which the host's news may matter.
 func (p *Port) review() {
-	if p.news.Changes().Any() && p.now >= p.reviewAt {
-		p.reviewFlows()
-	}
-}
-
-func (p *Port) reviewFlows() {
 	changed := p.news.Changes()
 	judged := int64(0)
 	p.flows.each(p.me, func(f *flow) {
@@ -47,7 +40,7 @@ func (p *Port) reviewFlows() {
 	}
 }
 
-// reviewDue returns when review has something to do, 0 for never.
+// reviewDue returns when followRoutes has something to do, 0 for never.
 func (p *Port) reviewDue() int64 {
 	if !p.news.Changes().Any() {
 		return 0

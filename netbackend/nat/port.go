@@ -84,6 +84,7 @@ type Port struct {
 	sleep        sleepWatch // of the host
 
 	reassembly ipfrag.Reassembler // of the guest's packets
+	tendAt     int64              // when tendBeforeFrames has something to do, or earlier
 
 	// The rest is valid, or of use, during one turn.
 	now       int64
@@ -235,10 +236,12 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	for i := range events {
 		p.event(events[i])
 	}
-	p.readNews()
-	p.review()
-	p.noticeSleep()
-	p.expireAssemblies() // first: what comes too late joins nothing
+	if p.news.Pending(now) {
+		p.followRoutes()
+	}
+	if now >= p.tendAt {
+		p.tendBeforeFrames()
+	}
 	done = p.frames(tx)
 	p.flushOutgoing()
 	p.sendQueued()
@@ -259,6 +262,18 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 		return done, now
 	}
 	return done, p.nextTurn()
+}
+
+// tendBeforeFrames does what is seldom due, and is to be done before the guest's frames are looked at. Turn asks for all of it by
+// one comparison.
+func (p *Port) tendBeforeFrames() {
+	if p.now >= p.sleep.at {
+		p.lookForSleep()
+	}
+	if p.reassembly.Due(p.now) { // what comes too late joins nothing
+		p.counters.FragmentTimeouts += uint64(p.reassembly.Expire(p.now, p.tellIncomplete))
+	}
+	p.tendAt = netbackend.Earlier(p.sleep.at, p.reassembly.Next())
 }
 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.

@@ -56,13 +56,7 @@ func hostSlept() time.Duration {
 	return time.Duration(all.Nano() - awake.Nano())
 }
 
-// noticeSleep does what is to be done after a sleep of the host.
-func (p *Port) noticeSleep() {
-	if p.now >= p.sleep.at {
-		p.lookForSleep()
-	}
-}
-
+// lookForSleep looks whether the host was suspended, and does what is to be done after that.
 func (p *Port) lookForSleep() {
 	slept := p.sleep.look(p.now)
 	if slept == 0 || !p.listening {

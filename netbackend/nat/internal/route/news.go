@@ -52,7 +52,11 @@ func (n *News) FD() int { return n.fd }
 // Wake notes that the descriptor is readable.
 func (n *News) Wake() { n.due = true }
 
-// Due reports whether Read has something to do at now. It is asked in each turn.
+// Pending reports whether there is something to do at now: news to read, or changes that were not forgotten yet. It is asked in
+// each turn.
+func (n *News) Pending(now int64) bool { return n.Due(now) || n.changes.Any() }
+
+// Due reports whether Read has something to do at now.
 func (n *News) Due(now int64) bool { return n.due || n.raiseAt != 0 && now >= n.raiseAt }
 
 // Next returns when Read has something to do though nothing is readable, in nanoseconds of the clock of now; 0 for never.
