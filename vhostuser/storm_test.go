@@ -120,7 +120,9 @@ func TestASocketThatAcceptsAndClosesIsDialledSlowlyAndToldOfOnce(t *testing.T) {
 			c.Close()
 		}
 	}()
+	start := time.Now()
 	require.Eventually(t, func() bool { return accepted.Load() > vainEnds }, 10*testLimit, 10*time.Millisecond)
+	require.Greater(t, time.Since(start), (1<<vainEnds-1)*backoffMin/2, "each pause is twice the one before")
 	require.Less(t, accepted.Load(), int64(mostVisits))
 	const told = "connections come and go without a word"
 	s.eventually(told)
