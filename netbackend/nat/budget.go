@@ -9,29 +9,43 @@ import (
 	"github.com/vringnet/vring/netbackend"
 )
 
-// bucket lets events through at a limited rate: as many at once as pass in a second, and one more every interval. All it
+// bucket lets events through at a limited rate: as many at once as pass in the time that it takes to fill, and one more every interval. All it
 // remembers is when it will be full again. The threads of a guest's queue pairs share it: more pairs are no larger budget.
 type bucket struct {
 	interval int64        // nanoseconds
+	depth    int64        // nanoseconds that it takes to fill
 	full     atomic.Int64 // time at which it is full again, or a time that has passed
 }
 
-// bucketDepth is how long a bucket takes to fill, in nanoseconds.
-const bucketDepth = int64(time.Second)
-
 // fill makes b a full bucket for n events at once, and n a second.
-func (b *bucket) fill(n int64) { b.interval = int64(time.Second) / n }
+func (b *bucket) fill(n int64) { b.fillBurst(n, n) }
+
+// fillBurst makes b a full bucket for burst events at once, and n a second.
+func (b *bucket) fillBurst(n, burst int64) {
+	b.interval = int64(time.Second) / n
+	b.depth = b.interval * burst
+}
 
 // take tells whether another event may pass now, and counts it if so.
 func (b *bucket) take(now int64) bool {
 	for {
 		before := b.full.Load()
 		full := max(before, now) + b.interval
-		if full-now > bucketDepth {
+		if full-now > b.depth {
 			return false
 		}
 		if b.full.CompareAndSwap(before, full) {
 			return true
+		}
+	}
+}
+
+// giveBack undoes a take.
+func (b *bucket) giveBack(now int64) {
+	for {
+		before := b.full.Load()
+		if before <= now || b.full.CompareAndSwap(before, before-b.interval) {
+			return
 		}
 	}
 }
@@ -90,6 +104,7 @@ const (
 	limitPeers
 	limitQueries
 	limitStreams
+	limitNewFlows
 	limitFlows
 	limitSockets
 	limitHost
@@ -113,6 +128,7 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limitStrangers:     &c.StrangersEvicted,
 		limitQueries:       &c.QueriesTooMany,
 		limitStreams:       &c.ResolverConnectionsTooMany,
+		limitNewFlows:      &c.NewFlowsOverRate,
 		limitFlows:         &c.TableFull,
 		limitSockets:       &c.SocketsSpent,
 		limitHost:          &c.SocketErrors,
@@ -135,6 +151,7 @@ func (l limit) String() string {
 		limitStrangers:     "too many others send to the guest that it has not sent to; those let in first are given up",
 		limitQueries:       "the guest has too many DNS queries under way; more are answered by SERVFAIL",
 		limitStreams:       "the guest has too many connections to the name server; more are refused",
+		limitNewFlows:      "the guest begins more connections, UDP flows and pings that nobody answers than it may; others are dropped",
 		limitFlows:         "the guest has as many connections as it may have; others are refused",
 		limitSockets:       "the guest has as many sockets as it may have; other connections are refused",
 		limitHost:          "the host gives no more sockets",

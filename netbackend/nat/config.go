@@ -49,6 +49,7 @@ type Config struct {
 	Resolvers   []netip.AddrPort   // asked instead of those of ResolvConf, if there are any
 	ResolvConf  string             // where the host keeps its resolvers
 	MaxFlows    int                // connections and associations at once
+	Kernel      KernelLimits       // what else of the host's kernel the guest may use
 	MaxSockets  int                // descriptors for them and for forwards; ForGuests divides what the process may have
 	Queues      int                // queue pairs of the guest
 	PeekOffset  bool               // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
@@ -82,6 +83,7 @@ func DefaultConfig() Config {
 		MTU:         1500,
 		ResolvConf:  "/etc/resolv.conf",
 		MaxFlows:    16384,
+		Kernel:      usualKernelLimits(),
 		MaxSockets:  openFiles() - reservedFiles,
 		Queues:      1,
 		PeekOffset:  HasPeekOffset(),
@@ -288,6 +290,10 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: newHosts()}
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
+	if cfg.Kernel.guests == 0 {
+		cfg.Kernel = cfg.Kernel.among(1)
+	}
+	shared.newFlows.fill(&cfg.Kernel)
 	shared.sources.fill(sourceTries)
 	shared.strangers.fill(strangersJudged)
 	shared.dns = newRelay(&cfg)

@@ -114,6 +114,8 @@ const (
 	timing      // TCP: a round trip is being measured
 	persisting  // TCP: the timer is the persist timer
 	bulk        // TCP: the host has filled the largest frame lately
+
+	isNew // the guest began it, and nobody has answered yet; see newFlows
 )
 
 // flowState is where a flow stands.

@@ -29,6 +29,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 	}
 	configs := make([]Config, n)
 	c.resolvers = newResolverQuotas()
+	c.Kernel = c.Kernel.among(n)
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]

@@ -66,6 +66,9 @@ func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
 		p.reject(key, verdict, k.l4Len, k.l4)
 		return nil, nowhere
 	}
+	if !p.mayBegin() {
+		return nil, nowhere
+	}
 	if !p.admit(crowdAssociations) {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil, nowhere
@@ -90,6 +93,7 @@ func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
 		return nil, nowhere
 	}
 	f, at := p.create(key, fd, statePing, 0, crowdAssociations)
+	p.began(f, at)
 	if f != nil {
 		p.counters.PingFlows++
 		f.udp.sender.v6, f.news = !to.Addr.Is4(), news
@@ -190,6 +194,9 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	}
 	if n < icmpLen || head[0] != echoReply(&f.key.guest) || p.msg.from().Addr != f.key.remote {
 		return 0
+	}
+	if f.bits&isNew != 0 {
+		p.wasAnswered(f)
 	}
 	p.wheel.set(f, p.now+pingTimeout)
 	switch {

@@ -43,6 +43,7 @@ type pairs struct {
 	open      atomic.Int32  // ports that are not closed yet
 	gates     gates
 	budgets   budgets
+	newFlows  newFlows
 	changes   route.ChangeCount
 	paths     pathTable
 	ways      ways

@@ -22,6 +22,9 @@ func (p *Port) connect(key *flowKey, s *segment) (retry bool) {
 		p.refuse(key, s)
 		return false
 	}
+	if !p.mayBegin() {
+		return false
+	}
 	if !p.admit(crowdConnects) {
 		p.refuse(key, s)
 		return false
@@ -34,7 +37,8 @@ func (p *Port) connect(key *flowKey, s *segment) (retry bool) {
 		}
 		return false
 	}
-	_, at := p.connecting(key, fd, set, s)
+	f, at := p.connecting(key, fd, set, s)
+	p.began(f, at)
 	return at == elsewhere
 }
 
@@ -95,6 +99,9 @@ func (p *Port) checkConnect(f *flow) {
 	}
 	if !p.judgeAgain(f) {
 		return
+	}
+	if f.bits&isNew != 0 {
+		p.wasAnswered(f)
 	}
 	p.arrive(f)
 	t := &f.tcp

@@ -136,6 +136,16 @@ func (p *Port) associate(key *flowKey, k *packet, length int) (*flow, where) {
 		p.reject(key, verdict, length, k.l4)
 		return nil, nowhere
 	}
+	if !p.mayBegin() {
+		return nil, nowhere
+	}
+	f, at := p.associateWith(to, key, k, length)
+	p.began(f, at)
+	return f, at
+}
+
+// associateWith makes a flow that the policy allows.
+func (p *Port) associateWith(to ipaddr.Endpoint, key *flowKey, k *packet, length int) (*flow, where) {
 	c := crowdAssociations
 	mapped := p.cfg.EndpointIndependent
 	if !p.admitFlow(c) || !(mapped && p.isMapped(key)) && !p.admitSocket() {

@@ -236,6 +236,9 @@ func (p *Port) received(f *flow, n int) {
 		return
 	}
 	f.toGuest += uint64(n)
+	if f.bits&isNew != 0 {
+		p.wasAnswered(f)
+	}
 	if f.crowd == crowdStrangers {
 		return
 	}
