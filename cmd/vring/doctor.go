@@ -11,17 +11,17 @@ import (
 
 // newDoctor is "vring doctor".
 func newDoctor() *cobra.Command {
-	return &cobra.Command{
+	socket := "/tmp/vm0.sock"
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at this host for what vring and its guests need",
 		Long: `Looks at this host for what vring and its guests need or are better with, says what can be done about what is
 missing, and prints command lines to begin with. Nothing is changed. The exit status is 1 if there is a problem.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			host := doctor.Local()
+			host := doctor.Local(socket)
 			host.Sandbox = trySandbox
 			findings := doctor.Examine(host)
-			const socket = "/tmp/vm0.sock"
 			qemu := lookAtQEMU()
 			hint := qemu.hint([]string{socket}, false, 1)
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\nTo begin with:\n  vring nat --socket-path %s -p 2222:22\n%s",
@@ -32,4 +32,6 @@ missing, and prints command lines to begin with. Nothing is changed. The exit st
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&socket, "socket-path", socket, "path of the socket that a guest is to have: whether it can be made, and who can connect")
+	return cmd
 }

@@ -27,7 +27,7 @@ type qemuHost struct {
 
 // lookAtQEMU asks the host, and the QEMU that is installed.
 func lookAtQEMU() qemuHost {
-	host := doctor.Local()
+	host := doctor.Local("")
 	name, _ := os.Hostname() // an empty name will do
 	return qemuHost{name: name, program: host.QEMU, version: askVersion(host.QEMU), kvm: host.HasKVM()}
 }

@@ -22,7 +22,7 @@ import (
 // withQEMU gives cmd a QEMU of its own, which is a shell script.
 func withQEMU(t *testing.T, cmd *exec.Cmd, script string) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, doctor.Local().QEMU)
+	path := filepath.Join(dir, doctor.Local("").QEMU)
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700))
 	cmd.Env = append(cmd.Env, "PATH="+dir+":/usr/bin:/bin")
 }

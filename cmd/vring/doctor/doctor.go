@@ -42,6 +42,10 @@ type Host struct {
 	ReadFile   func(path string) ([]byte, error)    // as os.ReadFile
 	Version    func(program string) (string, error) // first line that program --version prints
 	QEMU       string                               // name of the QEMU program for this machine
+
+	Socket      string                                 // path of the socket that a guest is to have
+	CheckSocket func(path string) error                // tells why no socket can be made at a path
+	Mode        func(path string) (fs.FileMode, error) // of a file
 }
 
 const (
@@ -53,9 +57,13 @@ const (
 
 // Examine makes all checks.
 func Examine(h *Host) []Finding {
-	return []Finding{
-		h.kernel(), h.openFiles(), h.ping(), h.ipv6(), h.lowPorts(), h.sandbox(), h.qemu(), h.kvm(), h.memory(), h.tun(), h.netAdmin(),
+	findings := []Finding{
+		h.kernel(), h.openFiles(), h.ping(), h.ipv6(), h.lowPorts(), h.socket(), h.sandbox(), h.qemu(), h.kvm(), h.memory(), h.tun(), h.netAdmin(),
 	}
+	if f, ok := h.apparmor(); ok {
+		findings = append(findings, f)
+	}
+	return findings
 }
 
 // Worst returns the highest level among findings.

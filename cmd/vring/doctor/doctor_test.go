@@ -3,6 +3,8 @@ package doctor
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,6 +46,35 @@ func healthy() *Host {
 		},
 		Version: func(program string) (string, error) { return program + " 7.2", nil },
 		QEMU:    "qemu",
+		Socket:  "/run/vring/vm0.sock", CheckSocket: func(string) error { return nil }, Mode: modes(nil),
+	}
+}
+
+// modes makes directories have a mode other than 0755, and files that are not named by it be missing.
+func modes(other map[string]fs.FileMode) func(string) (fs.FileMode, error) {
+	return func(path string) (fs.FileMode, error) {
+		mode, named := other[path]
+		switch {
+		case named:
+			return mode, nil
+		case strings.HasPrefix(path, "/etc/"):
+			return 0, fs.ErrNotExist
+		}
+		return fs.ModeDir | 0o755, nil
+	}
+}
+
+// withAppArmor makes a host confine programs, and have the given file.
+func withAppArmor(enabled, file string) func(*Host) {
+	return func(h *Host) {
+		read := h.ReadFile
+		h.Mode = modes(map[string]fs.FileMode{file: 0o644})
+		h.ReadFile = func(path string) ([]byte, error) {
+			if path == "/sys/module/apparmor/parameters/enabled" {
+				return []byte(enabled), nil
+			}
+			return read(path)
+		}
 	}
 }
 
@@ -55,6 +86,7 @@ ok  open files     1048576 for each process
 ok  ping           guests can ping the outside
 ok  IPv6           guests can reach what the host reaches
 ok  ports          forwards can use those from 1024 on
+ok  socket         /run/vring/vm0.sock can be made
 ok  sandbox        all walls stand
 ok  QEMU           qemu 7.2
 ok  KVM            a machine was made, and its processor ran
@@ -100,6 +132,17 @@ func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
 		"little memory": {func(h *Host) {
 			h.ReadFile = func(string) ([]byte, error) { return []byte("MemAvailable: 1024 kB"), nil }
 		}, Note, "1 MiB for guests", "does not fit"},
+		"a directory that is missing": {func(h *Host) {
+			h.CheckSocket = func(path string) error { return errors.New("there is no directory /run/vring") }
+		}, Problem, "there is no directory /run/vring", "Choose another path"},
+		"a directory of one user": {func(h *Host) {
+			h.Mode = modes(map[string]fs.FileMode{"/run/vring": fs.ModeDir | 0o750})
+		}, Note, "/run/vring keeps other users out", "--socket-group"},
+		"a directory of one user above": {func(h *Host) {
+			h.Socket, h.Mode = "/home/me/vm/s", modes(map[string]fs.FileMode{"/home/me": fs.ModeDir | 0o700})
+		}, Note, "/home/me keeps other users out", "libvirt's system mode"},
+		"libvirt's QEMU is confined": {withAppArmor("Y\n", "/etc/apparmor.d/abstractions/libvirt-qemu"), OK,
+			"confines the QEMU that libvirt starts", `local/abstractions/libvirt-qemu: "/run/vring/vm0.sock" rw,`},
 		"rights": {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,12 +158,23 @@ func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
 }
 
 func TestThisHostCanBeExamined(t *testing.T) {
-	h := Local()
+	h := Local(filepath.Join(t.TempDir(), "s"))
 	require.NotEmpty(t, h.Kernel)
 	require.NotZero(t, h.OpenFiles)
-	require.Len(t, Examine(h), 11)
+	require.GreaterOrEqual(t, len(Examine(h)), 12)
 	_, err := h.Version("/nonexistent/program")
 	require.Error(t, err)
+}
+
+// Where AppArmor is off, or there is no libvirt, nothing is said of it.
+func TestAppArmorIsToldOfWhereItConfinesSomething(t *testing.T) {
+	for _, change := range []func(*Host){
+		withAppArmor("N\n", "/etc/apparmor.d/abstractions/libvirt-qemu"), withAppArmor("Y\n", "/etc/apparmor.d/usr.bin.man"),
+	} {
+		h := healthy()
+		change(h)
+		require.NotContains(t, Format(Examine(h)), "AppArmor")
+	}
 }
 
 // A device that can be opened is not enough: /dev/null is as good as a KVM that makes no machine.

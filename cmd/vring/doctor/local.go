@@ -13,17 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/hostcaps"
+	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/nat"
 )
 
-// Local is the host that this process runs on.
-func Local() *Host {
+// Local is the host that this process runs on. socket is the path that a guest's socket is to have.
+func Local(socket string) *Host {
 	var limit unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
 	return &Host{
-		Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
+		Socket: socket, Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
 		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
-		KVM: func() error { return tryKVM(kvmPath, true) },
+		KVM:         func() error { return tryKVM(kvmPath, true) },
+		CheckSocket: socketfile.Check, Mode: modeOf(os.Stat),
 	}
 }
 
