@@ -84,7 +84,7 @@ func TestDefaultsAreThoseThatTheFieldsTell(t *testing.T) {
 	})
 }
 
-// served is a configuration as it may run.
+// runningConfig is a configuration as it may run.
 func runningConfig() Config {
 	nat := DefaultNAT()
 	return Config{NAT: &nat, FrontEnds: FrontEnds{SocketPaths: []string{"/run/a"}}}
