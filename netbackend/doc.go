@@ -2,7 +2,7 @@
 //
 // A worker (package worker) owns one queue pair and one Port. Once a turn it hands the Port the chains that the guest
 // made available on its transmit queue (virtio 1.2 section 5.1.6.2), the readiness events of the sockets that the Port
-// registered, the time, and a [Filler] as the only way into the guest's receive queue (section 5.1.6.4). One interface
+// registered, the time, and a [RXWriter] as the only way into the guest's receive queue (section 5.1.6.4). One interface
 // call a turn, none per frame.
 //
 // Concurrency: everything here is used by the worker's thread alone, unless a method says otherwise. Nothing in this

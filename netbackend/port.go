@@ -30,7 +30,7 @@ type Port interface {
 	// that is not after now asks for another turn at once.
 	//
 	// tx, events, and the guest memory that they point at may be used until Turn returns, and no longer.
-	Turn(now int64, tx []virtqueue.Chain, events []Event, rx *Filler) (done int, next int64)
+	Turn(now int64, tx []virtqueue.Chain, events []Event, rx *RXWriter) (done int, next int64)
 
 	// RingsChanged tells that a ring was started, stopped, enabled or disabled, or that guest memory was replaced.
 	RingsChanged(s RingState)

@@ -42,19 +42,19 @@ func TestBuffersThatCanHoldNoFrameGoBack(t *testing.T) {
 					post(r)
 				}
 				for range 20 { // as turns do
-					r.filler.Recheck()
-					_ = r.filler.ReserveFrames(make([][]guestmem.Iovec, 4), 1400)
-					_ = r.filler.ReserveEach(make([][]guestmem.Iovec, 4), 1400, 1400)
-					_ = r.filler.ReserveRun(1400, 4)
-					require.Empty(t, r.filler.Reserve(1400, 1400))
+					r.writer.Recheck()
+					for _, shape := range []netbackend.Shape{netbackend.AnyShape, netbackend.OneBuffer, netbackend.OnePiece} {
+						_ = r.writer.Reserve(netbackend.Request{Min: 1400, Max: 1400, Frames: 4, Shape: shape})
+					}
+					require.Empty(t, r.one(1400, 1400))
 				}
 				require.False(t, r.queue.HasAvail(), "nothing is left to look at")
 				before := r.queue.Work()
-				require.Empty(t, r.filler.Reserve(1400, 1400))
+				require.Empty(t, r.one(1400, 1400))
 				require.LessOrEqual(t, r.queue.Work()-before, uint64(8))
 
 				r.post(2048)
-				require.True(t, r.filler.Write(&vnet.Header{}, pattern(1400)), "a good one is used all the same")
+				require.True(t, r.writer.Write(&vnet.Header{}, pattern(1400)), "a good one is used all the same")
 			})
 		}
 	}
@@ -67,7 +67,7 @@ func TestAGoodBufferBehindUselessOnesIsFound(t *testing.T) {
 		r.crumbs(500)
 	}
 	r.post(2048)
-	require.True(t, r.filler.Write(&vnet.Header{}, pattern(1400)))
+	require.True(t, r.writer.Write(&vnet.Header{}, pattern(1400)))
 	r.queue.Flush()
 	require.EqualValues(t, 10, r.driver.UsedIdx(), "all of them are used or given back")
 }
@@ -98,11 +98,11 @@ func TestBuffersThatGoBackAreCountedByTheReason(t *testing.T) {
 				raw(vqtest.Write, good, vnet.HeaderLen)
 			}
 			r.driver.Publish()
-			require.Empty(t, r.filler.Reserve(1400, 1400))
+			require.Empty(t, r.one(1400, 1400))
 			require.Equal(t, netbackend.ReturnedBuffers{
 				ReceiveBuffersOutsideMemory: 2, ReceiveBuffersBadChain: 3, ReceiveBuffersWrongDirection: 4,
 				ReceiveBuffersEmpty: 5, ReceiveBuffersTooSmall: 6,
-			}, r.filler.Returned)
+			}, r.writer.Returned)
 			r.queue.Flush()
 			require.EqualValues(t, 20, r.driver.UsedIdx())
 		})

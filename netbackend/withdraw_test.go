@@ -6,26 +6,29 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // reservations are all ways to get memory of the guest for a frame of n bytes.
-var reservations = map[string]func(f *netbackend.Filler, n int) int{
-	"one frame":           func(f *netbackend.Filler, n int) int { return len(f.Reserve(n, n)) },
-	"as much as there is": func(f *netbackend.Filler, n int) int { return len(f.Reserve(1, n)) },
-	"run":                 func(f *netbackend.Filler, n int) int { return len(f.ReserveRun(n, 8)) },
-	"each":                func(f *netbackend.Filler, n int) int { return f.ReserveEach(make([][]guestmem.Iovec, 8), n, n) },
-	"frames":              func(f *netbackend.Filler, n int) int { return f.ReserveFrames(make([][]guestmem.Iovec, 8), n) },
+var reservations = map[string]func(n int) netbackend.Request{
+	"one frame":           func(n int) netbackend.Request { return netbackend.Request{Min: n, Max: n} },
+	"as much as there is": func(n int) netbackend.Request { return netbackend.Request{Min: 1, Max: n} },
+	"run": func(n int) netbackend.Request {
+		return netbackend.Request{Min: n, Max: n, Frames: 8, Shape: netbackend.OnePiece}
+	},
+	"each": func(n int) netbackend.Request {
+		return netbackend.Request{Min: n, Max: n, Frames: 8, Shape: netbackend.OneBuffer}
+	},
+	"frames": func(n int) netbackend.Request { return netbackend.Request{Min: n, Max: n, Frames: 8} },
 }
 
 // eachReservation runs a test for each of them, with buffers that can be merged and with those that cannot.
 func eachReservation(t *testing.T, test func(t *testing.T, r *ring, reserve func(n int) int)) {
-	for name, reserve := range reservations {
+	for name, request := range reservations {
 		for kind, mergeable := range map[string]bool{"mergeable": true, "single": false} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				r := newRing(t, 64, vnet.HeaderLen, mergeable)
-				test(t, r, func(n int) int { return reserve(&r.filler, n) })
+				test(t, r, func(n int) int { return r.writer.Reserve(request(n)).Len() })
 			})
 		}
 	}
@@ -38,12 +41,12 @@ func TestBuffersThatTheDriverTakesBackAreNoRoom(t *testing.T) {
 		}
 		require.Positive(t, reserve(100))
 		r.driver.TakeBack(6)
-		r.filler.Recheck()
+		r.writer.Recheck()
 		require.Zero(t, reserve(100))
-		require.False(t, r.filler.HasRoom())
-		require.Zero(t, r.filler.Ahead(100))
-		require.Zero(t, r.filler.Holds())
-		r.filler.Recheck()
+		require.False(t, r.writer.Available())
+		require.Zero(t, r.writer.Buffered(100))
+		require.Zero(t, r.writer.Capacity())
+		r.writer.Recheck()
 		require.Zero(t, reserve(100), "nor in the next turn")
 		require.NoError(t, r.queue.Err())
 
@@ -60,15 +63,15 @@ func TestNoBufferIsWrittenToInATurnInWhichSomeAreTakenBack(t *testing.T) {
 		}
 		require.Positive(t, reserve(100))
 		r.driver.TakeBack(4)
-		r.filler.Recheck()
+		r.writer.Recheck()
 		require.Zero(t, reserve(100))
-		require.Zero(t, r.filler.Ahead(100))
-		r.filler.Recheck() // the next turn, and the index stands still
+		require.Zero(t, r.writer.Buffered(100))
+		r.writer.Recheck() // the next turn, and the index stands still
 		require.Positive(t, reserve(100))
 		for range 2 {
-			require.True(t, r.filler.Write(&vnet.Header{}, pattern(100)))
+			require.True(t, r.writer.Write(&vnet.Header{}, pattern(100)))
 		}
-		require.False(t, r.filler.Write(&vnet.Header{}, pattern(100)), "no more than two are left")
+		require.False(t, r.writer.Write(&vnet.Header{}, pattern(100)), "no more than two are left")
 	})
 }
 
@@ -80,17 +83,17 @@ func TestBuffersAreTakenBackWhileAFrameIsReserved(t *testing.T) {
 			for range 40 {
 				r.post(400)
 			}
-			require.Positive(t, r.filler.Ahead(1)) // fetches some
+			require.Positive(t, r.writer.Buffered(1)) // fetches some
 			pending := len(r.queue.Pending())
 			require.Less(t, pending, 40)
 			r.driver.TakeBack(1)
-			require.Zero(t, reservations[name](&r.filler, 39*400))
-			require.Zero(t, r.filler.Ahead(1))
-			require.False(t, r.filler.Write(&vnet.Header{}, pattern(60)), "not before the next turn")
-			require.False(t, r.filler.HasRoom())
-			require.True(t, r.filler.Starved() && r.queue.HasAvail(), "but then it is looked at, and at once")
-			r.filler.Recheck()
-			require.True(t, r.filler.Write(&vnet.Header{}, pattern(60)))
+			require.Zero(t, r.writer.Reserve(reservations[name](39*400)).Len())
+			require.Zero(t, r.writer.Buffered(1))
+			require.False(t, r.writer.Write(&vnet.Header{}, pattern(60)), "not before the next turn")
+			require.False(t, r.writer.Available())
+			require.True(t, r.writer.Starved() && r.queue.HasAvail(), "but then it is looked at, and at once")
+			r.writer.Recheck()
+			require.True(t, r.writer.Write(&vnet.Header{}, pattern(60)))
 		})
 	}
 }

@@ -159,7 +159,7 @@ func (p *Port) Close() error {
 }
 
 // Turn implements netbackend.Port.
-func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	p.notice(events)
 	if p.gone {
 		p.find(now)

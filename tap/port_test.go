@@ -325,7 +325,7 @@ func makeAgain(t *testing.T) {
 // unaware is a Port that is told of no event.
 type unaware struct{ *tap.Port }
 
-func (u unaware) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (u unaware) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	return u.Port.Turn(now, tx, nil, rx)
 }
 

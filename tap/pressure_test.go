@@ -78,7 +78,7 @@ type meter struct {
 	before, after runtime.MemStats
 }
 
-func (m *meter) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (m *meter) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	runtime.ReadMemStats(&m.before)
 	done, next := m.Port.Turn(now, tx, events, rx)
 	runtime.ReadMemStats(&m.after)

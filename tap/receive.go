@@ -92,7 +92,7 @@ func (p *Port) expected() int {
 }
 
 // receive fills the guest's ring from the queue, and returns when it wants another turn.
-func (p *Port) receive(now int64, rx *netbackend.Filler) (next int64) {
+func (p *Port) receive(now int64, rx *netbackend.RXWriter) (next int64) {
 	for range receiveBurst {
 		if !p.release(now, rx) {
 			return p.held.until
@@ -109,11 +109,11 @@ func (p *Port) receive(now int64, rx *netbackend.Filler) (next int64) {
 }
 
 // roomy tells whether the guest has posted as many buffers as the longest frame can need, or as it has ever posted.
-func (p *Port) roomy(now int64, rx *netbackend.Filler) bool {
+func (p *Port) roomy(now int64, rx *netbackend.RXWriter) bool {
 	need := p.longest()
-	room := rx.Ahead(need)
-	if room == 0 && rx.HasRoom() && rx.Reserve(1, 1) != nil { // gives malformed and empty buffers back
-		room = rx.Ahead(need)
+	room := rx.Buffered(need)
+	if room == 0 && rx.Available() && rx.Reserve(netbackend.Request{Min: 1, Max: 1}).Len() > 0 { // gives malformed and empty buffers back
+		room = rx.Buffered(need)
 	}
 	if room > 0 && !p.judged {
 		p.judge(rx)
@@ -140,9 +140,9 @@ func (p *Port) roomy(now int64, rx *netbackend.Filler) bool {
 
 // judge finds out by the first buffers that the guest posts whether its ring can hold frames of 64 KiB. If it cannot,
 // the kernel is to cut them: else the guest would never get one.
-func (p *Port) judge(rx *netbackend.Filler) {
+func (p *Port) judge(rx *netbackend.RXWriter) {
 	p.judged = true
-	if rx.Holds() >= largeFrame || p.offloads()&largeOffloads == 0 {
+	if rx.Capacity() >= largeFrame || p.offloads()&largeOffloads == 0 {
 		return
 	}
 	p.tight = true
@@ -154,13 +154,13 @@ func (p *Port) judge(rx *netbackend.Filler) {
 }
 
 // readFrame reads one frame into the guest's buffers.
-func (p *Port) readFrame(now int64, rx *netbackend.Filler) {
-	reserved := rx.Reserve(1, p.expected())
-	if reserved == nil {
+func (p *Port) readFrame(now int64, rx *netbackend.RXWriter) {
+	lease := rx.Reserve(netbackend.Request{Min: 1, Max: p.expected()})
+	if lease.Len() == 0 {
 		return // what looked like room was malformed
 	}
 	iov := append(p.iov[:0], guestmem.PieceOf(p.came[:]))
-	iov = append(iov, reserved...)
+	iov = append(iov, lease.Frame(0)...)
 	iov = append(iov, guestmem.PieceOf(p.spill))
 	n, errno := guestmem.Readv(p.queue.fd, iov)
 	if errno != 0 {
@@ -177,7 +177,7 @@ func (p *Port) readFrame(now int64, rx *netbackend.Filler) {
 	} else {
 		p.small = 0
 	}
-	p.deliver(now, rx, reserved, n)
+	p.deliver(now, lease, n)
 }
 
 // unread deals with an error of a read.
@@ -192,8 +192,8 @@ func (p *Port) unread(errno unix.Errno) {
 	}
 }
 
-// deliver gives the guest the frame of n bytes that was read to reserved, and the spill buffer behind.
-func (p *Port) deliver(now int64, rx *netbackend.Filler, reserved []guestmem.Iovec, n int) {
+// deliver gives the guest the frame of n bytes that was read to the frame of lease, and the spill buffer behind.
+func (p *Port) deliver(now int64, lease netbackend.Lease, n int) {
 	var h vnet.Header
 	h.Decode(p.came[:])
 	if !takes(p.features, &h) {
@@ -203,24 +203,25 @@ func (p *Port) deliver(now int64, rx *netbackend.Filler, reserved []guestmem.Iov
 	if p.features&vnet.FeatureGuestCSum == 0 {
 		h.Flags = 0 // virtio 1.2 section 5.1.6.4.1
 	}
+	reserved := lease.Frame(0)
 	spilled := n - length(reserved)
 	if spilled <= 0 {
-		p.commit(rx, reserved, &h, n)
+		p.commit(lease, &h, n)
 		return
 	}
 	p.held = held{length: n, spilled: spilled, at: reserved[0].Base, header: h, until: now + holdPatience}
 }
 
-// commit makes a frame of n bytes in reserved the guest's.
-func (p *Port) commit(rx *netbackend.Filler, reserved []guestmem.Iovec, h *vnet.Header, n int) {
-	rx.Commit(h, rx.Pad(reserved, n))
+// commit makes a frame of n bytes the guest's.
+func (p *Port) commit(lease netbackend.Lease, h *vnet.Header, n int) {
+	lease.Commit(h, n)
 	p.counters.Received++
 	p.counters.ReceivedBytes += uint64(n)
 }
 
 // release puts the frame that is held together, if there is one. It returns false if the frame must wait for more
 // buffers; one that no ring of this size can hold does not.
-func (p *Port) release(now int64, rx *netbackend.Filler) bool {
+func (p *Port) release(now int64, rx *netbackend.RXWriter) bool {
 	f := &p.held
 	if f.length == 0 {
 		return true
@@ -229,28 +230,29 @@ func (p *Port) release(now int64, rx *netbackend.Filler) bool {
 		p.drop()
 		return true
 	}
-	whole := rx.Reserve(f.length, f.length) // gives useless buffers back
-	if whole == nil {
+	lease := rx.Reserve(netbackend.Request{Min: f.length, Max: f.length}) // gives useless buffers back
+	if lease.Len() == 0 {
 		if hasNoRoom(rx, f.length) {
 			p.drop()
 			return true
 		}
 		return false
 	}
+	whole := lease.Frame(0)
 	if whole[0].Base != f.at { // the driver has spoiled a buffer between, and those before went with it
 		p.drop()
 		return true
 	}
 	guestmem.CopyTo(whole, f.length-f.spilled, p.spill[:f.spilled])
 	p.counters.Respilled++
-	p.commit(rx, whole, &f.header, f.length)
+	p.commit(lease, &f.header, f.length)
 	f.length = 0
 	return true
 }
 
 // hasNoRoom reports whether no ring of rx's size can hold a frame of so many bytes, going by the oldest of its buffers.
-func hasNoRoom(rx *netbackend.Filler, length int) bool {
-	holds := rx.Holds()
+func hasNoRoom(rx *netbackend.RXWriter, length int) bool {
+	holds := rx.Capacity()
 	return holds != 0 && holds < length
 }
 

@@ -46,7 +46,7 @@ type gauge struct {
 	frames  int               // in the turn that was measured last
 }
 
-func (g *gauge) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (g *gauge) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	if g.measure == nil {
 		return g.Port.Turn(now, tx, events, rx)
 	}

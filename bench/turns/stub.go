@@ -40,7 +40,7 @@ func stubStage(sends, receives bool, open func() (netbackend.Port, error)) func(
 		p := pair{port: port, sends: sends}
 		out, in := newRing(t, m, virtqueue.FromGuest), newRing(t, m, virtqueue.ToGuest)
 		p.tx, p.rx = out.queue, in.queue
-		p.filler.Attach(p.rx, vnet.HeaderLen, true)
+		p.writer.Attach(p.rx, vnet.HeaderLen, true)
 		if err := port.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil); err != nil {
 			t.Fatalf("start the Port: %v", err)
 		}
@@ -61,7 +61,7 @@ func stubStage(sends, receives bool, open func() (netbackend.Port, error)) func(
 type pair struct {
 	port   netbackend.Port
 	tx, rx *virtqueue.Queue
-	filler netbackend.Filler
+	writer netbackend.RXWriter
 	sends  bool
 	turns  uint64
 	err    error
@@ -75,7 +75,7 @@ func (p *pair) turn() {
 	if p.sends {
 		chains = p.tx.Fetch(batch)
 	}
-	done, _ := p.port.Turn(0, chains, nil, &p.filler)
+	done, _ := p.port.Turn(0, chains, nil, &p.writer)
 	p.tx.UseN(done)
 	p.tx.Flush()
 	p.rx.Flush()

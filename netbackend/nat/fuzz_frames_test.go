@@ -224,7 +224,7 @@ type recorder struct {
 	script []byte
 }
 
-func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	for i := range tx {
 		b := make([]byte, tx[i].Len)
 		guestmem.CopyFrom(b, tx[i].Iov, 0)

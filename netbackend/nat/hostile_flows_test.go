@@ -145,7 +145,7 @@ func TestP3ChainsThatLieAreUsedUp(t *testing.T) {
 			d.Publish()
 			chains := queue(t, d, virtqueue.FromGuest).Fetch(virtqueue.MaxBatch)
 			require.NotEmpty(t, chains)
-			done, next := port.Turn(1, chains, nil, &netbackend.Filler{})
+			done, next := port.Turn(1, chains, nil, &netbackend.RXWriter{})
 			require.Equal(t, len(chains), done)
 			require.Zero(t, next, "nothing is left to do")
 			n := port.Counters()
@@ -166,7 +166,7 @@ func TestP3ReceiveBuffersThatLieAreSurvived(t *testing.T) {
 				d := vqtest.NewCaseDriver(vqtest.Heap, vqtest.Options{Indirect: true})
 				c.Place(d)
 				d.Publish()
-				var rx netbackend.Filler
+				var rx netbackend.RXWriter
 				rx.Attach(queue(t, d, virtqueue.ToGuest), vnet.HeaderLength(features), features&vnet.FeatureMrgRxBuf != 0)
 				for now := range int64(3) {
 					done, next := port.Turn(now+1, arpChain(t, features), nil, &rx)
@@ -231,7 +231,7 @@ func TestP6EventsWithoutAFlowAreCounted(t *testing.T) {
 	for _, token := range []uint64{0, 1, 255, 256, 1<<32 | 1, 0xffffff<<32 | 1<<31} {
 		events = append(events, netbackend.Event{Token: token, Events: 0xffff})
 	}
-	_, next := port.Turn(1, nil, events, &netbackend.Filler{})
+	_, next := port.Turn(1, nil, events, &netbackend.RXWriter{})
 	require.Zero(t, next)
 	require.EqualValues(t, len(events), port.Counters().StaleEvents)
 }

@@ -461,7 +461,7 @@ func (p *Port) replyName(key *flowKey, host hostID, answer []byte) bool {
 		return false
 	case len(answer) <= p.longest(&key.guest):
 		return p.send(p.udpFrame(unpackMAC(p.hosts.mac(host)), key, answer))
-	case !p.rx.HasRoom():
+	case !p.rx.Available():
 		return false
 	}
 	p.to = host

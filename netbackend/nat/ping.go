@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -167,20 +168,21 @@ func (p *Port) servicePing(f *flow) outcome {
 		if f.bits&readable == 0 {
 			return idle
 		}
-		iov := p.reserveDatagram()
-		if len(iov) == 0 {
+		lease := p.reserveDatagram()
+		if lease.Len() == 0 {
 			return starves
 		}
-		if errno := p.receivePing(f, iov); errno != 0 {
+		if errno := p.receivePing(f, lease); errno != 0 {
 			p.pingFailed(f, errno)
 		}
 	}
 	return more
 }
 
-// receivePing reads a message, its header into scratch and the rest to its place in the frame iov, or beyond, and gives the guest
+// receivePing reads a message, its header into scratch and the rest to its place in the frame of lease, or beyond, and gives the guest
 // what is a reply to it. The kernel looks at identifiers only, and takes replies from anybody.
-func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
+func (p *Port) receivePing(f *flow, lease netbackend.Lease) unix.Errno {
+	iov := lease.Frame(0)
 	head := p.slow[:icmpLen]
 	room := p.mtu - int(f.ipLen) - icmpLen
 	pieces := append(p.pieces[:0], guestmem.PieceOf(head))
@@ -205,14 +207,15 @@ func (p *Port) receivePing(f *flow, iov []guestmem.Iovec) unix.Errno {
 	case n > icmpLen+room:
 		p.longReply(f, iov, head, room, n)
 	default:
-		p.commitPing(f, iov, head, n)
+		p.commitPing(f, lease, head, n)
 	}
 	return 0
 }
 
 // commitPing writes the headers in front of a reply of n bytes, with the identifier that the guest chose, and gives it
 // the frame.
-func (p *Port) commitPing(f *flow, iov []guestmem.Iovec, head []byte, n int) {
+func (p *Port) commitPing(f *flow, lease netbackend.Lease, head []byte, n int) {
+	iov := lease.Frame(0)
 	headers := p.putIP(p.template[:], &f.key.remote, &f.key.guest, protoICMP, n)
 	p.msg.arrived.put(p.template[etherLen:headers])
 	b := p.template[:headers+icmpLen]
@@ -224,7 +227,7 @@ func (p *Port) commitPing(f *flow, iov []guestmem.Iovec, head []byte, n int) {
 	binary.BigEndian.PutUint16(icmp[2:], ^p.sumRange(iov, headers+icmpLen, n-icmpLen, sum))
 	guestmem.CopyTo(iov, 0, b)
 	var h vnet.Header
-	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
+	lease.Commit(&h, headers+n)
 }
 
 func (p *Port) pingFailed(f *flow, errno unix.Errno) {

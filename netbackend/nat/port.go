@@ -89,7 +89,7 @@ type Port struct {
 	// The rest is valid, or of use, during one turn.
 	now       int64
 	from, to  hostID // whose frame is handled, and to whom goes what is made
-	rx        *netbackend.Filler
+	rx        *netbackend.RXWriter
 	rxFull    bool // the guest's receive ring had no room for something
 	again     bool // work is left over though nothing is awaited
 	out       outgoing
@@ -106,7 +106,6 @@ type Port struct {
 	slow      []byte
 	template  [headCopy]byte
 	pieces    [maxIovecs]guestmem.Iovec
-	train     [trainFrames][]guestmem.Iovec
 	swallow   []byte
 	lead      [proxyproto.MaxWritten]byte
 	onExpired func(*flow)
@@ -225,7 +224,7 @@ func (p *Port) Close() error {
 
 // Turn implements netbackend.Port. It takes all of the guest's frames always: what a socket refuses is not
 // acknowledged, and the guest sends it again.
-func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	p.now, p.rx, p.rxFull, p.again = now, rx, false, false
 	if !p.alone() {
 		p.beginTurn()
@@ -415,7 +414,7 @@ const (
 
 // serve gives each flow on the run list its turn.
 func (p *Port) serve() {
-	if p.starved.count > 0 && p.rx.HasRoom() {
+	if p.starved.count > 0 && p.rx.Available() {
 		p.run.move(p.flows, &p.starved)
 	}
 	for n := p.run.count; n > 0; n-- {

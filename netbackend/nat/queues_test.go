@@ -166,7 +166,7 @@ func (h *hopper) Close() error {
 	return h.device.Close()
 }
 
-func (h *hopper) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (h *hopper) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	for i := range tx {
 		frame := make([]byte, tx[i].Len)
 		guestmem.CopyFrom(frame, tx[i].Iov, 0)

@@ -172,7 +172,7 @@ func (p *Port) windowOpen(f *flow, flight uint32) bool {
 
 // trainFrames is how many frames one system call fills at most. Where the guest takes frames of many segments, its share of a
 // turn are four.
-const trainFrames = 64
+const trainFrames = netbackend.MaxFrames
 
 // sendTrain sends several of the largest frames at once, all filled by one system call. Each look at a socket's queue makes the
 // kernel acknowledge what has come since the last one, so looking seldom spares the work of both ends.
@@ -183,18 +183,20 @@ func (p *Port) sendTrain(f *flow, offset uint32, most int) int {
 		return nothing
 	}
 	each := p.largestSegment(f)
-	frames := p.train[:min(most/each, share/each, trainFrames)]
-	if len(frames) < 2 {
+	frames := min(most/each, share/each, trainFrames)
+	if frames < 2 {
 		return nothing
 	}
-	if frames = frames[:p.rx.ReserveFrames(frames, f.headers()+each)]; len(frames) < 2 {
+	room := f.headers() + each
+	lease := p.rx.Reserve(netbackend.Request{Min: room, Max: room, Frames: frames})
+	if lease.Len() < 2 {
 		return nothing
 	}
-	n := p.peek(f, offset-uint32(f.proxied.left), frames, each)
+	n := p.peek(f, offset-uint32(f.proxied.left), lease.Frames(), each)
 	seq, left := f.tcp.sndUna+offset, n
 	for i := 0; left > 0; i++ {
 		part := min(left, each)
-		p.commitSegment(f, frames[i], seq, part)
+		p.commitSegment(f, lease, i, seq, part)
 		seq += uint32(part)
 		p.sent(f, seq-uint32(part), seq)
 		left -= part
@@ -220,17 +222,19 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 	t := &f.tcp
 	most = min(most, p.largestSegment(f))
 	headers := f.headers()
-	iov := p.rx.Reserve(max(headers+1, netbackend.MinFrame), max(headers+most, netbackend.MinFrame))
-	if len(iov) == 0 {
+	lease := p.rx.Reserve(netbackend.Request{
+		Min: max(headers+1, netbackend.MinFrame), Max: max(headers+most, netbackend.MinFrame),
+	})
+	if lease.Len() == 0 {
 		p.rxFull = true
 		return noRoom
 	}
-	n := p.fill(f, offset, iov, most)
+	n := p.fill(f, offset, lease, most)
 	if n <= 0 {
 		return nothing
 	}
 	seq := t.sndUna + offset
-	p.commitSegment(f, iov, seq, n)
+	p.commitSegment(f, lease, 0, seq, n)
 	if n == p.largestSegment(f) {
 		f.bits |= bulk
 	}
@@ -240,14 +244,13 @@ func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
 	return n
 }
 
-// fill puts up to most bytes from offset on, counted from sndUna, behind the headers of the frame iov, and returns how
-// many.
-func (p *Port) fill(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
+// fill puts up to most bytes from offset on, counted from sndUna, behind the headers of the only frame of lease, and returns
+// how many.
+func (p *Port) fill(f *flow, offset uint32, lease netbackend.Lease, most int) int {
 	if left := uint32(f.proxied.left); offset >= left {
-		p.train[0] = iov
-		return p.peek(f, offset-left, p.train[:1], most)
+		return p.peek(f, offset-left, lease.Frames(), most)
 	}
-	return p.putHeader(f, offset, iov, most)
+	return p.putHeader(f, offset, lease.Frame(0), most)
 }
 
 // largestSegment is how much data one frame may carry.
@@ -371,8 +374,10 @@ func (p *Port) peekFailed(f *flow, offset uint32, errno unix.Errno) {
 	}
 }
 
-// commitSegment writes the headers in front of n bytes of data in iov, and gives the guest the frame.
-func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
+// commitSegment writes the headers in front of n bytes of data in frame i of lease, and gives the guest the frame, which is the
+// next of the lease.
+func (p *Port) commitSegment(f *flow, lease netbackend.Lease, i int, seq uint32, n int) {
+	iov := lease.Frame(i)
 	headers := f.headers()
 	b := p.template[:headers]
 	tcp := b[p.putIP(b, &f.key.remote, &f.key.guest, protoTCP, headers-f.l4()+n):]
@@ -393,7 +398,7 @@ func (p *Port) commitSegment(f *flow, iov []guestmem.Iovec, seq uint32, n int) {
 		binary.BigEndian.PutUint16(tcp[16:], ^sum)
 	}
 	guestmem.CopyTo(iov, 0, b)
-	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
+	lease.Commit(&h, headers+n)
 }
 
 // offload fills the virtio-net header of a segment whose checksum the guest finishes (virtio 1.2 section 5.1.6.4.1).

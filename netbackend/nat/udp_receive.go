@@ -23,10 +23,10 @@ const (
 // inbox is the scratch for receiving datagrams. Each goes straight into a receive buffer of the guest, and what does not
 // fit there into a buffer of ours.
 type inbox struct {
-	frames [batchSize][]guestmem.Iovec
-	room   [batchSize]int // for payload, in the frame
-	spill  []byte         // spillLen bytes for each; nobody touches them as long as nothing spills
-	aside  []byte         // payload of datagrams behind one that did not fit
+	lease netbackend.Lease // a frame for each
+	room  [batchSize]int   // for payload, in the frame
+	spill []byte           // spillLen bytes for each; nobody touches them as long as nothing spills
+	aside []byte           // payload of datagrams behind one that did not fit
 }
 
 func (in *inbox) spilled(i int) []byte { return in.spill[i*spillLen : (i+1)*spillLen] }
@@ -135,18 +135,21 @@ func (p *Port) reserveDatagrams(m *mailbox, want int) (n int) {
 	s := m.receiver()
 	frame := etherLen + p.mtu
 	if !s.long && !s.gro {
-		n = p.rx.ReserveEach(p.inbox.frames[:want], min(frame, leastRoom), frame)
+		p.inbox.lease = p.rx.Reserve(netbackend.Request{
+			Min: min(frame, leastRoom), Max: frame, Frames: want, Shape: netbackend.OneBuffer,
+		})
+		n = p.inbox.lease.Len()
 	}
 	if n == 0 {
 		most := frame
 		if s.gro {
 			most = etherLen + 65535
 		}
-		if p.inbox.frames[0] = p.rx.Reserve(frame, most); len(p.inbox.frames[0]) == 0 {
+		p.inbox.lease = p.rx.Reserve(netbackend.Request{Min: frame, Max: most})
+		if n = p.inbox.lease.Len(); n == 0 {
 			p.rxFull = true
 			return 0
 		}
-		n = 1
 	}
 	return p.prepare(m, n)
 }
@@ -157,8 +160,9 @@ func (p *Port) prepare(m *mailbox, n int) int {
 	headers := udpHeaders(m.guest())
 	for i := range n {
 		start, in := len(pieces), &p.inbox
-		in.room[i] = capacity(in.frames[i]) - headers
-		longer, ok := appendRange(pieces, in.frames[i], headers, in.room[i])
+		frame := in.lease.Frame(i)
+		in.room[i] = capacity(frame) - headers
+		longer, ok := appendRange(pieces, frame, headers, in.room[i])
 		if !ok || len(longer) == cap(longer) {
 			return i
 		}
@@ -216,7 +220,7 @@ func (p *Port) deliverAll(m *mailbox, n int) {
 			return
 		}
 		p.received(f, size)
-		p.commitDatagrams(&f.key, p.inbox.frames[i], size, segment)
+		p.commitDatagrams(&f.key, i, size, segment)
 	}
 }
 
@@ -284,13 +288,14 @@ func (p *Port) appendMessage(b []byte, i, headers int) []byte {
 		b = append(make([]byte, 0, 2*start+maxDatagram), b...)
 	}
 	b = b[:start+inFrame]
-	guestmem.CopyFrom(b[start:], p.inbox.frames[i], headers)
+	guestmem.CopyFrom(b[start:], p.inbox.lease.Frame(i), headers)
 	return append(b, p.inbox.spilled(i)[:size-inFrame]...)
 }
 
-// commitDatagrams writes the headers in front of n bytes in iov, and gives the guest the frame. segment is the length of
-// each of several datagrams, 0 for one.
-func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment int) {
+// commitDatagrams writes the headers in front of n bytes in frame i of the lease, and gives the guest the frame. segment is the
+// length of each of several datagrams, 0 for one.
+func (p *Port) commitDatagrams(key *flowKey, i, n, segment int) {
+	iov := p.inbox.lease.Frame(i)
 	at := p.putIP(p.template[:], &key.remote, &key.guest, protoUDP, udpLen+n)
 	headers := at + udpLen
 	udp := p.template[at:headers]
@@ -307,7 +312,7 @@ func (p *Port) commitDatagrams(key *flowKey, iov []guestmem.Iovec, n, segment in
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
 	guestmem.CopyTo(iov, 0, p.template[:headers])
-	p.rx.Commit(&h, p.rx.Pad(iov, headers+n))
+	p.inbox.lease.Commit(&h, headers+n)
 }
 
 // receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
@@ -383,12 +388,12 @@ func (p *Port) discard(l *listener) {
 
 // reserveDatagram reserves room for one packet as long as the guest's MTU allows. What is left of a long datagram goes
 // first.
-func (p *Port) reserveDatagram() []guestmem.Iovec {
+func (p *Port) reserveDatagram() netbackend.Lease {
 	if !p.sendFragments() || p.rxFull {
-		return nil
+		return netbackend.Lease{}
 	}
 	n := max(etherLen+p.mtu, netbackend.MinFrame)
-	iov := p.rx.Reserve(n, n)
-	p.rxFull = len(iov) == 0
-	return iov
+	lease := p.rx.Reserve(netbackend.Request{Min: n, Max: n})
+	p.rxFull = lease.Len() == 0
+	return lease
 }

@@ -37,15 +37,15 @@ func benchmarkTurns(b *testing.B, port netbackend.Port, sends, receives bool) {
 	defer m.Close()
 	tx, outs := benchmarkRing(b, m, virtqueue.FromGuest, batch)
 	rx, ins := benchmarkRing(b, m, virtqueue.ToGuest, batch)
-	filler := new(netbackend.Filler)
-	filler.Attach(rx, vnet.HeaderLen, true)
+	writer := new(netbackend.RXWriter)
+	writer.Attach(rx, vnet.HeaderLen, true)
 	require.NoError(b, port.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil))
 	turn := func() {
 		var chains []virtqueue.Chain
 		if sends {
 			chains = tx.Fetch(batch)
 		}
-		done, _ := port.Turn(0, chains, nil, filler)
+		done, _ := port.Turn(0, chains, nil, writer)
 		tx.UseN(done)
 		tx.Flush()
 		rx.Flush()

@@ -19,8 +19,8 @@ const (
 type Echo struct {
 	base
 	chunk [chunkLen]byte
-	run   [netbackend.MaxRun]netbackend.Frame
-	soon  [netbackend.MaxRun]guestmem.Iovec // scratch of foretell
+	run   [netbackend.MaxFrames]netbackend.FrameMeta
+	soon  [netbackend.MaxFrames]guestmem.Iovec // scratch of foretell
 }
 
 var _ netbackend.Port = (*Echo)(nil)
@@ -33,7 +33,7 @@ func NewEcho() *Echo { return &Echo{} }
 func (e *Echo) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
-func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	told := 0
 	for done < len(tx) {
 		if done >= told {
@@ -54,21 +54,22 @@ func (e *Echo) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *net
 // frames deals with the first chains of tx as long as they are what most are: a frame in one piece that asks for no offload,
 // for which there is a buffer that holds it. It returns how many those were. Headers are read before anything is copied,
 // and all is copied before anything is given to the guest: then the processor waits for many cache lines at a time.
-func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.Filler) int {
+func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.RXWriter) int {
 	n, longest := e.simple(tx)
-	places := rx.ReserveRun(longest, n)
+	lease := rx.Reserve(netbackend.Request{Max: longest, Frames: n, Shape: netbackend.OnePiece})
+	places := lease.Pieces()
 	guestmem.PrefetchWrite(places)
 	var bytes, sent uint64
 	for i := range places {
 		length := int(tx[i].Len) - vnet.HeaderLen
 		guestmem.Move(&places[i], &tx[i].Iov[0], vnet.HeaderLen, length)
 		if length < netbackend.MinFrame {
-			rx.Pad(places[i:i+1], length)
+			netbackend.Pad(places[i:i+1], length)
 		}
 		bytes += uint64(length)
 		sent += uint64(e.run[i].Len)
 	}
-	rx.CommitRun(e.run[:len(places)])
+	lease.CommitRun(e.run[:len(places)])
 	e.counters.Bytes += bytes
 	e.counters.SentBytes += sent
 	e.counters.Frames += uint64(len(places))
@@ -94,13 +95,13 @@ func (e *Echo) foretell(tx []virtqueue.Chain) int {
 // simple fills in e.run for the first chains of tx that are simple, and returns how many those are and the length of their
 // longest frame as it goes back.
 func (e *Echo) simple(tx []virtqueue.Chain) (n, longest int) {
-	for i := range tx[:min(len(tx), netbackend.MaxRun)] {
+	for i := range tx[:min(len(tx), netbackend.MaxFrames)] {
 		first, length, ok := e.plain(&tx[i])
 		if !ok || len(tx[i].Iov) > 1 || length > maxFrame {
 			break
 		}
 		length = max(length, netbackend.MinFrame)
-		e.run[i] = netbackend.Frame{First: first, Len: uint32(length)}
+		e.run[i] = netbackend.FrameMeta{First: first, Len: uint32(length)}
 		longest = max(longest, length)
 		n++
 	}
@@ -108,7 +109,7 @@ func (e *Echo) simple(tx []virtqueue.Chain) (n, longest int) {
 }
 
 // frame deals with one chain. It returns false if the frame must wait for a receive buffer.
-func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.Filler) bool {
+func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.RXWriter) bool {
 	h, length, ok := e.header(c)
 	if !ok {
 		e.counters.Bad++
@@ -119,12 +120,12 @@ func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.Filler) bool {
 		e.counters.Undeliverable++
 		return true
 	}
-	to := rx.Reserve(length, max(length, netbackend.MinFrame))
-	if len(to) == 0 {
+	lease := rx.Reserve(netbackend.Request{Min: length, Max: max(length, netbackend.MinFrame)})
+	if lease.Len() == 0 {
 		return false
 	}
-	e.copy(to, c.Iov, length)
-	rx.Commit(&h, rx.Pad(to, length))
+	e.copy(lease.Frame(0), c.Iov, length)
+	lease.Commit(&h, length)
 	e.counters.Frames++
 	e.counters.Bytes += uint64(length)
 	e.counters.SentFrames++

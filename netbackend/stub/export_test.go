@@ -11,13 +11,13 @@ import (
 // each frame dealt with on its own. The short ways must not be told from them.
 
 // TurnSlowly is Turn.
-func (n *Null) TurnSlowly(tx []virtqueue.Chain, _ *netbackend.Filler) (done int) {
+func (n *Null) TurnSlowly(tx []virtqueue.Chain, _ *netbackend.RXWriter) (done int) {
 	n.swallowSlowly(tx)
 	return len(tx)
 }
 
 // TurnSlowly is Turn.
-func (e *Echo) TurnSlowly(tx []virtqueue.Chain, rx *netbackend.Filler) (done int) {
+func (e *Echo) TurnSlowly(tx []virtqueue.Chain, rx *netbackend.RXWriter) (done int) {
 	for done < len(tx) && e.frame(&tx[done], rx) {
 		done++
 	}
@@ -25,7 +25,7 @@ func (e *Echo) TurnSlowly(tx []virtqueue.Chain, rx *netbackend.Filler) (done int
 }
 
 // TurnSlowly is Turn.
-func (s *Source) TurnSlowly(tx []virtqueue.Chain, rx *netbackend.Filler) (done int) {
+func (s *Source) TurnSlowly(tx []virtqueue.Chain, rx *netbackend.RXWriter) (done int) {
 	s.swallowSlowly(tx)
 	for range sourceBurst {
 		binary.BigEndian.PutUint64(s.frame[sequenceAt:], s.counters.SentFrames)

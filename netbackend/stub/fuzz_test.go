@@ -92,14 +92,14 @@ func compareWays(t *testing.T, data []byte) {
 	kind, features, batch := data[0]%3, fuzzFeatures(data[1]), 1+int(data[2]%fuzzRing)
 	fast, slow := newTwin(t, kind, features, data[3:]), newTwin(t, kind, features, data[3:])
 	fast.run(batch, func(tx []virtqueue.Chain) int {
-		done, _ := fast.port.Turn(0, tx, nil, fast.filler)
+		done, _ := fast.port.Turn(0, tx, nil, fast.writer)
 		return done
 	})
-	slow.run(batch, func(tx []virtqueue.Chain) int { return slow.port.TurnSlowly(tx, slow.filler) })
+	slow.run(batch, func(tx []virtqueue.Chain) int { return slow.port.TurnSlowly(tx, slow.writer) })
 	require.Equal(t, slow.port.Counters(), fast.port.Counters())
 	require.Equal(t, slow.used(), fast.used())
-	require.Equal(t, slow.filler.Bytes, fast.filler.Bytes)
-	require.Equal(t, slow.filler.Frames, fast.filler.Frames)
+	require.Equal(t, slow.writer.Bytes, fast.writer.Bytes)
+	require.Equal(t, slow.writer.Frames, fast.writer.Frames)
 	require.Equal(t, slow.txq.Stats(), fast.txq.Stats())
 	require.Equal(t, slow.rxq.Stats(), fast.rxq.Stats())
 	require.True(t, bytes.Equal(slow.bytes(), fast.bytes()), "guest memory differs")
@@ -123,10 +123,10 @@ type twin struct {
 	t    *testing.T
 	port interface {
 		netbackend.Port
-		TurnSlowly(tx []virtqueue.Chain, rx *netbackend.Filler) (done int)
+		TurnSlowly(tx []virtqueue.Chain, rx *netbackend.RXWriter) (done int)
 		Counters() stub.Counters
 	}
-	filler   *netbackend.Filler
+	writer   *netbackend.RXWriter
 	mem      *vqtest.Memory
 	tx, rx   *vqtest.Driver
 	txq, rxq *virtqueue.Queue
@@ -135,12 +135,13 @@ type twin struct {
 
 func newTwin(t *testing.T, kind byte, features uint64, entries []byte) *twin {
 	const size = 2*(fuzzRing*slot+long) + 16<<10
-	w := &twin{t: t, filler: new(netbackend.Filler), mem: vqtest.NewMemory(size, vqtest.Heap), size: size}
+	w := &twin{t: t, writer: new(netbackend.RXWriter), mem: vqtest.NewMemory(size, vqtest.Heap), size: size}
 	w.tx, w.txq = w.ring(virtqueue.FromGuest)
 	w.rx, w.rxq = w.ring(virtqueue.ToGuest)
 	w.place(entries)
 	headerLen := vnet.HeaderLength(features)
-	w.filler.Attach(w.rxq, headerLen, features&vnet.FeatureMrgRxBuf != 0)
+	w.writer.Strict = true
+	w.writer.Attach(w.rxq, headerLen, features&vnet.FeatureMrgRxBuf != 0)
 	switch kind {
 	case 0:
 		w.port = stub.NewNull()

@@ -18,7 +18,7 @@ func NewNull() *Null { return &Null{} }
 func (n *Null) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
-func (n *Null) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.Filler) (done int, next int64) {
+func (n *Null) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.RXWriter) (done int, next int64) {
 	n.swallow(tx)
 	return len(tx), 0
 }

@@ -53,7 +53,7 @@ type Source struct {
 	receives bool
 	frame    []byte
 	plain    vnet.Header // without offloads
-	run      [netbackend.MaxRun]netbackend.Frame
+	run      [netbackend.MaxFrames]netbackend.FrameMeta
 }
 
 var _ netbackend.Port = (*Source)(nil)
@@ -76,7 +76,7 @@ func NewSource(c SourceConfig) (*Source, error) {
 func (s *Source) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
-func (s *Source) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (s *Source) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	s.swallow(tx)
 	if s.rate == 0 {
 		return len(tx), s.sendAll(now, rx)
@@ -93,7 +93,7 @@ func (s *Source) RingsChanged(r netbackend.RingState) {
 }
 
 // sendAll sends what the guest has room for, and returns when the next turn is wanted.
-func (s *Source) sendAll(now int64, rx *netbackend.Filler) (next int64) {
+func (s *Source) sendAll(now int64, rx *netbackend.RXWriter) (next int64) {
 	if s.send(sourceBurst, rx) == sourceBurst {
 		return now
 	}
@@ -102,7 +102,7 @@ func (s *Source) sendAll(now int64, rx *netbackend.Filler) (next int64) {
 
 // sendDue sends what the rate demands, and returns when the next turn is wanted. Frames that find no buffer are missed,
 // not made up for.
-func (s *Source) sendDue(now int64, rx *netbackend.Filler) (next int64) {
+func (s *Source) sendDue(now int64, rx *netbackend.RXWriter) (next int64) {
 	if !s.receives {
 		return 0
 	}
@@ -133,9 +133,9 @@ func (s *Source) advance(now int64) {
 }
 
 // send sends up to n frames and returns how many had room.
-func (s *Source) send(n int, rx *netbackend.Filler) (sent int) {
+func (s *Source) send(n int, rx *netbackend.RXWriter) (sent int) {
 	for sent < n {
-		if run := s.sendRun(min(n-sent, netbackend.MaxRun), rx); run > 0 {
+		if run := s.sendRun(min(n-sent, netbackend.MaxFrames), rx); run > 0 {
 			sent += run
 			continue
 		}
@@ -151,13 +151,14 @@ func (s *Source) send(n int, rx *netbackend.Filler) (sent int) {
 }
 
 // sendRun sends up to n frames into buffers that are each long enough, and returns how many of those there were.
-func (s *Source) sendRun(n int, rx *netbackend.Filler) int {
-	places := rx.ReserveRun(len(s.frame), n)
+func (s *Source) sendRun(n int, rx *netbackend.RXWriter) int {
+	lease := rx.Reserve(netbackend.Request{Max: len(s.frame), Frames: n, Shape: netbackend.OnePiece})
+	places := lease.Pieces()
 	for i := range places {
 		guestmem.Put(&places[i], s.frame)
 		places[i].PutWord64(sequenceAt, bits.ReverseBytes64(s.counters.SentFrames+uint64(i)))
 	}
-	rx.CommitRun(s.run[:len(places)])
+	lease.CommitRun(s.run[:len(places)])
 	s.counters.SentFrames += uint64(len(places))
 	s.counters.SentBytes += uint64(len(places) * len(s.frame))
 	return len(places)

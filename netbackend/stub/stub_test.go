@@ -121,9 +121,9 @@ func TestEchoLeavesFramesInTheRingUntilThereAreBuffers(t *testing.T) {
 	require.Len(t, got[0].Bytes, 104, "in order, none lost")
 }
 
-// rings returns n equal frames of a transmit queue and the filler of a receive queue. again gives the receive queue its
+// rings returns n equal frames of a transmit queue and the writer of a receive queue. again gives the receive queue its
 // buffers back; none of it allocates.
-func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.Filler, again func()) {
+func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.RXWriter, again func()) {
 	m := vqtest.NewMemory(8<<20, vqtest.Heap)
 	t.Cleanup(m.Close)
 	queue := func(dir virtqueue.Direction) (*vqtest.Driver, *virtqueue.Queue) {
@@ -156,7 +156,7 @@ func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.Filler, ag
 		in.Publish()
 	}
 	refill()
-	rx = new(netbackend.Filler)
+	rx = new(netbackend.RXWriter)
 	rx.Attach(rxq, vnet.HeaderLen, true)
 	return txq.Fetch(n), rx, func() { rxq.Flush(); refill() }
 }
@@ -252,7 +252,7 @@ func TestNoStubMindsThatThereIsNoRing(t *testing.T) {
 	require.NoError(t, err)
 	for _, port := range []netbackend.Port{stub.NewNull(), stub.NewEcho(), source} {
 		require.NoError(t, port.Start(0, nil))
-		done, next := port.Turn(1, nil, nil, new(netbackend.Filler))
+		done, next := port.Turn(1, nil, nil, new(netbackend.RXWriter))
 		require.Zero(t, done)
 		require.Zero(t, next)
 	}

@@ -240,13 +240,13 @@ func (l *loop) changed() {
 	l.tellPort()
 }
 
-// attach points the filler at the receive ring as it is now.
+// attach points the writer at the receive ring as it is now.
 func (l *loop) attach() {
 	if !l.rx.runs() {
-		l.filler.Attach(nil, 0, false)
+		l.writer.Attach(nil, 0, false)
 		return
 	}
-	l.filler.Attach(l.rx.q, vnet.HeaderLength(l.features), l.features&vnet.FeatureMrgRxBuf != 0)
+	l.writer.Attach(l.rx.q, vnet.HeaderLength(l.features), l.features&vnet.FeatureMrgRxBuf != 0)
 }
 
 // tellPort reports the state of the rings.

@@ -364,7 +364,7 @@ type Stats struct {
 func (d *Device) Stats(i int) Stats {
 	l := d.loops[i]
 	s := l.stats
-	s.Returned = l.filler.Returned
+	s.Returned = l.writer.Returned
 	s.PollMicroseconds = uint64(l.moderation.poller.window / 1000)
 	return s
 }

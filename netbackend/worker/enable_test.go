@@ -32,7 +32,7 @@ func (s *sink) Offers() uint64                        { return 0 }
 func (s *sink) Start(uint64, netbackend.Worker) error { return nil }
 func (s *sink) RingsChanged(netbackend.RingState)     {}
 func (s *sink) Close() error                          { return nil }
-func (s *sink) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.Filler) (int, int64) {
+func (s *sink) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.RXWriter) (int, int64) {
 	s.frames.Add(int64(len(tx)))
 	return len(tx), 0
 }

@@ -50,7 +50,7 @@ type loop struct {
 	memory   *guestmem.Table
 	features uint64
 	state    netbackend.RingState
-	filler   netbackend.Filler
+	writer   netbackend.RXWriter
 
 	first    bool  // this is the first queue pair: the guest's interface is judged by it
 	unfilled bool  // the driver is new and has posted no receive buffer yet
@@ -224,19 +224,19 @@ func (l *loop) turn(now int64) {
 		l.tx.flush()
 	}
 	l.tx.kickedOff()
-	l.filler.Recheck()
+	l.writer.Recheck()
 	chains, more := l.fetch()
-	frames, bytes, called := l.filler.Frames, l.filler.Bytes, l.nEvents > 0
-	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.filler)
+	frames, bytes, called := l.writer.Frames, l.writer.Bytes, l.nEvents > 0
+	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.writer)
 	l.nEvents = 0
 	t := turnStats{
 		at: now, taken: done, sent: bytesIn(chains[:done]),
-		given: int(l.filler.Frames - frames), received: l.filler.Bytes - bytes,
+		given: int(l.writer.Frames - frames), received: l.writer.Bytes - bytes,
 	}
 	if len(chains) > 0 {
 		l.tx.q.UseN(done)
 	}
-	l.next, l.blocked, l.starved = next, done < len(chains), l.filler.Starved()
+	l.next, l.blocked, l.starved = next, done < len(chains), l.writer.Starved()
 	l.again = more || (!l.blocked && len(chains) == batch) || (next != 0 && next <= now)
 	l.tx.kicked, l.rx.kicked = more, false
 	t.noRoom, t.more = called && l.starved, l.again || l.blocked

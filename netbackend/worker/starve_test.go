@@ -139,9 +139,9 @@ type picky struct {
 	ahead atomic.Int64
 }
 
-func (p *picky) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (p *picky) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	const enough = 100 * 2048
-	ahead := rx.Ahead(enough)
+	ahead := rx.Buffered(enough)
 	p.ahead.Store(int64(ahead))
 	if ahead >= enough {
 		return len(tx), 0

@@ -121,10 +121,10 @@ func TestTheBuffersThatAreLeftAreUsedAtOnce(t *testing.T) {
 	require.NoError(t, b.Do(0, func(int64) {
 		l := b.loops[0]
 		b.rx.TakeBack(5)
-		l.filler.Recheck()
-		require.False(t, l.filler.HasRoom())
-		l.filler.Starve()
-		l.starved = l.filler.Starved()
+		l.writer.Recheck()
+		require.False(t, l.writer.Available())
+		l.writer.Starve()
+		l.starved = l.writer.Starved()
 		require.True(t, l.arm(), "the next turn comes at once")
 	}))
 	for i := range 4 {

@@ -50,7 +50,7 @@ func (p *port) Start(features uint64, w netbackend.Worker) error {
 	return nil
 }
 
-func (p *port) Turn(_ int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.Filler) (done int, next int64) {
+func (p *port) Turn(_ int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	p.mu.Lock()
 	during := p.during
 	p.mu.Unlock()
@@ -708,7 +708,7 @@ type countingPort struct {
 	chains int
 }
 
-func (p *countingPort) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.Filler) (int, int64) {
+func (p *countingPort) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.RXWriter) (int, int64) {
 	p.chains += len(tx)
 	return len(tx), 0
 }

@@ -103,7 +103,7 @@ type Guest struct {
 	port    netbackend.Port
 	worker  *worker
 	rings   *rings
-	filler  netbackend.Filler
+	writer  netbackend.RXWriter
 	now     int64
 	next    int64 // when the Port wants a turn
 	starved bool  // the Port wants a turn when buffers were posted
@@ -135,7 +135,8 @@ func New(t testing.TB, port netbackend.Port, opt Options) *Guest {
 		gateMAC: opt.GatewayMAC, partials: map[partial][]byte{}, conns: map[connKey]*TCP{}, listeners: map[uint16]*Listener{}, lastPort: 40000,
 	}
 	g.rings = newRings(t, &g.opt)
-	g.filler.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
+	g.writer.Strict = true
+	g.writer.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
 	if err := port.Start(opt.Features, g.worker); err != nil {
 		t.Fatalf("natguest: start the Port: %v", err)
 	}
@@ -166,21 +167,21 @@ func (g *Guest) close() {
 
 // Disconnect takes the rings away from the Port, as if the front end were gone. The guest does nothing after that.
 func (g *Guest) Disconnect() {
-	g.filler.Attach(nil, g.rings.headers, g.rings.merges)
+	g.writer.Attach(nil, g.rings.headers, g.rings.merges)
 	g.port.RingsChanged(netbackend.RingState{})
 }
 
 // StopRings takes the rings away from the Port as a front end does that stays, and tells the Port s: the guest is paused, or
 // its driver is gone. Reconnect gives them back.
 func (g *Guest) StopRings(s netbackend.RingState) {
-	g.filler.Attach(nil, g.rings.headers, g.rings.merges)
+	g.writer.Attach(nil, g.rings.headers, g.rings.merges)
 	g.port.RingsChanged(s)
 }
 
 // Reconnect gives the rings back to the Port after Disconnect, as a front end does that has come back with the same guest,
 // or with one that was restarted.
 func (g *Guest) Reconnect(restarted bool) {
-	g.filler.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
+	g.writer.Attach(g.rings.rxq, g.rings.headers, g.rings.merges)
 	g.port.RingsChanged(netbackend.RingState{
 		Connected: true, Transmit: true, Receive: true, MTU: g.opt.MTU, Restarted: restarted,
 	})
@@ -222,7 +223,7 @@ func (g *Guest) Turn() {
 	tx := g.rings.txq.Fetch(virtqueue.MaxBatch)
 	g.posted = false
 	g.turns++
-	done, next := g.port.Turn(g.now, tx, events, &g.filler)
+	done, next := g.port.Turn(g.now, tx, events, &g.writer)
 	if done < 0 || done > len(tx) {
 		g.t.Fatalf("natguest: the Port has done %d chains of %d", done, len(tx))
 	}
@@ -230,7 +231,7 @@ func (g *Guest) Turn() {
 	g.rings.txq.Flush()
 	g.rings.rxq.Flush()
 	g.next, g.left = next, len(tx)-done
-	g.starved = g.filler.Starved()
+	g.starved = g.writer.Starved()
 	received := g.collect()
 	g.checkSpin(done > 0 || len(events) > 0 || received > 0)
 	g.react()

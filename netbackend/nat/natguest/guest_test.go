@@ -113,7 +113,7 @@ func (s *script) Start(_ uint64, w netbackend.Worker) error {
 	return nil
 }
 
-func (s *script) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, _ *netbackend.Filler) (int, int64) {
+func (s *script) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, _ *netbackend.RXWriter) (int, int64) {
 	return len(tx), s.turn(now, events)
 }
 

@@ -40,7 +40,7 @@ func (w *wire) Close() error {
 	return nil
 }
 
-func (w *wire) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.Filler) (int, int64) {
+func (w *wire) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (int, int64) {
 	for i := range tx {
 		b := make([]byte, tx[i].Len)
 		guestmem.CopyFrom(b, tx[i].Iov, 0)

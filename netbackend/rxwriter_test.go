@@ -12,13 +12,13 @@ import (
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
-// ring is a receive ring with a filler on it.
+// ring is a receive ring with a writer on it.
 type ring struct {
 	t      *testing.T
 	mem    *vqtest.Memory
 	driver *vqtest.Driver
 	queue  *virtqueue.Queue
-	filler netbackend.Filler
+	writer netbackend.RXWriter
 	at     map[uint16][]guestmem.GPA // where the buffers of a chain are
 	lens   map[uint16][]int
 }
@@ -31,8 +31,18 @@ func newRing(t *testing.T, size uint16, headerLen int, mergeable bool) *ring {
 	var err error
 	r.queue, err = virtqueue.New(r.mem.Table(), cfg)
 	require.NoError(t, err)
-	r.filler.Attach(r.queue, headerLen, mergeable)
+	r.writer.Strict = true
+	r.writer.Attach(r.queue, headerLen, mergeable)
 	return r
+}
+
+// one leases memory for a frame, and returns it.
+func (r *ring) one(least, most int) []guestmem.Iovec {
+	l := r.writer.Reserve(netbackend.Request{Min: least, Max: most})
+	if l.Len() == 0 {
+		return nil
+	}
+	return l.Frame(0)
 }
 
 // post makes one chain of buffers of these lengths available.
@@ -105,7 +115,7 @@ func TestAFrameFillsAsManyMergeableBuffersAsItNeeds(t *testing.T) {
 				r.post(lens...)
 			}
 			frame := pattern(c.frame)
-			require.True(t, r.filler.Write(&vnet.Header{}, frame))
+			require.True(t, r.writer.Write(&vnet.Header{}, frame))
 			var got []byte
 			buffers := 0
 			for {
@@ -141,7 +151,7 @@ func TestAFrameFitsOneChainWithoutMergeableBuffers(t *testing.T) {
 			r.post(1000) // too small for the frame: the guest gets it back empty
 			r.post(headerLen, 1514)
 			frame := pattern(1514)
-			require.True(t, r.filler.Write(&vnet.Header{}, frame))
+			require.True(t, r.writer.Write(&vnet.Header{}, frame))
 			small, ok := r.used()
 			require.True(t, ok)
 			require.Empty(t, small)
@@ -160,14 +170,14 @@ func TestWhatWasReservedStaysForTheNextFrame(t *testing.T) {
 	for range 4 {
 		r.post(1024)
 	}
-	iov := r.filler.Reserve(1, 65536)
-	require.Equal(t, 4*1024-vnet.HeaderLen, total(iov), "less than asked for, as the ring has no more")
-	guestmem.CopyTo(iov, 0, pattern(100))
-	r.filler.Commit(&vnet.Header{}, 100)
-	require.Equal(t, 3*1024-vnet.HeaderLen, total(r.filler.Reserve(1, 65536)))
-	require.False(t, r.filler.Starved())
-	require.EqualValues(t, 1, r.filler.Frames)
-	require.EqualValues(t, 100, r.filler.Bytes)
+	lease := r.writer.Reserve(netbackend.Request{Min: 1, Max: 65536})
+	require.Equal(t, 4*1024-vnet.HeaderLen, total(lease.Frame(0)), "less than asked for, as the ring has no more")
+	guestmem.CopyTo(lease.Frame(0), 0, pattern(100))
+	lease.Commit(&vnet.Header{}, 100)
+	require.Equal(t, 3*1024-vnet.HeaderLen, total(r.one(1, 65536)))
+	require.False(t, r.writer.Starved())
+	require.EqualValues(t, 1, r.writer.Frames)
+	require.EqualValues(t, 100, r.writer.Bytes)
 }
 
 func total(iov []guestmem.Iovec) int {
@@ -178,22 +188,22 @@ func total(iov []guestmem.Iovec) int {
 	return n
 }
 
-func TestAStarvingFillerSaysSoOnce(t *testing.T) {
+func TestAStarvingRXWriterSaysSoOnce(t *testing.T) {
 	r := newRing(t, 64, vnet.HeaderLen, true)
-	require.False(t, r.filler.HasRoom())
-	require.Empty(t, r.filler.Reserve(1, 100))
-	require.True(t, r.filler.Starved())
-	require.False(t, r.filler.Starved())
+	require.False(t, r.writer.Available())
+	require.Empty(t, r.one(1, 100))
+	require.True(t, r.writer.Starved())
+	require.False(t, r.writer.Starved())
 	r.post(50)
-	require.True(t, r.filler.HasRoom())
-	require.False(t, r.filler.Write(&vnet.Header{}, pattern(200)), "the ring has too little for a whole frame")
-	require.True(t, r.filler.Starved())
+	require.True(t, r.writer.Available())
+	require.False(t, r.writer.Write(&vnet.Header{}, pattern(200)), "the ring has too little for a whole frame")
+	require.True(t, r.writer.Starved())
 	r.post(250)
-	require.True(t, r.filler.Write(&vnet.Header{}, pattern(200)), "with more it fits")
+	require.True(t, r.writer.Write(&vnet.Header{}, pattern(200)), "with more it fits")
 
-	var stopped netbackend.Filler
+	var stopped netbackend.RXWriter
 	require.False(t, stopped.Write(&vnet.Header{}, pattern(60)), "a stopped ring has no room")
-	require.False(t, stopped.HasRoom())
+	require.False(t, stopped.Available())
 }
 
 func TestAMalformedChainIsReturnedEmptyAndTheNextOnesCarryTheFrame(t *testing.T) {
@@ -202,7 +212,7 @@ func TestAMalformedChainIsReturnedEmptyAndTheNextOnesCarryTheFrame(t *testing.T)
 	r.bad()
 	r.post(vnet.HeaderLen) // no room behind a header
 	r.post(2048)
-	require.True(t, r.filler.Write(&vnet.Header{}, pattern(1000)))
+	require.True(t, r.writer.Write(&vnet.Header{}, pattern(1000)))
 	for range 3 {
 		b, ok := r.used()
 		require.True(t, ok)
@@ -219,7 +229,7 @@ func TestARingFullOfTinyBuffersMakesProgress(t *testing.T) {
 	for range 1024 {
 		r.post(2)
 	}
-	wrote := r.filler.Write(&vnet.Header{}, pattern(3000))
+	wrote := r.writer.Write(&vnet.Header{}, pattern(3000))
 	r.queue.Flush()
 	used := 0
 	for {
@@ -240,49 +250,50 @@ func TestWritingAllocatesNothing(t *testing.T) {
 	frame := pattern(1514)
 	var h vnet.Header
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		require.True(t, r.filler.Write(&h, frame))
+		require.True(t, r.writer.Write(&h, frame))
 		r.queue.Flush()
 	}))
 }
 
-func TestAheadCountsWhatTheNextFrameCanHave(t *testing.T) {
+func TestBufferedCountsWhatTheNextFrameCanHave(t *testing.T) {
 	const header = vnet.HeaderLen
 	r := newRing(t, 64, header, true)
-	require.Zero(t, r.filler.Ahead(100))
-	require.Zero(t, r.filler.Holds())
+	require.Zero(t, r.writer.Buffered(100))
+	require.Zero(t, r.writer.Capacity())
 	for range 3 {
 		r.post(50, 50)
 	}
-	require.Equal(t, 300-header, r.filler.Ahead(1000))
-	require.Equal(t, 64/2*100-header, r.filler.Holds(), "two descriptors a chain")
+	require.Equal(t, 300-header, r.writer.Buffered(1000))
+	require.Equal(t, 64/2*100-header, r.writer.Capacity(), "two descriptors a chain")
 
-	require.NotEmpty(t, r.filler.Reserve(1, 100))
-	r.filler.Commit(&vnet.Header{}, 100) // fills two chains, the second in part
-	require.Equal(t, 100-header, r.filler.Ahead(1000))
+	lease := r.writer.Reserve(netbackend.Request{Min: 1, Max: 100})
+	require.Equal(t, 1, lease.Len())
+	lease.Commit(&vnet.Header{}, 100) // fills two chains, the second in part
+	require.Equal(t, 100-header, r.writer.Buffered(1000))
 	r.post(7)
-	require.Equal(t, 107-header, r.filler.Ahead(1000))
-	require.Empty(t, r.filler.Reserve(108, 108))
-	require.NotEmpty(t, r.filler.Reserve(107-header, 107-header), "as much as was promised")
+	require.Equal(t, 107-header, r.writer.Buffered(1000))
+	require.Empty(t, r.one(108, 108))
+	require.NotEmpty(t, r.one(107-header, 107-header), "as much as was promised")
 }
 
-func TestAheadWithoutMergingIsTheOldestChain(t *testing.T) {
+func TestBufferedWithoutMergingIsTheOldestChain(t *testing.T) {
 	r := newRing(t, 64, vnet.LegacyHeaderLen, false)
 	r.post(100)
 	r.post(1000)
-	require.Equal(t, 90, r.filler.Ahead(500))
-	require.Equal(t, 90, r.filler.Holds())
-	require.NotEmpty(t, r.filler.Reserve(500, 500), "the small chain is given back")
-	require.Equal(t, 990, r.filler.Ahead(500))
+	require.Equal(t, 90, r.writer.Buffered(500))
+	require.Equal(t, 90, r.writer.Capacity())
+	require.NotEmpty(t, r.one(500, 500), "the small chain is given back")
+	require.Equal(t, 990, r.writer.Buffered(500))
 }
 
-func TestAheadSurvivesMalformedChains(t *testing.T) {
+func TestBufferedSurvivesMalformedChains(t *testing.T) {
 	r := newRing(t, 64, vnet.HeaderLen, true)
 	r.post(100)
 	r.bad()
 	r.post(200)
-	require.Equal(t, 300-vnet.HeaderLen, r.filler.Ahead(1000))
-	require.Len(t, r.filler.Reserve(150, 150), 1, "the chains before a malformed one are given back")
-	require.Equal(t, 200-vnet.HeaderLen, r.filler.Ahead(1000))
+	require.Equal(t, 300-vnet.HeaderLen, r.writer.Buffered(1000))
+	require.Len(t, r.one(150, 150), 1, "the chains before a malformed one are given back")
+	require.Equal(t, 200-vnet.HeaderLen, r.writer.Buffered(1000))
 }
 
 func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
@@ -290,11 +301,11 @@ func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
 	for _, lens := range [][]int{{200}, {20, 180}, {100}, {200}} {
 		r.post(lens...)
 	}
-	var frames [8][]guestmem.Iovec
-	require.Equal(t, 2, r.filler.ReserveEach(frames[:], 150, 170), "the third is too small")
+	lease := r.writer.Reserve(netbackend.Request{Min: 150, Max: 170, Frames: 8, Shape: netbackend.OneBuffer})
+	require.Equal(t, 2, lease.Len(), "the third is too small")
 	for i, n := range []int{60, 170} {
-		require.Equal(t, n, guestmem.CopyTo(frames[i], 0, pattern(n)))
-		r.filler.Commit(&vnet.Header{}, n)
+		require.Equal(t, n, guestmem.CopyTo(lease.Frame(i), 0, pattern(n)))
+		lease.Commit(&vnet.Header{}, n)
 	}
 	for _, n := range []int{60, 170} {
 		got, ok := r.used()
@@ -302,10 +313,11 @@ func TestEachFrameHasAChainOfItsOwn(t *testing.T) {
 		require.Equal(t, pattern(n), got[vnet.HeaderLen:])
 		require.Equal(t, byte(1), got[10], "one buffer")
 	}
-	require.Zero(t, r.filler.ReserveEach(frames[:], 150, 170))
-	require.False(t, r.filler.Starved())
-	require.Equal(t, 1, r.filler.ReserveEach(frames[:1], 10, 1000))
-	require.EqualValues(t, 88, frames[0][0].Len, "the chain has no more")
+	require.Zero(t, r.writer.Reserve(netbackend.Request{Min: 150, Max: 170, Frames: 8, Shape: netbackend.OneBuffer}).Len())
+	require.False(t, r.writer.Starved())
+	lease = r.writer.Reserve(netbackend.Request{Min: 10, Max: 1000, Frames: 1, Shape: netbackend.OneBuffer})
+	require.Equal(t, 1, lease.Len())
+	require.EqualValues(t, 88, lease.Frame(0)[0].Len, "the chain has no more")
 }
 
 // frames reads n frames of merged buffers from the used ring.
@@ -332,6 +344,9 @@ func (r *ring) frames(n int) (frames [][]byte) {
 	return frames
 }
 
+// fourFrames asks for frames of 1000 bytes.
+var fourFrames = netbackend.Request{Min: 1000, Max: 1000, Frames: 4}
+
 func TestSeveralFramesAreReservedAtOnce(t *testing.T) {
 	const headerLen = vnet.HeaderLen
 	for name, c := range map[string]struct {
@@ -352,20 +367,20 @@ func TestSeveralFramesAreReservedAtOnce(t *testing.T) {
 			for _, lens := range c.bufs {
 				r.post(lens...)
 			}
-			var frames [4][]guestmem.Iovec
-			n := r.filler.ReserveFrames(frames[:], 1000)
+			lease := r.writer.Reserve(fourFrames)
+			n := lease.Len()
 			require.Equal(t, c.want, n)
-			require.False(t, r.filler.Starved())
+			require.False(t, r.writer.Starved())
 			for i := range n {
-				require.Equal(t, 1000, guestmem.CopyTo(frames[i], 0, pattern(1000 + i)[i:]))
+				require.Equal(t, 1000, guestmem.CopyTo(lease.Frame(i), 0, pattern(1000 + i)[i:]))
 			}
 			var want [][]byte
 			for i := range n {
 				size := 1000
 				if i == n-1 {
-					size = 10 // the last one may be shorter
+					size = 100 // the last one may be shorter
 				}
-				r.filler.Commit(&vnet.Header{}, size)
+				lease.Commit(&vnet.Header{}, size)
 				want = append(want, pattern(size + i)[i:])
 			}
 			require.Equal(t, want, r.frames(n))
@@ -378,40 +393,40 @@ func TestFramesThatAreReservedAtOnceMayBeLeft(t *testing.T) {
 	for range 12 {
 		r.post(400)
 	}
-	var frames [4][]guestmem.Iovec
-	require.Equal(t, 4, r.filler.ReserveFrames(frames[:], 1000))
-	guestmem.CopyTo(frames[0], 0, pattern(1000))
-	r.filler.Commit(&vnet.Header{}, 1000)
+	lease := r.writer.Reserve(fourFrames)
+	require.Equal(t, 4, lease.Len())
+	guestmem.CopyTo(lease.Frame(0), 0, pattern(1000))
+	lease.Commit(&vnet.Header{}, 1000)
 	require.Equal(t, [][]byte{pattern(1000)}, r.frames(1))
-	require.Equal(t, 3, r.filler.ReserveFrames(frames[:], 1000))
-	require.True(t, r.filler.Write(&vnet.Header{}, pattern(500)))
+	require.Equal(t, 3, r.writer.Reserve(fourFrames).Len())
+	require.True(t, r.writer.Write(&vnet.Header{}, pattern(500)))
 	require.Equal(t, [][]byte{pattern(500)}, r.frames(1))
 }
 
 func TestSeveralFramesNeedBuffersThatAreWellFormedOrLongEnough(t *testing.T) {
-	var frames [4][]guestmem.Iovec
 	apart := newRing(t, 32, vnet.HeaderLen, false)
 	apart.post(4000)
 	apart.post(1000, vnet.HeaderLen)
 	apart.post(900)
 	apart.post(4000)
-	require.Equal(t, 2, apart.filler.ReserveFrames(frames[:], 1000), "the third is too small")
-	for range 2 {
-		guestmem.CopyTo(frames[0], 0, pattern(1000))
-		apart.filler.Commit(&vnet.Header{}, 1000)
+	lease := apart.writer.Reserve(fourFrames)
+	require.Equal(t, 2, lease.Len(), "the third is too small")
+	for i := range 2 {
+		guestmem.CopyTo(lease.Frame(i), 0, pattern(1000))
+		lease.Commit(&vnet.Header{}, 1000)
 	}
 	require.Len(t, apart.frames(2), 2)
-	require.Zero(t, apart.filler.ReserveFrames(frames[:], 1000))
+	require.Zero(t, apart.writer.Reserve(fourFrames).Len())
 
 	r := newRing(t, 32, vnet.HeaderLen, true)
 	r.post(2000)
 	r.post(900)
 	r.bad()
 	r.post(2000)
-	require.Equal(t, 1, r.filler.ReserveFrames(frames[:], 1000), "the malformed chain would be in the second")
+	require.Equal(t, 1, r.writer.Reserve(fourFrames).Len(), "the malformed chain would be in the second")
 
-	var stopped netbackend.Filler
-	require.Zero(t, stopped.ReserveFrames(frames[:], 1000))
+	var stopped netbackend.RXWriter
+	require.Zero(t, stopped.Reserve(fourFrames).Len())
 }
 
 // A run of frames looks to the guest as the same frames one by one.
@@ -425,16 +440,17 @@ func TestARunIsManyFrames(t *testing.T) {
 			r.post(headerLen+100, 50)
 			r.post(300)
 		}
-		places := rings[0].filler.ReserveRun(100, 10)
+		lease := rings[0].writer.Reserve(netbackend.Request{Max: 100, Frames: 10, Shape: netbackend.OnePiece})
+		places := lease.Pieces()
 		require.Len(t, places, 3)
-		frames := make([]netbackend.Frame, 3)
+		frames := make([]netbackend.FrameMeta, 3)
 		for i, n := range lens {
 			guestmem.CopyTo(places[i:i+1], 0, pattern(n))
 			first, rest := h.Words()
-			frames[i] = netbackend.Frame{First: first, Rest: rest, Len: uint32(n)}
-			require.True(t, rings[1].filler.Write(&h, pattern(n)))
+			frames[i] = netbackend.FrameMeta{First: first, Rest: rest, Len: uint32(n)}
+			require.True(t, rings[1].writer.Write(&h, pattern(n)))
 		}
-		rings[0].filler.CommitRun(frames)
+		lease.CommitRun(frames)
 		for range lens {
 			got, ok := rings[0].used()
 			require.True(t, ok)
@@ -442,9 +458,9 @@ func TestARunIsManyFrames(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, want, got)
 		}
-		require.Equal(t, rings[1].filler.Frames, rings[0].filler.Frames)
-		require.Equal(t, rings[1].filler.Bytes, rings[0].filler.Bytes)
-		require.Equal(t, rings[1].filler.Ahead(1), rings[0].filler.Ahead(1))
+		require.Equal(t, rings[1].writer.Frames, rings[0].writer.Frames)
+		require.Equal(t, rings[1].writer.Bytes, rings[0].writer.Bytes)
+		require.Equal(t, rings[1].writer.Buffered(1), rings[0].writer.Buffered(1))
 	}
 }
 
@@ -459,18 +475,23 @@ func TestARunEndsAtABufferThatIsNotLikeTheOthers(t *testing.T) {
 			r.post(200)
 			odd(r)
 			r.post(200)
-			require.Len(t, r.filler.ReserveRun(100, 3), 1)
-			r.filler.CommitRun(make([]netbackend.Frame, 0))
-			require.Len(t, r.filler.ReserveRun(100, 3), 1, "what was not committed stays")
-			r.filler.CommitRun([]netbackend.Frame{{Len: 100}})
-			require.Empty(t, r.filler.ReserveRun(100, 3))
-			require.NotEmpty(t, r.filler.Reserve(1, 100))
+			run := netbackend.Request{Max: 100, Frames: 3, Shape: netbackend.OnePiece}
+			lease := r.writer.Reserve(run)
+			require.Len(t, lease.Pieces(), 1)
+			lease.CommitRun(make([]netbackend.FrameMeta, 0))
+			lease = r.writer.Reserve(run)
+			require.Len(t, lease.Pieces(), 1, "what was not committed stays")
+			lease.CommitRun([]netbackend.FrameMeta{{Len: 100}})
+			require.Empty(t, r.writer.Reserve(run).Pieces())
+			require.NotEmpty(t, r.one(1, 100))
 		})
 	}
 }
 
 func TestNoRunWithoutARing(t *testing.T) {
-	var f netbackend.Filler
-	require.Empty(t, f.ReserveRun(60, 1))
-	f.CommitRun(nil)
+	var w netbackend.RXWriter
+	lease := w.Reserve(netbackend.Request{Max: 60, Frames: 1, Shape: netbackend.OnePiece})
+	require.Empty(t, lease.Pieces())
+	lease.CommitRun(nil)
+	require.False(t, w.Starved(), "it asks for nothing")
 }
