@@ -27,8 +27,7 @@ const (
 	fieldHost6  = "2001:db8:7::1"
 	fieldWorld6 = "2001:db8:7::2"
 	fieldDomain = "field.example"
-	fieldSystem = "forky"    // the tree in the guest with the programs of Debian forky
-	olderSystem = "bookworm" // the one with those of this machine
+	fieldSystem = "forky" // the tree in the guest with the programs of Debian forky
 )
 
 // fieldLimit ends what hangs. A machine that is busy takes minutes for all clients.

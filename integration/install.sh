@@ -21,6 +21,7 @@ needs=(
 	tcpdump:tcpdump
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
+	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
