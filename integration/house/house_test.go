@@ -67,6 +67,7 @@ var rooms = []struct {
 	{"netbackend", []string{"virtqueue", sys}},
 	{"netbackend/worker", []string{"netbackend", "virtqueue", sys}},
 	{"netbackend/nat/internal/ipaddr", []string{sys}},
+	{"netbackend/nat/internal/hostsock", []string{"netbackend/nat/internal/ipaddr", "virtqueue/guestmem", sys}},
 	{"netbackend/nat/internal/ipfrag", []string{"netbackend/nat/internal/ipaddr"}},
 	{"netbackend/nat/internal/route", []string{"netbackend/nat/internal/ipaddr", sys}},
 	{"netbackend/nat/forward", []string{"netbackend/nat/spec", "netbackend/nat/internal/ipaddr", "internal/socketfile", sys}},
@@ -89,11 +90,11 @@ var unsafePlaces = []string{
 	"virtqueue/internal/ring",
 	"virtqueue/vqtest", // the driver's side of ring memory
 	"vhostuser/internal/fdconn",
-	"netbackend/worker",   // raw system calls of the loop
-	"netbackend/nat",      // raw system calls with guest iovecs
-	"tap",                 // raw system calls with guest iovecs
-	"integration/uml",     // the seccomp filter of the harness
-	"bench/rings/ceiling", // indexes of a ring, unchecked
+	"netbackend/worker",                // raw system calls of the loop
+	"netbackend/nat/internal/hostsock", // raw system calls with guest iovecs
+	"tap",                              // raw system calls with guest iovecs
+	"integration/uml",                  // the seccomp filter of the harness
+	"bench/rings/ceiling",              // indexes of a ring, unchecked
 }
 
 // goPackage is what `go list -json` tells of a package.

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -36,18 +37,18 @@ func TestAPacketTellsItsTimeToLiveAndItsTrafficClass(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, raw.Control(func(fd uintptr) {
 				a := ipaddr.From(conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
-				wantArrivals(&a, int(fd))
+				hostsock.WantArrivals(&a, int(fd))
 				_, err := peer.Write([]byte("x"))
 				require.NoError(t, err)
-				var m message
+				var m hostsock.Message
 				var b [10]byte
-				n, _, errno := m.receiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
+				n, _, errno := m.ReceiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
 				require.Zero(t, errno)
 				require.Equal(t, 1, n)
-				require.Equal(t, arrival{hops: 16, tos: 0xba}, m.arrived)
-				_, _, errno = m.receiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
+				require.Equal(t, hostsock.Arrival{HopLimit: 16, TrafficClass: 0xba}, m.Arrived)
+				_, _, errno = m.ReceiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
 				require.Equal(t, unix.EAGAIN, errno)
-				require.Zero(t, m.arrived, "what is not there has come by no way")
+				require.Zero(t, m.Arrived, "what is not there has come by no way")
 			}))
 		})
 	}

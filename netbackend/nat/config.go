@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -344,7 +345,7 @@ func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, erro
 		reassembly: ipfrag.Reassembler{Headroom: assemblyHead},
 	}
 	p.wheel.flows = p.flows
-	p.inbox.spill = make([]byte, batchSize*spillLen)
+	p.inbox.spill = make([]byte, hostsock.BatchSize*spillLen)
 	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
 	p.onExpired = p.expire
 	p.sleep.begin(cfg.Slept)
@@ -379,13 +380,13 @@ func appendValid(dst []netip.Addr, a netip.Addr) []netip.Addr {
 }
 
 // HasPeekOffset tells whether the kernel can be told where to peek in a TCP socket (SO_PEEK_OFF, since Linux 6.9).
-func HasPeekOffset() bool { return knows(unix.SOCK_STREAM, unix.SOL_SOCKET, soPeekOff) }
+func HasPeekOffset() bool { return knows(unix.SOCK_STREAM, unix.SOL_SOCKET, hostsock.SOPeekOff) }
 
 // HasUDPSegment tells whether the kernel can cut a message into datagrams (UDP_SEGMENT, since Linux 4.18).
-func HasUDPSegment() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_SEGMENT) }
+func HasUDPSegment() bool { return knows(unix.SOCK_DGRAM, hostsock.SolUDP, unix.UDP_SEGMENT) }
 
 // HasUDPGRO tells whether the kernel can put datagrams together for a socket (UDP_GRO, since Linux 5.0).
-func HasUDPGRO() bool { return knows(unix.SOCK_DGRAM, solUDP, unix.UDP_GRO) }
+func HasUDPGRO() bool { return knows(unix.SOCK_DGRAM, hostsock.SolUDP, unix.UDP_GRO) }
 
 // HasIPv6 tells whether the kernel has sockets of IPv6.
 func HasIPv6() bool {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -76,7 +77,7 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 				any := ipaddr.From(f.Host.Addr())
 				l.shared = &sharedSocket{
 					fd: l.FD, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
-					asksWays: f.Host.Addr().IsUnspecified() && askWays(&any, int(l.FD)),
+					asksWays: f.Host.Addr().IsUnspecified() && hostsock.WantAsked(&any, int(l.FD)),
 				}
 			}
 			opened = append(opened, l)
@@ -119,10 +120,10 @@ func listen(cfg *Config, f spec.Forward, i uint16) (listener, error) {
 // prepareListener prepares the socket of a forward.
 func prepareListener(fd int, proto uint8, at *ipaddr.Endpoint) {
 	if proto == protoUDP {
-		keepErrors(&at.Addr, fd, 1)
+		hostsock.KeepErrors(&at.Addr, fd, 1)
 		return
 	}
-	readInLine(fd) // so are the connections, from their first byte on
+	hostsock.ReadInline(fd) // so are the connections, from their first byte on
 }
 
 // forwards are the listeners of the user's forwards. Those of mappings stand behind them.
@@ -145,7 +146,7 @@ func (p *Port) prepareForwards() {
 	}
 	for i := range p.forwards() {
 		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.Addr) {
-			l.receiver.gro = unix.SetsockoptInt(int(l.FD), solUDP, unix.UDP_GRO, 1) == nil
+			l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 		}
 	}
 }

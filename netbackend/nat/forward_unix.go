@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -24,9 +25,9 @@ func (p *Port) unixClient() ipaddr.Endpoint {
 // dropSome removes up to n bytes from the receive queue of a flow's socket. Only TCP can do so without copying them.
 func (p *Port) dropSome(f *flow, n uint32) (int, unix.Errno) {
 	if f.bits&unixSocket == 0 {
-		return drop(f.fd, n)
+		return hostsock.Discard(f.fd, n)
 	}
 	iov, _ := p.swallowed(p.pieces[:0], min(n, uint32(len(p.swallow))))
-	got, _, errno := p.msg.receive(f.fd, iov, 0, false)
+	got, _, errno := p.msg.Receive(f.fd, iov, 0, false)
 	return got, errno
 }

@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -95,7 +96,7 @@ func (p *Port) assembled(a *ipfrag.Packet) (retry bool) {
 type longDatagram struct {
 	key     flowKey
 	to      hostID
-	arrival arrival
+	arrival hostsock.Arrival
 	id      uint32 // of the fragments
 	count   uint32 // of datagrams so far
 	segment int    // payload of each datagram but the last
@@ -113,7 +114,7 @@ func (p *Port) cut(key *flowKey, payload []byte, segment int) {
 	if segment == 0 {
 		segment = len(payload)
 	}
-	d.key, d.to, d.arrival, d.segment = *key, p.to, arrival{}, segment
+	d.key, d.to, d.arrival, d.segment = *key, p.to, hostsock.Arrival{}, segment
 	d.end = udpLen + copy(d.buf[udpLen:], payload)
 	p.beginDatagram(0)
 	p.sendFragments()
@@ -224,7 +225,7 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 	more := d.sent+n < d.n
 	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, d.key.proto, n)
 	ip := p.slow[etherLen:headers]
-	d.arrival.put(ip)
+	putArrival(d.arrival, ip)
 	if d.key.guest.Is4() {
 		field := uint16(d.sent / ipfrag.Unit)
 		if more {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -268,7 +269,7 @@ func (p *Port) openTry(q *nameQuery, t *nameTry) bool {
 		p.tryFailed(t)
 		return false
 	}
-	keepErrors(&to.Addr, fd, 1)
+	hostsock.KeepErrors(&to.Addr, fd, 1)
 	sender := udpSender{v6: !to.Addr.Is4()}
 	sender.set(int32(fd), manner{route: mayFragment})
 	if err := p.worker.RegisterInput(fd, p.names.token(q, t)); err != nil {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -85,9 +86,9 @@ func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
 		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
 		return nil, nowhere
 	}
-	keepErrors(&to.Addr, fd, 1)
+	hostsock.KeepErrors(&to.Addr, fd, 1)
 	news := p.pairs.changes.Number()
-	wantArrivals(&to.Addr, fd)
+	hostsock.WantArrivals(&to.Addr, fd)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		p.pingRefused(key, err, k.l4Len, k.l4)
@@ -127,7 +128,7 @@ func (p *Port) sendPing(f *flow, k *packet) {
 	f.udp.sender.set(f.fd, p.mannerOf(k))
 	f.ping.request = [icmpLen]byte(k.l4)
 	for range errorBurst {
-		_, errno := p.msg.send(f.fd, iov, 0)
+		_, errno := p.msg.Send(f.fd, iov, 0)
 		switch errno {
 		case 0:
 			p.wheel.set(f, p.now+pingTimeout)
@@ -190,11 +191,11 @@ func (p *Port) receivePing(f *flow, lease netbackend.Lease) unix.Errno {
 	if fits && len(pieces) < cap(pieces) {
 		pieces = append(pieces, guestmem.PieceOf(p.inbox.spilled(0)))
 	}
-	n, truncated, errno := p.msg.receiveArrival(f.fd, pieces)
+	n, truncated, errno := p.msg.ReceiveArrival(f.fd, pieces)
 	if errno != 0 {
 		return errno
 	}
-	if n < icmpLen || head[0] != echoReply(&f.key.guest) || p.msg.from().Addr != f.key.remote {
+	if n < icmpLen || head[0] != echoReply(&f.key.guest) || p.msg.From().Addr != f.key.remote {
 		return 0
 	}
 	if f.bits&isNew != 0 {
@@ -217,7 +218,7 @@ func (p *Port) receivePing(f *flow, lease netbackend.Lease) unix.Errno {
 func (p *Port) commitPing(f *flow, lease netbackend.Lease, head []byte, n int) {
 	iov := lease.Frame(0)
 	headers := p.putIP(p.template[:], &f.key.remote, &f.key.guest, protoICMP, n)
-	p.msg.arrived.put(p.template[etherLen:headers])
+	putArrival(p.msg.Arrived, p.template[etherLen:headers])
 	b := p.template[:headers+icmpLen]
 	icmp := b[headers:]
 	copy(icmp, head)

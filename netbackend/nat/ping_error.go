@@ -4,17 +4,19 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 )
 
 // readPingErrors tells the guest what became of echo requests of a series. It returns how many errors were of requests sent
 // earlier, and whether one was of the request that the kernel has just refused.
 func (p *Port) readPingErrors(f *flow) (earlier int, own bool) {
 	for range errorBurst {
-		e, ok := p.msg.receiveError(f.fd, p.quote[:])
+		e, ok := p.msg.ReceiveError(f.fd, p.quote[:])
 		if !ok {
 			break
 		}
-		if e.origin == unix.SO_EE_ORIGIN_LOCAL {
+		if e.Origin == unix.SO_EE_ORIGIN_LOCAL {
 			own = true
 		} else {
 			earlier++
@@ -26,16 +28,16 @@ func (p *Port) readPingErrors(f *flow) (earlier int, own bool) {
 
 // tellPingError passes an error of a series on. What the error quotes of the request goes to the guest with the guest's own
 // identifier; the kernel's own errors quote nothing, and are of the newest request.
-func (p *Port) tellPingError(f *flow, e *socketError) {
+func (p *Port) tellPingError(f *flow, e *hostsock.Error) {
 	m, ok := p.errorMessage(f, e)
 	if !ok {
 		p.counters.PingRefused++
 		return
 	}
 	m.key, m.n, m.l4 = &f.key, icmpLen, f.ping.request[:]
-	if quoted := p.quote[:min(e.n, len(p.quote))]; e.origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= icmpLen {
+	if quoted := p.quote[:min(e.N, len(p.quote))]; e.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= icmpLen {
 		restoreIdentifier(quoted, f.key.guestPort)
-		m.n, m.l4, m.payload = e.n, quoted[:icmpLen], quoted[icmpLen:]
+		m.n, m.l4, m.payload = e.N, quoted[:icmpLen], quoted[icmpLen:]
 	}
 	p.sendError(m)
 }

@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -23,7 +24,7 @@ func (p *Port) assembledICMP(k *packet) (retry bool) {
 	case !p.nets.ours(&k.dst):
 		return p.ping(k)
 	case p.afford(errandEcho):
-		p.sendLongReply(&flowKey{guest: k.src, remote: k.dst, proto: protoICMP}, arrival{}, k.l4)
+		p.sendLongReply(&flowKey{guest: k.src, remote: k.dst, proto: protoICMP}, hostsock.Arrival{}, k.l4)
 	}
 	return false
 }
@@ -37,11 +38,11 @@ func (p *Port) longReply(f *flow, iov []guestmem.Iovec, head []byte, room, n int
 	b = append(b, p.inbox.spilled(0)[:n-icmpLen-room]...)
 	p.inbox.aside = b
 	binary.BigEndian.PutUint16(b[4:], f.key.guestPort)
-	p.sendLongReply(&f.key, p.msg.arrived, b)
+	p.sendLongReply(&f.key, p.msg.Arrived, b)
 }
 
 // sendLongReply begins to send the reply that icmp is, or is the request of, in fragments.
-func (p *Port) sendLongReply(key *flowKey, how arrival, icmp []byte) {
+func (p *Port) sendLongReply(key *flowKey, how hostsock.Arrival, icmp []byte) {
 	if p.long.n > 0 {
 		p.counters.NoRoom++ // the guest has no room for the one before
 		return

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -94,14 +95,14 @@ type Port struct {
 	again     bool // work is left over though nothing is awaited
 	out       outgoing
 	whole     virtqueue.Chain // a datagram that was put together
-	msg       message
+	msg       hostsock.Message
 	outbox    outbox
-	letters   [batchSize]letter
+	letters   [hostsock.BatchSize]letter
 	inbox     inbox
-	batch     batch
+	batch     hostsock.Batch
 	quote     [quoteLen]byte
 	quoted    [udpLen]byte
-	mem       memInfo
+	mem       hostsock.MemInfo
 	head      [headCopy]byte
 	slow      []byte
 	template  [headCopy]byte

@@ -101,7 +101,7 @@ func (p *Port) readHeader(f *flow) {
 	}
 	f.bits &^= readable // if the header is not complete, its next bytes come with an event of their own
 	b := p.swallow[:proxyproto.MaxLen]
-	n, _, errno := p.msg.receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
+	n, _, errno := p.msg.Receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
 	if f.tcp.urgency&hostUrgent != 0 {
 		n, errno = p.peekPastMark(f, b, n, errno)
 	}

@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -48,7 +49,7 @@ func (p *Port) renewSource(f *flow) bool {
 	if f.fd < 0 {
 		return false
 	}
-	peer, has := peerOf(f.fd), nameOf(f.fd)
+	peer, has := hostsock.PeerOf(f.fd), hostsock.NameOf(f.fd)
 	if f.state == statePing {
 		peer = ipaddr.Endpoint{Addr: f.key.remote} // the kernel does not name one without a port
 	}
@@ -56,7 +57,7 @@ func (p *Port) renewSource(f *flow) bool {
 		return false
 	}
 	p.counters.SourcesMoved++
-	if disconnect(f.fd) != 0 || connect(f.fd, &peer) != 0 {
+	if hostsock.Disconnect(f.fd) != 0 || hostsock.Connect(f.fd, &peer) != 0 {
 		p.remove(f)
 		return false
 	}
@@ -72,7 +73,7 @@ func (p *Port) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	if connect(int32(fd), peer) != 0 || nameOf(int32(fd)).Addr == *has {
+	if hostsock.Connect(int32(fd), peer) != 0 || hostsock.NameOf(int32(fd)).Addr == *has {
 		return false // nothing else would be better
 	}
 	return !p.policy.routes.LeavesBy(has, &peer.Addr)

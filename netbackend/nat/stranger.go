@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+)
 
 // With another [Filtering] than the strictest, a mapping takes datagrams from ends that the guest has not sent to: a TFTP server
 // answers from another port, a telephone from another machine. Each such end is judged by the policy as if the guest sent to it,
@@ -19,7 +22,7 @@ const (
 
 // letIn makes a flow for the first datagram of a stranger to a mapping, which has the key that the guest sees; nil if that is
 // not let in.
-func (p *Port) letIn(s *sharedSocket, c *caller, key *flowKey) *flow {
+func (p *Port) letIn(s *sharedSocket, c *hostsock.Caller, key *flowKey) *flow {
 	if !p.mayLetIn(s, c, key) {
 		p.counters.Strangers++
 		return nil
@@ -29,7 +32,7 @@ func (p *Port) letIn(s *sharedSocket, c *caller, key *flowKey) *flow {
 		p.hit(limitFlows)
 		return nil
 	}
-	f, _ := p.createWith(key, -1, stateUDP, shared, crowdStrangers, udpFlow{peer: c.peer, via: viaMapping})
+	f, _ := p.createWith(key, -1, stateUDP, shared, crowdStrangers, udpFlow{peer: c.Peer, via: viaMapping})
 	if f == nil {
 		return nil
 	}
@@ -39,12 +42,12 @@ func (p *Port) letIn(s *sharedSocket, c *caller, key *flowKey) *flow {
 }
 
 // mayLetIn tells whether a stranger's datagrams are for the guest.
-func (p *Port) mayLetIn(s *sharedSocket, c *caller, key *flowKey) bool {
+func (p *Port) mayLetIn(s *sharedSocket, c *hostsock.Caller, key *flowKey) bool {
 	switch p.cfg.UDPFiltering {
 	case AddressAndPortDependent:
 		return false
 	case AddressDependent:
-		if !p.pairs.mappings.hasSentTo(s.guest, &c.peer.Addr) {
+		if !p.pairs.mappings.hasSentTo(s.guest, &c.Peer.Addr) {
 			return false
 		}
 	}
@@ -52,7 +55,7 @@ func (p *Port) mayLetIn(s *sharedSocket, c *caller, key *flowKey) bool {
 		return false
 	}
 	to, v := p.policy.destination(key)
-	return v == allowed && to == c.peer
+	return v == allowed && to == c.Peer
 }
 
 // befriend makes an association of a stranger's flow, as the guest sends to the stranger now. It tells whether that could be

@@ -564,7 +564,7 @@ func (p *Port) passOn(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool 
 
 // deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
 func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	sent, errno := p.msg.send(f.fd, iov, flags)
+	sent, errno := p.msg.Send(f.fd, iov, flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:

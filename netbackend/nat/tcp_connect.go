@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -67,7 +68,7 @@ func (p *Port) dial(to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set u
 		p.hit(limitHost)
 		return -1, set, err
 	}
-	readInLine(fd)
+	hostsock.ReadInline(fd)
 	p.setUp(fd)
 	set = p.depart(fd, &to.Addr, key, s)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
@@ -82,7 +83,7 @@ func (p *Port) setUp(fd int) {
 	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if p.cfg.PeekOffset {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPeekOff, 0)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, hostsock.SOPeekOff, 0)
 	}
 }
 
@@ -139,7 +140,7 @@ func (p *Port) accept(fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) 
 		return
 	}
 	if kind == unixSocket {
-		readInLine(fd) // one of TCP is as its listener is
+		hostsock.ReadInline(fd) // one of TCP is as its listener is
 	}
 	caller := proxied{source: peer, version: l.sendProxy}
 	if l.sendProxy != 0 {

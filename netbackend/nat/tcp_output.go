@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -296,7 +297,7 @@ func (p *Port) peek(f *flow, offset uint32, frames [][]guestmem.Iovec, each int)
 		pieces, _ = appendRange(pieces, iov, f.headers(), each)
 	}
 	p.counters.Peeks++
-	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK, false)
+	n, _, errno := p.msg.Receive(f.fd, pieces, unix.MSG_PEEK, false)
 	if errno != 0 {
 		p.peekFailed(f, offset, errno)
 		return 0
@@ -326,7 +327,7 @@ func capacity(iov []guestmem.Iovec) int {
 
 // movePeek sets the kernel's peek offset, if it is not there already.
 func (p *Port) movePeek(f *flow, offset uint32) {
-	if f.tcp.peek != offset && setPeekOffset(f.fd, int32(offset)) == 0 {
+	if f.tcp.peek != offset && hostsock.SetPeekOffset(f.fd, int32(offset)) == 0 {
 		f.tcp.peek = offset
 	}
 }
@@ -498,12 +499,12 @@ func (p *Port) advertise(f *flow) uint16 {
 func (p *Port) measure(f *flow) {
 	t := &f.tcp
 	p.counters.WindowReads++
-	if p.mem.read(f.fd) != 0 {
+	if p.mem.Read(f.fd) != 0 {
 		return
 	}
-	size, queued := p.mem[memSendBuffer], p.mem[memSendQueued]
+	size, queued := p.mem[hostsock.MemSendBuffer], p.mem[hostsock.MemSendQueued]
 	if f.bits&unixSocket != 0 {
-		queued = p.mem[memSendTaken]
+		queued = p.mem[hostsock.MemSendTaken]
 	}
 	room := size - min(size, queued)
 	room -= room / 8
@@ -584,10 +585,10 @@ const synOptions = 12
 func (p *Port) chooseSegment(f *flow) {
 	t := &f.tcp
 	t.ask = uint16(p.mtu - int(f.ipLen) - tcpLen)
-	if t.ask <= smallSegment || p.mem.read(f.fd) != 0 {
+	if t.ask <= smallSegment || p.mem.Read(f.fd) != 0 {
 		return
 	}
-	t.ask = uint16(min(uint32(t.ask), max(smallSegment, p.mem[memSendBuffer]/4)))
+	t.ask = uint16(min(uint32(t.ask), max(smallSegment, p.mem[hostsock.MemSendBuffer]/4)))
 }
 
 // smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).

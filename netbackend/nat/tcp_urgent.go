@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -25,12 +26,6 @@ const (
 	hostMarked                      // the byte at hostMark is in the queue of the host's socket
 	guestMarked                     // the byte at guestMark is yet to come from the guest
 )
-
-// readInLine keeps urgent bytes of the host at their place in the stream. It must come before there can be any, for without it
-// the kernel leaves one out when the next one comes.
-func readInLine(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
-}
 
 // findMark looks for the mark that the host's socket has told of. Its byte is there, for nothing was dropped since.
 func (p *Port) findMark(f *flow) {
@@ -54,12 +49,12 @@ func (p *Port) markOffset(f *flow) (offset uint32, ok bool) {
 		p.movePeek(f, 0)
 	}
 	pieces, _ := p.swallowed(p.pieces[:0], uint32(min(queued, maxIovecs*len(p.swallow))))
-	n, _, errno := p.msg.receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
+	n, _, errno := p.msg.Receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
 	if errno != 0 {
 		return 0, false
 	}
 	f.tcp.peek = uint32(n)
-	if p.msg.hdr.Flags&unix.MSG_CTRUNC != 0 {
+	if p.msg.ControlCut() {
 		f.tcp.urgency |= hostUrgent // to be looked for again when they are gone
 		return 0, false
 	}
@@ -83,24 +78,21 @@ func (p *Port) peekPastMark(f *flow, b []byte, n int, errno unix.Errno) (int, un
 	}
 	n = max(n, 0)
 	want := min(f.queued(), len(b))
-	for tries := 0; n < want && tries < mostTries && (p.cfg.PeekOffset || n == 0); tries++ {
+	for tries := 0; n < want && tries < hostsock.MaxTries && (p.cfg.PeekOffset || n == 0); tries++ {
 		if p.cfg.PeekOffset {
-			setPeekOffset(f.fd, int32(n))
+			hostsock.SetPeekOffset(f.fd, int32(n))
 		}
-		got, _, _ := p.msg.receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
+		got, _, _ := p.msg.Receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
 		n += max(got, 0)
 	}
 	if p.cfg.PeekOffset {
-		setPeekOffset(f.fd, -1)
+		hostsock.SetPeekOffset(f.fd, -1)
 	}
 	if n > 0 {
 		errno = 0
 	}
 	return n, errno
 }
-
-// mostTries is how often a read is tried again of which the kernel said, because of a signal, that there is nothing.
-const mostTries = 1000
 
 // isMark tells whether the byte at offset of the host's queue is the one with the mark.
 func (f *flow) isMark(offset uint32) bool {
@@ -111,7 +103,7 @@ func (f *flow) isMark(offset uint32) bool {
 // stopped tells whether the peek that ended at offset was short for something else than the end of the queue: a mark that is known,
 // or file descriptors that a unix client has sent along. If it was a mark that is not known yet, its event is still to come.
 func (p *Port) stopped(f *flow, offset uint32) bool {
-	return p.msg.hdr.Flags&unix.MSG_CTRUNC != 0 || f.isMark(offset)
+	return p.msg.ControlCut() || f.isMark(offset)
 }
 
 // passMark forgets the mark once its byte was dropped, and looks again for one that could not be found.

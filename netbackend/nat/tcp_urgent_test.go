@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -18,7 +19,7 @@ func streams(t *testing.T) (from, to int) {
 	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(l)
-	readInLine(l)
+	hostsock.ReadInline(l)
 	require.NoError(t, unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	require.NoError(t, unix.Listen(l, 1))
 	name, err := unix.Getsockname(l)
@@ -61,7 +62,7 @@ func TestASignalDoesNotKeepAnUrgentByteFromBeingDropped(t *testing.T) {
 	underSignals(func() {
 		for end := time.Now().Add(400 * time.Millisecond); time.Now().Before(end); {
 			require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
-			n, errno := drop(int32(to), 1)
+			n, errno := hostsock.Discard(int32(to), 1)
 			require.Zero(t, errno)
 			require.Equal(t, 1, n)
 		}

@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -29,7 +30,7 @@ const ecnBits = 3
 // message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
 func (p *Port) depart(fd int, to *ipaddr.Addr, key *flowKey, s *segment) (set udpSender) {
 	if set.v6 = !to.Is4(); set.v6 {
-		keepErrors(to, fd, 1)
+		hostsock.KeepErrors(to, fd, 1)
 	}
 	set.set(int32(fd), manner{hops: p.hopsLeft(s.hops, &key.remote), tos: s.tos &^ ecnBits})
 	return set
@@ -41,7 +42,7 @@ func (p *Port) arrive(f *flow) {
 	s := &f.udp.sender
 	if s.v6 {
 		host := ipaddr.Addr{15: 1} // any of IPv6
-		keepErrors(&host, int(f.fd), 0)
+		hostsock.KeepErrors(&host, int(f.fd), 0)
 	}
 	s.set(f.fd, manner{tos: s.manner.tos})
 }
@@ -64,11 +65,11 @@ func (p *Port) mark(f *flow, tos uint8) {
 // tellConnectError tells the guest of the ICMP message that ended the host's connect, in its own words; false if none did, or
 // none of the guest's version of IP.
 func (p *Port) tellConnectError(f *flow) bool {
-	e, ok := p.msg.receiveError(f.fd, p.quote[:])
+	e, ok := p.msg.ReceiveError(f.fd, p.quote[:])
 	if !ok {
 		return false
 	}
-	m, ok := e.message(f.key.guest.Is4())
+	m, ok := icmpOf(&e, f.key.guest.Is4())
 	if !ok {
 		return false
 	}
@@ -77,12 +78,12 @@ func (p *Port) tellConnectError(f *flow) bool {
 	return true
 }
 
-// message returns the ICMP message that was the error, if it is one of the given version of IP that says that a packet has
+// icmpOf returns the ICMP message that was the error, if it is one of the given version of IP that says that a packet has
 // not arrived.
-func (e *socketError) message(is4 bool) (m icmpMessage, ok bool) {
-	m = icmpMessage{e.kind, e.code}
+func icmpOf(e *hostsock.Error, is4 bool) (m icmpMessage, ok bool) {
+	m = icmpMessage{e.Kind, e.Code}
 	if is4 {
-		return m, e.origin == unix.SO_EE_ORIGIN_ICMP && (e.kind == icmpUnreachable || e.kind == icmpTimeExceeded)
+		return m, e.Origin == unix.SO_EE_ORIGIN_ICMP && (e.Kind == icmpUnreachable || e.Kind == icmpTimeExceeded)
 	}
-	return m, e.origin == unix.SO_EE_ORIGIN_ICMP6 && (e.kind == icmp6Unreachable || e.kind == icmp6TimeExceeded)
+	return m, e.Origin == unix.SO_EE_ORIGIN_ICMP6 && (e.Kind == icmp6Unreachable || e.Kind == icmp6TimeExceeded)
 }

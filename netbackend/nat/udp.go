@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -179,18 +180,8 @@ func (p *Port) associateWith(to ipaddr.Endpoint, key *flowKey, k *packet, length
 // prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be
 // several put together, which guest takes so.
 func (p *Port) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
-	keepErrors(host, fd, 1)
-	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, solUDP, unix.UDP_GRO, 1) == nil
-}
-
-// keepErrors lets the kernel keep what becomes of packets that leave by the socket fd to a; with 0 for on, it is not to keep it
-// any more. Without it, it would keep most of that to itself, and who said so (ip(7), ipv6(7)).
-func keepErrors(a *ipaddr.Addr, fd, on int) {
-	if a.Is4() {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_RECVERR, on)
-		return
-	}
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, on)
+	hostsock.KeepErrors(host, fd, 1)
+	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.

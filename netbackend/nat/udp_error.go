@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -20,16 +21,16 @@ const (
 // the two may be nil. It returns how many errors were of datagrams sent earlier, and whether one was of that datagram.
 func (p *Port) readErrors(fd int32, f *flow, common *sharedSocket) (earlier int, own bool) {
 	for range errorBurst {
-		e, ok := p.msg.receiveError(fd, p.quote[:])
+		e, ok := p.msg.ReceiveError(fd, p.quote[:])
 		if !ok {
 			break
 		}
 		from := f
-		if e.origin == unix.SO_EE_ORIGIN_LOCAL {
+		if e.Origin == unix.SO_EE_ORIGIN_LOCAL {
 			own = true // the kernel names no port then
 		} else {
 			earlier++
-			from = p.sender(f, common, &e.to)
+			from = p.sender(f, common, &e.To)
 		}
 		if from != nil {
 			p.tellError(from, &e)
@@ -39,7 +40,7 @@ func (p *Port) readErrors(fd int32, f *flow, common *sharedSocket) (earlier int,
 }
 
 // sender returns the flow whose datagram went to a caller, nil if there is none any more.
-func (p *Port) sender(f *flow, common *sharedSocket, to *caller) *flow {
+func (p *Port) sender(f *flow, common *sharedSocket, to *hostsock.Caller) *flow {
 	if common == nil {
 		return f
 	}
@@ -49,33 +50,33 @@ func (p *Port) sender(f *flow, common *sharedSocket, to *caller) *flow {
 
 // tellError passes an error on, as the message that told the host if the guest speaks the same version of IP, and in the
 // name of who sent it.
-func (p *Port) tellError(f *flow, e *socketError) {
+func (p *Port) tellError(f *flow, e *hostsock.Error) {
 	m, ok := p.errorMessage(f, e)
 	if !ok {
 		return
 	}
-	m.key, m.n, m.l4, m.payload = &f.key, udpLen+e.n, p.header(f), p.quote[:min(e.n, len(p.quote))]
+	m.key, m.n, m.l4, m.payload = &f.key, udpLen+e.N, p.header(f), p.quote[:min(e.N, len(p.quote))]
 	p.sendError(m)
 }
 
 // errorMessage returns the message by which the guest of a flow is told of an error, without what it quotes; !ok if there is
 // none.
-func (p *Port) errorMessage(f *flow, e *socketError) (m icmpError, ok bool) {
+func (p *Port) errorMessage(f *flow, e *hostsock.Error) (m icmpError, ok bool) {
 	is4 := f.key.guest.Is4()
 	m.from = p.offender(f, e)
-	if unix.Errno(e.errno) == unix.EMSGSIZE {
-		m.icmpMessage, m.info = tooBig(is4), e.info
+	if unix.Errno(e.Errno) == unix.EMSGSIZE {
+		m.icmpMessage, m.info = tooBig(is4), e.Info
 		if is4 {
-			m.info = min(e.info, 0xffff) // RFC 1191 section 4
+			m.info = min(e.Info, 0xffff) // RFC 1191 section 4
 		}
 		return m, true
 	}
-	if m.icmpMessage, ok = e.message(is4); ok {
+	if m.icmpMessage, ok = icmpOf(e, is4); ok {
 		return m, true
 	}
-	code, ok := unreachableCode(unix.Errno(e.errno))
+	code, ok := unreachableCode(unix.Errno(e.Errno))
 	if !ok {
-		code, ok = codePort, unix.Errno(e.errno) == unix.ECONNREFUSED
+		code, ok = codePort, unix.Errno(e.Errno) == unix.ECONNREFUSED
 	}
 	m.icmpMessage = unreachable(is4, code)
 	return m, ok
@@ -83,17 +84,17 @@ func (p *Port) errorMessage(f *flow, e *socketError) (m icmpError, ok bool) {
 
 // offender is who told of an error, as the guest sees it: the datagram's own destination by the address that the guest
 // named, the host as the guest's router.
-func (p *Port) offender(f *flow, e *socketError) ipaddr.Addr {
+func (p *Port) offender(f *flow, e *hostsock.Error) ipaddr.Addr {
 	gateway := p.nets.of(&f.key.guest).gateway
 	switch {
-	case e.offender == ipaddr.Addr{}: // the kernel itself
+	case e.Offender == ipaddr.Addr{}: // the kernel itself
 		return gateway
-	case e.offender == e.to.peer.Addr:
+	case e.Offender == e.To.Peer.Addr:
 		return f.key.remote
-	case p.policy.routes.IsLocal(&e.offender):
+	case p.policy.routes.IsLocal(&e.Offender):
 		return gateway
 	}
-	return p.nets.asSeen(&e.offender, &f.key.guest)
+	return p.nets.asSeen(&e.Offender, &f.key.guest)
 }
 
 // header returns the header of a flow's datagrams without payload, for quotes. It is valid until the next call.

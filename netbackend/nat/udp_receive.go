@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -23,10 +24,10 @@ const (
 // inbox is the scratch for receiving datagrams. Each goes straight into a receive buffer of the guest, and what does not
 // fit there into a buffer of ours.
 type inbox struct {
-	lease netbackend.Lease // a frame for each
-	room  [batchSize]int   // for payload, in the frame
-	spill []byte           // spillLen bytes for each; nobody touches them as long as nothing spills
-	aside []byte           // payload of datagrams behind one that did not fit
+	lease netbackend.Lease        // a frame for each
+	room  [hostsock.BatchSize]int // for payload, in the frame
+	spill []byte                  // spillLen bytes for each; nobody touches them as long as nothing spills
+	aside []byte                  // payload of datagrams behind one that did not fit
 }
 
 func (in *inbox) spilled(i int) []byte { return in.spill[i*spillLen : (i+1)*spillLen] }
@@ -109,7 +110,7 @@ func (p *Port) receive(m mailbox) outcome {
 		if room == 0 {
 			return starves
 		}
-		n, errno := p.batch.receive(m.fd(), room)
+		n, errno := p.batch.Receive(m.fd(), room)
 		p.counters.UDPReceives++
 		if errno != 0 {
 			budget--
@@ -121,7 +122,7 @@ func (p *Port) receive(m mailbox) outcome {
 			m.emptied() // what comes now comes with an event of its own, and so does an error
 		}
 		budget -= n
-		want = batchSize
+		want = hostsock.BatchSize
 	}
 	return idle
 }
@@ -170,12 +171,12 @@ func (p *Port) prepare(m *mailbox, n int) int {
 		if beyond := maxDatagram - in.room[i]; beyond > 0 {
 			pieces = append(pieces, guestmem.PieceOf(in.spilled(i)[:beyond]))
 		}
-		p.batch.set(i, pieces[start:])
+		p.batch.Set(i, pieces[start:])
 		if m.flow == nil {
-			p.batch.wantName(i)
+			p.batch.WantName(i)
 		}
 		if m.receiver().gro || m.flow == nil && m.listener.shared.asksWays {
-			p.batch.wantControl(i)
+			p.batch.WantControl(i)
 		}
 	}
 	return n
@@ -209,7 +210,7 @@ func (p *Port) readErrorsOf(m *mailbox) (n int) {
 func (p *Port) deliverAll(m *mailbox, n int) {
 	longest := p.longest(m.guest())
 	for i := range n {
-		size, segment := p.batch.length(i), p.batch.segment(i)
+		size, segment := p.batch.Length(i), p.batch.Segment(i)
 		f := p.recipient(m, i)
 		fits := size <= p.inbox.room[i] && size <= longest
 		if segment != 0 && segment < size {
@@ -260,7 +261,7 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 	}
 	rest := in.aside
 	for first := i; i < n; i++ {
-		size := p.batch.length(i)
+		size := p.batch.Length(i)
 		payload := rest[:size]
 		rest = rest[size:]
 		if i > first {
@@ -275,13 +276,13 @@ func (p *Port) deliverAside(m *mailbox, f *flow, i, n int) {
 			continue
 		}
 		p.received(f, size)
-		p.cut(&f.key, payload, p.batch.segment(i))
+		p.cut(&f.key, payload, p.batch.Segment(i))
 	}
 }
 
 // appendMessage appends the payload of message i, which stands behind headers, to b.
 func (p *Port) appendMessage(b []byte, i, headers int) []byte {
-	size := p.batch.length(i)
+	size := p.batch.Length(i)
 	inFrame := min(size, p.inbox.room[i])
 	start := len(b)
 	if cap(b)-start < size {
@@ -347,8 +348,8 @@ func (p *Port) toUser(guest *ipaddr.Addr) {
 
 // forwarded returns the flow for what a caller sends to a forward, which remembers the way back, or to a mapping; nil if there
 // is none.
-func (p *Port) forwarded(s *sharedSocket, c *caller) *flow {
-	key := p.forwardKey(s, c.peer)
+func (p *Port) forwarded(s *sharedSocket, c *hostsock.Caller) *flow {
+	key := p.forwardKey(s, c.Peer)
 	if f := p.flows.lookup(&key); f != nil && p.isOf(f, s, c) {
 		return f
 	}
@@ -376,7 +377,7 @@ func (p *Port) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
 // discard drops what has come in for a guest that is not there, and asks for it.
 func (p *Port) discard(l *listener) {
 	for range udpBurst {
-		if _, _, errno := p.msg.receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
+		if _, _, errno := p.msg.Receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
 			l.ready = false
 			break
 		}

@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -109,7 +110,7 @@ func (p *Port) sendQueued() {
 // sendFlow sends what a flow has in the outbox: runs of datagrams of equal length as one message each, if the kernel can
 // cut them, and as many messages as possible by one call.
 func (p *Port) sendFlow(f *flow) {
-	s, common, w := &f.udp.sender, p.commonSocket(f), way{}
+	s, common, w := &f.udp.sender, p.commonSocket(f), hostsock.Way{}
 	if common != nil {
 		common.mu.Lock()
 		defer common.mu.Unlock()
@@ -121,7 +122,7 @@ func (p *Port) sendFlow(f *flow) {
 	patience := errorBurst
 	for at.item != 0 && f.state == stateUDP {
 		n := p.compose(f, s, at, &w)
-		sent, errno := p.batch.send(f.fd, n)
+		sent, errno := p.batch.Send(f.fd, n)
 		p.counters.UDPSends++
 		for _, l := range p.letters[:sent] {
 			f.fromGuest += uint64(l.bytes)
@@ -144,7 +145,7 @@ func lostInSilence(errno unix.Errno) bool {
 }
 
 // sendAgain deals with an error of sending the first letter, and tells whether it is to be tried again.
-func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, w *way, errno unix.Errno, patience *int) bool {
+func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, w *hostsock.Way, errno unix.Errno, patience *int) bool {
 	if p.recovers(f, errno) {
 		s.oneEach = false
 		return true
@@ -159,8 +160,8 @@ func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, w *way, er
 			return true
 		}
 	}
-	if w.isClosed(errno) {
-		w.forget()
+	if isWayClosed(w, errno) {
+		w.Forget()
 		s.oneEach = false
 		return true
 	}
@@ -182,7 +183,7 @@ func (p *Port) sendAgain(f *flow, s *udpSender, common *sharedSocket, w *way, er
 
 // compose makes letters of what f has in the outbox from at on, and returns their number: all that travel in the same
 // manner, as far as one call can take them.
-func (p *Port) compose(f *flow, s *udpSender, at place, w *way) (n int) {
+func (p *Port) compose(f *flow, s *udpSender, at place, w *hostsock.Way) (n int) {
 	m := p.outbox.items[at.item-1].manner
 	s.set(f.fd, m)
 	most := 1
@@ -190,7 +191,7 @@ func (p *Port) compose(f *flow, s *udpSender, at place, w *way) (n int) {
 		most = maxKernelSegments
 	}
 	pieces := p.pieces[:0]
-	for n < batchSize && at.item != 0 && p.outbox.items[at.item-1].manner == m {
+	for n < hostsock.BatchSize && at.item != 0 && p.outbox.items[at.item-1].manner == m {
 		start := len(pieces)
 		l, size, ok := p.letter(&pieces, at, most, m)
 		if !ok {
@@ -199,7 +200,7 @@ func (p *Port) compose(f *flow, s *udpSender, at place, w *way) (n int) {
 		p.letters[n] = l
 		p.address(f, n, pieces[start:], w, s.v6)
 		if l.datagrams > 1 {
-			p.batch.cutAt(n, size)
+			p.batch.CutAt(n, size)
 		}
 		at = l.end
 		n++
@@ -208,14 +209,14 @@ func (p *Port) compose(f *flow, s *udpSender, at place, w *way) (n int) {
 }
 
 // address makes message i one of pieces for f's peer, by the way w if there is one.
-func (p *Port) address(f *flow, i int, pieces []guestmem.Iovec, w *way, v6 bool) {
-	p.batch.set(i, pieces)
+func (p *Port) address(f *flow, i int, pieces []guestmem.Iovec, w *hostsock.Way, v6 bool) {
+	p.batch.Set(i, pieces)
 	if f.bits&shared == 0 {
 		return
 	}
-	p.batch.to(i, &f.udp.peer)
+	p.batch.To(i, &f.udp.peer)
 	if f.udp.way != 0 {
-		p.batch.by(i, w, v6)
+		p.batch.By(i, w, v6)
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 )
 
 // A socket of a UDP forward that is bound to all addresses does not say by itself which of them a peer has asked. The kernel
@@ -12,29 +12,13 @@ import (
 // interface that the question came by if a route leads to the peer there. One peer may ask several addresses of the host from
 // one port: these are flows of their own, and the guest sees further ones at other ports.
 
-// way is how a peer's datagrams have reached a forward. The zero way says nothing: the kernel chooses.
-type way struct {
-	local ipaddr.Addr // the address that was asked; the zero address for one of many hosts, as in multicast
-	scope uint32      // index of the interface on which the peer has its link-local address, 0 if it has another
-	link  uint32      // index of the interface that the first datagram came by; 0 for none that answers could leave by
-}
-
-// same tells whether datagrams that came by v belong to the same flow as those that came by w. A peer may change the interface.
-func (w *way) same(v *way) bool { return w.local == v.local && w.scope == v.scope }
-
-// caller is who has sent a datagram to a shared socket, and how it came.
-type caller struct {
-	peer ipaddr.Endpoint
-	way
-}
-
 // ways are those of a guest's flows, which hold their numbers; there are far fewer than flows. A way stays at its number as
 // long as a record has it, and while any queue pair may look at that record: so it is read without a lock.
 type ways struct {
-	entries atomic.Pointer[[]way] // by number; 0 is the zero way. It is replaced by a longer one, with the same beginning
+	entries atomic.Pointer[[]hostsock.Way] // by number; 0 is the zero way. It is replaced by a longer one, with the same beginning
 
 	mu     sync.Mutex // guards what follows, and changes
-	number map[way]uint16
+	number map[hostsock.Way]uint16
 	users  []uint32 // records that have it
 	free   []uint16
 }
@@ -43,16 +27,16 @@ type ways struct {
 const maxWays = 1 << 16
 
 // at returns the way of a number that a record has.
-func (s *ways) at(n uint16) way {
+func (s *ways) at(n uint16) hostsock.Way {
 	if n == 0 {
-		return way{}
+		return hostsock.Way{}
 	}
 	return (*s.entries.Load())[n]
 }
 
 // take returns the number of a way for one more record; !ok if there is none left.
-func (s *ways) take(w way) (n uint16, ok bool) {
-	if w == (way{}) {
+func (s *ways) take(w hostsock.Way) (n uint16, ok bool) {
+	if w == (hostsock.Way{}) {
 		return 0, true
 	}
 	s.mu.Lock()
@@ -68,10 +52,10 @@ func (s *ways) take(w way) (n uint16, ok bool) {
 }
 
 // add gives a way a number.
-func (s *ways) add(w way) (n uint16, ok bool) {
+func (s *ways) add(w hostsock.Way) (n uint16, ok bool) {
 	if s.number == nil {
-		s.number, s.users = map[way]uint16{}, make([]uint32, 1)
-		s.entries.Store(&[]way{{}})
+		s.number, s.users = map[hostsock.Way]uint16{}, make([]uint32, 1)
+		s.entries.Store(&[]hostsock.Way{{}})
 	}
 	if last := len(s.free); last > 0 {
 		n, s.free = s.free[last-1], s.free[:last-1]

@@ -1,4 +1,4 @@
-package nat
+package hostsock
 
 import (
 	"unsafe"
@@ -21,7 +21,7 @@ const (
 )
 
 // put appends a control message with n bytes of data to what message i has, and returns where they go.
-func (b *batch) put(i int, name option, n int) unsafe.Pointer {
+func (b *Batch) put(i int, name option, n int) unsafe.Pointer {
 	h, c := &b.hdrs[i].hdr, &b.control[i]
 	start := unsafe.Pointer(c)
 	at := unsafe.Add(start, h.Controllen)
@@ -31,8 +31,8 @@ func (b *batch) put(i int, name option, n int) unsafe.Pointer {
 	return unsafe.Add(at, unix.SizeofCmsghdr)
 }
 
-// wantControl asks for all control messages of message i.
-func (b *batch) wantControl(i int) {
+// WantControl asks for all control messages of message i.
+func (b *Batch) WantControl(i int) {
 	h := &b.hdrs[i].hdr
 	h.Control = (*byte)(unsafe.Pointer(&b.control[i]))
 	h.Controllen = uint64(unsafe.Sizeof(b.control[i]))
@@ -54,7 +54,7 @@ func findControl(control unsafe.Pointer, length int, name option, n int) unsafe.
 }
 
 // found returns the data of a control message of message i, as findControl does.
-func (b *batch) found(i int, name option, n int) unsafe.Pointer {
+func (b *Batch) found(i int, name option, n int) unsafe.Pointer {
 	return findControl(unsafe.Pointer(&b.control[i]), int(b.hdrs[i].hdr.Controllen), name, n)
 }
 
@@ -78,8 +78,8 @@ var (
 // loopbackLink is the index of the interface lo.
 const loopbackLink = 1
 
-// asked returns which address of the host message i was sent to, and the index of the interface that it came by, 0 for lo.
-func (b *batch) asked(i int) (local ipaddr.Addr, link uint32) {
+// Asked returns which address of the host message i was sent to, and the index of the interface that it came by, 0 for lo.
+func (b *Batch) Asked(i int) (local ipaddr.Addr, link uint32) {
 	return askedIn(unsafe.Pointer(&b.control[i]), int(b.hdrs[i].hdr.Controllen))
 }
 
@@ -101,22 +101,22 @@ func askedIn(control unsafe.Pointer, length int) (local ipaddr.Addr, link uint32
 	return local, link
 }
 
-// scope returns the index of the interface on which the sender of message i has its link-local address.
-func (b *batch) scope(i int) uint32 { return b.names[i].Scope_id }
+// Scope returns the index of the interface on which the sender of message i has its link-local address.
+func (b *Batch) Scope(i int) uint32 { return b.names[i].Scope_id }
 
-// by lets message i leave by a way. v6 tells the socket's version of IP.
-func (b *batch) by(i int, w *way, v6 bool) {
-	b.names[i].Scope_id = w.scope
-	if w.local == (ipaddr.Addr{}) && w.link == 0 {
+// By lets message i leave by a way. v6 tells the socket's version of IP.
+func (b *Batch) By(i int, w *Way, v6 bool) {
+	b.names[i].Scope_id = w.Scope
+	if w.Local == (ipaddr.Addr{}) && w.Link == 0 {
 		return
 	}
 	if v6 {
 		info := (*pktInfo6)(b.put(i, pktInfo6Name, info6Size))
-		info.local = w.local
-		*(*uint32)(unsafe.Pointer(&info.link)) = max(w.link, w.scope)
+		info.local = w.Local
+		*(*uint32)(unsafe.Pointer(&info.link)) = max(w.Link, w.Scope)
 		return
 	}
 	info := (*pktInfo4)(b.put(i, pktInfoName, infoSize))
-	*info = pktInfo4{link: w.link}
-	copy(info.local[:], w.local[12:])
+	*info = pktInfo4{link: w.Link}
+	copy(info.local[:], w.Local[12:])
 }

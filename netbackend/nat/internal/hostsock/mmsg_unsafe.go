@@ -1,4 +1,4 @@
-package nat
+package hostsock
 
 import (
 	"unsafe"
@@ -10,17 +10,19 @@ import (
 )
 
 const (
-	// batchSize is how many datagrams one recvmmsg moves at most, and how many messages one sendmmsg.
-	batchSize = 32
+	// BatchSize is how many datagrams one recvmmsg moves at most, and how many messages one sendmmsg.
+	BatchSize = 32
 
-	solUDP = unix.IPPROTO_UDP
+	// SolUDP is the level of UDP's socket options.
+	SolUDP = unix.IPPROTO_UDP
 )
 
-// batch is the scratch of one sendmmsg or recvmmsg call. It lives in the Port, so that a call allocates nothing.
-type batch struct {
-	hdrs    [batchSize]multiHeader
-	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
-	control [batchSize]controlBuffer
+// Batch is the scratch of one sendmmsg or recvmmsg call. Its owner keeps it, so that a call allocates nothing. Not
+// safe for concurrent use.
+type Batch struct {
+	hdrs    [BatchSize]multiHeader
+	names   [BatchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
+	control [BatchSize]controlBuffer
 }
 
 // multiHeader is the kernel's struct mmsghdr.
@@ -30,8 +32,8 @@ type multiHeader struct {
 	_   uint32
 }
 
-// set makes message i one of the pieces in iov, which stay where they are until the call.
-func (b *batch) set(i int, iov []guestmem.Iovec) {
+// Set makes message i one of the pieces in iov, which stay where they are until the call.
+func (b *Batch) Set(i int, iov []guestmem.Iovec) {
 	h := &b.hdrs[i]
 	*h = multiHeader{}
 	if len(iov) > 0 {
@@ -40,27 +42,27 @@ func (b *batch) set(i int, iov []guestmem.Iovec) {
 	}
 }
 
-// to addresses message i, on a socket that is not connected.
-func (b *batch) to(i int, peer *ipaddr.Endpoint) {
+// To addresses message i, on a socket that is not connected.
+func (b *Batch) To(i int, peer *ipaddr.Endpoint) {
 	h := &b.hdrs[i].hdr
 	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 	h.Namelen = putName(&b.names[i], peer)
 }
 
-// wantName asks for the sender of message i.
-func (b *batch) wantName(i int) {
+// WantName asks for the sender of message i.
+func (b *Batch) WantName(i int) {
 	h := &b.hdrs[i].hdr
 	h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 	h.Namelen = uint32(unsafe.Sizeof(b.names[i]))
 }
 
-// cutAt lets the kernel cut message i into datagrams of size bytes; the last one may be shorter.
-func (b *batch) cutAt(i int, size int) {
-	*(*uint16)(b.put(i, option{solUDP, unix.UDP_SEGMENT}, segmentSize)) = uint16(size)
+// CutAt lets the kernel cut message i into datagrams of size bytes; the last one may be shorter.
+func (b *Batch) CutAt(i int, size int) {
+	*(*uint16)(b.put(i, option{SolUDP, unix.UDP_SEGMENT}, segmentSize)) = uint16(size)
 }
 
-// send sends the first n messages by fd, and returns how many the kernel took. The error is that of the first.
-func (b *batch) send(fd int32, n int) (int, unix.Errno) {
+// Send sends the first n messages by fd, and returns how many the kernel took. The error is that of the first.
+func (b *Batch) Send(fd int32, n int) (int, unix.Errno) {
 	r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.hdrs[0])), uintptr(n),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
@@ -69,9 +71,9 @@ func (b *batch) send(fd int32, n int) (int, unix.Errno) {
 	return int(r), 0
 }
 
-// receive receives up to n messages from fd. Fewer than n mean that there were no more, or that an error came between,
+// Receive receives up to n messages from fd. Fewer than n mean that there were no more, or that an error came between,
 // which the next call returns.
-func (b *batch) receive(fd int32, n int) (int, unix.Errno) {
+func (b *Batch) Receive(fd int32, n int) (int, unix.Errno) {
 	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.hdrs[0])), uintptr(n),
 		unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
@@ -80,23 +82,23 @@ func (b *batch) receive(fd int32, n int) (int, unix.Errno) {
 	return int(r), 0
 }
 
-// length returns how many bytes message i had.
-func (b *batch) length(i int) int { return int(b.hdrs[i].n) }
+// Length returns how many bytes message i had.
+func (b *Batch) Length(i int) int { return int(b.hdrs[i].n) }
 
-// segment returns the size of the datagrams that message i was put together of, 0 if it is one.
-func (b *batch) segment(i int) int {
+// Segment returns the size of the datagrams that message i was put together of, 0 if it is one.
+func (b *Batch) Segment(i int) int {
 	if b.hdrs[i].hdr.Controllen == 0 {
 		return 0
 	}
-	size := (*uint32)(b.found(i, option{solUDP, unix.UDP_GRO}, groSize))
+	size := (*uint32)(b.found(i, option{SolUDP, unix.UDP_GRO}, groSize))
 	if size == nil {
 		return 0
 	}
 	return int(*size)
 }
 
-// peer returns who sent message i.
-func (b *batch) peer(i int) ipaddr.Endpoint { return endpointIn(&b.names[i]) }
+// Peer returns who sent message i.
+func (b *Batch) Peer(i int) ipaddr.Endpoint { return endpointIn(&b.names[i]) }
 
 // putName writes e as the kernel takes names of sockets, and returns its length.
 func putName(name *unix.RawSockaddrInet6, e *ipaddr.Endpoint) uint32 {
@@ -130,39 +132,39 @@ func endpointIn(name *unix.RawSockaddrInet6) (e ipaddr.Endpoint) {
 func portIn(port *uint16) *[2]byte { return (*[2]byte)(unsafe.Pointer(port)) }
 
 // errorControl takes the control messages with which the kernel tells an error of a socket: the error itself, and how the ICMP
-// message came if the socket asks for that (see askWays).
+// message came if the socket asks for that (see WantAsked).
 type errorControl [16]uint64
 
 // errorData is what the error's control message holds (IP_RECVERR of ip(7), IPV6_RECVERR of ipv6(7)).
 type errorData struct {
-	err      extendedError
+	err      ExtendedError
 	offender unix.RawSockaddrInet6 // shorter for IPv4
 }
 
-// extendedError is the kernel's struct sock_extended_err (linux/errqueue.h).
-type extendedError struct {
-	errno      uint32
-	origin     uint8
-	kind, code uint8 // of the ICMP message, if it came by one
+// ExtendedError is the kernel's struct sock_extended_err (linux/errqueue.h).
+type ExtendedError struct {
+	Errno      uint32
+	Origin     uint8
+	Kind, Code uint8 // of the ICMP message, if it came by one
 	_          uint8
-	info       uint32 // with EMSGSIZE, the MTU
+	Info       uint32 // with EMSGSIZE, the MTU
 	_          uint32
 }
 
 // option is the name of a control message.
 type option struct{ level, kind int32 }
 
-// socketError is an error that the kernel kept for a socket: what became of one of its datagrams.
-type socketError struct {
-	extendedError
-	to       caller      // where the datagram went, and from which address of the host if the socket asks for that
-	offender ipaddr.Addr // who told, the zero address if it was the kernel itself
-	n        int         // bytes of the datagram's payload that are known
+// Error is an error that the kernel kept for a socket: what became of one of its datagrams.
+type Error struct {
+	ExtendedError
+	To       Caller      // where the datagram went, and from which address of the host if the socket asks for that
+	Offender ipaddr.Addr // who told, the zero address if it was the kernel itself
+	N        int         // bytes of the datagram's payload that are known
 }
 
-// receiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
+// ReceiveError takes the oldest error out of fd's queue, with the beginning of the datagram's payload in quote; !ok if
 // there is none. Taking the last one clears the socket's pending error too.
-func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) {
+func (m *Message) ReceiveError(fd int32, quote []byte) (e Error, ok bool) {
 	m.pieces[0] = guestmem.PieceOf(quote)
 	m.set(m.pieces[:], uint32(unsafe.Sizeof(m.name)))
 	m.err = errorControl{}
@@ -174,20 +176,20 @@ func (m *message) receiveError(fd int32, quote []byte) (e socketError, ok bool) 
 		return e, false
 	}
 	control, length := unsafe.Pointer(&m.err), int(m.hdr.Controllen)
-	const least = int(unsafe.Sizeof(e.extendedError)) + unix.SizeofSockaddrInet4
+	const least = int(unsafe.Sizeof(e.ExtendedError)) + unix.SizeofSockaddrInet4
 	data := (*errorData)(findControl(control, length, option{unix.IPPROTO_IP, unix.IP_RECVERR}, least))
 	if data == nil {
 		data = (*errorData)(findControl(control, length, option{unix.IPPROTO_IPV6, unix.IPV6_RECVERR}, least))
 	}
 	if data != nil {
-		e.extendedError = data.err
-		e.offender = endpointIn(&data.offender).Addr
+		e.ExtendedError = data.err
+		e.Offender = endpointIn(&data.offender).Addr
 	}
-	e.to.peer = m.from()
-	e.to.local, _ = askedIn(control, length)
-	if e.to.peer.Addr.IsLinkLocal() {
-		e.to.scope = m.name.Scope_id
+	e.To.Peer = m.From()
+	e.To.Local, _ = askedIn(control, length)
+	if e.To.Peer.Addr.IsLinkLocal() {
+		e.To.Scope = m.name.Scope_id
 	}
-	e.n = int(r)
+	e.N = int(r)
 	return e, true
 }
