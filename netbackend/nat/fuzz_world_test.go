@@ -338,6 +338,7 @@ func beTwoHosts(g *natguest.Guest) {
 		}
 		g.Settle()
 	}
+	delete(g.Hosts, secondIP) // answers that are still under way go to either of them
 	b.announce(secondIP, g.MAC)
 }
 
