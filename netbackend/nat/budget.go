@@ -105,6 +105,7 @@ const (
 	limitQueries
 	limitStreams
 	limitNewFlows
+	limitMemory
 	limitFlows
 	limitSockets
 	limitHost
@@ -129,6 +130,7 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limitQueries:       &c.QueriesTooMany,
 		limitStreams:       &c.ResolverConnectionsTooMany,
 		limitNewFlows:      &c.NewFlowsOverRate,
+		limitMemory:        &c.BuffersBounded,
 		limitFlows:         &c.TableFull,
 		limitSockets:       &c.SocketsSpent,
 		limitHost:          &c.SocketErrors,
@@ -152,6 +154,7 @@ func (l limit) String() string {
 		limitQueries:       "the guest has too many DNS queries under way; more are answered by SERVFAIL",
 		limitStreams:       "the guest has too many connections to the name server; more are refused",
 		limitNewFlows:      "the guest begins more connections, UDP flows and pings that nobody answers than it may; others are dropped",
+		limitMemory:        "the host's kernel holds much that the guest or its peers do not read; buffers of its sockets are made smaller",
 		limitFlows:         "the guest has as many connections as it may have; others are refused",
 		limitSockets:       "the guest has as many sockets as it may have; other connections are refused",
 		limitHost:          "the host gives no more sockets",

@@ -295,6 +295,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 		cfg.Kernel = cfg.Kernel.among(1)
 	}
 	shared.newFlows.fill(&cfg.Kernel)
+	shared.memory.budget = cfg.Kernel.Memory
 	shared.sources.fill(sourceTries)
 	shared.strangers.fill(strangersJudged)
 	shared.dns = newRelay(&cfg)

@@ -26,6 +26,7 @@ type Counters struct {
 	NDPOverBudget     uint64
 	DHCPOverBudget    uint64
 	EchoOverBudget    uint64 // echo requests to the engine's own addresses
+	BuffersBounded    uint64 // times that a socket's buffer was made smaller; see kernelMemory
 	NewFlowsOverRate  uint64 // first packets of flows, when too many others were not answered; see newFlows
 	QueriesOverBudget uint64 // DNS; a connection to the name server is refused
 	ErrorsOverBudget  uint64 // ICMP errors that were not sent

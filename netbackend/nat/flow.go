@@ -141,6 +141,7 @@ const chunkSize = 256
 type chunk struct {
 	flows  [chunkSize]flow
 	owners [chunkSize]atomic.Uint32
+	memory [chunkSize]socketMemory // of the flows' own sockets
 }
 
 // Who a record belongs to: a queue pair, counted from 1; nobody; or nobody yet, on its way to a queue pair.
@@ -194,6 +195,11 @@ func (t *flowTable) at(i uint32) *flow { return &t.chunks[i/chunkSize].Load().fl
 
 func (t *flowTable) owner(i uint32) *atomic.Uint32 {
 	return &t.chunks[i/chunkSize].Load().owners[i%chunkSize]
+}
+
+// memory returns what is known of the buffers of a flow's own socket. For its owner.
+func (t *flowTable) memory(i uint32) *socketMemory {
+	return &t.chunks[i/chunkSize].Load().memory[i%chunkSize]
 }
 
 // lookup returns the flow of a key, nil if there is none. Any queue pair may call it during a turn.
@@ -290,17 +296,28 @@ func (t *flowTable) grow() {
 // each calls fn for every live flow of owner, on whose thread. fn may unlink the flow that it is called for.
 func (t *flowTable) each(owner uint32, fn func(*flow)) {
 	for i := range t.chunks {
-		c := t.chunks[i].Load()
-		if c == nil {
+		if !t.eachOf(i, owner, fn) {
 			return
 		}
-		for j := range c.flows {
-			if c.owners[j].Load() != owner {
-				continue
-			}
-			if s := c.flows[j].state; s != stateFree && s != stateDead {
-				fn(&c.flows[j])
-			}
+	}
+}
+
+// eachOf does what each does for the flows of a chunk, and tells whether there is one with that index.
+func (t *flowTable) eachOf(i int, owner uint32, fn func(*flow)) bool {
+	if i >= len(t.chunks) {
+		return false
+	}
+	c := t.chunks[i].Load()
+	if c == nil {
+		return false
+	}
+	for j := range c.flows {
+		if c.owners[j].Load() != owner {
+			continue
+		}
+		if s := c.flows[j].state; s != stateFree && s != stateDead {
+			fn(&c.flows[j])
 		}
 	}
+	return true
 }

@@ -4,15 +4,21 @@ package nat
 type KernelLimits struct {
 	// UnansweredFlows is how many flows the guest may begin at once that nobody answers; then it may begin 500 a second.
 	UnansweredFlows int
+	// Memory is how much the kernel may hold for the guest in buffers of sockets, in bytes, before it holds no more than
+	// 16 KiB in each.
+	Memory int64
 
 	guests      int     // of the process, 0 for one without others
 	commonFlows *bucket // of all guests of the process; nil for one without others
 }
 
-func usualKernelLimits() KernelLimits { return KernelLimits{UnansweredFlows: usualNewFlows} }
+func usualKernelLimits() KernelLimits {
+	return KernelLimits{UnansweredFlows: usualNewFlows, Memory: usualKernelMemory}
+}
 
 // among divides the limits among n guests.
 func (l KernelLimits) among(n int) KernelLimits {
 	l.guests, l.commonFlows = n, newCommonFlows(l.UnansweredFlows)
+	l.Memory = min(l.Memory, hostKernelMemory()/int64(n))
 	return l
 }

@@ -165,6 +165,7 @@ func (p *Port) redial(f *flow) bool {
 	}
 	p.worker.Unregister(int(f.fd))
 	_ = unix.Close(int(f.fd))
+	p.pairs.memory.forget(p.flows.memory(f.index))
 	f.fd, f.udp.sender = int32(fd), set
 	f.gen = (f.gen + 1) & generationMask // no event of the old socket is one of this
 	f.bits &^= readable | writable | hungUp | failed

@@ -78,6 +78,7 @@ type Port struct {
 	acceptAt     int64                // no connection is accepted before, 0 if they may be now
 	unansweredAt map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
 	watches      watchTimes
+	memory       memoryLook
 	gone         absence    // of the front end or the driver, which may come back
 	goneUntil    int64      // when the guest is taken for dead, 0 for never
 	reset        bool       // the driver has reset its device, and none has begun since
@@ -273,7 +274,8 @@ func (p *Port) tendBeforeFrames() {
 	if p.reassembly.Due(p.now) { // what comes too late joins nothing
 		p.counters.FragmentTimeouts += uint64(p.reassembly.Expire(p.now, p.tellIncomplete))
 	}
-	p.tendAt = netbackend.Earlier(p.sleep.at, p.reassembly.Next())
+	p.lookAtMemory()
+	p.tendAt = netbackend.Earlier(p.memory.at, netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
 }
 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
@@ -490,6 +492,7 @@ func (p *Port) closeSocket(f *flow) {
 		p.worker.Unregister(int(f.fd))
 		_ = unix.Close(int(f.fd))
 		p.flows.sockets.Add(-1)
+		p.pairs.memory.forget(p.flows.memory(f.index))
 	}
 	f.fd = -1
 }
@@ -540,6 +543,9 @@ func (p *Port) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 		return nil, nowhere
 	}
 	p.flows.sockets.Add(1)
+	if p.pairs.memory.pressed() {
+		p.lookAtFlow(f) // it begins with small buffers
+	}
 	return f, here
 }
 

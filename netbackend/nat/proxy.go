@@ -148,6 +148,9 @@ func (p *Port) takeSocket(f *flow) (fd int) {
 	fd = int(f.fd)
 	p.worker.Unregister(fd)
 	p.flows.sockets.Add(-1)
+	s := p.flows.memory(f.index)
+	s.release(f.fd, kindOf(f)) // its next flow looks anew
+	p.pairs.memory.forget(s)
 	f.fd = -1
 	return fd
 }

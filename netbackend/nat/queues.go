@@ -44,6 +44,7 @@ type pairs struct {
 	gates     gates
 	budgets   budgets
 	newFlows  newFlows
+	memory    kernelMemory
 	changes   route.ChangeCount
 	paths     pathTable
 	ways      ways

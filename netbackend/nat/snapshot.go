@@ -63,6 +63,7 @@ func (p *Port) usage() []Usage {
 	u := []Usage{
 		{"flows", int(p.flows.live.Load()), p.flows.max},
 		{"sockets", int(p.flows.sockets.Load()), p.maxSockets()},
+		p.pairs.memory.usage("KiB of kernel memory"),
 	}
 	for c := noCrowd + 1; c < crowds; c++ {
 		u = append(u, Usage{c.String(), p.members(c), p.most(c)})

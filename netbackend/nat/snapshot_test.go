@@ -3,6 +3,7 @@ package nat_test
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -100,5 +101,5 @@ func TestASnapshotTellsWhatIsUsedUp(t *testing.T) {
 		{Name: "associations", Used: 7, Most: 100}, {Name: "peers", Most: 100},
 		{Name: "strangers", Most: 100},
 		{Name: "queries", Most: 60}, {Name: "name server connections", Most: 4},
-	}, b.port.Snapshot(b.Now()).Usage)
+	}, slices.DeleteFunc(b.port.Snapshot(b.Now()).Usage, func(u nat.Usage) bool { return u.Name == "KiB of kernel memory" }))
 }

@@ -70,6 +70,7 @@ func (p *Port) dial(to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set u
 	}
 	hostsock.ReadInline(fd)
 	p.setUp(fd)
+	p.boundNew(fd, stream)
 	set = p.depart(fd, &to.Addr, key, s)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)

@@ -44,6 +44,8 @@ type sharedSocket struct {
 	// asksWays tells that the kernel says how datagrams come; see way.
 	asksWays bool
 
+	memory socketMemory // of who reads it
+
 	// mu is held while datagrams leave, so that those of several pairs travel each in a manner of its own, and while errors of
 	// the socket are read.
 	mu     sync.Mutex

@@ -94,6 +94,9 @@ func (p *Port) newMapping(guest ipaddr.Endpoint) *mapping {
 		_ = unix.Close(fd)
 		return nil
 	}
+	if p.pairs.memory.pressed() {
+		p.lookAt(m.fd, &m.memory, datagrams) // it begins with a small buffer
+	}
 	return m
 }
 
@@ -162,6 +165,7 @@ func (p *Port) endMapping(m *mapping) {
 	p.unhear(m)
 	delete(p.pairs.mappings.of, m.guest)
 	_ = unix.Close(int(m.fd))
+	p.pairs.memory.forget(&m.memory)
 }
 
 // tendMapping does what is to be done for a mapping that was given to this pair, or whose last flow is gone.

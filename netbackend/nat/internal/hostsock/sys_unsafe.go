@@ -81,9 +81,11 @@ const (
 	soMemInfo = 55 // SO_MEMINFO
 
 	// Where the figures of a socket stand in MemInfo.
-	MemSendTaken  = 2 // SK_MEMINFO_WMEM_ALLOC
-	MemSendBuffer = 3 // SK_MEMINFO_SNDBUF
-	MemSendQueued = 5 // SK_MEMINFO_WMEM_QUEUED
+	MemReceiveTaken  = 0 // SK_MEMINFO_RMEM_ALLOC
+	MemReceiveBuffer = 1 // SK_MEMINFO_RCVBUF
+	MemSendTaken     = 2 // SK_MEMINFO_WMEM_ALLOC
+	MemSendBuffer    = 3 // SK_MEMINFO_SNDBUF
+	MemSendQueued    = 5 // SK_MEMINFO_WMEM_QUEUED
 
 	SOPeekOff   = 42 // SO_PEEK_OFF, which x/sys does not have
 	sizeOfInt32 = 4

@@ -1,0 +1,204 @@
+package nat
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+)
+
+// What a guest does not read stays in the host's kernel, in the receive buffer of the flow's socket, and what the host's peer does not
+// read in the send buffer. The kernel lets both grow with the speed of a connection, to 32 MiB and 4 MiB by default, and takes them
+// from the memory that all sockets of the host share. So a guest has a budget.
+//
+// Sockets are looked at a few times a second while anything happens (SO_MEMINFO), not for each packet. As long as half of the budget
+// is free the kernel chooses, because what a guest has read costs nothing. Then no buffer may be larger than an eighth of
+// what is left. The kernel takes nothing away that is in a buffer already. What does not fit it drops, and the peer sends it again. So
+// a guest has its budget, the least buffers of its sockets, and what comes between two looks. When half of the
+// budget is free again, the kernel chooses again.
+//
+// Of a unix socket the client has the memory of what it sends. Datagrams that leave are left alone: they are on their way, and nobody
+// can stop them.
+
+const (
+	// usualKernelMemory is KernelLimits.Memory by default, in bytes.
+	usualKernelMemory = 256 << 20
+	// leastBuffer is what a socket may have in each direction in any case, in bytes as the kernel counts. The kernel begins
+	// with as much (net.ipv4.tcp_wmem).
+	leastBuffer = 16 << 10
+	// lookInterval is how long after a look at all sockets the next one begins, chunkPause after one at chunkSize of them.
+	lookInterval = int64(250e6)
+	chunkPause   = int64(4e6)
+)
+
+// kernelMemory is what the kernel holds for a guest. Its queue pairs share it.
+type kernelMemory struct {
+	budget int64        // bytes
+	held   atomic.Int64 // bytes, as seen by the last look at each socket that is open
+}
+
+// allowance is how large each buffer of a socket may be while the guest is pressed, in bytes as the kernel counts.
+func (m *kernelMemory) allowance() int64 { return max((m.budget-m.held.Load())/8, leastBuffer) }
+
+// pressed tells whether the guest has so much that buffers are bounded.
+func (m *kernelMemory) pressed() bool { return m.held.Load() >= m.budget/2 }
+
+// usage returns how much of the budget is used up, in KiB.
+func (m *kernelMemory) usage(name string) Usage {
+	return Usage{Name: name, Used: int(m.held.Load() >> 10), Most: int(m.budget >> 10)}
+}
+
+// socketMemory is what is known of a socket's buffers. It belongs to the queue pair that has the socket, and goes with it to another.
+type socketMemory struct {
+	held    uint32 // bytes that are in kernelMemory.held
+	bounded bool   // the engine may have chosen the size of a buffer
+}
+
+// set takes note of how much the socket holds.
+func (m *kernelMemory) set(s *socketMemory, held uint32) {
+	m.held.Add(int64(held) - int64(s.held))
+	s.held = held
+}
+
+// forget takes note that the socket is closed.
+func (m *kernelMemory) forget(s *socketMemory) {
+	m.set(s, 0)
+	s.bounded = false
+}
+
+// memoryLook is how far a queue pair has looked at its sockets.
+type memoryLook struct {
+	at    int64 // it goes on then
+	chunk int   // of the table, the next one
+}
+
+// lookAtMemory looks at sockets if it is time.
+func (p *Port) lookAtMemory() {
+	if p.now >= p.memory.at {
+		p.lookAtSome()
+	}
+}
+
+// lookAtSome looks at the sockets of one chunk of the table, and after the last one at those that flows share.
+func (p *Port) lookAtSome() {
+	l := &p.memory
+	if p.flows.eachOf(l.chunk, p.me, p.lookAtFlow) {
+		l.chunk++
+		l.at = p.now + chunkPause
+		return
+	}
+	for i := range p.listen {
+		if s := p.listen[i].shared; s != nil && p.listen[i].FD >= 0 && (p.listening || i >= p.nForwards) {
+			p.lookAt(s.fd, &s.memory, datagrams)
+		}
+	}
+	l.chunk, l.at = 0, p.now+lookInterval
+}
+
+// lookAtFlow looks at the socket of a flow of this queue pair.
+func (p *Port) lookAtFlow(f *flow) {
+	if f.fd >= 0 && f.bits&shared == 0 {
+		p.lookAt(f.fd, p.flows.memory(f.index), kindOf(f))
+	}
+}
+
+// socketKind is whose choice the sizes of buffers are.
+type socketKind uint8
+
+const (
+	datagrams socketKind = iota // they stay as they are set
+	stream                      // they grow with the speed of TCP
+	local                       // a unix socket's stay as they are set
+)
+
+func kindOf(f *flow) socketKind {
+	switch {
+	case f.key.proto != protoTCP:
+		return datagrams
+	case f.bits&unixSocket != 0:
+		return local
+	}
+	return stream
+}
+
+// lookAt finds out what the kernel holds for a socket, and bounds its buffers if that has become too much for the guest.
+func (p *Port) lookAt(fd int32, s *socketMemory, kind socketKind) {
+	if p.mem.Read(fd) != 0 {
+		return
+	}
+	m := &p.pairs.memory
+	m.set(s, p.mem[hostsock.MemReceiveTaken]+max(p.mem[hostsock.MemSendQueued], p.mem[hostsock.MemSendTaken]))
+	if !m.pressed() {
+		s.release(fd, kind)
+		return
+	}
+	s.bounded = true
+	p.bound(fd, kind)
+}
+
+// boundNew bounds the buffers of a new socket, before it tells a peer how much it takes.
+func (p *Port) boundNew(fd int, kind socketKind) {
+	if p.pairs.memory.pressed() && p.mem.Read(int32(fd)) == 0 {
+		p.bound(int32(fd), kind)
+	}
+}
+
+// bound bounds the buffers of a socket whose memory was just read.
+func (p *Port) bound(fd int32, kind socketKind) {
+	allowed := p.pairs.memory.allowance()
+	if kind != local {
+		p.shrink(fd, unix.SO_RCVBUF, p.mem[hostsock.MemReceiveBuffer], allowed)
+	}
+	if kind != datagrams {
+		p.shrink(fd, unix.SO_SNDBUF, p.mem[hostsock.MemSendBuffer], allowed)
+	}
+}
+
+// shrink makes a buffer smaller that is larger than allowed, both in bytes as the kernel counts. It counts twice what it is told, for
+// what it needs to describe data (socket(7)).
+func (p *Port) shrink(fd int32, option int, size uint32, allowed int64) {
+	if int64(size) <= allowed {
+		return
+	}
+	p.hit(limitMemory)
+	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, int(allowed/2))
+}
+
+// release leaves the sizes of a socket's buffers to the kernel again. Before Linux 5.14 those of a connection stay as they are.
+func (s *socketMemory) release(socket int32, kind socketKind) {
+	if !s.bounded {
+		return
+	}
+	s.bounded = false
+	const soBufLock = 72 // SO_BUF_LOCK, of which no bit is set now
+	fd := int(socket)
+	switch kind {
+	case stream:
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soBufLock, 0)
+	case local:
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, usualBuffer/2)
+	case datagrams:
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, usualBuffer/2)
+	}
+}
+
+// usualBuffer is what sockets other than TCP's have by default (net.core.rmem_default, wmem_default).
+const usualBuffer = 212992
+
+// hostKernelMemory returns how much all guests of a process may have together, in bytes: half of what TCP may have before the kernel
+// becomes sparing (net.ipv4.tcp_mem, in pages).
+func hostKernelMemory() int64 {
+	least, pressure := int64(0), int64(0)
+	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem")
+	if err != nil {
+		return math.MaxInt64 // only the first network namespace has it
+	}
+	if _, err := fmt.Sscan(string(text), &least, &pressure); err != nil {
+		return math.MaxInt64
+	}
+	return pressure * int64(os.Getpagesize()) / 2
+}
