@@ -53,6 +53,7 @@ func completeFlags(cmd *cobra.Command) {
 		"network6":      cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},
 			cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),
+		"multicast":   interfacesWith("ifindex"),
 		"tap":         interfacesWith("tun_flags"),
 		"bridge":      interfacesWith("bridge"),
 		"socket-path": nil, // files

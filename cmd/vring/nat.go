@@ -32,6 +32,7 @@ type natFlags struct {
 	dns       []string
 	onePort   bool
 	filtering string
+	multicast []string
 	queues    int
 	grace     time.Duration
 	hostname  string
@@ -94,6 +95,12 @@ DHCP, DHCPv6 and router advertisements can tell hosts more. Options that are rep
   --dhcp-option 114=https://portal.example/   or text (text:1.2.3.4 if it looks like an address). Without a value, as in 3=,
                                               the option is left out. --dhcp6-option does the same for DHCPv6
 
+The guest finds printers, televisions and other services of a network that the host is in with --multicast INTERFACE. Its
+questions go out there, by mDNS and SSDP, and answers and announcements of that network reach the guest. Nobody there
+finds the guest by this. With --restrict, --allow must open the groups and whoever answers:
+  --multicast eth0
+  --multicast eth0 --restrict --allow udp:224.0.0.251:5353 --allow 192.168.1.0/24
+
 By default the guest cannot reach services of the host. Open them one by one, in the form
 ` + spec.HostServiceForm + `:
   --allow-host tcp:5201         10.0.2.2:5201 leads to 127.0.0.1:5201, and [fd00:10:0:2::2]:5201 to [::1]:5201
@@ -141,6 +148,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
 	f.StringVar(&flags.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
+	f.StringArrayVar(&flags.multicast, "multicast", nil, "interface of the host in whose network the guest finds services by mDNS and SSDP (repeatable; default: in none)")
 	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections after the front end disconnects or the guest suspends, so that it can come back (default 0: reset at once; 5s for a guest whose driver resets its device)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
@@ -152,7 +160,7 @@ Answers to connections that came in through a forward always pass.`,
 func (f *natFlags) config() (*daemon.NAT, error) {
 	c := daemon.NAT{
 		MTU: f.mtu, Hostname: f.hostname, Domain: f.domain, Restrict: f.restrict,
-		EndpointIndependent: f.onePort, Queues: f.queues, ReconnectGrace: f.grace,
+		EndpointIndependent: f.onePort, Queues: f.queues, Multicast: f.multicast, ReconnectGrace: f.grace,
 	}
 	errs := multierror.Append(nil, f.setFiltering(&c), f.setNetwork(&c), f.setNetwork6(&c))
 	var err error

@@ -68,6 +68,9 @@ func (f *natFlags) logPolicy(log *slog.Logger, c *nat.Config) {
 		log.Info("all else is closed", "option", "--restrict")
 	}
 	logFiltering(log, c.UDPFiltering)
+	for _, name := range c.Multicast {
+		log.Info("guests find services of a network by mDNS and SSDP", "option", asOption("--multicast", name))
+	}
 }
 
 // logFiltering logs who may send to the guest's UDP ports besides those that the guest has sent to.

@@ -72,6 +72,7 @@ var rooms = []struct {
 	{"netbackend/nat/internal/route", []string{"netbackend/nat/internal/ipaddr", sys}},
 	{"netbackend/nat/forward", []string{"netbackend/nat/spec", "netbackend/nat/internal/ipaddr", "internal/socketfile", sys}},
 	{"netbackend/nat/spec", []string{"internal/socketfile", sys}},
+	{"netbackend/nat/internal/multicast", []string{sys, multierr}},
 	{"netbackend/nat/...", []string{"netbackend", "internal/socketfile", "virtqueue", sys, multierr, tcpip}},
 	{"netbackend/services/...", []string{"netbackend", "virtqueue", multierr, tcpip, dhcp, dns}},
 	{"netbackend/stub", []string{"netbackend", "virtqueue"}},
@@ -90,11 +91,12 @@ var unsafePlaces = []string{
 	"virtqueue/internal/ring",
 	"virtqueue/vqtest", // the driver's side of ring memory
 	"vhostuser/internal/fdconn",
-	"netbackend/worker",                // raw system calls of the loop
-	"netbackend/nat/internal/hostsock", // raw system calls with guest iovecs
-	"tap",                              // raw system calls with guest iovecs
-	"integration/uml",                  // the seccomp filter of the harness
-	"bench/rings/ceiling",              // indexes of a ring, unchecked
+	"netbackend/worker",                 // raw system calls of the loop
+	"netbackend/nat/internal/hostsock",  // raw system calls with guest iovecs
+	"netbackend/nat/internal/multicast", // system calls that allocate nothing
+	"tap",                               // raw system calls with guest iovecs
+	"integration/uml",                   // the seccomp filter of the harness
+	"bench/rings/ceiling",               // indexes of a ring, unchecked
 }
 
 // goPackage is what `go list -json` tells of a package.

@@ -61,6 +61,8 @@ type NAT struct {
 	// UDPFiltering is who may send to a UDP port of a guest that has sent something. All but the zero value imply
 	// EndpointIndependent.
 	UDPFiltering nat.Filtering `option:"udp-filtering" default:"address-and-port-dependent" fixed:"peers know the ports that guests have"`
+	// Multicast are interfaces of the host in whose networks guests find services by mDNS and SSDP, four at most.
+	Multicast []string `option:"multicast" fixed:"the sandbox allows what it needs if it is there at the start"`
 	// Queues is how many queue pairs each guest can use, each of which has a thread.
 	Queues int `option:"queues" default:"1" fixed:"guests have negotiated them"`
 	// ReconnectGrace is how long connections outlive the front end, which may come back; 0 resets them at once.
@@ -83,6 +85,7 @@ func (n *NAT) engine() (nat.Config, error) {
 	}
 	c.Forwards, c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.Forwards, n.AllowHost, n.Rules, n.Restrict, n.Resolvers
 	c.EndpointIndependent, c.UDPFiltering = n.EndpointIndependent, n.UDPFiltering
+	c.Multicast = n.Multicast
 	c.Queues, c.ReconnectGrace = n.Queues, n.ReconnectGrace
 	var errs *multierror.Error
 	if n.Network.IsValid() {
@@ -136,7 +139,7 @@ func (n *NAT) open(d *Daemon) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	o := opened{needs: sandbox.Config{Internet: true}, duties: natDuties(configs)}
+	o := opened{needs: sandbox.Config{Internet: true, Multicast: len(configs[0].Multicast) > 0}, duties: natDuties(configs)}
 	var errs *multierror.Error
 	for _, c := range configs {
 		c.ReadFile, c.KeepFiles = d.broker.ReadFile, d.broker.Removes

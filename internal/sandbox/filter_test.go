@@ -48,6 +48,7 @@ func TestAnArgumentIsNotTakenForACall(t *testing.T) {
 func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 	pid, high := uint64(os.Getpid()), uint64(1)<<32
 	internet, tap, notify := &Config{Internet: true}, &Config{TAP: true}, &Config{Internet: true, Notify: 9}
+	groups := &Config{Internet: true, Multicast: true}
 	const allow, trap = seccomp.ActionAllow, seccomp.ActionTrap
 	const eacces = seccomp.ActionErrno | seccomp.Action(unix.EACCES)
 	const stream = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
@@ -83,6 +84,12 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 		"urgent data of a TAP":      {tap, "ioctl", []uint64{5, unix.SIOCATMARK}, trap},
 		"urgent data, hidden":       {internet, "ioctl", []uint64{5, unix.SIOCATMARK | high}, trap},
 		"urgent data in line":       {internet, "setsockopt", []uint64{5, unix.SOL_SOCKET, unix.SO_OOBINLINE}, allow},
+		"membership":                {groups, "setsockopt", []uint64{5, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, allow},
+		"membership without need":   {internet, "setsockopt", []uint64{5, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, trap},
+		"group":                     {groups, "bind", []uint64{5}, allow},
+		"port without need":         {internet, "bind", []uint64{5}, trap},
+		"timer":                     {groups, "timerfd_settime", []uint64{5}, allow},
+		"timer without need":        {internet, "timerfd_settime", []uint64{5}, trap},
 		"message":                   {notify, "sendmsg", []uint64{8}, allow},
 		"message by the manager":    {notify, "sendmsg", []uint64{9}, trap},
 		"message, hidden":           {notify, "sendmmsg", []uint64{9 | high}, trap},

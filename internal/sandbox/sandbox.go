@@ -41,6 +41,9 @@ type Config struct {
 	Internet bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
 	TAP      bool // use TAP devices: attach their queues, and set carrier and offloads
 	Reopen   bool // join TAP devices that come back
+	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be
+	// bound to the groups, so any port may be used then. Timers may be set.
+	Multicast bool
 	// Notify is the descriptor of the service manager's datagram socket, which is connected: it can be written to and nothing
 	// else, for it could be used to reach other sockets. 0 is none.
 	Notify int

@@ -33,7 +33,7 @@ func allowed(cfg *Config) *list {
 		// nothing is missing.
 		denied: map[string]seccomp.Action{"clone3": seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)},
 	}
-	for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls(), fileCalls(cfg), portCalls(cfg)) {
+	for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls(), fileCalls(cfg), portCalls(cfg), timerCalls(cfg)) {
 		l.calls = append(l.calls, call{name: name})
 	}
 	l.calls = slices.Concat(addressCalls(cfg), l.calls, conditionalCalls(cfg))
@@ -76,6 +76,14 @@ func fileCalls(cfg *Config) (calls []string) {
 	}
 	if len(cfg.Remove) > 0 {
 		calls = append(calls, "unlinkat", "flock")
+	}
+	return calls
+}
+
+// timerCalls set timers that are open.
+func timerCalls(cfg *Config) (calls []string) {
+	if cfg.Multicast {
+		calls = append(calls, "timerfd_settime")
 	}
 	return calls
 }

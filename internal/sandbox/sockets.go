@@ -56,7 +56,7 @@ func portCalls(cfg *Config) (calls []string) {
 	if cfg.Internet {
 		calls = append(calls, "listen") // a gate opens again
 	}
-	if cfg.Interfaces {
+	if cfg.Interfaces || cfg.Multicast {
 		calls = append(calls, "bind")
 	}
 	return calls
@@ -92,11 +92,26 @@ func socketOptions() []socketOption {
 	}
 }
 
+// multicastOptions are what is set of sockets for groups besides.
+func multicastOptions() []socketOption {
+	return []socketOption{
+		{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL}, {unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP}, {unix.IPPROTO_IP, unix.IP_MULTICAST_ALL},
+		{unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, {unix.IPPROTO_IP, unix.IP_PKTINFO},
+		{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS}, {unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP},
+		{unix.IPPROTO_IPV6, unix.IPV6_ADD_MEMBERSHIP}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO},
+	}
+}
+
 func optionCalls(cfg *Config) (calls []call) {
+	var options []socketOption
 	if cfg.Internet {
-		for _, o := range socketOptions() {
-			calls = append(calls, where("setsockopt", condition{1, equal, o.level}, condition{2, equal, o.name}))
-		}
+		options = socketOptions()
+	}
+	if cfg.Multicast {
+		options = append(options, multicastOptions()...)
+	}
+	for _, o := range options {
+		calls = append(calls, where("setsockopt", condition{1, equal, o.level}, condition{2, equal, o.name}))
 	}
 	if cfg.Interfaces {
 		calls = append(calls, where("setsockopt", condition{1, equal, unix.SOL_NETLINK}))

@@ -62,6 +62,8 @@ const (
 	errandQuery // a DNS query
 	errandError // something that is answered by an ICMP error
 	errandPath  // an ICMP error by which packets to the guest become shorter
+	errandGroup // a question to the host's networks; see Config.Multicast
+	errandHeard // what these have for the guest
 	errands
 )
 
@@ -79,6 +81,8 @@ func (b *budgets) fill() {
 		errandQuery: 500,  // each may take a socket
 		errandError: 1000, // RFC 1812 section 4.3.2.8 asks for a limit
 		errandPath:  256,  // one is enough for each path; what is under way to it is sent again
+		errandGroup: 100,  // all hosts of a network hear it; a browser of services takes ten
+		errandHeard: 500,  // all services of a network may answer at once
 	} {
 		b[e].fill(n)
 	}
@@ -122,6 +126,8 @@ func (c *Counters) counterOf(l limit) *uint64 {
 		limit(errandQuery): &c.QueriesOverBudget,
 		limit(errandError): &c.ErrorsOverBudget,
 		limit(errandPath):  &c.PathsOverBudget,
+		limit(errandGroup): &c.MulticastOverBudget,
+		limit(errandHeard): &c.MulticastAnswersOverBudget,
 		limitConnects:      &c.ConnectsEvicted,
 		limitCalls:         &c.CallsEvicted,
 		limitAssociations:  &c.AssociationsEvicted,
@@ -146,6 +152,8 @@ func (l limit) String() string {
 		limit(errandQuery): "the guest sends more DNS queries than are passed on",
 		limit(errandError): "the guest sends more that leads nowhere than it is told of",
 		limit(errandPath):  "the guest calls more packets too big than is followed",
+		limit(errandGroup): "the guest sends more multicast than is passed on",
+		limit(errandHeard): "the network of --multicast sends more than the guest gets",
 		limitConnects:      "the guest has too many connections that nobody has answered; the oldest are given up",
 		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",

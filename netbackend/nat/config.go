@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -60,6 +61,7 @@ type Config struct {
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
 	UDPFiltering        Filtering     // from whom datagrams come in
+	Multicast           []string      // interfaces of the host in whose networks the guest finds services by mDNS and SSDP
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
 	// ReadFile reads ResolvConf, as dns.Config.Read does; nil reads it in this process.
 	ReadFile func(path string) ([]byte, error)
@@ -199,7 +201,7 @@ func (c *Config) Check() error {
 	}
 	errs = multierror.Append(errs, c.checkForwards()...)
 	errs = multierror.Append(errs, hostconf.CheckNames(c.Hostname, c.Domain), hostconf.CheckSearch(c.Search))
-	errs = multierror.Append(errs, c.Hosts.Check(c.Prefix, c.Prefix6), c.checkLeases())
+	errs = multierror.Append(errs, c.Hosts.Check(c.Prefix, c.Prefix6), c.checkLeases(), multicast.Check(c.Multicast))
 	return multierror.Append(errs, c.checkQueues(), c.checkSockets()).ErrorOrNil()
 }
 
@@ -284,11 +286,16 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err != nil {
 		return nil, err
 	}
-	listen, err := listenAll(&cfg)
+	groups, err := cfg.openGroups()
 	if err != nil {
 		return nil, err
 	}
-	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: newHosts()}
+	listen, err := listenAll(&cfg)
+	if err != nil {
+		closeGroups(groups)
+		return nil, err
+	}
+	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: newHosts(), groups: groups}
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	if cfg.Kernel.guests == 0 {
@@ -322,6 +329,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	}
 	if len(shared.ports) == 0 {
 		closeAll(listen)
+		closeGroups(groups)
 	}
 	return nil, err
 }

@@ -21,6 +21,10 @@ type Counters struct {
 	PingForbidden  uint64 // echo requests that the host forbids to send; see CheckPing
 	PingRefused    uint64 // echo requests that the host's socket did not take
 
+	// Messages of mDNS and SSDP with Config.Multicast.
+	MulticastKept   uint64 // the guest's announcements, and its claims of names
+	MulticastUnsent uint64 // questions that no interface took, or that were too long
+
 	// Frames beyond what the engine answers in a second, which are dropped; see errand.
 	ARPOverBudget     uint64
 	NDPOverBudget     uint64
@@ -32,6 +36,8 @@ type Counters struct {
 	ErrorsOverBudget  uint64 // ICMP errors that were not sent
 	PathsOverBudget   uint64 // ICMP errors of the guest, "too big"
 
+	MulticastOverBudget uint64 // questions of the guest to the host's networks
+
 	TCPRefused    uint64 // bytes within the advertised window that the host's socket did not take; the guest repeats them
 	TCPOutOfOrder uint64 // segments that came too early; the guest repeats them
 	TCPOutdated   uint64 // segments whose timestamps are older than what came before
@@ -40,6 +46,16 @@ type Counters struct {
 	FragmentOverlaps uint64 // of datagrams whose fragments overlap or contradict each other
 	FragmentTimeouts uint64 // of those whose rest has not come in time
 	FragmentsEvicted uint64 // of the oldest, when too many datagrams were incomplete at once
+
+	// Datagrams of mDNS and SSDP; see Config.Multicast.
+	MulticastIgnored           uint64 // questions of others in the networks of the host, and what is nobody's answer
+	MulticastStrangers         uint64 // from outside of an interface's networks, or that could be
+	MulticastDistorted         uint64 // responses that cannot be understood, or are longer than the guest's MTU
+	MulticastDenied            uint64 // responses and announcements of whom the guest may not reach
+	MulticastAnswersOverBudget uint64 // responses beyond what the guest gets in a second
+	MulticastAsksEvicted       uint64 // ports of the guest that waited for answers by unicast, given up for newer ones
+	MulticastSent              uint64 // questions that left
+	MulticastReceived          uint64 // responses and announcements that the guest got
 
 	FramesIn      uint64 // all frames of the guest
 	TCPFlows      uint64 // connections that were begun, from either side

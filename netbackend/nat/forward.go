@@ -136,7 +136,7 @@ func (p *Port) registerListeners() error {
 			return err
 		}
 	}
-	return nil
+	return p.listenToGroups()
 }
 
 // prepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
@@ -154,6 +154,7 @@ func (p *Port) prepareForwards() {
 // closeListeners gives the forwards' ports back.
 func (p *Port) closeListeners() {
 	last := p.pairs.open.Add(-1) == 0 // until then, others may send by them
+	p.closeGroups(last)
 	for _, l := range p.forwards() {
 		if p.worker != nil && p.listening {
 			p.worker.Unregister(int(l.FD))

@@ -39,7 +39,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
 		}
 		configs[i].Forwards = nil
-		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest(c.Queues)
+		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest(c.Queues) - c.groupFiles()
 	}
 	for _, f := range c.Forwards {
 		a := f.Guest.Addr()

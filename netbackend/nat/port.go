@@ -111,6 +111,7 @@ type Port struct {
 	swallow   []byte
 	lead      [proxyproto.MaxWritten]byte
 	onExpired func(*flow)
+	groups    groupNews
 }
 
 // Offers implements netbackend.Port. Checksums of the guest are never looked at, for no wire can have damaged them,
@@ -305,7 +306,7 @@ const (
 	tokenFlow = iota
 	tokenListener
 	tokenPost // something is in the postbox
-	tokenNews // the host's addresses or routes have changed
+	tokenNews // the host's addresses or routes have changed, or its networks have something for the guest
 	tokenName // a resolver that was asked
 
 	generationMask = 1<<24 - 1
@@ -323,6 +324,7 @@ func (p *Port) event(e netbackend.Event) {
 		return
 	case tokenNews:
 		p.news.Wake()
+		p.groups.due = p.groups.due || index == newsOfGroups
 		return
 	case tokenName:
 		p.nameEvent(gen, index)

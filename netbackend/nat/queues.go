@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -58,7 +59,8 @@ type pairs struct {
 	streams   nameStreams
 
 	mappings    mappings
-	advertiseAt atomic.Int64 // when the router is advertised in IPv6, 0 for never
+	advertiseAt atomic.Int64         // when the router is advertised in IPv6, 0 for never
+	groups      *multicast.Reflector // nil without Config.Multicast
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.
@@ -316,6 +318,7 @@ func (p *Port) giveListeners(to *Port) {
 		return
 	}
 	p.listening = false
+	p.stopListeningToGroups()
 	p.called = slices.DeleteFunc(p.called, func(i uint32) bool { return i < uint32(p.nForwards) })
 	for i := range p.forwards() {
 		p.worker.Unregister(int(p.listen[i].FD))

@@ -57,6 +57,9 @@ func (p *Port) unspoken(k *packet, proto uint8, first bool) {
 func (p *Port) misaddressed(k *packet, proto uint8) {
 	switch {
 	case k.dst.IsMulticast():
+		if proto == protoUDP && p.toGroup(k) {
+			return
+		}
 		p.counters.Multicast++
 		p.tellMulticast(k, proto)
 	case k.dst == everybody || p.nets.broadcast(&k.dst):
