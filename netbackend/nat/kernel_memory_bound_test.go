@@ -91,7 +91,7 @@ func TestTheBuffersOfAGuestThatReadsAreTheKernelsChoice(t *testing.T) {
 	idle.ManualAck = true
 	fill(t, host)
 	b.Settle()
-	for range 20 { // it is looked at again and again, and holds no more by that
+	for range 150 { // it is looked at again and again, and holds no more by that
 		b.look()
 	}
 	for range 4 {
