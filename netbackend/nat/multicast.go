@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -116,28 +117,31 @@ func (p *Port) mayAnswer(d *multicast.Datagram) bool {
 	return v == allowed
 }
 
-// tendGroups receives what the networks of the host have for the guest.
-func (p *Port) tendGroups() {
-	r := p.pairs.groups
-	if r == nil || !p.listening {
+// refreshGroups looks at the interfaces again if links or addresses of the host have changed.
+func (p *Port) refreshGroups() {
+	if p.pairs.groups == nil || !p.listening {
 		return
 	}
 	if n := p.pairs.changes.Number(); n != p.groups.seen {
 		p.groups.seen = n
-		p.tellLinks(r.Refresh())
+		p.tellLinks(p.pairs.groups.Refresh())
 	}
-	if !p.groups.due {
+}
+
+// receiveFromGroups takes what the networks of the host have for the guest. What is left over is taken in the next turn.
+func (p *Port) receiveFromGroups() {
+	if !p.listening {
+		p.groups.due = false // whoever listens now is told as well
 		return
 	}
 	for range multicastBurst {
-		d := r.Receive(p.now)
+		d := p.pairs.groups.Receive(p.now)
 		if d.Kind == multicast.Nothing {
 			p.groups.due = false
 			return
 		}
 		p.fromGroup(&d)
 	}
-	p.news.Wake()
 	p.again = true
 }
 
@@ -213,23 +217,13 @@ func (p *Port) groupFrame(mac uint64, key *flowKey, d *multicast.Datagram) []byt
 	headers := p.putIP(b, &key.remote, &key.guest, protoUDP, n)
 	putMAC(b, mac)
 	if d.Group == multicast.MDNS {
-		setHops(b[etherLen:headers], multicast.MDNSHops)
+		putArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[etherLen:headers])
 	}
 	udp := b[headers:]
 	putUDP(udp, key.remotePort, key.guestPort, n)
 	copy(udp[udpLen:], d.Payload)
 	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, key.pseudoSum(n))))
 	return b
-}
-
-// setHops changes the time to live in an IP header.
-func setHops(ip []byte, hops uint8) {
-	if ip[0]>>4 == 4 {
-		ip[8] = hops
-		sumIPv4(ip)
-		return
-	}
-	ip[7] = hops
 }
 
 // tellLinks tells the user what has become of interfaces.

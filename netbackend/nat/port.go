@@ -276,7 +276,13 @@ func (p *Port) tendBeforeFrames() {
 		p.counters.FragmentTimeouts += uint64(p.reassembly.Expire(p.now, p.tellIncomplete))
 	}
 	p.lookAtMemory()
+	if p.groups.due {
+		p.receiveFromGroups()
+	}
 	p.tendAt = netbackend.Earlier(p.memory.at, netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
+	if p.groups.due {
+		p.tendAt = p.now // the rest
+	}
 }
 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
@@ -323,8 +329,11 @@ func (p *Port) event(e netbackend.Event) {
 	case tokenPost:
 		return
 	case tokenNews:
+		if index == newsOfGroups {
+			p.groups.due, p.tendAt = true, p.now
+			return
+		}
 		p.news.Wake()
-		p.groups.due = p.groups.due || index == newsOfGroups
 		return
 	case tokenName:
 		p.nameEvent(gen, index)

@@ -1,10 +1,10 @@
 package nat
 
-// followRoutes reads what has changed on the host, and what its networks have for the guest, and does what follows from it.
+// followRoutes reads what has changed on the host, and does what follows from it.
 func (p *Port) followRoutes() {
 	if p.news.Due(p.now) {
 		p.again = p.news.Read(p.now, &p.pairs.changes) || p.again
-		p.tendGroups()
+		p.refreshGroups()
 	}
 	if p.news.Changes().Any() && p.now >= p.reviewAt {
 		p.review()
