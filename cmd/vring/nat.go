@@ -149,7 +149,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
 	f.StringVar(&flags.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
 	f.StringArrayVar(&flags.multicast, "multicast", nil, "interface of the host in whose network the guest finds services by mDNS and SSDP (repeatable; default: in none)")
-	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections after the front end disconnects or the guest suspends, so that it can come back (default 0: reset at once; 5s for a guest whose driver resets its device)")
+	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections while the front end is disconnected or the guest is suspended (default 0: reset at once, or 5s after the driver has reset its device)")
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
 	flags.hosts.add(f)

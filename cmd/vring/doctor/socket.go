@@ -12,7 +12,7 @@ func (h *Host) socket() Finding {
 	f := Finding{What: "socket", Found: h.Socket + " can be made"}
 	if err := h.CheckSocket(h.Socket); err != nil {
 		f.Level, f.Found = Problem, err.Error()
-		f.Advice = "Choose another path: --socket-path of vring nat, and of this command to try it."
+		f.Advice = "Choose another path, and try it: vring doctor --socket-path PATH."
 		return f
 	}
 	dir, err := h.closedDirectory()
