@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs everything that a change must pass.
 
 GO ?= go
-FUZZTIME ?= 5000x
+FUZZTIME ?= 2500x
 # Each directory with a go.mod: the product with its tests, and the benchmarks, whose plotting libraries nobody else needs.
 MODULES = . $(patsubst %/go.mod,%,$(wildcard */go.mod))
 each-module = for module in $(MODULES); do (cd $$module && $(1)) || exit 1; done
@@ -27,7 +27,7 @@ demo-shell: install ## the same guest, at its shell
 
 bench: install ## everything that can be measured, in eleven minutes or so: three rounds of each; the targets below have more
 	@bench/install.sh
-	@failed=; run() { echo "== bench/$$*"; (cd bench && $(GO) run ./$$*) || failed="$$failed $$1"; }; \
+	@failed=; run() { echo "== bench $$*"; (cd bench && $(GO) run . $$*) || failed="$$failed $$1"; }; \
 		run nat --rounds 3; run rings --rounds 3 --length 300ms; run latency; run taps --rounds 3 --length 1s; \
 		run adb --rounds 3 --guests 4; \
 		echo "tables, charts and JSON are in bench/results"; \
@@ -35,20 +35,20 @@ bench: install ## everything that can be measured, in eleven minutes or so: thre
 
 bench-nat: install ## vring nat beside QEMU's user network, passt and the loopback; BENCHFLAGS="--help" or "--quick"
 	@bench/install.sh
-	@cd bench && $(GO) run ./nat $(BENCHFLAGS)
+	@cd bench && $(GO) run . nat $(BENCHFLAGS)
 
 bench-rings: ## frames per second beside DPDK's vhost driver; RINGFLAGS="--quick"
-	@cd bench && $(GO) run ./rings $(RINGFLAGS)
+	@cd bench && $(GO) run . rings $(RINGFLAGS)
 
 bench-latency: ## a frame's round trip through a ring, with polling and without, beside DPDK's vhost driver
-	@cd bench && $(GO) run ./latency
+	@cd bench && $(GO) run . latency
 
 bench-taps: install ## vring tap beside testpmd's net_vhost and net_tap, QEMU's own TAP and a veth pair; TAPFLAGS="--only frames"
-	@cd bench && $(GO) run ./taps $(TAPFLAGS)
+	@cd bench && $(GO) run . taps $(TAPFLAGS)
 
 bench-adb: install ## a service in a guest by `adb forward` and by vring's own forward: speed, and what a client learns of each end; ADBFLAGS="--rounds 1 --guests 2"
 	@bench/install.sh
-	@cd bench && $(GO) run ./adb $(ADBFLAGS)
+	@cd bench && $(GO) run . adb $(ADBFLAGS)
 
 fuzz: ## every fuzz target; FUZZTIME=10m for so long each, 100000x for so many executions
 	@$(GO) run ./integration/fuzz $(FUZZTIME)
@@ -59,7 +59,7 @@ soak: install ## guests under random load, kills and mischief; SOAKFLAGS="--time
 ENDURANCEFLAGS ?= --time 30m
 endurance: install ## the long forms, hours: memory hot-plug, clients with files of 1 GiB, restarts, soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
 	@failed=; run() { echo "== $$*"; "$$@" || failed=yes; }; \
-		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 60m -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost'; \
+		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 6h -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost'; \
 		for uml in 6.1 7; do run $(GO) run ./integration/soak --uml $$uml $(ENDURANCEFLAGS); done; \
 		run $(GO) run ./integration/fuzz $(if $(filter file,$(origin FUZZTIME)),10m,$(FUZZTIME)); \
 		[ -z "$$failed" ] || { echo "make endurance: FAIL"; exit 1; }; echo "make endurance: PASS"
@@ -90,7 +90,7 @@ packages: # both at once: each ends with a long test of one package, which keeps
 
 # The longest package is named first, for go test begins with it: it keeps one processor busy as long as all others the second.
 unit: # with the race detector; house rules
-	@$(GO) test -count=1 -timeout 40m -race ./netbackend/nat $$($(GO) list ./... | grep -v /integration) ./integration/house ./integration/guest/... ./integration/process
+	@$(GO) test -count=1 -timeout 40m -race ./netbackend/nat $$($(GO) list ./... | grep -v /integration) ./integration/lab/guest/... ./integration/lab/process
 	@cd bench && $(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /singlestep)
 	@cd bench && $(GO) test -count=1 -timeout 40m ./singlestep # a program with the race detector waits for threads that are stopped
 

@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // testLimit ends a test that hangs. No test needs a tenth of it.
@@ -22,18 +23,31 @@ const testLimit = 4 * time.Minute
 // soon is the limit for what takes no more than a few seconds on a busy machine.
 const soon = time.Minute
 
-// enduring reports whether tests that have a long form take it: see "make endurance".
-func enduring() bool { return os.Getenv("VRING_ENDURANCE") != "" }
+// endurance is the environment variable by which tests that have a long form take it: see "make endurance".
+const endurance = "VRING_ENDURANCE"
+
+// enduring reports whether tests take their long form.
+func enduring() bool { return os.Getenv(endurance) != "" }
 
 // limited returns the context of a test.
-func limited(t *testing.T) context.Context {
-	limit := testLimit
+func limited(t *testing.T) context.Context { return limitedTo(t, testLimit) }
+
+// limitedTo returns the context of a test that ends after limit, or in its long form after ten times as much.
+func limitedTo(t *testing.T, limit time.Duration) context.Context {
 	if enduring() {
 		limit *= 10
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestALongFormMayTakeTenTimesAsLong(t *testing.T) {
+	for setting, want := range map[string]time.Duration{"": time.Hour, "1": 10 * time.Hour} {
+		t.Setenv(endurance, setting)
+		deadline, _ := limitedTo(t, time.Hour).Deadline()
+		require.WithinDuration(t, time.Now().Add(want), deadline, soon)
+	}
 }
 
 // shortDir makes a directory whose path leaves room for a socket's name, which testing's own may not.
@@ -91,7 +105,9 @@ func (d *daemon) start() {
 	// Not the test's context: that ends before the clean-up, which looks at how vring ends.
 	d.Process, err = process.Start(context.Background(), cmd, d.options)
 	require.NoError(d.t, err)
-	require.Eventually(d.t, d.ready, soon, 5*time.Millisecond, "vring is not ready")
+	if !assert.Eventually(d.t, d.ready, soon, 5*time.Millisecond) {
+		d.t.Fatalf("vring is not ready; it printed:\n%s", d.Output())
+	}
 }
 
 // ready tells whether vring listens; it fails the test if vring has ended.
@@ -105,9 +121,15 @@ func (d *daemon) ready() bool {
 	}
 }
 
-// crash ends vring without warning and starts it again on the same socket.
+// PID returns the process that serves guests, which the one that was started has started.
+func (d *daemon) PID() int { return process.Server(d.Process.PID()) }
+
+// crash ends vring without warning and starts it again on the same socket. The kernel ends the server with the process that was
+// started, but does not wait for that.
 func (d *daemon) crash() {
+	server := d.PID()
 	require.NoError(d.t, d.Kill())
+	require.Eventually(d.t, func() bool { return syscall.Kill(server, 0) == syscall.ESRCH }, soon, time.Millisecond)
 	d.start()
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
 )
 
 // A fieldClient is what a user types, here and there. Its folder is the working directory, and $field is the folder that host, guest and
@@ -22,14 +22,12 @@ type fieldClient struct {
 	want   []string            // what it must print, beside the same in the guest as on the host
 	differ []*regexp.Regexp    // what may differ: times above all
 	reduce func(string) string // instead of differ, if the output is not for comparison as it is
+	during func(f *field)      // happens while the script runs on the host and in the guest at once; nil is one after the other
 }
 
 // fieldClients are the clients of the field.
 func fieldClients() []fieldClient {
 	big, small := sumOf(hostSeed, fieldBytes()), sumOf(guestSeed, smallBytes)
-	posted := func(method string, seed uint64, n int64) string {
-		return fmt.Sprintf("%s %d <nil> %s\n", method, n, proto.PatternSum(seed, n))
-	}
 	return []fieldClient{
 		{name: "curl", script: `
 curl --version | head -1
@@ -53,13 +51,12 @@ ssh -V
 ssh="ssh -F $field/ssh-config field"
 cd $field/files
 $ssh "sha256sum; exit 7" < big; echo "exit $?"
-$ssh "cat $field/files/big" | sha256sum
-scp -q -F $field/ssh-config field:$field/files/small $work/copy && sha256sum < $work/copy
-scp -q -F $field/ssh-config small field:$work-here && $ssh "sha256sum < $work-here; rm $work-here"
-mkdir $work/many && scp -q -r -F $field/ssh-config field:$field/files/many $work/ && cat $work/many/* | sha256sum
+# Through a pipe it would take User-mode Linux ten times as long.
+$ssh "cat $field/files/big; kill -TERM \$\$" >$work/big; sha256sum <$work/big; rm $work/big
+scp -q -r -F $field/ssh-config field:$field/files/many field:$field/files/small $work/ && cat $work/many/* $work/small | sha256sum
+scp -q -F $field/ssh-config small field:$field/put && sha256sum < $field/put && rm $field/put
 echo "ls -1 $field/files/many" | sftp -q -b - -F $field/ssh-config field | sed 1d | wc -l
-$ssh "tty; kill -TERM \$\$"; echo "killed: $?"
-`, want: []string{"OpenSSH_", big + "exit 7", big, small + small, "\n200\n", "killed: "}},
+`, want: []string{"OpenSSH_", big + "exit 7\n" + big, small, "\n200\n"}},
 		{name: "dig", script: `
 dig -v
 for option in +noedns +bufsize=4096 +bufsize=1232 +ignore +tcp; do
@@ -105,22 +102,28 @@ busybox wget -q -O - http://www.field.example/big | sha256sum
 busybox tftp -g -r small 198.18.7.2 2>/dev/null; sha256sum < small
 busybox tftp -b 1400 -g -r small -l blocks 198.18.7.2 2>/dev/null; sha256sum < blocks
 printf 'GET /small HTTP/1.0\r\n\r\n' | busybox nc 198.18.7.2 80 | sed '1,/^.$/d' | sha256sum
+timeout 60 busybox nc 198.18.7.2 7000 < small
 busybox nslookup www.field.example | grep -A1 ^Name | sort
 busybox ping -c 3 -s 3000 198.18.7.2 | grep -c "^3008 bytes from 198.18.7.2"
 busybox ping -6 -c 1 -W 20 2001:db8:7::2 | grep packets
-`, want: []string{"BusyBox v1", big, small + small + small, "Address: 198.18.7.2", "3\n", "1 packets transmitted, 1 packets received, 0% packet loss"}},
+`, want: []string{"BusyBox v1", big, small + small + small + small, "Address: 198.18.7.2", "3\n", "1 packets transmitted, 1 packets received, 0% packet loss"}},
 		{name: "iperf3", script: `
 iperf3 --version | head -1
-for option in "" -R "-P 4" "-6"; do
+for option in "" -R "-P 4" -6 -u; do
 	to=198.18.7.2; [ "$option" != -6 ] || to=2001:db8:7::2
+	test="-n 8M $option -c $to"
+	[ "$option" != -u ] || test="-u -b 4M -l 1400 -n 512K -c $to"
 	# Between two clients the server does not listen for a moment.
-	iperf3 -J -n 16M $option -c $to >$work/out || { sleep 1; iperf3 -J -n 16M $option -c $to >$work/out; }
+	iperf3 -J $test >$work/out || { sleep 1; iperf3 -J $test >$work/out; }
 	cat $work/out
 done
-sleep 1
-iperf3 -J -u -b 4M -l 1400 -n 512K -c 198.18.7.2
 `, want: []string{`"protocol":	"UDP"`, `"sum_received"`}, reduce: iperfTotals},
 	}
+}
+
+// posted is what the world's web server answers to who sends test data to it.
+func posted(method string, seed uint64, n int64) string {
+	return fmt.Sprintf("%s %d <nil> %s\n", method, n, proto.PatternSum(seed, n))
 }
 
 // Clients of the field print in a guest what they print on the host itself: what they get and send are the same bytes, and what goes
@@ -129,13 +132,12 @@ func TestClientsInAGuestDoWhatTheyDoOnTheHost(t *testing.T) {
 	f := newField(t)
 	f.writeFiles()
 	f.serveWeb()
+	f.serveSums()
 	f.serveNames()
 	f.serveFiles()
 	f.serve("iperf3", "-s")
 	f.start("--udp-filtering", "address-dependent") // a TFTP server answers from another port
-	f.do(nil, "dhcp", card)
-	f.do(nil, "slaac", card)
-	f.inGuest(fieldSystem, f.write("resolve", "printf 'nameserver 10.0.2.3\nsearch "+fieldDomain+"\n' >/etc/resolv.conf"))
+	f.configure()
 	for _, c := range fieldClients() {
 		t.Run(c.name, func(t *testing.T) { f.compare(t, c) })
 	}
@@ -145,11 +147,9 @@ func TestClientsInAGuestDoWhatTheyDoOnTheHost(t *testing.T) {
 func (f *field) compare(t *testing.T, c fieldClient) {
 	path := f.write(c.name+".sh", "field="+f.dir+" work=$1\nmkdir -p $work\nexec 2>&1\n"+c.script)
 	begin := time.Now()
-	host := f.onHost(path, filepath.Join(f.folder("on-host"), c.name))
-	middle := time.Now()
-	guest := f.inGuest(fieldSystem, path, f.working(c.name))
+	host, guest := c.run(f, path)
 	first, _, _ := strings.Cut(host.Output, "\n")
-	t.Logf("%v on the host, %v in the guest: %s", middle.Sub(begin), time.Since(middle), first)
+	t.Logf("%v on host and guest: %s", time.Since(begin), first)
 	for _, want := range c.want {
 		require.Contains(t, host.Output, want, "on the host")
 	}
@@ -157,8 +157,20 @@ func (f *field) compare(t *testing.T, c fieldClient) {
 	require.Equal(t, c.comparable(host), c.comparable(guest))
 }
 
-// iperfTotals says of each result of iperf3 whether it has sent enough, and all of that was received. Speeds are no subject, and a
-// machine that is busy loses datagrams without vring, too.
+// run runs the script on the host and in the guest.
+func (c fieldClient) run(f *field, path string) (host, guest proto.Outcome) {
+	wait := f.startOnHost(path, filepath.Join(f.folder("on-host"), c.name))
+	if c.during == nil {
+		host = wait()
+		return host, f.inGuest(path, f.working(c.name))
+	}
+	waitGuest := f.startInGuest(path, f.working(c.name))
+	c.during(f)
+	return wait(), waitGuest()
+}
+
+// iperfTotals says of each result of iperf3 whether it has sent enough, and all of that was received. Speeds are no subject. Of datagrams
+// a quarter is enough: a machine that is busy loses some without vring, too.
 func iperfTotals(text string) string {
 	type sum struct {
 		Bytes int64 `json:"bytes"`
@@ -186,7 +198,7 @@ func iperfTotals(text string) string {
 		test, sent, received := result.Start.Test, result.End.Sent.Bytes, result.End.Received.Bytes
 		enough := received == sent
 		if test.Protocol == "UDP" {
-			enough = received > 0
+			enough = received > sent/4
 		}
 		fmt.Fprintf(&reduced, "%s of %d: error %q, complete %t\n", test.Protocol, test.Bytes, result.Error, enough && sent >= test.Bytes)
 	}

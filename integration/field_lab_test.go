@@ -12,11 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/uml"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/uml"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // The cable between the host of a field and the world.
@@ -30,7 +30,7 @@ const (
 	fieldSystem = "forky" // the tree in the guest with the programs of Debian forky
 )
 
-// fieldLimit ends what hangs. A machine that is busy takes minutes for all clients.
+// fieldLimit ends what hangs. A machine that is busy takes minutes for all clients, and an hour in their long form.
 const fieldLimit = 20 * time.Minute
 
 // field is a guest on the programs of a whole system, which the host has, too: a script of a shell runs here and there, and
@@ -46,9 +46,7 @@ type field struct {
 
 // newField makes host and world, connected by a cable; vring and guest are yet to be started.
 func newField(t *testing.T) *field {
-	ctx, cancel := context.WithTimeout(t.Context(), fieldLimit)
-	t.Cleanup(cancel)
-	f := &field{t: t, ctx: ctx, host: newHost(t), world: newHost(t), dir: shortDir(t)}
+	f := &field{t: t, ctx: limitedTo(t, fieldLimit), host: newHost(t), world: newHost(t), dir: shortDir(t)}
 	require.NoError(t, os.Chmod(f.dir, 0o755)) // services that give up their rights read it
 	f.host.wire(fieldWire, f.world)
 	f.host.run("ip address add "+fieldHost+"/24 dev "+fieldWire, "ip address add "+fieldHost6+"/64 dev "+fieldWire+" nodad",
@@ -73,7 +71,7 @@ func (f *field) start(args ...string) {
 	f.t.Helper()
 	f.vring = startVringWith(f.t, process.Options{Thread: f.host.Enter}, "nat",
 		append([]string{"--dns", fieldWorld, "--search", fieldDomain}, args...)...)
-	modules, err := guest.UMLModules(userland.Forky, "overlay", "tun")
+	modules, err := guest.UMLModules(userland.Forky, "overlay", "tun", "veth")
 	require.NoError(f.t, err)
 	initrd := filepath.Join(f.dir, "initrd")
 	require.NoError(f.t, guest.Image{Init: built.init, Modules: modules}.Write(initrd))
@@ -81,6 +79,15 @@ func (f *field) start(args ...string) {
 	_, err = f.guest.WaitBoot(f.ctx)
 	require.NoError(f.t, err)
 	f.plant(fieldSystem, userland.Forky)
+}
+
+// configure gives the guest its addresses and its resolver.
+func (f *field) configure() {
+	f.t.Helper()
+	f.do(nil, "dhcp", card)
+	f.do(nil, "slaac", card)
+	out := f.inGuest(f.write("resolve", "printf 'nameserver 10.0.2.3\nsearch "+fieldDomain+"\n' >/etc/resolv.conf"))
+	require.Zero(f.t, out.Status, out.Output)
 }
 
 // plant shows a generation's programs to the guest.
@@ -97,23 +104,44 @@ func (f *field) do(result any, command string, args ...any) {
 	require.NoError(f.t, f.guest.Do(f.ctx, result, command, args...))
 }
 
-// inGuest runs a script in a tree of the guest.
-func (f *field) inGuest(tree, path string, args ...any) (out proto.Outcome) {
+// inGuest runs a script in the guest.
+func (f *field) inGuest(path string, args ...string) proto.Outcome {
 	f.t.Helper()
-	f.do(&out, "script", append([]any{tree, path}, args...)...)
-	return out
+	return f.startInGuest(path, args...)()
+}
+
+// startInGuest begins to run a script in the guest. What it returns waits for the end.
+func (f *field) startInGuest(path string, args ...string) func() proto.Outcome {
+	words := []any{fieldSystem, path}
+	for _, arg := range args {
+		words = append(words, arg)
+	}
+	call := f.guest.Start("script", words...)
+	return func() (out proto.Outcome) {
+		f.t.Helper()
+		require.NoError(f.t, call.Wait(f.ctx, &out))
+		return out
+	}
 }
 
 // onHost runs a script on the host, with the programs that the guest has.
 func (f *field) onHost(path string, args ...string) proto.Outcome {
+	f.t.Helper()
+	return f.startOnHost(path, args...)()
+}
+
+// startOnHost begins to run a script on the host. What it returns waits for the end.
+func (f *field) startOnHost(path string, args ...string) func() proto.Outcome {
 	f.t.Helper()
 	cmd := exec.Command("/bin/sh", append([]string{path}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb"}
 	cmd.Dir = "/"
 	p, err := process.Start(f.ctx, cmd, process.Options{Thread: f.as(f.host)})
 	require.NoError(f.t, err)
-	<-p.Done()
-	return proto.Outcome{Status: cmd.ProcessState.ExitCode(), Output: p.Output()}
+	return func() proto.Outcome {
+		<-p.Done()
+		return proto.Outcome{Status: cmd.ProcessState.ExitCode(), Output: p.Output()}
+	}
 }
 
 // serve starts a program of Debian forky in the world. It ends with the test.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // A leaseClient is a DHCP client of the field. Its script gets a lease and shows what has become of it, asks again for it, and gives it
@@ -136,7 +136,7 @@ var search = regexp.MustCompile(`(?m)^search (field\.example\.? )+test\.field\.e
 
 func (f *field) requireLease(t *testing.T, c leaseClient) {
 	begin := time.Now()
-	out := f.inGuest(fieldSystem, f.write(c.name, leaseScript+c.script+"finish\n"), filepath.Join(f.folder("clients"), c.name)).Output
+	out := f.inGuest(f.write(c.name, leaseScript+c.script+"finish\n"), filepath.Join(f.folder("clients"), c.name)).Output
 	first, _, _ := strings.Cut(out, "\n")
 	t.Logf("%v: %s", time.Since(begin), first)
 	require.NotContains(t, out, "waited in vain")

@@ -15,7 +15,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
 )
 
 // The files that the services of the world offer, in the folder "files": one of fieldBytes, a small one, and many.
@@ -33,7 +33,7 @@ func fieldBytes() int64 {
 	if enduring() {
 		return 1 << 30
 	}
-	return 32 << 20
+	return 8 << 20
 }
 
 // writeFiles writes the files.
@@ -74,6 +74,25 @@ func (f *field) serveWeb() {
 	secure.StartTLS()
 	f.t.Cleanup(plain.Close)
 	f.t.Cleanup(secure.Close)
+}
+
+// serveSums answers on port 7000 what it was sent by its sum, when the client has ended its side of the connection.
+func (f *field) serveSums() {
+	f.t.Helper()
+	l := f.listen(7000)
+	f.t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				fmt.Fprintf(conn, "%s  -\n", proto.Sum(conn).SHA256)
+			}()
+		}
+	}()
 }
 
 // listen opens a port of the world.

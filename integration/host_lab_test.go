@@ -15,14 +15,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/netns"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/qemu"
-	"github.com/vringnet/vring/integration/tcpdump"
-	"github.com/vringnet/vring/integration/uml"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/netns"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/tcpdump"
+	"github.com/vringnet/vring/integration/lab/uml"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // host is a network namespace that stands for a host: it has bridges and wires of its own, and vring runs in it.
@@ -276,13 +276,13 @@ func (d *daemon) countersOf(pairs int) []counters {
 	}, soon, time.Millisecond, "no status")
 	var all []counters
 	for _, report := range reports[before:] {
-		counted := make(counters)
+		counted := map[string]uint64{}
 		for _, match := range counter.FindAllStringSubmatch(report, -1) {
 			n, err := strconv.ParseUint(match[2], 10, 64)
 			require.NoError(d.t, err)
 			counted[match[1]] = n
 		}
-		all = append(all, counted)
+		all = append(all, counters{counted})
 	}
 	return all
 }
@@ -291,6 +291,14 @@ func (d *daemon) countersOf(pairs int) []counters {
 func (d *daemon) waitCounter(name string, above uint64) {
 	d.t.Helper()
 	require.Eventually(d.t, func() bool { return d.counters().of(d.t, name) > above }, soon, 200*time.Millisecond, "counter %s", name)
+}
+
+// waitCounterOfEach waits until a counter of each queue pair is above a value.
+func (d *daemon) waitCounterOfEach(pairs int, name string, above uint64) {
+	d.t.Helper()
+	require.Eventually(d.t, func() bool {
+		return !slices.ContainsFunc(d.countersOf(pairs), func(c counters) bool { return c.of(d.t, name) <= above })
+	}, soon, 200*time.Millisecond, "counter %s of each queue pair", name)
 }
 
 // waitLog waits until vring has logged a text so many times.

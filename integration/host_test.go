@@ -13,9 +13,9 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 
-	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
 )
 
 // The seeds of the test data: what the host sends, and what the guest sends.
@@ -139,7 +139,7 @@ func answer(q *dns.Msg, name string, address netip.Addr) *dns.Msg {
 }
 
 // freePort returns a port of the loopback that is free for both TCP and UDP, for vring to open.
-func freePort(t *testing.T) int { return int(natguest.FreePort(t).Port()) }
+func freePort(t *testing.T) int { return int(porttest.FreePort(t).Port()) }
 
 // local returns a port of the host's loopback as an address.
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // router6 is the gateway's link-local address, gateway6 the one by which the guest reaches the host's loopback, and leased6 what
@@ -24,7 +24,7 @@ func at6(address string, port int) string { return fmt.Sprintf("[%s]:%d", addres
 
 // The guest's kernel configures itself by what the router advertises, and everything passes that passes in IPv4.
 func TestAGuestSpeaksIPv6(t *testing.T) {
-	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
+	atOnceOnAll(t, func(t *testing.T, kind kind) {
 		server := serveTCPAt(t, "::1", labBytes)
 		echo := echoDatagrams(t, "::1", func(net.Addr) {})
 		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
@@ -86,5 +86,5 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 		} {
 			t.Run(name, func(*testing.T) { l.transferBy("tcp", from) })
 		}
-	})
+	}, onQEMU(userland.Forky), onUML(userland.Bookworm))
 }

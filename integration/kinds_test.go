@@ -3,7 +3,7 @@ package integration
 import (
 	"testing"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // kind is a front end that has a Linux guest.

@@ -9,11 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/qemu"
-	"github.com/vringnet/vring/integration/uml"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/uml"
 )
 
 // The guest's network card, and the ports of its services.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/qemu"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // launcher stands for the program that QEMU starts as its network (-netdev passt): it is given one end of a connection as file

@@ -11,29 +11,38 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/qemu"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
-func TestAGuestGetsItsLease(t *testing.T) {
-	atOnceOnEach(t, func(t *testing.T, kind kind) {
-		l := newLab(t, kind, "--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example",
-			"--search", "lab.example", "--search", "test.lab.example")
-		lease := l.lease()
-		require.Equal(t, "10.0.2.15/24", lease.Address)
-		require.Equal(t, "10.0.2.2", lease.Router)
-		require.Equal(t, []string{"10.0.2.3"}, lease.DNS)
-		require.Equal(t, 1400, lease.MTU)
-		require.Equal(t, "vm0", lease.HostName)
-		require.Equal(t, "lab.example", lease.Domain)
-		require.Equal(t, []string{"lab.example", "test.lab.example"}, lease.Search)
-		require.Positive(t, lease.LeaseTime)
+// toldByLease is what a vring tells its guest. requireTold checks it.
+var toldByLease = []string{"--mtu", "1400", "--hostname", "vm0", "--domain", "lab.example", "--search", "lab.example", "--search", "test.lab.example"}
 
-		var link proto.Link
-		l.do(&link, "link", card)
-		require.Equal(t, 1400, link.MTU)
+// requireTold checks a lease, and that the guest follows it.
+func (l *lab) requireTold(lease proto.Lease) {
+	l.t.Helper()
+	require.Equal(l.t, "10.0.2.15/24", lease.Address)
+	require.Equal(l.t, "10.0.2.2", lease.Router)
+	require.Equal(l.t, []string{"10.0.2.3"}, lease.DNS)
+	require.Equal(l.t, 1400, lease.MTU)
+	require.Equal(l.t, "vm0", lease.HostName)
+	require.Equal(l.t, "lab.example", lease.Domain)
+	require.Equal(l.t, []string{"lab.example", "test.lab.example"}, lease.Search)
+	require.Positive(l.t, lease.LeaseTime)
+
+	var link proto.Link
+	l.do(&link, "link", card)
+	require.Equal(l.t, 1400, link.MTU)
+}
+
+// That of QEMU is looked at by TestThePrintedCommandBootsAGuest.
+func TestAGuestOfUserModeLinuxGetsItsLease(t *testing.T) {
+	atOnceOnAll(t, func(t *testing.T, kind kind) {
+		l := newLab(t, kind, toldByLease...)
+		l.requireTold(l.lease())
 		l.requireNetwork()
-	})
+	}, onUML(userland.Bookworm), onUML(userland.Forky))
 }
 
 // The boot program of QEMU's network card is a guest that needs no system. It prints the lease on the screen, which is

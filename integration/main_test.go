@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // built is what the tests run. TestMain sets it before the first test.
@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 // buildAll makes the artifacts in a directory.
 func buildAll(ctx context.Context, dir string) (artifacts, error) {
 	a := artifacts{dir: dir, vring: filepath.Join(dir, "vring")}
-	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring"); err != nil {
+	if err := guest.BuildProgram(ctx, a.vring, "./cmd/vring", "CGO_ENABLED=0"); err != nil {
 		return a, err
 	}
 	var err error

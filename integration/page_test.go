@@ -10,10 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // A block is a fenced block of a page: for a shell on the host, or for one in the guest.

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // startVringInNamespace is startVring with a network namespace around it, which the shell script network sets up: it

@@ -2,15 +2,18 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
+	"github.com/vringnet/vring/internal/qemuopt"
 )
 
 // printedCommand returns the words of the command line that vring has printed for its guest, without the dots that stand for
@@ -43,10 +46,11 @@ func after(t *testing.T, words []string, word string) string {
 // A user adds a disk or a kernel to the command that vring prints, and changes nothing else of it. vring runs where that QEMU is
 // the one that is installed.
 func TestThePrintedCommandBootsAGuest(t *testing.T) {
-	onEachQEMU(t, func(t *testing.T, kind kind) {
+	atOnceOnEachQEMU(t, func(t *testing.T, kind kind) {
 		ctx, u := limited(t), kind.userland
 		tcp := serveTCP(t, labBytes)
-		vring := startVringWith(t, process.Options{Thread: u.Thread(nil)}, "nat", "--allow-host", fmt.Sprintf("tcp:%d", tcp.Port))
+		vring := startVringWith(t, process.Options{Thread: u.Thread(nil)}, "nat",
+			append([]string{"--allow-host", fmt.Sprintf("tcp:%d", tcp.Port)}, toldByLease...)...)
 		words := vring.printedCommand()
 		kernel, err := guest.KernelImage(u)
 		require.NoError(t, err)
@@ -59,11 +63,25 @@ func TestThePrintedCommandBootsAGuest(t *testing.T) {
 		require.NoError(t, err)
 		l := &lab{t: t, ctx: ctx, kind: kind, vring: vring, tcp: tcp}
 		l.guest = endWithTest(t, &testGuest{Process: p, Console: guest.NewConsole(out, in, p.Output)})
-		require.Equal(t, "10.0.2.15/24", l.boot().Address)
+		l.requireTold(l.boot())
 		l.transferOut()
 
 		var link proto.Link
 		l.do(&link, "link", card)
 		require.Contains(t, after(t, words, "-device"), "mac="+link.MAC)
 	})
+}
+
+// vring prints the command without running QEMU, because the version stands in the file of each.
+func TestTheVersionStandsInTheFileOfEachQEMU(t *testing.T) {
+	version := func(u userland.Userland) qemuopt.Version {
+		path, err := u.File("/usr/bin/qemu-system-x86_64")
+		require.NoError(t, err)
+		program, err := os.Open(path)
+		require.NoError(t, err)
+		defer func() { _ = program.Close() }()
+		return qemuopt.FindVersion(program)
+	}
+	require.Equal(t, qemuopt.Version{Major: 7, Minor: 2}, version(userland.Bookworm))
+	require.GreaterOrEqual(t, version(userland.Forky).Major, 11)
 }

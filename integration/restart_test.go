@@ -7,10 +7,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // threadSlack is by how much the number of threads may rise. The Go runtime starts one when all others happen to be in
@@ -144,7 +144,7 @@ func (l *lab) waitTraffic() {
 	start := l.vring.counters()
 	require.Eventually(l.t, func() bool {
 		now := l.vring.counters()
-		return now.of(l.t, "udp_sends") > start["udp_sends"]+many && now.of(l.t, "udp_receives") > start["udp_receives"]+many
+		return now.of(l.t, "udp_sends") > start.of(l.t, "udp_sends")+many && now.of(l.t, "udp_receives") > start.of(l.t, "udp_receives")+many
 	}, soon, 10*time.Millisecond, "no traffic")
 }
 

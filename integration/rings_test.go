@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/qemu"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/qemu"
 )
 
 // The queues of a network card with one pair.

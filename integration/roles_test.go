@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // Who listens, and who made the socket, is a matter of start only: the network behind it is the same.

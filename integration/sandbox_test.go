@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // All tests run vring in its sandbox, as it is by default. These look at the sandbox itself.
@@ -44,9 +44,9 @@ func TestTheNetworkWorksInTheSandbox(t *testing.T) {
 		l := newLab(t, kind, "--sandbox=on")
 		l.requireNetwork()
 		l.vring.requireSandboxed()
-		require.NoError(t, l.vring.Signal(syscall.SIGSTOP))
+		require.NoError(t, syscall.Kill(l.vring.PID(), syscall.SIGSTOP))
 		time.Sleep(100 * time.Millisecond) // the kernel resumes sleeps by a system call of its own
-		require.NoError(t, l.vring.Signal(syscall.SIGCONT))
+		require.NoError(t, syscall.Kill(l.vring.PID(), syscall.SIGCONT))
 		l.requireNetwork()
 	})
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // One program on the path: between guest and target, and between client and guest, there is one TCP connection of the

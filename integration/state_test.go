@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/talk"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/talk"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // The rules of the engine that users notice, with the TCP of a real guest. They have the numbers of those of package nat.

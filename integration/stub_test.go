@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/testpmd"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/testpmd"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // manyFrames is a hundred times what the rings hold.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // drops are the counters of frames that vring has dropped.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/tcpdump"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/tcpdump"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // An uplink is a wire from a bridge of one host to another host, which has 192.0.2.200 and fd00::c8.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // newRouters makes a row of hosts, each but the last a router for those before it: 198.18.N.1 and 2001:db8:N::1 are the ends

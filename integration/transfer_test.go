@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // So many transfers run at once, and each side sends so much in each of them.
@@ -20,7 +20,7 @@ const (
 )
 
 func TestEightTransfersAtOnceEachWay(t *testing.T) {
-	onEach(t, func(t *testing.T, kind kind) {
+	atOnceOnEach(t, func(t *testing.T, kind kind) {
 		server := serveTCP(t, transferBytes)
 		l := newLab(t, kind, "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
 		t.Run("out of the guest", func(t *testing.T) { l.requireEightOut(t, server) })

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // A unix socket of the host leads into the guest like a port, and its file goes with vring, out of the sandbox too.

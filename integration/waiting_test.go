@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/testpmd"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/testpmd"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // Frames that wait in the transmit ring when vring comes are sent, all of them, though DPDK names a ring's kick before it
@@ -58,7 +58,7 @@ func TestAFrontEndThatSendsIsServedAtFullSpeedAfterEachRestart(t *testing.T) {
 	for range restarts {
 		require.NoError(t, d.Kill())
 		d.start()
-		require.Eventually(t, func() bool { return d.counters()["frames"] >= frames }, soon, 20*time.Millisecond, "it is slow")
+		require.Eventually(t, func() bool { return d.counters().of(t, "frames") >= frames }, soon, 20*time.Millisecond, "it is slow")
 		_, err = pmd.PortStats() // it is well, and what it has printed is read
 		require.NoError(t, err)
 	}

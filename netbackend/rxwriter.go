@@ -51,11 +51,14 @@ type RXWriter struct {
 
 // ReturnedBuffers counts receive buffers that could not carry a frame, by the reason. Each is in one of these counters.
 type ReturnedBuffers struct {
-	ReceiveBuffersOutsideMemory  uint64 // at an address that is not the guest's memory
-	ReceiveBuffersBadChain       uint64 // a loop, too many descriptors or pieces, or a descriptor that there is not
-	ReceiveBuffersWrongDirection uint64 // for the device to read
-	ReceiveBuffersEmpty          uint64 // without a byte
-	ReceiveBuffersTooSmall       uint64 // for the frame that waited, alone or with those beside them
+	// At an address that is not the guest's memory.
+	ReceiveBuffersOutsideMemory uint64 `counter:"receive_buffers_outside_memory"`
+	// A loop, too many descriptors or pieces, or a descriptor that there is not.
+	ReceiveBuffersBadChain       uint64 `counter:"receive_buffers_bad_chain"`
+	ReceiveBuffersWrongDirection uint64 `counter:"receive_buffers_wrong_direction"` // for the device to read
+	ReceiveBuffersEmpty          uint64 `counter:"receive_buffers_empty"`           // without a byte
+	// For the frame that waited, alone or with those beside them.
+	ReceiveBuffersTooSmall uint64 `counter:"receive_buffers_too_small"`
 }
 
 // count counts chain c.

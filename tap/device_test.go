@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -45,9 +45,9 @@ func TestAQueueIsAttachedWhileItsReceiveRingRuns(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{Queues: 3})
 	requireQueues(t, 0, 3)
-	var guests []*natguest.Guest
+	var guests []*porttest.Guest
 	for i, p := range d.Ports() {
-		guests = append(guests, natguest.New(t, p, natguest.Options{Features: modern}))
+		guests = append(guests, porttest.New(t, p, porttest.Options{Features: modern}))
 		requireQueues(t, i+1, 2-i)
 	}
 	require.True(t, carrier(t, name))
@@ -65,16 +65,16 @@ func TestAQueueIsAttachedWhileItsReceiveRingRuns(t *testing.T) {
 func TestOffloadsAreThoseThatAllQueuesTake(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{Queues: 2})
-	plain := natguest.New(t, d.Ports()[0], natguest.Options{Features: modern})
+	plain := porttest.New(t, d.Ports()[0], porttest.Options{Features: modern})
 	plain.Disconnect()
-	both := natguest.New(t, d.Ports()[1], natguest.Options{Features: modern | allOffloads})
+	both := porttest.New(t, d.Ports()[1], porttest.Options{Features: modern | allOffloads})
 	both.MayBreakRules = true
 	h := listen(t)
 	header, b := large(10_000)
 	h.send(header, b)
 	requireFrame(t, b, receiveOne(both).Bytes)
 
-	third := natguest.New(t, d.Ports()[0], natguest.Options{Features: modern})
+	third := porttest.New(t, d.Ports()[0], porttest.Options{Features: modern})
 	h.send(header, b)
 	count := 0
 	both.Until("the segments are there", func() bool {
@@ -141,7 +141,7 @@ func TestADeviceOfOneQueueServes(t *testing.T) {
 	h := listen(t)
 	for _, n := range []int{60_000, 50_000} {
 		require.False(t, carrier(t, name))
-		g := natguest.New(t, keepOpen{d.Ports()[0]}, natguest.Options{Features: modern | allOffloads})
+		g := porttest.New(t, keepOpen{d.Ports()[0]}, porttest.Options{Features: modern | allOffloads})
 		g.MayBreakRules = true
 		require.True(t, carrier(t, name))
 		header, b := large(n)
@@ -194,7 +194,7 @@ func TestUSOIsOfferedWhereTheKernelHasIt(t *testing.T) {
 		return
 	}
 	require.Equal(t, uso, offers&uso)
-	g, h := guestOn(t, d, natguest.Options{Features: modern | offers}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: modern | offers}), listen(t)
 	header, b := datagrams(20_000)
 	g.SendRaw(header, b)
 	g.Settle()

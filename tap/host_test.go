@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -176,18 +176,18 @@ const allOffloads = vnet.FeatureCSum | vnet.FeatureHostTSO4 | vnet.FeatureHostTS
 	vnet.FeatureGuestCSum | vnet.FeatureGuestTSO4 | vnet.FeatureGuestTSO6 | vnet.FeatureGuestECN
 
 // guestOn starts a guest on the first queue of a device; without offloads it acknowledges what Features says and no more.
-func guestOn(t *testing.T, d *tap.Device, opt natguest.Options) *natguest.Guest {
+func guestOn(t *testing.T, d *tap.Device, opt porttest.Options) *porttest.Guest {
 	if opt.Features == 0 {
 		opt.Features = vnet.FeatureAnyLayout // 0 would stand for everything
 	}
-	g := natguest.New(t, d.Ports()[0], opt)
+	g := porttest.New(t, d.Ports()[0], opt)
 	g.MayBreakRules = true // its frames are none of the NAT engine's
 	return g
 }
 
 // receiveOne waits for one frame and returns it.
-func receiveOne(g *natguest.Guest) *natguest.Frame {
-	var frames []*natguest.Frame
+func receiveOne(g *porttest.Guest) *porttest.Frame {
+	var frames []*porttest.Frame
 	g.Until("a frame comes", func() bool { frames = g.Frames(); return len(frames) > 0 })
 	return frames[0]
 }

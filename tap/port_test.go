@@ -8,15 +8,15 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // guests are the kinds of drivers that there are.
-func guests() map[string]natguest.Options {
-	return map[string]natguest.Options{
+func guests() map[string]porttest.Options {
+	return map[string]porttest.Options{
 		"modern, all offloads":         {Features: modern | allOffloads},
 		"modern, no offloads":          {Features: modern},
 		"without mergeable buffers":    {Features: vnet.FeatureVersion1},
@@ -35,7 +35,7 @@ func TestFramesPassBothWays(t *testing.T) {
 			d := open(t, tap.Config{})
 			g, h := guestOn(t, d, opt), listen(t)
 			for _, n := range []int{60, 61, 1000, 1514} {
-				g.SendFrame(frame(n), natguest.OneByte(n%20))
+				g.SendFrame(frame(n), porttest.OneByte(n%20))
 				g.Settle()
 				header, got := h.receive()
 				requireFrame(t, frame(n), got)
@@ -64,7 +64,7 @@ func TestLargeFramesPassInOnePiece(t *testing.T) {
 			const longest = 65535 - 54 // the kernel itself cuts what is longer with its Ethernet header
 			for _, n := range []int{2000, 2048 - 54, 2049 - 54, 2048, 2049, longest, 30_000, longest} {
 				want, sent := large(n)
-				g.SendRaw(want, sent, natguest.Layout{Lens: []int{100, 5000}})
+				g.SendRaw(want, sent, porttest.Layout{Lens: []int{100, 5000}})
 				g.Settle()
 				header, got := h.receive()
 				requireFrame(t, sent, got)
@@ -86,7 +86,7 @@ func TestLargeFramesPassInOnePiece(t *testing.T) {
 func TestTheKernelCutsUpWhatTheGuestDoesNotTake(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g, h := guestOn(t, d, natguest.Options{Features: modern}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: modern}), listen(t)
 	h.send(large(10 * 1448))
 	g.Settle()
 	frames := g.Frames()
@@ -122,7 +122,7 @@ func TestHeadersThatLieAreDroppedAndCounted(t *testing.T) {
 		t.Run(lie, func(t *testing.T) {
 			inNamespace(t)
 			d := open(t, tap.Config{})
-			g, host := guestOn(t, d, natguest.Options{Features: modern | allOffloads, MaxFrame: 80 << 10}), listen(t)
+			g, host := guestOn(t, d, porttest.Options{Features: modern | allOffloads, MaxFrame: 80 << 10}), listen(t)
 			g.SendRaw(c.header, c.frame)
 			g.SendFrame(frame(60))
 			g.Settle()
@@ -138,7 +138,7 @@ func TestHeadersThatLieAreDroppedAndCounted(t *testing.T) {
 func TestFieldsThatMeanNothingAreCleared(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g, host := guestOn(t, d, natguest.Options{Features: modern}), listen(t)
+	g, host := guestOn(t, d, porttest.Options{Features: modern}), listen(t)
 	g.SendRaw(vnet.Header{Flags: vnet.FlagDataValid, HdrLen: 60_000, GSOSize: 9, CsumStart: 60_000, NumBuffers: 7}, frame(100))
 	g.Settle()
 	header, got := host.receive()
@@ -149,7 +149,7 @@ func TestFieldsThatMeanNothingAreCleared(t *testing.T) {
 func TestAFrameThatTheGuestHasNoRoomForIsDroppedWhole(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{MTU: 9000})
-	g, h := guestOn(t, d, natguest.Options{Features: vnet.FeatureVersion1}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: vnet.FeatureVersion1}), listen(t)
 	h.send(vnet.Header{}, frame(9014))
 	h.send(vnet.Header{}, frame(1000))
 	g.Until("the second frame is there", func() bool { return d.Ports()[0].Counters().Received == 1 })
@@ -161,7 +161,7 @@ func TestAFrameThatTheGuestHasNoRoomForIsDroppedWhole(t *testing.T) {
 func TestATightRingGetsSegments(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g, h := guestOn(t, d, natguest.Options{Features: modern | allOffloads, RingSize: 16}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: modern | allOffloads, RingSize: 16}), listen(t)
 	h.send(vnet.Header{}, frame(60)) // by this the ring is judged
 	receiveOne(g)
 	h.send(large(10 * 1448))
@@ -176,7 +176,7 @@ func TestATightRingGetsSegments(t *testing.T) {
 func TestFramesWaitForBuffers(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g, h := guestOn(t, d, natguest.Options{Features: modern | allOffloads, RingSize: 64}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: modern | allOffloads, RingSize: 64}), listen(t)
 	header, b := large(60_000)
 	h.send(header, b)
 	requireFrame(t, b, receiveOne(g).Bytes)
@@ -194,7 +194,7 @@ func TestFramesWaitForBuffers(t *testing.T) {
 }
 
 // hold leaves the guest with a frame that has been read and finds no room, and returns the frame.
-func hold(t *testing.T, d *tap.Device, g *natguest.Guest, h *host) []byte {
+func hold(t *testing.T, d *tap.Device, g *porttest.Guest, h *host) []byte {
 	t.Helper()
 	g.Withhold = true
 	header, b := large(60_000)
@@ -208,8 +208,8 @@ func hold(t *testing.T, d *tap.Device, g *natguest.Guest, h *host) []byte {
 }
 
 // tight is a guest whose ring has room for two frames of 60 KB.
-func tight() natguest.Options {
-	return natguest.Options{Features: modern | allOffloads, RingSize: 64}
+func tight() porttest.Options {
+	return porttest.Options{Features: modern | allOffloads, RingSize: 64}
 }
 
 func TestAFrameThatWasReadWaitsForTheRestOfItsBuffers(t *testing.T) {
@@ -248,7 +248,7 @@ func TestAFrameThatWaitsGoesWithItsRing(t *testing.T) {
 func TestTheInterfaceDownDropsAndSaysSoOnce(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	require.NoError(t, netlink.LinkSetDown(link(t, name)))
 	for range 3 {
 		g.SendFrame(frame(60))
@@ -272,7 +272,7 @@ func TestADeletedDeviceIsLost(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			inNamespace(t)
 			d := open(t, tap.Config{})
-			g := guestOn(t, d, natguest.Options{Features: modern})
+			g := guestOn(t, d, porttest.Options{Features: modern})
 			require.NoError(t, netlink.LinkDel(link(t, name)))
 			if how == "sending" {
 				g.SendFrame(frame(60))
@@ -289,7 +289,7 @@ func TestADeletedDeviceIsLost(t *testing.T) {
 func TestADeletedDeviceIsWaitedFor(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{Reopen: true})
-	g := guestOn(t, d, natguest.Options{Features: modern | allOffloads})
+	g := guestOn(t, d, porttest.Options{Features: modern | allOffloads})
 	require.NoError(t, netlink.LinkDel(link(t, name)))
 	g.SendFrame(frame(60))
 	g.Run(3 * time.Second)
@@ -334,7 +334,7 @@ func (u unaware) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx 
 func TestADeviceWhoseEndOnlyAFrameHasSeenIsWaitedFor(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{Reopen: true})
-	g := natguest.New(t, unaware{d.Ports()[0]}, natguest.Options{Features: modern})
+	g := porttest.New(t, unaware{d.Ports()[0]}, porttest.Options{Features: modern})
 	g.MayBreakRules = true
 	require.NoError(t, netlink.LinkDel(link(t, name)))
 	g.SendFrame(frame(60))
@@ -351,7 +351,7 @@ func TestRARPGoesOut(t *testing.T) {
 	d := open(t, tap.Config{})
 	p := d.Ports()[0]
 	require.Error(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}), "no guest is there")
-	guestOn(t, d, natguest.Options{Features: modern})
+	guestOn(t, d, porttest.Options{Features: modern})
 	h := listen(t)
 	require.NoError(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}))
 	_, got := h.receive()
@@ -366,7 +366,7 @@ func TestTheCarrierFollowsTheGuest(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
 	require.False(t, carrier(t, name), "nobody is there yet")
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	require.True(t, carrier(t, name))
 	g.Disconnect()
 	require.False(t, carrier(t, name))

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -33,7 +33,7 @@ func slowUplink(t *testing.T) string {
 
 // forwarding waits until frames of the guest reach the far end: a bridge needs a moment after its port has a carrier. It
 // returns the frame that it sends for that.
-func forwarding(g *natguest.Guest, far *host) (probe []byte) {
+func forwarding(g *porttest.Guest, far *host) (probe []byte) {
 	probe = frame(60)
 	for b := make([]byte, 1<<16); ; {
 		g.SendFrame(probe)
@@ -51,7 +51,7 @@ func TestFramesThatTheKernelCannotTakeWaitInTheRing(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{Bridge: "br0"})
 	far := listenOn(t, slowUplink(t))
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	probes := forwarding(g, far)
 	before := d.Ports()[0].Counters().Sent
 	require.NoError(t, unix.IoctlSetPointerInt(d.Ports()[0].FD(), unix.TUNSETSNDBUF, 16<<10))
@@ -92,7 +92,7 @@ func TestTurnsAllocateNothing(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
 	m := &meter{Port: d.Ports()[0]}
-	g := natguest.New(t, m, natguest.Options{Features: modern | allOffloads})
+	g := porttest.New(t, m, porttest.Options{Features: modern | allOffloads})
 	g.MayBreakRules = true
 	h := listen(t)
 	header, b := large(60_000)

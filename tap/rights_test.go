@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -44,7 +44,7 @@ func TestNoRightsAreNeededForADeviceOfOnesOwn(t *testing.T) {
 	h := listen(t)
 	withoutRights(t)
 	d := open(t, tap.Config{Bridge: "br0", MTU: 1500, Queues: 2})
-	g := guestOn(t, d, natguest.Options{Features: modern | allOffloads})
+	g := guestOn(t, d, porttest.Options{Features: modern | allOffloads})
 	header, b := large(50_000)
 	g.SendRaw(header, b)
 	g.Settle()

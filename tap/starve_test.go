@@ -45,7 +45,7 @@ func newIdleGuest(t *testing.T, d *tap.Device, features uint64, f vqtest.Fill) *
 
 // turns returns how many turns the thread has had.
 func (g *idleGuest) turns() (n uint64) {
-	require.NoError(g.t, g.device.Do(0, func(int64) { n = g.device.Stats(0).Turns }))
+	require.NoError(g.t, g.device.Do(0, func(t *worker.Thread) { n = t.Stats().Turns }))
 	return n
 }
 

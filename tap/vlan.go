@@ -41,6 +41,19 @@ func ParseVLANs(text string) ([]VLANRange, error) {
 	return ranges, nil
 }
 
+// FormatVLANs writes ranges as ParseVLANs reads them.
+func FormatVLANs(ranges []VLANRange) string {
+	var parts []string
+	for _, r := range ranges {
+		part := strconv.Itoa(int(r.First))
+		if r.Last != r.First {
+			part += "-" + strconv.Itoa(int(r.Last))
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ",")
+}
+
 // set tells whether anything is said about VLANs.
 func (v *VLANs) set() bool { return v.Access != 0 || len(v.Trunk) > 0 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/tap"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -70,7 +70,7 @@ func TestAnMTUThatOthersSetIsTakenOver(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
 	n := watch(t, d)
-	g, h := guestOn(t, d, natguest.Options{Features: modern}), listen(t)
+	g, h := guestOn(t, d, porttest.Options{Features: modern}), listen(t)
 	require.NoError(t, netlink.LinkSetMTU(link(t, name), 9000))
 	eventually(t, "it is taken over", func() bool { return d.MTU() == 9000 })
 	h.send(vnet.Header{}, frame(9014))
@@ -111,7 +111,7 @@ func TestTheDeviceTakesTheGuestsMTU(t *testing.T) {
 	cfg := tap.Config{Name: name, Queues: 1, MTU: 9000}
 	d := open(t, cfg)
 	d.Administrate(&administrator{config: cfg})
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	p := d.Ports()[0]
 	for _, mtu := range []int{1400, 8000, 9000, 1280} {
 		require.NoError(t, p.SetMTU(mtu))
@@ -127,7 +127,7 @@ func TestTheDeviceTakesTheGuestsMTU(t *testing.T) {
 func TestWithoutAnAdministratorTheMTUStays(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	p := d.Ports()[0]
 	require.ErrorContains(t, p.SetMTU(1501), "as root, ip link set tap0 mtu 1501")
 	require.NoError(t, p.SetMTU(1500))
@@ -141,7 +141,7 @@ func TestADeviceThatComesBackIsConnectedAgain(t *testing.T) {
 	cfg := tap.Config{Name: name, Queues: 1, Bridge: "br0", MTU: 4000, Reopen: true}
 	d := open(t, cfg)
 	d.Administrate(&administrator{config: cfg})
-	g := guestOn(t, d, natguest.Options{Features: modern})
+	g := guestOn(t, d, porttest.Options{Features: modern})
 	require.NoError(t, netlink.LinkDel(link(t, name)))
 	g.Run(2 * time.Second)
 	makeTAP(t, 0) // of one queue this time

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/vringnet/vring/internal/socketfile"
@@ -23,6 +24,7 @@ type Server struct {
 	wait   waits
 	source source
 	file   socketfile.File  // of the listener, if we bound it
+	stage  atomic.Int32     // a Stage
 	budget *guestmem.Budget // of all that front ends have us map, also for a session that cannot be ended yet
 }
 
@@ -86,6 +88,9 @@ func (s *Server) session(ctx context.Context, conn *fdconn.Conn, quiet bool) ses
 		steps: s.steps, hint: s.cfg.QueuesHint, wait: s.wait.patience,
 	})
 	session.story.quiet = quiet
+	session.story.stage = func(now Stage) { s.stage.Store(int32(now)) }
+	session.story.stage(Connected)
+	defer session.story.stage(NoFrontEnd)
 	reason := session.run(ctx)
 	if ctx.Err() != nil {
 		reason = nil

@@ -84,7 +84,7 @@ func newSession(conn *fdconn.Conn, c sessionConfig) *session {
 	for i := range s.rings {
 		s.rings[i] = newRing()
 	}
-	s.story = story{session: s, log: c.steps, wait: c.wait, peer: peerAttrs(conn.Peer()), began: time.Now()}
+	s.story = story{session: s, log: c.steps, wait: c.wait, peer: peerAttrs(conn.Peer()), began: time.Now(), stage: func(Stage) {}}
 	return s
 }
 

@@ -27,7 +27,8 @@ type story struct {
 	log     *limitedLog
 	wait    patience
 	peer    []any // who is at the other end
-	quiet   bool  // front ends come and go: this one is told of only when it hands over memory
+	stage   func(Stage)
+	quiet   bool // front ends come and go: this one is told of only when it hands over memory
 
 	began   time.Time
 	spoke   bool
@@ -121,6 +122,7 @@ func (t *story) after(r wire.Request) {
 
 // driverChanged tells that the guest's driver is up, or not any more.
 func (t *story) driverChanged(r wire.Request) {
+	t.stage(map[bool]Stage{false: Connected, true: DriverUp}[t.up])
 	switch {
 	case t.up && t.wasUp:
 		t.log.Info("guest driver is up again", "features", vnet.FeatureNames(t.session.features))

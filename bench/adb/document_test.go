@@ -1,4 +1,4 @@
-package main
+package adb
 
 import (
 	"strings"
@@ -41,6 +41,6 @@ func TestDifferentLessonsAreAllTold(t *testing.T) {
 
 func TestTheCommandRefusesNonsense(t *testing.T) {
 	for _, args := range [][]string{{"--rounds", "0"}, {"--rounds", "101"}, {"something"}, {"--unknown"}, {"--guests", "1"}, {"--guests", "4,17"}} {
-		require.Error(t, command(t.Context(), args, &strings.Builder{}, &strings.Builder{}), args)
+		require.Error(t, Run(t.Context(), args, &strings.Builder{}, &strings.Builder{}), args)
 	}
 }

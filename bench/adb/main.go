@@ -1,4 +1,4 @@
-package main
+package adb
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,32 +14,50 @@ import (
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/report"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
-// maxRounds bounds the length of a run: a round takes some twenty seconds.
-const maxRounds = 100
+const (
+	// maxRounds bounds the length of a run: a round takes some twenty seconds.
+	maxRounds = 100
+	// maxGuests bounds the memory of a run: each guest has 256 MiB.
+	maxGuests = 16
+)
 
-func main() { program.Main("bench/adb", command) }
+// options are the command line.
+type options struct {
+	rounds int
+	guests []int // numbers of guests at once
+	out    string
+}
 
-// command runs the benchmark as the arguments say.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	f := pflag.NewFlagSet("bench/adb", pflag.ContinueOnError)
-	f.SetOutput(stderr)
-	rounds := f.Int("rounds", 3, "rounds; each boots a guest and measures everything both ways")
-	guests := f.IntSlice("guests", []int{4, 8},
+func parseOptions(args []string, w io.Writer) (options, error) {
+	var opt options
+	f := pflag.NewFlagSet("bench adb", pflag.ContinueOnError)
+	f.SetOutput(w)
+	f.IntVar(&opt.rounds, "rounds", 3, "rounds; each boots a guest and measures everything both ways")
+	f.IntSliceVar(&opt.guests, "guests", []int{4, 8},
 		"numbers of guests at once, behind one adb server, to measure in each round after one guest")
-	out := f.String("out", defaultFolder(time.Now()), "folder for the results")
-	if err := f.Parse(args); err != nil {
-		return err
+	f.StringVar(&opt.out, "out", program.ResultsFolder("adb", time.Now()), "folder for the results")
+	if err := program.ParseFlags(f, args); err != nil {
+		return opt, err
 	}
-	if f.NArg() > 0 || *rounds < 1 || *rounds > maxRounds {
-		return fmt.Errorf("no arguments, and 1 to %d rounds", maxRounds)
+	if opt.rounds < 1 || opt.rounds > maxRounds {
+		return opt, fmt.Errorf("--rounds %d: 1 to %d", opt.rounds, maxRounds)
 	}
-	for _, n := range *guests {
+	for _, n := range opt.guests {
 		if n < 2 || n > maxGuests {
-			return fmt.Errorf("--guests %d: 2 to %d; one guest is always measured", n, maxGuests)
+			return opt, fmt.Errorf("--guests %d: 2 to %d; one guest is always measured", n, maxGuests)
 		}
+	}
+	return opt, nil
+}
+
+// Run runs the benchmark as the arguments say, see program.Command.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	opt, err := parseOptions(args, stderr)
+	if err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "vring-adb") // short: a socket's path has little room
 	if err != nil {
@@ -52,15 +69,12 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 		return err
 	}
 	d := &document{
-		Benchmark: "adb", Time: time.Now(), Command: strings.TrimSpace("cd bench && go run ./adb " + strings.Join(args, " ")),
+		Benchmark: "adb", Time: time.Now(), Command: strings.TrimSpace("cd bench && go run . adb " + strings.Join(args, " ")),
 		Machine: machine.Describe(ctx, guest.ProjectRoot()), ADB: tools.version,
 	}
-	failed := measureAll(ctx, tools, *rounds, *guests, d, stderr)
-	return errors.Join(failed, d.WriteMarkdown(stdout), report.WriteFiles(d, *out, "result"))
+	failed := measureAll(ctx, tools, opt.rounds, opt.guests, d, stderr)
+	return errors.Join(failed, d.WriteMarkdown(stdout), report.WriteFiles(d, opt.out, "result"))
 }
-
-// maxGuests bounds the memory of a run: each guest has 256 MiB.
-const maxGuests = 16
 
 // measureAll runs all rounds; those before a failure count.
 func measureAll(ctx context.Context, t tools, rounds int, guests []int, d *document, progress io.Writer) error {
@@ -77,8 +91,4 @@ func measureAll(ctx context.Context, t tools, rounds int, guests []int, d *docum
 		d.Rounds = i + 1
 	}
 	return nil
-}
-
-func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-adb"))
 }

@@ -1,4 +1,4 @@
-package main
+package adb
 
 import (
 	"context"
@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/bench/adb/errand"
-	"github.com/vringnet/vring/bench/lab"
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/uml"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/uml"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // Ports in the guest.
@@ -52,10 +52,10 @@ func prepare(ctx context.Context, dir string) (t tools, err error) {
 		return t, err
 	}
 	t.version = strings.Join(strings.Split(strings.TrimSpace(string(version)), "\n")[:2], ", ")
-	if err := lab.Build(ctx, "./cmd/vring", t.vring); err != nil {
+	if err := testbed.Build(ctx, "./cmd/vring", t.vring); err != nil {
 		return t, err
 	}
-	program, err := lab.BuildGuest(ctx, dir)
+	program, err := testbed.BuildGuest(ctx, dir)
 	if err != nil {
 		return t, err
 	}
@@ -169,7 +169,7 @@ func (p *place) startVring(ctx context.Context, socket string) (err error) {
 		"-p", forward("", p.direct, servicePort),
 		"-p", forward("", p.directNobody, nobodysPort),
 		"-p", forward("gate:", p.gated, nobodysPort))
-	p.vring, err = lab.Launch(ctx, cmd, lab.SaysReady)
+	p.vring, err = testbed.Launch(ctx, cmd, testbed.SaysReady)
 	return err
 }
 

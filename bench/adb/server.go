@@ -1,4 +1,4 @@
-package main
+package adb
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // commandLimit bounds a command of adb.
@@ -28,7 +28,7 @@ type adbServer struct {
 // startADB starts a server in the foreground and waits until it listens.
 func startADB(ctx context.Context, t tools, port int) (*adbServer, error) {
 	a := &adbServer{tools: t, port: port}
-	p, err := lab.Launch(ctx, a.command(ctx, "nodaemon", "server"), func(*process.Process) bool {
+	p, err := testbed.Launch(ctx, a.command(ctx, "nodaemon", "server"), func(*process.Process) bool {
 		conn, err := net.Dial("tcp", loopback(port))
 		if err == nil {
 			conn.Close()

@@ -1,9 +1,9 @@
-// Diff tells whether one state of the source tree is slower than another:
+// Package diff tells whether one state of the source tree is slower than another:
 //
 //	cd bench
-//	go run ./diff HEAD~5 HEAD             two commits
-//	go run ./diff main ..                 a commit, and this checkout with what is not committed
-//	go run ./diff --rows "udp in" old new --limit 1% --time 10m
+//	go run . diff HEAD~5 HEAD             two commits
+//	go run . diff main ..                 a commit, and this checkout with what is not committed
+//	go run . diff --rows "udp in" old new --limit 1% --time 10m
 //
 // Both are built, and take turns at the same work in the same minute, so that what slows down the machine slows down both. A
 // round of a row starts both programs anew, which places their memory anew, and takes pairs of short samples, one of each;
@@ -21,4 +21,4 @@
 // A row differs if the interval excludes 1 and the ratio is off by 2 % at least; less may come from where the linker has placed
 // code. The exit status is 0 if no row is slower, 1 if a row is slower by more than --worse, 2 if that is not certain for some
 // row, 3 if something went wrong.
-package main
+package diff

@@ -1,4 +1,4 @@
-package main
+package diff
 
 import (
 	"context"
@@ -6,30 +6,27 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/vringnet/vring/bench/machine"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/bench/program"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 const statusError = 3
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	status, err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
+// Run compares as the arguments say, see program.Command. The exit status is that of the package's comment.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	status, err := command(ctx, args, stdout, stderr)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
-		return
+		return err
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench/diff:", err)
 		status = statusError
 	}
-	os.Exit(status)
+	return program.Exit(status, err)
 }
 
 // command compares as the arguments say, and returns what the exit status is to be. What is known is printed even if

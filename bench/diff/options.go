@@ -1,4 +1,4 @@
-package main
+package diff
 
 import (
 	"fmt"
@@ -44,14 +44,14 @@ type options struct {
 	json     string
 }
 
-const usage = `Tells whether one state of the source tree is slower than another: cd bench && go run ./diff [flags] OLD NEW
+const usage = `Tells whether one state of the source tree is slower than another: cd bench && go run . diff [flags] OLD NEW
 
 OLD and NEW are git refs or directories of checkouts. Both are built and take turns at the same work, until the ratio of the
 time that they need, NEW to OLD, is known well enough. A ratio of 1.05 means that NEW needs 5 % more time.
 
-  go run ./diff HEAD~5 HEAD                       two commits
-  go run ./diff main ..                           main, and this checkout with what is not committed
-  go run ./diff --rows "udp,tcp large" v1 v2      some rows only
+  go run . diff HEAD~5 HEAD                       two commits
+  go run . diff main ..                           main, and this checkout with what is not committed
+  go run . diff --rows "udp,tcp large" v1 v2      some rows only
 
 Ctrl-C prints what is known so far. Exit status: 0 no row is slower, 1 a row is slower by more than --worse, 2 that is not
 certain for some row, 3 something went wrong. What the ratios are of, and which samples are thrown out: go doc ./diff
@@ -62,7 +62,7 @@ Flags:
 // parseOptions reads the command line. Help goes to w.
 func parseOptions(args []string, w io.Writer) (options, error) {
 	o := options{limit: 0.05, worse: 0.03}
-	f := pflag.NewFlagSet("bench/diff", pflag.ContinueOnError)
+	f := pflag.NewFlagSet("bench diff", pflag.ContinueOnError)
 	f.SetOutput(w)
 	f.SortFlags = false
 	f.StringSliceVar(&o.rows, "rows", nil, "only rows whose name contains one of these; several are separated by commas")

@@ -9,8 +9,8 @@ import (
 	"github.com/vringnet/vring/bench/adb/adbd"
 	"github.com/vringnet/vring/bench/adb/errand"
 	"github.com/vringnet/vring/bench/traffic"
-	"github.com/vringnet/vring/integration/guest/agent"
-	"github.com/vringnet/vring/integration/guest/proto"
+	"github.com/vringnet/vring/integration/lab/guest/agent"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
 )
 
 // commands lists what the host may ask for, with the arguments.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/vringnet/vring/integration/guest/agent"
+	"github.com/vringnet/vring/integration/lab/guest/agent"
 )
 
 // firstProcess is the identifier of a guest's first program.

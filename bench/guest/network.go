@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/guest/agent"
+	"github.com/vringnet/vring/integration/lab/guest/agent"
 )
 
 // card is the guest's only network card, and own the way from one of its programs to another.

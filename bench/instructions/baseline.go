@@ -1,4 +1,4 @@
-package main
+package instructions
 
 import (
 	"encoding/json"
@@ -9,13 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // maxGrowth is how much more a row may have than its baseline.
 const maxGrowth = 0.04
 
-const updateCommand = "cd bench && go run ./instructions --update"
+const updateCommand = "cd bench && go run . instructions --update"
 
 // baselines are counts by Go version and architecture, as in "go1.26.8 amd64".
 type baselines map[string]counts

@@ -1,4 +1,4 @@
-package main
+package instructions
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // The data path of this source tree has no row that has grown by more than 4 %.
@@ -46,7 +46,7 @@ func TestRowsAreComparedOneByOne(t *testing.T) {
 func TestAMissingBaselineSaysHowToMakeOne(t *testing.T) {
 	_, err := baselines{"go1.26.8 amd64": {}}.of("go1.99 amd64")
 	require.ErrorContains(t, err, "no baseline for go1.99 amd64, only for [go1.26.8 amd64]")
-	require.ErrorContains(t, err, "go run ./instructions --update")
+	require.ErrorContains(t, err, "go run . instructions --update")
 	require.ErrorContains(t, possible("arm64"), "counted on amd64 only, and this is arm64")
 }
 

@@ -1,4 +1,4 @@
-package main
+package instructions
 
 import (
 	"context"
@@ -15,20 +15,18 @@ import (
 
 	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/source"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
-func main() { program.Main("bench/instructions", command) }
-
 const usage = `Counts the instructions of the data path for each frame, and compares them with the baseline of this Go version and
-architecture: cd bench && go run ./instructions [flags]
+architecture: cd bench && go run . instructions [flags]
 
 A count does not depend on what else the machine does. The exit status is 1 if a row has grown by more than 4 %.
 
-  go run ./instructions                       this source tree
-  go run ./instructions --source HEAD~3       another state of it
-  go run ./instructions --functions "udp in"  where those of a row are
-  go run ./instructions --update              make these counts the baseline; commit the change, and say why
+  go run . instructions                       this source tree
+  go run . instructions --source HEAD~3       another state of it
+  go run . instructions --functions "udp in"  where those of a row are
+  go run . instructions --update              make these counts the baseline; commit the change, and say why
 
 Flags:
 `
@@ -42,24 +40,21 @@ type options struct {
 
 func parseOptions(args []string, w io.Writer) (options, error) {
 	var o options
-	f := pflag.NewFlagSet("bench/instructions", pflag.ContinueOnError)
+	f := pflag.NewFlagSet("bench instructions", pflag.ContinueOnError)
 	f.SetOutput(w)
 	f.StringVar(&o.source, "source", guest.ProjectRoot(), "what to count: a git ref or the directory of a checkout")
 	f.StringVar(&o.functions, "functions", "", "only list the functions in which the instructions of one turn of a row are")
 	f.BoolVar(&o.update, "update", false, "write the counts to bench/instructions/baseline.json")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	f.Usage = func() { fmt.Fprintf(w, "%s%s", usage, f.FlagUsages()) }
-	if err := f.Parse(args); err != nil {
+	if err := program.ParseFlags(f, args); err != nil {
 		return o, err
-	}
-	if f.NArg() > 0 {
-		return o, fmt.Errorf("unknown argument %q", f.Arg(0))
 	}
 	return o, nil
 }
 
-// command counts as the arguments say. Progress goes to stderr.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// Run counts as the arguments say, see program.Command. Progress goes to stderr.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parseOptions(args, stderr)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package latency
 
 import (
 	"context"
@@ -12,14 +12,12 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/program"
 	"github.com/vringnet/vring/bench/report"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
-
-func main() { program.Main("latency", command) }
 
 // options are the command line.
 type options struct {
@@ -36,21 +34,18 @@ const maxFrames = 10_000_000
 
 func parseOptions(args []string, w io.Writer) (options, error) {
 	var opt options
-	flags := pflag.NewFlagSet("latency", pflag.ContinueOnError)
+	flags := pflag.NewFlagSet("bench latency", pflag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.IntVar(&opt.frames, "frames", 20_000, "round trips in a turn of a subject")
 	flags.IntVar(&opt.rounds, "rounds", 3, "rounds; in each, every subject has a turn")
 	flags.DurationVar(&opt.gap, "gap", 0, "how long the driver rests between two frames")
 	flags.IntSliceVar(&opt.polls, "poll-us", []int{0, 50}, "bounds of vring's polling, a row for each; 0 is none")
 	flags.StringVar(&opt.vring, "vring", "", "the build of vring (default: this source tree's)")
-	flags.StringVar(&opt.out, "out", filepath.Join(guest.ProjectRoot(), "bench", "results",
-		time.Now().UTC().Format("20060102-150405-latency")), "folder for the results")
-	if err := flags.Parse(args); err != nil {
+	flags.StringVar(&opt.out, "out", program.ResultsFolder("latency", time.Now()), "folder for the results")
+	if err := program.ParseFlags(flags, args); err != nil {
 		return opt, err
 	}
 	switch {
-	case flags.NArg() > 0:
-		return opt, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	case opt.frames < 1 || opt.frames > maxFrames || opt.rounds < 1 || opt.rounds > 1000:
 		return opt, fmt.Errorf("--frames must be 1 to %d, --rounds 1 to 1000", maxFrames)
 	case opt.gap < 0 || opt.gap > time.Second:
@@ -59,8 +54,8 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	return opt, nil
 }
 
-// command runs the benchmark as the arguments say.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// Run runs the benchmark as the arguments say, see program.Command.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	opt, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
@@ -72,7 +67,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	defer os.RemoveAll(dir)
 	if opt.vring == "" {
 		opt.vring = filepath.Join(dir, "vring")
-		if err := lab.Build(ctx, "./cmd/vring", opt.vring); err != nil {
+		if err := testbed.Build(ctx, "./cmd/vring", opt.vring); err != nil {
 			return err
 		}
 	}

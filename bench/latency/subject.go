@@ -1,4 +1,4 @@
-package main
+package latency
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 )
 
 // start runs a back end that echoes on a socket in dir, until stop is called.
@@ -24,8 +24,8 @@ type subject struct {
 
 func vring(path string, poll int) start {
 	return func(ctx context.Context, _, socket string) (func() error, error) {
-		p, err := lab.Launch(ctx, exec.Command(path, "stub", "--socket-path", socket, "--mode", "echo",
-			"--poll-us", strconv.Itoa(poll)), lab.SaysReady)
+		p, err := testbed.Launch(ctx, exec.Command(path, "stub", "--socket-path", socket, "--mode", "echo",
+			"--poll-us", strconv.Itoa(poll)), testbed.SaysReady)
 		if err != nil {
 			return nil, err
 		}

@@ -19,23 +19,23 @@ func TestProcessorModel(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	for _, test := range []struct {
-		name      string
-		stat      string
-		pid, pgrp int
-		ok        bool
+		name              string
+		stat              string
+		pid, parent, pgrp int
+		ok                bool
 	}{
-		{"plain", "12 (vring) S 3 4 5 0", 12, 4, true},
-		{"a name with a parenthesis and spaces", "12 (a) S 9 9 (b) R 3 4 5", 12, 4, true},
-		{"no name", "12 vring S 3 4", 0, 0, false},
-		{"cut off", "12 (vring) S 3", 0, 0, false},
-		{"parentheses the wrong way round", "12 )vring( S 3 4", 0, 0, false},
-		{"empty", "", 0, 0, false},
+		{"plain", "12 (vring) S 3 4 5 0", 12, 3, 4, true},
+		{"a name with a parenthesis and spaces", "12 (a) S 9 9 (b) R 3 4 5", 12, 3, 4, true},
+		{"no name", "12 vring S 3 4", 0, 0, 0, false},
+		{"cut off", "12 (vring) S 3", 0, 0, 0, false},
+		{"parentheses the wrong way round", "12 )vring( S 3 4", 0, 0, 0, false},
+		{"empty", "", 0, 0, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			pid, pgrp, err := parseStat(test.stat)
+			pid, parent, pgrp, err := parseStat(test.stat)
 			require.Equal(t, test.ok, err == nil, "%v", err)
 			if test.ok {
-				require.Equal(t, []int{test.pid, test.pgrp}, []int{pid, pgrp})
+				require.Equal(t, []int{test.pid, test.parent, test.pgrp}, []int{pid, parent, pgrp})
 			}
 		})
 	}

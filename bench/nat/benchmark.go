@@ -1,4 +1,4 @@
-package main
+package nat
 
 import (
 	"context"
@@ -7,11 +7,11 @@ import (
 	"io"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/bench/testbed"
 	"github.com/vringnet/vring/bench/traffic"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // errInterrupted is how an interrupted run ends.
@@ -53,7 +53,7 @@ func (b benchmark) newResult(ctx context.Context) report.Result {
 		Command:  b.command,
 		Machine:  machine.Describe(ctx, guest.ProjectRoot()),
 		Settings: report.Settings{Rounds: b.rounds, Length: b.length, MTUs: b.mtus},
-		Baseline: lab.Loopback{}.Name(),
+		Baseline: testbed.Loopback{}.Name(),
 		First:    first,
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package nat
 
 import (
 	"context"
@@ -6,34 +6,34 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/bench/testbed"
 	"github.com/vringnet/vring/bench/traffic"
 )
 
-// subject is something to measure: a lab.Subject, or a test's.
+// subject is something to measure: a testbed.Subject, or a test's.
 type subject interface {
 	Guest() string
 	Name() string
 	IsPeer() bool
-	Start(ctx context.Context, mtu int) (lab.Path, error)
+	Start(ctx context.Context, mtu int) (testbed.Path, error)
 }
 
 // directions are measured in this order.
-var directions = [...]lab.Direction{lab.Out, lab.In}
+var directions = [...]testbed.Direction{testbed.Out, testbed.In}
 
 // cell is a kind of run: a test in a direction.
 type cell struct {
 	test *traffic.Test
-	dir  lab.Direction
+	dir  testbed.Direction
 }
 
 // lane is a subject at one MTU, and what was measured of it.
 type lane struct {
 	subject subject
 	mtu     int
-	path    lab.Path // nil if there is none, or none any more
-	absent  bool     // it cannot be started at all
+	path    testbed.Path // nil if there is none, or none any more
+	absent  bool         // it cannot be started at all
 	entries map[cell]*report.Entry
 	err     error // what is wrong with the subject, if that is vring's fault
 }
@@ -65,7 +65,7 @@ func (l *lane) start(ctx context.Context) error {
 			e.Version = path.Version()
 		}
 		return nil
-	case lab.NotInstalled(err):
+	case testbed.NotInstalled(err):
 		return fmt.Errorf("not installed: %w", err)
 	default:
 		l.blame(err)

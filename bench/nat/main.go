@@ -1,4 +1,4 @@
-package main
+package nat
 
 import (
 	"context"
@@ -6,14 +6,10 @@ import (
 	"io"
 	"os"
 	"strings"
-
-	"github.com/vringnet/vring/bench/program"
 )
 
-func main() { program.Main("bench/nat", command) }
-
-// command runs the benchmark as the arguments say.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// Run runs the benchmark as the arguments say, see program.Command.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	opt, err := parseOptions(args, stderr)
 	if err != nil {
 		return err
@@ -22,7 +18,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	b := benchmark{options: opt, command: "cd bench && go run ./nat " + strings.Join(args, " "), progress: stderr, dir: dir}
+	b := benchmark{options: opt, command: "cd bench && go run . nat " + strings.Join(args, " "), progress: stderr, dir: dir}
 	err = b.run(ctx, stdout)
 	return errors.Join(err, os.RemoveAll(dir))
 }

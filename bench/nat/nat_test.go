@@ -1,4 +1,4 @@
-package main
+package nat
 
 import (
 	"bytes"
@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/measure"
 	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/bench/testbed"
 	"github.com/vringnet/vring/bench/traffic"
 )
 
@@ -50,7 +50,7 @@ func TestOptions(t *testing.T) {
 	opt.tests = nil
 	require.Equal(t, options{
 		rounds: 3, length: 2 * time.Second, volume: 5 << 30, mtus: []int{1500, 65520}, guests: []string{"uml"}, out: "x",
-		vring: []lab.Vring{{Label: "old", Path: "/a"}, {Label: "new", Path: "/b=c"}},
+		vring: []testbed.Vring{{Label: "old", Path: "/a"}, {Label: "new", Path: "/b=c"}},
 	}, opt)
 }
 
@@ -121,7 +121,7 @@ func (*fake) Name() string    { return "fake" }
 func (f *fake) IsPeer() bool  { return f.peer }
 func (*fake) Version() string { return "1.0" }
 
-func (f *fake) Start(context.Context, int) (lab.Path, error) {
+func (f *fake) Start(context.Context, int) (testbed.Path, error) {
 	if f.startErr != nil {
 		return nil, f.startErr
 	}
@@ -130,7 +130,7 @@ func (f *fake) Start(context.Context, int) (lab.Path, error) {
 	return f, nil
 }
 
-func (f *fake) Run(context.Context, traffic.Plan, lab.Direction) (measure.Sample, error) {
+func (f *fake) Run(context.Context, traffic.Plan, testbed.Direction) (measure.Sample, error) {
 	f.runs++
 	if f.runErr != nil {
 		if err := f.runErr(f.runs); err != nil {
@@ -173,10 +173,10 @@ func TestEveryRoundHasEveryTestInEachDirection(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 4)
 	for i, want := range []report.Key{
-		{Test: "stream", MTU: 1500, Direction: lab.Out, Guest: "UML", Subject: "fake"},
-		{Test: "stream", MTU: 1500, Direction: lab.In, Guest: "UML", Subject: "fake"},
-		{Test: "rr", MTU: 1500, Direction: lab.Out, Guest: "UML", Subject: "fake"},
-		{Test: "rr", MTU: 1500, Direction: lab.In, Guest: "UML", Subject: "fake"},
+		{Test: "stream", MTU: 1500, Direction: testbed.Out, Guest: "UML", Subject: "fake"},
+		{Test: "stream", MTU: 1500, Direction: testbed.In, Guest: "UML", Subject: "fake"},
+		{Test: "rr", MTU: 1500, Direction: testbed.Out, Guest: "UML", Subject: "fake"},
+		{Test: "rr", MTU: 1500, Direction: testbed.In, Guest: "UML", Subject: "fake"},
 	} {
 		require.Equal(t, want, entries[i].Key)
 		require.Equal(t, "1.0", entries[i].Version)
@@ -195,7 +195,7 @@ func TestOnlyStreamsRunAtFurtherMTUs(t *testing.T) {
 }
 
 func TestWhatIsNotInstalledIsARowAndNoError(t *testing.T) {
-	for _, missing := range []error{fs.ErrNotExist, fmt.Errorf("%w: passt of 2023", lab.ErrUnsuitable)} {
+	for _, missing := range []error{fs.ErrNotExist, fmt.Errorf("%w: passt of 2023", testbed.ErrUnsuitable)} {
 		entries, err := measureOne(t.Context(), smallRun(t), &fake{startErr: missing})
 		require.NoError(t, err)
 		require.Len(t, entries, 4)

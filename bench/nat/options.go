@@ -1,20 +1,17 @@
-package main
+package nat
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/bench/lab"
+	"github.com/vringnet/vring/bench/program"
+	"github.com/vringnet/vring/bench/testbed"
 	"github.com/vringnet/vring/bench/traffic"
-	"github.com/vringnet/vring/integration/guest"
 )
 
 // Limits of what may be asked for, so that every run ends.
@@ -46,7 +43,7 @@ type options struct {
 	mtus   []int
 	tests  []*traffic.Test
 	guests []string
-	vring  []lab.Vring // none: the source tree's
+	vring  []testbed.Vring // none: the source tree's
 	peers  bool
 	ipv6   bool
 	out    string
@@ -61,14 +58,14 @@ type flags struct {
 }
 
 // usage comes before the list of flags.
-const usage = `Compares vring nat with its peers and with the host's loopback: cd bench && go run ./nat [flags]
+const usage = `Compares vring nat with its peers and with the host's loopback: cd bench && go run . nat [flags]
 
 Tests:
 `
 
 // newFlags declares the command line of o. Help goes to w.
 func newFlags(o *options, w io.Writer) *flags {
-	f := &flags{FlagSet: pflag.NewFlagSet("bench/nat", pflag.ContinueOnError)}
+	f := &flags{FlagSet: pflag.NewFlagSet("bench nat", pflag.ContinueOnError)}
 	f.SetOutput(w)
 	f.SortFlags = false
 	f.StringSliceVar(&f.tests, "tests", usualTests(), "tests to run, in this order")
@@ -82,7 +79,7 @@ func newFlags(o *options, w io.Writer) *flags {
 	f.StringArrayVar(&f.builds, "vring", nil, "a build of vring, NAME=PATH (repeatable; default: this source tree's)")
 	f.BoolVar(&f.noPeers, "no-peers", false, "only vring and the loopback")
 	f.BoolVar(&o.ipv6, "ipv6", false, "measure vring over IPv6, too")
-	f.StringVar(&o.out, "out", defaultFolder(time.Now()), "folder for the results")
+	f.StringVar(&o.out, "out", program.ResultsFolder("nat", time.Now()), "folder for the results")
 	f.Usage = func() {
 		fmt.Fprint(w, usage)
 		for _, test := range traffic.Tests() {
@@ -108,11 +105,8 @@ func usualTests() []string {
 func parseOptions(args []string, w io.Writer) (options, error) {
 	var opt options
 	f := newFlags(&opt, w)
-	if err := f.Parse(args); err != nil {
+	if err := program.ParseFlags(f.FlagSet, args); err != nil {
 		return opt, err
-	}
-	if f.NArg() > 0 {
-		return opt, fmt.Errorf("unknown argument %q", f.Arg(0))
 	}
 	if f.quick && !f.Changed("rounds") {
 		opt.rounds = quickRounds
@@ -124,12 +118,10 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	opt.volume = f.volume << 30
 	var errTests, errBuilds error
 	opt.tests, errTests = findTests(f.tests)
-	opt.vring, errBuilds = parseBuilds(f.builds)
+	opt.vring, errBuilds = program.ParseBuilds(f.builds, takenNames(), func(name, path string) testbed.Vring {
+		return testbed.Vring{Label: name, Path: path}
+	})
 	return opt, errors.Join(errTests, errBuilds, opt.check())
-}
-
-func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-nat"))
 }
 
 func findTests(names []string) ([]*traffic.Test, error) {
@@ -144,29 +136,13 @@ func findTests(names []string) ([]*traffic.Test, error) {
 	return tests, nil
 }
 
-// parseBuilds reads NAME=PATH. Names must differ: they are what the rows are told apart by.
-func parseBuilds(texts []string) ([]lab.Vring, error) {
-	taken := []string{lab.Loopback{}.Name()}
+// takenNames are those of subjects that are no builds of vring.
+func takenNames() []string {
+	taken := []string{testbed.Loopback{}.Name()}
 	for _, peer := range peers() {
 		taken = append(taken, peer.Name())
 	}
-	var builds []lab.Vring
-	for _, text := range texts {
-		name, path, found := strings.Cut(text, "=")
-		if !found || name == "" || path == "" {
-			return nil, fmt.Errorf("--vring %q is not NAME=PATH", text)
-		}
-		if slices.Contains(taken, name) {
-			return nil, fmt.Errorf("--vring %q: the name %s is taken", text, name)
-		}
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, name)
-		builds = append(builds, lab.Vring{Label: name, Path: absolute})
-	}
-	return builds, nil
+	return taken
 }
 
 // check reports all values that are out of range.

@@ -1,4 +1,4 @@
-package main
+package nat
 
 import (
 	"context"
@@ -6,13 +6,15 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/vringnet/vring/bench/lab"
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // peers returns the back ends of others.
-func peers() []lab.BackEnd { return []lab.BackEnd{lab.Passt{}, lab.PasstStream{}, lab.QEMUUser{}} }
+func peers() []testbed.BackEnd {
+	return []testbed.BackEnd{testbed.Passt{}, testbed.PasstStream{}, testbed.QEMUUser{}}
+}
 
 // subjects returns what is compared: the loopback, and behind each kind of guest the builds of vring and the peers.
 func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
@@ -22,7 +24,7 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 	}
 	if b.ipv6 {
 		for _, build := range slices.Clone(backEnds) {
-			v := build.(lab.Vring)
+			v := build.(testbed.Vring)
 			v.Label, v.IPv6 = v.Label+", IPv6", true
 			backEnds = append(backEnds, v)
 		}
@@ -30,12 +32,12 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 	if b.peers {
 		backEnds = append(backEnds, peers()...)
 	}
-	program := sync.OnceValues(func() (string, error) { return lab.BuildGuest(ctx, b.dir) })
-	subjects := []subject{lab.Subject{FrontEnd: lab.Bare{Program: program}, BackEnd: lab.Loopback{}}}
+	program := sync.OnceValues(func() (string, error) { return testbed.BuildGuest(ctx, b.dir) })
+	subjects := []subject{testbed.Subject{FrontEnd: testbed.Bare{Program: program}, BackEnd: testbed.Loopback{}}}
 	for _, kind := range b.guests {
 		frontEnd := b.frontEnd(kind, program)
 		for _, backEnd := range backEnds {
-			if s := (lab.Subject{FrontEnd: frontEnd, BackEnd: backEnd}); s.Possible() {
+			if s := (testbed.Subject{FrontEnd: frontEnd, BackEnd: backEnd}); s.Possible() {
 				subjects = append(subjects, s)
 			}
 		}
@@ -44,8 +46,8 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 }
 
 // builds returns the builds of vring: those that were asked for, or that of the source tree.
-func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
-	var backEnds []lab.BackEnd
+func (b benchmark) builds(ctx context.Context) ([]testbed.BackEnd, error) {
+	var backEnds []testbed.BackEnd
 	for _, build := range b.vring {
 		backEnds = append(backEnds, build)
 	}
@@ -53,12 +55,12 @@ func (b benchmark) builds(ctx context.Context) ([]lab.BackEnd, error) {
 		return backEnds, nil
 	}
 	b.say("building vring")
-	own := lab.Vring{Label: "vring", Path: filepath.Join(b.dir, "vring")}
-	return []lab.BackEnd{own}, lab.Build(ctx, "./cmd/vring", own.Path)
+	own := testbed.Vring{Label: "vring", Path: filepath.Join(b.dir, "vring")}
+	return []testbed.BackEnd{own}, testbed.Build(ctx, "./cmd/vring", own.Path)
 }
 
 // frontEnd returns the front end of a kind of guest.
-func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.FrontEnd {
+func (b benchmark) frontEnd(kind string, program func() (string, error)) testbed.FrontEnd {
 	modules := func() ([]string, error) {
 		return guest.UMLModules(userland.Bookworm, guest.IPv6Modules(userland.Bookworm)...)
 	}
@@ -78,7 +80,7 @@ func (b benchmark) frontEnd(kind string, program func() (string, error)) lab.Fro
 		return image, guest.Image{Init: file, Modules: drivers}.Write(image)
 	})
 	if kind == guestTCG {
-		return lab.TCG{Image: image}
+		return testbed.TCG{Image: image}
 	}
-	return lab.UML{Image: image}
+	return testbed.UML{Image: image}
 }

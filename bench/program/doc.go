@@ -1,2 +1,3 @@
-// Package program is what the benchmarks' commands have in common as programs: Ctrl-C ends the work, and an error is printed.
+// Package program is the frame of the benchmarks' program: it finds the command that the arguments name, ends it with
+// Ctrl-C, and prints its error. What several commands read from their arguments in the same way is here too.
 package program

@@ -13,10 +13,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/measure"
 	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/bench/testbed"
 )
 
 // usage returns how long the back end and the guest were busy; both waited for a processor too.
@@ -42,7 +42,7 @@ func exchanges(sent, answered int64, p50 time.Duration) measure.Sample {
 }
 
 func entry(test, guest, subject string, samples ...measure.Sample) report.Entry {
-	key := report.Key{Test: test, MTU: 1500, Direction: lab.Out, Guest: guest, Subject: subject}
+	key := report.Key{Test: test, MTU: 1500, Direction: testbed.Out, Guest: guest, Subject: subject}
 	return report.Entry{Key: key, Samples: samples}
 }
 
@@ -129,7 +129,7 @@ func TestRowsCompareOnlyTheSameTestMTUAndDirection(t *testing.T) {
 	elsewhere := entry("stream", "none", "loopback", second(40, 0, 0))
 	elsewhere.MTU = 9000
 	back := entry("stream", "none", "loopback", second(10, 0, 0))
-	back.Direction = lab.In
+	back.Direction = testbed.In
 	rows := report.Rows([]report.Entry{
 		elsewhere,
 		back,

@@ -3,9 +3,9 @@ package report
 import (
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/measure"
+	"github.com/vringnet/vring/bench/testbed"
 	"github.com/vringnet/vring/bench/traffic"
 )
 
@@ -36,11 +36,11 @@ type Settings struct {
 
 // Key names a row.
 type Key struct {
-	Test      string        `json:"test"`
-	MTU       int           `json:"mtu"`
-	Direction lab.Direction `json:"direction"`
-	Guest     string        `json:"guest"` // the kind of guest, or what stands in its place
-	Subject   string        `json:"subject"`
+	Test      string            `json:"test"`
+	MTU       int               `json:"mtu"`
+	Direction testbed.Direction `json:"direction"`
+	Guest     string            `json:"guest"` // the kind of guest, or what stands in its place
+	Subject   string            `json:"subject"`
 }
 
 // Entry is what was measured of one subject by one test in one direction at one MTU.

@@ -1,4 +1,4 @@
-package main
+package rings
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/report"
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // benchmark is one run.
@@ -58,7 +58,7 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 	if len(builds) == 0 {
 		b.say("building vring")
 		own := build{"vring", filepath.Join(b.dir, "vring")}
-		if err := lab.Build(ctx, "./cmd/vring", own.path); err != nil {
+		if err := testbed.Build(ctx, "./cmd/vring", own.path); err != nil {
 			return nil, err
 		}
 		builds = append(builds, own)

@@ -1,4 +1,4 @@
-package main
+package rings
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 )
 
 // hugePageCount is the kernel's setting, see Documentation/admin-guide/mm/hugetlbpage.rst of Linux.

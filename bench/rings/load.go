@@ -1,4 +1,4 @@
-package main
+package rings
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/vringnet/vring/bench/rings/ceiling"
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 )
 
 // mode is a way of frames, named as the modes of "vring stub".

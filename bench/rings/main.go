@@ -1,18 +1,14 @@
-package main
+package rings
 
 import (
 	"context"
 	"errors"
 	"io"
 	"os"
-
-	"github.com/vringnet/vring/bench/program"
 )
 
-func main() { program.Main("rings", command) }
-
-// command runs the benchmark as the arguments say.
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// Run runs the benchmark as the arguments say, see program.Command.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	opt, err := parseOptions(args, stderr)
 	if err != nil {
 		return err

@@ -1,18 +1,15 @@
-package main
+package rings
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/bench/program"
 )
 
 // Limits of what may be asked for, so that every run ends.
@@ -42,7 +39,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	var opt options
 	var builds, modes []string
 	var quick, full bool
-	flags := pflag.NewFlagSet("rings", pflag.ContinueOnError)
+	flags := pflag.NewFlagSet("bench rings", pflag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.BoolVar(&quick, "quick", false, "64-byte frames with huge pages and all features only, three rounds unless --rounds is given")
 	flags.BoolVar(&full, "full", false, "every frame size with every combination of pages and features: three times as many rows")
@@ -51,12 +48,9 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	flags.DurationVar(&opt.length, "length", time.Second, "how long is counted in a turn")
 	flags.StringArrayVar(&builds, "vring", nil, "a build of vring, NAME=PATH (repeatable; default: this source tree's)")
 	flags.BoolVar(&opt.ceiling, "ceiling", true, "measure the front end's ceiling as well")
-	flags.StringVar(&opt.out, "out", defaultFolder(time.Now()), "folder for the results")
-	if err := flags.Parse(args); err != nil {
+	flags.StringVar(&opt.out, "out", program.ResultsFolder("rings", time.Now()), "folder for the results")
+	if err := program.ParseFlags(flags, args); err != nil {
 		return opt, err
-	}
-	if flags.NArg() > 0 {
-		return opt, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	if quick && !flags.Changed("rounds") {
 		opt.rounds = 3
@@ -67,34 +61,9 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	}
 	opt.loads = matrix(settings(quick, full), only)
 	var wrongBuild error
-	opt.builds, wrongBuild = parseBuilds(builds)
+	opt.builds, wrongBuild = program.ParseBuilds(builds, []string{nameDPDK, nameCeiling},
+		func(name, path string) build { return build{name, path} })
 	return opt, errors.Join(wrongMode, wrongBuild, opt.check())
-}
-
-func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-rings"))
-}
-
-// parseBuilds reads NAME=PATH. Names must differ: they are what the rows are told apart by.
-func parseBuilds(texts []string) ([]build, error) {
-	taken := []string{nameDPDK, nameCeiling}
-	var builds []build
-	for _, text := range texts {
-		name, path, found := strings.Cut(text, "=")
-		if !found || name == "" || path == "" {
-			return nil, fmt.Errorf("--vring %q is not NAME=PATH", text)
-		}
-		if slices.Contains(taken, name) {
-			return nil, fmt.Errorf("--vring %q: the name %s is taken", text, name)
-		}
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, name)
-		builds = append(builds, build{name, absolute})
-	}
-	return builds, nil
 }
 
 // check reports all values that are out of range.

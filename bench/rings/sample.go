@@ -1,4 +1,4 @@
-package main
+package rings
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 )
 
 // warmUp is how long frames flow before they are counted.

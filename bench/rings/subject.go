@@ -1,4 +1,4 @@
-package main
+package rings
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/rings/ceiling"
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 	"github.com/vringnet/vring/vhostuser"
 )
 
@@ -63,7 +63,7 @@ func (b build) start(ctx context.Context, l load, socket, _ string) (running, er
 	}
 	cmd := exec.Command(b.path, args...)
 	cmd.Env = append(os.Environ(), traceCollections)
-	p, err := lab.Launch(ctx, cmd, lab.SaysReady)
+	p, err := testbed.Launch(ctx, cmd, testbed.SaysReady)
 	if err != nil {
 		return running{}, err
 	}

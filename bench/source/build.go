@@ -3,13 +3,13 @@ package source
 import (
 	"context"
 	"debug/buildinfo"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // BuildTurns builds bench/turns as it is in the project around the working directory, with the product of the tree. dir is
@@ -24,7 +24,12 @@ func (t *Tree) BuildTurns(ctx context.Context, file, dir string) error {
 	if theirs == own {
 		return t.build(ctx, own, file, "./turns")
 	}
-	overlay, err := overlay(filepath.Join(own, "turns"), filepath.Join(theirs, "turns"), dir)
+	replace := overlay{}
+	err = errors.Join(replace.directory(filepath.Join(own, "turns"), filepath.Join(theirs, "turns")), replace.guest(t.Dir, dir))
+	if err != nil {
+		return err
+	}
+	overlay, err := replace.write(dir)
 	if err != nil {
 		return err
 	}
@@ -54,31 +59,6 @@ func copyModule(from, dir string) (modfile string, err error) {
 		}
 	}
 	return filepath.Join(dir, "go.mod"), nil
-}
-
-// overlay writes a file that makes "go build" see the Go files of the directory from in place of those in to, see
-// "go help build".
-func overlay(from, to, dir string) (file string, err error) {
-	replace := map[string]string{}
-	for _, place := range []string{to, from} { // files that only the first one has are not seen
-		files, err := filepath.Glob(filepath.Join(place, "*.go"))
-		if err != nil {
-			return "", err
-		}
-		for _, f := range files {
-			seen := f
-			if place == to {
-				seen = ""
-			}
-			replace[filepath.Join(to, filepath.Base(f))] = seen
-		}
-	}
-	text, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	file = filepath.Join(dir, "overlay.json")
-	return file, os.WriteFile(file, text, 0o644)
 }
 
 // GoVersion returns the version of Go that a program was built with, as in "go1.26.8".

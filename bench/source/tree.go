@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/integration/lab/guest"
 )
 
 // Tree is a state of the source tree.

@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vringnet/vring/integration/netns"
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/lab/netns"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // The network of a turn: the TAP device, or one end of the veth pair, and the addresses of its two ends.

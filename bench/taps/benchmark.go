@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"context"
@@ -9,11 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/report"
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // subject is something to measure.
@@ -69,7 +69,7 @@ func (b benchmark) vrings(ctx context.Context) ([]build, error) {
 	}
 	b.say("building vring")
 	own := build{"vring", filepath.Join(b.dir, "vring")}
-	return []build{own}, lab.Build(ctx, "./cmd/vring", own.path)
+	return []build{own}, testbed.Build(ctx, "./cmd/vring", own.path)
 }
 
 // subjects returns who takes part in a contest: the builds of vring first.

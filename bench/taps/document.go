@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"errors"
@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
 	"github.com/vringnet/vring/bench/measure"
 	"github.com/vringnet/vring/bench/report"
+	"github.com/vringnet/vring/bench/testbed"
 )
 
 // entry is what was measured of a subject with a load.
@@ -25,7 +25,7 @@ type entry struct {
 
 // fail ends the entry's part in the run. What is not installed is no fault of the run.
 func (e *entry) fail(err error) {
-	if lab.NotInstalled(err) {
+	if testbed.NotInstalled(err) {
 		e.Problem = "not installed: " + err.Error()
 		return
 	}

@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"context"
@@ -11,11 +11,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/machine"
-	"github.com/vringnet/vring/integration/netns"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/testpmd"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/netns"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/testpmd"
 )
 
 const (
@@ -72,7 +72,7 @@ func (f framed) take(a *arena, l load, length time.Duration) (sample, error) {
 		return sample{}, err
 	}
 	mode := testpmd.Transmit
-	if l.Direction == lab.In {
+	if l.Direction == testbed.In {
 		mode = testpmd.Receive
 	}
 	front, err := testpmd.Start(a.ctx, testpmd.Options{Socket: a.socket(), Dir: a.dir, Mode: mode, FrameSize: l.Size})
@@ -87,7 +87,7 @@ func (f framed) take(a *arena, l load, length time.Duration) (sample, error) {
 		c, err := counted(n)
 		return int64(c.RxPackets), err
 	}
-	if l.Direction == lab.In {
+	if l.Direction == testbed.In {
 		if err := generate(a, n, l.Size); err != nil {
 			return sample{}, err
 		}

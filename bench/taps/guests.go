@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"errors"
@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/bench/machine"
-	"github.com/vringnet/vring/integration/netns"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/qemu"
-	"github.com/vringnet/vring/integration/uml"
+	"github.com/vringnet/vring/integration/lab/netns"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/uml"
 )
 
 const (

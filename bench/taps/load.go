@@ -1,9 +1,9 @@
-package main
+package taps
 
 import (
 	"fmt"
 
-	"github.com/vringnet/vring/bench/lab"
+	"github.com/vringnet/vring/bench/testbed"
 )
 
 // contest is a front end with its traffic.
@@ -20,9 +20,9 @@ var contests = [...]contest{frames, qemus, umls}
 
 // load is what the subjects of a contest do in a turn.
 type load struct {
-	Contest   contest       `json:"contest"`
-	Size      int           `json:"size"` // bytes of a frame, or the MTU of a stream
-	Direction lab.Direction `json:"direction"`
+	Contest   contest           `json:"contest"`
+	Size      int               `json:"size"` // bytes of a frame, or the MTU of a stream
+	Direction testbed.Direction `json:"direction"`
 }
 
 func (l load) String() string { return fmt.Sprintf("%s %d %s", l.Contest, l.Size, l.Direction) }
@@ -35,7 +35,7 @@ func (c contest) loads() []load {
 	}
 	var loads []load
 	for _, size := range sizes {
-		for _, direction := range []lab.Direction{lab.Out, lab.In} {
+		for _, direction := range []testbed.Direction{testbed.Out, testbed.In} {
 			loads = append(loads, load{c, size, direction})
 		}
 	}

@@ -1,17 +1,15 @@
-package main
+package taps
 
 import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/integration/guest"
+	"github.com/vringnet/vring/bench/program"
 )
 
 // Limits of what may be asked for, so that every run ends.
@@ -33,27 +31,21 @@ type options struct {
 func parseOptions(args []string, w io.Writer) (options, error) {
 	var opt options
 	var only, builds []string
-	flags := pflag.NewFlagSet("taps", pflag.ContinueOnError)
+	flags := pflag.NewFlagSet("bench taps", pflag.ContinueOnError)
 	flags.SetOutput(w)
 	flags.StringSliceVar(&only, "only", nil, "frames, qemu or uml; several are separated by commas (default: all)")
 	flags.IntVar(&opt.rounds, "rounds", 5, "rounds; in each, every subject has a turn with each load")
 	flags.DurationVar(&opt.length, "length", 2*time.Second, "how long a turn is measured")
 	flags.StringArrayVar(&builds, "vring", nil, "a build of vring, NAME=PATH (repeatable; default: this source tree's)")
-	flags.StringVar(&opt.out, "out", defaultFolder(time.Now()), "folder for the results")
-	if err := flags.Parse(args); err != nil {
+	flags.StringVar(&opt.out, "out", program.ResultsFolder("taps", time.Now()), "folder for the results")
+	if err := program.ParseFlags(flags, args); err != nil {
 		return opt, err
-	}
-	if flags.NArg() > 0 {
-		return opt, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
 	var wrongContest, wrongBuild error
 	opt.only, wrongContest = parseContests(only)
-	opt.builds, wrongBuild = parseBuilds(builds)
+	opt.builds, wrongBuild = program.ParseBuilds(builds, []string{nameDPDK, nameQEMU, nameVeth},
+		func(name, path string) build { return build{name, path} })
 	return opt, errors.Join(wrongContest, wrongBuild, opt.check())
-}
-
-func defaultFolder(now time.Time) string {
-	return filepath.Join(guest.ProjectRoot(), "bench", "results", now.UTC().Format("20060102-150405-taps"))
 }
 
 // parseContests returns the named contests, all of them if there are no names.
@@ -69,28 +61,6 @@ func parseContests(names []string) ([]contest, error) {
 		chosen = append(chosen, contest(name))
 	}
 	return chosen, nil
-}
-
-// parseBuilds reads NAME=PATH. Names must differ: they are what the rows are told apart by.
-func parseBuilds(texts []string) ([]build, error) {
-	taken := []string{nameDPDK, nameQEMU, nameVeth}
-	var builds []build
-	for _, text := range texts {
-		name, path, found := strings.Cut(text, "=")
-		if !found || name == "" || path == "" {
-			return nil, fmt.Errorf("--vring %q is not NAME=PATH", text)
-		}
-		if slices.Contains(taken, name) {
-			return nil, fmt.Errorf("--vring %q: the name %s is taken", text, name)
-		}
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, name)
-		builds = append(builds, build{name, absolute})
-	}
-	return builds, nil
 }
 
 // check reports all values that are out of range.

@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"encoding/json"
@@ -7,11 +7,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/vringnet/vring/bench/lab"
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/netns"
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/bench/testbed"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/netns"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // iperfResult is what iperf3 -J tells.
@@ -29,7 +29,7 @@ func iperfArguments(l load, length time.Duration) []any {
 	// Large calls: a system call is dear in User-mode Linux. The same congestion control for all: the host's default may
 	// be one that paces what it sends, and would be what is measured.
 	args := []any{"-c", hostAddress, "-C", "cubic", "-J", "-i", "0", "-l", "256K", "-t", int(math.Ceil(length.Seconds()))}
-	if l.Direction == lab.In {
+	if l.Direction == testbed.In {
 		args = append(args, "-R")
 	}
 	return args
@@ -106,7 +106,7 @@ func reading(n *netns.Namespace, l load, read func() (usage, error)) (bytes int6
 		return 0, used, err
 	}
 	used, err = read()
-	if l.Direction == lab.In {
+	if l.Direction == testbed.In {
 		return int64(c.TxBytes), used, err
 	}
 	return int64(c.RxBytes), used, err

@@ -1,4 +1,4 @@
-package main
+package taps
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/bench/lab"
 	"github.com/vringnet/vring/bench/measure"
+	"github.com/vringnet/vring/bench/testbed"
 )
 
 func TestOptions(t *testing.T) {
@@ -46,11 +46,11 @@ func framesIn(n int64, cpu time.Duration) sample {
 }
 
 func TestRatiosAreOfTheFirstBuildRoundByRound(t *testing.T) {
-	l := load{frames, 64, lab.Out}
+	l := load{frames, 64, testbed.Out}
 	d := document{First: "vring", entries: []entry{
 		{load: l, Subject: "vring", Samples: []sample{framesIn(2e6, time.Second), framesIn(1e6, time.Second)}},
 		{load: l, Subject: nameDPDK, Samples: []sample{framesIn(1e6, time.Second), framesIn(1e6, 2*time.Second)}},
-		{load: load{frames, 1500, lab.Out}, Subject: nameDPDK, Samples: []sample{framesIn(1e6, time.Second)}},
+		{load: load{frames, 1500, testbed.Out}, Subject: nameDPDK, Samples: []sample{framesIn(1e6, time.Second)}},
 	}}
 	d.compare()
 	require.Len(t, d.Rows, 3)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// failing is a testing.TB outside of a test, with the methods that package natguest uses. What goes wrong ends the program.
+// failing is a testing.TB outside of a test, with the methods that package porttest uses. What goes wrong ends the program.
 type failing struct {
 	testing.TB
 	cleanups []func()

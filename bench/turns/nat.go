@@ -9,8 +9,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -59,7 +59,7 @@ func (g *gauge) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event,
 
 // scene is a guest with its engine, and a service of the host.
 type scene struct {
-	*natguest.Guest
+	*porttest.Guest
 	t       testing.TB
 	gauge   *gauge
 	gateway netip.Addr
@@ -69,7 +69,6 @@ type scene struct {
 // newScene starts an engine that lets the guest call the host at port. without are features that the guest has not.
 func newScene(t testing.TB, proto int, port uint16, without uint64) *scene {
 	cfg := nat.DefaultConfig()
-	cfg.PeekOffset = nat.HasPeekOffset()
 	cfg.AllowHost = []spec.HostService{{Proto: uint8(proto), Port: port}}
 	engine, err := nat.New(cfg)
 	if err != nil {
@@ -77,7 +76,7 @@ func newScene(t testing.TB, proto int, port uint16, without uint64) *scene {
 	}
 	s := &scene{t: t, gauge: &gauge{Port: engine}, gateway: cfg.Gateway, buf: make([]byte, 1<<17)}
 	features := engine.Offers()&^without | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf
-	s.Guest = natguest.New(t, s.gauge, natguest.Options{Features: features})
+	s.Guest = porttest.New(t, s.gauge, porttest.Options{Features: features})
 	return s
 }
 
@@ -94,12 +93,12 @@ func (s *scene) take(frames int, measure func(turn func())) {
 // connection is a scene with a connection that the guest has begun.
 type connection struct {
 	*scene
-	guest *natguest.TCP
+	guest *porttest.TCP
 	host  int // file descriptor
 }
 
 // connect makes a connection. without are features that the guest has not.
-func connect(t testing.TB, opt natguest.TCPOptions, without uint64) *connection {
+func connect(t testing.TB, opt porttest.TCPOptions, without uint64) *connection {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
@@ -108,7 +107,7 @@ func connect(t testing.TB, opt natguest.TCPOptions, without uint64) *connection 
 	port := netip.MustParseAddrPort(listener.Addr().String()).Port()
 	s := newScene(t, unix.IPPROTO_TCP, port, without)
 	c := s.Dial(netip.AddrPortFrom(s.gateway, port), opt)
-	s.Until("the connection is open", func() bool { return c.State == natguest.Open })
+	s.Until("the connection is open", func() bool { return c.State == porttest.Open })
 	host, err := listener.(*net.TCPListener).Accept()
 	if err != nil {
 		t.Fatalf("accept: %v", err)
@@ -162,7 +161,7 @@ func (c *connection) widen(n int) {
 }
 
 func sending(t testing.TB, size, frames int, noGSO bool) stage {
-	c := connect(t, natguest.TCPOptions{NoGSO: noGSO, WScale: 7}, 0)
+	c := connect(t, porttest.TCPOptions{NoGSO: noGSO, WScale: 7}, 0)
 	data := make([]byte, size)
 	c.widen(size)
 	return func(measure func(func())) {
@@ -183,7 +182,7 @@ func segmentsIn(t testing.TB) stage {
 func largeIn(t testing.TB) stage { return receiving(t, largeGot, 1, 0) }
 
 func receiving(t testing.TB, size, frames int, without uint64) stage {
-	c := connect(t, natguest.TCPOptions{WScale: 7, Window: 1 << 20}, without)
+	c := connect(t, porttest.TCPOptions{WScale: 7, Window: 1 << 20}, without)
 	return func(measure func(func())) {
 		c.guest.Segments = nil
 		c.hostWrites(size)
@@ -197,7 +196,7 @@ func receiving(t testing.TB, size, frames int, without uint64) stage {
 
 // acksOut is a guest that acknowledges segments two by two.
 func acksOut(t testing.TB) stage {
-	c := connect(t, natguest.TCPOptions{WScale: 7, Window: 1 << 20, ManualAck: true}, vnet.FeatureGuestTSO4)
+	c := connect(t, porttest.TCPOptions{WScale: 7, Window: 1 << 20, ManualAck: true}, vnet.FeatureGuestTSO4)
 	return func(measure func(func())) {
 		c.guest.Segments = nil
 		begin := c.guest.RcvNxt
@@ -208,7 +207,7 @@ func acksOut(t testing.TB) stage {
 			c.t.Fatalf("the guest has received %d bytes instead of %d", got, segments*segment)
 		}
 		for i := range acks {
-			s := c.guest.Segment(natguest.ACK, nil)
+			s := c.guest.Segment(porttest.ACK, nil)
 			s.Ack = begin + uint32(2*segment*(i+1))
 			c.guest.SendSegment(s)
 		}
@@ -220,7 +219,7 @@ func acksOut(t testing.TB) stage {
 // talk is a scene with a socket of the host for datagrams, and the guest's end.
 type talk struct {
 	*scene
-	datagram natguest.Datagram
+	datagram porttest.Datagram
 	host     *net.UDPConn
 	peer     netip.AddrPort // the guest, as the host sees it
 }
@@ -234,7 +233,7 @@ func converse(t testing.TB) *talk {
 	t.Cleanup(func() { host.Close() })
 	port := netip.MustParseAddrPort(host.LocalAddr().String()).Port()
 	c := &talk{scene: newScene(t, unix.IPPROTO_UDP, port, 0), host: host}
-	c.datagram = natguest.Datagram{
+	c.datagram = porttest.Datagram{
 		Src: netip.AddrPortFrom(c.IP, 5000), Dst: netip.AddrPortFrom(c.gateway, port), Payload: make([]byte, datagram),
 	}
 	c.SendDatagram(c.datagram)

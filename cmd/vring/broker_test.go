@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/integration/lab/process"
 	"github.com/vringnet/vring/internal/daemon"
 )
 
@@ -51,33 +51,14 @@ func TestTheBrokerOutlivesAVringThatIsKilled(t *testing.T) {
 
 // brokerOf finds the broker of a vring.
 func brokerOf(t *testing.T, vring int) int {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", vring, vring))
-	require.NoError(t, err)
-	for _, task := range taskChildren(t, vring) {
-		children = append(children, task...)
-	}
-	for _, text := range strings.Fields(string(children)) {
-		line, err := os.ReadFile("/proc/" + text + "/cmdline")
+	for _, pid := range process.Children(vring) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if err == nil && strings.Contains(string(line), "\x00"+brokerCommand+"\x00") {
-			pid, err := strconv.Atoi(text)
-			require.NoError(t, err)
 			return pid
 		}
 	}
 	t.Fatal("there is no broker")
 	return 0
-}
-
-// taskChildren are the lists of children of a process's threads.
-func taskChildren(t *testing.T, pid int) (lists [][]byte) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	require.NoError(t, err)
-	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil {
-			lists = append(lists, append(text, ' '))
-		}
-	}
-	return lists
 }
 
 // requireStatus checks lines of a process's status (proc(5)).
@@ -119,7 +100,7 @@ func TestVringOutlivesItsBroker(t *testing.T) {
 	requireLine(t, lines, "msg=ready")
 	require.NoError(t, unix.Kill(brokerOf(t, cmd.Process.Pid), unix.SIGKILL))
 	requireLine(t, lines, "has ended; the guests are served, but changes of /etc/resolv.conf are not seen, "+
-		"the files of sockets are not removed until vring is started again")
+		"the files of sockets are not removed, the control socket accepts nobody until vring is started again")
 	require.NoError(t, cmd.Process.Signal(unix.SIGUSR1))
 	requireLine(t, lines, "process: ")
 	require.NoError(t, cmd.Process.Signal(unix.SIGTERM))

@@ -44,19 +44,21 @@ func newCompletion() *cobra.Command {
 // where a file is wanted.
 func completeFlags(cmd *cobra.Command) {
 	known := map[string]cobra.CompletionFunc{
-		"log-level":     cobra.FixedCompletions(logLevels(), cobra.ShellCompDirectiveNoFileComp),
-		"log-format":    cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp),
+		"log-level":     cobra.FixedCompletions(daemon.LogLevels(), cobra.ShellCompDirectiveNoFileComp),
+		"log-format":    cobra.FixedCompletions([]string{daemon.FormatText, daemon.FormatJSON}, cobra.ShellCompDirectiveNoFileComp),
 		"sandbox":       cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
 		"udp-filtering": cobra.FixedCompletions(nat.FilteringNames(), cobra.ShellCompDirectiveNoFileComp),
 		"mode":          cobra.FixedCompletions([]string{string(daemon.StubNull), string(daemon.StubEcho), string(daemon.StubSource)}, cobra.ShellCompDirectiveNoFileComp),
-		"search":        cobra.FixedCompletions([]string{none}, cobra.ShellCompDirectiveNoFileComp),
-		"network6":      cobra.FixedCompletions([]string{off}, cobra.ShellCompDirectiveNoFileComp),
+		"search":        cobra.FixedCompletions([]string{daemon.NoSearch}, cobra.ShellCompDirectiveNoFileComp),
+		"network6":      cobra.FixedCompletions([]string{daemon.NoNetwork6}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},
 			cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),
 		"multicast":   interfacesWith("ifindex"),
 		"tap":         interfacesWith("tun_flags"),
 		"bridge":      interfacesWith("bridge"),
+		"output":      cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp),
 		"socket-path": nil, // files
+		"control":     nil,
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		complete, found := known[f.Name]

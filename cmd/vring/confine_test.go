@@ -49,7 +49,7 @@ func TestAFrontEndThatListensIsReachedFromTheSandbox(t *testing.T) {
 
 func TestTheStatusTellsHowTheSandboxStands(t *testing.T) {
 	for mode, want := range map[string]string{
-		"on": `^sandbox: no_new_privs: new rights \| capabilities: all \| `, "off": "^sandbox: off$",
+		"on": `^sandbox: no_new_privs: new rights \| namespaces: .* \| capabilities: all \| `, "off": "^sandbox: off$",
 		"log": `seccomp: none, it only logs`,
 	} {
 		t.Run(mode, func(t *testing.T) {

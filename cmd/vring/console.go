@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/vringnet/vring/internal/daemon"
 )
 
 // console is standard error: the log, and reports for a person between its lines. With --log-format json a report is one
@@ -15,9 +17,9 @@ type console struct {
 	json slog.Handler // nil for text
 }
 
-// console returns where the flags say that reports go.
-func (f *serveFlags) console(w io.Writer) console {
-	if f.logFormat == formatJSON {
+// newConsole returns a console that prints in a format of the log.
+func newConsole(w io.Writer, format string) console {
+	if format == daemon.FormatJSON {
 		return console{w: w, json: slog.NewJSONHandler(w, nil)}
 	}
 	return console{w: w}
@@ -41,7 +43,7 @@ func wantsJSON(args []string) bool {
 		if name != "--log-format" {
 			continue
 		}
-		if joined && value == formatJSON || !joined && i+1 < len(args) && args[i+1] == formatJSON {
+		if joined && value == daemon.FormatJSON || !joined && i+1 < len(args) && args[i+1] == daemon.FormatJSON {
 			return true
 		}
 	}

@@ -38,6 +38,8 @@ func (t teller) tell(e daemon.Event) {
 	case daemon.BrokerEnded:
 		t.log.Error("the process that does what is not possible in the sandbox has ended; the guests are served, but " +
 			undone(&e.Duties) + " until vring is started again")
+	case daemon.ControlMissing:
+		t.log.Warn("there is no control socket; --control PATH makes one elsewhere, and --control off does without", "reason", e.Err)
 	case daemon.ResolversUnreadable:
 		t.log.Warn("the host's resolvers cannot be read; until they can, guests' names are not resolved", "reason", e.Reason)
 	}
@@ -107,7 +109,8 @@ func undone(d *broker.Duties) string {
 	}{
 		{d.Read != "", "changes of " + d.Read + " are not seen"},
 		{len(d.Dial) > 0, "no front end is dialled"},
-		{len(d.Remove) > 0, "the files of sockets are not removed"},
+		{len(d.Remove) > 0 || d.Control != "", "the files of sockets are not removed"},
+		{d.Control != "", "the control socket accepts nobody"},
 		{len(d.Configs) > 0, "the host's interfaces are not set up, and nothing is undone"},
 	} {
 		if duty.has {

@@ -17,17 +17,24 @@ func main() {
 	os.Exit(run(untilSignal(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// untilSignal returns a context that ends with the first signal that asks the process to end, be it by a terminal that is
-// closed. The second one ends the process at once. SIGHUP is left ignored if it was, as by nohup(1).
+// untilSignal returns a context that ends with the first signal that asks the process to end. The second one ends the process
+// at once. SIGHUP has its meaning from the command: see untilHangup.
 func untilSignal() context.Context {
-	ends := []os.Signal{os.Interrupt, unix.SIGTERM, unix.SIGQUIT}
-	if !signal.Ignored(unix.SIGHUP) {
-		ends = append(ends, unix.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGQUIT)
 	context.AfterFunc(ctx, stop)
 	// Without a handler, Go ends a process that writes to standard error when nobody reads it any more. Guests go on then.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	return ctx
+}
+
+// untilHangup returns a context that also ends with the terminal that is closed, by SIGHUP. It is left ignored if it was, as by
+// nohup(1).
+func untilHangup(ctx context.Context) context.Context {
+	if signal.Ignored(unix.SIGHUP) {
+		return ctx
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGHUP)
+	context.AfterFunc(ctx, stop)
 	return ctx
 }
 
@@ -47,6 +54,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if told := (toldError{}); errors.As(err, &told) {
+		return told.status
 	}
 	out := console{w: stderr}
 	if wantsJSON(args) {
@@ -85,7 +95,8 @@ Start with:
 It prints the command line with which QEMU is started.
 
 Signals: SIGTERM, SIGINT, SIGQUIT and SIGHUP end vring, which removes its sockets and undoes what it changed on the host; a
-second one ends it at once. Under nohup, SIGHUP is ignored. SIGUSR1 prints the status of all guests.`,
+second one ends it at once. Under nohup, SIGHUP is ignored. SIGUSR1 prints the status of all guests. With vring serve,
+SIGHUP lets it read its configuration file again instead.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       programVersion(),
@@ -100,10 +111,10 @@ second one ends it at once. Under nohup, SIGHUP is ignored. SIGUSR1 prints the s
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(newNAT(), newTAP(), newStub(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newWallsCommand())
+	root.AddCommand(newNAT(), newTAP(), newStub(), newCtl(), newServe(), newConfig(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newWallsCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
-	for _, cmd := range root.Commands() {
+	for _, cmd := range withThoseBelow(root) {
 		completeFlags(cmd)
 	}
 	return root

@@ -35,16 +35,24 @@ func writePages(cmd *cobra.Command, dir string) error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return wrongUse(fmt.Errorf("there is no directory %s; make it with: mkdir -p %s", dir, dir))
 	}
-	for _, c := range append([]*cobra.Command{cmd}, cmd.Commands()...) {
-		if c.Hidden || c.IsAdditionalHelpTopicCommand() || c.Name() == "help" {
-			continue
-		}
+	for _, c := range withThoseBelow(cmd) {
 		path := filepath.Join(dir, pageName(c)+".1")
 		if err := os.WriteFile(path, []byte(page(c)), 0o644); err != nil {
 			return wrongUse(err)
 		}
 	}
 	return nil
+}
+
+// withThoseBelow returns a command and all below it that users know.
+func withThoseBelow(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, c := range cmd.Commands() {
+		if !c.Hidden && !c.IsAdditionalHelpTopicCommand() && c.Name() != "help" {
+			all = append(all, withThoseBelow(c)...)
+		}
+	}
+	return all
 }
 
 // pageName is what man(1) calls the page of a command.
@@ -69,8 +77,8 @@ func page(cmd *cobra.Command) string {
 // seeAlso names the pages of the commands beside cmd.
 func seeAlso(cmd *cobra.Command) string {
 	var names []string
-	for _, c := range append([]*cobra.Command{cmd.Root()}, cmd.Root().Commands()...) {
-		if c != cmd && !c.Hidden && c.Name() != "help" {
+	for _, c := range withThoseBelow(cmd.Root()) {
+		if c != cmd {
 			names = append(names, ".BR "+roff(pageName(c))+" (1)")
 		}
 	}

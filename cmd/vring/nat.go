@@ -1,13 +1,7 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"log/slog"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -41,7 +35,10 @@ type natFlags struct {
 }
 
 // newNAT is "vring nat".
-func newNAT() *cobra.Command {
+func newNAT() *cobra.Command { return natCommand().cmd }
+
+// natCommand is newNAT with its flags.
+func natCommand() *networkCommand {
 	var flags natFlags
 	cmd := &cobra.Command{
 		Use:   "nat --socket-path PATH [-p HOST-PORT:GUEST-PORT]...",
@@ -131,7 +128,7 @@ Answers to connections that came in through a forward always pass.`,
 			if flags.capabilities {
 				return printCapabilities(cmd)
 			}
-			return serveNAT(cmd.Context(), &flags, cmd.ErrOrStderr())
+			return flags.serve(cmd.Context(), flags.whole)
 		},
 	}
 	flags.add(cmd)
@@ -144,7 +141,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.StringVar(&flags.network, "network", "10.0.2.0/24", "IPv4 network of the guest: the router is .2, the name server .3, the guest .15")
 	f.StringVar(&flags.network6, "network6", defaultNetwork6, "IPv6 network of the guest, a /64: the router is ::2, the name server ::3; or off")
 	f.IntVar(&flags.mtu, "mtu", 1500, "MTU of the guest in bytes, announced by DHCP and router advertisements")
-	f.StringArrayVar(&flags.dns, "dns", nil, "resolver for the guest's queries: "+resolverForm+" (repeatable; default: those of /etc/resolv.conf)")
+	f.StringArrayVar(&flags.dns, "dns", nil, "resolver for the guest's queries: "+daemon.ResolverForm+" (repeatable; default: those of /etc/resolv.conf)")
 	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
 	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
 	f.StringVar(&flags.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
@@ -153,7 +150,7 @@ Answers to connections that came in through a forward always pass.`,
 	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
 	flags.hosts.add(f)
-	return cmd
+	return &networkCommand{cmd, flags.whole}
 }
 
 // config turns the flags into a configuration. The error holds all that cannot be read.
@@ -170,16 +167,13 @@ func (f *natFlags) config() (*daemon.NAT, error) {
 	c.AllowHost, errs = slices.Concat(services...), multierror.Append(errs, err)
 	c.Rules, err = f.rules.parse()
 	errs = multierror.Append(errs, err)
-	c.Resolvers, err = parseEach(f.dns, parseResolver)
+	c.Resolvers, err = parseEach(f.dns, daemon.ParseResolver)
 	errs = multierror.Append(errs, err, f.hosts.parse(&c))
 	return &c, errs.ErrorOrNil()
 }
 
 // defaultNetwork6 is the network of IPv6 where the host knows it.
 const defaultNetwork6 = "fd00:10:0:2::/64"
-
-// off stands for the network of IPv6 that a guest does not have.
-const off = "off"
 
 // setFiltering gives c the filtering of UDP that the flag says.
 func (f *natFlags) setFiltering(c *daemon.NAT) (err error) {
@@ -195,69 +189,22 @@ func (f *natFlags) setNetwork(c *daemon.NAT) (err error) {
 	if f.network == "" {
 		return nil // see emptyValues
 	}
-	if c.Network, err = netip.ParsePrefix(f.network); err != nil {
-		return networkError("--network", f.network, "10.0.2.0/24", 24)
-	}
-	return nil
-}
-
-// networkError says how a network is written.
-func networkError(flag, text, example string, usual int) error {
-	if right := spec.CorrectNetwork(text, usual); right != "" {
-		return fmt.Errorf("%s %q: want an address and a length; write %s %s", flag, text, flag, right)
-	}
-	return fmt.Errorf("%s %q: want an address and a length, as in %s", flag, text, example)
+	c.Network, err = daemon.ParseNetwork(f.network)
+	return err
 }
 
 // setNetwork6 gives c the network of IPv6 that the flag says.
-func (f *natFlags) setNetwork6(c *daemon.NAT) (err error) {
-	switch {
-	case f.network6 == "", !f.given("network6"): // see emptyValues
-		return nil
-	case f.network6 == off:
-		c.NoIPv6 = true
+func (f *natFlags) setNetwork6(c *daemon.NAT) error {
+	if f.network6 == "" || !f.given("network6") { // see emptyValues
 		return nil
 	}
-	if c.Network6, err = netip.ParsePrefix(f.network6); err != nil {
-		return networkError("--network6", f.network6, defaultNetwork6+", or off", 64)
-	}
-	return nil
+	return c.SetNetwork6(f.network6)
 }
 
-// resolverForm is what --dns reads like.
-const resolverForm = "ADDRESS[:PORT]"
-
-// parseResolver reads resolverForm.
-func parseResolver(text string) (netip.AddrPort, error) {
-	const dnsPort = 53
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.AddrPortFrom(a, dnsPort), nil
-	}
-	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return ap, nil
-	}
-	if strings.Contains(text, ",") {
-		return netip.AddrPort{}, fmt.Errorf("--dns %q: an option holds one resolver; write --dns once for each", text)
-	}
-	// With dnsmasq's # in front of the port, or with brackets and no port.
-	for _, fixed := range []string{strings.Replace(text, "#", ":", 1), strings.Trim(text, "[]")} {
-		if fixed == text {
-			continue
-		}
-		if _, err := parseResolver(fixed); err == nil {
-			return netip.AddrPort{}, fmt.Errorf("--dns %q: want %s; write --dns %s", text, resolverForm, fixed)
-		}
-	}
-	return netip.AddrPort{}, fmt.Errorf("--dns %q: want %s with an IP address, not a name, as in 127.0.0.1:5353 or [::1]:5353",
-		text, resolverForm)
-}
-
-func serveNAT(ctx context.Context, flags *natFlags, stderr io.Writer) error {
-	c, unread := flags.serveFlags.config()
-	network, unreadNetwork := flags.config()
+// whole is the configuration that the flags say. The error holds all that cannot be read.
+func (f *natFlags) whole() (daemon.Config, error) {
+	c, unread := f.serveFlags.config()
+	network, unreadNetwork := f.config()
 	c.NAT = network
-	if err := flags.check(&c, unread, unreadNetwork); err != nil {
-		return err
-	}
-	return flags.serve(ctx, c, stderr, func(log *slog.Logger, d *daemon.Daemon) { flags.describe(log, network, d.Networks()) })
+	return c, multierror.Append(nil, unread, unreadNetwork).ErrorOrNil()
 }

@@ -18,9 +18,6 @@ type hostTexts struct {
 	search, leases, routes, ntp, bootServers, bootFiles, options, options6 []string
 }
 
-// none says that there are no search domains.
-const none = "none"
-
 func (h *hostTexts) add(f *pflag.FlagSet) {
 	f.StringArrayVar(&h.search, "search", nil, "domain in which the guest looks names up, or none (repeatable; default: --domain, else the host's)")
 	f.StringArrayVar(&h.leases, "lease", nil, "address that DHCP gives to a certain host: "+hostconf.LeaseForm+" (repeatable)")
@@ -37,8 +34,8 @@ func (h *hostTexts) parse(c *daemon.NAT) error {
 	var errs [7]error
 	c.Leases, errs[0] = parseEach(h.leases, hostconf.ParseLease)
 	c.Routes, errs[1] = parseEach(h.routes, hostconf.ParseRoute)
-	c.NTP, errs[2] = parseEach(h.ntp, addressOf("--ntp"))
-	c.BootServers, errs[3] = parseEach(h.bootServers, addressOf("--boot-server"))
+	c.NTP, errs[2] = parseEach(h.ntp, serverOf("ntp"))
+	c.BootServers, errs[3] = parseEach(h.bootServers, serverOf("boot-server"))
 	c.BootFiles, errs[4] = parseEach(h.bootFiles, hostconf.ParseBootFile)
 	c.Options, errs[5] = parseEach(h.options, hostconf.ParseOption)
 	c.Options6, errs[6] = parseEach(h.options6, hostconf.ParseOption6)
@@ -52,12 +49,8 @@ func (h *hostTexts) parse(c *daemon.NAT) error {
 // setSearch adds to c the domains in which names are looked up.
 func (h *hostTexts) setSearch(c *daemon.NAT) {
 	for _, domain := range h.search {
-		switch domain {
-		case "": // see emptyValues
-		case none:
-			c.NoSearch = true
-		default:
-			c.Search = append(c.Search, domain)
+		if domain != "" { // see emptyValues
+			c.AddSearch(domain)
 		}
 	}
 }
@@ -79,15 +72,9 @@ func parseEach[T any](texts []string, parse func(string) (T, error)) (values []T
 	return values, errs.ErrorOrNil()
 }
 
-// addressOf returns what reads the address of a server.
-func addressOf(flag string) func(string) (netip.Addr, error) {
-	return func(text string) (netip.Addr, error) {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return a, fmt.Errorf("%s %q: want an IP address, as in 192.0.2.123; names are not looked up here", flag, text)
-		}
-		return a.Unmap(), nil
-	}
+// serverOf returns what reads the address of a server of an option.
+func serverOf(option daemon.Option) func(string) (netip.Addr, error) {
+	return func(text string) (netip.Addr, error) { return daemon.ParseServer(option, text) }
 }
 
 // logHosts logs what hosts are told, as the options that say so.

@@ -8,21 +8,22 @@ import (
 	"strings"
 
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
-// describe logs what the guests' networks are. Lines about forwards, services, rules and resolvers have the option that
+// describeNAT logs what the guests' networks are. Lines about forwards, services, rules and resolvers have the option that
 // makes the same again, with all that is by default.
-func (f *natFlags) describe(log *slog.Logger, network *daemon.NAT, guests []daemon.Network) {
+func describeNAT(log *slog.Logger, network *daemon.NAT, guests []daemon.Network) {
 	for _, g := range guests {
 		logNetwork(log, g.NAT)
 	}
 	c := guests[0].NAT
 	logHosts(log, c)
-	f.logPolicy(log, c)
+	logPolicy(log, c)
 	logUseless(log, network, len(guests))
-	if err := nat.CheckPing(); err != nil && !c.Restrict {
+	if err := hostcaps.CheckPing(); err != nil && !c.Restrict {
 		log.Info("guests can ping their router only, since the host forbids more; vring doctor tells how to permit it")
 	}
 }
@@ -41,11 +42,9 @@ func logNetwork(log *slog.Logger, c *nat.Config) {
 }
 
 // logPolicy logs what the guests may reach; it is the same for all.
-func (f *natFlags) logPolicy(log *slog.Logger, c *nat.Config) {
-	for _, text := range f.allowHost {
-		if services, err := spec.ParseHostServices(text); err == nil {
-			log.Info("host service", "option", asOption("--allow-host", serviceRange(services)))
-		}
+func logPolicy(log *slog.Logger, c *nat.Config) {
+	for _, text := range spec.HostServiceTexts(c.AllowHost) {
+		log.Info("host service", "option", asOption("--allow-host", text))
 	}
 	for _, r := range c.Rules {
 		flag := "--deny"
@@ -82,16 +81,6 @@ func logFiltering(log *slog.Logger, f nat.Filtering) {
 	case nat.EndpointIndependent:
 		log.Info("anybody may send to a UDP port of the guest that has sent something lately", "option", option)
 	}
-}
-
-// serviceRange is how services that one option opened are written.
-func serviceRange(services []spec.HostService) string {
-	text := services[0].String()
-	if last := services[len(services)-1]; len(services) > 1 {
-		l := last.String()
-		text += "-" + l[strings.LastIndexByte(l, ':')+1:]
-	}
-	return text
 }
 
 // asOption is an option as a shell reads it.

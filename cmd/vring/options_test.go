@@ -14,7 +14,7 @@ import (
 )
 
 // ownFlags are those that say how the command prints; the rest is what the daemon is configured by.
-func ownFlags() []string { return []string{"help", "print-capabilities", "log-level", "log-format"} }
+func ownFlags() []string { return []string{"help", "print-capabilities"} }
 
 // optionsBelow returns the fields that a command can set by their options: what all networks have, and its own.
 func optionsBelow(network string) map[string]daemon.Field {
@@ -54,7 +54,8 @@ func TestEachFlagIsAnOptionOfTheConfigurationWithItsDefault(t *testing.T) {
 
 func TestErrorsAreSpelledAsOneWritesThem(t *testing.T) {
 	c := daemon.Config{FrontEnds: daemon.FrontEnds{Client: true, FD: new(int)}, Stub: &daemon.Stub{Mode: daemon.StubNull}}
-	require.EqualError(t, wrongUse(c.Check()), "--client needs --socket-path")
+	_, err := c.Check()
+	require.EqualError(t, wrongUse(err), "--client needs --socket-path")
 	lost := errors.Join(&daemon.LostError{Err: errors.New("TAP device tap0 is gone")}, errors.New("another"))
 	require.EqualError(t, spell(lost), "TAP device tap0 is gone; with --reopen vring waits for the device to come back\nanother")
 }

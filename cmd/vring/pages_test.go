@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -24,10 +24,7 @@ func TestEachManualPageSaysWhatTheHelpSays(t *testing.T) {
 	require.Equal(t, exitOK, status, stderr)
 	var names []string
 	root := newRoot()
-	for _, cmd := range append([]*cobra.Command{root}, root.Commands()...) {
-		if cmd.Hidden || cmd.Name() == "help" {
-			continue
-		}
+	for _, cmd := range withThoseBelow(root) {
 		cmd.InitDefaultHelpFlag()
 		names = append(names, pageName(cmd)+".1")
 		raw, err := os.ReadFile(filepath.Join(dir, pageName(cmd)+".1"))
@@ -47,6 +44,7 @@ func TestEachManualPageSaysWhatTheHelpSays(t *testing.T) {
 	}
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
+	require.Greater(t, len(names), 12)
 	require.Len(t, entries, len(names), "no pages of hidden commands, or of each shell")
 }
 
@@ -54,7 +52,7 @@ func TestHelpAndMessagesShowTheSameGrammar(t *testing.T) {
 	_, help, _ := runHere(t, "nat", "--help")
 	for text, form := range map[string]string{
 		"-p x": spec.ForwardForm, "-p unix:x": spec.UnixForwardForm, "--allow-host x": spec.HostServiceForm,
-		"--deny x": spec.RuleForm, "--dns x": resolverForm, "--cpus x": cpuListForm,
+		"--deny x": spec.RuleForm, "--dns x": daemon.ResolverForm, "--cpus x": daemon.CPUListForm,
 	} {
 		_, _, message := runHere(t, append([]string{"nat", "--fd", "3"}, strings.Fields(text)...)...)
 		require.Contains(t, message, form, text)
@@ -92,6 +90,10 @@ func TestValuesOfFlagsAreCompleted(t *testing.T) {
 		"tap --tap ":         {noFiles},
 		"nat --socket-path ": {files},
 		"nat -p ":            {"udp:\n", "gate:\n", ":6\n"},
+		"serve ":             {"yaml\n", ":8\n"},
+		"config check ":      {"yaml\n", ":8\n"},
+		"config print --f":   {"--full"},
+		"config ":            {"check", "print", "schema", "from-flags"},
 		"completion ":        {"bash\n", "zsh\n", "fish\n", noFiles},
 	} {
 		words := append([]string{"__complete"}, strings.Fields(args)...)

@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vringnet/vring/cmd/vring/doctor"
+	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/qemuopt"
 )
 
@@ -29,7 +32,29 @@ type qemuHost struct {
 func lookAtQEMU() qemuHost {
 	host := doctor.Local("")
 	name, _ := os.Hostname() // an empty name will do
-	return qemuHost{name: name, program: host.QEMU, version: askVersion(host.QEMU), kvm: host.HasKVM()}
+	return qemuHost{name: name, program: host.QEMU, version: versionOf(host.QEMU), kvm: host.HasKVM()}
+}
+
+// versionOf reads the version of a QEMU program in its file, which is cheap. A program that only begins QEMU is asked.
+func versionOf(program string) qemuopt.Version {
+	if v := readVersion(program); v.Known() {
+		return v
+	}
+	return askVersion(program)
+}
+
+// readVersion looks for the version in the file of a program.
+func readVersion(program string) qemuopt.Version {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return qemuopt.Version{}
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO is no reason to wait
+	if err != nil {
+		return qemuopt.Version{}
+	}
+	defer func() { _ = file.Close() }()
+	return qemuopt.FindVersion(file)
 }
 
 // askVersion runs a QEMU program, for qemuPatience at most. It has ended then.
@@ -100,20 +125,20 @@ func (h *qemuHint) print(out console) {
 
 // asksQEMU reports whether anybody reads how QEMU is to be started: not a service manager's log, nor whoever passes a
 // descriptor, and so has a front end already.
-func (f *serveFlags) asksQEMU() bool {
-	return len(f.socketPaths) > 0 && os.Getenv("NOTIFY_SOCKET") == ""
+func asksQEMU(from *daemon.FrontEnds) bool {
+	return len(from.SocketPaths) > 0 && os.Getenv("NOTIFY_SOCKET") == ""
 }
 
 // startAsking looks at QEMU in the background. The result waits for what is found, and must be called before the process
 // enters its sandbox.
-func (f *serveFlags) startAsking(queues int) func() qemuHint {
-	if !f.asksQEMU() {
+func startAsking(c *daemon.Config) func() qemuHint {
+	if !asksQEMU(&c.FrontEnds) {
 		return func() qemuHint { return qemuHint{} }
 	}
 	found := make(chan qemuHint, 1)
 	go func() {
 		qemu := lookAtQEMU()
-		found <- qemu.hint(f.socketPaths, f.client, queues)
+		found <- qemu.hint(c.FrontEnds.SocketPaths, c.FrontEnds.Client, c.QueuePairs())
 	}()
 	return func() qemuHint { return <-found }
 }

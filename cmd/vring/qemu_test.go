@@ -63,6 +63,16 @@ func TestThePrintedCommandFitsTheQEMUThatIsInstalled(t *testing.T) {
 	}
 }
 
+// To run QEMU takes more processor time than the whole rest of the start.
+func TestQEMUNeedNotRunToTellItsVersion(t *testing.T) {
+	cmd := program(t, "stub", "--socket-path", filepath.Join(shortDir(t), "s"))
+	dir := t.TempDir()
+	file := "\x7fELF" + strings.Repeat("\x00", 1<<20) + "QEMU emulator version 7.2.22 (Debian)\x00" // no program: it cannot run
+	require.NoError(t, os.WriteFile(filepath.Join(dir, doctor.Local("").QEMU), []byte(file), 0o700))
+	cmd.Env = append(cmd.Env, "PATH="+dir)
+	require.Contains(t, untilReady(t, cmd), ",reconnect=1 -netdev")
+}
+
 func TestEachGuestOfTheHintHasItsOwnMACAddress(t *testing.T) {
 	dir := shortDir(t)
 	printed := func() string {
@@ -158,8 +168,7 @@ func TestErrorsBesideAJSONLogAreJSON(t *testing.T) {
 
 func TestTrafficBesideAJSONLogIsJSON(t *testing.T) {
 	var printed bytes.Buffer
-	flags := serveFlags{logFormat: formatJSON}
-	teller{out: flags.console(&printed)}.tell(daemon.Traffic{Guest: "a", Rates: daemon.Rates{FromGuest: 1, FromGuestGbit: 2}})
+	teller{out: newConsole(&printed, daemon.FormatJSON)}.tell(daemon.Traffic{Guest: "a", Rates: daemon.Rates{FromGuest: 1, FromGuestGbit: 2}})
 	traffic := requireObjects(t, printed.String(), "traffic")
 	require.Len(t, traffic, 1)
 	require.InDelta(t, 1, traffic[0]["from_guest_frames_per_second"], 0)

@@ -3,17 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"os"
-	"os/signal"
-	"slices"
-	"strings"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
@@ -33,6 +25,7 @@ type serveFlags struct {
 	logLevel     string
 	logFormat    string
 	sandbox      string
+	control      string
 	threads      threadFlags
 	cmd          *cobra.Command // that the flags belong to
 }
@@ -49,98 +42,49 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	f.access.add(flags)
 	flags.IntVar(&f.fd, "fd", -1, "number of an inherited unix socket, listening or connected, instead of --socket-path")
 	flags.StringVar(&f.logLevel, "log-level", "info", "lowest level to log: debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", formatText, "format of all output on standard error: text or json")
+	flags.StringVar(&f.logFormat, "log-format", daemon.FormatText, "format of all output on standard error: text or json")
 	flags.StringVar(&f.sandbox, "sandbox", "on", "drop privileges after start-up: on, strict (fail if less is possible here), off, or log (allow everything; the kernel logs what would be refused)")
+	flags.StringVar(&f.control, "control", "", "unix socket at which vring ctl and other programs of this user control this one; or off (default: the first --socket-path with .ctl, unless --client or --fd says where the front end is)")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, capabilitiesUsage)
 }
-
-// Values of --log-format.
-const (
-	formatText = "text"
-	formatJSON = "json"
-)
 
 // config turns the flags into a configuration, without what the guests are connected to. The error holds all that cannot be
 // read.
 func (f *serveFlags) config() (daemon.Config, error) {
 	var errs [4]error
-	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client}}
+	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client}, Control: daemon.ParseControl(f.control)}
 	if f.given("fd") {
 		c.FrontEnds.FD = &f.fd
 	}
 	c.Sandbox, errs[0] = sandbox.ParseMode(f.sandbox)
 	errs[1] = f.access.set(&c.FrontEnds)
 	c.Threads, errs[2] = f.threads.config()
-	errs[3] = f.checkLog()
+	c.Log, errs[3] = daemon.ParseLogLevel(f.logLevel)
+	c.Log.Format = f.logFormat
 	return c, multierror.Append(nil, errs[:]...).ErrorOrNil()
 }
 
-// checkLog returns what is wrong with the flags of the log.
-func (f *serveFlags) checkLog() error {
-	var errs *multierror.Error
-	if !slices.Contains(logLevels(), strings.ToLower(f.logLevel)) {
-		errs = multierror.Append(errs, fmt.Errorf("--log-level %q: want debug, info, warn or error", f.logLevel))
-	}
-	if f.logFormat != formatText && f.logFormat != formatJSON {
-		errs = multierror.Append(errs, fmt.Errorf("--log-format %q: want text or json", f.logFormat))
-	}
-	return errs.ErrorOrNil()
-}
-
-// check returns all that is wrong: what could not be read, what the configuration says of itself, and flags without a value.
-func (f *serveFlags) check(c *daemon.Config, unread ...error) error {
+// check returns what daemon.Open opens, or all that is wrong: what could not be read, what the configuration says of itself, and
+// flags without a value.
+func (f *serveFlags) check(c *daemon.Config, unread ...error) (*daemon.Checked, error) {
+	checked, err := c.Check()
 	faults := unread
-	for _, err := range flatten(c.Check()) {
+	for _, err := range flatten(err) {
 		if fault := new(daemon.Fault); !errors.As(err, &fault) || !fault.Empty { // see emptyValues
 			faults = append(faults, err)
 		}
 	}
-	return wrongUse(append(faults, emptyValues(f.cmd)...)...)
+	return checked, wrongUse(append(faults, emptyValues(f.cmd)...)...)
 }
 
-// logLevels are the values of --log-level.
-func logLevels() []string { return []string{"debug", "info", "warn", "error"} }
-
-// logger builds the log. The flags were checked.
-func (f *serveFlags) logger(w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(f.logLevel))
-	options := &slog.HandlerOptions{Level: level}
-	if isJournal(w) {
-		options.ReplaceAttr = withoutTime // the journal has the time of each line
-	}
-	if f.logFormat == formatJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// serve serves guests until ctx ends. When all is open, describe logs what was opened: until then an error is all that is
-// printed.
-func (f *serveFlags) serve(ctx context.Context, c daemon.Config, stderr io.Writer, describe func(*slog.Logger, *daemon.Daemon)) error {
-	status := make(chan os.Signal, 1)
-	signal.Notify(status, unix.SIGUSR1)
-	defer signal.Stop(status)
-
-	out := teller{f.logger(stderr), f.console(stderr)}
-	program, err := brokerProgram()
+// serve serves the guests of the configuration that the flags say, until ctx ends.
+func (f *serveFlags) serve(ctx context.Context, whole func() (daemon.Config, error)) error {
+	c, unread := whole()
+	checked, err := f.check(&c, unread)
 	if err != nil {
 		return err
 	}
-	askedQEMU := f.startAsking(c.QueuePairs()) // from within the sandbox no program can be run
-	d, err := daemon.Open(c, daemon.Program{Tell: out.tell, Log: out.log, Broker: program, QueuesHint: f.queuesHint})
-	hint := askedQEMU()
-	if err != nil {
-		return asUse(err)
-	}
-	out.log.Info("vring starts", "version", programVersion())
-	describe(out.log, d)
-	if err := d.Confine(); err != nil {
-		return spell(err)
-	}
-	hint.print(out.out)
-	stop := printOnSignal(status, out.out, d)
-	defer stop()
-	return spell(d.Serve(ctx))
+	s := service{checked: checked, config: checked.Config(), queuesHint: f.queuesHint, stderr: f.cmd.ErrOrStderr()}
+	return s.serve(ctx)
 }

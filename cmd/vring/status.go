@@ -15,16 +15,15 @@ import (
 	"github.com/vringnet/vring/netbackend/worker"
 )
 
-// printOnSignal prints the status of a daemon for each value of signals, until stop is called.
-func printOnSignal(signals <-chan os.Signal, out console, d *daemon.Daemon) (stop func()) {
+// onRequest calls do for each value of requests, until stop is called.
+func onRequest(requests <-chan os.Signal, do func()) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
 			select {
-			case <-signals:
-				s := d.Status()
-				out.print(statusText(&s), slog.LevelInfo, "status", statusValues(&s)...)
+			case <-requests:
+				do()
 			case <-quit:
 				return
 			}
@@ -34,6 +33,12 @@ func printOnSignal(signals <-chan os.Signal, out console, d *daemon.Daemon) (sto
 		close(quit)
 		<-done
 	}
+}
+
+// printStatus prints the status of a daemon.
+func printStatus(out console, d *daemon.Daemon) {
+	s := d.Status()
+	out.print(statusText(&s), slog.LevelInfo, "status", statusValues(&s)...)
 }
 
 // statusText is the status as a person reads it. The line about the process is the last one.
@@ -49,10 +54,10 @@ func statusText(s *daemon.Status) string {
 }
 
 func guestText(g *daemon.GuestStatus) string {
-	if g.Err != nil {
-		return fmt.Sprintf("guest %s: no status: %v\n", g.Name, g.Err)
-	}
 	text := ""
+	if g.Err != nil {
+		text = fmt.Sprintf("guest %s: its flows are not known: %v\n", g.Name, g.Err)
+	}
 	for i := range g.Pairs {
 		p := &g.Pairs[i]
 		text += formatReport(pairName(g, i), &p.Report) + formatThread(p.Thread, p.CPU)

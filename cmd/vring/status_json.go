@@ -73,7 +73,6 @@ func guestJSON(g *daemon.GuestStatus) statusGuest {
 	out := statusGuest{Name: g.Name, Pairs: make([]statusPair, 0, len(g.Pairs)), Disabled: g.Disabled, LogLines: g.LostLines}
 	if g.Err != nil {
 		out.Error = g.Err.Error()
-		return out
 	}
 	for i := range g.Pairs {
 		out.Pairs = append(out.Pairs, pairJSON(&g.Pairs[i]))

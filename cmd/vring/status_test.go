@@ -27,7 +27,7 @@ func TestTheStatusIsAlignedText(t *testing.T) {
 			},
 		},
 		Usage:    []nat.Usage{{Name: "flows", Used: 2, Most: 16384}, {Name: "sockets", Used: 1, Most: 960}},
-		Counters: struct{ FramesIn, Denied, TCPFlows uint64 }{120, 0, 1},
+		Counters: counting.NewValues([]string{"frames_in", "denied", "tcp_flows"}, []uint64{120, 0, 1}),
 	}
 	require.Equal(t, `guest 10.0.2.15: 2 flows
   PROTO  WAY  GUEST            HOST SOCKET      TARGET          STATE       FROM GUEST  TO GUEST  AGE
@@ -45,7 +45,7 @@ func TestOnlyCountersThatAreNotZeroAreLogged(t *testing.T) {
 }
 
 func TestReceiveBuffersThatCouldCarryNothingAreShownByTheReason(t *testing.T) {
-	r := daemon.Report{Counters: nat.Counters{}, Returned: netbackend.ReturnedBuffers{ReceiveBuffersOutsideMemory: 100}}
+	r := daemon.Report{Counters: counting.ValuesOf(nat.Counters{}), Returned: netbackend.ReturnedBuffers{ReceiveBuffersOutsideMemory: 100}}
 	require.Equal(t, []any{"receive_buffers_outside_memory", uint64(100)}, nonZero(r.All()))
 	text := formatReport("a", &r)
 	require.Regexp(t, `receive_buffers_outside_memory\s+100\n`, text)

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -22,7 +19,10 @@ type stubFlags struct {
 }
 
 // newStub is "vring stub".
-func newStub() *cobra.Command {
+func newStub() *cobra.Command { return stubCommand().cmd }
+
+// stubCommand is newStub with its flags.
+func stubCommand() *networkCommand {
 	var flags stubFlags
 	cmd := &cobra.Command{
 		Use:   "stub --socket-path PATH --mode null|echo|source",
@@ -44,7 +44,7 @@ The frames of a source are broadcast frames of the experimental Ethernet type 0x
 			if flags.capabilities {
 				return printCapabilities(cmd)
 			}
-			return serveStub(cmd.Context(), &flags, cmd.ErrOrStderr())
+			return flags.serve(cmd.Context(), flags.whole)
 		},
 	}
 	flags.add(cmd)
@@ -52,16 +52,14 @@ The frames of a source are broadcast frames of the experimental Ethernet type 0x
 	f.StringVar(&flags.mode, "mode", string(daemon.StubNull), "what to do with frames: null, echo or source")
 	f.IntVar(&flags.size, "size", netbackend.MinFrame, "length in bytes of each frame of --mode source")
 	f.Uint64Var(&flags.rate, "rate", 0, "frames per second of --mode source; 0 sends as many as the guest takes")
-	return cmd
+	return &networkCommand{cmd, flags.whole}
 }
 
-func serveStub(ctx context.Context, flags *stubFlags, stderr io.Writer) error {
-	c, unread := flags.serveFlags.config()
-	c.Stub = &daemon.Stub{Mode: daemon.StubMode(flags.mode), Size: flags.size, Rate: flags.rate}
-	if err := flags.check(&c, unread, flags.checkMode()); err != nil {
-		return err
-	}
-	return flags.serve(ctx, c, stderr, func(*slog.Logger, *daemon.Daemon) {})
+// whole is the configuration that the flags say. The error holds all that cannot be read.
+func (f *stubFlags) whole() (daemon.Config, error) {
+	c, unread := f.serveFlags.config()
+	c.Stub = &daemon.Stub{Mode: daemon.StubMode(f.mode), Size: f.size, Rate: f.rate}
+	return c, multierror.Append(nil, unread, f.checkMode()).ErrorOrNil()
 }
 
 // checkMode refuses flags that do nothing in this mode.

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -28,7 +25,10 @@ type tapFlags struct {
 }
 
 // newTAP is "vring tap".
-func newTAP() *cobra.Command {
+func newTAP() *cobra.Command { return tapCommand().cmd }
+
+// tapCommand is newTAP with its flags.
+func tapCommand() *networkCommand {
 	var flags tapFlags
 	cmd := &cobra.Command{
 		Use:   "tap --socket-path PATH --tap NAME [--bridge NAME]",
@@ -56,7 +56,7 @@ Repeat --socket-path to serve more guests in one process. Each needs a --tap of 
 			if flags.capabilities {
 				return printCapabilities(cmd)
 			}
-			return serveTAP(cmd.Context(), &flags, cmd.ErrOrStderr())
+			return flags.serve(cmd.Context(), flags.whole)
 		},
 	}
 	flags.add(cmd)
@@ -70,7 +70,7 @@ Repeat --socket-path to serve more guests in one process. Each needs a --tap of 
 	f.IntVar(&flags.mtu, "mtu", 0, "MTU of the device in bytes (default: unchanged; 1500 for a new device)")
 	f.StringVar(&flags.mac, "mac", "", "MAC address of the host's end of the device (default: unchanged)")
 	f.BoolVar(&flags.reopen, "reopen", false, "if the device is deleted, wait for it to come back instead of ending")
-	return cmd
+	return &networkCommand{cmd, flags.whole}
 }
 
 // config turns the flags into a configuration. The error holds all that cannot be read.
@@ -87,7 +87,8 @@ func (f *tapFlags) config() (*daemon.TAP, error) {
 		Devices: f.names, Bridge: f.bridge, VLANs: tap.VLANs{Access: f.vlan}, Queues: f.queues, MTU: f.mtu, Reopen: f.reopen,
 	}
 	var err error
-	if c.MAC, err = parseMAC(f.mac); err != nil {
+	if f.mac != "" {
+		c.MAC, err = daemon.ParseMAC(f.mac)
 		errs = multierror.Append(errs, err)
 	}
 	if f.trunk != "" {
@@ -98,26 +99,12 @@ func (f *tapFlags) config() (*daemon.TAP, error) {
 	return &c, errs.ErrorOrNil()
 }
 
-// parseMAC reads the address of an Ethernet interface, nil for none.
-func parseMAC(text string) (net.HardwareAddr, error) {
-	if text == "" {
-		return nil, nil
-	}
-	mac, err := net.ParseMAC(text)
-	if err != nil || len(mac) != 6 {
-		return nil, fmt.Errorf("--mac %q: want an Ethernet address, as in fe:54:00:12:34:56", text)
-	}
-	return mac, nil
-}
-
-func serveTAP(ctx context.Context, flags *tapFlags, stderr io.Writer) error {
-	c, unread := flags.serveFlags.config()
-	network, unreadNetwork := flags.config()
+// whole is the configuration that the flags say. The error holds all that cannot be read.
+func (f *tapFlags) whole() (daemon.Config, error) {
+	c, unread := f.serveFlags.config()
+	network, unreadNetwork := f.config()
 	c.TAP = network
-	if err := flags.check(&c, unread, unreadNetwork); err != nil {
-		return err
-	}
-	return flags.serve(ctx, c, stderr, func(log *slog.Logger, d *daemon.Daemon) { logTAPs(log, d.Networks()) })
+	return c, multierror.Append(nil, unread, unreadNetwork).ErrorOrNil()
 }
 
 // logTAPs logs what the guests' devices are.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat/forward"
 )
@@ -49,14 +50,23 @@ func flatten(err error) []error {
 
 func (e usageError) Error() string {
 	if len(e.faults) == 1 {
-		return e.faults[0].Error()
+		return e.faults[0].Error() + excerpt(e.faults[0], "  ")
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d things are wrong:", len(e.faults))
 	for _, err := range e.faults {
-		fmt.Fprintf(&b, "\n  %v", err)
+		fmt.Fprintf(&b, "\n  %v%s", err, excerpt(err, "    "))
 	}
 	return b.String()
+}
+
+// excerpt is the line of a configuration file that is wrong, on lines of its own with an indent; "" for other errors.
+func excerpt(err error, indent string) string {
+	fault := new(configfile.Fault)
+	if !errors.As(err, &fault) || fault.Excerpt() == "" {
+		return ""
+	}
+	return "\n" + indent + strings.ReplaceAll(fault.Excerpt(), "\n", "\n"+indent)
 }
 
 func (e usageError) Unwrap() []error { return e.faults }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vringnet/vring/internal/spelling"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -88,39 +90,10 @@ func unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 }
 
 // nearestFlag returns the flag of cmd whose name is most like name, "" if none is.
-func nearestFlag(cmd *cobra.Command, name string) (nearest string) {
-	best := 1 + max(1, len(name)/3) // mistakes; more are no mistakes
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		d := distance(name, f.Name)
-		if strings.HasPrefix(f.Name, name) && len(name) > 1 {
-			d = 1
-		}
-		if d < best {
-			best, nearest = d, f.Name
-		}
-	})
-	return nearest
-}
-
-// distance returns how many letters must be added, removed or replaced to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		before := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := before
-			if a[i] != b[j] {
-				cost++
-			}
-			before = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+func nearestFlag(cmd *cobra.Command, name string) string {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return spelling.Nearest(name, names)
 }
 
 func invalidValue(f *pflag.Flag, value string) error {
@@ -183,6 +156,15 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return wrongUse(fmt.Errorf("unexpected %q; %s", args[0], meant(cmd, args[0])))
 }
 
+// nearCommand returns the command below cmd that an argument was probably to be, "" for none.
+func nearCommand(cmd *cobra.Command, arg string) string {
+	near := cmd.SuggestionsFor(arg)
+	if len(near) == 0 {
+		return ""
+	}
+	return cmp.Or(spelling.Nearest(arg, near), near[0])
+}
+
 // meant says what an argument was probably to be.
 func meant(cmd *cobra.Command, arg string) string {
 	isRoot := !cmd.HasParent()
@@ -193,8 +175,8 @@ func meant(cmd *cobra.Command, arg string) string {
 	_, forwardErr := spec.ParseForward(arg)
 	_, networkErr := netip.ParsePrefix(arg)
 	switch {
-	case isRoot && len(cmd.SuggestionsFor(arg)) > 0:
-		return fmt.Sprintf("did you mean vring %s?", cmd.SuggestionsFor(arg)[0])
+	case isRoot && nearCommand(cmd, arg) != "":
+		return fmt.Sprintf("did you mean vring %s?", nearCommand(cmd, arg))
 	case networkErr == nil && flag("network"):
 		return prefix + "--network " + arg
 	case strings.ContainsRune(arg, '/') && !strings.Contains(arg, ":") && flag("socket-path"):
@@ -204,7 +186,7 @@ func meant(cmd *cobra.Command, arg string) string {
 	case (forwardErr == nil || strings.Contains(forwardErr.Error(), "; write -p ")) && flag("forward"):
 		return prefix + "-p " + arg
 	case isRoot:
-		return "commands are nat, tap, stub, doctor, man and completion"
+		return "commands are nat, tap, stub, serve, ctl, config, doctor, man and completion"
 	}
 	return "this command takes flags only"
 }

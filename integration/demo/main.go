@@ -16,11 +16,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/process"
-	"github.com/vringnet/vring/integration/qemu"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/integration/lab/qemu"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // The services: one of the host, and one of the guest with the port of the host that leads to it.
@@ -142,7 +142,7 @@ func showNetwork(ctx context.Context, g *guest.Console) error {
 func (d *demo) prepare(ctx context.Context) (*process.Process, error) {
 	step("Building vring and the guest's file system")
 	program := filepath.Join(guest.ProjectRoot(), "bin", "vring")
-	if err := guest.BuildProgram(ctx, program, "./cmd/vring"); err != nil {
+	if err := guest.BuildProgram(ctx, program, "./cmd/vring", "CGO_ENABLED=0"); err != nil {
 		return nil, err
 	}
 	if err := d.makeImage(ctx); err != nil {

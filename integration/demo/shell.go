@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/qemu"
+	"github.com/vringnet/vring/integration/lab/qemu"
 )
 
 // shell boots the guest and connects the user's terminal to it, until the guest is off.

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vringnet/vring/integration/talk"
+	"github.com/vringnet/vring/integration/lab/talk"
 )
 
 // talkLimit ends a conversation that hangs. It takes seconds, on a machine that does nothing else.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/integration/hostile"
+	"github.com/vringnet/vring/integration/lab/hostile"
 	"github.com/vringnet/vring/vhostuser/frontend"
 	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/vqtest"

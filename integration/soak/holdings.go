@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // holdings are what vring has.
@@ -59,10 +59,11 @@ func (h holdings) excess(before holdings) (faults []string) {
 
 // holds counts what vring has now. It asks by SIGUSR1 for what cannot be seen from outside.
 func (s *soak) holds() (h holdings, err error) {
-	if h.Footprint, err = process.ReadFootprint(s.vring.PID()); err != nil {
+	server := process.Server(s.vring.PID())
+	if h.Footprint, err = process.ReadFootprint(server); err != nil {
 		return h, err
 	}
-	if h.Private, err = privateMemory(s.vring.PID()); err != nil {
+	if h.Private, err = privateMemory(server); err != nil {
 		return h, err
 	}
 	text, err := s.status()

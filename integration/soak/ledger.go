@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vringnet/vring/integration/talk"
+	"github.com/vringnet/vring/integration/lab/talk"
 )
 
 // ledger has the books on all conversations. It may be used by several goroutines.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // maxGuests is how many addresses the default network is used for.

@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/process"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/process"
 )
 
 // soak is one run.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/integration/talk"
+	"github.com/vringnet/vring/integration/lab/talk"
 )
 
 // The short form of the soak: a service is killed, and a guest, within so many seconds as a rule.

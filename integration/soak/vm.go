@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vringnet/vring/integration/guest"
-	"github.com/vringnet/vring/integration/guest/proto"
-	"github.com/vringnet/vring/integration/talk"
-	"github.com/vringnet/vring/integration/uml"
-	"github.com/vringnet/vring/integration/userland"
+	"github.com/vringnet/vring/integration/lab/guest"
+	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/talk"
+	"github.com/vringnet/vring/integration/lab/uml"
+	"github.com/vringnet/vring/integration/lab/userland"
 )
 
 // Ports of the guest's services.

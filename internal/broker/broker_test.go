@@ -50,6 +50,10 @@ const asBroker = "VRING_TEST_AS_BROKER"
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(asStranger); path != "" {
+		beStranger(path)
+		return
+	}
 	if os.Getenv(asBroker) == "" {
 		_ = os.Setenv(asBroker, "1")
 		os.Exit(m.Run())
@@ -76,7 +80,7 @@ func startBroker(t *testing.T, duties Duties) *Client {
 // startObserved starts a broker with somebody who is told of it.
 func startObserved(t *testing.T, duties Duties, observer Observer) *Client {
 	c := NewClient(observer)
-	require.NoError(t, c.Start([]string{os.Args[0]}, duties))
+	require.NoError(t, c.Start(Program(os.Args[0]), duties))
 	c.patience = time.Minute // on a busy machine
 	t.Cleanup(func() { _ = c.conn.Close() })
 	return c
@@ -130,6 +134,34 @@ func TestAResolvConfThatCannotBeReadIsToldOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The file is read as it is at that moment, and never more of it than a message holds.
+func TestTheBrokerReadsTheConfigurationAndNothingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vring.yaml")
+	c := startBroker(t, Duties{Config: path})
+	_, err := c.ReadConfig(path)
+	require.ErrorContains(t, err, "no such file or directory")
+	for _, text := range []string{"nat:\n", strings.Repeat("x", MaxConfig)} {
+		require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
+		got, err := c.ReadConfig(path)
+		require.NoError(t, err)
+		require.True(t, text == string(got))
+	}
+	require.NoError(t, os.Truncate(path, 100<<20))
+	got, err := c.ReadConfig(path)
+	require.NoError(t, err)
+	require.Len(t, got, MaxConfig)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, unix.Mkfifo(path, 0o600))
+	_, err = c.ReadConfig(path)
+	require.ErrorContains(t, err, "is not a regular file")
+	_, err = c.ask(request{Verb: verbRead})
+	require.ErrorContains(t, err, "nothing like that was named at the start")
+	other := startBroker(t, Duties{Read: "/etc/hostname"})
+	_, err = other.ask(request{Verb: verbConfig})
+	require.ErrorContains(t, err, "nothing like that was named at the start")
 }
 
 func TestTheBrokerDialsWhatWasNamedAndNothingElse(t *testing.T) {
@@ -231,10 +263,20 @@ func TestABrokerThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 }
 
 func TestTheBrokerDoesNothingWithoutABeginning(t *testing.T) {
-	for _, input := range []string{"", "{", "mtu 1400\n"} {
+	require.NoError(t, serve(strings.NewReader(""), nil), "no duties")
+	for _, input := range []string{"{", "mtu 1400\n"} {
 		require.Error(t, serve(strings.NewReader(input), nil))
 	}
 	output, err := exec.Command(os.Args[0]).CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(output), "the broker is started by vring itself")
+}
+
+func TestABrokerWithoutAProgramIsNotStarted(t *testing.T) {
+	for _, start := range []Starter{nil, Program()} {
+		c := NewClient(Observer{})
+		require.ErrorContains(t, c.Start(start, Duties{Read: "/etc/hostname"}), "its program is missing")
+		require.False(t, c.Started())
+		require.NoError(t, c.Undo())
+	}
 }

@@ -1,13 +1,12 @@
 package broker
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/regularfile"
+	"github.com/vringnet/vring/netbackend/nat/forward"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/tap"
 )
@@ -36,6 +38,7 @@ type Client struct {
 	observer Observer
 	duties   Duties
 	conn     *net.UnixConn // nil before it is started
+	channel  *net.UnixConn // on which connections to the control socket come; nil for none
 	answers  chan answer
 	ending   atomic.Bool // its end is wanted
 
@@ -57,22 +60,33 @@ func NewClient(observer Observer) *Client {
 	return &Client{observer: observer}
 }
 
-// Start starts the broker: a program, with its arguments, that calls Run. After an error there is none, and nothing was
-// undone.
-func (c *Client) Start(program []string, duties Duties) error {
-	const generous = 20 * time.Second
+// Starter lets a process become the broker: one that calls Run, whose standard input are duties. It returns the socket to it.
+type Starter func(duties []byte) (*net.UnixConn, error)
+
+// startPatience is how long the broker may take to read its duties, and to be ready.
+const startPatience = 20 * time.Second
+
+// Start starts the broker. Without a Starter it fails. After an error there is no broker, and nothing was undone.
+func (c *Client) Start(start Starter, duties Duties) error {
 	text, err := json.Marshal(duties)
 	if err != nil {
 		return err
 	}
-	conn, err := run(program, text)
+	if start == nil {
+		return errors.New("start the process that does what is not possible in the sandbox: its program is missing")
+	}
+	conn, err := start(text)
 	if err != nil {
 		return fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err)
 	}
 	c.patience, c.duties, c.conn = 500*time.Millisecond, duties, conn
 	c.answers = make(chan answer, 1)
 	go c.listen(conn)
-	if _, err := c.hear(generous); err != nil {
+	first, err := c.hear(startPatience)
+	if err == nil && first.conn >= 0 {
+		c.channel, err = SocketOf(os.NewFile(uintptr(first.conn), "control"))
+	}
+	if err != nil {
 		c.ending.Store(true)
 		c.duties, c.conn = Duties{}, nil
 		return errors.Join(fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err), conn.Close())
@@ -80,32 +94,77 @@ func (c *Client) Start(program []string, duties Duties) error {
 	return nil
 }
 
+// SetPatience bounds how long an answer may take, instead of half a second. It is for tests, on machines that are busy: it is called
+// after Start and before several goroutines ask.
+func (c *Client) SetPatience(d time.Duration) { c.patience = d }
+
 // Started reports whether the process was started, be it still there or not.
 func (c *Client) Started() bool { return c.conn != nil }
 
 // Removes reports whether the broker removes the files of sockets.
 func (c *Client) Removes() bool { return len(c.duties.Remove) > 0 }
 
+// Program starts a program, with its arguments, that calls Run. Without one it is nil.
+func Program(argv ...string) Starter {
+	if len(argv) == 0 {
+		return nil
+	}
+	return func(duties []byte) (*net.UnixConn, error) { return run(argv, duties) }
+}
+
 // run starts the process and returns the socket between it and this one.
 func run(program []string, duties []byte) (*net.UnixConn, error) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	_, socket, err := Spawn(program, in)
+	if err := errors.Join(err, in.Close()); err != nil {
+		return nil, err
+	}
+	conn, err := SocketOf(socket)
+	if err != nil {
+		return nil, err
+	}
+	_ = out.SetWriteDeadline(time.Now().Add(startPatience)) // which a pipe of package os takes
+	if _, err := out.Write(duties); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// Spawn starts a program, with its arguments, that calls Run. It reads its duties from in, and its requests come by the socket that
+// is returned. Both are the caller's to close.
+func Spawn(program []string, in *os.File) (*os.Process, *os.File, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "broker"), os.NewFile(uintptr(pair[1]), "broker's")
-	defer ours.Close()
 	defer theirs.Close()
-	cmd := exec.Command(program[0], program[1:]...)
-	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = bytes.NewReader(duties), os.Stderr, []*os.File{theirs}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no signal of the terminal is for it
-	if err := cmd.Start(); err != nil {
-		return nil, err
+	p, err := os.StartProcess(program[0], program, &os.ProcAttr{
+		Files: []*os.File{in, nil, os.Stderr, theirs}, // see Run
+		Sys:   &syscall.SysProcAttr{Setsid: true},     // no signal of the terminal is for it
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, ours.Close())
 	}
-	conn, err := net.FileConn(ours)
+	return p, ours, nil
+}
+
+// SocketOf returns the unix socket that is open as f, which it closes.
+func SocketOf(f *os.File) (*net.UnixConn, error) {
+	defer f.Close() // package net works on a duplicate
+	some, err := net.FileConn(f)
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.UnixConn), nil
+	conn, ok := some.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s: no unix socket", f.Name()), some.Close())
+	}
+	return conn, nil
 }
 
 // listen receives answers until there are no more.
@@ -160,17 +219,32 @@ func (c *Client) Dial(path string) (*net.UnixConn, error) {
 	if a.conn < 0 {
 		return nil, errors.New("the process that dials has sent no connection")
 	}
-	f := os.NewFile(uintptr(a.conn), "front end")
-	defer f.Close() // package net works on a duplicate
-	some, err := net.FileConn(f)
+	return SocketOf(os.NewFile(uintptr(a.conn), "front end"))
+}
+
+// Binds reports whether the broker opens sockets of forwards.
+func (c *Client) Binds() bool { return c.duties.Bind != nil }
+
+// Bind opens the socket of a forward of one port. It is the caller's. The file of a unix socket stays the broker's, see Unbind.
+func (c *Client) Bind(f *spec.Forward) (forward.Socket, error) {
+	at := place{Proto: f.Proto, Host: f.Host, Path: f.CleanPath()}
+	if f.Path != "" {
+		at.Host = netip.AddrPort{}
+	}
+	a, err := c.ask(request{Verb: verbBind, Place: &at})
 	if err != nil {
-		return nil, err
+		return forward.Socket{}, fmt.Errorf("forward %s: %w", f, err)
 	}
-	conn, ok := some.(*net.UnixConn)
-	if !ok {
-		return nil, errors.Join(errors.New("the process that dials has sent no unix socket"), some.Close())
+	if a.conn < 0 {
+		return forward.Socket{}, fmt.Errorf("forward %s: the process that opens sockets has sent none", f)
 	}
-	return conn, nil
+	return forward.Opened(a.conn), nil
+}
+
+// Unbind removes the file of a forward's unix socket, which is closed, unless another one has taken its place.
+func (c *Client) Unbind(path string) error {
+	_, err := c.ask(request{Verb: verbUnbind, Place: &place{Path: path}})
+	return err
 }
 
 // ReadFile reads resolv.conf, as dns.Config.Read does, and tells once why it could not. A file that cannot be read is an empty
@@ -188,6 +262,15 @@ func (c *Client) ReadFile(path string) ([]byte, error) {
 	}
 	c.tellUnread(err)
 	return a.Text, nil
+}
+
+// ReadConfig reads the file of the configuration, MaxConfig bytes of it at most.
+func (c *Client) ReadConfig(path string) ([]byte, error) {
+	if path != c.duties.Config {
+		return regularfile.Read(path, MaxConfig)
+	}
+	a, err := c.ask(request{Verb: verbConfig})
+	return a.Text, err
 }
 
 // tellUnread tells why resolv.conf could not be read, once for each reason; nil is that it could.

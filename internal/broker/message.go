@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -14,23 +15,29 @@ import (
 type Duties struct {
 	Mode    sandbox.Mode  // of the broker itself
 	Read    string        // file that is read
+	Config  string        // file of the configuration, of which MaxConfig bytes are read
 	Dial    []string      // sockets that are connected to
 	Remove  []string      // files of sockets that are removed in the end
+	Control string        // socket that is made, and whose connections are passed on; see Client.ListenControl
 	Configs []tap.Config  // devices that are set up
 	Changes []tap.Changes // of each of them, which are undone in the end
+	Bind    *Binds        // sockets of forwards that are opened; nil for none
 }
 
 // Empty reports whether there is nothing to do.
 func (d *Duties) Empty() bool {
-	return d.Read == "" && len(d.Dial)+len(d.Remove)+len(d.Configs) == 0
+	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && len(d.Dial)+len(d.Remove)+len(d.Configs) == 0
 }
 
 // Verbs of requests.
 const (
+	verbBind    = "bind"    // a socket for a forward at Place
 	verbConnect = "connect" // Device, which has come back
 	verbMTU     = "mtu"     // is to be MTU, of Device
 	verbDial    = "dial"    // Socket
-	verbRead    = "read"    // the file
+	verbRead    = "read"    // the file Duties.Read
+	verbConfig  = "config"  // is to be read
+	verbUnbind  = "unbind"  // remove the file of a forward's unix socket at Place
 )
 
 // request asks for one thing.
@@ -39,19 +46,23 @@ type request struct {
 	Device string `json:",omitempty"` // name
 	MTU    int    `json:",omitempty"`
 	Socket int    `json:",omitempty"` // index in Duties.Dial
+	Place  *place `json:",omitempty"`
 }
 
 // answer tells how it went.
 type answer struct {
 	Error string
 	Text  []byte // of the file
-	conn  int    // the connection, negative for none
+	conn  int    // the connection or socket, negative for none
 }
 
 const (
-	// maxRequest bounds the broker's input, and maxAnswer its output: a file of dns.MaxFile bytes as JSON.
+	// MaxConfig is how many bytes of the configuration's file are read.
+	MaxConfig = 129 << 10
+	// maxRequest bounds the broker's input, and maxAnswer its output: a file of MaxConfig bytes as JSON. A message of
+	// that length fits into the socket's buffer as the kernel makes it.
 	maxRequest = 512
-	maxAnswer  = 64 << 10
+	maxAnswer  = 192 << 10
 	// maxDuties bounds what the broker is told at its start: devices have some thousand VLANs.
 	maxDuties = 16 << 20
 )
@@ -76,18 +87,49 @@ func descriptorOf(rights []byte) int {
 	return fds[0]
 }
 
+// pass answers with a descriptor, which stays the caller's.
+func pass(to *net.UnixConn, fd int) error {
+	message, err := encoded(nil, nil)
+	if err != nil {
+		return err
+	}
+	return sendDescriptor(to, message, fd)
+}
+
+// sendDescriptor sends a message with a descriptor.
+func sendDescriptor(to *net.UnixConn, message []byte, fd int) error {
+	_, _, err := to.WriteMsgUnix(message, unix.UnixRights(fd), nil)
+	return err
+}
+
+// withDescriptor calls do with the descriptor of a socket, which stays open meanwhile.
+func withDescriptor(socket *net.UnixConn, do func(fd int) error) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var done error
+	err = raw.Control(func(fd uintptr) { done = do(int(fd)) })
+	return errors.Join(err, done)
+}
+
 // reply tells how it went.
 func reply(conn *net.UnixConn, text []byte, failed error) error {
+	message, err := encoded(text, failed)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(message)
+	return err
+}
+
+// encoded is an answer as it is sent.
+func encoded(text []byte, failed error) ([]byte, error) {
 	const maxError = 4 << 10
 	a := answer{Text: text}
 	if failed != nil {
 		a.Error = failed.Error()
 		a.Error = a.Error[:min(len(a.Error), maxError)]
 	}
-	message, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	_, err = conn.Write(message)
-	return err
+	return json.Marshal(a)
 }

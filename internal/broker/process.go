@@ -9,49 +9,54 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/regularfile"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
-// Run is the life of the broker: of a process that Client.Start has started, whose standard input is in.
+// Run is the life of the broker: of a process that a Starter has started, whose standard input is in. It ends at once if it is
+// told no duties.
 func Run(in io.Reader) error {
-	const socket = 3                                                    // the first after the standard streams
-	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT) // of a service manager; it ends with its requests
-	f := os.NewFile(socket, "vring")
-	defer f.Close()
-	conn, err := net.FileConn(f)
+	const socket = 3 // the first after the standard streams
+	// Signals that are sent to all processes of a service are for the others. This one ends with its requests.
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1)
+	conn, err := SocketOf(os.NewFile(socket, "vring"))
 	if err != nil {
 		return fmt.Errorf("the broker is started by vring itself: %w", err)
 	}
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		return errors.New("the broker is started by vring itself")
-	}
-	return serve(in, unixConn)
+	return serve(in, conn)
 }
 
 // process is the broker: what it does, and what it keeps for that.
 type process struct {
 	Duties
-	files []socketfile.File
+	binder  binder
+	files   map[string]madeFile // by their paths
+	control *controlListener    // nil for none
+	channel *net.UnixConn       // to the server, for connections to the control socket
 }
 
 // serve reads the duties, and answers requests until there are no more.
 func serve(in io.Reader, conn *net.UnixConn) error {
 	var p process
-	if err := json.NewDecoder(io.LimitReader(in, maxDuties)).Decode(&p.Duties); err != nil {
-		return err
-	}
-	err := errors.Join(p.remember(), p.confine())
-	if err := reply(conn, nil, err); err != nil {
-		return errors.Join(err, p.undo())
+	err := json.NewDecoder(io.LimitReader(in, maxDuties)).Decode(&p.Duties)
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
 	if err != nil {
-		return nil // which vring tells
+		return err
+	}
+	begun, err := p.begin(conn)
+	if err != nil {
+		return errors.Join(err, p.undo())
+	}
+	if !begun {
+		return p.closeControl() // vring tells why, and undoes the rest
 	}
 	for {
 		r, err := nextRequest(conn)
@@ -66,29 +71,65 @@ func serve(in io.Reader, conn *net.UnixConn) error {
 	}
 }
 
-// remember takes note of the files that are to be removed. They stay the same ones while they are open: no other file can get
-// their numbers.
+// begin makes ready for requests, and tells vring whether it is. With that goes the server's end of the channel for connections to
+// the control socket, if there is one. An error is that vring cannot be told.
+func (p *process) begin(conn *net.UnixConn) (begun bool, err error) {
+	theirs, failed := p.openControl()
+	defer func() { _ = theirs.Close() }() // fails if there is none
+	failed = errors.Join(failed, p.remember(), p.confine())
+	message, err := encoded(nil, failed)
+	if err != nil {
+		return false, err
+	}
+	var rights []byte
+	if theirs != nil && failed == nil {
+		rights = unix.UnixRights(int(theirs.Fd()))
+		go p.pass()
+	}
+	_, _, err = conn.WriteMsgUnix(message, rights, nil)
+	return failed == nil, err
+}
+
+// remember takes note of the files that are to be removed, and of what is to be known of the host before the broker is confined.
 func (p *process) remember() error {
+	p.files = map[string]madeFile{}
 	for _, path := range p.Remove {
 		file, err := socketfile.Made(path)
 		if err != nil {
 			return err
 		}
-		if _, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-			return os.NewSyscallError("open", err)
+		fd, err := holdOpen(path)
+		if err != nil {
+			return err
 		}
-		p.files = append(p.files, file)
+		p.files[path] = madeFile{file, fd, p.Bind != nil && slices.Contains(p.Bind.Files, path)}
+	}
+	if p.Bind != nil {
+		p.binder = newBinder(*p.Bind)
+		unix.Umask(0o077) // a socket's file is its owner's from the beginning
 	}
 	return nil
 }
 
 // confine puts the broker into a sandbox of its own.
 func (p *process) confine() error {
-	_, err := sandbox.Enter(sandbox.Config{
-		Mode: p.Mode, Read: p.Read != "", Remove: p.Remove, Dial: p.Dial, Interfaces: len(p.Configs) > 0,
+	c := sandbox.Config{
+		Mode: p.Mode, Read: p.Read != "" || p.Config != "", Remove: p.removed(), Dial: p.Dial, Interfaces: len(p.Configs) > 0,
 		Log: slog.New(slog.DiscardHandler), // vring tells the same of its own sandbox
-	})
+	}
+	if p.Bind != nil {
+		c.Bind, c.BindPrivileged, c.MakeIn = true, p.binder.privileged(), p.Bind.Dirs
+	}
+	_, err := sandbox.Enter(c)
 	return err
+}
+
+// removed are the files that are removed in the end.
+func (p *process) removed() []string {
+	if p.Control == "" {
+		return p.Remove
+	}
+	return append(slices.Clone(p.Remove), p.Control)
 }
 
 // nextRequest returns the next request. An error is that there will be none, or that its sender is not to be believed.
@@ -113,11 +154,25 @@ func (p *process) handle(conn *net.UnixConn, r request) error {
 		}
 		text, err := dns.ReadFile(p.Read)
 		return reply(conn, text, err)
+	case verbConfig:
+		if p.Config == "" {
+			break
+		}
+		text, err := regularfile.Read(p.Config, MaxConfig)
+		return reply(conn, text, err)
 	case verbDial:
 		if r.Socket < 0 || r.Socket >= len(p.Dial) {
 			break
 		}
 		return p.dial(conn, p.Dial[r.Socket])
+	case verbBind, verbUnbind:
+		if p.Bind == nil || r.Place == nil {
+			break
+		}
+		if r.Verb == verbBind {
+			return p.bind(conn, r.Place)
+		}
+		return p.unbind(conn, r.Place)
 	case verbConnect, verbMTU:
 		return reply(conn, nil, p.setUp(r))
 	}
@@ -131,17 +186,7 @@ func (p *process) dial(to *net.UnixConn, path string) error {
 		return reply(to, nil, err)
 	}
 	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(answer{})
-	if err != nil {
-		return err
-	}
-	var sent error
-	err = raw.Control(func(fd uintptr) { _, _, sent = to.WriteMsgUnix(text, unix.UnixRights(int(fd)), nil) })
-	return errors.Join(err, sent)
+	return withDescriptor(c.(*net.UnixConn), func(fd int) error { return pass(to, fd) })
 }
 
 // setUp changes a device that was named at the start.
@@ -163,12 +208,20 @@ func (p *process) setUp(r request) error {
 
 // undo leaves the host as it was before.
 func (p *process) undo() error {
-	var errs []error
+	errs := []error{p.closeControl()}
 	for i := range p.Changes {
 		errs = append(errs, p.Changes[i].Undo())
 	}
 	for _, f := range p.files {
-		errs = append(errs, f.Remove())
+		errs = append(errs, f.remove())
 	}
 	return errors.Join(errs...)
+}
+
+// closeControl accepts nobody any more, and removes the control socket's file.
+func (p *process) closeControl() error {
+	if p.control == nil {
+		return nil
+	}
+	return p.control.close()
 }

@@ -1,57 +1,47 @@
 package counting
 
 import (
+	"fmt"
 	"iter"
 	"reflect"
-	"strings"
-	"unicode"
 )
 
-// Group is a field of several counters, which have names of their own.
+// tagKey is the key of the tag that is a counter's name.
+const tagKey = "counter"
+
+// Group is an array of counters that names them itself.
 type Group interface {
+	// All returns the names and values of all of them, in the array's order.
 	All() iter.Seq2[string, uint64]
 }
 
-// one is the group of a field that is a counter itself.
-type one struct {
-	name string
-	n    uint64
-}
+// All returns the names and values of a struct of counters, in the struct's order. Its fields must be exported, and each a
+// uint64 with a name, a Group, or a struct of the same kind.
+func All(counters any) iter.Seq2[string, uint64] { return ValuesOf(counters).All() }
 
-// All implements Group.
-func (c one) All() iter.Seq2[string, uint64] {
-	return func(yield func(string, uint64) bool) { yield(c.name, c.n) }
-}
-
-// All returns the names and values of a struct of counters, in the struct's order. Its fields must be exported, and each an
-// uint64 or a Group.
-func All(counters any) iter.Seq2[string, uint64] {
-	return func(yield func(string, uint64) bool) {
-		for field, value := range reflect.ValueOf(counters).Fields() {
-			group, ok := value.Interface().(Group)
-			if !ok {
-				group = one{Name(field.Name), value.Uint()}
-			}
-			for name, n := range group.All() {
-				if !yield(name, n) {
-					return
-				}
-			}
+// walk calls visit for each counter in v with its name. A counter without a name is a mistake in its struct.
+func walk(v reflect.Value, visit func(name string, counter reflect.Value)) {
+	if group, ok := v.Interface().(Group); ok {
+		walkGroup(v, group, visit)
+		return
+	}
+	for field, value := range v.Fields() {
+		if value.Kind() != reflect.Uint64 {
+			walk(value, visit)
+			continue
 		}
+		name := field.Tag.Get(tagKey)
+		if name == "" {
+			panic(fmt.Sprintf("counter %s of %s has no name", field.Name, v.Type()))
+		}
+		visit(name, value)
 	}
 }
 
-// Name turns the name of a field such as TCPOutOfOrder into tcp_out_of_order.
-func Name(field string) string {
-	var b strings.Builder
-	letters := []rune(field)
-	for i, r := range letters {
-		follows := i > 0 && unicode.IsLower(letters[i-1])
-		leads := i > 0 && unicode.IsUpper(letters[i-1]) && i+1 < len(letters) && unicode.IsLower(letters[i+1])
-		if unicode.IsUpper(r) && (follows || leads) {
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
+func walkGroup(v reflect.Value, group Group, visit func(name string, counter reflect.Value)) {
+	i := 0
+	for name := range group.All() {
+		visit(name, v.Index(i))
+		i++
 	}
-	return b.String()
 }

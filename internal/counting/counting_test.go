@@ -10,35 +10,66 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 )
 
-type pets struct{ cats, dogs uint64 }
+// pets is a group that names its counters.
+type pets [2]uint64
 
 func (p pets) All() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		_ = yield("black_cats", p.cats) && yield("old_dogs", p.dogs)
+		_ = yield("black_cats", p[0]) && yield("old_dogs", p[1])
 	}
 }
 
-func TestCountersAreNamedByTheirFieldsAndGroupsNameTheirs(t *testing.T) {
-	all := counting.All(struct {
-		FramesIn uint64
-		Pets     pets
-		TCPFlows uint64
-	}{7, pets{1, 2}, 0})
-	require.Equal(t, map[string]uint64{"frames_in": 7, "black_cats": 1, "old_dogs": 2, "tcp_flows": 0}, maps.Collect(all))
+type garden struct {
+	Trees uint64 `counter:"apple_trees"`
+}
+
+type house struct {
+	FramesIn uint64 `counter:"frames_in"`
+	Pets     pets
+	Garden   garden
+	Renamed  uint64 `counter:"tcp_flows"`
+}
+
+func filled() house { return house{7, pets{1, 2}, garden{5}, 0} }
+
+func TestCountersAreNamedByTheirTagsAndGroupsNameTheirs(t *testing.T) {
+	all := counting.All(filled())
+	require.Equal(t, map[string]uint64{"frames_in": 7, "black_cats": 1, "old_dogs": 2, "apple_trees": 5, "tcp_flows": 0}, maps.Collect(all))
 	var order []string
 	for name := range all {
-		if order = append(order, name); len(order) == 3 {
+		if order = append(order, name); len(order) == 4 {
 			break
 		}
 	}
-	require.Equal(t, []string{"frames_in", "black_cats", "old_dogs"}, order)
+	require.Equal(t, []string{"frames_in", "black_cats", "old_dogs", "apple_trees"}, order)
 }
 
-func TestCountersReadInSnakeCase(t *testing.T) {
-	for field, want := range map[string]string{
-		"Frames": "frames", "TCPFlows": "tcp_flows", "UDPRefused": "udp_refused", "TCPOutOfOrder": "tcp_out_of_order",
-		"NoRoom": "no_room", "WindowReads": "window_reads",
-	} {
-		require.Equal(t, want, counting.Name(field))
-	}
+func TestACounterWithoutANameIsAMistake(t *testing.T) {
+	require.PanicsWithValue(t, "counter Nameless of struct { Nameless uint64 } has no name", func() {
+		counting.ValuesOf(struct{ Nameless uint64 }{})
+	})
+}
+
+func TestASourceReadsWhatIsCountedAtThatTime(t *testing.T) {
+	h := filled()
+	s := counting.From(func() house { return h })
+	words := make([]uint64, len(s.Names()))
+	s.Read(words)
+	require.Equal(t, []uint64{7, 1, 2, 5, 0}, words)
+	h.Pets[1], h.Renamed = 3, 9
+	s.Read(words)
+	require.Equal(t, []uint64{7, 1, 3, 5, 9}, words)
+	require.Equal(t, maps.Collect(counting.All(h)), maps.Collect(counting.NewValues(s.Names(), words).All()))
+	require.Zero(t, testing.AllocsPerRun(100, func() { s.Read(words) }))
+}
+
+func TestValuesFillAStructByTheirNames(t *testing.T) {
+	h := house{Renamed: 3} // which becomes 0
+	counting.ValuesOf(filled()).Fill(&h)
+	require.Equal(t, filled(), h)
+	g := garden{1}
+	counting.Values{}.Fill(&g)
+	require.Equal(t, garden{1}, g)
+	counting.ValuesOf(filled()).Fill(&g)
+	require.Equal(t, garden{5}, g)
 }

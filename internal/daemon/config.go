@@ -1,10 +1,9 @@
 package daemon
 
 import (
+	"log/slog"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -18,6 +17,8 @@ import (
 type Config struct {
 	FrontEnds FrontEnds
 	Threads   Threads
+	Log       Log
+	Control   Control
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
 	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
 
@@ -51,6 +52,20 @@ type Threads struct {
 	CPUs []int `option:"cpus" unit:"numbers of processors" fixed:"threads are pinned before the sandbox is entered"`
 }
 
+// Log says what is logged.
+type Log struct {
+	// Level is the lowest level that is logged: one of package slog's four.
+	Level slog.Level `option:"log-level" unit:"debug, info, warn or error" default:"info" live:"the next line counts"`
+	// Format is how whoever prints writes all of it: FormatText or FormatJSON. "" is FormatText.
+	Format string `option:"log-format" unit:"text or json" default:"text" fixed:"whoever reads the log reads one format"`
+}
+
+// Formats of the log.
+const (
+	FormatText = "text"
+	FormatJSON = "json"
+)
+
 const (
 	// DefaultPoll is some times what it costs to be woken; docs/performance.md has figures.
 	DefaultPoll = 50 * time.Microsecond
@@ -58,19 +73,34 @@ const (
 	MaxPoll = time.Second
 )
 
-// Check returns all that is wrong, as faults and errors that networks tell themselves. It looks at the host for what the
-// configuration names: directories of sockets, processors, addresses.
-func (c *Config) Check() error {
-	var errs *multierror.Error
-	errs = multierror.Append(errs, c.FrontEnds.check(), c.Threads.check(), c.checkNetwork())
-	return errs.ErrorOrNil()
+// Checked is a configuration that was found to be right, with what follows from it. Config.Check makes it.
+type Checked struct {
+	config Config
+	plan   plan
 }
 
-// checkNetwork returns what is wrong with what the guests are connected to.
-func (c *Config) checkNetwork() error {
+// Config returns the configuration. It is the caller's own.
+func (c *Checked) Config() Config { return clone(c.config) }
+
+// Check returns the configuration for Open. It does not change any more if c does, or what c refers to. The error is all that is
+// wrong, as faults and errors that networks tell themselves. Check looks at the host for what the configuration names: directories of sockets,
+// processors, addresses.
+func (c *Config) Check() (*Checked, error) {
+	checked := &Checked{config: clone(*c)}
+	var wrong error
+	checked.plan, wrong = checked.config.checkNetwork()
+	errs := multierror.Append(nil, c.FrontEnds.check(), c.Threads.check(), c.Log.check(), c.checkControl(), wrong)
+	if err := errs.ErrorOrNil(); err != nil {
+		return nil, err
+	}
+	return checked, nil
+}
+
+// checkNetwork returns what is to be opened for the guests, or what is wrong with it.
+func (c *Config) checkNetwork() (plan, error) {
 	n, err := c.network()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	return n.check(c.FrontEnds.guests())
 }
@@ -167,11 +197,32 @@ func (f *FrontEnds) checkSource() *Fault {
 }
 
 func (t *Threads) check() error {
-	var errs *multierror.Error
+	return multierror.Append(nil, t.checkPoll(), t.checkCPUs()).ErrorOrNil()
+}
+
+func (t *Threads) checkPoll() error {
 	if t.Poll < 0 || t.Poll > MaxPoll {
-		errs = multierror.Append(errs, faultf("%s %d: want 0 to %d", optionPoll, t.Poll.Microseconds(), MaxPoll.Microseconds()))
+		return faultf("%s %d: want 0 to %d", optionPoll, t.Poll.Microseconds(), MaxPoll.Microseconds())
 	}
-	return multierror.Append(errs, t.checkCPUs()).ErrorOrNil()
+	return nil
+}
+
+func (l *Log) check() error {
+	return multierror.Append(nil, l.checkLevel(), l.checkFormat()).ErrorOrNil()
+}
+
+func (l *Log) checkLevel() error {
+	if slices.Contains([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, l.Level) {
+		return nil
+	}
+	return faultf("%s %s: want debug, info, warn or error", optionLogLevel, l.Level)
+}
+
+func (l *Log) checkFormat() error {
+	if slices.Contains([]string{"", FormatText, FormatJSON}, l.Format) {
+		return nil
+	}
+	return faultf("%s %q: want %s or %s", optionLogFormat, l.Format, FormatText, FormatJSON)
 }
 
 // checkCPUs returns what is wrong with the processors. The process must be allowed on all of them.
@@ -198,21 +249,4 @@ func (t *Threads) from(first int) []int {
 	}
 	first %= len(t.CPUs)
 	return slices.Concat(t.CPUs[first:], t.CPUs[:first])
-}
-
-// FormatCPUs writes a list of processors as users do: numbers and ranges of them, as in 2,4-7.
-func FormatCPUs(cpus []int) string {
-	var parts []string
-	for i := 0; i < len(cpus); {
-		last := i
-		for last+1 < len(cpus) && cpus[last+1] == cpus[last]+1 {
-			last++
-		}
-		part := strconv.Itoa(cpus[i])
-		if last > i {
-			part += "-" + strconv.Itoa(cpus[last])
-		}
-		parts, i = append(parts, part), last+1
-	}
-	return strings.Join(parts, ",")
 }

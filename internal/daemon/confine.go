@@ -5,17 +5,19 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/vhostuser"
 )
 
 // duties are what the broker is for.
 func (d *Daemon) duties() broker.Duties {
 	duties, from := d.opened.duties, &d.config.FrontEnds
-	duties.Mode = d.config.Sandbox
+	duties.Mode, duties.Config = d.config.Sandbox, d.program.ConfigFile
 	switch {
 	case duties.Mode == sandbox.Off: // but interfaces need rights that may be gone by the end
 		return broker.Duties{Mode: duties.Mode, Configs: duties.Configs, Changes: duties.Changes}
@@ -24,7 +26,31 @@ func (d *Daemon) duties() broker.Duties {
 	default:
 		duties.Remove = slices.Concat(duties.Remove, from.SocketPaths)
 	}
+	duties.Control = d.controlPath
+	if d.program.ChangesForwards && d.config.NAT != nil {
+		duties.Bind = bindsOf(d.config.NAT.Forwards)
+	}
 	return duties
+}
+
+// bindsOf is what the broker may open: what is like the forwards that there are.
+func bindsOf(forwards []spec.Forward) *broker.Binds {
+	b := new(broker.Binds)
+	for i := range forwards {
+		f := &forwards[i]
+		if f.Path != "" {
+			b.Files = append(b.Files, f.CleanPath())
+			b.Dirs = append(b.Dirs, filepath.Dir(f.CleanPath()))
+			continue
+		}
+		b.Exposed = b.Exposed || !f.Host.Addr().IsLoopback()
+		if b.LeastPort == 0 || f.Host.Port() < b.LeastPort {
+			b.LeastPort = f.Host.Port()
+		}
+	}
+	slices.Sort(b.Dirs)
+	b.Dirs = slices.Compact(b.Dirs)
+	return b
 }
 
 // startBroker starts the process that does what this one will not be able to do in its sandbox, if there is anything.
@@ -48,7 +74,8 @@ func (d *Daemon) dial(ctx context.Context, path string) (*net.UnixConn, error) {
 // closed, and some rights may be gone.
 func (d *Daemon) Confine() error {
 	needs := d.opened.needs
-	needs.Mode, needs.Log, needs.Notify = d.config.Sandbox, d.program.Log, d.manager.fd
+	needs.Mode, needs.Log, needs.Notify = d.config.Sandbox, d.program.Log, d.manager.FD()
+	needs.EmptyRoot, needs.Shares = d.program.OwnMounts, d.program.Shares
 	if os.Geteuid() == 0 {
 		d.tell(RunsAsRoot{})
 	}

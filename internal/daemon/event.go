@@ -49,6 +49,8 @@ type (
 	}
 	// BrokerEnded is that the broker has ended too early: what it is for is not done any more.
 	BrokerEnded struct{ Duties broker.Duties }
+	// ControlMissing is why there is no control socket where there would be one by default. Guests are served.
+	ControlMissing struct{ Err error }
 	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
 	ResolversUnreadable struct{ Reason string }
 )
@@ -61,4 +63,5 @@ func (GuestStopped) event()        {}
 func (Counted) event()             {}
 func (Traffic) event()             {}
 func (BrokerEnded) event()         {}
+func (ControlMissing) event()      {}
 func (ResolversUnreadable) event() {}

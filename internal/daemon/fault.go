@@ -17,11 +17,18 @@ const (
 	optionFD          Option = "fd"
 	optionPoll        Option = "poll-us"
 	optionCPUs        Option = "cpus"
+	optionLogLevel    Option = "log-level"
+	optionLogFormat   Option = "log-format"
+	optionNetwork     Option = "network"
 	optionNetwork6    Option = "network6"
 	optionMTU         Option = "mtu"
 	optionSearch      Option = "search"
+	optionDNS         Option = "dns"
 	optionTAP         Option = "tap"
 	optionMode        Option = "mode"
+	optionMAC         Option = "mac"
+	optionControl     Option = "control"
+	optionForward     Option = "forward"
 )
 
 // Fault is one thing that is wrong with a configuration, or with what it names on this host. Whoever wrote it can write it

@@ -16,7 +16,8 @@ import (
 //	live:"reason"        it may change while guests are served, and why nothing that a guest holds is in the way
 //	fixed:"reason"       it may not, and why
 //
-// What is live can be adopted between two turns of a guest's threads; [Compare] tells whether a change needs a new process.
+// What is live can be adopted between two turns of a guest's threads: [Daemon.Apply] makes such changes, and [Compare] tells whether
+// a change needs a new process.
 type Field struct {
 	Path    string // as in NAT.MTU
 	Options []Option
@@ -63,26 +64,46 @@ func fieldOf(f reflect.StructField, path string) Field {
 	return field
 }
 
+// difference is a field in which two configurations differ.
+type difference struct {
+	Field
+	both bool // both have the network that the field belongs to, or it belongs to none
+}
+
+// differences returns the fields in which two configurations differ. A network that only one of them has differs in all of its
+// fields. Lists without elements do not differ, be they nil or not.
+func differences(before, after *Config) (all []difference) {
+	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, path string, index []int) {
+		was, is := at(before, index), at(after, index)
+		both := was.IsValid() && is.IsValid()
+		switch {
+		case both && same(was, is):
+		case was.IsValid() || is.IsValid():
+			all = append(all, difference{fieldOf(f, path), both})
+		}
+	})
+	return all
+}
+
+// fault returns why the field cannot change while guests are served, nil if it can.
+func (d *difference) fault() error {
+	reason := d.Reason
+	switch {
+	case d.Live && d.both:
+		return nil
+	case d.Live:
+		reason = "guests stay with their network"
+	}
+	return faultf("%s cannot change while guests are served: %s", d.Options[0], reason)
+}
+
 // Compare returns the fields in which two configurations differ. The error tells of each that cannot change while guests
 // are served. A network that only one of them has differs in all of its fields.
 func Compare(before, after *Config) (changed []Field, err error) {
 	var errs *multierror.Error
-	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, path string, index []int) {
-		was, is := at(before, index), at(after, index)
-		if was.IsValid() == is.IsValid() && (!was.IsValid() || reflect.DeepEqual(was.Interface(), is.Interface())) {
-			return
-		}
-		field := fieldOf(f, path)
-		changed = append(changed, field)
-		if field.Live && was.IsValid() && is.IsValid() {
-			return
-		}
-		reason := field.Reason
-		if field.Live {
-			reason = "guests stay with their network"
-		}
-		errs = multierror.Append(errs, faultf("%s cannot change while guests are served: %s", field.Options[0], reason))
-	})
+	for _, d := range differences(before, after) {
+		changed, errs = append(changed, d.Field), multierror.Append(errs, d.fault())
+	}
 	return changed, errs.ErrorOrNil()
 }
 

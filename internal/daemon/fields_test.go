@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,7 +60,8 @@ func TestOptionsHaveTheirNames(t *testing.T) {
 	}
 	for _, o := range []Option{
 		optionSocketPath, optionClient, optionSocketMode, optionSocketGroup, optionFD, optionPoll, optionCPUs,
-		optionNetwork6, optionMTU, optionSearch, optionTAP, optionMode,
+		optionLogLevel, optionLogFormat, optionNetwork, optionNetwork6, optionMTU, optionSearch, optionDNS, optionTAP, optionMode, optionMAC,
+		optionForward,
 	} {
 		require.True(t, names[o], o)
 	}
@@ -68,11 +70,11 @@ func TestOptionsHaveTheirNames(t *testing.T) {
 func TestDefaultsAreThoseThatTheFieldsTell(t *testing.T) {
 	nat, tap, stub := DefaultNAT(), DefaultTAP(), DefaultStub()
 	c := Config{NAT: &nat, TAP: &tap, Stub: &stub, Threads: Threads{Poll: DefaultPoll}}
-	hosts := []string{"NAT.Network6", "FrontEnds.SocketMode"} // zero values that stand for the default
+	zero := []string{"NAT.Network6", "FrontEnds.SocketMode", "Log.Level", "Log.Format"} // values that stand for the default
 	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, path string, index []int) {
 		value, want := at(&c, index), f.Tag.Get("default")
 		switch {
-		case path == hosts[0] || path == hosts[1]:
+		case slices.Contains(zero, path):
 			require.True(t, value.IsZero(), path)
 		case want == "":
 			require.True(t, value.IsZero(), path)

@@ -10,7 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -18,13 +20,14 @@ import (
 
 // guest is a guest that is to be served: its network, and what is known of it.
 type guest struct {
-	name    string
-	network Network
-	ports   []netbackend.Port                // one for each queue pair
-	report  func(pair int, now int64) Report // may be called where that port's methods may, and after its Close
-	lost    <-chan error                     // delivers why there is no network any more; nil for one that cannot be lost
-	// traffic, if set, is metered each second; it may be called where the first port's methods may.
-	traffic func() traffic
+	name     string
+	network  Network
+	ports    []netbackend.Port                 // one for each queue pair; their threads own them
+	counters []counting.Source                 // of ports
+	snapshot func(*worker.Thread) nat.Snapshot // nil for a network without flows
+	lost     <-chan error                      // delivers why there is no network any more; nil for one that cannot be lost
+	// traffic, if set, tells that of the first queue pair from its counters, and is metered each second.
+	traffic func(counting.Values) traffic
 }
 
 // close closes the ports of a guest that is not served.
@@ -83,6 +86,10 @@ func makeRoom(guests []guest) {
 	}
 }
 
+// sleepBeforeServing bounds how long threads sleep at a time until guests are served. The sandbox stops all threads some hundred
+// times meanwhile: see worker.Device.SetMaxSleep.
+const sleepBeforeServing = 10 * time.Millisecond
+
 // startOne starts guest i.
 func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, error) {
 	s := &served{guest: g, tell: d.tell, since: time.Now()}
@@ -93,17 +100,17 @@ func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, erro
 	}
 	var err error
 	s.device, err = worker.New(worker.Config{
-		Ports:   g.ports,
+		Ports: g.ports, Counters: g.counters,
 		Notices: func(n netbackend.Notice) { d.tell(Notice{s.label, n}) },
 		Poll:    d.config.Threads.Poll,
-		CPUs:    d.config.Threads.from(i * len(g.ports)),
+		CPUs:    d.config.Threads.from(i * len(g.ports)), MaxSleep: sleepBeforeServing,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.server, err = d.newServer(i, s.device, log, limits)
 	if err != nil {
-		return nil, errors.Join(cannotListen(d.config.FrontEnds.socket(i), err), s.device.Close())
+		return nil, errors.Join(cannotListen(optionSocketPath, d.config.FrontEnds.socket(i), err), s.device.Close())
 	}
 	return s, nil
 }
@@ -122,14 +129,14 @@ func (d *Daemon) newServer(i int, device vhostuser.Device, log *slog.Logger, lim
 }
 
 // cannotListen is why no socket could be had at path. What the user can write otherwise is a fault.
-func cannotListen(path string, err error) error {
+func cannotListen(o Option, path string, err error) error {
 	wrong := []error{
 		unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENOTDIR, unix.EROFS, unix.ELOOP, unix.ENAMETOOLONG, unix.EADDRINUSE, unix.EEXIST,
 	}
 	if path == "" || !slices.ContainsFunc(wrong, func(errno error) bool { return errors.Is(err, errno) }) {
 		return err
 	}
-	return faultf("%s %s: %w", optionSocketPath, path, err)
+	return faultf("%s %s: %w", o, path, err)
 }
 
 func (s *served) serve(ctx context.Context) error {
@@ -140,7 +147,7 @@ func (s *served) serve(ctx context.Context) error {
 	if closed := s.device.Close(); closed != nil {
 		return errors.Join(err, closed) // a thread may still be counting
 	}
-	for pair := range s.ports {
+	for pair := range s.counters {
 		s.tell(s.counted(pair))
 	}
 	return err
@@ -168,10 +175,12 @@ func (s *served) serveUntilLost(ctx context.Context) error {
 	return errors.Join(lost, err)
 }
 
-// counted is what was counted for one queue pair, whose port is closed.
+// counted is what was counted for one queue pair, whose thread has ended.
 func (s *served) counted(pair int) Counted {
+	counters, _ := s.device.Counters(pair) // nobody counts any more
 	c := Counted{
-		Guest: s.label, Pair: pair, Pairs: len(s.ports), Uptime: time.Since(s.since), Report: s.reportOf(pair, 0), Lost: s.device.Lost(),
+		Guest: s.label, Pair: pair, Pairs: len(s.counters), Uptime: time.Since(s.since), Lost: s.device.Lost(),
+		Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
 	}
 	if pair == 0 {
 		c.Dropped = s.device.Dropped()

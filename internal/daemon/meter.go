@@ -3,7 +3,9 @@ package daemon
 import (
 	"time"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend/stub"
+	"github.com/vringnet/vring/netbackend/worker"
 )
 
 // rateInterval is how often rates are told.
@@ -24,7 +26,9 @@ type traffic struct {
 }
 
 // stubTraffic tells the traffic of a stub from its counters.
-func stubTraffic(c stub.Counters) traffic {
+func stubTraffic(v counting.Values) traffic {
+	var c stub.Counters
+	v.Fill(&c)
 	return traffic{c.Frames, c.Bytes, c.SentFrames, c.SentBytes, c.Bad + c.Undeliverable + c.Missed}
 }
 
@@ -76,16 +80,31 @@ type meter struct {
 	before traffic
 }
 
-// read takes the counters on the guest's thread, and returns the rates since the last time, if anything has come.
+// read returns the rates since the last time, if anything has come.
 func (m *meter) read() (r Rates, passed bool) {
-	var now traffic
-	if err := m.guest.device.Do(0, func(int64) { now = m.guest.traffic() }); err != nil {
-		return r, false // it does not answer, which is logged elsewhere
+	counters, err := m.guest.device.Counters(0)
+	if err != nil {
+		return r, false // the next time has this one's
 	}
-	now.dropped += m.guest.device.Dropped()
-	since := time.Since(m.at)
-	before := m.before
-	m.at, m.before = m.at.Add(since), now
+	return m.count(counters, m.guest.device.Dropped(), time.Now())
+}
+
+// count returns the rates from the last counters to those that are read at a time, if anything has come. disabled are frames
+// that were dropped because their ring was.
+func (m *meter) count(counters worker.Counters, disabled uint64, at time.Time) (r Rates, passed bool) {
+	now := m.guest.traffic(counters.Port)
+	now.dropped += disabled
+	return m.next(now, at.Add(-counters.Age))
+}
+
+// next returns the rates from the last counters to those of at, if anything has come. Counters of the same moment as before
+// are left for the next time.
+func (m *meter) next(now traffic, at time.Time) (r Rates, passed bool) {
+	since, before := at.Sub(m.at), m.before
+	if since <= 0 {
+		return r, false
+	}
+	m.at, m.before = at, now
 	return ratesOf(before, now, since), now != before
 }
 

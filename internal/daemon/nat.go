@@ -7,10 +7,13 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
+	"github.com/vringnet/vring/netbackend/worker"
 )
 
 // NAT is a network of the guests' own behind the host's. DefaultNAT gives values that work.
@@ -26,33 +29,33 @@ type NAT struct {
 	MTU int `option:"mtu" unit:"bytes" default:"1500" fixed:"guests were told, and connections agreed on their segments"`
 
 	// Hostname and Domain are what DHCP announces to guests; "" is not announced.
-	Hostname string `option:"hostname" live:"the next lease has it"`
-	Domain   string `option:"domain" live:"the next lease has it"`
+	Hostname string `option:"hostname" fixed:"DHCP answers with what was configured when a guest was opened"`
+	Domain   string `option:"domain" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// Search are the domains in which guests look names up. If there are none, Domain is the only one; without it they are the
 	// host's. NoSearch announces none at all.
-	Search   []string `option:"search" live:"the next lease has them"`
-	NoSearch bool     `option:"search" live:"the next lease has none"`
+	Search   []string `option:"search" fixed:"DHCP answers with what was configured when a guest was opened"`
+	NoSearch bool     `option:"search" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// Leases are addresses of certain hosts.
-	Leases []hostconf.Lease `option:"lease" live:"the host gets it when it asks next"`
+	Leases []hostconf.Lease `option:"lease" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// Routes are routes of IPv4 by other hosts of the network.
-	Routes []hostconf.Route `option:"route" live:"the next lease has them"`
+	Routes []hostconf.Route `option:"route" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// NTP are time servers, of either version of IP.
-	NTP []netip.Addr `option:"ntp" live:"the next lease has them"`
+	NTP []netip.Addr `option:"ntp" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// BootFiles are what guests boot from the network, and BootServers where: one for each version of IP.
-	BootServers []netip.Addr        `option:"boot-server" live:"the next lease has them"`
-	BootFiles   []hostconf.BootFile `option:"boot-file" live:"the next lease has them"`
+	BootServers []netip.Addr        `option:"boot-server" fixed:"DHCP answers with what was configured when a guest was opened"`
+	BootFiles   []hostconf.BootFile `option:"boot-file" fixed:"DHCP answers with what was configured when a guest was opened"`
 	// Options and Options6 are further options of DHCP and DHCPv6.
-	Options  []hostconf.Option `option:"dhcp-option" live:"the next lease has them"`
-	Options6 []hostconf.Option `option:"dhcp6-option" live:"the next lease has them"`
+	Options  []hostconf.Option `option:"dhcp-option" fixed:"DHCP answers with what was configured when a guest was opened"`
+	Options6 []hostconf.Option `option:"dhcp6-option" fixed:"DHCP answers with what was configured when a guest was opened"`
 
 	// Forwards lead from the host into the guest whose address they name, or into the first one.
 	Forwards []spec.Forward `option:"forward" live:"a listener is added or closed, and connections stay"`
 	// AllowHost are the services of the host that are open to guests.
-	AllowHost []spec.HostService `option:"allow-host" live:"flows are judged when they begin, and open ones stay"`
+	AllowHost []spec.HostService `option:"allow-host" live:"flows are judged again, and end if they are closed"`
 	// Rules open and close the rest; the first that matches decides.
-	Rules []spec.Rule `option:"allow,deny" live:"flows are judged when they begin, and open ones stay"`
+	Rules []spec.Rule `option:"allow,deny" live:"flows are judged again, and end if they are closed"`
 	// Restrict closes all that Rules and AllowHost do not open, and lets Resolvers only be asked.
-	Restrict bool `option:"restrict" live:"flows are judged when they begin, and open ones stay"`
+	Restrict bool `option:"restrict" live:"flows are judged again, and end if they are closed"`
 	// Resolvers are asked for names instead of the host's, if there are any.
 	Resolvers []netip.AddrPort `option:"dns" live:"the next query goes there"`
 
@@ -66,7 +69,7 @@ type NAT struct {
 	// Queues is how many queue pairs each guest can use, each of which has a thread.
 	Queues int `option:"queues" default:"1" fixed:"guests have negotiated them"`
 	// ReconnectGrace is how long connections outlive the front end, which may come back; 0 resets them at once.
-	ReconnectGrace time.Duration `option:"reconnect-grace" unit:"duration" live:"the next loss of a front end counts"`
+	ReconnectGrace time.Duration `option:"reconnect-grace" unit:"duration" fixed:"queue pairs of a guest have agreed on it when it was opened"`
 }
 
 // DefaultNAT is the network that users of QEMU know.
@@ -106,7 +109,7 @@ func (n *NAT) setNetwork6(c *nat.Config) error {
 		return c.SetNetwork6(netip.Prefix{})
 	case !chosen:
 		return nil
-	case !nat.HasIPv6():
+	case !hostcaps.HasIPv6():
 		return faultf("%s %s: the host's kernel has no IPv6; leave it out, or write %s off", optionNetwork6, n.Network6, optionNetwork6)
 	case !fits:
 		return faultf("%s %s: IPv6 needs %s %d or more", optionNetwork6, n.Network6, optionMTU, nat.MinMTU6)
@@ -128,17 +131,16 @@ func (n *NAT) engines(guests int) ([]nat.Config, error) {
 	return all, multierror.Append(nil, err, tooMany).ErrorOrNil()
 }
 
-func (n *NAT) check(guests int) error {
-	_, err := n.engines(guests)
-	return err
+func (n *NAT) check(guests int) (plan, error) {
+	configs, err := n.engines(guests)
+	return natPlan(configs), err
 }
 
+// natPlan are the configurations of all guests' engines.
+type natPlan []nat.Config
+
 // open opens an engine for each guest, or none.
-func (n *NAT) open(d *Daemon) (opened, error) {
-	configs, err := n.engines(d.config.FrontEnds.guests())
-	if err != nil {
-		return opened{}, err
-	}
+func (configs natPlan) open(d *Daemon) (opened, error) {
 	o := opened{needs: sandbox.Config{Internet: true, Multicast: len(configs[0].Multicast) > 0}, duties: natDuties(configs)}
 	var errs *multierror.Error
 	for _, c := range configs {
@@ -162,25 +164,26 @@ func natDuties(configs []nat.Config) (duties broker.Duties) {
 	for _, c := range configs {
 		for _, f := range c.Forwards {
 			if f.Path != "" {
-				duties.Remove = append(duties.Remove, f.Path)
+				duties.Remove = append(duties.Remove, f.CleanPath())
 			}
 		}
 	}
-	if c := &configs[0]; len(c.Resolvers) == 0 && !c.Restrict {
+	if c := &configs[0]; readsResolvConf(c) {
 		duties.Read = c.ResolvConf
 	}
 	return duties
 }
+
+// readsResolvConf reports whether the host's own resolvers are asked.
+func readsResolvConf(c *nat.Config) bool { return len(c.Resolvers) == 0 && !c.Restrict }
 
 // natGuest is the guest whose queue pairs are those.
 func natGuest(c nat.Config, pairs []*nat.Port) guest {
 	g := guest{name: c.Guest.String(), network: Network{NAT: &c}}
 	for _, p := range pairs {
 		g.ports = append(g.ports, p)
+		g.counters = append(g.counters, counting.From(p.Counters))
 	}
-	g.report = func(pair int, now int64) Report {
-		s := pairs[pair].Snapshot(now)
-		return Report{Flows: s.Flows, Usage: s.Usage, Counters: s.Counters}
-	}
+	g.snapshot = func(t *worker.Thread) nat.Snapshot { return t.Port().(*nat.Port).Snapshot(t.Now()) }
 	return g
 }

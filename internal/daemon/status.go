@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"iter"
 	"runtime"
 	"runtime/metrics"
@@ -12,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
+	"github.com/vringnet/vring/vhostuser"
 )
 
 // Status is what is known of the process and its guests at one moment.
@@ -26,8 +28,10 @@ type Status struct {
 // GuestStatus is what is known of a guest.
 type GuestStatus struct {
 	Name      string
+	Socket    string          // at which its front end is met; "" for one that was inherited
+	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
-	Err       error  // why there are no further ones
+	Err       error  // why flows and usage of some are not known
 	Disabled  uint64 // frames on rings that the front end had disabled
 	LostLines uint64 // notices that were left out
 }
@@ -36,14 +40,15 @@ type GuestStatus struct {
 type PairStatus struct {
 	Report Report
 	Thread worker.Stats
-	CPU    int // that its thread is pinned to, negative for none
+	Age    time.Duration // of the counters; 0 if nothing can have been counted since
+	CPU    int           // that its thread is pinned to, negative for none
 }
 
 // Report is what a queue pair's network tells of itself.
 type Report struct {
 	Flows    []nat.FlowInfo
 	Usage    []nat.Usage
-	Counters any // a struct as package counting reads it
+	Counters counting.Values
 	// Returned are receive buffers of the guest that could carry nothing: its worker's, and not the network's.
 	Returned netbackend.ReturnedBuffers
 }
@@ -51,7 +56,7 @@ type Report struct {
 // All are the names and values of all counters. Buffers that are as they should be have no line.
 func (r *Report) All() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		for name, n := range counting.All(r.Counters) {
+		for name, n := range r.Counters.All() {
 			if !yield(name, n) {
 				return
 			}
@@ -64,39 +69,97 @@ func (r *Report) All() iter.Seq2[string, uint64] {
 	}
 }
 
-// Status takes the reports of all guests, each on its threads. What nobody needs any more of the heap is collected first, for it
-// is of no interest; neither stops the threads that serve guests.
+// Everything are the names and values of all counters, those of buffers among them whatever they are.
+func (r *Report) Everything() iter.Seq2[string, uint64] {
+	return func(yield func(string, uint64) bool) {
+		for _, some := range []iter.Seq2[string, uint64]{r.Counters.All(), counting.All(r.Returned)} {
+			for name, n := range some {
+				if !yield(name, n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Status takes the reports of all guests. Counters are those that threads have published. Flows are asked for: their threads
+// are woken, and publish their counters first. What nobody needs any more of the heap is collected before, for it is of no
+// interest; neither stops the threads that serve guests.
 func (d *Daemon) Status() Status {
-	s := Status{Uptime: time.Since(d.since), Guests: make([]GuestStatus, len(d.guests)), Sandbox: d.walls}
+	s := d.Published()
 	var wg sync.WaitGroup
 	for i, g := range d.guests { // at the same time: one whose thread is stuck is waited for
-		wg.Go(func() { s.Guests[i] = g.status() })
+		wg.Go(func() { s.Guests[i] = d.located(i, g.status()) })
 	}
 	wg.Wait()
 	runtime.GC()
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
-	metrics.Read(samples)
-	s.Heap, s.Goroutines = samples[0].Value.Uint64(), samples[1].Value.Uint64()
+	s.measure()
 	return s
 }
 
-// status takes a guest's reports on its threads. Printing them is for others: a full pipe must not stall a ring.
-func (s *served) status() GuestStatus {
-	g := GuestStatus{Name: s.name, Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
-	for pair := range s.ports {
-		p := PairStatus{CPU: s.device.CPU(pair)}
-		g.Err = s.device.Do(pair, func(now int64) { p.Report, p.Thread = s.reportOf(pair, now), s.device.Stats(pair) })
-		if g.Err != nil {
-			return g
-		}
-		g.Pairs = append(g.Pairs, p)
+// Published is the status without flows and usage. It reads what threads have published, and wakes none of them.
+func (d *Daemon) Published() Status {
+	s := Status{Uptime: time.Since(d.since), Sandbox: d.walls}
+	for i, g := range d.guests {
+		s.Guests = append(s.Guests, d.located(i, g.published()))
 	}
+	s.measure()
+	return s
+}
+
+// located adds to a guest's status where its front end is met, and how far that has come.
+func (d *Daemon) located(guest int, g GuestStatus) GuestStatus {
+	g.Socket, g.Stage = d.config.FrontEnds.socket(guest), d.guests[guest].server.Stage()
 	return g
 }
 
-// reportOf is the report of a queue pair with what its thread has counted. It may be called where the port's methods may.
-func (s *served) reportOf(pair int, now int64) Report {
-	r := s.report(pair, now)
-	r.Returned = s.device.Stats(pair).Returned
-	return r
+// measure looks at the process.
+func (s *Status) measure() {
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+	metrics.Read(samples)
+	s.Heap, s.Goroutines = samples[0].Value.Uint64(), samples[1].Value.Uint64()
+}
+
+// status takes the reports of a guest's queue pairs, all at the same time.
+func (s *served) status() GuestStatus {
+	snapshots, errs := make([]nat.Snapshot, len(s.counters)), make([]error, len(s.counters))
+	var wg sync.WaitGroup
+	for i := range s.counters {
+		wg.Go(func() { snapshots[i], errs[i] = s.flows(i) })
+	}
+	wg.Wait()
+	g := s.published()
+	for i := range g.Pairs {
+		g.Pairs[i].Report.Flows, g.Pairs[i].Report.Usage = snapshots[i].Flows, snapshots[i].Usage
+	}
+	g.Err = errors.Join(append(errs, g.Err)...)
+	return g
+}
+
+// published is the status without what threads are asked for.
+func (s *served) published() GuestStatus {
+	g := GuestStatus{Name: s.name, Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
+	var errs []error
+	for i := range s.counters {
+		counters, err := s.device.Counters(i)
+		errs = append(errs, err)
+		g.Pairs = append(g.Pairs, PairStatus{
+			Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
+			Thread: counters.Thread, Age: counters.Age, CPU: s.device.CPU(i),
+		})
+	}
+	g.Err = errors.Join(errs...)
+	return g
+}
+
+// flows asks the thread of a queue pair for the flows of its network, if that has any.
+func (s *served) flows(pair int) (nat.Snapshot, error) {
+	if s.snapshot == nil {
+		return nat.Snapshot{}, nil
+	}
+	taken := new(nat.Snapshot) // to which the thread may write after an error
+	if err := s.device.Do(pair, func(t *worker.Thread) { *taken = s.snapshot(t) }); err != nil {
+		return nat.Snapshot{}, err
+	}
+	return *taken, nil
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/stub"
 )
@@ -28,9 +29,9 @@ const (
 // DefaultStub drops all.
 func DefaultStub() Stub { return Stub{Mode: StubNull, Size: netbackend.MinFrame} }
 
-func (s *Stub) check(int) error {
+func (s *Stub) check(int) (plan, error) {
 	_, err := s.port()
-	return err
+	return s, err
 }
 
 // open makes a stub for each guest.
@@ -42,8 +43,7 @@ func (s *Stub) open(d *Daemon) (o opened, err error) {
 		}
 		o.guests = append(o.guests, guest{
 			name: d.config.FrontEnds.socket(i), ports: []netbackend.Port{port},
-			report:  func(int, int64) Report { return Report{Counters: port.Counters()} },
-			traffic: func() traffic { return stubTraffic(port.Counters()) },
+			counters: []counting.Source{counting.From(port.Counters)}, traffic: stubTraffic,
 		})
 	}
 	return o, nil

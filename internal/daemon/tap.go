@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend"
@@ -44,12 +45,13 @@ func (t *TAP) configs() (all []tap.Config) {
 	return all
 }
 
-func (t *TAP) check(guests int) error {
+func (t *TAP) check(guests int) (plan, error) {
+	configs := t.configs()
 	var errs *multierror.Error
 	if len(t.Devices) != guests {
 		errs = multierror.Append(errs, faultf("each %s needs a %s of its own: there are %d and %d", optionSocketPath, optionTAP, guests, len(t.Devices)))
 	}
-	for i, c := range t.configs() {
+	for i, c := range configs {
 		switch {
 		case c.Name == "":
 			errs = multierror.Append(errs, emptyFault(optionTAP))
@@ -59,12 +61,14 @@ func (t *TAP) check(guests int) error {
 			errs = multierror.Append(errs, c.Check())
 		}
 	}
-	return errs.ErrorOrNil()
+	return tapPlan(configs), errs.ErrorOrNil()
 }
 
+// tapPlan are the devices of all guests.
+type tapPlan []tap.Config
+
 // open opens all devices, or none. If it may set up interfaces, the broker does so from then on, and undoes the changes.
-func (t *TAP) open(d *Daemon) (opened, error) {
-	configs := t.configs()
+func (configs tapPlan) open(d *Daemon) (opened, error) {
 	devices, err := openTAPs(configs)
 	if err != nil {
 		return opened{}, err
@@ -77,7 +81,7 @@ func (t *TAP) open(d *Daemon) (opened, error) {
 		}
 	}
 	o := opened{
-		needs: sandbox.Config{TAP: true, Reopen: t.Reopen},
+		needs: sandbox.Config{TAP: true, Reopen: configs[0].Reopen},
 		close: func() error { defer close(done); return d.undoTAPs(devices) },
 	}
 	for i, device := range devices {
@@ -114,8 +118,8 @@ func tapGuest(d *tap.Device, c *tap.Config) guest {
 	}
 	for _, p := range d.Ports() {
 		g.ports = append(g.ports, p)
+		g.counters = append(g.counters, counting.From(p.Counters))
 	}
-	g.report = func(pair int, _ int64) Report { return Report{Counters: d.Ports()[pair].Counters()} }
 	return g
 }
 

@@ -1,5 +1,5 @@
 // Package qemuopt has the words of QEMU's command line that vring prints, and that its tests use: which of them fit a
-// version of QEMU, and a whole command for a guest.
+// version of QEMU, which version a program is, and a whole command for a guest.
 //
 // What differs between versions, and how it is known:
 //
@@ -9,6 +9,8 @@
 //   - MSI-X without KVM: QEMU 7.2 crashes when a driver starts a vhost-user device, unless vectors=0 takes MSI-X away; 11.1
 //     does not. No version between them was tried, so the word is left out from 11 on only: it works with every version
 //     and costs an emulated guest next to nothing.
+//
+// Which version a program is stands in its file, as the text that it prints for --version (tried: Debian's 7.2 and 11.1).
 //
 // What does not belong here: running QEMU, and options that no vhost-user device needs.
 package qemuopt

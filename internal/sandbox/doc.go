@@ -11,7 +11,7 @@
 //
 // [Enter] tells how they stand, and warns of what is less than all of them. docs/design.md says which promise is kept by which.
 //
-// The same walls, with other openings, are for the process beside vring that reads, removes, dials and sets up interfaces:
+// The same walls, with other openings, are for the process beside vring that reads, removes, dials, binds and sets up interfaces:
 // see the second half of [Config].
 //
 // # What is not on the list ends the process

@@ -51,6 +51,12 @@ func landlockConfig(cfg *Config) landlock.Config {
 		// A guest may connect to any port, and Landlock has no rule for all of them. Ports to listen on are open.
 		c.HandledAccessNet = syscall.AccessNetBindTCP
 	}
+	if cfg.Bind {
+		c.HandledAccessNet &^= syscall.AccessNetBindTCP // any port, for which Landlock has no rule either
+	}
+	if cfg.Children {
+		c.Scoped &^= syscall.ScopeSignal // the kernel counts the signal that ends children with their parent as the parent's
+	}
 	if slices.ContainsFunc(cfg.Dial, isAbstract) {
 		c.Scoped &^= syscall.ScopeAbstractUnixSocket
 	}
@@ -68,6 +74,10 @@ func fileRules(cfg *Config) (rules []landlock.Rule) {
 		// A directory is opened to be locked.
 		const access = syscall.AccessFSRemoveFile | syscall.AccessFSReadDir
 		rules = append(rules, landlock.PathAccess(access, filepath.Dir(path)).IgnoreIfMissing())
+	}
+	for _, dir := range cfg.MakeIn {
+		const access = syscall.AccessFSMakeSock | syscall.AccessFSRemoveFile | syscall.AccessFSReadDir
+		rules = append(rules, landlock.PathAccess(access, dir).IgnoreIfMissing())
 	}
 	return rules
 }

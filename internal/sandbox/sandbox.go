@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,7 +38,11 @@ func ParseMode(text string) (Mode, error) {
 
 // Config is what the process still needs, apart from what it has open already: sockets that listen go on accepting.
 type Config struct {
-	Mode     Mode
+	Mode Mode
+	// EmptyRoot is that this process has a namespace of mounts of its own: its root directory is then replaced by an empty one.
+	EmptyRoot bool
+	// Shares is why it has none, to be told; "" for a process that is not meant to have one.
+	Shares   string
 	Internet bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
 	TAP      bool // use TAP devices: attach their queues, and set carrier and offloads
 	Reopen   bool // join TAP devices that come back
@@ -48,13 +53,18 @@ type Config struct {
 	// else, for it could be used to reach other sockets. 0 is none.
 	Notify int
 
-	// What follows is for a small process beside one that serves guests.
+	// What follows is for small processes beside one that serves guests.
 
+	Children   bool     // wait for the end of processes that were started before, which end with this one
 	Read       bool     // open files for reading
 	Remove     []string // files to remove
 	Dial       []string // unix sockets to connect to, abstract ones with a leading @
 	Interfaces bool     // set up network interfaces: CAP_NET_ADMIN is kept, if it is there
-	Log        *slog.Logger
+	// Bind opens ports of TCP and UDP that others are connected to; BindPrivileged those that need a right, too: CAP_NET_BIND_SERVICE is
+	// kept, if it is there. MakeIn are directories in which unix sockets are made and removed, if Bind is set.
+	Bind, BindPrivileged bool
+	MakeIn               []string
+	Log                  *slog.Logger
 }
 
 // Enter puts up the walls around all threads of this process, present and to come, and tells how they stand. It is called
@@ -92,6 +102,7 @@ func enter(cfg *Config) (State, error) {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
 	if cfg.Mode != Log {
+		state = append(state, leaveRoot(cfg)...) // which needs a capability
 		if err := dropCapabilities(cfg); err != nil {
 			return state, fmt.Errorf("drop capabilities: %w", err)
 		}
@@ -110,12 +121,24 @@ func enter(cfg *Config) (State, error) {
 	return state, nil
 }
 
+// kept are the capabilities that the process still needs.
+func (c *Config) kept() (all []cap.Value) {
+	if c.Interfaces {
+		all = append(all, cap.NET_ADMIN)
+	}
+	if c.Bind && c.BindPrivileged {
+		all = append(all, cap.NET_BIND_SERVICE)
+	}
+	return all
+}
+
 // dropped tells which capabilities are.
 func (c *Config) dropped() string {
-	if c.Interfaces {
-		return "all but CAP_NET_ADMIN"
+	text := "all"
+	for i, c := range c.kept() {
+		text += []string{" but ", " and "}[min(i, 1)] + strings.ToUpper(c.String())
 	}
-	return "all"
+	return text
 }
 
 // judge tells what no other wall keeps: seccomp keeps all that older versions of Landlock do not.
@@ -139,10 +162,10 @@ func dropCapabilities(cfg *Config) error {
 			_ = cap.DropBound(c)
 		}
 	}
-	if cfg.Interfaces {
+	for _, c := range cfg.kept() {
 		for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
-			if has, _ := have.GetFlag(flag, cap.NET_ADMIN); has {
-				_ = keep.SetFlag(flag, true, cap.NET_ADMIN) // both exist, so nothing can fail
+			if has, _ := have.GetFlag(flag, c); has {
+				_ = keep.SetFlag(flag, true, c) // both exist, so nothing can fail
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func allowed(cfg *Config) *list {
 		// nothing is missing.
 		denied: map[string]seccomp.Action{"clone3": seccomp.ActionErrno | seccomp.Action(unix.ENOSYS)},
 	}
-	for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls(), fileCalls(cfg), portCalls(cfg), timerCalls(cfg)) {
+	for _, name := range slices.Concat(hotCalls(), ioCalls(), runtimeCalls(), fileCalls(cfg), portCalls(cfg), timerCalls(cfg), childCalls(cfg)) {
 		l.calls = append(l.calls, call{name: name})
 	}
 	l.calls = slices.Concat(addressCalls(cfg), l.calls, conditionalCalls(cfg))
@@ -71,19 +71,33 @@ func pathCalls() []string { return []string{"openat", "newfstatat", "fstatat", "
 
 // fileCalls find files by their paths. The list of arm64 calls its newfstatat fstatat.
 func fileCalls(cfg *Config) (calls []string) {
-	if cfg.Read || len(cfg.Remove) > 0 {
+	if cfg.Read || cfg.removes() {
 		calls = append(calls, "newfstatat", "fstatat")
 	}
-	if len(cfg.Remove) > 0 {
+	if cfg.removes() {
 		calls = append(calls, "unlinkat", "flock")
+	}
+	if len(cfg.MakeIn) > 0 {
+		calls = append(calls, "fchmod") // of a socket that has no file yet
 	}
 	return calls
 }
+
+// removes reports whether files of sockets are removed.
+func (c *Config) removes() bool { return len(c.Remove)+len(c.MakeIn) > 0 }
 
 // timerCalls set timers that are open.
 func timerCalls(cfg *Config) (calls []string) {
 	if cfg.Multicast {
 		calls = append(calls, "timerfd_settime")
+	}
+	return calls
+}
+
+// childCalls wait for the end of a process. Kernels before 5.4 have no waitid for what the Go runtime waits with.
+func childCalls(cfg *Config) (calls []string) {
+	if cfg.Children {
+		calls = append(calls, "waitid", "wait4")
 	}
 	return calls
 }
@@ -109,7 +123,7 @@ func conditionalCalls(cfg *Config) []call {
 		where("mmap", condition{2, withoutBit, unix.PROT_EXEC}),
 		where("mprotect", condition{2, withoutBit, unix.PROT_EXEC}),
 	}, socketCalls(cfg), optionCalls(cfg), requestCalls(cfg))
-	if cfg.Read || len(cfg.Remove) > 0 {
+	if cfg.Read || cfg.removes() {
 		const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
 		calls = append(calls, where("openat", condition{2, withoutBit, writing}))
 	}

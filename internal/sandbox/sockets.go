@@ -11,13 +11,18 @@ type socketKind struct{ family, kind, protocol uint32 }
 // no use here, and to ask for it could load a module of the kernel.
 func socketKinds(cfg *Config) (kinds []socketKind) {
 	const flags = unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	if len(cfg.Dial) > 0 {
+	if len(cfg.Dial)+len(cfg.MakeIn) > 0 { // who makes one looks whether somebody listens at its path
 		kinds = append(kinds, socketKind{unix.AF_UNIX, unix.SOCK_STREAM | flags, 0})
 	}
 	if cfg.Interfaces {
 		kinds = append(kinds,
 			socketKind{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE},
 			socketKind{unix.AF_UNIX, unix.SOCK_DGRAM | flags, 0}) // the lock of an interface's name
+	}
+	if cfg.Bind {
+		for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
+			kinds = append(kinds, socketKind{family, unix.SOCK_STREAM | flags, 0}, socketKind{family, unix.SOCK_DGRAM | flags, 0})
+		}
 	}
 	if !cfg.Internet {
 		return kinds
@@ -45,7 +50,7 @@ func addressCalls(cfg *Config) (calls []call) {
 	for _, name := range []string{"sendmsg", "sendmmsg", "sendto"} {
 		calls = append(calls, where(name, cfg.notOnNotify()...))
 	}
-	if cfg.Internet || len(cfg.Dial) > 0 {
+	if cfg.Internet || len(cfg.Dial)+len(cfg.MakeIn) > 0 {
 		calls = append(calls, where("connect", cfg.notOnNotify()...))
 	}
 	return calls
@@ -53,10 +58,10 @@ func addressCalls(cfg *Config) (calls []call) {
 
 // portCalls use ports that a socket has, or, of rtnetlink, gets.
 func portCalls(cfg *Config) (calls []string) {
-	if cfg.Internet {
+	if cfg.Internet || cfg.Bind {
 		calls = append(calls, "listen") // a gate opens again
 	}
-	if cfg.Interfaces || cfg.Multicast {
+	if cfg.Interfaces || cfg.Multicast || cfg.Bind {
 		calls = append(calls, "bind")
 	}
 	return calls
@@ -102,6 +107,15 @@ func multicastOptions() []socketOption {
 	}
 }
 
+// bindOptions are what is set of the sockets of forwards before they are bound.
+func bindOptions() []socketOption {
+	return []socketOption{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR}, {unix.SOL_SOCKET, unix.SO_OOBINLINE},
+		{unix.IPPROTO_IP, unix.IP_RECVERR}, {unix.IPPROTO_IP, unix.IP_PKTINFO},
+		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}, {unix.IPPROTO_IPV6, unix.IPV6_RECVERR}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO},
+	}
+}
+
 func optionCalls(cfg *Config) (calls []call) {
 	var options []socketOption
 	if cfg.Internet {
@@ -109,6 +123,9 @@ func optionCalls(cfg *Config) (calls []call) {
 	}
 	if cfg.Multicast {
 		options = append(options, multicastOptions()...)
+	}
+	if cfg.Bind {
+		options = append(options, bindOptions()...)
 	}
 	for _, o := range options {
 		calls = append(calls, where("setsockopt", condition{1, equal, o.level}, condition{2, equal, o.name}))

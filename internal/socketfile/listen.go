@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,17 @@ func OwnerOnly() Access { return Access{Mode: 0o600} }
 // Replace is Listen at a path where the socket of a process that is gone may lie, and remembers the file. Of two who do so
 // at once, one has the path.
 func Replace(path string, access Access, backlog int) (fd int, file File, err error) {
-	defer lock(path)()
+	return replace(path, access, backlog, usualPatience)
+}
+
+// ReplaceAtOnce is Replace for who has no time to wait for another process that does so in the same directory. What both do at the
+// same moment can then fail.
+func ReplaceAtOnce(path string, access Access, backlog int) (fd int, file File, err error) {
+	return replace(path, access, backlog, 0)
+}
+
+func replace(path string, access Access, backlog int, patience time.Duration) (fd int, file File, err error) {
+	defer lock(path, patience)()
 	if err := clear(path); err != nil {
 		return -1, File{}, err
 	}

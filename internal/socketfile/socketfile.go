@@ -128,7 +128,7 @@ func (f File) Remove() error {
 	if f.info == nil || f.left != nil && f.left() {
 		return nil
 	}
-	defer lock(f.path)()
+	defer lock(f.path, usualPatience)()
 	info, err := os.Lstat(f.path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.info) {
 		return nil

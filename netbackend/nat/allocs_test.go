@@ -10,10 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue"
 )
 
@@ -43,9 +44,9 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 		peekOffset bool
 		loopback   string
 	}{
-		{"peek offset", nat.HasPeekOffset(), "127.0.0.1:0"},
+		{"peek offset", hostcaps.HasPeekOffset(), "127.0.0.1:0"},
 		{"no peek offset", false, "127.0.0.1:0"},
-		{"IPv6", nat.HasPeekOffset(), "[::1]:0"},
+		{"IPv6", hostcaps.HasPeekOffset(), "[::1]:0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			listener, err := net.Listen("tcp", c.loopback)
@@ -62,7 +63,7 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 			engine, err := nat.New(cfg)
 			require.NoError(t, err)
 			m := &meter{Port: engine}
-			g := natguest.New(t, m, natguest.Options{})
+			g := porttest.New(t, m, porttest.Options{})
 			from, gateway := cfg.Guest, cfg.Gateway
 			if addrPort(listener.Addr()).Addr().Is6() {
 				from, gateway = cfg.Guest6, cfg.Gateway6
@@ -91,7 +92,7 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 					c.Read()
 				},
 				"guest to host and back in fragments": func() {
-					d := natguest.Datagram{
+					d := porttest.Datagram{
 						Src: netip.AddrPortFrom(from, 5000), Dst: netip.AddrPortFrom(gateway, udpPort),
 						Payload: data[:20_000],
 					}
@@ -109,7 +110,7 @@ func TestDataPathsAllocateNothing(t *testing.T) {
 				"guest to host and back by UDP": func() {
 					to := netip.AddrPortFrom(gateway, udpPort)
 					for range 20 {
-						g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(from, 5000), Dst: to, Payload: data[:1000]})
+						g.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(from, 5000), Dst: to, Payload: data[:1000]})
 					}
 					for range 20 {
 						require.NoError(t, datagrams.SetReadDeadline(time.Now().Add(time.Second)))

@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+)
 
 // Packets whose fragments do not all come are given up after ipfrag.Timeout, and the guest is told, if it is known what they were
 // (RFC 792 "time exceeded", RFC 4443 section 3.3).
@@ -9,27 +12,27 @@ import "github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 const codeReassembly = 1
 
 // tellIncomplete tells the guest that a packet was given up. Without its first fragment nobody knows whose it was.
-func (p *Port) tellIncomplete(a *ipfrag.Packet) {
+func (e *icmpSender) tellIncomplete(t *turn, a *ipfrag.Packet) {
 	k := packet{src: a.Src, dst: a.Dst, l4: a.Bytes(0, icmpLen)}
-	if !a.KnowsBeginning() || !p.mayBeTold(&k, a.Proto) {
+	if !a.KnowsBeginning() || !e.mayBeTold(&k, a.Proto) {
 		return
 	}
 	m := icmpError{
-		icmpMessage: icmpMessage{icmpTimeExceeded, codeReassembly}, from: p.nets.of(&k.src).gateway,
-		key: &flowKey{guest: k.src, remote: k.dst, proto: protocolOf(a.Proto)}, n: a.Len(), l4: k.l4,
+		icmpMessage: icmpMessage{icmpTimeExceeded, codeReassembly}, from: t.nets.Of(&k.src).Gateway,
+		key: &flowKey{Guest: k.src, Remote: k.dst, Proto: protocolOf(a.Proto)}, n: a.Len(), l4: k.l4,
 	}
 	if !k.src.Is4() {
 		m.kind = icmp6TimeExceeded
 	}
-	p.to = hostID(a.Tag)
-	p.sendError(m)
+	t.to = hosts.ID(a.Tag)
+	e.sendError(t, m)
 }
 
 // mayBeTold reports whether a packet may be answered by an ICMP error: not one from or to many, and none that is an ICMP error
 // itself (RFC 1122 section 3.2.2). It has at least icmpLen bytes.
-func (p *Port) mayBeTold(k *packet, proto uint8) bool {
+func (e *icmpSender) mayBeTold(k *packet, proto uint8) bool {
 	isError := proto == icmpProto(&k.src) && !isEchoRequest(&k.src, k.l4)
-	return !isError && !p.others[k.src] && p.conversational(k) && !p.nets.broadcast(&k.dst)
+	return !isError && !e.shard.others[k.src] && e.shard.conversational(k) && !e.shard.nets.IsBroadcast(&k.dst)
 }
 
 // protocolOf returns the number by which flows name a protocol.

@@ -3,105 +3,63 @@ package nat
 import (
 	"log/slog"
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 )
 
-// bucket lets events through at a limited rate: as many at once as pass in the time that it takes to fill, and one more every interval. All it
-// remembers is when it will be full again. The threads of a guest's queue pairs share it: more pairs are no larger budget.
-type bucket struct {
-	interval int64        // nanoseconds
-	depth    int64        // nanoseconds that it takes to fill
-	full     atomic.Int64 // time at which it is full again, or a time that has passed
-}
-
-// fill makes b a full bucket for n events at once, and n a second.
-func (b *bucket) fill(n int64) { b.fillBurst(n, n) }
-
-// fillBurst makes b a full bucket for burst events at once, and n a second.
-func (b *bucket) fillBurst(n, burst int64) {
-	b.interval = int64(time.Second) / n
-	b.depth = b.interval * burst
-}
-
-// take tells whether another event may pass now, and counts it if so.
-func (b *bucket) take(now int64) bool {
-	for {
-		before := b.full.Load()
-		full := max(before, now) + b.interval
-		if full-now > b.depth {
-			return false
-		}
-		if b.full.CompareAndSwap(before, full) {
-			return true
-		}
-	}
-}
-
-// giveBack undoes a take.
-func (b *bucket) giveBack(now int64) {
-	for {
-		before := b.full.Load()
-		if before <= now || b.full.CompareAndSwap(before, before-b.interval) {
-			return
-		}
-	}
-}
-
-// errand is a kind of frame for which the engine does more than to pass it on: it makes an answer, or takes memory. Each
+// slowKind is a kind of slow work: the engine does more with a frame than to pass it on. It makes an answer, or takes memory. Each
 // kind has a bucket of its own, so that a flood of one costs the guest that kind and nothing else.
-type errand uint8
+type slowKind uint8
 
 const (
-	errandARP errand = iota
-	errandNDP        // a message of neighbour discovery
-	errandDHCP
-	errandEcho  // an echo request to one of the engine's own addresses
-	errandQuery // a DNS query
-	errandError // something that is answered by an ICMP error
-	errandPath  // an ICMP error by which packets to the guest become shorter
-	errandGroup // a question to the host's networks; see Config.Multicast
-	errandHeard // what these have for the guest
-	errands
+	slowARP slowKind = iota
+	slowNDP          // a message of neighbour discovery
+	slowDHCP
+	slowEcho    // an echo request to one of the engine's own addresses
+	slowQuery   // a DNS query
+	slowError   // something that is answered by an ICMP error
+	slowPathMTU // an ICMP error by which packets to the guest become shorter
+	slowGroup   // a question to the host's networks; see Config.Multicast
+	slowHeard   // what these have for the guest
+	slowKinds
 )
 
-// budgets are what a guest may have of each kind of errand.
-type budgets [errands]bucket
+// budgets are what a guest may have of each kind of slow work.
+type budgets [slowKinds]ratelimit.Bucket
 
 // fill sets the budgets. They are far above what a guest needs that means well, and far below what would be felt by another
 // one.
 func (b *budgets) fill() {
-	for e, n := range [errands]int64{
-		errandARP:   256, // a question for each address of a /24 at once
-		errandNDP:   256,
-		errandDHCP:  32, // a boot takes four messages
-		errandEcho:  1000,
-		errandQuery: 500,  // each may take a socket
-		errandError: 1000, // RFC 1812 section 4.3.2.8 asks for a limit
-		errandPath:  256,  // one is enough for each path; what is under way to it is sent again
-		errandGroup: 100,  // all hosts of a network hear it; a browser of services takes ten
-		errandHeard: 500,  // all services of a network may answer at once
+	for e, n := range [slowKinds]int64{
+		slowARP:     256, // a question for each address of a /24 at once
+		slowNDP:     256,
+		slowDHCP:    32, // a boot takes four messages
+		slowEcho:    1000,
+		slowQuery:   500,  // each may take a socket
+		slowError:   1000, // RFC 1812 section 4.3.2.8 asks for a limit
+		slowPathMTU: 256,  // one is enough for each path; what is under way to it is sent again
+		slowGroup:   100,  // all hosts of a network hear it; a browser of services takes ten
+		slowHeard:   500,  // all services of a network may answer at once
 	} {
-		b[e].fill(n)
+		b[e].Fill(n)
 	}
 }
 
-// afford tells whether another errand of kind e is within the guest's budget. If not, the frame is to be dropped.
-func (p *Port) afford(e errand) bool {
-	if p.pairs.budgets[e].take(p.now) {
+// allow reports whether more slow work of kind e is within the guest's budget. If not, the frame is to be dropped.
+func (t *turn) allow(e slowKind) bool {
+	if t.pairs.budgets[e].Take(t.now) {
 		return true
 	}
-	p.hit(limit(e))
+	t.hit(limit(e))
 	return false
 }
 
-// limit is something of which a guest can have too much. The first of them are the errands.
+// limit is something of which a guest can have too much. The first of them are the kinds of slow work.
 type limit uint8
 
 const (
-	limitConnects limit = iota + limit(errands)
+	limitConnects limit = iota + limit(slowKinds)
 	limitCalls
 	limitAssociations
 	limitStrangers
@@ -119,15 +77,15 @@ const (
 // counterOf returns where hits on a limit are counted.
 func (c *Counters) counterOf(l limit) *uint64 {
 	return [limits]*uint64{
-		limit(errandARP):   &c.ARPOverBudget,
-		limit(errandNDP):   &c.NDPOverBudget,
-		limit(errandDHCP):  &c.DHCPOverBudget,
-		limit(errandEcho):  &c.EchoOverBudget,
-		limit(errandQuery): &c.QueriesOverBudget,
-		limit(errandError): &c.ErrorsOverBudget,
-		limit(errandPath):  &c.PathsOverBudget,
-		limit(errandGroup): &c.MulticastOverBudget,
-		limit(errandHeard): &c.MulticastAnswersOverBudget,
+		limit(slowARP):     &c.ARPOverBudget,
+		limit(slowNDP):     &c.NDPOverBudget,
+		limit(slowDHCP):    &c.DHCPOverBudget,
+		limit(slowEcho):    &c.EchoOverBudget,
+		limit(slowQuery):   &c.QueriesOverBudget,
+		limit(slowError):   &c.ErrorsOverBudget,
+		limit(slowPathMTU): &c.PathsOverBudget,
+		limit(slowGroup):   &c.MulticastOverBudget,
+		limit(slowHeard):   &c.MulticastAnswersOverBudget,
 		limitConnects:      &c.ConnectsEvicted,
 		limitCalls:         &c.CallsEvicted,
 		limitAssociations:  &c.AssociationsEvicted,
@@ -145,15 +103,15 @@ func (c *Counters) counterOf(l limit) *uint64 {
 
 func (l limit) String() string {
 	return [limits]string{
-		limit(errandARP):   "the guest sends more ARP than is answered",
-		limit(errandNDP):   "the guest sends more neighbour discovery than is answered",
-		limit(errandDHCP):  "the guest sends more DHCP messages than are answered",
-		limit(errandEcho):  "the guest pings its router faster than is answered",
-		limit(errandQuery): "the guest sends more DNS queries than are passed on",
-		limit(errandError): "the guest sends more that leads nowhere than it is told of",
-		limit(errandPath):  "the guest calls more packets too big than is followed",
-		limit(errandGroup): "the guest sends more multicast than is passed on",
-		limit(errandHeard): "the network of --multicast sends more than the guest gets",
+		limit(slowARP):     "the guest sends more ARP than is answered",
+		limit(slowNDP):     "the guest sends more neighbour discovery than is answered",
+		limit(slowDHCP):    "the guest sends more DHCP messages than are answered",
+		limit(slowEcho):    "the guest pings its router faster than is answered",
+		limit(slowQuery):   "the guest sends more DNS queries than are passed on",
+		limit(slowError):   "the guest sends more that leads nowhere than it is told of",
+		limit(slowPathMTU): "the guest calls more packets too big than is followed",
+		limit(slowGroup):   "the guest sends more multicast than is passed on",
+		limit(slowHeard):   "the network of --multicast sends more than the guest gets",
 		limitConnects:      "the guest has too many connections that nobody has answered; the oldest are given up",
 		limitCalls:         "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		limitAssociations:  "the guest speaks to too many others by UDP or ping; those idle longest are given up",
@@ -169,18 +127,18 @@ func (l limit) String() string {
 	}[l]
 }
 
-// tellInterval is how often the user is told of one limit.
-const tellInterval = int64(10e9)
+// reportInterval is how often the user is told of one limit.
+const reportInterval = int64(10e9)
 
 // hit counts that the guest has run into a limit. The user is told, but not each time.
-func (p *Port) hit(l limit) {
-	n := p.counters.counterOf(l)
+func (s *shard) hit(l limit) {
+	n := s.counters.counterOf(l)
 	*n++
-	if p.now < p.tellAt[l] {
+	if s.lastTurn < s.nextReport[l] {
 		return
 	}
-	p.tellAt[l] = p.now + tellInterval
-	p.worker.Raise(netbackend.Notice{
+	s.nextReport[l] = s.lastTurn + reportInterval
+	s.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelWarn), Message: l.String(), Key: "so_far", Value: strconv.FormatUint(*n, 10),
 	})
 }

@@ -1,57 +1,10 @@
 package nat
 
 import (
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-func TestABucketLetsSoManyThroughAtOnceAndASecond(t *testing.T) {
-	const second = int64(1e9)
-	spend := func(b *bucket, now int64, tries int) (passed int) {
-		for range tries {
-			if b.take(now) {
-				passed++
-			}
-		}
-		return passed
-	}
-	for _, n := range []int64{1, 3, 32, 256, 1000} {
-		var b bucket
-		b.fill(n)
-		require.EqualValues(t, n, spend(&b, 5*second, 5000), "at once")
-		require.EqualValues(t, n/2, spend(&b, 5*second+second/2, 5000), "half of it after half a second")
-		require.EqualValues(t, n, spend(&b, 8*second, 5000), "all of it after a pause, and no more")
-		require.Zero(t, spend(&b, 8*second, 1))
-
-		total := 0
-		for now := 20 * second; now < 30*second; now += second / 2000 {
-			total += spend(&b, now, 1)
-		}
-		require.InDelta(t, 11*n, total, 1, "the rate is kept over ten seconds, after what was saved before")
-	}
-}
-
-// Several queue pairs that flood at the same time have no more than one.
-func TestABucketIsSharedByThreads(t *testing.T) {
-	var b bucket
-	b.fill(1000)
-	var passed atomic.Int64
-	var threads sync.WaitGroup
-	for range 8 {
-		threads.Go(func() {
-			for range 1000 {
-				if b.take(5e9) {
-					passed.Add(1)
-				}
-			}
-		})
-	}
-	threads.Wait()
-	require.EqualValues(t, 1000, passed.Load())
-}
 
 func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {
 	var c Counters
@@ -62,8 +15,8 @@ func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {
 		require.NotEmpty(t, l.String())
 		seen[c.counterOf(l)] = true
 	}
-	for crowd := crowdConnects; crowd < crowds; crowd++ {
-		require.GreaterOrEqual(t, crowd.limit(), limitConnects)
-		require.LessOrEqual(t, crowd.limit(), limitPeers)
+	for c := classConnects; c < classes; c++ {
+		require.GreaterOrEqual(t, c.limit(), limitConnects)
+		require.LessOrEqual(t, c.limit(), limitPeers)
 	}
 }

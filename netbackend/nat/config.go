@@ -4,17 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
+	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -54,10 +58,10 @@ type Config struct {
 	Kernel      KernelLimits       // what else of the host's kernel the guest may use
 	MaxSockets  int                // descriptors for them and for forwards; ForGuests divides what the process may have
 	Queues      int                // queue pairs of the guest
-	PeekOffset  bool               // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see HasPeekOffset
-	WindowScale uint8              // shift of the windows that the guest gets, 0 to 14; see HostWindowScale
-	UDPSegment  bool               // the kernel cuts messages into datagrams (UDP_SEGMENT); see HasUDPSegment
-	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see HasUDPGRO
+	PeekOffset  bool               // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see hostcaps.HasPeekOffset
+	WindowScale uint8              // shift of the windows that the guest gets, 0 to 14; see hostcaps.HostWindowScale
+	UDPSegment  bool               // the kernel cuts messages into datagrams (UDP_SEGMENT); see hostcaps.HasUDPSegment
+	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see hostcaps.HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
 	UDPFiltering        Filtering     // from whom datagrams come in
@@ -87,14 +91,14 @@ func DefaultConfig() Config {
 		ResolvConf:  "/etc/resolv.conf",
 		MaxFlows:    16384,
 		Kernel:      usualKernelLimits(),
-		MaxSockets:  openFiles() - reservedFiles,
+		MaxSockets:  hostcaps.OpenFiles() - reservedFiles,
 		Queues:      1,
-		PeekOffset:  HasPeekOffset(),
-		WindowScale: HostWindowScale(),
-		UDPSegment:  HasUDPSegment(),
-		UDPGRO:      HasUDPGRO(),
+		PeekOffset:  hostcaps.HasPeekOffset(),
+		WindowScale: hostcaps.HostWindowScale(),
+		UDPSegment:  hostcaps.HasUDPSegment(),
+		UDPGRO:      hostcaps.HasUDPGRO(),
 	}
-	if HasIPv6() {
+	if hostcaps.HasIPv6() {
 		_ = c.SetNetwork6(netip.MustParsePrefix("fd00:10:0:2::/64")) // which it takes
 	}
 	return c
@@ -184,22 +188,9 @@ func (c *Config) Check() error {
 	if c.WindowScale > maxScale {
 		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, maxScale))
 	}
-	for _, r := range c.Rules {
-		if err := r.Check(c.Prefix, c.Prefix6); err != nil {
-			errs = multierror.Append(errs, err)
-		}
-	}
-	for _, r := range c.Resolvers {
-		if err := c.checkResolver(r); err != nil {
-			errs = multierror.Append(errs, err)
-		}
-	}
-	for _, s := range c.AllowHost {
-		if err := c.checkService(s); err != nil {
-			errs = multierror.Append(errs, err)
-		}
-	}
+	errs = multierror.Append(errs, c.checkPolicy()...)
 	errs = multierror.Append(errs, c.checkForwards()...)
+	errs = multierror.Append(errs, c.checkDirectories()...)
 	errs = multierror.Append(errs, hostconf.CheckNames(c.Hostname, c.Domain), hostconf.CheckSearch(c.Search))
 	errs = multierror.Append(errs, c.Hosts.Check(c.Prefix, c.Prefix6), c.checkLeases(), multicast.Check(c.Multicast))
 	return multierror.Append(errs, c.checkQueues(), c.checkSockets()).ErrorOrNil()
@@ -295,7 +286,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 		closeGroups(groups)
 		return nil, err
 	}
-	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: newHosts(), groups: groups}
+	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: hosts.New(), groups: groups}
 	shared.leases = newLeases(&cfg, shared.hosts)
 	shared.budgets.fill()
 	if cfg.Kernel.guests == 0 {
@@ -303,35 +294,48 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	}
 	shared.newFlows.fill(&cfg.Kernel)
 	shared.memory.budget = cfg.Kernel.Memory
-	shared.sources.fill(sourceTries)
-	shared.strangers.fill(strangersJudged)
+	shared.sources.Fill(sourceTries)
+	shared.strangers.Fill(strangersJudged)
 	shared.dns = newRelay(&cfg)
+	shared.policy.Store(cfg.policy())
 	if cfg.resolvers == nil {
 		cfg.resolvers = newResolverQuotas()
 	}
 	shared.queries.of, shared.streams.stake.of = &cfg.resolvers.queries, &cfg.resolvers.streams
-	shared.gates.add(listen)
+	shared.forwards.begin(listen)
+	shared.gates.begin(listen)
 	table := newFlowTable(cfg.MaxFlows)
+	states := newFlowStates(table)
 	for i := range cfg.Queues {
 		var p *Port
-		if p, err = newPort(cfg, shared, table, uint32(i)); err != nil {
+		if p, err = newPort(&cfg, shared, table, states, identity, uint32(i)); err != nil {
 			break
 		}
-		p.identity, p.listen, p.nForwards = identity, slices.Clone(listen), len(listen)
-		shared.ports = append(shared.ports, p)
+		ports = append(ports, p)
+		shared.shards = append(shared.shards, p.shard)
 		shared.open.Add(1)
 	}
 	if err == nil {
-		return shared.ports, nil
+		return ports, nil
 	}
-	for _, p := range shared.ports {
+	for _, p := range ports {
 		_ = p.Close()
 	}
-	if len(shared.ports) == 0 {
+	if len(ports) == 0 {
 		closeAll(listen)
 		closeGroups(groups)
 	}
 	return nil, err
+}
+
+// networksOf returns the networks of a guest. An address of IPv6 that there is not is the zero one.
+func networksOf(cfg *Config) guestnet.Networks {
+	v4 := guestnet.Network{Prefix: cfg.Prefix, Gateway: ipaddr.From(cfg.Gateway), DNS: ipaddr.From(cfg.DNS)}
+	if !cfg.Prefix6.IsValid() {
+		return guestnet.New(v4, guestnet.Network{}, cfg.GatewayMAC)
+	}
+	v6 := guestnet.Network{Prefix: cfg.Prefix6, Gateway: ipaddr.From(cfg.Gateway6), DNS: ipaddr.From(cfg.DNS6)}
+	return guestnet.New(v4, v6, cfg.GatewayMAC)
 }
 
 func (c *Config) checkQueues() error {
@@ -341,44 +345,76 @@ func (c *Config) checkQueues() error {
 	return nil
 }
 
-// newPort makes the i-th queue pair, without what is the same for all.
-func newPort(cfg Config, shared *pairs, table *flowTable, i uint32) (*Port, error) {
-	p := &Port{
+// newPort makes the i-th queue pair.
+func newPort(cfg *Config, shared *pairs, table *flowTable, states flowStates, identity isnSource, i uint32) (*Port, error) {
+	p := &Port{reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
+	p.turn.shard = shard{
 		id: i, me: i + 1, pairs: shared, hosts: shared.hosts, listening: i == 0,
-		cfg: cfg, mtu: cfg.MTU,
-		others:  setOf(cfg.Others),
-		flows:   table,
-		slow:    make([]byte, slowCopy),
-		swallow: make([]byte, 64<<10),
-
-		reassembly: ipfrag.Reassembler{Headroom: assemblyHead},
+		cfg: cfg, mtu: cfg.MTU, others: setOf(cfg.Others), flows: table, wheel: timerwheel.New(table.timers), identity: identity,
 	}
-	p.wheel.flows = p.flows
-	p.inbox.spill = make([]byte, hostsock.BatchSize*spillLen)
-	p.out.iov = make([]guestmem.Iovec, 0, maxIovecs)
-	p.onExpired = p.expire
+	p.shard = &p.turn.shard
+	nets := networksOf(cfg)
+	p.adopted, p.following = shared.policy.Load(), shared.forwards.current.Load()
+	p.shard.nets, p.policy = &nets, policy.New(p.adopted.rules, &nets, &p.routes)
+	p.turn.slow = make([]byte, slowCopy)
+	p.turn.bounce = make([]byte, hostsock.BatchSize*bounceLen)
 	p.sleep.begin(cfg.Slept)
-	var err error
-	if p.services, err = newServices(&cfg, &shared.leases, shared.dns, func() int64 { return p.now }); err != nil {
+	search := searchList(cfg, func() []string { return shared.dns.Search(p.shard.lastTurn) })
+	servers, err := newServers(cfg, &shared.leases, search)
+	if err != nil {
 		return nil, err
 	}
-	if p.policy, err = newPolicy(&cfg); err != nil {
-		return nil, err
-	}
-	p.nets = p.policy.nets
-	if err := p.news.Open(); err != nil {
-		p.policy.close()
-		return nil, err
-	}
-	if cfg.Queues == 1 {
-		return p, nil
-	}
-	if p.post.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		p.news.Close()
-		p.policy.close()
-		return nil, fmt.Errorf("postbox of queue pair %d: %w", i, err)
+	p.connectParts(servers, states)
+	if err := p.open(); err != nil {
+		return nil, fmt.Errorf("queue pair %d: %w", i, err)
 	}
 	return p, nil
+}
+
+// connectParts gives each part what it uses, before any of them has something to do. No other function reaches into a part. The
+// order is that of the parts: each knows only earlier ones, and asks later ones by its hooks.
+func (p *Port) connectParts(has servers, states flowStates) {
+	s := p.shard
+	s.hooks = p.shardHooks()
+	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp}
+	p.icmp = icmpSender{shard: s, routes: &p.routes, told: map[policy.Destination]bool{}}
+	p.sources = sourceKeeper{shard: s, routes: &p.routes}
+	p.fragments.shard = s
+	p.listeners = listenerSet{shard: s, forward: p.following.listeners()}
+	p.gates = gateKeeper{shard: s}
+	p.tcp = tcpEngine{
+		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), conns: states.tcp,
+		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, maxIovecs)},
+	}
+	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources
+	p.udp.fragments, p.udp.listeners, p.udp.policy = &p.fragments, &p.listeners, &p.policy
+	p.udp.routes, p.udp.hooks, p.udp.states = &p.routes, p.udpHooks(), states.udp
+	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: states.ping}
+	p.names = nameRelay{shard: s, fragments: &p.fragments, tcp: &p.tcp, relay: s.pairs.dns}
+	p.inbound = acceptor{shard: s, link: &p.link, listeners: &p.listeners, tcp: &p.tcp, udp: &p.udp}
+	p.groups = groupReflector{shard: s, policy: &p.policy}
+	p.services = localServices{link: &p.link, fragments: &p.fragments, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6}
+	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.flows.at(i)) }
+}
+
+// open opens the descriptors that the queue pair has beside its flows, or none.
+func (p *Port) open() (err error) {
+	if err := p.routes.Open(); err != nil {
+		return err
+	}
+	if err := p.news.Open(); err != nil {
+		p.routes.Close()
+		return err
+	}
+	if p.shard.alone() {
+		return nil
+	}
+	if p.shard.post.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		p.news.Close()
+		p.routes.Close()
+		return fmt.Errorf("postbox: %w", err)
+	}
+	return nil
 }
 
 func appendValid(dst []netip.Addr, a netip.Addr) []netip.Addr {
@@ -386,44 +422,4 @@ func appendValid(dst []netip.Addr, a netip.Addr) []netip.Addr {
 		dst = append(dst, a)
 	}
 	return dst
-}
-
-// HasPeekOffset tells whether the kernel can be told where to peek in a TCP socket (SO_PEEK_OFF, since Linux 6.9).
-func HasPeekOffset() bool { return knows(unix.SOCK_STREAM, unix.SOL_SOCKET, hostsock.SOPeekOff) }
-
-// HasUDPSegment tells whether the kernel can cut a message into datagrams (UDP_SEGMENT, since Linux 4.18).
-func HasUDPSegment() bool { return knows(unix.SOCK_DGRAM, hostsock.SolUDP, unix.UDP_SEGMENT) }
-
-// HasUDPGRO tells whether the kernel can put datagrams together for a socket (UDP_GRO, since Linux 5.0).
-func HasUDPGRO() bool { return knows(unix.SOCK_DGRAM, hostsock.SolUDP, unix.UDP_GRO) }
-
-// HasIPv6 tells whether the kernel has sockets of IPv6.
-func HasIPv6() bool {
-	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	return err == nil && unix.Close(fd) == nil
-}
-
-// knows tells whether the kernel knows an option of a kind of socket.
-func knows(kind, level, option int) bool {
-	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	return unix.SetsockoptInt(fd, level, option, 0) == nil
-}
-
-// HostWindowScale returns the least shift with which a window can be as large as the largest send buffer of the host's
-// sockets (net.ipv4.tcp_wmem). A greater one would only make windows coarser.
-func HostWindowScale() uint8 {
-	const largestByDefault = 4 << 20
-	least, usual, most := 0, 0, largestByDefault
-	if text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_wmem"); err == nil {
-		_, _ = fmt.Sscan(string(text), &least, &usual, &most)
-	}
-	scale := uint8(0)
-	for maxWindow<<scale < most && scale < maxScale {
-		scale++
-	}
-	return scale
 }

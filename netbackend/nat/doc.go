@@ -19,8 +19,8 @@
 // retransmission buffer, and a guest that does not read closes the window of the host's peer by itself. Where the kernel
 // has no peek offset for TCP (before Linux 6.9), what was already sent is read again into a buffer that nobody looks at.
 //
-// With that, the engine keeps no byte of a stream, and a connection is one record without pointers in a table. Readiness
-// is a bit of the record that only EAGAIN clears; whatever is due to a flow (an acknowledgement, a window update, data,
+// With that, the engine keeps no byte of a stream, and a connection is an index of a table (package flowtable), with what there is of
+// it beside: a record that all flows have, and the state of TCP, both without pointers. Readiness is a bit of the record that only EAGAIN clears; whatever is due to a flow (an acknowledgement, a window update, data,
 // a FIN, a reset) is a bit as well, and if the guest has no receive buffer the flow waits with its bits.
 //
 // UDP associations have one connected socket each. The guest's datagrams of one turn leave by few calls, those of equal
@@ -39,7 +39,7 @@
 // Rules that tests refer to by number (T1, E1, S1, P1, G1, A1 and so on) are listed in docs/nat-rules.md.
 //
 // An echo request of the guest goes out by a ping socket, one for each identifier and destination. A host that does not
-// permit those (see [CheckPing]) leaves the guest only the engine's own addresses to ping.
+// permit those (see hostcaps.CheckPing) leaves the guest only the engine's own addresses to ping.
 //
 // # Errors
 //
@@ -68,13 +68,28 @@
 //   - The rest of the guest's own network is nobody's.
 //   - Of Config.Rules the first that matches decides; those of one version of IP say nothing of the other. Link-local addresses,
 //     and those at which clouds keep their metadata, are opened by a rule only if all of its network lies in one of their
-//     networks, for who opens everything does not mean that. See the file policy_metadata.go.
+//     networks, for who opens everything does not mean that. See package policy.
 //   - These are closed otherwise, and with Config.Restrict everything is; all else is open.
 //
 // What is closed is refused at once: a connection by a reset, a datagram or echo request by ICMP "prohibited". That is
 // the truth, where silence would cost the guest its patience; "port unreachable" answers only for the engine's own
-// addresses. Flows are judged when the guest begins them, and again when the host's addresses change: see the file
-// policy_again.go. Answers to what the host began always pass.
+// addresses. Flows are judged when the guest begins them, and again when the host's addresses change, see the file
+// policy_again.go, or the policy is replaced, see [Port.SetPolicy]. Answers to what the host began always pass.
+//
+// # Parts
+//
+// Each piece of state has one owner, and an owner knows only those that stand before it here:
+//
+//   - shard: what a queue pair has whatever the protocol: flows, their timers and lists, its share of limits, the way to the guest.
+//     A turn is a shard with what is valid during one turn. It is passed as an argument, and nobody keeps it.
+//   - linkLayer, icmpSender, sourceKeeper, fragmenter: neighbours on the guest's link; errors by ICMP; source addresses of sockets;
+//     what fits no frame of its own.
+//   - listenerSet, gateKeeper: the sockets of forwards and mappings, and the gates.
+//   - tcpEngine, udpEngine, pingEngine: the protocols, each with its state of the flows that are its own.
+//   - nameRelay, acceptor, groupReflector, localServices: queries to resolvers; who comes by forwards; multicast; DHCP.
+//   - Port: the order of a turn, and who gets a frame or an event; flows between queue pairs; the guest's coming and going.
+//
+// What an earlier part has to ask of a later one it asks by its hooks (file hooks.go), which Port sets.
 //
 // # Concurrency
 //

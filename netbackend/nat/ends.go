@@ -25,7 +25,7 @@ const (
 	endHostTimeout                   // the host's peer has acknowledged nothing any more, or no keepalive
 	endHostFailed                    // the host's socket failed for another reason
 	endConnectFailed                 // the host's connect was refused, or failed
-	endEvicted                       // it had to go for another flow; see crowd
+	endEvicted                       // it had to go for another flow; see flowClass
 	endGuestGone                     // the front end is gone, and the guest with it
 	endDriverGone                    // the guest's driver has reset its device, and none has come after it
 	endNoGuest                       // a call while no front end was there
@@ -34,6 +34,7 @@ const (
 	endLateHeader                    // its PROXY header did not come in time
 	endNoRoom                        // a call for which there was no port, record or socket
 	endTakenOver                     // the address of the host's peer has become the host's own; see review
+	endDenied                        // a new policy closes its destination; see Port.SetPolicy
 	endClosed                        // the engine was closed
 	endNoQuery                       // the guest sent the name server something else than an ordinary query
 	endIdle                          // it led to the name server, and nothing passed on it
@@ -46,7 +47,7 @@ var endNames = [endCauses]string{
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
 	"ended_guest_gone", "ended_driver_gone", "ended_no_guest",
-	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over",
+	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over", "ended_denied",
 	"ended_with_engine", "ended_no_query", "ended_idle",
 }
 
@@ -65,17 +66,17 @@ func (e Ends) All() iter.Seq2[string, uint64] {
 }
 
 // end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told.
-func (p *Port) end(f *flow, c endCause) {
-	if f.key.proto == protoTCP && f.state != stateReset {
-		p.counters.Ends[c]++
+func (s *shard) end(f *flow, c endCause) {
+	if f.key.Proto == protoTCP && f.state != stateReset {
+		s.counters.Ends[c]++
 	}
 }
 
 // hostFailed takes note that the host's side of a connection is dead. What its queue still holds may be sent.
-func (p *Port) hostFailed(f *flow, errno unix.Errno) {
+func (e *tcpEngine) hostFailed(f conn, errno unix.Errno) {
 	f.bits |= hostReset
-	if f.cause == endUnknown {
-		f.cause = causeOf(errno)
+	if f.tcp.cause == endUnknown {
+		f.tcp.cause = causeOf(errno)
 	}
 }
 
@@ -93,9 +94,9 @@ func causeOf(errno unix.Errno) endCause {
 }
 
 // hostError finds out why the host's side of a connection is dead, if no call has told.
-func (p *Port) hostError(f *flow) endCause {
-	if f.cause != endUnknown {
-		return f.cause
+func (e *tcpEngine) hostError(f conn) endCause {
+	if f.tcp.cause != endUnknown {
+		return f.tcp.cause
 	}
 	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {

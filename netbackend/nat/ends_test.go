@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // endings returns the causes that were counted, without those that were not.
@@ -36,14 +36,14 @@ func TestEachResetOfAConnectionHasACause(t *testing.T) {
 			require.ErrorContains(b.t, b.readAll(dial()).err, "connection reset")
 		}},
 		"ended_replaced_by_guest": {do: func(b *bench, _ func() *net.TCPConn) {
-			c, _ := b.connect(natguest.TCPOptions{LocalPort: 2000})
+			c, _ := b.connect(porttest.TCPOptions{LocalPort: 2000})
 			c.Forget()
-			b.connect(natguest.TCPOptions{LocalPort: 2000, ISS: 77})
+			b.connect(porttest.TCPOptions{LocalPort: 2000, ISS: 77})
 		}},
 		"ended_unknown_to_us": {do: func(b *bench, _ func() *net.TCPConn) {
 			b.Resolve()
-			b.SendSegment(natguest.Segment{
-				Src: netip.AddrPortFrom(b.IP, 3000), Dst: b.server, Flags: natguest.ACK, Seq: 1, Ack: 1, Window: 1000,
+			b.SendSegment(porttest.Segment{
+				Src: netip.AddrPortFrom(b.IP, 3000), Dst: b.server, Flags: porttest.ACK, Seq: 1, Ack: 1, Window: 1000,
 			})
 			b.Settle()
 		}},
@@ -64,11 +64,11 @@ func TestEachResetOfAConnectionHasACause(t *testing.T) {
 			c, host := b.connect()
 			require.NoError(b.t, host.SetLinger(0))
 			require.NoError(b.t, host.Close())
-			b.Until("the guest is told", func() bool { return c.State == natguest.WasReset })
+			b.Until("the guest is told", func() bool { return c.State == porttest.WasReset })
 		}},
 		"ended_connect_failed": {setup: setup{closed: true}, do: func(b *bench, _ func() *net.TCPConn) {
 			c := b.Dial(b.server)
-			b.Until("the guest is told", func() bool { return c.State == natguest.Refused })
+			b.Until("the guest is told", func() bool { return c.State == porttest.Refused })
 		}},
 		"ended_guest_gone": {do: func(b *bench, _ func() *net.TCPConn) {
 			_, host := b.connect()
@@ -97,14 +97,14 @@ func TestEachResetOfAConnectionHasACause(t *testing.T) {
 func TestAHostThatResetsAFlowThatStandsStillIsTheCause(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
-		c, host := b.connect(natguest.TCPOptions{Window: 1000})
+		c, host := b.connect(porttest.TCPOptions{Window: 1000})
 		c.Window = 0
 		_, err := host.Write(noise(100_000))
 		require.NoError(t, err)
 		b.Until("the window is full", func() bool { return len(c.Received()) == 1000 })
 		require.NoError(t, host.SetLinger(0))
 		require.NoError(t, host.Close())
-		b.Until("the guest is told", func() bool { return c.State == natguest.WasReset })
+		b.Until("the guest is told", func() bool { return c.State == porttest.WasReset })
 		require.Equal(t, map[string]int{"ended_by_host": 1}, b.endings())
 	})
 }

@@ -1,81 +1,49 @@
 package nat
 
 import (
-	"encoding/binary"
-	"hash/maphash"
-	"math/bits"
-	"net/netip"
-	"sync"
 	"sync/atomic"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
 )
 
 // flowKey names a flow as the guest sees it.
-type flowKey struct {
-	guest, remote         ipaddr.Addr
-	guestPort, remotePort uint16
-	proto                 uint8
-}
-
-// bytes is the key in a fixed form, for hashing.
-func (k *flowKey) bytes() (b [37]byte) {
-	copy(b[0:], k.guest[:])
-	copy(b[16:], k.remote[:])
-	binary.BigEndian.PutUint16(b[32:], k.guestPort)
-	binary.BigEndian.PutUint16(b[34:], k.remotePort)
-	b[36] = k.proto
-	return b
-}
-
-func (k *flowKey) guestSide() ipaddr.Endpoint {
-	return ipaddr.Endpoint{Addr: k.guest, Port: k.guestPort}
-}
-
-func (k *flowKey) remoteAddrPort() netip.AddrPort {
-	return netip.AddrPortFrom(k.remote.Netip(), k.remotePort)
-}
+type flowKey = flowtable.Key
 
 // none is the index of no flow. Indices start at 1, so that a zero value is none as well.
-const none = 0
+const (
+	none        = flowtable.None
+	firstRecord = flowtable.None + 1
+)
 
 // flow is one record of the table: a TCP connection, a UDP association, or a series of pings. It holds no pointers.
 //
-// All of it belongs to its owner's thread, with these exceptions: hashNext belongs to the table; key, udp.peer and
-// udp.via do not change from insert to the end of the grace period, and any queue pair may read them during a turn in
-// which lookup gave it the record.
+// All of it belongs to its owner's thread, but for key, which does not change from insert to the end of the grace period: any queue
+// pair may read it during a turn in which lookup gave it the record. What only one protocol knows of a flow is not here, but with
+// its engine; see flowStates.
 type flow struct {
 	key   flowKey
-	ipLen uint8  // of the IP header in front of what goes to the guest
-	host  hostID // of the guest, anyHost if it is not known yet
-	gen   uint32 // raised each time the record is used anew: an event of an old socket does not match
-	index uint32 // of this record
+	ipLen uint8    // of the IP header in front of what goes to the guest
+	host  hosts.ID // of the guest, hosts.Any if it is not known yet
+	index uint32   // of this record
 
-	hashNext atomic.Uint32 // chain of the bucket; after its end, list of free records
-	runNext  uint32        // run list
-	timePrev uint32        // chain of the timer wheel
-	timeNext uint32
-	timeSlot int32 // slot + 1 in the wheel, 0 for none
-	fd       int32 // host socket, -1 for none
-	deadline int64 // when the flow's timer expires, 0 for never; the wheel may hold it earlier, never later
+	runNext uint32 // run list
+	fd      int32  // host socket, -1 for none
 
 	begun     int64  // time of the Port's clock
 	fromGuest uint64 // bytes that the host's socket took
 	toGuest   uint64 // bytes that the guest acknowledged, or was sent as datagrams
 
-	crowdPrev, crowdNext uint32 // list of the crowd
+	classPrev, classNext uint32 // list of the class
 
-	bits    flowBits
-	to      uint8 // the queue pair that it is leaving for
-	state   flowState
-	crowd   crowd
-	cause   endCause // TCP: why the host's side is dead
-	proxied proxied
-	tcp     tcpFlow
-	udp     udpFlow
-	ping    pingFlow
-	fullMSS uint16 // TCP: what tcp.mss is where the path is as wide as the guest's link; see fitPath
-	news    uint16 // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
+	bits   flowBits
+	to     uint8 // the queue pair that it is leaving for
+	state  flowState
+	class  flowClass
+	sender udpSender // of its socket
+	memory socketMemory
+	news   uint16 // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
 }
 
 // flowBits is what a flow has on its mind.
@@ -134,190 +102,92 @@ const (
 	stateDead                 // the flow is over; the run list frees its record
 )
 
-// chunkSize is how many records are allocated at once. Chunks do not move.
-const chunkSize = 256
-
-// chunk is a number of records, and to whom each belongs.
-type chunk struct {
-	flows  [chunkSize]flow
-	owners [chunkSize]atomic.Uint32
-	memory [chunkSize]socketMemory // of the flows' own sockets
-}
-
-// Who a record belongs to: a queue pair, counted from 1; nobody; or nobody yet, on its way to a queue pair.
-const (
-	nobody  = 0
-	transit = 1 << 16
-)
-
-// flowTable finds flows by key and by index. It belongs to a guest, whose queue pairs share it.
-//
-// lookup takes no lock. What it may find while others change the table is explained at [Port.find].
+// flowTable has the flows of a guest, whose queue pairs share it: a record for each key of its table.
 type flowTable struct {
-	seed    maphash.Seed // keyed hash: a guest cannot aim at one bucket
-	buckets []atomic.Uint32
-	chunks  []atomic.Pointer[chunk]
-	max     int // the most that may live
-
-	live    atomic.Int32 // flows that are found by their key
-	sockets atomic.Int32 // sockets of flows, and of mappings that have flows
-
-	mu    sync.Mutex // guards what follows, and all changes of buckets and chains
-	free  uint32     // list of unused records, through hashNext
-	grown int        // chunks that exist
-	count int        // records in use
+	*flowtable.Table
+	records flowtable.Slab[flow]
+	timers  timerwheel.Timers // each queue pair has a wheel for those of its own flows
+	sockets atomic.Int32      // of flows, and of mappings that have flows
 }
 
-// spareRecords is how many records may be in use for flows that are over. A turn ends with none of them, unless the guest
-// takes no frames.
-const spareRecords = 1024
-
-// full tells whether no other flow may live.
-func (t *flowTable) full() bool { return int(t.live.Load()) >= t.max }
-
-// newFlowTable makes an empty table. Its buckets are as many as it will ever need, for those who look into it take no
-// lock: four to eight bytes for each flow that there may be.
+// newFlowTable makes a table in which max flows may live.
 func newFlowTable(max int) *flowTable {
-	return &flowTable{
-		seed: maphash.MakeSeed(), max: max,
-		buckets: make([]atomic.Uint32, 1<<bits.Len(uint(max))),
-		chunks:  make([]atomic.Pointer[chunk], (max+spareRecords)/chunkSize+2),
+	t := flowtable.New(max)
+	return &flowTable{Table: t, records: flowtable.NewSlab[flow](t), timers: timerwheel.NewTimers(t)}
+}
+
+// flowStates are what the protocols have of a guest's flows, beside their records. They are for the engines of the queue pairs, each
+// of which has those of its protocol and no others.
+type flowStates struct {
+	tcp  flowtable.Slab[tcpFlow]
+	udp  flowtable.Slab[udpFlow]
+	ping flowtable.Slab[pingRequest]
+}
+
+// newFlowStates returns what is empty for the flows of a table.
+func newFlowStates(t *flowTable) flowStates {
+	return flowStates{
+		flowtable.NewSlab[tcpFlow](t.Table), flowtable.NewSlab[udpFlow](t.Table), flowtable.NewSlab[pingRequest](t.Table),
 	}
 }
 
-func (t *flowTable) bucket(k *flowKey) *atomic.Uint32 {
-	b := k.bytes()
-	return &t.buckets[maphash.Bytes(t.seed, b[:])&uint64(len(t.buckets)-1)]
-}
+// at returns the record of index i, which must exist.
+func (t *flowTable) at(i uint32) *flow { return t.records.At(i) }
 
-// at returns the record of index i, which must exist, and owner its owner.
-func (t *flowTable) at(i uint32) *flow { return &t.chunks[i/chunkSize].Load().flows[i%chunkSize] }
-
-func (t *flowTable) owner(i uint32) *atomic.Uint32 {
-	return &t.chunks[i/chunkSize].Load().owners[i%chunkSize]
-}
-
-// memory returns what is known of the buffers of a flow's own socket. For its owner.
-func (t *flowTable) memory(i uint32) *socketMemory {
-	return &t.chunks[i/chunkSize].Load().memory[i%chunkSize]
-}
-
-// lookup returns the flow of a key, nil if there is none. Any queue pair may call it during a turn.
+// lookup returns the flow of a key, nil if there is none. Any queue pair may call it during a turn. Of another's flow it may use
+// what does not change only; see flow.
 func (t *flowTable) lookup(k *flowKey) *flow {
-	for i := t.bucket(k).Load(); i != none; {
-		f := t.at(i)
-		if f.key == *k {
-			return f
-		}
-		i = f.hashNext.Load()
+	i := t.Lookup(k)
+	if i == none {
+		return nil
 	}
-	return nil
+	return t.at(i)
 }
 
 // byIndex returns the flow of owner that an event names, nil if it is another's, or its generation has passed. For owner.
 func (t *flowTable) byIndex(i, gen, owner uint32) *flow {
-	if i == none || int(i/chunkSize) >= len(t.chunks) || t.chunks[i/chunkSize].Load() == nil || t.owner(i).Load() != owner {
+	if !t.IsCurrent(i, gen, owner) {
 		return nil
 	}
-	f := t.at(i)
-	if f.state == stateFree || f.state == stateDead || f.gen != gen {
-		return nil
-	}
-	return f
+	return t.at(i)
 }
 
-// insert makes a record for k that belongs to owner, with what others may read of it. It returns nil if there is no room, or if
+// insert makes a record for k that belongs to owner. Before anybody else can find it, prepare is called, which makes what others may
+// read of the flow. It returns nil if there is no room, or if
 // another queue pair has made one in the meantime, which is elsewhere.
-func (t *flowTable) insert(k *flowKey, owner uint32, udp udpFlow) (f *flow, at where) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.lookup(k) != nil {
+func (t *flowTable) insert(k *flowKey, owner uint32, prepare func(i uint32)) (f *flow, at where) {
+	i, exists := t.Insert(k, owner, func(i uint32) {
+		*t.records.Make(i) = flow{key: *k, index: i, fd: -1, ipLen: uint8(k.Guest.HeaderLen())}
+		t.timers.Make(i)
+		prepare(i)
+	})
+	switch {
+	case exists:
 		return nil, elsewhere
-	}
-	if t.full() || t.count >= t.max+spareRecords {
+	case i == none:
 		return nil, nowhere
 	}
-	if t.free == none {
-		t.grow()
-	}
-	f = t.at(t.free)
-	t.free = f.hashNext.Load()
-	*f = flow{key: *k, gen: (f.gen + 1) & generationMask, index: f.index, fd: -1, udp: udp, ipLen: uint8(k.guest.HeaderLen())}
-	t.owner(f.index).Store(owner)
-	b := t.bucket(k)
-	f.hashNext.Store(b.Load())
-	b.Store(f.index)
-	t.count++
-	t.live.Add(1)
-	return f, here
+	return t.at(i), here
 }
 
-// unlink takes f's key out of the table; the record stays until release. For its owner.
+// unlink takes f's key out of the table; the record stays until the table is told that it is free. For its owner.
 func (t *flowTable) unlink(f *flow) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	at := t.bucket(&f.key)
-	for at.Load() != f.index {
-		at = &t.at(at.Load()).hashNext
-	}
-	at.Store(f.hashNext.Load()) // who stands at f just now goes on from there
+	t.Unlink(f.index)
 	f.state = stateDead
-	t.live.Add(-1)
-}
-
-// release frees the record of an unlinked flow, which no lookup can have found any more. Its index may be used again from
-// now on, with another generation.
-func (t *flowTable) release(f *flow) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f.state = stateFree
-	t.owner(f.index).Store(nobody)
-	f.hashNext.Store(t.free)
-	t.free = f.index
-	t.count--
-}
-
-func (t *flowTable) grow() {
-	base := uint32(t.grown * chunkSize)
-	c := new(chunk)
-	for i := chunkSize - 1; i >= 0; i-- {
-		f := &c.flows[i]
-		f.index = base + uint32(i)
-		if f.index == none {
-			continue
-		}
-		f.hashNext.Store(t.free)
-		t.free = f.index
-	}
-	t.chunks[t.grown].Store(c)
-	t.grown++
 }
 
 // each calls fn for every live flow of owner, on whose thread. fn may unlink the flow that it is called for.
 func (t *flowTable) each(owner uint32, fn func(*flow)) {
-	for i := range t.chunks {
-		if !t.eachOf(i, owner, fn) {
-			return
-		}
-	}
+	t.Each(owner, func(i uint32) { fn(t.at(i)) })
 }
 
-// eachOf does what each does for the flows of a chunk, and tells whether there is one with that index.
-func (t *flowTable) eachOf(i int, owner uint32, fn func(*flow)) bool {
-	if i >= len(t.chunks) {
-		return false
-	}
-	c := t.chunks[i].Load()
-	if c == nil {
-		return false
-	}
-	for j := range c.flows {
-		if c.owners[j].Load() != owner {
-			continue
-		}
-		if s := c.flows[j].state; s != stateFree && s != stateDead {
-			fn(&c.flows[j])
-		}
-	}
-	return true
+// eachOf does what each does for the flows of a portion of the table, and reports whether there is one with that number.
+func (t *flowTable) eachOf(n int, owner uint32, fn func(*flow)) bool {
+	return t.EachOf(n, owner, func(i uint32) { fn(t.at(i)) })
+}
+
+// eachFrom does what each does for the records of an index on, until fn returns false. It returns the index to go on with, 0 if there
+// are no more.
+func (t *flowTable) eachFrom(index, owner uint32, fn func(*flow) bool) (next uint32) {
+	return t.EachFrom(index, owner, func(i uint32) bool { return fn(t.at(i)) })
 }

@@ -15,8 +15,32 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
-// checkForwards returns what is wrong with the forwards, as far as that can be told without opening them.
+// checkDirectories returns for which forwards no socket can be made.
+func (c *Config) checkDirectories() (faults []error) {
+	for i := range c.Forwards {
+		if err := c.Forwards[i].CheckDirectory(); err != nil {
+			faults = append(faults, fmt.Errorf("forward %s: %w", &c.Forwards[i], err))
+		}
+	}
+	return faults
+}
+
+const (
+	// MaxForwards is how many Forwards a Config may have, and MaxForwardPorts how many ports they may have together. Each is a socket.
+	MaxForwards     = 4096
+	MaxForwardPorts = 2 << 16
+)
+
+// checkForwards returns what is wrong with the forwards, as far as that can be told without looking at the host.
 func (c *Config) checkForwards() (faults []error) {
+	ports := 0
+	for i := range c.Forwards {
+		ports += int(c.Forwards[i].Count)
+	}
+	if len(c.Forwards) > MaxForwards || ports > MaxForwardPorts {
+		return []error{fmt.Errorf("%d forwards with %d ports: there may be %d forwards, and %d ports of all of them",
+			len(c.Forwards), ports, MaxForwards, MaxForwardPorts)}
+	}
 	for i := range c.Forwards {
 		f := &c.Forwards[i]
 		if to := f.Guest.Addr(); to.IsValid() && !c.mayBeGuest(to) {
@@ -25,10 +49,24 @@ func (c *Config) checkForwards() (faults []error) {
 		for _, err := range f.Check() {
 			faults = append(faults, fmt.Errorf("forward %s: %w", f, err))
 		}
-		for j := range c.Forwards[:i] {
-			if what := f.Overlap(&c.Forwards[j]); what != "" {
-				faults = append(faults, fmt.Errorf("forwards %s and %s both want %s", &c.Forwards[j], f, what))
+	}
+	return append(faults, c.checkOverlaps()...)
+}
+
+// checkOverlaps returns which forwards want the same of the host. Only those are compared that have a port or a path in common.
+func (c *Config) checkOverlaps() (faults []error) {
+	having, told := map[spec.HostSide][]int{}, map[[2]int]bool{}
+	for i := range c.Forwards {
+		f := &c.Forwards[i]
+		for one := range f.Ports() {
+			side := one.Side()
+			for _, j := range having[side] {
+				if what := f.Overlap(&c.Forwards[j]); what != "" && !told[[2]int{j, i}] && j != i {
+					told[[2]int{j, i}] = true
+					faults = append(faults, fmt.Errorf("forwards %s and %s both want %s", &c.Forwards[j], f, what))
+				}
 			}
+			having[side] = append(having[side], i)
 		}
 	}
 	return faults
@@ -62,25 +100,30 @@ type listener struct {
 	receiver    udpReceiver     // UDP
 }
 
+// acceptor takes connections by forwards, and gives the forwards of both protocols their turns.
+type acceptor struct {
+	shard     *shard
+	link      *linkLayer
+	listeners *listenerSet
+	tcp       *tcpEngine
+	udp       *udpEngine
+	acceptAt  int64  // no connection is accepted before, 0 if they may be now
+	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
+}
+
 // listenAll opens all ports of the forwards, or none.
-func listenAll(cfg *Config) (opened []listener, err error) {
+func listenAll(cfg *Config) (opened []*boundForward, err error) {
 	var errs *multierror.Error
 	for _, f := range cfg.Forwards {
-		for i := range f.Count {
-			l, err := listen(cfg, f, i)
+		for one := range f.Ports() {
+			socket, err := forward.Listen(&one, 0, cfg.KeepFiles)
 			if err != nil {
 				errs = multierror.Append(errs, err)
 				continue
 			}
-			l.index = uint32(len(opened))
-			if l.proto == protoUDP {
-				any := ipaddr.From(f.Host.Addr())
-				l.shared = &sharedSocket{
-					fd: l.FD, via: l.index + 1, guest: l.to, sender: udpSender{v6: f.Host.Addr().Is6()},
-					asksWays: f.Host.Addr().IsUnspecified() && hostsock.WantAsked(&any, int(l.FD)),
-				}
-			}
-			opened = append(opened, l)
+			b := cfg.bind(BoundForward{Forward: one, Socket: socket})
+			b.place(uint32(len(opened)))
+			opened = append(opened, b)
 		}
 	}
 	if errs == nil {
@@ -90,78 +133,36 @@ func listenAll(cfg *Config) (opened []listener, err error) {
 	return nil, errs.ErrorOrNil()
 }
 
-func closeAll(opened []listener) {
-	for _, l := range opened {
-		l.Close()
+func closeAll(opened []*boundForward) {
+	for _, b := range opened {
+		b.listener.Close()
 	}
-}
-
-// listen opens the i-th port of f.
-func listen(cfg *Config, f spec.Forward, i uint16) (listener, error) {
-	guest := f.Guest.Addr()
-	if !guest.IsValid() {
-		guest = cfg.Guest
-	}
-	l := listener{
-		proto: f.Proto, acceptProxy: f.AcceptProxy, sendProxy: f.SendProxy,
-		to: ipaddr.EndpointFrom(netip.AddrPortFrom(guest, f.Guest.Port()+i)),
-	}
-	var err error
-	if l.Socket, err = forward.Listen(&f, i, forward.Options{Prepare: prepareListener, KeepFiles: cfg.KeepFiles}); err != nil {
-		return l, err
-	}
-	if f.Gate {
-		l.shutNow = new(atomic.Bool)
-		l.shut() // it was open for long enough to tell that nobody else is there
-	}
-	return l, nil
-}
-
-// prepareListener prepares the socket of a forward.
-func prepareListener(fd int, proto uint8, at *ipaddr.Endpoint) {
-	if proto == protoUDP {
-		hostsock.KeepErrors(&at.Addr, fd, 1)
-		return
-	}
-	hostsock.ReadInline(fd) // so are the connections, from their first byte on
-}
-
-// forwards are the listeners of the user's forwards. Those of mappings stand behind them.
-func (p *Port) forwards() []listener { return p.listen[:p.nForwards] }
-
-// registerListeners lets the worker watch the forwards' ports.
-func (p *Port) registerListeners() error {
-	for i, l := range p.forwards() {
-		if err := p.worker.RegisterInput(int(l.FD), token(tokenListener, 0, uint32(i))); err != nil {
-			return err
-		}
-	}
-	return p.listenToGroups()
 }
 
 // prepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
-func (p *Port) prepareForwards() {
-	if !p.cfg.UDPGRO {
-		return
-	}
-	for i := range p.forwards() {
-		if l := &p.listen[i]; l.proto == protoUDP && p.takesUSO(&l.to.Addr) {
-			l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
-		}
+func (e *acceptor) prepareForwards() {
+	for l := range e.listeners.forwards() {
+		e.prepareForward(l)
 	}
 }
 
-// closeListeners gives the forwards' ports back.
-func (p *Port) closeListeners() {
-	last := p.pairs.open.Add(-1) == 0 // until then, others may send by them
-	p.closeGroups(last)
-	for _, l := range p.forwards() {
-		if p.worker != nil && p.listening {
-			p.worker.Unregister(int(l.FD))
+func (e *acceptor) prepareForward(l *listener) {
+	if e.shard.cfg.UDPGRO && l.proto == protoUDP && e.shard.takesUSO(&l.to.Addr) {
+		l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
+	}
+}
+
+// closeListeners gives the forwards' ports back with the last queue pair: until then, others may send by them.
+func (e *acceptor) closeListeners(last bool) {
+	for l := range e.listeners.forwards() {
+		if e.shard.worker != nil && e.shard.listening {
+			e.shard.worker.Unregister(int(l.FD))
 		}
-		if last {
-			l.Close()
-		}
+	}
+	e.listeners.forgetForwards()
+	e.shard.announce(followsAll)
+	if last {
+		e.shard.pairs.forwards.closeAll(&e.shard.pairs.memory)
 	}
 }
 
@@ -172,74 +173,63 @@ const (
 	callBurst = 16
 )
 
-// call notes that something has come in on a forward.
-func (p *Port) call(index uint32) {
-	if l := &p.listen[index]; !l.ready && !l.isShut() {
-		l.ready = true
-		p.called = append(p.called, index)
-	}
-}
-
 // acceptAll takes what has come in on the forwards.
-func (p *Port) acceptAll() {
-	if p.now >= p.acceptAt {
-		p.acceptAt = 0
+func (e *acceptor) acceptAll(t *turn) {
+	if t.now >= e.acceptAt {
+		e.acceptAt = 0
 	}
 	turns, busy := 0, 0
-	for ; turns < len(p.called) && busy < callBurst; turns++ {
-		if p.answerCall(&p.listen[p.called[turns]]) {
+	for ; turns < e.listeners.waiting() && busy < callBurst; turns++ {
+		if e.answerCall(t, e.listeners.ready(turns)) {
 			busy++
 		}
 	}
-	p.again = p.again || turns < len(p.called)
-	p.requeue(turns)
+	t.again = t.again || turns < e.listeners.waiting()
+	e.listeners.requeue(turns)
 }
 
 // answerCall takes what has come in on one forward, and tells whether that was possible now.
-func (p *Port) answerCall(l *listener) bool {
+func (e *acceptor) answerCall(t *turn, l *listener) bool {
 	if l.proto == protoUDP {
-		p.receiveForwarded(l)
-		return !p.rxFull
+		e.udp.receiveForwarded(t, l)
+		return !t.rxFull
 	}
 	if l.isShut() {
 		l.ready = false
 		return false
 	}
-	if p.acceptAt == 0 {
-		p.acceptBurst(l)
+	if e.acceptAt == 0 {
+		e.acceptBurst(t, l)
 	}
-	return p.acceptAt == 0
+	return e.acceptAt == 0
 }
 
-// requeue puts the first n of the forwards that were called, which have had their turn, behind the others, unless they
-// have nothing more.
-func (p *Port) requeue(n int) {
-	for _, i := range p.called[:n] {
-		if p.listen[i].ready {
-			p.called = append(p.called, i)
-		}
+func (e *acceptor) acceptBurst(t *turn, l *listener) {
+	if e.acceptSome(t, l, acceptBurst) == acceptBurst {
+		t.again = true
 	}
-	p.called = slices.Delete(p.called, 0, n)
 }
 
-func (p *Port) acceptBurst(l *listener) {
-	for range acceptBurst {
+// acceptSome takes up to most connections, and returns how many. If there are fewer, there are no more now.
+func (e *acceptor) acceptSome(t *turn, l *listener, most int) (taken int) {
+	for taken < most {
 		fd, peer, err := unix.Accept4(int(l.FD), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == unix.EAGAIN {
 			l.ready = false
-			return
+			return taken
 		}
 		if err != nil {
-			p.acceptFailed(err)
-			return
+			e.acceptFailed(t, err)
+			return taken
 		}
+		taken++
 		if _, ok := peer.(*unix.SockaddrUnix); ok {
-			p.accept(fd, p.unixClient(), l, unixSocket)
+			e.accept(t, fd, e.unixClient(), l, unixSocket)
 			continue
 		}
-		p.accept(fd, ipaddr.EndpointFrom(addrPortOf(peer, nil)), l, 0)
+		e.accept(t, fd, ipaddr.EndpointFrom(addrPortOf(peer, nil)), l, 0)
 	}
-	p.again = true
+	return taken
 }
 
 // acceptRetry is how long accepting pauses when the process lacks descriptors or memory.
@@ -247,12 +237,15 @@ const acceptRetry = int64(100e6)
 
 // acceptFailed deals with connections that ended before they were taken, which are of no interest, and with a lack of
 // descriptors or memory: then the rest waits in the kernel for a while.
-func (p *Port) acceptFailed(err error) {
+func (e *acceptor) acceptFailed(t *turn, err error) {
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		p.hit(limitHost)
-		p.acceptAt = p.now + acceptRetry
+		t.hit(limitHost)
+		e.acceptAt = t.now + acceptRetry
 	default:
-		p.again = true
+		t.again = true
 	}
 }
+
+// next returns when connections are accepted again, 0 if nothing waits for that.
+func (e *acceptor) next() int64 { return e.acceptAt }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -52,14 +52,8 @@ func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
 		var err error
 		cfg.AllowHost, err = spec.ParseHostServices(text)
 		require.NoError(t, err)
-		p, err := newPolicy(&cfg)
-		require.NoError(t, err)
-		defer p.close()
-		goesTo := func(to netip.Addr) verdict {
-			_, v := p.destination(&flowKey{proto: protoTCP, remote: ipaddr.From(to), remotePort: 80})
-			return v
-		}
-		require.Equal(t, want.v4, goesTo(cfg.Gateway) == allowed, text)
-		require.Equal(t, want.v6, goesTo(cfg.Gateway6) == allowed, text)
+		goesTo := func(to netip.Addr) policy.Verdict { return judged(t, &cfg, protoTCP, netip.AddrPortFrom(to, 80)) }
+		require.Equal(t, want.v4, goesTo(cfg.Gateway) == policy.Allowed, text)
+		require.Equal(t, want.v6, goesTo(cfg.Gateway6) == policy.Allowed, text)
 	}
 }

@@ -17,17 +17,17 @@ import (
 
 // unixClient is where the guest sees clients of a unix socket: at the gateway, which loopback is shown as, with a port of
 // no meaning.
-func (p *Port) unixClient() ipaddr.Endpoint {
-	p.unixPort = p.unixPort%(65535-firstAnyPort) + 1
-	return ipaddr.Endpoint{Addr: p.nets.v4.loopback, Port: firstAnyPort + p.unixPort}
+func (e *acceptor) unixClient() ipaddr.Endpoint {
+	e.unixPort = e.unixPort%(65535-firstAnyPort) + 1
+	return ipaddr.Endpoint{Addr: e.shard.nets.V4.Loopback, Port: firstAnyPort + e.unixPort}
 }
 
 // dropSome removes up to n bytes from the receive queue of a flow's socket. Only TCP can do so without copying them.
-func (p *Port) dropSome(f *flow, n uint32) (int, unix.Errno) {
+func (e *tcpEngine) dropSome(t *turn, f *flow, n uint32) (int, unix.Errno) {
 	if f.bits&unixSocket == 0 {
 		return hostsock.Discard(f.fd, n)
 	}
-	iov, _ := p.swallowed(p.pieces[:0], min(n, uint32(len(p.swallow))))
-	got, _, errno := p.msg.Receive(f.fd, iov, 0, false)
+	iov, _ := e.swallowed(t.pieces[:0], min(n, uint32(len(e.swallow))))
+	got, _, errno := t.msg.Receive(f.fd, iov, 0, false)
 	return got, errno
 }

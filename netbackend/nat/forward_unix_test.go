@@ -14,12 +14,12 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/forward"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // newUnixForward is a bench with a forward from a unix socket of the host to port 80 of the guest, where it listens.
-func newUnixForward(t *testing.T, config func(*nat.Config)) (b *bench, path string, guest *natguest.Listener) {
+func newUnixForward(t *testing.T, config func(*nat.Config)) (b *bench, path string, guest *porttest.Listener) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "web.sock")
 	b = newBench(t, setup{config: func(c *nat.Config) {
@@ -33,7 +33,7 @@ func newUnixForward(t *testing.T, config func(*nat.Config)) (b *bench, path stri
 }
 
 // call connects to the socket, and returns both ends.
-func (b *bench) call(path string, guest *natguest.Listener) (*net.UnixConn, *natguest.TCP) {
+func (b *bench) call(path string, guest *porttest.Listener) (*net.UnixConn, *porttest.TCP) {
 	b.t.Helper()
 	client, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	require.NoError(b.t, err)
@@ -88,7 +88,7 @@ func TestEndsOfClientsOfAUnixSocket(t *testing.T) {
 		c.Send(noise(1000))
 		b.Settle()
 		require.NoError(t, client.Close())
-		b.Until("the guest is told", func() bool { return c.State == natguest.WasReset })
+		b.Until("the guest is told", func() bool { return c.State == porttest.WasReset })
 	})
 	t.Run("that was in order is an end", func(t *testing.T) {
 		b, path, guest := newUnixForward(t, func(*nat.Config) {})

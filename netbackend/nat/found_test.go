@@ -24,9 +24,9 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
 		}
 	})
 	return ports[0], func(key *flowKey) {
-		f, at := ports[1].flows.insert(key, ports[1].me, udpFlow{})
+		f, at := ports[1].shard.flows.insert(key, ports[1].shard.me, ports[1].udp.begin(udpFlow{}))
 		require.Equal(t, here, at)
-		t.Cleanup(func() { ports[1].flows.unlink(f) })
+		t.Cleanup(func() { ports[1].shard.flows.unlink(f) })
 	}
 }
 
@@ -42,31 +42,31 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		to    ipaddr.Endpoint
 		fn    func(p *Port, key *flowKey) (retry bool)
 	}{
-		"connection":                    {protoTCP, gateway, func(p *Port, key *flowKey) bool { return p.connect(key, syn) }},
-		"connection to the name server": {protoTCP, server, func(p *Port, key *flowKey) bool { return p.connect(key, syn) }},
+		"connection":                    {protoTCP, gateway, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"connection to the name server": {protoTCP, server, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
 		"association": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
-			f, at := p.associate(key, datagram, udpLen)
+			f, at := p.udp.associate(&p.turn, key, datagram, udpLen)
 			require.Nil(t, f)
 			return at == elsewhere
 		}},
 		"association that shares a socket": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
-			f, at := p.share(key, gateway, crowdAssociations)
+			f, at := p.udp.share(&p.turn, key, gateway, classAssociations)
 			require.Nil(t, f)
-			require.Empty(t, p.pairs.mappings.of)
+			require.Empty(t, p.shard.pairs.mappings.of)
 			return at == elsewhere
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, rival := newRivals(t)
-			p.worker, p.rxFull = deafWorker{}, true
+			p.shard.worker, p.turn.rxFull = deafWorker{}, true
 			key := flowKey{
-				guest: ipaddr.From(p.cfg.Guest), guestPort: 1024, remote: begin.to.Addr, remotePort: begin.to.Port, proto: begin.proto,
+				Guest: ipaddr.From(p.shard.cfg.Guest), GuestPort: 1024, Remote: begin.to.Addr, RemotePort: begin.to.Port, Proto: begin.proto,
 			}
 			rival(&key)
 			require.True(t, begin.fn(p, &key))
-			require.Zero(t, p.counters.ResetsSent)
-			require.Zero(t, p.flows.sockets.Load())
-			require.Zero(t, p.pairs.streams.stake.held)
+			require.Zero(t, p.shard.counters.ResetsSent)
+			require.Zero(t, p.shard.flows.sockets.Load())
+			require.Zero(t, p.shard.pairs.streams.stake.held)
 		})
 	}
 }

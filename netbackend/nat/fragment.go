@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
@@ -27,6 +28,12 @@ const (
 	assemblyHead = vnet.HeaderLen + etherLen + ipv6Len
 )
 
+// fragmenter gives the guest what fits no frame of its own.
+type fragmenter struct {
+	shard *shard
+	long  longDatagram
+}
+
 // fragment is what the IP header says of a fragment of the guest's.
 type fragment struct {
 	proto uint8
@@ -36,9 +43,9 @@ type fragment struct {
 }
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
-func (p *Port) fragment(k *packet, f fragment) (retry bool) {
+func (p *Port) fragment(t *turn, k *packet, f fragment) (retry bool) {
 	if !carries(&k.src, f.proto) {
-		p.unspoken(k, f.proto, f.start == 0)
+		p.unspoken(t, k, f.proto, f.start == 0)
 		return false
 	}
 	n, most := k.l4Len, maxIPPayload
@@ -46,25 +53,25 @@ func (p *Port) fragment(k *packet, f fragment) (retry bool) {
 		most = maxIPv4Payload
 	}
 	if n == 0 || f.start+n > most || (f.more && n%ipfrag.Unit != 0) {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
-	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.src, Dst: k.dst, ID: f.id, Proto: f.proto}, p.now)
-	p.counters.FragmentsEvicted += uint64(evicted)
+	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.src, Dst: k.dst, ID: f.id, Proto: f.proto}, t.now)
+	t.counters.FragmentsEvicted += uint64(evicted)
 	p.tendAt = min(p.tendAt, p.reassembly.Next())
 	if a.Len() == 0 {
-		a.Tag = uint8(p.from)
+		a.Tag = uint8(t.from)
 	}
 	dropped, ok := a.Add(f.start, n, f.more)
 	if !ok {
-		p.counters.FragmentOverlaps += uint64(dropped)
+		t.counters.FragmentOverlaps += uint64(dropped)
 		return false
 	}
 	guestmem.CopyFrom(a.Bytes(f.start, n), k.chain.Iov, k.l4Offset)
 	if f.start == 0 {
 		a.HopLimit, a.TrafficClass = k.hops, k.tos
 	}
-	retry = a.Complete() && p.assembled(a)
+	retry = a.Complete() && p.assembled(t, a)
 	if retry {
 		a.Undo()
 	}
@@ -73,19 +80,19 @@ func (p *Port) fragment(k *packet, f fragment) (retry bool) {
 
 // assembled handles a packet that is complete, as if it had come in one frame. retry tells that its last fragment has to come
 // again.
-func (p *Port) assembled(a *ipfrag.Packet) (retry bool) {
+func (p *Port) assembled(t *turn, a *ipfrag.Packet) (retry bool) {
 	b := a.Buffer()
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(b))
 	p.whole.Len = uint32(len(b))
-	retry = p.packet(&packet{
+	retry = p.packet(t, &packet{
 		chain: &p.whole, l4: b[assemblyHead:], l4Offset: assemblyHead, l4Len: a.Len(),
 		src: a.Src, dst: a.Dst, hops: a.HopLimit, tos: a.TrafficClass, assembled: true,
 	}, &vnet.Header{}, a.Proto)
 	if retry {
 		return true
 	}
-	p.flushOutgoing()
-	p.sendQueued() // the next one is put together in the same place
+	p.tcp.flushOutgoing(t)
+	p.udp.sendQueued(t) // the next one is put together in the same place
 	a.Release()
 	return false
 }
@@ -95,7 +102,7 @@ func (p *Port) assembled(a *ipfrag.Packet) (retry bool) {
 // time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
 	key     flowKey
-	to      hostID
+	to      hosts.ID
 	arrival hostsock.Arrival
 	id      uint32 // of the fragments
 	count   uint32 // of datagrams so far
@@ -108,16 +115,16 @@ type longDatagram struct {
 }
 
 // cut begins to send payload in datagrams of segment bytes, 0 for a single one.
-func (p *Port) cut(key *flowKey, payload []byte, segment int) {
-	d := &p.long
+func (e *fragmenter) cut(t *turn, key *flowKey, payload []byte, segment int) {
+	d := &e.long
 	d.prepare()
 	if segment == 0 {
 		segment = len(payload)
 	}
-	d.key, d.to, d.arrival, d.segment = *key, p.to, hostsock.Arrival{}, segment
+	d.key, d.to, d.arrival, d.segment = *key, t.to, hostsock.Arrival{}, segment
 	d.end = udpLen + copy(d.buf[udpLen:], payload)
-	p.beginDatagram(0)
-	p.sendFragments()
+	e.beginDatagram(0)
+	e.sendFragments(t)
 }
 
 // prepare makes room for the longest there is.
@@ -128,60 +135,60 @@ func (d *longDatagram) prepare() {
 }
 
 // countLong gives a datagram that goes in fragments its identification.
-func (p *Port) countLong(d *longDatagram) {
-	if d.n > udpLen+p.longest(&d.key.guest) {
-		p.counters.LongDatagrams++
+func (e *fragmenter) countLong(d *longDatagram) {
+	if d.n > udpLen+e.longest(&d.key.Guest) {
+		e.shard.counters.LongDatagrams++
 	}
 	d.count++
-	d.id = p.identity.fragments(&d.key) + d.count
+	d.id = e.shard.identity.fragments(&d.key) + d.count
 }
 
 // beginDatagram writes the UDP header of the datagram whose payload follows, at a place in p.long's buffer.
-func (p *Port) beginDatagram(at int) {
-	d := &p.long
+func (e *fragmenter) beginDatagram(at int) {
+	d := &e.long
 	d.at, d.sent = at, 0
 	d.n = udpLen + min(d.segment, d.end-at-udpLen)
-	p.countLong(d)
+	e.countLong(d)
 	udp := d.buf[at : at+d.n]
-	putUDP(udp, d.key.remotePort, d.key.guestPort, d.n)
-	sum := vnet.Sum(udp, d.key.pseudoSum(d.n))
+	putUDP(udp, d.key.RemotePort, d.key.GuestPort, d.n)
+	sum := vnet.Sum(udp, pseudoSum(&d.key, d.n))
 	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
-func (p *Port) longest(guest *ipaddr.Addr) int {
-	return p.largestPacket(guest) - guest.HeaderLen() - udpLen
+func (e *fragmenter) longest(guest *ipaddr.Addr) int {
+	return e.largestPacket(guest) - guest.HeaderLen() - udpLen
 }
 
 // largestPacket is the length of the longest packet that is not made fragments of. Routers do not cut those of IPv6 (RFC 8200
 // section 5).
-func (p *Port) largestPacket(guest *ipaddr.Addr) int {
+func (e *fragmenter) largestPacket(guest *ipaddr.Addr) int {
 	if guest.Is4() {
-		return p.mtu
+		return e.shard.mtu
 	}
-	return p.pathMTU(guest)
+	return e.shard.pathMTU(guest)
 }
 
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
-func (p *Port) sendFragments() bool {
-	if p.long.n == 0 {
+func (e *fragmenter) sendFragments(t *turn) bool {
+	if e.long.n == 0 {
 		return true
 	}
-	to := p.to
-	p.to = p.long.to
-	done := p.sendLong(&p.long)
-	p.to = to
+	to := t.to
+	t.to = e.long.to
+	done := e.sendLong(t, &e.long)
+	t.to = to
 	return done
 }
 
 // sendLong is sendFragments for a datagram of which something is left.
-func (p *Port) sendLong(d *longDatagram) bool {
+func (e *fragmenter) sendLong(t *turn, d *longDatagram) bool {
 	for d.n > 0 {
-		if !p.sendPieces(d) {
+		if !e.sendPieces(t, d) {
 			return false
 		}
 		if at := d.at + d.n - udpLen; at+udpLen < d.end {
-			p.beginDatagram(at)
+			e.beginDatagram(at)
 		} else {
 			d.n, d.sent = 0, 0
 		}
@@ -190,20 +197,20 @@ func (p *Port) sendLong(d *longDatagram) bool {
 }
 
 // sendPieces sends what is left of the present datagram.
-func (p *Port) sendPieces(d *longDatagram) bool {
-	ipLen := d.key.guest.HeaderLen()
-	packet := p.largestPacket(&d.key.guest)
+func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
+	ipLen := d.key.Guest.HeaderLen()
+	packet := e.largestPacket(&d.key.Guest)
 	whole := d.n <= packet-ipLen
 	most := d.n
 	if !whole {
-		most = (packet - ipLen - fragmentLen(&d.key.guest)) &^ (ipfrag.Unit - 1)
+		most = (packet - ipLen - fragmentLen(&d.key.Guest)) &^ (ipfrag.Unit - 1)
 	}
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)
-		headers := p.putFragment(d, n, whole)
-		b := p.slow[:headers+n]
+		headers := e.putFragment(t, d, n, whole)
+		b := t.slow[:headers+n]
 		copy(b[headers:], d.buf[d.at+d.sent:d.at+d.sent+n])
-		if !p.send(b) {
+		if !t.send(b) {
 			return false
 		}
 		d.sent += n
@@ -221,12 +228,12 @@ func fragmentLen(a *ipaddr.Addr) int {
 
 // putFragment writes the headers in front of the next n bytes of d to p.slow, and returns their length. whole tells that
 // there is nothing else.
-func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
+func (e *fragmenter) putFragment(t *turn, d *longDatagram, n int, whole bool) int {
 	more := d.sent+n < d.n
-	headers := p.putIP(p.slow, &d.key.remote, &d.key.guest, d.key.proto, n)
-	ip := p.slow[etherLen:headers]
+	headers := t.putIP(t.slow, &d.key.Remote, &d.key.Guest, d.key.Proto, n)
+	ip := t.slow[etherLen:headers]
 	putArrival(d.arrival, ip)
-	if d.key.guest.Is4() {
+	if d.key.Guest.Is4() {
 		field := uint16(d.sent / ipfrag.Unit)
 		if more {
 			field |= moreFragments
@@ -246,7 +253,7 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 	if more {
 		field |= moreFragments6
 	}
-	b := p.slow[headers : headers+fragmentHeader]
+	b := t.slow[headers : headers+fragmentHeader]
 	b[0], b[1] = proto, 0
 	binary.BigEndian.PutUint16(b[2:], field)
 	binary.BigEndian.PutUint32(b[4:], d.id)
@@ -256,5 +263,9 @@ func (p *Port) putFragment(d *longDatagram, n int, whole bool) int {
 // forgetFragments drops what is left of datagrams in either direction: the guest is gone.
 func (p *Port) forgetFragments() {
 	p.reassembly.Forget()
-	p.long.n, p.long.sent = 0, 0
+	p.fragments.forget()
 }
+
+// busy reports whether the guest has yet to get a part of a long datagram, and forget drops that.
+func (e *fragmenter) busy() bool { return e.long.n > 0 }
+func (e *fragmenter) forget()    { e.long.n, e.long.sent = 0, 0 }

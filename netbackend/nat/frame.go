@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/virtqueue"
@@ -44,124 +45,124 @@ type packet struct {
 
 // frame handles one frame of the guest. It, and what it calls for the frame, report whether the frame is to be tried again later:
 // another queue pair has its flow.
-func (p *Port) frame(c *virtqueue.Chain) (retry bool) {
-	p.counters.FramesIn++
-	if int64(c.Len) < int64(p.headerLen+etherLen) {
-		p.counters.Malformed++
+func (p *Port) frame(t *turn, c *virtqueue.Chain) (retry bool) {
+	t.counters.FramesIn++
+	if int64(c.Len) < int64(t.headerLen+etherLen) {
+		t.counters.Malformed++
 		return false
 	}
 	n := guestmem.CopyFrom(p.head[:], c.Iov, 0)
 	head := p.head[:n]
 	var h vnet.Header
-	h.Decode(head[:p.headerLen])
-	if h.Check(int(c.Len)-p.headerLen, p.features) != nil {
-		p.counters.BadHeader++
+	h.Decode(head[:t.headerLen])
+	if h.Check(int(c.Len)-t.headerLen, t.features) != nil {
+		t.counters.BadHeader++
 		return false
 	}
-	ether := head[p.headerLen:]
+	ether := head[t.headerLen:]
 	etherType := binary.BigEndian.Uint16(ether[12:])
 	if h.CheckEtherType(etherType) != nil {
-		p.counters.BadHeader++
+		t.counters.BadHeader++
 		return false
 	}
-	p.learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
+	t.learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
 	switch etherType {
 	case etherIPv4:
-		return p.ipv4(c, &h, head)
+		return p.ipv4(t, c, &h, head)
 	case etherIPv6:
-		return p.ipv6(c, &h, head)
+		return p.ipv6(t, c, &h, head)
 	case etherARP:
-		p.arp(c)
+		p.link.arp(t, c)
 	default:
-		p.counters.Unsupported++
+		t.counters.Unsupported++
 	}
 	return false
 }
 
 // learn takes note of which host of the guest a frame comes from, by its packed MAC address, and that what is made next goes
 // there.
-func (p *Port) learn(mac uint64) {
-	if p.from == anyHost || !p.hosts.is(p.from, mac) {
-		p.from = p.meet(mac)
+func (t *turn) learn(mac uint64) {
+	if t.from == hosts.Any || !t.hosts.Is(t.from, mac) {
+		t.from = t.meet(mac)
 	}
-	p.to = p.from
+	t.to = t.from
 }
 
-// meet returns the host with a packed MAC address, anyHost if no host can have it.
-func (p *Port) meet(mac uint64) hostID {
+// meet returns the host with a packed MAC address, hosts.Any if no host can have it.
+func (t *turn) meet(mac uint64) hosts.ID {
 	const group = 1 << 40
-	if mac&group != 0 || mac == 0 || mac == packMAC(p.cfg.GatewayMAC) {
-		return anyHost
+	if mac&group != 0 || mac == 0 || mac == hosts.PackMAC(t.cfg.GatewayMAC) {
+		return hosts.Any
 	}
-	return p.hosts.meet(mac, p.now)
+	return t.hosts.Meet(mac, t.now)
 }
 
 // learnAddress takes note that a host uses an address. Connections that were waiting for that are begun at once.
-func (p *Port) learnAddress(a *ipaddr.Addr, id hostID) {
-	if !p.hosts.learn(a, id, p.now) {
+func (t *turn) learnAddress(a *ipaddr.Addr, id hosts.ID) {
+	if !t.hosts.Learn(a, id, t.now) {
 		return
 	}
-	p.located()
-	if p.alone() {
+	t.hooks.located()
+	if t.alone() {
 		return
 	}
-	for _, q := range p.pairs.ports {
-		if q != p {
+	for _, q := range t.pairs.shards {
+		if q != &t.shard {
 			q.post.nudge() // its connections may wait for that
 		}
 	}
 }
 
 // located begins connections whose host was found since.
-func (p *Port) located() {
-	p.found = p.hosts.news.Load()
-	p.flows.each(p.me, func(f *flow) {
-		if f.state == stateSynSent && f.host == anyHost {
+func (e *tcpEngine) located() {
+	e.shard.found = e.shard.hosts.Found()
+	e.shard.flows.each(e.shard.me, func(f *flow) {
+		if f.state == stateSynSent && f.host == hosts.Any {
 			f.bits |= synDue
-			p.run.push(p.flows, f)
+			e.shard.run.push(e.shard.flows, f)
 		}
 	})
 }
 
 // followHosts lets flows follow addresses that have become another host's: a flow in which the guest has nothing to say would
 // not show it. It does so seldom, for all flows are looked at.
-func (p *Port) followHosts() {
-	if p.followed != p.hosts.moves.Load() && p.now >= p.followAt {
-		p.moveFlows()
+func (t *turn) followHosts() {
+	if t.followed != t.hosts.Moved() && t.now >= t.followAt {
+		t.moveFlows()
 	}
 }
 
-func (p *Port) moveFlows() {
+func (t *turn) moveFlows() {
 	const pause = int64(100e6)
-	p.followed, p.followAt = p.hosts.moves.Load(), p.now+pause
-	p.flows.each(p.me, func(f *flow) {
-		if user := p.hosts.user(&f.key.guest); user != anyHost {
+	t.followed, t.followAt = t.hosts.Moved(), t.now+pause
+	t.flows.each(t.me, func(f *flow) {
+		if user := t.hosts.User(&f.key.Guest); user != hosts.Any {
 			f.host = user
 		}
 	})
 }
 
 // moved takes note that the packets of a flow come from another host than before.
-func (p *Port) moved(f *flow) {
-	if p.from == anyHost {
+func (t *turn) moved(f *flow) {
+	if t.from == hosts.Any {
 		return
 	}
-	f.host = p.from
-	p.learnAddress(&f.key.guest, f.host)
+	f.host = t.from
+	t.learnAddress(&f.key.Guest, f.host)
 }
 
 // ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
-func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
-	start := p.headerLen + etherLen
+func (p *Port) ipv4(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
+	start := t.headerLen + etherLen
 	ip := head[start:]
 	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	headerLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
 	// What follows the packet is the padding of a short frame (IEEE 802.3 section 3.2.7), and not part of it.
 	if headerLen < ipv4Len || total < headerLen || int64(start+total) > int64(c.Len) || len(ip) < headerLen {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	k := packet{
@@ -170,18 +171,18 @@ func (p *Port) ipv4(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool
 		hops: ip[8], tos: ip[1], whole: ip[fragmentField]&dontFragmentBit != 0,
 	}
 	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
-		return p.fragment(&k, fragment{
+		return p.fragment(t, &k, fragment{
 			proto: ip[9], id: uint32(binary.BigEndian.Uint16(ip[identification:])),
 			start: int(field&fragmentOffset) * ipfrag.Unit, more: field&moreFragments != 0,
 		})
 	}
-	return p.packet(&k, h, ip[9])
+	return p.packet(t, &k, h, ip[9])
 }
 
 // packet handles a whole packet of either version of IP.
-func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) (retry bool) {
-	if p.others[k.src] {
-		p.counters.Impostors++
+func (p *Port) packet(t *turn, k *packet, h *vnet.Header, proto uint8) (retry bool) {
+	if t.others[k.src] {
+		t.counters.Impostors++
 		return false
 	}
 	if h.GSOType == vnet.GSOUDPL4 {
@@ -189,36 +190,36 @@ func (p *Port) packet(k *packet, h *vnet.Header, proto uint8) (retry bool) {
 	}
 	switch {
 	case proto == protoTCP:
-		return p.tcp(k)
+		return p.tcp.tcp(t, k)
 	case proto == protoUDP:
-		return p.udp(k)
+		return p.udp.datagram(t, k)
 	case proto == icmpProto(&k.src):
 		if k.assembled {
-			return p.assembledICMP(k)
+			return p.assembledICMP(t, k)
 		}
-		if k.src.HeaderLen()+k.l4Len > p.mtu {
-			p.counters.Malformed++ // it would have come in fragments
+		if k.src.HeaderLen()+k.l4Len > t.mtu {
+			t.counters.Malformed++ // it would have come in fragments
 			return false
 		}
-		return p.icmp(k)
+		return p.controlMessage(t, k)
 	default:
-		p.unspoken(k, proto, true)
+		p.unspoken(t, k, proto, true)
 	}
 	return false
 }
 
 // key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.
-func (p *Port) key(k *packet, proto uint8) (key flowKey, ok bool) {
+func (s *shard) key(k *packet, proto uint8) (key flowKey, ok bool) {
 	key = flowKey{
-		guest: k.src, remote: k.dst, proto: proto,
-		guestPort: binary.BigEndian.Uint16(k.l4), remotePort: binary.BigEndian.Uint16(k.l4[2:]),
+		Guest: k.src, Remote: k.dst, Proto: proto,
+		GuestPort: binary.BigEndian.Uint16(k.l4), RemotePort: binary.BigEndian.Uint16(k.l4[2:]),
 	}
-	return key, key.guestPort != 0 && key.remotePort != 0 && p.conversational(k) && !p.nets.broadcast(&k.dst)
+	return key, key.GuestPort != 0 && key.RemotePort != 0 && s.conversational(k) && !s.nets.IsBroadcast(&k.dst)
 }
 
 // conversational tells whether the addresses of a packet can be those of a conversation.
-func (p *Port) conversational(k *packet) bool {
-	return k.src.IsUnicast() && k.dst.IsUnicast() && !p.nets.ours(&k.src) && !k.src.IsLoopback()
+func (s *shard) conversational(k *packet) bool {
+	return k.src.IsUnicast() && k.dst.IsUnicast() && !s.nets.IsOurs(&k.src) && !k.src.IsLoopback()
 }
 
 // appendRange appends the bytes [offset, offset+n) of iov to dst, without looking at them. !ok means that dst is full,
@@ -244,25 +245,25 @@ func appendRange(dst []guestmem.Iovec, iov []guestmem.Iovec, offset, n int) (_ [
 }
 
 // copyFrame copies a whole frame, without its virtio-net header, for those who are in no hurry. nil if it is too long.
-func (p *Port) copyFrame(c *virtqueue.Chain) []byte {
-	if int64(c.Len) > int64(len(p.slow)) {
-		p.counters.Malformed++
+func (t *turn) copyFrame(c *virtqueue.Chain) []byte {
+	if int64(c.Len) > int64(len(t.slow)) {
+		t.counters.Malformed++
 		return nil
 	}
-	n := guestmem.CopyFrom(p.slow, c.Iov, 0)
-	return p.slow[p.headerLen:n]
+	n := guestmem.CopyFrom(t.slow, c.Iov, 0)
+	return t.slow[t.headerLen:n]
 }
 
 // putIP writes the Ethernet and IP headers of a packet to the host p.to of the guest into b, and returns their length. proto is
 // protoTCP, protoUDP or protoICMP, and n the length of what follows.
-func (p *Port) putIP(b []byte, src, dst *ipaddr.Addr, proto uint8, n int) (headers int) {
-	putMAC(b, p.hosts.mac(p.to))
-	copy(b[6:], p.cfg.GatewayMAC[:])
+func (t *turn) putIP(b []byte, src, dst *ipaddr.Addr, proto uint8, n int) (headers int) {
+	hosts.PutMAC(b, t.hosts.MAC(t.to))
+	copy(b[6:], t.cfg.GatewayMAC[:])
 	if dst.Is4() {
 		binary.BigEndian.PutUint16(b[12:], etherIPv4)
 		putIPv4(b[etherLen:etherLen+ipv4Len], src, dst, proto, n)
-		if p.pairs.paths.any() {
-			p.permitFragments(b[etherLen:], dst, proto, n)
+		if t.pairs.paths.Any() {
+			t.permitFragments(b[etherLen:], dst, proto, n)
 		}
 		return etherLen + ipv4Len
 	}
@@ -292,10 +293,10 @@ func sumIPv4(ip []byte) {
 }
 
 // send writes a whole frame of ours to the guest, and tells whether there was room.
-func (p *Port) send(frame []byte) bool {
+func (t *turn) send(frame []byte) bool {
 	var h vnet.Header
-	if p.rxFull || !p.rx.Write(&h, frame) {
-		p.rxFull = true
+	if t.rxFull || !t.rx.Write(&h, frame) {
+		t.rxFull = true
 		return false
 	}
 	return true
@@ -303,9 +304,9 @@ func (p *Port) send(frame []byte) bool {
 
 // sumRange returns the checksum of n bytes of guest memory from offset on, added to initial. It copies them piecewise:
 // the guest may change them meanwhile, which harms only itself.
-func (p *Port) sumRange(iov []guestmem.Iovec, offset, n int, initial uint16) uint16 {
+func (t *turn) sumRange(iov []guestmem.Iovec, offset, n int, initial uint16) uint16 {
 	for n > 0 {
-		piece := p.slow[:min(n, len(p.slow)&^1)]
+		piece := t.slow[:min(n, len(t.slow)&^1)]
 		guestmem.CopyFrom(piece, iov, offset)
 		initial = vnet.Sum(piece, initial)
 		offset += len(piece)

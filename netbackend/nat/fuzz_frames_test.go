@@ -15,8 +15,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -39,7 +39,7 @@ const (
 	fuzzHead    = 3 + vnet.LegacyHeaderLen
 )
 
-// FuzzFrames gives an engine the frames of a guest that may send anything. What it sends back is checked by natguest,
+// FuzzFrames gives an engine the frames of a guest that may send anything. What it sends back is checked by porttest,
 // which also fails for turns without a cause, and for sockets that are left open.
 //
 // A script is one byte that chooses features and whether clients come through forwards, and a record for each frame: a byte for the layout and for how long the
@@ -60,7 +60,7 @@ func FuzzFrames(f *testing.F) {
 }
 
 // playAll sends the frames of a script, and lets twenty minutes pass.
-func playAll(t *testing.T, port *nat.Port, g *natguest.Guest, script []byte) {
+func playAll(t *testing.T, port *nat.Port, g *porttest.Guest, script []byte) {
 	n := uint64(0)
 	for ; len(script) >= fuzzHead && n < fuzzRecords; n++ {
 		script = play(g, script)
@@ -76,13 +76,13 @@ func playAll(t *testing.T, port *nat.Port, g *natguest.Guest, script []byte) {
 }
 
 // play sends the first frame of script and returns the rest.
-func play(g *natguest.Guest, script []byte) []byte {
+func play(g *porttest.Guest, script []byte) []byte {
 	var h vnet.Header
 	h.Decode(script[3:fuzzHead])
 	how, n := script[0], int(binary.BigEndian.Uint16(script[1:]))
 	script = script[fuzzHead:]
 	n = min(n, len(script), fuzzFrame-vnet.HeaderLen)
-	layouts := []natguest.Layout{{}, {Lens: []int{12}}, {Lens: []int{12, 14, 20, 8}}, {Lens: []int{1, 0, 30, 3}}}
+	layouts := []porttest.Layout{{}, {Lens: []int{12}}, {Lens: []int{12, 14, 20, 8}}, {Lens: []int{1, 0, 30, 3}}}
 	g.SendRaw(h, script[:n], layouts[how&3])
 	g.Work()
 	if how&waitForHost != 0 {
@@ -107,7 +107,7 @@ func fuzzConfig(service netip.AddrPort) nat.Config {
 	return cfg
 }
 
-func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *natguest.Guest) {
+func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *porttest.Guest) {
 	cfg := fuzzConfig(service)
 	cfg.PeekOffset = cfg.PeekOffset && choice&withoutPeekOffset == 0
 	if choice&withClients != 0 {
@@ -121,10 +121,10 @@ func newFuzzed(t *testing.T, service netip.AddrPort, choice byte) (*nat.Port, *n
 }
 
 // newFuzzedBy is an engine with a guest of the features that choice says.
-func newFuzzedBy(t *testing.T, cfg nat.Config, choice byte) (*nat.Port, *natguest.Guest) {
+func newFuzzedBy(t *testing.T, cfg nat.Config, choice byte) (*nat.Port, *porttest.Guest) {
 	port, err := nat.New(cfg)
 	require.NoError(t, err)
-	opt := natguest.Options{RingSize: 32, BufSize: 2048, MaxFrame: fuzzFrame, GatewayMAC: cfg.GatewayMAC}
+	opt := porttest.Options{RingSize: 32, BufSize: 2048, MaxFrame: fuzzFrame, GatewayMAC: cfg.GatewayMAC}
 	switch choice & featureChoice {
 	case 1:
 		opt.Features = vnet.FeatureVersion1
@@ -132,7 +132,7 @@ func newFuzzedBy(t *testing.T, cfg nat.Config, choice byte) (*nat.Port, *natgues
 		opt.Features = port.Offers()
 		opt.BufSize = 66000
 	}
-	g := natguest.New(t, port, opt)
+	g := porttest.New(t, port, opt)
 	g.Deaf = true // its resets would answer what the script leaves unanswered
 	return port, g
 }
@@ -239,7 +239,7 @@ func (r *recorder) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Eve
 // frameSeeds are scripts of what guests do.
 func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 	resolver, resolver6 := netip.MustParseAddrPort("10.0.2.3:53"), netip.MustParseAddrPort("[fd00:10:0:2::3]:53")
-	query := natguest.Datagram{
+	query := porttest.Datagram{
 		Src: netip.MustParseAddrPort("10.0.2.15:5000"), Dst: resolver,
 		Payload: []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1},
 	}
@@ -248,46 +248,46 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 	query6, long6 := query, long
 	query6.Src, query6.Dst = netip.MustParseAddrPort("[fd00:10:0:2::15]:5000"), resolver6
 	long6.Src, long6.Dst = query6.Src, query6.Dst
-	for _, scene := range []func(*natguest.Guest){
-		func(g *natguest.Guest) { g.Resolve() },
-		func(g *natguest.Guest) { g.SendDatagram(query) },
-		func(g *natguest.Guest) {
-			g.SendDatagram(natguest.Datagram{Src: query.Src, Dst: netip.MustParseAddrPort("192.0.2.1:9"), Payload: noise(9)})
+	for _, scene := range []func(*porttest.Guest){
+		func(g *porttest.Guest) { g.Resolve() },
+		func(g *porttest.Guest) { g.SendDatagram(query) },
+		func(g *porttest.Guest) {
+			g.SendDatagram(porttest.Datagram{Src: query.Src, Dst: netip.MustParseAddrPort("192.0.2.1:9"), Payload: noise(9)})
 		},
-		func(g *natguest.Guest) { g.SendICMP(g.Gateway, natguest.ICMP{Type: 8, Payload: noise(56)}) },
-		func(g *natguest.Guest) {
+		func(g *porttest.Guest) { g.SendICMP(g.Gateway, porttest.ICMP{Type: 8, Payload: noise(56)}) },
+		func(g *porttest.Guest) {
 			for _, fragment := range long.Cut(1, 1480) {
 				g.SendFragment(fragment)
 			}
 		},
 		discoverAndRequest,
-		func(g *natguest.Guest) {
-			converse(g, resolver, func(c *natguest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+		func(g *porttest.Guest) {
+			converse(g, resolver, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
 		},
-		func(g *natguest.Guest) { converse(g, resolver, (*natguest.TCP).Reset) },
-		func(g *natguest.Guest) { converse(g, resolver, misbehave) },
-		func(g *natguest.Guest) { converse(g, resolver, hurry) },
-		func(g *natguest.Guest) { converse(g, resolver6, hurry) },
-		func(g *natguest.Guest) { g.SendDatagram(query6) },
-		func(g *natguest.Guest) {
+		func(g *porttest.Guest) { converse(g, resolver, (*porttest.TCP).Reset) },
+		func(g *porttest.Guest) { converse(g, resolver, misbehave) },
+		func(g *porttest.Guest) { converse(g, resolver, hurry) },
+		func(g *porttest.Guest) { converse(g, resolver6, hurry) },
+		func(g *porttest.Guest) { g.SendDatagram(query6) },
+		func(g *porttest.Guest) {
 			for _, fragment := range long6.Cut(1, 1448) {
 				g.SendFragment(fragment)
 			}
 		},
-		func(g *natguest.Guest) {
-			g.SendICMP(netip.MustParseAddr("ff02::2"), natguest.ICMP{Type: 133})
-			g.SendICMP(g.Gateway6, natguest.ICMP{Type: 135, Payload: g.Gateway6.AsSlice()})
-			g.SendICMP(g.Gateway6, natguest.ICMP{Type: 128, Payload: noise(56)})
+		func(g *porttest.Guest) {
+			g.SendICMP(netip.MustParseAddr("ff02::2"), porttest.ICMP{Type: 133})
+			g.SendICMP(g.Gateway6, porttest.ICMP{Type: 135, Payload: g.Gateway6.AsSlice()})
+			g.SendICMP(g.Gateway6, porttest.ICMP{Type: 128, Payload: noise(56)})
 		},
-		func(g *natguest.Guest) {
-			converse(g, resolver6, func(c *natguest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+		func(g *porttest.Guest) {
+			converse(g, resolver6, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
 		},
 	} {
 		scripts = append(scripts, record(f, fuzzConfig(service), 0, scene))
 	}
 	cfg := fuzzConfig(service)
 	cfg.Forwards = fuzzForwards(65)
-	return append(scripts, record(f, cfg, withClients, func(g *natguest.Guest) {
+	return append(scripts, record(f, cfg, withClients, func(g *porttest.Guest) {
 		g.Resolve()
 		l := g.Listen(80)
 		for _, forward := range cfg.Forwards {
@@ -301,18 +301,18 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 }
 
 // record returns the script of a scene.
-func record(f *testing.F, cfg nat.Config, choice byte, scene func(*natguest.Guest)) []byte {
+func record(f *testing.F, cfg nat.Config, choice byte, scene func(*porttest.Guest)) []byte {
 	port, err := nat.New(cfg)
 	require.NoError(f, err)
 	r := &recorder{Port: port}
-	g := natguest.New(f, r, natguest.Options{})
+	g := porttest.New(f, r, porttest.Options{})
 	scene(g)
 	g.Settle()
 	return append([]byte{choice}, r.script...)
 }
 
 // discoverAndRequest gets the guest's address by DHCP.
-func discoverAndRequest(g *natguest.Guest) {
+func discoverAndRequest(g *porttest.Guest) {
 	b := make([]byte, 236, 300)
 	copy(b, []byte{1, 1, 6, 0, 'v', 'r', 'n', 'g'})
 	copy(b[28:], g.MAC[:])
@@ -321,7 +321,7 @@ func discoverAndRequest(g *natguest.Guest) {
 		{53, 1, 1, 55, 3, 1, 3, 6, 255},
 		{53, 1, 3, 50, 4, 10, 0, 2, 15, 54, 4, 10, 0, 2, 2, 12, 4, 'n', 'a', 'm', 'e', 255},
 	} {
-		g.SendDatagram(natguest.Datagram{
+		g.SendDatagram(porttest.Datagram{
 			Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"),
 			Payload: append(b[:240:240], options...),
 		})
@@ -329,24 +329,24 @@ func discoverAndRequest(g *natguest.Guest) {
 }
 
 // misbehave repeats acknowledgements and data, sends too early, and closes its window.
-func misbehave(c *natguest.TCP) {
-	ack := c.Segment(natguest.ACK, nil)
+func misbehave(c *porttest.TCP) {
+	ack := c.Segment(porttest.ACK, nil)
 	for range 4 {
 		c.SendSegment(ack)
 	}
-	early := c.Segment(natguest.ACK, noise(100))
+	early := c.Segment(porttest.ACK, noise(100))
 	early.Seq += 1000
 	c.SendSegment(early)
-	old := c.Segment(natguest.ACK|natguest.PSH, noise(100))
+	old := c.Segment(porttest.ACK|porttest.PSH, noise(100))
 	old.Seq -= 50
 	c.SendNext(old)
-	closed := c.Segment(natguest.ACK, noise(100))
+	closed := c.Segment(porttest.ACK, noise(100))
 	closed.Window = 0
 	c.SendNext(closed)
-	open := c.Segment(natguest.ACK, nil)
+	open := c.Segment(porttest.ACK, nil)
 	open.Ack -= 100
 	c.SendSegment(open)
-	c.SendSegment(c.Segment(natguest.ACK, nil))
+	c.SendSegment(c.Segment(porttest.ACK, nil))
 }
 
 // longQuery is the beginning, n bytes long, of the longest query that a stream can have: what is sent behind it passes.
@@ -356,13 +356,13 @@ func longQuery(n int) []byte {
 
 // hurry sends urgent bytes of all kinds: at the first, the last and no byte of a segment, ahead, without data, again, and with
 // the end.
-func hurry(c *natguest.TCP) {
+func hurry(c *porttest.TCP) {
 	for _, s := range []struct {
 		length  int
 		pointer uint16
 		flags   header.TCPFlags
-	}{{100, 0, 0}, {100, 1, 0}, {100, 100, natguest.PSH}, {0, 50, 0}, {100, 65535, 0}, {1, 1, natguest.PSH}, {1, 1, 0}, {100, 101, natguest.FIN}} {
-		urgent := c.Segment(natguest.ACK|natguest.URG|s.flags, noise(s.length))
+	}{{100, 0, 0}, {100, 1, 0}, {100, 100, porttest.PSH}, {0, 50, 0}, {100, 65535, 0}, {1, 1, porttest.PSH}, {1, 1, 0}, {100, 101, porttest.FIN}} {
+		urgent := c.Segment(porttest.ACK|porttest.URG|s.flags, noise(s.length))
 		urgent.Urgent = s.pointer
 		c.SendSegment(urgent)
 		c.SendNext(urgent)
@@ -370,8 +370,8 @@ func hurry(c *natguest.TCP) {
 }
 
 // converse exchanges data with a name server, and ends by end.
-func converse(g *natguest.Guest, to netip.AddrPort, end func(*natguest.TCP)) {
-	c := g.Connect(to, natguest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
+func converse(g *porttest.Guest, to netip.AddrPort, end func(*porttest.TCP)) {
+	c := g.Connect(to, porttest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
 	c.WaitFor(5000)
 	c.Send(longQuery(3000))
 	c.WaitFor(8000)

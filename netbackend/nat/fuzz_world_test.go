@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -178,10 +178,10 @@ func (w *fuzzWorld) comeThrough(t testing.TB, forward spec.Forward) net.Conn {
 func (w *fuzzWorld) seeds(f *testing.F) (scripts [][]byte) {
 	w.enter(f)
 	port := uint16(8001)
-	record := func(choice byte, scene func(g *natguest.Guest)) {
+	record := func(choice byte, scene func(g *porttest.Guest)) {
 		cfg := w.config(f, choice, port)
 		port++
-		scripts = append(scripts, record(f, cfg, choice, func(g *natguest.Guest) {
+		scripts = append(scripts, record(f, cfg, choice, func(g *porttest.Guest) {
 			g.Resolve()
 			for _, forward := range cfg.Forwards {
 				c := w.comeThrough(f, forward)
@@ -192,13 +192,13 @@ func (w *fuzzWorld) seeds(f *testing.F) (scripts [][]byte) {
 	}
 	for _, to := range []string{theWorld, theWorld6} {
 		there := netip.MustParseAddr(to)
-		record(0, func(g *natguest.Guest) { exchangeDatagrams(g, netip.AddrPortFrom(there, echoPort)) })
-		record(openFiltering, func(g *natguest.Guest) { exchangeDatagrams(g, netip.AddrPortFrom(there, strangerPort)) })
-		record(0, func(g *natguest.Guest) { download(g, netip.AddrPortFrom(there, echoPort)) })
-		record(0, func(g *natguest.Guest) { traceRoute(g, there) })
-		record(0, func(g *natguest.Guest) { pingAll(g, there) })
-		record(0, func(g *natguest.Guest) { leaveIncomplete(g, there) })
-		record(0, func(g *natguest.Guest) { speakOthers(g, there) })
+		record(0, func(g *porttest.Guest) { exchangeDatagrams(g, netip.AddrPortFrom(there, echoPort)) })
+		record(openFiltering, func(g *porttest.Guest) { exchangeDatagrams(g, netip.AddrPortFrom(there, strangerPort)) })
+		record(0, func(g *porttest.Guest) { download(g, netip.AddrPortFrom(there, echoPort)) })
+		record(0, func(g *porttest.Guest) { traceRoute(g, there) })
+		record(0, func(g *porttest.Guest) { pingAll(g, there) })
+		record(0, func(g *porttest.Guest) { leaveIncomplete(g, there) })
+		record(0, func(g *porttest.Guest) { speakOthers(g, there) })
 	}
 	record(0, beTwoHosts)
 	record(toldAll, askByDHCP)
@@ -209,29 +209,29 @@ func (w *fuzzWorld) seeds(f *testing.F) (scripts [][]byte) {
 }
 
 // reportUDP sends ICMP errors about a datagram that the guest got: it is too big, lost, unwanted.
-func reportUDP(g *natguest.Guest, d *natguest.Datagram) {
+func reportUDP(g *porttest.Guest, d *porttest.Datagram) {
 	head := binary.BigEndian.AppendUint16(nil, d.Src.Port())
 	head = binary.BigEndian.AppendUint16(head, d.Dst.Port())
 	head = binary.BigEndian.AppendUint32(head, uint32(8+len(d.Payload))<<16)
 	if d.Src.Addr().Is4() {
 		quote := g.IPv4(unix.IPPROTO_UDP, d.Src.Addr(), d.Dst.Addr(), head, d.Payload)[14 : 14+20+8]
 		g.SendICMP(d.Src.Addr(), tooBig(600, quote))
-		g.SendICMP(d.Src.Addr(), natguest.ICMP{Type: 3, Code: 1, Payload: quote})
-		g.SendICMP(d.Src.Addr(), natguest.ICMP{Type: 3, Code: 3, Payload: quote})
+		g.SendICMP(d.Src.Addr(), porttest.ICMP{Type: 3, Code: 1, Payload: quote})
+		g.SendICMP(d.Src.Addr(), porttest.ICMP{Type: 3, Code: 3, Payload: quote})
 		return
 	}
 	quote := g.IPv6(unix.IPPROTO_UDP, d.Src.Addr(), d.Dst.Addr(), head, d.Payload)[14 : 14+40+8]
 	g.SendICMP(d.Src.Addr(), tooBig(1280, quote))
-	g.SendICMP(d.Src.Addr(), natguest.ICMP{Type: 1, Code: 4, Payload: quote})
+	g.SendICMP(d.Src.Addr(), porttest.ICMP{Type: 1, Code: 4, Payload: quote})
 }
 
 // exchangeDatagrams sends datagrams, also longer than a frame and to a port that is closed, and complains of the answers.
-func exchangeDatagrams(g *natguest.Guest, to netip.AddrPort) {
-	d := natguest.Datagram{Src: netip.AddrPortFrom(g.Source(to.Addr()), 5000), Dst: to, Payload: noise(1340)}
+func exchangeDatagrams(g *porttest.Guest, to netip.AddrPort) {
+	d := porttest.Datagram{Src: netip.AddrPortFrom(g.Source(to.Addr()), 5000), Dst: to, Payload: noise(1340)}
 	g.SendDatagram(d)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	g.Until("an answer", func() bool { got = append(got, g.Datagrams()...); return len(got) > 0 })
-	g.SendDatagram(natguest.Datagram{Src: d.Src, Dst: got[0].Src, Payload: noise(9)})
+	g.SendDatagram(porttest.Datagram{Src: d.Src, Dst: got[0].Src, Payload: noise(9)})
 	reportUDP(g, got[0])
 	long := d
 	long.Payload = noise(4000)
@@ -246,8 +246,8 @@ func exchangeDatagrams(g *natguest.Guest, to netip.AddrPort) {
 }
 
 // download gets data and complains of their length, is urgent, and ends.
-func download(g *natguest.Guest, to netip.AddrPort) {
-	c := g.Connect(to, natguest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
+func download(g *porttest.Guest, to netip.AddrPort) {
+	c := g.Connect(to, porttest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
 	c.WaitFor(5000)
 	c.ManualAck = true // what comes now is under way when the guest complains
 	c.Send(noise(3000))
@@ -256,7 +256,7 @@ func download(g *natguest.Guest, to netip.AddrPort) {
 		if len(s.Payload) > 0 {
 			quote := (&bench{Guest: g}).quoteOf(&s)
 			g.SendICMP(to.Addr(), tooBig(1300, quote))
-			g.SendICMP(to.Addr(), natguest.ICMP{Type: 3, Code: 1, Payload: quote})
+			g.SendICMP(to.Addr(), porttest.ICMP{Type: 3, Code: 1, Payload: quote})
 		}
 	}
 	c.ManualAck = false
@@ -266,22 +266,22 @@ func download(g *natguest.Guest, to netip.AddrPort) {
 }
 
 // traceRoute sends probes of all kinds that go one hop further each time.
-func traceRoute(g *natguest.Guest, to netip.Addr) {
+func traceRoute(g *porttest.Guest, to netip.Addr) {
 	b := &bench{Guest: g}
 	for hops := range uint8(4) {
 		b.as(travel{hops: hops + 1, tos: 0xba})
-		g.SendDatagram(natguest.Datagram{
+		g.SendDatagram(porttest.Datagram{
 			Src: netip.AddrPortFrom(g.Source(to), 5000), Dst: netip.AddrPortFrom(to, tracePort+uint16(hops)), Payload: noise(32),
 		})
 		b.echoTo(to.String(), traceID, uint16(hops), noise(32))
-		g.Dial(netip.AddrPortFrom(to, 9), natguest.TCPOptions{ISS: 5000, LocalPort: 5000 + uint16(hops)})
+		g.Dial(netip.AddrPortFrom(to, 9), porttest.TCPOptions{ISS: 5000, LocalPort: 5000 + uint16(hops)})
 		g.Settle()
 	}
 	g.Alter = nil
 }
 
 // pingAll sends echo requests, long ones and such that must not be cut, to the world and to the router.
-func pingAll(g *natguest.Guest, to netip.Addr) {
+func pingAll(g *porttest.Guest, to netip.Addr) {
 	b := &bench{Guest: g}
 	router, kind := g.Gateway, uint8(8)
 	if to.Is6() {
@@ -293,7 +293,7 @@ func pingAll(g *natguest.Guest, to netip.Addr) {
 	g.Alter = nil
 	b.echoTo(to.String(), traceID, 1, noise(56))
 	for id, dst := range []netip.Addr{to, router} {
-		for _, f := range g.CutICMP(dst, natguest.ICMP{Type: kind, Rest: traceID << 16, Payload: noise(3000)}, uint32(id)+1, 1448) {
+		for _, f := range g.CutICMP(dst, porttest.ICMP{Type: kind, Rest: traceID << 16, Payload: noise(3000)}, uint32(id)+1, 1448) {
 			g.SendFragment(f)
 		}
 		g.Settle()
@@ -302,16 +302,16 @@ func pingAll(g *natguest.Guest, to netip.Addr) {
 }
 
 // leaveIncomplete sends the first fragment of what never comes.
-func leaveIncomplete(g *natguest.Guest, to netip.Addr) {
-	d := natguest.Datagram{Src: netip.AddrPortFrom(g.Source(to), 5000), Dst: netip.AddrPortFrom(to, echoPort), Payload: noise(3000)}
+func leaveIncomplete(g *porttest.Guest, to netip.Addr) {
+	d := porttest.Datagram{Src: netip.AddrPortFrom(g.Source(to), 5000), Dst: netip.AddrPortFrom(to, echoPort), Payload: noise(3000)}
 	g.SendFragment(d.Cut(1, 1448)[0])
 	g.SendFragment(d.Cut(2, 1448)[1])
 	g.Run(31 * time.Second)
-	g.SendDatagram(natguest.Datagram{Src: d.Src, Dst: d.Dst, Payload: noise(9)})
+	g.SendDatagram(porttest.Datagram{Src: d.Src, Dst: d.Dst, Payload: noise(9)})
 }
 
 // speakOthers sends what is no conversation by TCP, UDP or pings.
-func speakOthers(g *natguest.Guest, to netip.Addr) {
+func speakOthers(g *porttest.Guest, to netip.Addr) {
 	b := &bench{Guest: g}
 	for _, proto := range []uint8{unix.IPPROTO_GRE, unix.IPPROTO_SCTP, unix.IPPROTO_NONE, unix.IPPROTO_HOPOPTS} {
 		b.sendProtocol(proto, to.String(), noise(40))
@@ -322,19 +322,19 @@ func speakOthers(g *natguest.Guest, to netip.Addr) {
 	}
 	for _, group := range groups {
 		dst := netip.MustParseAddrPort(group)
-		g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(g.Source(to), 5353), Dst: dst, Payload: noise(9)})
+		g.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(g.Source(to), 5353), Dst: dst, Payload: noise(9)})
 	}
 	b.sendProtocol(unix.IPPROTO_IGMP, "224.0.0.22", noise(8))
 }
 
 // beTwoHosts lets a second host speak from behind the same card.
-func beTwoHosts(g *natguest.Guest) {
+func beTwoHosts(g *porttest.Guest) {
 	b := &bench{Guest: g}
 	b.withHosts()
 	b.announce(secondIP, secondMAC)
 	for range 2 {
 		for _, from := range []netip.Addr{g.IP, secondIP} {
-			g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(from, 5000), Dst: netip.MustParseAddrPort(theWorld + ":7"), Payload: noise(50)})
+			g.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(from, 5000), Dst: netip.MustParseAddrPort(theWorld + ":7"), Payload: noise(50)})
 		}
 		g.Settle()
 	}
@@ -343,12 +343,12 @@ func beTwoHosts(g *natguest.Guest) {
 }
 
 // askByDHCP is all that clients say, one of which boots from the network.
-func askByDHCP(g *natguest.Guest) {
+func askByDHCP(g *porttest.Guest) {
 	server, mine := dhcpv4.OptServerIdentifier(g.Gateway.AsSlice()), g.IP.AsSlice()
 	send := func(mac [6]byte, kind dhcpv4.MessageType, more ...dhcpv4.Modifier) {
 		m, err := dhcpv4.New(append([]dhcpv4.Modifier{dhcpv4.WithHwAddr(mac[:]), dhcpv4.WithMessageType(kind), dhcpv4.WithBroadcast(true)}, more...)...)
 		if err == nil {
-			g.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: m.ToBytes()})
+			g.SendDatagram(porttest.Datagram{Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: m.ToBytes()})
 			g.Settle()
 		}
 	}
@@ -363,7 +363,7 @@ func askByDHCP(g *natguest.Guest) {
 }
 
 // askByDHCPv6 is askByDHCP for DHCPv6.
-func askByDHCPv6(g *natguest.Guest) {
+func askByDHCPv6(g *porttest.Guest) {
 	b := &bench{Guest: g}
 	b.withHosts()
 	link := netip.MustParseAddr("fe80::1")
@@ -374,22 +374,22 @@ func askByDHCPv6(g *natguest.Guest) {
 			m.AddOption(&dhcpv6.OptIANA{Options: dhcpv6.IdentityOptions{Options: dhcpv6.Options{&dhcpv6.OptIAAddress{IPv6Addr: g.IP6.AsSlice()}}}})
 			m.AddOption(dhcpv6.OptClientArchType(iana.EFI_X86_64))
 			g.Hosts[link] = mac
-			g.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(link, 546), Dst: netip.MustParseAddrPort("[ff02::1:2]:547"), Payload: m.ToBytes()})
+			g.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(link, 546), Dst: netip.MustParseAddrPort("[ff02::1:2]:547"), Payload: m.ToBytes()})
 			g.Settle()
 		}
 	}
 }
 
 // answerClients serves those who come through forwards.
-func answerClients(g *natguest.Guest) {
+func answerClients(g *porttest.Guest) {
 	l := g.Listen(80)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	g.Until("the clients' data have come", func() bool {
 		got = append(got, g.Datagrams()...)
 		c := l.Pending()
 		return len(got) > 0 && len(c) == 1 && len(c[0].Received()) == 2000
 	})
-	g.SendDatagram(natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: noise(100)})
+	g.SendDatagram(porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: noise(100)})
 	c := l.Accept()
 	c.Send(noise(3000))
 	c.Close()
@@ -397,14 +397,14 @@ func answerClients(g *natguest.Guest) {
 }
 
 // refuseClients says by ICMP that nobody takes what comes through forwards.
-func refuseClients(g *natguest.Guest) {
+func refuseClients(g *porttest.Guest) {
 	l := g.Listen(80)
 	l.Mute = true
 	g.Settle()
 	for _, f := range g.Frames() {
 		switch {
 		case f.TCP != nil:
-			g.SendICMP(f.TCP.Src.Addr(), natguest.ICMP{Type: 3, Code: 10, Payload: (&bench{Guest: g}).quoteOf(f.TCP)})
+			g.SendICMP(f.TCP.Src.Addr(), porttest.ICMP{Type: 3, Code: 10, Payload: (&bench{Guest: g}).quoteOf(f.TCP)})
 		case f.UDP != nil:
 			reportUDP(g, f.UDP)
 		}

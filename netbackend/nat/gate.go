@@ -1,10 +1,13 @@
 package nat
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
@@ -34,16 +37,22 @@ const (
 	openKnock  = int64(5e9)
 )
 
+// gateKeeper opens and shuts the gates.
+type gateKeeper struct{ shard *shard }
+
 // gates are the gates of a guest. Any queue pair may use them.
 type gates struct {
 	mu  sync.Mutex
-	all map[ipaddr.Endpoint]*gate // by the port of the guest; the map itself does not change
-	at  atomic.Int64              // when one of them is to be knocked at, 0 for never
+	all atomic.Pointer[gateMap] // it is replaced by who has mu, and does not change itself
+	at  atomic.Int64            // when one of them is to be knocked at, 0 for never
 }
+
+// gateMap are gates by the port of the guest.
+type gateMap map[ipaddr.Endpoint]*gate
 
 // gate is what is known of a TCP port of the guest to which gated forwards lead.
 type gate struct {
-	listeners []uint32
+	listeners []*listener
 	open      bool
 	to        ipaddr.Endpoint
 	key       flowKey // of the last knock
@@ -53,55 +62,83 @@ type gate struct {
 	delay     int64   // between knocks while it is shut
 }
 
-// add makes a gate for each port of the guest to which gated listeners lead.
-func (s *gates) add(listen []listener) {
-	s.all = map[ipaddr.Endpoint]*gate{}
-	for i := range listen {
-		l := &listen[i]
-		if l.shutNow == nil {
-			continue
+// begin makes the gates of the first forwards.
+func (s *gates) begin(bound []*boundForward) {
+	s.all.Store(&gateMap{})
+	s.replace(nil, bound)
+	s.at.Store(0) // the guest is not there yet, see shutGates
+}
+
+// replace takes forwards from their gates, and gives others gates: one for each port of the guest to which gated forwards lead. A gate
+// without forwards goes, and one that is new is knocked at at once. Any goroutine may call it.
+func (s *gates) replace(quit, add []*boundForward) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := maps.Clone(*s.all.Load())
+	for _, b := range quit {
+		if g := all[b.listener.to]; g != nil {
+			g.listeners = slices.DeleteFunc(g.listeners, func(l *listener) bool { return l == &b.listener })
+			if len(g.listeners) == 0 {
+				delete(all, b.listener.to)
+			}
 		}
-		g := s.all[l.to]
-		if g == nil {
-			g = &gate{to: l.to, delay: firstKnock}
-			s.all[l.to] = g
-		}
-		g.listeners = append(g.listeners, uint32(i))
 	}
+	for _, b := range add {
+		if b.listener.shutNow != nil {
+			s.add(all, &b.listener)
+		}
+	}
+	s.all.Store(&all)
+}
+
+// replaceGates takes forwards from their gates, and gives others gates. Any goroutine may call it.
+func (e *gateKeeper) replaceGates(quit, add []*boundForward) { e.shard.pairs.gates.replace(quit, add) }
+
+// add gives a forward that is shut its gate. If that is open, the guest is asked again: then the port is opened, too.
+func (s *gates) add(all gateMap, l *listener) {
+	g := all[l.to]
+	if g == nil {
+		g = &gate{to: l.to, delay: firstKnock}
+		all[l.to] = g
+	}
+	g.listeners = append(g.listeners, l)
+	g.at = 1 // long ago
+	s.at.Store(1)
 }
 
 // of returns the gate of a port of the guest, nil if it has none.
 func (s *gates) of(key *flowKey) *gate {
-	if len(s.all) == 0 {
+	all := *s.all.Load()
+	if len(all) == 0 {
 		return nil
 	}
-	return s.all[ipaddr.Endpoint{Addr: key.guest, Port: key.guestPort}]
+	return all[ipaddr.Endpoint{Addr: key.Guest, Port: key.GuestPort}]
 }
 
 // shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
-func (p *Port) shutGates() {
-	s := &p.pairs.gates
+func (e *gateKeeper) shutGates() {
+	s := &e.shard.pairs.gates
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, g := range s.all {
-		p.shutGate(g)
-		g.at = max(p.now, 1) // 0 would be never
+	for _, g := range *s.all.Load() {
+		e.shutGate(g)
+		g.at = max(e.shard.lastTurn, 1) // 0 would be never
 		s.at.Store(g.at)
 	}
 }
 
 // tendGates knocks where it is time.
-func (p *Port) tendGates() {
-	if at := p.gateAt(); at == 0 || p.now < at {
+func (e *acceptor) tendGates(t *turn) {
+	if at := e.gateAt(); at == 0 || t.now < at {
 		return
 	}
-	s := &p.pairs.gates
+	s := &t.pairs.gates
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := int64(0)
-	for _, g := range s.all {
-		if g.at <= p.now {
-			p.knock(g)
+	for _, g := range *s.all.Load() {
+		if g.at <= t.now {
+			e.knock(t, g)
 		}
 		next = netbackend.Earlier(next, g.at)
 	}
@@ -109,99 +146,99 @@ func (p *Port) tendGates() {
 }
 
 // gateAt returns when tendGates has something to do, 0 for never.
-func (p *Port) gateAt() int64 {
-	if !p.leads() {
+func (e *acceptor) gateAt() int64 {
+	if !e.shard.leads() {
 		return 0
 	}
-	return p.pairs.gates.at.Load()
+	return e.shard.pairs.gates.at.Load()
 }
 
 // knock asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
 // asked first.
-func (p *Port) knock(g *gate) {
-	g.knocked = p.now
+func (e *acceptor) knock(t *turn, g *gate) {
+	g.knocked = t.now
 	if g.open {
-		g.at = p.now + openKnock
+		g.at = t.now + openKnock
 	} else {
-		g.at = p.now + g.delay
+		g.at = t.now + g.delay
 		g.delay = min(2*g.delay, lastKnock)
 	}
-	if p.to = p.hosts.user(&g.to.Addr); p.to == anyHost {
-		p.askOnce(g.to.Addr)
-		if p.hosts.mac(anyHost) == 0 || g.delay <= 2*firstKnock {
+	if t.to = t.hosts.User(&g.to.Addr); t.to == hosts.Any {
+		e.link.askOnce(t, g.to.Addr)
+		if t.hosts.MAC(hosts.Any) == 0 || g.delay <= 2*firstKnock {
 			return
 		}
 	}
-	g.key = flowKey{guest: g.to.Addr, guestPort: g.to.Port, proto: protoTCP, remote: p.nets.of(&g.to.Addr).gateway}
-	g.key.remotePort = p.knockPort(&g.key)
-	if !p.freePort(&g.key) {
+	g.key = flowKey{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: protoTCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
+	g.key.RemotePort = e.knockPort(t, &g.key)
+	if !t.freePort(&g.key) {
 		return
 	}
-	g.iss = p.identity.initial(&g.key, p.now)
-	p.counters.Knocks++
-	p.sendBare(&g.key, flagSYN, g.iss, 0) // if it is lost, there will be another one
+	g.iss = t.identity.initial(&g.key, t.now)
+	t.counters.Knocks++
+	e.tcp.sendBare(t, &g.key, flagSYN, g.iss, 0) // if it is lost, there will be another one
 }
 
 // knockPort chooses a port for a knock. Clients do not begin connections from these (RFC 6335 section 6).
-func (p *Port) knockPort(key *flowKey) uint16 {
+func (e *acceptor) knockPort(t *turn, key *flowKey) uint16 {
 	const first, ports = 512, 512
-	return first + uint16(p.identity.initial(key, p.now)>>16)%ports
+	return first + uint16(t.identity.initial(key, t.now)>>16)%ports
 }
 
-// answerKnock takes a segment without a connection into account, and tells whether it answers a knock.
-func (p *Port) answerKnock(key *flowKey, s *segment) bool {
-	g := p.pairs.gates.of(key)
+// gateAnswered takes a segment without a connection into account, and tells whether it answers a knock.
+func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack uint32) bool {
+	g := t.pairs.gates.of(key)
 	if g == nil {
 		return false
 	}
-	p.pairs.gates.mu.Lock()
-	defer p.pairs.gates.mu.Unlock()
-	if g.key != *key || s.flags&flagACK == 0 || s.ack != g.iss+1 {
+	t.pairs.gates.mu.Lock()
+	defer t.pairs.gates.mu.Unlock()
+	if g.key != *key || flags&flagACK == 0 || ack != g.iss+1 {
 		return false
 	}
 	switch {
-	case s.flags&flagRST != 0:
-		p.shutGate(g)
-	case s.flags&flagSYN != 0:
-		p.openGate(g)
+	case flags&flagRST != 0:
+		e.shutGate(g)
+	case flags&flagSYN != 0:
+		e.openGate(t, g)
 	}
 	return true
 }
 
-// knockFailed takes note that a knock did not get to the guest's port, and tells whether r is about one.
-func (p *Port) knockFailed(r *report) bool {
-	g := p.pairs.gates.of(&r.key)
-	if g == nil || r.complaint == doesNotFit {
+// knockFailed takes note that the segment of key with a sequence number did not get to the guest, and reports whether it was a knock.
+func (e *gateKeeper) knockFailed(key *flowKey, seq uint32) bool {
+	g := e.shard.pairs.gates.of(key)
+	if g == nil {
 		return false
 	}
-	p.pairs.gates.mu.Lock()
-	defer p.pairs.gates.mu.Unlock()
-	if g.key != r.key || g.iss != r.seq {
+	e.shard.pairs.gates.mu.Lock()
+	defer e.shard.pairs.gates.mu.Unlock()
+	if g.key != *key || g.iss != seq {
 		return false
 	}
-	p.counters.ReportsHeeded++
-	p.shutGate(g)
+	e.shard.counters.ReportsHeeded++
+	e.shutGate(g)
 	return true
 }
 
 // refusedBy notes that the guest has refused a client.
-func (p *Port) refusedBy(key *flowKey) {
-	p.withOpenGate(key, p.shutGate)
+func (e *gateKeeper) refusedBy(key *flowKey) {
+	e.withOpenGate(key, e.shutGate)
 }
 
 // endedBy notes that the guest has ended a connection.
-func (p *Port) endedBy(key *flowKey) {
-	p.withOpenGate(key, func(g *gate) { p.knockAt(g, max(p.now, g.knocked+firstKnock)) })
+func (e *gateKeeper) endedBy(t *turn, key *flowKey) {
+	e.withOpenGate(key, func(g *gate) { e.knockAt(g, max(t.now, g.knocked+firstKnock)) })
 }
 
 // withOpenGate calls fn for the gate of a port of the guest, if it has one that is open.
-func (p *Port) withOpenGate(key *flowKey, fn func(*gate)) {
-	g := p.pairs.gates.of(key)
+func (e *gateKeeper) withOpenGate(key *flowKey, fn func(*gate)) {
+	g := e.shard.pairs.gates.of(key)
 	if g == nil {
 		return
 	}
-	p.pairs.gates.mu.Lock()
-	defer p.pairs.gates.mu.Unlock()
+	e.shard.pairs.gates.mu.Lock()
+	defer e.shard.pairs.gates.mu.Unlock()
 	if g.open {
 		fn(g)
 	}
@@ -210,39 +247,39 @@ func (p *Port) withOpenGate(key *flowKey, fn func(*gate)) {
 // What follows is for who has the lock.
 
 // knockAt brings the next knock forward.
-func (p *Port) knockAt(g *gate, at int64) {
-	s := &p.pairs.gates
+func (e *gateKeeper) knockAt(g *gate, at int64) {
+	s := &e.shard.pairs.gates
 	g.at = min(g.at, at)
 	s.at.Store(netbackend.Earlier(s.at.Load(), g.at))
-	if to := p.pairs.lowest(); to != nil && to != p {
+	if to := e.shard.pairs.lowest(); to != nil && to != e.shard {
 		to.post.nudge() // it has the listeners, and sleeps until it was to knock next
 	}
 }
 
 // shutGate makes the host's ports refuse connections. Those that the kernel has completed, and the engine not taken, are
 // reset.
-func (p *Port) shutGate(g *gate) {
+func (e *gateKeeper) shutGate(g *gate) {
 	if !g.open {
 		return
 	}
-	p.counters.GatesShut++
-	for _, i := range g.listeners {
-		p.listen[i].shut()
+	e.shard.counters.GatesShut++
+	for _, l := range g.listeners {
+		l.shut()
 	}
 	g.open, g.delay = false, firstKnock
-	p.knockAt(g, p.now+firstKnock)
+	e.knockAt(g, e.shard.lastTurn+firstKnock)
 }
 
 // openGate makes the host's ports take connections. One that cannot is tried again with the next knock.
-func (p *Port) openGate(g *gate) {
-	for _, i := range g.listeners {
-		if err := p.listen[i].open(); err != nil {
-			p.warn("the port of a gated forward cannot be opened", "err", err.Error())
+func (e *gateKeeper) openGate(t *turn, g *gate) {
+	for _, l := range g.listeners {
+		if err := l.open(); err != nil {
+			t.warn("the port of a gated forward cannot be opened", "err", err.Error())
 		}
 	}
 	if !g.open {
-		p.counters.GatesOpened++
-		g.open, g.at = true, p.now+openKnock
+		t.counters.GatesOpened++
+		g.open, g.at = true, t.now+openKnock
 	}
 }
 

@@ -1,6 +1,9 @@
 package nat
 
-import "time"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"time"
+)
 
 // Connections stand still while nobody is there who could know them. For how long depends on what has gone.
 //
@@ -29,53 +32,53 @@ const (
 // lose deals with the loss of the front end.
 func (p *Port) lose() {
 	p.forgetFragments()
-	p.forgetNames()
-	if p.cfg.ReconnectGrace == 0 {
+	p.names.forgetNames()
+	if p.shard.cfg.ReconnectGrace == 0 {
 		p.bury(endGuestGone)
 		return
 	}
-	p.gone, p.goneUntil = frontEndGone, 0
+	p.shard.gone, p.goneUntil = frontEndGone, 0
 }
 
 // driverReset takes note of whether the guest's driver has reset its device, and no other has begun since.
 func (p *Port) driverReset(reset bool) {
-	if reset && !p.reset {
-		p.gone, p.goneUntil = driverGone, 0
+	if reset && !p.shard.reset {
+		p.shard.gone, p.goneUntil = driverGone, 0
 	}
-	p.reset = reset
+	p.shard.reset = reset
 }
 
 // bury takes the guest for dead: all its connections end.
 func (p *Port) bury(c endCause) {
-	p.gone = nothingGone
+	p.shard.gone = nothingGone
 	p.abandonAll(c)
-	p.from, p.to = anyHost, anyHost
-	p.hosts.forget()
-	p.pairs.leases.free()
-	p.pairs.advertiseAt.Store(0)
+	p.shard.from = hosts.Any
+	p.shard.hosts.Forget()
+	p.shard.pairs.leases.free()
+	p.shard.pairs.advertiseAt.Store(0)
 }
 
 // awaitReturn takes the guest for dead if what has gone stays away.
-func (p *Port) awaitReturn() {
+func (p *Port) awaitReturn(t *turn) {
 	switch {
-	case p.gone == nothingGone:
-	case p.gone == driverGone && p.othersRun(): // the new driver has no use for this pair
-		p.gone = nothingGone
+	case t.gone == nothingGone:
+	case t.gone == driverGone && t.othersRun(): // the new driver has no use for this pair
+		t.gone = nothingGone
 	case p.goneUntil == 0: // when it was lost, the time was not known
-		p.goneUntil = p.now + int64(p.patienceFor(p.gone))
-	case p.now >= p.goneUntil:
-		p.bury(p.gone.cause())
+		p.goneUntil = t.now + int64(p.patienceFor(t.gone))
+	case t.now >= p.goneUntil:
+		p.bury(t.gone.cause())
 	}
-	if p.gone == nothingGone {
+	if t.gone == nothingGone {
 		p.goneUntil = 0
 	}
 }
 
 func (p *Port) patienceFor(a absence) time.Duration {
 	if a == driverGone {
-		return max(driverPatience, p.cfg.ReconnectGrace)
+		return max(driverPatience, p.shard.cfg.ReconnectGrace)
 	}
-	return p.cfg.ReconnectGrace
+	return p.shard.cfg.ReconnectGrace
 }
 
 // cause is why connections end of a guest that has gone so.
@@ -87,18 +90,18 @@ func (a absence) cause() endCause {
 }
 
 // hasGuest tells whether there is a guest to call. One whose driver has just reset its device may be back in a moment.
-func (p *Port) hasGuest() bool {
-	return p.connected && (!p.reset || p.gone == driverGone || p.othersRun())
+func (s *shard) hasGuest() bool {
+	return s.connected && (!s.reset || s.gone == driverGone || s.othersRun())
 }
 
 // standstill says why connections stand still, "" if they do not.
 func (p *Port) standstill() string {
 	switch {
-	case p.gone == frontEndGone:
+	case p.shard.gone == frontEndGone:
 		return "no front end"
-	case p.gone == driverGone:
+	case p.shard.gone == driverGone:
 		return "no driver"
-	case !p.receiving:
+	case !p.shard.receiving:
 		return "paused"
 	}
 	return ""

@@ -2,14 +2,13 @@ package nat
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 
 	"github.com/hashicorp/go-multierror"
-	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -38,15 +37,42 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 			configs[i].Guest6 = guests6[i]
 			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
 		}
-		configs[i].Forwards = nil
 		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest(c.Queues) - c.groupFiles()
 	}
-	for _, f := range c.Forwards {
-		a := f.Guest.Addr()
-		to := &configs[max(0, slices.Index(guests, a), slices.Index(guests6, a))]
-		to.Forwards = append(to.Forwards, f)
+	for i, forwards := range ForwardsByGuest(configs, c.Forwards) {
+		configs[i].Forwards = forwards
 	}
 	return configs, nil
+}
+
+// ForwardsByGuest returns which forwards lead to which guest, of configurations that ForGuests has made.
+func ForwardsByGuest(configs []Config, forwards []spec.Forward) [][]spec.Forward {
+	all := make([][]spec.Forward, len(configs))
+	for _, f := range forwards {
+		a := f.Guest.Addr()
+		to := max(0, slices.IndexFunc(configs, func(c Config) bool { return a.IsValid() && (c.Guest == a || c.Guest6 == a) }))
+		all[to] = append(all[to], f)
+	}
+	return all
+}
+
+// CheckForwards returns all that is wrong with forwards that are to take the place of those of configurations that ForGuests has made.
+// It does not look at the host.
+func CheckForwards(configs []Config, forwards []spec.Forward) error {
+	c := configs[0]
+	c.Forwards = forwards
+	guests := make([]netip.Addr, len(configs))
+	for i := range configs {
+		guests[i] = configs[i].Guest
+	}
+	errs := multierror.Append(nil, c.checkForwards()...)
+	errs = multierror.Append(errs, c.checkTargets(guests))
+	for i, forwards := range ForwardsByGuest(configs, forwards) {
+		one := configs[i]
+		one.Forwards = forwards
+		errs = multierror.Append(errs, one.checkSockets())
+	}
+	return errs.ErrorOrNil()
 }
 
 // checkTargets returns what is wrong with forwards to IPv4 addresses that no guest gets. In IPv6 guests choose their own.
@@ -93,13 +119,6 @@ func filesPerGuest(pairs int) int {
 		thread   = 4  // of a queue pair: its epoll set, its mailbox, and what the engine keeps for it: its look-up of routes, and news of them
 	)
 	return session + max(pairs, 1)*(ringFDs+replaced+thread)
-}
-
-// openFiles returns how many descriptors this process may have. The Go runtime has raised its limit as far as it may.
-func openFiles() int {
-	var limit unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
-	return int(min(limit.Cur, math.MaxInt32))
 }
 
 // checkSockets says so if too few descriptors are left.

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestGuestsGetAddressesInOrderAndTheirForwards(t *testing.T) {
@@ -95,15 +95,15 @@ func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
 	b := newBench(t, setup{config: func(c *nat.Config) { c.Others = []netip.Addr{other, other6} }})
 	b.Resolve()
 	c := b.Dial(netip.AddrPortFrom(other, 80))
-	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	require.Zero(t, b.Sockets())
 
 	own := b.IP
 	b.IP = other
 	b.Frames()
 	stolen := b.Dial(b.server)
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(other, 1), Dst: b.server, Payload: []byte("x")})
-	b.SendICMP(b.Gateway, natguest.ICMP{Type: 8})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(other, 1), Dst: b.server, Payload: []byte("x")})
+	b.SendICMP(b.Gateway, porttest.ICMP{Type: 8})
 	b.Settle()
 	require.Empty(t, b.Frames())
 	require.Zero(t, b.Sockets())
@@ -111,10 +111,10 @@ func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
 	stolen.Forget()
 
 	// Nor in IPv6, nor in fragments.
-	b.SendICMP(b.Gateway6, natguest.ICMP{Type: 128}) // its own address; with it the router is advertised
+	b.SendICMP(b.Gateway6, porttest.ICMP{Type: 128}) // its own address; with it the router is advertised
 	b.Settle()
 	b.Frames()
-	for _, d := range []natguest.Datagram{
+	for _, d := range []porttest.Datagram{
 		{Src: netip.AddrPortFrom(other, 1), Dst: b.server, Payload: noise(3000)},
 		{Src: netip.AddrPortFrom(other6, 1), Dst: netip.AddrPortFrom(b.Gateway6, b.server.Port()), Payload: noise(3000)},
 	} {
@@ -122,7 +122,7 @@ func TestAGuestCannotUseOrReachTheAddressOfAnother(t *testing.T) {
 			b.SendFragment(fragment)
 		}
 	}
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(other6, 1), Dst: at("[fd00:10:0:2::2]:9"), Payload: []byte("x")})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(other6, 1), Dst: at("[fd00:10:0:2::2]:9"), Payload: []byte("x")})
 	b.Settle()
 	require.Empty(t, b.Frames())
 	require.Zero(t, b.Sockets())

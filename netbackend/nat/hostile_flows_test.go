@@ -12,8 +12,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
@@ -21,13 +21,13 @@ import (
 
 func TestS4AConnectionMayEndWhileItsSegmentsAreQueued(t *testing.T) {
 	h := newHostile(t, setup{})
-	for name, flags := range map[string]struct{ first, then natguest.Segment }{
-		"data, then a reset":        {natguest.Segment{Flags: natguest.ACK}, natguest.Segment{Flags: natguest.RST}},
-		"data, then another SYN":    {natguest.Segment{Flags: natguest.ACK}, natguest.Segment{Flags: natguest.SYN, Seq: 1 << 30}},
-		"FIN, then a reset":         {natguest.Segment{Flags: natguest.ACK | natguest.FIN}, natguest.Segment{Flags: natguest.RST}},
-		"FIN, then another SYN":     {natguest.Segment{Flags: natguest.ACK | natguest.FIN}, natguest.Segment{Flags: natguest.SYN, Seq: 1 << 30}},
-		"FIN, and the same again":   {natguest.Segment{Flags: natguest.ACK | natguest.FIN}, natguest.Segment{Flags: natguest.ACK | natguest.FIN}},
-		"a reset, then a late data": {natguest.Segment{Flags: natguest.RST}, natguest.Segment{Flags: natguest.ACK}},
+	for name, flags := range map[string]struct{ first, then porttest.Segment }{
+		"data, then a reset":        {porttest.Segment{Flags: porttest.ACK}, porttest.Segment{Flags: porttest.RST}},
+		"data, then another SYN":    {porttest.Segment{Flags: porttest.ACK}, porttest.Segment{Flags: porttest.SYN, Seq: 1 << 30}},
+		"FIN, then a reset":         {porttest.Segment{Flags: porttest.ACK | porttest.FIN}, porttest.Segment{Flags: porttest.RST}},
+		"FIN, then another SYN":     {porttest.Segment{Flags: porttest.ACK | porttest.FIN}, porttest.Segment{Flags: porttest.SYN, Seq: 1 << 30}},
+		"FIN, and the same again":   {porttest.Segment{Flags: porttest.ACK | porttest.FIN}, porttest.Segment{Flags: porttest.ACK | porttest.FIN}},
+		"a reset, then a late data": {porttest.Segment{Flags: porttest.RST}, porttest.Segment{Flags: porttest.ACK}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, host := h.connect()
@@ -96,7 +96,7 @@ func TestS15UrgentPointersFarBeyondTheDataHarmNothing(t *testing.T) {
 	inLine(t, h.host)
 	var want []byte
 	for i, pointer := range []uint16{0, 1, 99, 100, 101, 1000, 65535, 65535} {
-		s := h.good.Segment(natguest.ACK|natguest.URG, noise(100+i))
+		s := h.good.Segment(porttest.ACK|porttest.URG, noise(100+i))
 		s.Urgent = pointer
 		want = append(want, s.Payload...)
 		h.good.SendNext(s)
@@ -194,10 +194,10 @@ func arpChain(t *testing.T, features uint64) []virtqueue.Chain {
 	return queue(t, d, virtqueue.FromGuest).Fetch(1)
 }
 
-// natguest fails if the engine asks for turns without a cause.
+// porttest fails if the engine asks for turns without a cause.
 func TestP4DatagramsForAGuestWithoutReceiveBuffersWait(t *testing.T) {
-	host := natguest.FreePort(t)
-	b := newBench(t, setup{guest: natguest.Options{RingSize: 8}, config: func(c *nat.Config) {
+	host := porttest.FreePort(t)
+	b := newBench(t, setup{guest: porttest.Options{RingSize: 8}, config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
 		c.Forwards = []spec.Forward{f}
@@ -218,7 +218,7 @@ func TestP4DatagramsForAGuestWithoutReceiveBuffersWait(t *testing.T) {
 	require.Less(t, b.Turns()-turns, 5)
 	b.Withhold = false
 	b.Post(8)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until("all have arrived", func() bool { got = append(got, b.Datagrams()...); return len(got) == sent })
 	for i, d := range got {
 		require.Equal(t, []byte{byte(i)}, d.Payload)
@@ -273,12 +273,12 @@ func TestG3AHostThatDoesNotReadHoldsNobodyUp(t *testing.T) {
 func TestG4AResetDoesNotCompleteAHandshake(t *testing.T) {
 	h := newHostile(t, setup{})
 	c := h.Dial(h.server)
-	h.Drop = func(d natguest.Direction, s *natguest.Segment) bool { // the guest's ACK
-		return d == natguest.FromGuest && s.Src == c.Local
+	h.Drop = func(d porttest.Direction, s *porttest.Segment) bool { // the guest's ACK
+		return d == porttest.FromGuest && s.Src == c.Local
 	}
 	h.Until("the SYN is answered", func() bool { return len(c.Segments) > 0 })
 	h.Drop = nil
-	reset := c.Segment(natguest.RST|natguest.ACK, nil)
+	reset := c.Segment(porttest.RST|porttest.ACK, nil)
 	c.Forget()
 	h.SendSegment(reset)
 	host, err := h.listen.AcceptTCP()
@@ -294,7 +294,7 @@ func TestA1ThereIsNothingToControlTheEngineBy(t *testing.T) {
 	require.Equal(t, 1, h.Sockets(), "the good connection's")
 	for _, to := range []string{"10.0.2.2:80", "10.0.2.2:7777", "10.0.2.3:80", "10.0.2.15:80"} {
 		c := h.Dial(netip.MustParseAddrPort(to))
-		h.Until("it is refused", func() bool { return c.State == natguest.Refused })
+		h.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	}
 }
 
@@ -314,6 +314,6 @@ func TestA2ForwardedTrafficDoesNotLookLikeTheGuestsOwn(t *testing.T) {
 	require.Equal(t, b.Gateway, from)
 	h := newHostile(t, setup{})
 	h.counted(1, badAddress, func() {
-		h.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("127.0.0.1:5000"), Dst: h.echo, Payload: noise(9)})
+		h.SendDatagram(porttest.Datagram{Src: netip.MustParseAddrPort("127.0.0.1:5000"), Dst: h.echo, Payload: noise(9)})
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 const (
@@ -24,11 +24,11 @@ const (
 const longest = 65535 - 20 - 8
 
 // datagram returns one from the guest to the echo service.
-func (h *hostile) datagram(payload []byte) natguest.Datagram {
-	return natguest.Datagram{Src: netip.AddrPortFrom(h.IP, 5000), Dst: h.echo, Payload: payload}
+func (h *hostile) datagram(payload []byte) porttest.Datagram {
+	return porttest.Datagram{Src: netip.AddrPortFrom(h.IP, 5000), Dst: h.echo, Payload: payload}
 }
 
-func (h *hostile) sendAll(fragments []natguest.Fragment) {
+func (h *hostile) sendAll(fragments []porttest.Fragment) {
 	for _, f := range fragments {
 		h.SendFragment(f)
 	}
@@ -38,7 +38,7 @@ func TestDatagramsOfAnyLengthPassBothWays(t *testing.T) {
 	const least = 68 // a front end may set it, though the engine's own must be larger
 	for _, mtu := range []int{least, 576, 1500, 1501, 9000, 65520} {
 		h := newHostile(t, setup{
-			guest:  natguest.Options{MTU: mtu, BufSize: 2048},
+			guest:  porttest.Options{MTU: mtu, BufSize: 2048},
 			config: func(c *nat.Config) { c.MTU = max(c.MTU, 576) },
 		})
 		for i, n := range []int{0, 1, 548, 549, 1472, 1473, 1480, 8972, 8973, 20_000, longest - 1, longest} {
@@ -58,10 +58,10 @@ func TestDatagramsOfAnyLengthPassBothWays(t *testing.T) {
 func TestFragmentsMayComeInAnyOrder(t *testing.T) {
 	h := newHostile(t, setup{})
 	d := h.datagram(noise(5000))
-	for name, reorder := range map[string]func([]natguest.Fragment){
-		"as sent":        func([]natguest.Fragment) {},
-		"last one first": slices.Reverse[[]natguest.Fragment],
-		"first two swapped": func(f []natguest.Fragment) {
+	for name, reorder := range map[string]func([]porttest.Fragment){
+		"as sent":        func([]porttest.Fragment) {},
+		"last one first": slices.Reverse[[]porttest.Fragment],
+		"first two swapped": func(f []porttest.Fragment) {
 			f[0], f[1] = f[1], f[0]
 		},
 	} {
@@ -81,7 +81,7 @@ func TestFragmentsOfSeveralDatagramsMayMix(t *testing.T) {
 		h.SendFragment(a[i])
 		h.SendFragment(b[i])
 	}
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	h.Until("both come back", func() bool { got = append(got, h.Datagrams()...); return len(got) == 2 })
 	requireSame(t, first.Payload, got[0].Payload)
 	requireSame(t, second.Payload, got[1].Payload)
@@ -93,7 +93,7 @@ func TestFragmentsComeInEveryLayout(t *testing.T) {
 	d := h.datagram(noise(3000))
 	h.answered(func() {
 		for _, f := range d.Cut(1, 1480) {
-			h.SendFragment(f, natguest.Layout{Lens: []int{12, 14, 20, 3}})
+			h.SendFragment(f, porttest.Layout{Lens: []int{12, 14, 20, 3}})
 		}
 	}, d.Payload)
 }
@@ -137,7 +137,7 @@ func TestS5FragmentsOfImpossibleLengthAreDropped(t *testing.T) {
 }
 
 // fragment returns n bytes of a datagram to the echo service.
-func (h *hostile) fragment(id uint32, offset, n int, more bool) natguest.Fragment {
+func (h *hostile) fragment(id uint32, offset, n int, more bool) porttest.Fragment {
 	d := h.datagram(noise(longest))
 	f := d.Cut(id, 65520)[0]
 	f.Payload = f.Payload[offset:min(offset+n, len(f.Payload))]
@@ -149,17 +149,17 @@ func TestS7S8FragmentsThatContradictEachOtherSpoilTheirDatagram(t *testing.T) {
 	h := newHostile(t, setup{})
 	for i, c := range []struct {
 		name      string
-		fragments []natguest.Fragment
+		fragments []porttest.Fragment
 	}{
-		{"the first is larger than the last", []natguest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 8, 8, false)}},
-		{"the same one again", []natguest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 0, 1480, true)}},
-		{"overlap by one unit", []natguest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 1472, 1480, true)}},
-		{"overlap from before", []natguest.Fragment{h.fragment(0, 1480, 1480, true), h.fragment(0, 8, 1480, true)}},
-		{"one inside another", []natguest.Fragment{h.fragment(0, 0, 4000, true), h.fragment(0, 1480, 80, true)}},
-		{"the end in the last byte of a unit", []natguest.Fragment{h.fragment(0, 16, 3, false), h.fragment(0, 16, 8, true)}},
-		{"two ends", []natguest.Fragment{h.fragment(0, 1480, 10, false), h.fragment(0, 2960, 10, false)}},
-		{"the end comes before the furthest", []natguest.Fragment{h.fragment(0, 2960, 800, true), h.fragment(0, 1480, 10, false)}},
-		{"something behind the end", []natguest.Fragment{h.fragment(0, 1480, 10, false), h.fragment(0, 1496, 800, true)}},
+		{"the first is larger than the last", []porttest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 8, 8, false)}},
+		{"the same one again", []porttest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 0, 1480, true)}},
+		{"overlap by one unit", []porttest.Fragment{h.fragment(0, 0, 1480, true), h.fragment(0, 1472, 1480, true)}},
+		{"overlap from before", []porttest.Fragment{h.fragment(0, 1480, 1480, true), h.fragment(0, 8, 1480, true)}},
+		{"one inside another", []porttest.Fragment{h.fragment(0, 0, 4000, true), h.fragment(0, 1480, 80, true)}},
+		{"the end in the last byte of a unit", []porttest.Fragment{h.fragment(0, 16, 3, false), h.fragment(0, 16, 8, true)}},
+		{"two ends", []porttest.Fragment{h.fragment(0, 1480, 10, false), h.fragment(0, 2960, 10, false)}},
+		{"the end comes before the furthest", []porttest.Fragment{h.fragment(0, 2960, 800, true), h.fragment(0, 1480, 10, false)}},
+		{"something behind the end", []porttest.Fragment{h.fragment(0, 1480, 10, false), h.fragment(0, 1496, 800, true)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for j := range c.fragments {
@@ -237,19 +237,19 @@ func TestAFragmentedDatagramObeysThePolicy(t *testing.T) {
 
 func TestAFragmentedQueryWithoutAResolverFails(t *testing.T) {
 	h := newHostile(t, setup{})
-	d := natguest.Datagram{
+	d := porttest.Datagram{
 		Src: netip.AddrPortFrom(h.IP, 5000), Dst: netip.MustParseAddrPort("10.0.2.3:53"),
 		// A query for the address of "a", and what nobody asked for behind it.
 		Payload: append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1}, make([]byte, 100)...),
 	}
 	h.sendAll(d.Cut(1, 24))
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	h.Until("an answer", func() bool { got = append(got, h.Datagrams()...); return len(got) > 0 })
 	require.EqualValues(t, 2, got[0].Payload[3]&15, "SERVFAIL")
 }
 
 func TestALongDatagramWaitsForReceiveBuffers(t *testing.T) {
-	h := newHostile(t, setup{guest: natguest.Options{RingSize: 16}})
+	h := newHostile(t, setup{guest: porttest.Options{RingSize: 16}})
 	d := h.datagram(noise(longest))
 	h.Withhold = true
 	h.sendAll(d.Cut(1, 1480))
@@ -260,7 +260,7 @@ func TestALongDatagramWaitsForReceiveBuffers(t *testing.T) {
 	}
 	h.Withhold = false
 	h.Post(16)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	h.Until("all fragments came", func() bool { got = append(got, h.Datagrams()...); return len(got) > 0 })
 	requireSame(t, d.Payload, got[0].Payload)
 	require.EqualValues(t, 1, h.port.Counters().LongDatagrams)
@@ -269,12 +269,12 @@ func TestALongDatagramWaitsForReceiveBuffers(t *testing.T) {
 
 func TestALongDatagramOfAGuestThatIsGoneIsForgotten(t *testing.T) {
 	port := echoDatagrams(t)
-	b := newBench(t, setup{guest: natguest.Options{RingSize: 16}, config: func(c *nat.Config) {
+	b := newBench(t, setup{guest: porttest.Options{RingSize: 16}, config: func(c *nat.Config) {
 		c.AllowHost = []spec.HostService{{Proto: udp, Port: port}}
 	}})
 	b.Resolve()
 	b.Withhold = true
-	d := natguest.Datagram{
+	d := porttest.Datagram{
 		Src: netip.AddrPortFrom(b.IP, 5000), Dst: netip.AddrPortFrom(b.Gateway, port), Payload: noise(longest),
 	}
 	for _, f := range d.Cut(1, 1480) {
@@ -289,7 +289,7 @@ func TestALongDatagramOfAGuestThatIsGoneIsForgotten(t *testing.T) {
 }
 
 func TestLongDatagramsOfAForwardReachTheGuest(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	h := newHostile(t, setup{config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -300,10 +300,10 @@ func TestLongDatagramsOfAForwardReachTheGuest(t *testing.T) {
 	defer unix.Close(client)
 	to := &unix.SockaddrInet4{Addr: host.Addr().As4(), Port: int(host.Port())}
 	require.NoError(t, unix.Sendto(client, noise(longest), 0, to))
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	h.Until("it arrives", func() bool { got = append(got, h.Datagrams()...); return len(got) > 0 })
 	requireSame(t, noise(longest), got[0].Payload)
-	answer := natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: noise(30_000)}
+	answer := porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: noise(30_000)}
 	h.sendAll(answer.Cut(1, 1480))
 	h.Settle()
 	buf := make([]byte, 65536)

@@ -9,7 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -42,7 +42,7 @@ func TestS1FramesOfAnyLengthAreSurvived(t *testing.T) {
 
 // A chain can be far longer than any frame.
 func TestG1AChainLongerThanAnyFrameIsSurvived(t *testing.T) {
-	h := newHostile(t, setup{guest: natguest.Options{MaxFrame: 200 << 10}})
+	h := newHostile(t, setup{guest: porttest.Options{MaxFrame: 200 << 10}})
 	long := make([]byte, 128<<10)
 	h.counted(1, malformed, func() { h.SendFrame(append(h.ether(0x0806, 42), long...)) })
 	h.counted(1, malformed, func() { h.SendFrame(append(h.packet(icmp, []byte{8, 0, 0, 0, 0, 0, 0, 0}, func([]byte) {}), long...)) })
@@ -62,7 +62,7 @@ func TestS1WhatFollowsAPacketIsLeftOut(t *testing.T) {
 }
 
 // udpHeader returns the header of d without a checksum.
-func udpHeader(d *natguest.Datagram) []byte {
+func udpHeader(d *porttest.Datagram) []byte {
 	b := binary.BigEndian.AppendUint16(nil, d.Src.Port())
 	b = binary.BigEndian.AppendUint16(b, d.Dst.Port())
 	return binary.BigEndian.AppendUint16(b, uint16(8+len(d.Payload)))[:8:8]
@@ -72,7 +72,7 @@ func udpHeader(d *natguest.Datagram) []byte {
 func TestS1EchoRequestsLongerThanTheMTUAreDropped(t *testing.T) {
 	h := newHostile(t, setup{})
 	for _, n := range []int{1473, 9000, longest} {
-		h.counted(1, malformed, func() { h.SendICMP(h.Gateway, natguest.ICMP{Type: 8, Payload: noise(n)}) })
+		h.counted(1, malformed, func() { h.SendICMP(h.Gateway, porttest.ICMP{Type: 8, Payload: noise(n)}) })
 	}
 }
 
@@ -94,10 +94,10 @@ func TestS2P2ImpossibleSourcesAndPortsAreDropped(t *testing.T) {
 		"the gateway's address": {netip.AddrPortFrom(h.Gateway, 5000), h.echo},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h.counted(1, badAddress, func() { h.SendDatagram(natguest.Datagram{Src: c.src, Dst: c.dst, Payload: noise(9)}) })
-			for _, flags := range []header.TCPFlags{natguest.SYN, natguest.SYN | natguest.ACK, natguest.ACK, natguest.FIN, natguest.RST} {
+			h.counted(1, badAddress, func() { h.SendDatagram(porttest.Datagram{Src: c.src, Dst: c.dst, Payload: noise(9)}) })
+			for _, flags := range []header.TCPFlags{porttest.SYN, porttest.SYN | porttest.ACK, porttest.ACK, porttest.FIN, porttest.RST} {
 				h.counted(1, badAddress, func() {
-					h.SendSegment(natguest.Segment{Src: c.src, Dst: c.dst, Flags: flags})
+					h.SendSegment(porttest.Segment{Src: c.src, Dst: c.dst, Flags: flags})
 				})
 			}
 		})
@@ -112,7 +112,7 @@ func TestP5DatagramsToManyGoNowhere(t *testing.T) {
 		"240.0.0.1": badAddress,
 	} {
 		h.counted(1, counter, func() {
-			h.SendDatagram(natguest.Datagram{
+			h.SendDatagram(porttest.Datagram{
 				Src: netip.AddrPortFrom(h.IP, 5353), Dst: netip.AddrPortFrom(netip.MustParseAddr(to), 5353), Payload: noise(9),
 			})
 		})
@@ -203,11 +203,11 @@ func TestS13P7LengthsThatContradictEachOtherAreDropped(t *testing.T) {
 // The answer is as long as the request, whatever stood behind that, and what fills it up is zero.
 func TestS11AnAnswerHoldsNoStaleMemory(t *testing.T) {
 	h := newHostile(t, setup{})
-	h.SendICMP(h.Gateway, natguest.ICMP{Type: 8, Payload: noise(1400)})
+	h.SendICMP(h.Gateway, porttest.ICMP{Type: 8, Payload: noise(1400)})
 	h.Settle()
 	for _, n := range []int{0, 1, 17, 18} {
 		h.Frames()
-		m := natguest.ICMP{Type: 8, Rest: 7, Payload: noise(n)}
+		m := porttest.ICMP{Type: 8, Rest: 7, Payload: noise(n)}
 		frame := h.IPv4(icmp, h.IP, h.Gateway, []byte{8, 0, 0, 0, 0, 0, 0, 7}, m.Payload)
 		h.SendFrame(append(frame, noise(500)...))
 		h.Settle()
@@ -235,18 +235,18 @@ func TestAVirtioNetHeaderThatLiesIsDropped(t *testing.T) {
 }
 
 func TestSegmentsThatWereNotNegotiatedAreDropped(t *testing.T) {
-	h := newHostile(t, setup{guest: natguest.Options{Features: new(nat.Port).Offers()&^vnet.FeatureHostTSO4 | vnet.FeatureVersion1}})
+	h := newHostile(t, setup{guest: porttest.Options{Features: leastOffers(t)&^vnet.FeatureHostTSO4 | vnet.FeatureVersion1}})
 	large := vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16, GSOType: vnet.GSOTCPv4, GSOSize: 8}
 	h.counted(1, badHeader, func() { h.SendRaw(large, h.IPv4(tcp, h.IP, h.Gateway, noise(100))) })
 }
 
 // A frame may come in the smallest pieces, but then it costs no more than its pieces.
 func TestP8OneByteDescriptorsAreSurvived(t *testing.T) {
-	h := newHostile(t, setup{guest: natguest.Options{
+	h := newHostile(t, setup{guest: porttest.Options{
 		RingSize: 1024, // no chain is longer than the ring
-		Features: new(nat.Port).Offers() | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc,
+		Features: leastOffers(t) | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc,
 	}})
-	bytes := natguest.OneByte(1000)
+	bytes := porttest.OneByte(1000)
 	bytes.Indirect = true
 	d := h.datagram(noise(900))
 	for range 20 {
@@ -255,7 +255,7 @@ func TestP8OneByteDescriptorsAreSurvived(t *testing.T) {
 		}, d.Payload)
 	}
 	for range 20 {
-		h.good.SendNext(h.good.Segment(natguest.ACK, noise(900)), bytes)
+		h.good.SendNext(h.good.Segment(porttest.ACK, noise(900)), bytes)
 		requireSame(t, noise(900), h.readSome(h.host, 900))
 	}
 }

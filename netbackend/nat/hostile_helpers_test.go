@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // The tests in files named hostile_* send what once broke other engines, numbered S1 to S16 (libslirp), P1 to P8
@@ -20,7 +20,7 @@ import (
 // hostile is a bench with a good connection, and a UDP echo service on the host.
 type hostile struct {
 	*bench
-	good    *natguest.TCP
+	good    *porttest.TCP
 	host    *net.TCPConn
 	echo    netip.AddrPort // as the guest names it
 	sockets int            // that the good connection needs
@@ -94,7 +94,7 @@ func (h *hostile) answered(send func(), want []byte) {
 	h.t.Helper()
 	h.Datagrams()
 	send()
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	h.Until("the echo service's answer", func() bool { got = append(got, h.Datagrams()...); return len(got) > 0 })
 	require.Equal(h.t, h.echo, got[0].Src)
 	requireSame(h.t, want, got[0].Payload)
@@ -109,3 +109,13 @@ func otherProtocols(c nat.Counters) uint64 { return c.OtherProtocols }
 func multicast(c nat.Counters) uint64      { return c.Multicast }
 func broadcast(c nat.Counters) uint64      { return c.Broadcast }
 func overlaps(c nat.Counters) uint64       { return c.FragmentOverlaps }
+
+// leastOffers returns what the engine offers on a host whose kernel cuts no messages into datagrams and puts none together.
+func leastOffers(t *testing.T) uint64 {
+	cfg := nat.DefaultConfig()
+	cfg.UDPSegment, cfg.UDPGRO = false, false
+	p, err := nat.New(cfg)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	return p.Offers()
+}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // discover is a DHCPDISCOVER with further options behind its type. They are taken as they are.
@@ -21,9 +21,9 @@ func (h *hostile) discover(options ...byte) []byte {
 }
 
 // sendDHCP sends a DHCP message and returns how many datagrams came back.
-func (h *hostile) sendDHCP(message []byte) []*natguest.Datagram {
+func (h *hostile) sendDHCP(message []byte) []*porttest.Datagram {
 	h.Datagrams()
-	h.SendDatagram(natguest.Datagram{
+	h.SendDatagram(porttest.Datagram{
 		Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: message,
 	})
 	h.Settle()
@@ -62,8 +62,8 @@ func TestS13TruncatedBOOTPMessagesAreDropped(t *testing.T) {
 }
 
 // sendDHCPNow is sendDHCP for answers that need no socket.
-func (h *hostile) sendDHCPNow(message []byte) []*natguest.Datagram {
-	h.SendDatagram(natguest.Datagram{
+func (h *hostile) sendDHCPNow(message []byte) []*porttest.Datagram {
+	h.SendDatagram(porttest.Datagram{
 		Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: message,
 	})
 	h.Turn()
@@ -85,7 +85,7 @@ func TestS16NamesThatDHCPCannotCarryAreRefusedAtStart(t *testing.T) {
 // The longest names still leave an answer that a guest with the least MTU can take.
 func TestS16TheLongestNamesFit(t *testing.T) {
 	label := strings.Repeat("a", 63)
-	h := newHostile(t, setup{guest: natguest.Options{MTU: 576}, config: func(c *nat.Config) {
+	h := newHostile(t, setup{guest: porttest.Options{MTU: 576}, config: func(c *nat.Config) {
 		c.Hostname, c.Domain = label, strings.Join([]string{label, label, label, "example"}, ".")
 	}})
 	id := append([]byte{61, 255}, slices.Repeat([]byte{7}, 255)...)
@@ -96,7 +96,7 @@ func TestG2WithoutAResolverQueriesFailAndNothingElse(t *testing.T) {
 	for name, file := range map[string]string{"no file": "", "a file that is not there": t.TempDir() + "/resolv.conf"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHostile(t, setup{config: func(c *nat.Config) { c.ResolvConf = file }})
-			query := natguest.Datagram{
+			query := porttest.Datagram{
 				Src: netip.AddrPortFrom(h.IP, 5000), Dst: netip.MustParseAddrPort("10.0.2.3:53"),
 				Payload: []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 1, 0, 1},
 			}
@@ -114,7 +114,7 @@ func TestG2WithoutAResolverQueriesFailAndNothingElse(t *testing.T) {
 				require.Empty(t, h.Datagrams(), "what is no query gets no answer")
 			}
 			c := h.Dial(query.Dst)
-			h.Until("it is refused", func() bool { return c.State == natguest.Refused })
+			h.Until("it is refused", func() bool { return c.State == porttest.Refused })
 		})
 	}
 }

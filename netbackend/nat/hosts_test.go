@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -21,7 +21,7 @@ var (
 	secondIP, secondIP6 = netip.MustParseAddr("10.0.2.101"), netip.MustParseAddr("fd00:10:0:2::101")
 )
 
-// withHosts puts a second host behind the guest's card. natguest checks from now on that each packet goes to the host that has
+// withHosts puts a second host behind the guest's card. porttest checks from now on that each packet goes to the host that has
 // its address.
 func (b *bench) withHosts() {
 	b.Resolve()
@@ -38,18 +38,18 @@ func (b *bench) asHost(a4, a6 netip.Addr, fn func()) {
 
 // pingRouter lets a host be heard.
 func (b *bench) pingRouter(from netip.Addr) {
-	b.asHost(from, b.IP6, func() { b.SendICMP(b.Gateway, natguest.ICMP{Type: 8, Rest: 1}) })
+	b.asHost(from, b.IP6, func() { b.SendICMP(b.Gateway, porttest.ICMP{Type: 8, Rest: 1}) })
 	b.Settle()
 }
 
 func TestEachHostBehindACardGetsItsOwnAnswers(t *testing.T) {
 	for _, features := range map[string]uint64{"all": 0} {
-		b := newBench(t, setup{guest: natguest.Options{Features: features}})
+		b := newBench(t, setup{guest: porttest.Options{Features: features}})
 		b.withHosts()
 		first, atFirst := b.connect()
-		var second *natguest.TCP
+		var second *porttest.TCP
 		b.asHost(secondIP, secondIP6, func() { second = b.Dial(b.server) })
-		b.Until("the second host is connected", func() bool { return second.State == natguest.Open })
+		b.Until("the second host is connected", func() bool { return second.State == porttest.Open })
 		conn, err := b.listen.AcceptTCP()
 		require.NoError(t, err)
 		defer conn.Close()
@@ -96,7 +96,7 @@ func TestDatagramsAndErrorsGoToTheHostThatIsMeant(t *testing.T) {
 
 func TestAForwardLeadsToTheHostThatHasTheAddress(t *testing.T) {
 	for _, to := range []netip.Addr{secondIP, secondIP6} {
-		listen := natguest.FreePort(t)
+		listen := porttest.FreePort(t)
 		b := newBench(t, setup{config: func(c *nat.Config) {
 			c.Forwards = []spec.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(to, 80), Count: 1}}
 		}})
@@ -146,7 +146,7 @@ type udpForward struct {
 }
 
 func newUDPForward(t *testing.T, to netip.Addr) udpForward {
-	listen := natguest.FreePort(t)
+	listen := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.Forwards = []spec.Forward{{Proto: udp, Host: listen, Guest: netip.AddrPortFrom(to, 53), Count: 1}}
 	}})
@@ -161,9 +161,9 @@ func newUDPForward(t *testing.T, to netip.Addr) udpForward {
 func TestAConnectionFollowsAnAddressThatMoves(t *testing.T) {
 	b := newBench(t, setup{})
 	b.withHosts()
-	var c *natguest.TCP
+	var c *porttest.TCP
 	b.asHost(secondIP, secondIP6, func() { c = b.Dial(b.server) })
-	b.Until("connected", func() bool { return c.State == natguest.Open })
+	b.Until("connected", func() bool { return c.State == porttest.Open })
 	conn, err := b.listen.AcceptTCP()
 	require.NoError(t, err)
 	defer conn.Close()
@@ -202,7 +202,7 @@ func (b *bench) dhcp(mac [6]byte) netip.Addr {
 		require.NoError(b.t, err)
 		for range 5 {
 			b.Hosts[netip.IPv4Unspecified()] = mac
-			b.SendDatagram(natguest.Datagram{
+			b.SendDatagram(porttest.Datagram{
 				Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: m.ToBytes(),
 			})
 			b.Run(2 * time.Second)
@@ -242,7 +242,7 @@ func TestHostsBehindACardGetAddressesOfTheirOwnByDHCP(t *testing.T) {
 
 // The server's answers go to everybody if the client says that it takes no others yet. What comes after does not.
 func TestTheHostThatAskedByDHCPIsKnownByItsOwnMACAddress(t *testing.T) {
-	listen := natguest.FreePort(t)
+	listen := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.Forwards = []spec.Forward{{Proto: tcp, Host: listen, Guest: netip.AddrPortFrom(c.Guest, 80), Count: 1}}
 	}})
@@ -253,7 +253,7 @@ func TestTheHostThatAskedByDHCPIsKnownByItsOwnMACAddress(t *testing.T) {
 	client, err := net.DialTimeout("tcp4", listen.String(), 10*time.Second)
 	require.NoError(t, err)
 	defer client.Close()
-	var syn *natguest.Frame
+	var syn *porttest.Frame
 	b.Until("the call", func() bool {
 		for _, f := range b.Frames() {
 			if f.TCP != nil {
@@ -286,7 +286,7 @@ func TestADeclinedAddressIsToldOfAndNotGivenAgain(t *testing.T) {
 	m, err := dhcpv4.New(dhcpv4.WithHwAddr(b.MAC[:]), dhcpv4.WithMessageType(dhcpv4.MessageTypeDecline),
 		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(a.AsSlice())), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(b.Gateway.AsSlice())))
 	require.NoError(t, err)
-	b.SendDatagram(natguest.Datagram{
+	b.SendDatagram(porttest.Datagram{
 		Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"), Payload: m.ToBytes(),
 	})
 	b.Settle()
@@ -306,7 +306,7 @@ func TestHostsBehindACardGetAddressesOfTheirOwnByDHCPv6(t *testing.T) {
 		link := netip.MustParseAddr("fe80::1")
 		b.Hosts[link] = mac
 		for range 5 {
-			b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(link, 546), Dst: netip.MustParseAddrPort("[ff02::1:2]:547"), Payload: m.ToBytes()})
+			b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(link, 546), Dst: netip.MustParseAddrPort("[ff02::1:2]:547"), Payload: m.ToBytes()})
 			b.Run(2 * time.Second)
 			for _, d := range b.Datagrams() {
 				r, err := dhcpv6.MessageFromBytes(d.Payload)

@@ -6,6 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -41,6 +43,13 @@ const (
 	code6Address    = 3
 	code6Port       = 4
 )
+
+// icmpSender tells the guest what does not go on.
+type icmpSender struct {
+	shard  *shard
+	routes *route.Table
+	told   map[policy.Destination]bool // denials that the user was told of
+}
 
 // icmpMessage is what stands first in an ICMP message.
 type icmpMessage struct{ kind, code uint8 }
@@ -87,50 +96,50 @@ func echoReply(a *ipaddr.Addr) uint8 {
 	return icmp6EchoReply
 }
 
-// icmp handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
-func (p *Port) icmp(k *packet) (retry bool) {
+// controlMessage handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
+func (p *Port) controlMessage(t *turn, k *packet) (retry bool) {
 	if len(k.l4) < icmpLen {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	if !k.src.Is4() && isNDP(k.l4[0]) {
-		p.ndp(k)
+		p.link.ndp(t, k)
 		return false
 	}
-	if !p.conversational(k) {
-		p.misaddressed(k, protoICMP)
+	if !t.conversational(k) {
+		p.misaddressed(t, k, protoICMP)
 		return false
 	}
 	if complaintOf(&k.src, icmpMessage{k.l4[0], k.l4[1]}) != noComplaint {
-		return p.report(k)
+		return p.report(t, k)
 	}
 	if !isEchoRequest(&k.src, k.l4) {
-		p.counters.Unsupported++
+		t.counters.Unsupported++
 		return false
 	}
-	if !p.nets.ours(&k.dst) {
-		return p.ping(k)
+	if !t.nets.IsOurs(&k.dst) {
+		return p.ping.ping(t, k)
 	}
-	if !p.afford(errandEcho) {
+	if !t.allow(slowEcho) {
 		return false
 	}
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
+	start := k.l4Offset - t.headerLen
+	frame := t.copyFrame(k.chain)
 	if frame == nil {
 		return false
 	}
 	// The request becomes the answer, behind headers without options.
 	b := frame[start-etherLen-k.src.HeaderLen() : start+k.l4Len]
 	rest := binary.BigEndian.Uint32(frame[start+4:])
-	p.reply(p.putICMP(b, &k.dst, &k.src, icmpMessage{kind: echoReply(&k.src)}, rest))
+	t.reply(t.putICMP(b, &k.dst, &k.src, icmpMessage{kind: echoReply(&k.src)}, rest))
 	return false
 }
 
 // putICMP makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
 // second word.
-func (p *Port) putICMP(b []byte, src, dst *ipaddr.Addr, m icmpMessage, rest uint32) []byte {
+func (t *turn) putICMP(b []byte, src, dst *ipaddr.Addr, m icmpMessage, rest uint32) []byte {
 	n := len(b) - etherLen - dst.HeaderLen()
-	icmp := b[p.putIP(b, src, dst, protoICMP, n):]
+	icmp := b[t.putIP(b, src, dst, protoICMP, n):]
 	copy(icmp, []byte{m.kind, m.code, 0, 0})
 	binary.BigEndian.PutUint32(icmp[4:], rest)
 	binary.BigEndian.PutUint16(icmp[2:], ^vnet.Sum(icmp, icmpSum(src, dst, n)))
@@ -148,19 +157,19 @@ func icmpSum(src, dst *ipaddr.Addr, n int) uint16 {
 
 // reject tells the guest that the policy is against its datagram or echo request. l4 is the packet's transport header,
 // n its length from there on.
-func (p *Port) reject(key *flowKey, v verdict, n int, l4 []byte) {
-	p.deny(key, v)
-	p.sendUnreachable(key, p.rejection(key, v), n, l4)
+func (e *icmpSender) reject(t *turn, key *flowKey, v policy.Verdict, n int, l4 []byte) {
+	e.deny(key, v)
+	e.sendUnreachable(t, key, e.rejection(key, v), n, l4)
 }
 
 // rejection returns the code for what the policy is against. Behind the gateway, the truth is that somebody filters: a
 // port said to be closed would make the user search at the other end. The engine's own addresses are like a host on
 // which nothing listens.
-func (p *Port) rejection(key *flowKey, v verdict) uint8 {
+func (e *icmpSender) rejection(key *flowKey, v policy.Verdict) uint8 {
 	switch {
-	case p.nets.ours(&key.remote):
+	case e.shard.nets.IsOurs(&key.Remote):
 		return codePort
-	case v == isNobody:
+	case v == policy.IsNobody:
 		return codeHost
 	}
 	return codeProhibited
@@ -188,38 +197,38 @@ func unreachableCode(errno unix.Errno) (code uint8, ok bool) {
 }
 
 // undelivered tells the guest, if ICMP can, why its datagram led nowhere; else that nobody listens there.
-func (p *Port) undelivered(key *flowKey, err error, n int, l4 []byte) {
+func (e *icmpSender) undelivered(t *turn, key *flowKey, err error, n int, l4 []byte) {
 	errno, _ := err.(unix.Errno)
 	code, ok := unreachableCode(errno)
 	if !ok {
 		code = codePort
 	}
-	p.sendUnreachable(key, code, n, l4)
+	e.sendUnreachable(t, key, code, n, l4)
 }
 
 // unreachableSYN tells the guest, if ICMP can, why its SYN with the sequence number seq led nowhere.
-func (p *Port) unreachableSYN(key *flowKey, seq uint32, errno unix.Errno) bool {
+func (e *icmpSender) unreachableSYN(t *turn, key *flowKey, seq uint32, errno unix.Errno) bool {
 	code, ok := unreachableCode(errno)
 	if !ok {
 		return false
 	}
 	tcp := quotedSYN(key, seq)
-	p.sendUnreachable(key, code, tcpLen, tcp[:])
+	e.sendUnreachable(t, key, code, tcpLen, tcp[:])
 	return true
 }
 
 // quotedSYN returns the beginning of the guest's SYN with the sequence number seq.
 func quotedSYN(key *flowKey, seq uint32) (tcp [icmpLen]byte) {
-	binary.BigEndian.PutUint16(tcp[0:], key.guestPort)
-	binary.BigEndian.PutUint16(tcp[2:], key.remotePort)
+	binary.BigEndian.PutUint16(tcp[0:], key.GuestPort)
+	binary.BigEndian.PutUint16(tcp[2:], key.RemotePort)
 	binary.BigEndian.PutUint32(tcp[4:], seq)
 	return tcp
 }
 
 // sendUnreachable sends the guest an ICMP message "destination unreachable" about its packet with the transport header l4;
 // n is what the packet's length was from there on. code is IPv4's.
-func (p *Port) sendUnreachable(key *flowKey, code uint8, n int, l4 []byte) {
-	p.sendError(icmpError{
-		from: p.nets.of(&key.guest).gateway, icmpMessage: unreachable(key.guest.Is4(), code), key: key, n: n, l4: l4,
+func (e *icmpSender) sendUnreachable(t *turn, key *flowKey, code uint8, n int, l4 []byte) {
+	e.sendError(t, icmpError{
+		from: t.nets.Of(&key.Guest).Gateway, icmpMessage: unreachable(key.Guest.Is4(), code), key: key, n: n, l4: l4,
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 )
 
 // A guest answers packets of the engine by ICMP errors: one is too big for a link behind the guest, nobody listens on a port,
@@ -75,7 +76,7 @@ func readReport(k *packet) (r report, ok bool) {
 		r.mtu = int(min(rest, maxIPPayload))
 		l4, ok = r.quote6(quote)
 	}
-	if !ok || len(l4) < icmpLen || r.key.remote != k.dst { // who is told of a packet has sent it
+	if !ok || len(l4) < icmpLen || r.key.Remote != k.dst { // who is told of a packet has sent it
 		return r, false
 	}
 	return r, r.quoteTransport(l4)
@@ -87,7 +88,7 @@ func (r *report) quote4(q []byte) (l4 []byte, ok bool) {
 		return nil, false
 	}
 	r.size = int(binary.BigEndian.Uint16(q[2:]))
-	r.key.remote, r.key.guest, r.key.proto = ipaddr.From4(q[12:]), ipaddr.From4(q[16:]), q[9]
+	r.key.Remote, r.key.Guest, r.key.Proto = ipaddr.From4(q[12:]), ipaddr.From4(q[16:]), q[9]
 	return q[int(q[0]&15)*4:], true
 }
 
@@ -97,136 +98,126 @@ func (r *report) quote6(q []byte) (l4 []byte, ok bool) {
 		return nil, false
 	}
 	r.size = ipv6Len + int(binary.BigEndian.Uint16(q[4:]))
-	r.key.remote, r.key.guest, r.key.proto = ipaddr.Addr(q[8:24]), ipaddr.Addr(q[24:40]), q[6]
+	r.key.Remote, r.key.Guest, r.key.Proto = ipaddr.Addr(q[8:24]), ipaddr.Addr(q[24:40]), q[6]
 	q = q[ipv6Len:]
-	if r.key.proto == protoFragment {
+	if r.key.Proto == protoFragment {
 		if len(q) < fragmentHeader || binary.BigEndian.Uint16(q[2:])&fragmentOffset6 != 0 {
 			return nil, false
 		}
-		r.key.proto, q = q[0], q[fragmentHeader:]
+		r.key.Proto, q = q[0], q[fragmentHeader:]
 	}
-	r.key.proto = protocolOf(r.key.proto)
+	r.key.Proto = protocolOf(r.key.Proto)
 	return q, true
 }
 
 // quoteTransport reads the first eight bytes of the transport header that was quoted.
 func (r *report) quoteTransport(l4 []byte) (ok bool) {
-	switch r.key.proto {
+	switch r.key.Proto {
 	case protoTCP:
 		r.seq = binary.BigEndian.Uint32(l4[4:])
 	case protoICMP:
-		r.key.guestPort = binary.BigEndian.Uint16(l4[4:]) // the identifier
-		return l4[0] == echoReply(&r.key.guest)
+		r.key.GuestPort = binary.BigEndian.Uint16(l4[4:]) // the identifier
+		return l4[0] == echoReply(&r.key.Guest)
 	case protoUDP:
 	default:
 		return false
 	}
-	r.key.remotePort, r.key.guestPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
+	r.key.RemotePort, r.key.GuestPort = binary.BigEndian.Uint16(l4), binary.BigEndian.Uint16(l4[2:])
 	return true
 }
 
 // report deals with an ICMP error of the guest about a packet of the engine's.
-func (p *Port) report(k *packet) (retry bool) {
+func (p *Port) report(t *turn, k *packet) (retry bool) {
 	r, ok := readReport(k)
 	if !ok {
-		p.counters.StrayReports++
+		t.counters.StrayReports++
 		return false
 	}
-	f, at := p.find(&r.key)
+	f, at := t.find(&r.key)
 	switch {
 	case at == elsewhere:
 		return true
-	case f == nil && p.knockFailed(&r):
-	case f == nil || !f.mayHaveSent(&r):
-		p.counters.StrayReports++
+	case f == nil && r.complaint != doesNotFit && p.gates.knockFailed(&r.key, r.seq):
+	case f == nil || !p.mayHaveSent(f, &r):
+		t.counters.StrayReports++
 	case r.complaint == doesNotFit:
-		p.tooBig(f, &r)
+		p.tooBig(t, f, &r)
 	default:
-		p.unreached(f, &r)
+		p.unreached(t, f, &r)
 	}
 	return false
 }
 
 // mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell
 // that by.
-func (f *flow) mayHaveSent(r *report) bool {
-	t := &f.tcp
+func (p *Port) mayHaveSent(f *flow, r *report) bool {
+	return f.key.Proto != protoTCP || p.tcp.isUnderWay(f, r.seq)
+}
+
+// isUnderWay tells whether a segment that begins with seq was sent to the guest, which has not acknowledged it.
+func (e *tcpEngine) isUnderWay(of *flow, seq uint32) bool {
+	f := e.conn(of)
 	switch f.state {
-	case stateUDP, statePing:
-		return true
 	case stateSynSent, stateSynRcvd, stateOpen:
-		return atLeast(r.seq, t.sndUna) && before(r.seq, t.sndMax)
+		return atLeast(seq, f.tcp.sndUna) && before(seq, f.tcp.sndMax)
 	}
 	return false
 }
 
 // tooBig makes a flow's packets fit a path, if it is news that they do not. A path is never believed to be so narrow that
 // what its version of IP promises does not pass (RFC 8201 section 4).
-func (p *Port) tooBig(f *flow, r *report) {
-	size := p.pathMTU(&f.key.guest)
-	if f.key.proto == protoTCP {
-		size = f.headers() - etherLen + int(f.tcp.mss)
+func (p *Port) tooBig(t *turn, f *flow, r *report) {
+	size := t.pathMTU(&f.key.Guest)
+	if f.key.Proto == protoTCP {
+		size = p.tcp.packetSize(f)
 	}
 	size = min(size, r.size)
-	least := leastPath
-	if !f.key.guest.Is4() {
+	least := pathmtu.Least
+	if !f.key.Guest.Is4() {
 		least = minMTU6
 	}
-	mtu := max(r.mtu, leastPath)
+	mtu := max(r.mtu, pathmtu.Least)
 	if r.mtu == 0 {
-		mtu = plateau(size)
+		mtu = pathmtu.Plateau(size)
 	}
 	if mtu >= size || mtu < least {
-		p.counters.StrayReports++
+		t.counters.StrayReports++
 		return
 	}
-	if !p.afford(errandPath) {
+	if !t.allow(slowPathMTU) {
 		return
 	}
-	narrower := p.pairs.paths.narrow(&f.key.guest, mtu, p.now)
-	shorter := f.key.proto == protoTCP && p.fitPath(f)
+	narrower := t.pairs.paths.Narrow(&f.key.Guest, mtu, t.now)
+	shorter := f.key.Proto == protoTCP && p.tcp.obeyPath(f)
 	if !narrower && !shorter {
-		p.counters.StrayReports++
+		t.counters.StrayReports++
 		return
 	}
-	p.counters.PathsNarrowed++
-	p.watches.start(true, p.now)
-	if f.key.proto == protoTCP {
-		p.sendShorter(f)
+	t.counters.PathsNarrowed++
+	p.tcp.watchSoon(t)
+	if f.key.Proto == protoTCP {
+		p.tcp.sendShorter(t, f)
 	}
-}
-
-// sendShorter sends again what is under way, which was too long.
-func (p *Port) sendShorter(f *flow) {
-	t := &f.tcp
-	if f.state != stateOpen || f.bits&finSent != 0 || t.sndUna == t.sndMax {
-		return
-	}
-	f.bits &^= recovering | resendDue | timedOut | timing
-	t.rto = t.baseRTO()
-	p.wheel.set(f, p.now+t.rto)
-	p.rewind(f)
-	p.run.push(p.flows, f)
 }
 
 // unreached deals with a packet that did not arrive. A connection that is not open yet ends, as it does in the kernel of a host
 // that connects; an open one does not (RFC 5927 section 5.2). A UDP flow to a closed port ends, so that the kernel tells
 // the peer what it sends next; but a port of the host that other flows share stays. If a datagram was lost on the way, the
 // flow has a while to show that it is alive.
-func (p *Port) unreached(f *flow, r *report) {
-	mapped := f.bits&shared != 0 && f.udp.via == viaMapping
+func (p *Port) unreached(t *turn, f *flow, r *report) {
+	mapped := p.udp.isOfMapping(f)
 	switch {
 	case f.state == stateSynSent || f.state == stateSynRcvd:
-		p.counters.ReportsHeeded++
-		p.refusedBy(&f.key)
-		p.abandon(f, endUnreachable)
+		t.counters.ReportsHeeded++
+		p.gates.refusedBy(&f.key)
+		p.drop(f, endUnreachable)
 	case f.state == stateUDP && r.complaint == nobodyTakes && !mapped:
-		p.counters.ReportsHeeded++
-		p.remove(f)
-	case f.state == stateUDP && f.deadline > p.now+shortly:
-		p.counters.ReportsHeeded++
-		p.wheel.set(f, p.now+shortly)
+		t.counters.ReportsHeeded++
+		t.remove(f)
+	case f.state == stateUDP && t.wheel.Deadline(f.index) > t.now+shortly:
+		t.counters.ReportsHeeded++
+		t.wheel.Set(f.index, t.now+shortly)
 	default:
-		p.counters.StrayReports++
+		t.counters.StrayReports++
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -28,7 +28,7 @@ func (b *udpBench) send(payload []byte) {
 }
 
 // complain sends an ICMP error about a packet to who has sent it.
-func (b *bench) complain(m natguest.ICMP, packet []byte) {
+func (b *bench) complain(m porttest.ICMP, packet []byte) {
 	if packet[0]>>4 == 4 {
 		m.Payload = packet[:28]
 		b.SendICMP(netip.AddrFrom4([4]byte(packet[12:16])), m)
@@ -46,7 +46,7 @@ func TestI1DatagramsMayBeCutOnANarrowPathOfIPv4(t *testing.T) {
 		"one by one": plain | vnet.FeatureMrgRxBuf, "put together": plain | vnet.FeatureMrgRxBuf | vnet.FeatureGuestUSO4,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newUDPBench(t, setup{guest: natguest.Options{Features: features}})
+			b := newUDPBench(t, setup{guest: porttest.Options{Features: features}})
 			b.hello()
 			b.send(numbered(1, 1450))
 			packet := b.last()
@@ -81,7 +81,7 @@ func TestI2DatagramsLeaveInFragmentsOnANarrowPathOfIPv6(t *testing.T) {
 		"one by one": plain | vnet.FeatureMrgRxBuf, "put together": plain | vnet.FeatureMrgRxBuf | vnet.FeatureGuestUSO6,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newUDPBench6(t, setup{guest: natguest.Options{Features: features}})
+			b := newUDPBench6(t, setup{guest: porttest.Options{Features: features}})
 			b.SendDatagram(b.datagram6(0, 9))
 			b.Settle()
 			b.hostGets([][]byte{b.datagram6(0, 9).Payload})
@@ -116,12 +116,12 @@ func TestI2DatagramsLeaveInFragmentsOnANarrowPathOfIPv6(t *testing.T) {
 }
 
 func TestI3ADatagramForAClosedPortEndsItsFlow(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newUDPBench(t, setup{config: withForward(t, "udp:"+host.String()+":53")})
 	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(host))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
-	closed := natguest.ICMP{Type: 3, Code: 3}
+	closed := porttest.ICMP{Type: 3, Code: 3}
 	for range 3 {
 		_, err = client.Write([]byte("question"))
 		require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestI3ADatagramForAClosedPortEndsItsFlow(t *testing.T) {
 }
 
 func TestI3ADatagramThatIsLostOnItsWayEndsASilentFlowSoon(t *testing.T) {
-	for name, m := range map[string]natguest.ICMP{
+	for name, m := range map[string]porttest.ICMP{
 		"host unreachable": {Type: 3, Code: 1}, "network unreachable": {Type: 3, Code: 0}, "time exceeded": {Type: 11},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestI4APortThatOtherFlowsShareIsKept(t *testing.T) {
 	b.hello()
 	b.send([]byte("first"))
 	before := b.from
-	b.complain(natguest.ICMP{Type: 3, Code: 3}, b.last())
+	b.complain(porttest.ICMP{Type: 3, Code: 3}, b.last())
 	require.Len(t, b.port.Snapshot(b.Now()).Flows, 1)
 	b.hello()
 	require.Equal(t, before, b.from, "an ICMP message ends no mapping (RFC 4787 section 9)")

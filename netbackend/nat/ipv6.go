@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -21,25 +22,32 @@ const (
 	moreFragments6  = 1
 )
 
+// linkLayer is the engine's part in finding neighbours on the guest's link, by ARP and neighbour discovery.
+type linkLayer struct {
+	shard     *shard
+	arpServer *arp.Responder
+	ndpServer *ndp.Responder // nil if the guest has no network of IPv6
+}
+
 // hasIPv6 tells whether the guest has a network of IPv6. It takes an MTU that IPv6 can do with (RFC 8200 section 5).
-func (p *Port) hasIPv6() bool { return p.nets.v6.prefix.IsValid() && p.mtu >= minMTU6 }
+func (s *shard) hasIPv6() bool { return s.nets.V6.Prefix.IsValid() && s.mtu >= minMTU6 }
 
 // ipv6 checks an IPv6 header (RFC 8200 section 3) and hands on what it carries. Of extension headers only that of a
 // fragment is known: hosts put no others in front of what has a place here.
-func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
-	start := p.headerLen + etherLen
+func (p *Port) ipv6(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
+	start := t.headerLen + etherLen
 	ip := head[start:]
 	if len(ip) < ipv6Len || ip[0]>>4 != 6 {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	n := int(binary.BigEndian.Uint16(ip[4:])) // 0 would be that of a jumbogram, of which there are none (RFC 2675)
 	if int64(start+ipv6Len+n) > int64(c.Len) {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
-	if !p.hasIPv6() {
-		p.counters.Unsupported++
+	if !t.hasIPv6() {
+		t.counters.Unsupported++
 		return false
 	}
 	k := packet{
@@ -47,20 +55,20 @@ func (p *Port) ipv6(c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool
 		src: ipaddr.Addr(ip[8:24]), dst: ipaddr.Addr(ip[24:40]), hops: ip[7], tos: ip[0]<<4 | ip[1]>>4, whole: true,
 	}
 	if k.src.Is4() || k.dst.Is4() {
-		p.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
+		t.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
 		return false
 	}
-	p.begun6()
+	p.link.begun6(t)
 	if ip[6] == protoFragment {
-		return p.fragment6(&k, h)
+		return p.fragment6(t, &k, h)
 	}
-	return p.packet(&k, h, ip[6])
+	return p.packet(t, &k, h, ip[6])
 }
 
 // fragment6 takes the header of a fragment off k. One that is the whole packet is handled as such (RFC 6946).
-func (p *Port) fragment6(k *packet, h *vnet.Header) (retry bool) {
+func (p *Port) fragment6(t *turn, k *packet, h *vnet.Header) (retry bool) {
 	if len(k.l4) < fragmentHeader {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	field := binary.BigEndian.Uint16(k.l4[2:])
@@ -71,9 +79,9 @@ func (p *Port) fragment6(k *packet, h *vnet.Header) (retry bool) {
 	k.l4, k.l4Offset, k.l4Len = k.l4[fragmentHeader:], k.l4Offset+fragmentHeader, k.l4Len-fragmentHeader
 	k.whole = false
 	if f.start == 0 && !f.more {
-		return p.packet(k, h, f.proto)
+		return p.packet(t, k, h, f.proto)
 	}
-	return p.fragment(k, f)
+	return p.fragment(t, k, f)
 }
 
 // isNDP tells whether an ICMPv6 message is one of neighbour discovery (RFC 4861 section 4).
@@ -83,61 +91,61 @@ func isNDP(kind uint8) bool {
 }
 
 // ndp answers a message of neighbour discovery.
-func (p *Port) ndp(k *packet) {
-	if !p.afford(errandNDP) {
+func (l *linkLayer) ndp(t *turn, k *packet) {
+	if !t.allow(slowNDP) {
 		return
 	}
-	frame := p.copyFrame(k.chain)
+	frame := t.copyFrame(k.chain)
 	if frame == nil {
 		return
 	}
-	answer, sender, ok := p.services.ndp.Answer(frame, p.mtu)
+	answer, sender, ok := l.ndpServer.Answer(frame, t.mtu)
 	if !ok {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return
 	}
 	if sender.IP.IsValid() {
 		a := ipaddr.From(sender.IP)
-		if p.others[a] {
-			p.counters.Impostors++
+		if t.others[a] {
+			t.counters.Impostors++
 			return
 		}
-		p.learnAddress(&a, p.from)
+		t.learnAddress(&a, t.from)
 	}
-	p.reply(answer)
+	t.reply(answer)
 }
 
 // Besides on request, the router is advertised from time to time, so that the guest may go on relying on it. That begins
 // with the first packet of IPv6 that the guest sends: it may have been told by another process, which was restarted.
 
 // begun6 takes note that the guest speaks IPv6.
-func (p *Port) begun6() {
-	if p.pairs.advertiseAt.Load() != 0 {
+func (l *linkLayer) begun6(t *turn) {
+	if t.pairs.advertiseAt.Load() != 0 {
 		return
 	}
-	p.pairs.advertiseAt.Store(max(p.now, 1)) // 0 would be never
-	if to := p.pairs.lowest(); to != nil && to != p {
+	t.pairs.advertiseAt.Store(max(t.now, 1)) // 0 would be never
+	if to := t.pairs.lowest(); to != nil && to != &t.shard {
 		to.post.nudge() // it leads
 	}
 }
 
 // advertiseRouter does so if it is time.
-func (p *Port) advertiseRouter() {
-	if at := p.advertiseAt(); at == 0 || p.now < at {
+func (l *linkLayer) advertiseRouter(t *turn) {
+	if at := l.advertiseAt(); at == 0 || t.now < at {
 		return
 	}
-	if p.hasIPv6() {
-		p.reply(p.services.ndp.Advertisement(p.mtu))
+	if t.hasIPv6() {
+		t.reply(l.ndpServer.Advertisement(t.mtu))
 	}
-	p.pairs.advertiseAt.Store(p.now + ndp.Interval*int64(time.Second))
+	t.pairs.advertiseAt.Store(t.now + ndp.Interval*int64(time.Second))
 }
 
 // advertiseAt returns when advertiseRouter has something to do, 0 for never.
-func (p *Port) advertiseAt() int64 {
-	if !p.leads() {
+func (l *linkLayer) advertiseAt() int64 {
+	if !l.shard.leads() {
 		return 0
 	}
-	return p.pairs.advertiseAt.Load()
+	return l.shard.pairs.advertiseAt.Load()
 }
 
 // putIPv6 writes an IPv6 header. n is the length of what follows it.

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -65,21 +66,21 @@ func newUDPBench6(t *testing.T, s setup) *udpBench {
 }
 
 // datagram6 is datagram from the guest's IPv6 address.
-func (b *udpBench) datagram6(number, n int) natguest.Datagram {
-	return natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: b.server, Payload: numbered(number, n)}
+func (b *udpBench) datagram6(number, n int) porttest.Datagram {
+	return porttest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: b.server, Payload: numbered(number, n)}
 }
 
 func TestStreamsPassOverIPv6(t *testing.T) {
 	for name, features := range map[string]uint64{
 		"all offloads":   0,
-		"no large ones":  new(nat.Port).Offers()&^(vnet.FeatureHostTSO6|vnet.FeatureGuestTSO6) | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf,
+		"no large ones":  leastOffers(t)&^(vnet.FeatureHostTSO6|vnet.FeatureGuestTSO6) | vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf,
 		"no checksum":    vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf,
-		"only IPv4's":    new(nat.Port).Offers()&^vnet.FeatureGuestTSO6 | vnet.FeatureVersion1,
-		"a legacy guest": new(nat.Port).Offers(),
+		"only IPv4's":    leastOffers(t)&^vnet.FeatureGuestTSO6 | vnet.FeatureVersion1,
+		"a legacy guest": leastOffers(t),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench6(t, setup{guest: natguest.Options{Features: features}})
-			c, host := b.connect(natguest.TCPOptions{WScale: 7, Window: 1 << 20, SACK: true, Times: true})
+			b := newBench6(t, setup{guest: porttest.Options{Features: features}})
+			c, host := b.connect(porttest.TCPOptions{WScale: 7, Window: 1 << 20, SACK: true, Times: true})
 			require.Equal(t, 1500-40-20-12, c.PeerMSS)
 			const size = 1 << 20
 			c.Send(noise(size))
@@ -93,7 +94,7 @@ func TestStreamsPassOverIPv6(t *testing.T) {
 			b.Until("all of it, and its end", func() bool { return c.FinReceived })
 			requireSame(t, noise(size), c.Read())
 			longest := 0
-			for _, f := range b.Frames() { // natguest has checked type, length and checksum of each
+			for _, f := range b.Frames() { // porttest has checked type, length and checksum of each
 				longest = max(longest, len(f.Bytes))
 			}
 			if features == 0 {
@@ -114,17 +115,17 @@ func TestAConnectionOverIPv6EndsAsItsHostsSideDoes(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		require.NoError(t, b.listen.Close())
 		c := b.Dial(b.server)
-		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+		b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	})
 	t.Run("the policy is against", func(t *testing.T) {
 		c := b.Dial(netip.AddrPortFrom(b.Gateway6, 9))
-		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+		b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	})
 	b = newBench6(t, setup{})
 	c, host := b.connect()
 	require.NoError(t, host.SetLinger(0))
 	require.NoError(t, host.Close())
-	b.Until("it is reset", func() bool { return c.State == natguest.WasReset })
+	b.Until("it is reset", func() bool { return c.State == porttest.WasReset })
 	require.Equal(t, map[string]int{"ended_by_host": 1}, b.endings())
 }
 
@@ -149,7 +150,7 @@ func TestDatagramsPassOverIPv6(t *testing.T) {
 }
 
 func TestSegmentsOfDatagramsPassOverIPv6(t *testing.T) {
-	if !nat.HasUDPSegment() {
+	if !hostcaps.HasUDPSegment() {
 		t.Skip("this kernel does not cut datagrams")
 	}
 	b := newUDPBench6(t, setup{})
@@ -197,7 +198,7 @@ func TestAFragmentThatIsTheWholeIsTakenAsSuch(t *testing.T) {
 }
 
 // icmp6 waits for an ICMPv6 message of a type, and returns its frame.
-func (b *bench) icmp6(kind uint8) (found *natguest.Frame) {
+func (b *bench) icmp6(kind uint8) (found *porttest.Frame) {
 	b.t.Helper()
 	b.Until("an ICMPv6 message", func() bool {
 		for _, f := range b.Frames() {
@@ -225,7 +226,7 @@ func TestWhatBecomesOfDatagramsIsToldInICMPv6(t *testing.T) {
 	require.EqualValues(t, b.server.Port(), binary.BigEndian.Uint16(f.ICMP.Payload[40+2:]))
 	requireSame(t, closed.Payload, f.ICMP.Payload[48:])
 
-	b.SendDatagram(natguest.Datagram{Src: closed.Src, Dst: at("[2001:db8::9]:5"), Payload: []byte("x"), TTL: 1})
+	b.SendDatagram(porttest.Datagram{Src: closed.Src, Dst: at("[2001:db8::9]:5"), Payload: []byte("x"), TTL: 1})
 	f = b.icmp6(3)
 	require.Equal(t, b.Gateway6, f.Src)
 
@@ -239,7 +240,7 @@ func TestWhatBecomesOfDatagramsIsToldInICMPv6(t *testing.T) {
 		{"[fd00:10:0:2::3]:5", 4}, // the name server has only one service
 		{"[::1]:5", 1},
 	} {
-		b.SendDatagram(natguest.Datagram{Src: closed.Src, Dst: at(c.to), Payload: []byte("x")})
+		b.SendDatagram(porttest.Datagram{Src: closed.Src, Dst: at(c.to), Payload: []byte("x")})
 		require.Equal(t, c.code, b.icmp6(1).ICMP.Code, c.to)
 	}
 }
@@ -248,7 +249,7 @@ func TestTheRouterIsPingedOverIPv6(t *testing.T) {
 	b := newBench6(t, setup{})
 	for i, n := range []int{0, 1, 56, 1452} {
 		for _, to := range []string{"fd00:10:0:2::2", "fd00:10:0:2::3", "fe80::5055:aff:fe00:202"} {
-			b.SendICMP(netip.MustParseAddr(to), natguest.ICMP{Type: 128, Rest: uint32(i), Payload: noise(n)})
+			b.SendICMP(netip.MustParseAddr(to), porttest.ICMP{Type: 128, Rest: uint32(i), Payload: noise(n)})
 			f := b.icmp6(129)
 			require.Equal(t, to, f.Src.String())
 			require.EqualValues(t, i, f.ICMP.Rest)
@@ -259,7 +260,7 @@ func TestTheRouterIsPingedOverIPv6(t *testing.T) {
 
 func TestTheGuestIsToldItsIPv6Network(t *testing.T) {
 	b := newBench6(t, setup{config: func(c *nat.Config) { c.Domain = "example.org" }})
-	b.SendICMP(netip.MustParseAddr("ff02::2"), natguest.ICMP{Type: 133})
+	b.SendICMP(netip.MustParseAddr("ff02::2"), porttest.ICMP{Type: 133})
 	f := b.icmp6(134)
 	require.Equal(t, "fe80::5055:aff:fe00:202", f.Src.String())
 	ad := header.NDPRouterAdvert(f.Bytes[14+40+4:])
@@ -279,7 +280,7 @@ func TestTheGuestIsToldItsIPv6Network(t *testing.T) {
 	require.Contains(t, told, "header.NDPRecursiveDNSServer([fd00:10:0:2::3] valid for 30m0s)")
 	require.Contains(t, told, "header.NDPDNSSearchList([example.org] valid for 30m0s)")
 
-	b.SendICMP(netip.MustParseAddr("ff02::1:ff00:2"), natguest.ICMP{Type: 135, Payload: b.Gateway6.AsSlice()})
+	b.SendICMP(netip.MustParseAddr("ff02::1:ff00:2"), porttest.ICMP{Type: 135, Payload: b.Gateway6.AsSlice()})
 	require.Equal(t, b.Gateway6, b.icmp6(136).Src)
 }
 
@@ -294,8 +295,8 @@ func TestAnAddressCanBeHadByDHCPv6(t *testing.T) {
 	b := newBench6(t, setup{})
 	client, servers := at("[fe80::5054:ff:fe12:3456]:546"), at("[ff02::1:2]:547")
 	b.IP6 = client.Addr()
-	b.SendDatagram(natguest.Datagram{Src: client, Dst: servers, Payload: solicit})
-	var got []*natguest.Datagram
+	b.SendDatagram(porttest.Datagram{Src: client, Dst: servers, Payload: solicit})
+	var got []*porttest.Datagram
 	b.Until("an answer", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
 	require.Equal(t, at("[fe80::5055:aff:fe00:202]:547"), got[0].Src)
 	require.Equal(t, client, got[0].Dst)
@@ -303,8 +304,8 @@ func TestAnAddressCanBeHadByDHCPv6(t *testing.T) {
 	require.True(t, bytes.Contains(got[0].Payload, netip.MustParseAddr("fd00:10:0:2::15").AsSlice()))
 
 	before := b.port.Counters()
-	b.SendDatagram(natguest.Datagram{Src: client, Dst: servers, Payload: solicit[:11]})
-	b.SendDatagram(natguest.Datagram{Src: at("[fd00:10:0:2::15]:546"), Dst: servers, Payload: solicit})
+	b.SendDatagram(porttest.Datagram{Src: client, Dst: servers, Payload: solicit[:11]})
+	b.SendDatagram(porttest.Datagram{Src: at("[fd00:10:0:2::15]:546"), Dst: servers, Payload: solicit})
 	b.Settle()
 	require.EqualValues(t, 1, b.port.Counters().Malformed-before.Malformed)
 	require.EqualValues(t, 1, b.port.Counters().Multicast-before.Multicast, "clients have link-local addresses")
@@ -336,7 +337,7 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 		{"everybody's IPv6", "[::]", "", "10.0.2.2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			to := c.host + ":" + strconv.Itoa(int(natguest.FreePort(t).Port()))
+			to := c.host + ":" + strconv.Itoa(int(porttest.FreePort(t).Port()))
 			var forwards []spec.Forward
 			for _, proto := range []string{"tcp:", "udp:"} {
 				f, err := spec.ParseForward(proto + to + ":" + c.guest + "80")
@@ -358,10 +359,10 @@ func TestForwardsBetweenBothVersionsOfIP(t *testing.T) {
 			defer datagrams.Close()
 			_, err = datagrams.Write([]byte("question"))
 			require.NoError(t, err)
-			var got []*natguest.Datagram
+			var got []*porttest.Datagram
 			b.Until("the question", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
 			require.Equal(t, c.seen, got[0].Src.Addr().String())
-			b.SendDatagram(natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")})
+			b.SendDatagram(porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")})
 			require.Equal(t, "answer", string(b.readSome(datagrams, 6)))
 		})
 	}
@@ -379,7 +380,7 @@ func TestFlowsOfIPv6HopBetweenQueues(t *testing.T) {
 	for round := range 30 {
 		want := numbered(round, 200)
 		for i := range uint16(10) {
-			b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 3000+i), Dst: b.server, Payload: want})
+			b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP6, 3000+i), Dst: b.server, Payload: want})
 		}
 		buf := make([]byte, 1000)
 		for range 10 {
@@ -423,8 +424,8 @@ func TestOneMappingForAllOverIPv6(t *testing.T) {
 
 func TestHostileIPv6IsDropped(t *testing.T) {
 	h := newHostile(t, setup{})
-	h.SendICMP(h.Gateway6, natguest.ICMP{Type: 128}) // the router is advertised at the first sight of IPv6
-	datagram := natguest.Datagram{Src: netip.AddrPortFrom(h.IP6, 7), Dst: netip.AddrPortFrom(h.Gateway6, 7), Payload: noise(40)}
+	h.SendICMP(h.Gateway6, porttest.ICMP{Type: 128}) // the router is advertised at the first sight of IPv6
+	datagram := porttest.Datagram{Src: netip.AddrPortFrom(h.IP6, 7), Dst: netip.AddrPortFrom(h.Gateway6, 7), Payload: noise(40)}
 	frame := func(change func(ip []byte)) func() {
 		return func() {
 			f := h.IPv6(udp, h.IP6, h.Gateway6, []byte{0, 7, 0, 7, 0, 48, 0, 0}, datagram.Payload)
@@ -468,11 +469,11 @@ func TestHostileIPv6IsDropped(t *testing.T) {
 func TestWithoutIPv6ItsPacketsAreNotTaken(t *testing.T) {
 	for name, s := range map[string]setup{
 		"it is turned off":     {config: func(c *nat.Config) { _ = c.SetNetwork6(netip.Prefix{}) }},
-		"the MTU is too small": {guest: natguest.Options{MTU: 1279}},
+		"the MTU is too small": {guest: porttest.Options{MTU: 1279}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHostile(t, s)
-			h.counted(1, unsupported, func() { h.SendICMP(h.Gateway6, natguest.ICMP{Type: 128}) })
+			h.counted(1, unsupported, func() { h.SendICMP(h.Gateway6, porttest.ICMP{Type: 128}) })
 		})
 	}
 }
@@ -492,15 +493,15 @@ func TestErrorsOfRoutersReachTheGuestOverIPv6(t *testing.T) {
 	host := byte(0) // the kernel remembers what it has learned of one
 	for _, c := range []struct {
 		name       string
-		edit       func(*natguest.Datagram)
+		edit       func(*porttest.Datagram)
 		kind, code uint8
 		rest       uint32
 		from       string
 	}{
-		{"the hop limit ends there", func(d *natguest.Datagram) { d.TTL = 2 }, 3, 0, 0, "2001:db8:1::9"},
-		{"its link is too narrow", func(*natguest.Datagram) {}, 2, 0, 1280, "2001:db8:1::9"},
-		{"nobody listens there", func(d *natguest.Datagram) { d.Dst = at("[2001:db8:2::254]:9"); d.Payload = d.Payload[:500] }, 1, 4, 0, "2001:db8:2::254"},
-		{"nobody has the address", func(d *natguest.Datagram) { d.Payload = d.Payload[:500] }, 1, 3, 0, "2001:db8:1::9"},
+		{"the hop limit ends there", func(d *porttest.Datagram) { d.TTL = 2 }, 3, 0, 0, "2001:db8:1::9"},
+		{"its link is too narrow", func(*porttest.Datagram) {}, 2, 0, 1280, "2001:db8:1::9"},
+		{"nobody listens there", func(d *porttest.Datagram) { d.Dst = at("[2001:db8:2::254]:9"); d.Payload = d.Payload[:500] }, 1, 4, 0, "2001:db8:2::254"},
+		{"nobody has the address", func(d *porttest.Datagram) { d.Payload = d.Payload[:500] }, 1, 3, 0, "2001:db8:1::9"},
 	} {
 		for kind, start := range routerBenches {
 			t.Run(c.name+", "+kind, func(t *testing.T) {
@@ -508,7 +509,7 @@ func TestErrorsOfRoutersReachTheGuestOverIPv6(t *testing.T) {
 				b.Frames()
 				host++
 				to := netip.AddrPortFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 2, 15: host}), 9)
-				d := natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: to, Payload: noise(1400)}
+				d := porttest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: to, Payload: noise(1400)}
 				c.edit(&d)
 				b.SendDatagram(d)
 				f := b.icmp6(c.kind)
@@ -525,7 +526,7 @@ func TestErrorsOfRoutersReachTheGuestOverIPv6(t *testing.T) {
 	}
 	t.Run("in fragments it arrives, at a closed port", func(t *testing.T) {
 		b := newUDPBench(t, setup{})
-		d := natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: at("[2001:db8:2::254]:9"), Payload: noise(4000)}
+		d := porttest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: at("[2001:db8:2::254]:9"), Payload: noise(4000)}
 		for _, f := range d.Cut(1, 1448) {
 			b.SendFragment(f)
 		}
@@ -545,7 +546,7 @@ func TestANarrowLinkOfTheHostIsToldInICMPv6(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			b := start(t)
 			b.Frames()
-			d := natguest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: at("[2001:db8:1::9]:9"), Payload: noise(1400)}
+			d := porttest.Datagram{Src: netip.AddrPortFrom(b.IP6, 1024), Dst: at("[2001:db8:1::9]:9"), Payload: noise(1400)}
 			for range 3 { // a run, which the kernel does not cut either
 				b.SendDatagram(d)
 			}
@@ -571,11 +572,11 @@ func TestTheGuestPingsWhoeverIsOutsideOverIPv6(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
 	ping := func(to string, seq int, payload []byte) {
-		b.SendICMP(netip.MustParseAddr(to), natguest.ICMP{Type: 128, Rest: 0xabcd0000 | uint32(seq), Payload: payload})
+		b.SendICMP(netip.MustParseAddr(to), porttest.ICMP{Type: 128, Rest: 0xabcd0000 | uint32(seq), Payload: payload})
 	}
 	for seq, size := range []int{0, 1, 56, 57, 1452} {
 		ping("2001:db8:1::9", seq, noise(size))
-		f := b.icmp6(129) // natguest has checked its checksum
+		f := b.icmp6(129) // porttest has checked its checksum
 		require.Equal(t, "2001:db8:1::9", f.Src.String())
 		require.EqualValues(t, 0xabcd0000|seq, f.ICMP.Rest)
 		requireSame(t, noise(size), f.ICMP.Payload)
@@ -626,6 +627,6 @@ func TestErrorsOfTheHostsConnectAreTheGuestsTooOverIPv6(t *testing.T) {
 		b := newBench(t, setup{})
 		b.Resolve()
 		c := b.Dial(at("[2001:db8:1::1]:80"))
-		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+		b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	})
 }

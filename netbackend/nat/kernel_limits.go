@@ -1,5 +1,7 @@
 package nat
 
+import "github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+
 // KernelLimits are what a guest may use of the host's kernel, beside sockets.
 type KernelLimits struct {
 	// UnansweredFlows is how many flows the guest may begin at once that nobody answers; then it may begin 500 a second.
@@ -8,8 +10,8 @@ type KernelLimits struct {
 	// 16 KiB in each.
 	Memory int64
 
-	guests      int     // of the process, 0 for one without others
-	commonFlows *bucket // of all guests of the process; nil for one without others
+	guests      int               // of the process, 0 for one without others
+	commonFlows *ratelimit.Bucket // of all guests of the process; nil for one without others
 }
 
 func usualKernelLimits() KernelLimits {

@@ -1,13 +1,12 @@
 package nat
 
 import (
-	"fmt"
 	"math"
-	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 )
 
@@ -76,33 +75,26 @@ type memoryLook struct {
 	chunk int   // of the table, the next one
 }
 
-// lookAtMemory looks at sockets if it is time.
-func (p *Port) lookAtMemory() {
-	if p.now >= p.memory.at {
-		p.lookAtSome()
+// lookAtMemory looks at the sockets of one chunk of the table if it is time, and reports whether all were looked at: then those
+// that flows share come next.
+func (t *turn) lookAtMemory() (all bool) {
+	l := &t.memory
+	if t.now < l.at {
+		return false
 	}
-}
-
-// lookAtSome looks at the sockets of one chunk of the table, and after the last one at those that flows share.
-func (p *Port) lookAtSome() {
-	l := &p.memory
-	if p.flows.eachOf(l.chunk, p.me, p.lookAtFlow) {
+	if t.flows.eachOf(l.chunk, t.me, t.lookAtFlow) {
 		l.chunk++
-		l.at = p.now + chunkPause
-		return
+		l.at = t.now + chunkPause
+		return false
 	}
-	for i := range p.listen {
-		if s := p.listen[i].shared; s != nil && p.listen[i].FD >= 0 && (p.listening || i >= p.nForwards) {
-			p.lookAt(s.fd, &s.memory, datagrams)
-		}
-	}
-	l.chunk, l.at = 0, p.now+lookInterval
+	l.chunk, l.at = 0, t.now+lookInterval
+	return true
 }
 
 // lookAtFlow looks at the socket of a flow of this queue pair.
-func (p *Port) lookAtFlow(f *flow) {
+func (t *turn) lookAtFlow(f *flow) {
 	if f.fd >= 0 && f.bits&shared == 0 {
-		p.lookAt(f.fd, p.flows.memory(f.index), kindOf(f))
+		t.lookAt(f.fd, &f.memory, kindOf(f))
 	}
 }
 
@@ -117,7 +109,7 @@ const (
 
 func kindOf(f *flow) socketKind {
 	switch {
-	case f.key.proto != protoTCP:
+	case f.key.Proto != protoTCP:
 		return datagrams
 	case f.bits&unixSocket != 0:
 		return local
@@ -126,45 +118,45 @@ func kindOf(f *flow) socketKind {
 }
 
 // lookAt finds out what the kernel holds for a socket, and bounds its buffers if that has become too much for the guest.
-func (p *Port) lookAt(fd int32, s *socketMemory, kind socketKind) {
-	if p.mem.Read(fd) != 0 {
+func (t *turn) lookAt(fd int32, s *socketMemory, kind socketKind) {
+	if t.mem.Read(fd) != 0 {
 		return
 	}
-	m := &p.pairs.memory
-	m.set(s, p.mem[hostsock.MemReceiveTaken]+max(p.mem[hostsock.MemSendQueued], p.mem[hostsock.MemSendTaken]))
+	m := &t.pairs.memory
+	m.set(s, t.mem[hostsock.MemReceiveTaken]+max(t.mem[hostsock.MemSendQueued], t.mem[hostsock.MemSendTaken]))
 	if !m.pressed() {
 		s.release(fd, kind)
 		return
 	}
 	s.bounded = true
-	p.bound(fd, kind)
+	t.bound(fd, kind)
 }
 
 // boundNew bounds the buffers of a new socket, before it tells a peer how much it takes.
-func (p *Port) boundNew(fd int, kind socketKind) {
-	if p.pairs.memory.pressed() && p.mem.Read(int32(fd)) == 0 {
-		p.bound(int32(fd), kind)
+func (t *turn) boundNew(fd int, kind socketKind) {
+	if t.pairs.memory.pressed() && t.mem.Read(int32(fd)) == 0 {
+		t.bound(int32(fd), kind)
 	}
 }
 
 // bound bounds the buffers of a socket whose memory was just read.
-func (p *Port) bound(fd int32, kind socketKind) {
-	allowed := p.pairs.memory.allowance()
+func (t *turn) bound(fd int32, kind socketKind) {
+	allowed := t.pairs.memory.allowance()
 	if kind != local {
-		p.shrink(fd, unix.SO_RCVBUF, p.mem[hostsock.MemReceiveBuffer], allowed)
+		t.shrink(fd, unix.SO_RCVBUF, t.mem[hostsock.MemReceiveBuffer], allowed)
 	}
 	if kind != datagrams {
-		p.shrink(fd, unix.SO_SNDBUF, p.mem[hostsock.MemSendBuffer], allowed)
+		t.shrink(fd, unix.SO_SNDBUF, t.mem[hostsock.MemSendBuffer], allowed)
 	}
 }
 
 // shrink makes a buffer smaller that is larger than allowed, both in bytes as the kernel counts. It counts twice what it is told, for
 // what it needs to describe data (socket(7)).
-func (p *Port) shrink(fd int32, option int, size uint32, allowed int64) {
+func (s *shard) shrink(fd int32, option int, size uint32, allowed int64) {
 	if int64(size) <= allowed {
 		return
 	}
-	p.hit(limitMemory)
+	s.hit(limitMemory)
 	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, int(allowed/2))
 }
 
@@ -189,16 +181,12 @@ func (s *socketMemory) release(socket int32, kind socketKind) {
 // usualBuffer is what sockets other than TCP's have by default (net.core.rmem_default, wmem_default).
 const usualBuffer = 212992
 
-// hostKernelMemory returns how much all guests of a process may have together, in bytes: half of what TCP may have before the kernel
-// becomes sparing (net.ipv4.tcp_mem, in pages).
+// hostKernelMemory returns how much all guests of a process may have together, in bytes: half of what TCP may have on this
+// host, or no bound where the process cannot read that.
 func hostKernelMemory() int64 {
-	least, pressure := int64(0), int64(0)
-	text, err := os.ReadFile("/proc/sys/net/ipv4/tcp_mem")
-	if err != nil {
-		return math.MaxInt64 // only the first network namespace has it
-	}
-	if _, err := fmt.Sscan(string(text), &least, &pressure); err != nil {
+	tcp, ok := hostcaps.TCPMemory()
+	if !ok {
 		return math.MaxInt64
 	}
-	return pressure * int64(os.Getpagesize()) / 2
+	return tcp / 2
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // withKernelMemory is a setup with a budget of so many bytes.
@@ -103,11 +103,11 @@ func TestTheBuffersOfAGuestThatReadsAreTheKernelsChoice(t *testing.T) {
 }
 
 func TestWhatTheKernelHoldsIsForgottenWithTheSocket(t *testing.T) {
-	for name, end := range map[string]func(b *bench, c *natguest.TCP, host *net.TCPConn){
-		"the guest resets":      func(_ *bench, c *natguest.TCP, _ *net.TCPConn) { c.Reset() },
-		"the host resets":       func(_ *bench, _ *natguest.TCP, host *net.TCPConn) { _ = host.SetLinger(0); _ = host.Close() },
-		"the front end is gone": func(b *bench, _ *natguest.TCP, _ *net.TCPConn) { b.Disconnect() },
-		"the guest reads at last": func(_ *bench, c *natguest.TCP, _ *net.TCPConn) {
+	for name, end := range map[string]func(b *bench, c *porttest.TCP, host *net.TCPConn){
+		"the guest resets":      func(_ *bench, c *porttest.TCP, _ *net.TCPConn) { c.Reset() },
+		"the host resets":       func(_ *bench, _ *porttest.TCP, host *net.TCPConn) { _ = host.SetLinger(0); _ = host.Close() },
+		"the front end is gone": func(b *bench, _ *porttest.TCP, _ *net.TCPConn) { b.Disconnect() },
+		"the guest reads at last": func(_ *bench, c *porttest.TCP, _ *net.TCPConn) {
 			c.ManualAck = false
 			c.SendAck()
 		},
@@ -142,7 +142,7 @@ func (b *udpBench) flood(to netip.AddrPort) {
 // Datagrams that the guest does not take wait in sockets of their own, or in those of mappings and forwards.
 func TestDatagramsThatTheGuestDoesNotTakeCountAndAreBounded(t *testing.T) {
 	const budget = 256 << 10
-	forward := natguest.FreePort(t)
+	forward := porttest.FreePort(t)
 	config := func(mapped bool) setup {
 		return setup{config: func(c *nat.Config) {
 			c.Kernel.Memory, c.EndpointIndependent = budget, mapped

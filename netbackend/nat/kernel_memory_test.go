@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryBench is a Port that has nothing but sockets' memory.
-func memoryBench(budget int64) *Port {
-	p := &Port{pairs: &pairs{}}
+// memoryBench is a turn that has nothing but sockets' memory.
+func memoryBench(budget int64) *turn {
+	p := &turn{shard: shard{pairs: &pairs{}}}
 	p.pairs.memory.budget = budget
-	p.tellAt[limitMemory] = math.MaxInt64 // nobody is told
+	p.nextReport[limitMemory] = math.MaxInt64 // nobody is told
 	return p
 }
 

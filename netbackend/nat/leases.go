@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
@@ -19,7 +20,7 @@ type leases struct {
 	v4, v6 *lease.Book // v6 is nil if the guest has no network of IPv6
 }
 
-func newLeases(cfg *Config, h *hosts) (l leases) {
+func newLeases(cfg *Config, h *hosts.Table) (l leases) {
 	book := func(primary, first netip.Addr, count int, own ...netip.Addr) *lease.Book {
 		fixed := hostconf.Fixed(cfg.Hosts.Leases, primary.Is4())
 		for _, other := range cfg.Others {
@@ -33,12 +34,12 @@ func newLeases(cfg *Config, h *hosts) (l leases) {
 			Primary: primary, First: first, Count: count, Never: append(own, cfg.Others...), Fixed: fixed,
 			User: func(a netip.Addr) [6]byte {
 				addr := ipaddr.From(a)
-				if id := h.user(&addr); id != anyHost {
-					return unpackMAC(h.mac(id))
+				if id := h.User(&addr); id != hosts.Any {
+					return hosts.UnpackMAC(h.MAC(id))
 				}
 				return [6]byte{}
 			},
-			Heard: func(mac [6]byte) int64 { return h.heardAt(packMAC(mac)) },
+			Heard: func(mac [6]byte) int64 { return h.HeardAt(hosts.PackMAC(mac)) },
 		})
 	}
 	first, count := pool4(cfg.Prefix)
@@ -71,18 +72,18 @@ func (l *leases) free() {
 
 // leased takes note of what came of a message of DHCP, of either version: the host that has sent it has an address, found it in
 // use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
-func (p *Port) leased(given, declined, ask netip.Addr) {
+func (e *localServices) leased(t *turn, given, declined, ask netip.Addr) {
 	if given.IsValid() {
 		a := ipaddr.From(given)
-		p.learnAddress(&a, p.from)
+		t.learnAddress(&a, t.from)
 	}
 	if declined.IsValid() {
-		p.worker.Raise(netbackend.Notice{
+		t.worker.Raise(netbackend.Notice{
 			Level: int(slog.LevelWarn), Key: "address", Value: declined.String(),
 			Message: "a host of the guest has declined its address: another one behind the same network card uses it",
 		})
 	}
 	if ask.IsValid() {
-		p.ask(ipaddr.From(ask))
+		e.link.ask(t, ipaddr.From(ask))
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -24,6 +26,13 @@ const multicastBurst = 32
 
 // newsOfGroups is the index, in tokens of news, of what the Reflector has; 0 is that of the news of routes.
 const newsOfGroups = 1
+
+// groupReflector passes multicast between the guest and networks of the host.
+type groupReflector struct {
+	shard     *shard
+	policy    *policy.Policy
+	groupNews groupNews
+}
 
 // groupNews is what a queue pair remembers of its guest's Reflector.
 type groupNews struct {
@@ -52,149 +61,140 @@ func (c *Config) opensDiscovery() bool {
 }
 
 // toGroup handles a datagram of the guest to a group, and reports whether it was one for the host's networks.
-func (p *Port) toGroup(k *packet) bool {
-	if p.pairs.groups == nil || len(k.l4) < udpLen {
+func (e *groupReflector) toGroup(t *turn, k *packet) bool {
+	if t.pairs.groups == nil || len(k.l4) < udpLen {
 		return false
 	}
 	to := ipaddr.Endpoint{Addr: k.dst, Port: binary.BigEndian.Uint16(k.l4[2:])}
 	group, ok := multicast.Of(to.Netip())
 	from := ipaddr.Endpoint{Addr: k.src, Port: binary.BigEndian.Uint16(k.l4)}
-	if !ok || from.Port == 0 || !k.src.IsUnicast() || p.nets.ours(&k.src) || k.src.IsLoopback() || k.src.Is4() != k.dst.Is4() {
+	if !ok || from.Port == 0 || !k.src.IsUnicast() || t.nets.IsOurs(&k.src) || k.src.IsLoopback() || k.src.Is4() != k.dst.Is4() {
 		return false
 	}
-	if !p.afford(errandGroup) {
+	if !t.allow(slowGroup) {
 		return true
 	}
-	if !p.policy.permits(&to) {
-		p.counters.Denied++
+	if !e.policy.Permits(policy.Destination{Endpoint: to, Proto: protoUDP}) {
+		t.counters.Denied++
 		return true
 	}
 	length := int(binary.BigEndian.Uint16(k.l4[4:]))
 	if k.segment != 0 || k.assembled || length-udpLen > multicast.MaxPayload {
-		p.counters.MulticastUnsent++
+		t.counters.MulticastUnsent++
 		return true
 	}
-	message := p.copyPayload(k, length)
+	message := t.copyPayload(k, length)
 	if message == nil {
 		return true
 	}
-	p.learnAddress(&k.src, p.from)
-	switch p.pairs.groups.Send(p.now, group, from.Netip(), message) {
+	t.learnAddress(&k.src, t.from)
+	switch t.pairs.groups.Send(t.now, group, from.Netip(), message) {
 	case multicast.Sent:
-		p.counters.MulticastSent++
+		t.counters.MulticastSent++
 	case multicast.SentInstead:
-		p.counters.MulticastSent++
-		p.counters.MulticastAsksEvicted++
+		t.counters.MulticastSent++
+		t.counters.MulticastAsksEvicted++
 	case multicast.Kept:
-		p.counters.MulticastKept++
+		t.counters.MulticastKept++
 	case multicast.Malformed:
-		p.counters.Malformed++
+		t.counters.Malformed++
 	case multicast.Unsent:
-		p.counters.MulticastUnsent++
+		t.counters.MulticastUnsent++
 	}
 	return true
 }
 
-// permits reports whether rules leave a group, or a sender that is link-local, to the guest.
-func (p *policy) permits(e *ipaddr.Endpoint) bool {
-	if f := p.filters.match(protoUDP, e, e.Addr.IsLinkLocal()); f != nil {
-		return f.allow
-	}
-	return !p.restrict
-}
-
 // mayAnswer reports whether the guest may hear of a sender of the host's networks.
-func (p *Port) mayAnswer(d *multicast.Datagram) bool {
-	from := ipaddr.EndpointFrom(d.From)
+func (e *groupReflector) mayAnswer(d *multicast.Datagram) bool {
+	from := policy.Destination{Endpoint: ipaddr.EndpointFrom(d.From), Proto: protoUDP}
 	if from.Addr.IsLinkLocal() {
 		if d.Own {
-			return p.policy.open[service{Endpoint: from, proto: protoUDP}]
+			return e.policy.Opens(from)
 		}
-		return p.policy.permits(&from)
+		return e.policy.Permits(from)
 	}
-	key := flowKey{remote: from.Addr, remotePort: from.Port, proto: protoUDP}
-	_, v := p.policy.destination(&key)
-	return v == allowed
+	_, v := e.policy.Judge(from)
+	return v == policy.Allowed
 }
 
 // refreshGroups looks at the interfaces again if links or addresses of the host have changed.
-func (p *Port) refreshGroups() {
-	if p.pairs.groups == nil || !p.listening {
+func (e *groupReflector) refreshGroups() {
+	if e.shard.pairs.groups == nil || !e.shard.listening {
 		return
 	}
-	if n := p.pairs.changes.Number(); n != p.groups.seen {
-		p.groups.seen = n
-		p.tellLinks(p.pairs.groups.Refresh())
+	if n := e.shard.pairs.changes.Number(); n != e.groupNews.seen {
+		e.groupNews.seen = n
+		e.tellLinks(e.shard.pairs.groups.Refresh())
 	}
 }
 
 // receiveFromGroups takes what the networks of the host have for the guest. What is left over is taken in the next turn.
-func (p *Port) receiveFromGroups() {
-	if !p.listening {
-		p.groups.due = false // whoever listens now is told as well
+func (e *groupReflector) receiveFromGroups(t *turn) {
+	if !t.listening {
+		e.groupNews.due = false // whoever listens now is told as well
 		return
 	}
 	for range multicastBurst {
-		d := p.pairs.groups.Receive(p.now)
+		d := t.pairs.groups.Receive(t.now)
 		if d.Kind == multicast.Nothing {
-			p.groups.due = false
+			e.groupNews.due = false
 			return
 		}
-		p.fromGroup(&d)
+		e.fromGroup(t, &d)
 	}
-	p.again = true
+	t.again = true
 }
 
 // fromGroup handles a datagram of a network of the host.
-func (p *Port) fromGroup(d *multicast.Datagram) {
+func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
 	switch {
 	case d.Kind == multicast.Question:
-		p.counters.MulticastIgnored++
+		t.counters.MulticastIgnored++
 	case d.Kind == multicast.Stranger:
-		p.counters.MulticastStrangers++
+		t.counters.MulticastStrangers++
 	case d.Kind == multicast.Distorted:
-		p.counters.MulticastDistorted++
-	case !p.mayAnswer(d):
-		p.counters.MulticastDenied++
-	case !p.afford(errandHeard):
+		t.counters.MulticastDistorted++
+	case !e.mayAnswer(d):
+		t.counters.MulticastDenied++
+	case !t.allow(slowHeard):
 	default:
-		p.giveFromGroup(d)
+		e.giveFromGroup(t, d)
 	}
 }
 
 // giveFromGroup gives the guest a datagram of a network of the host. mDNS comes from the router, as from every reflector: an answer by
 // unicast is to come from the guest's own link (RFC 6762 section 11). SSDP comes from the device, unless it has a link-local
 // address, which on the guest's link would be another device's.
-func (p *Port) giveFromGroup(d *multicast.Datagram) {
-	key := flowKey{proto: protoUDP, remotePort: d.From.Port(), guestPort: d.To.Port()}
-	p.to = anyHost
+func (e *groupReflector) giveFromGroup(t *turn, d *multicast.Datagram) {
+	key := flowKey{Proto: protoUDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
+	t.to = hosts.Any
 	var mac uint64
 	if d.Asked {
-		key.guest = ipaddr.EndpointFrom(d.To).Addr
-		p.to = p.hosts.user(&key.guest)
-		mac = p.hosts.mac(p.to)
+		key.Guest = ipaddr.EndpointFrom(d.To).Addr
+		t.to = t.hosts.User(&key.Guest)
+		mac = t.hosts.MAC(t.to)
 	} else {
 		group := d.Group.Address(d.Is6)
-		key.guest, key.guestPort = ipaddr.From(group), d.Group.Port()
+		key.Guest, key.GuestPort = ipaddr.From(group), d.Group.Port()
 		mac = groupMAC(group)
 	}
-	key.remote = ipaddr.From(d.From.Addr())
-	router := &p.nets.v4.gateway
+	key.Remote = ipaddr.From(d.From.Addr())
+	router := &t.nets.V4.Gateway
 	if d.Is6 {
-		router = &p.nets.linkLocal
+		router = &t.nets.LinkLocal
 	}
-	if d.Group == multicast.MDNS || key.remote.IsLinkLocal() {
-		key.remote = *router
+	if d.Group == multicast.MDNS || key.Remote.IsLinkLocal() {
+		key.Remote = *router
 	}
-	if udpLen+len(d.Payload)+key.guest.HeaderLen() > p.mtu {
-		p.counters.MulticastDistorted++
+	if udpLen+len(d.Payload)+key.Guest.HeaderLen() > t.mtu {
+		t.counters.MulticastDistorted++
 		return
 	}
-	if !p.receiving || !p.send(p.groupFrame(mac, &key, d)) {
-		p.counters.NoRoom++
+	if !t.receiving || !t.send(e.groupFrame(t, mac, &key, d)) {
+		t.counters.NoRoom++
 		return
 	}
-	p.counters.MulticastReceived++
+	t.counters.MulticastReceived++
 }
 
 // groupMAC is where frames to a group go (RFC 1112 section 6.4, RFC 2464 section 7).
@@ -208,60 +208,60 @@ func groupMAC(group netip.Addr) uint64 {
 }
 
 // groupFrame builds the frame for a datagram, in scratch.
-func (p *Port) groupFrame(mac uint64, key *flowKey, d *multicast.Datagram) []byte {
+func (e *groupReflector) groupFrame(t *turn, mac uint64, key *flowKey, d *multicast.Datagram) []byte {
 	n := udpLen + len(d.Payload)
-	if p.groups.frame == nil {
-		p.groups.frame = make([]byte, etherLen+ipv6Len+udpLen+multicast.MaxPayload)
+	if e.groupNews.frame == nil {
+		e.groupNews.frame = make([]byte, etherLen+ipv6Len+udpLen+multicast.MaxPayload)
 	}
-	b := p.groups.frame[:udpHeaders(&key.guest)+len(d.Payload)]
-	headers := p.putIP(b, &key.remote, &key.guest, protoUDP, n)
-	putMAC(b, mac)
+	b := e.groupNews.frame[:udpHeaders(&key.Guest)+len(d.Payload)]
+	headers := t.putIP(b, &key.Remote, &key.Guest, protoUDP, n)
+	hosts.PutMAC(b, mac)
 	if d.Group == multicast.MDNS {
 		putArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[etherLen:headers])
 	}
 	udp := b[headers:]
-	putUDP(udp, key.remotePort, key.guestPort, n)
+	putUDP(udp, key.RemotePort, key.GuestPort, n)
 	copy(udp[udpLen:], d.Payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, key.pseudoSum(n))))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudoSum(key, n))))
 	return b
 }
 
 // tellLinks tells the user what has become of interfaces.
-func (p *Port) tellLinks(changes []multicast.Change) {
+func (e *groupReflector) tellLinks(changes []multicast.Change) {
 	for _, c := range changes {
 		level, message := slog.LevelInfo, "an interface of --multicast is there again"
 		switch {
 		case c.Gone:
 			level, message = slog.LevelWarn, "an interface of --multicast is gone; it is used again when it comes back"
 		case c.Fault != nil:
-			p.warn("an interface of --multicast is there again, but cannot be used", "error", c.Fault.Error())
+			e.shard.warn("an interface of --multicast is there again, but cannot be used", "error", c.Fault.Error())
 			continue
 		}
-		p.worker.Raise(netbackend.Notice{Level: int(level), Message: message, Key: "interface", Value: c.Interface})
+		e.shard.worker.Raise(netbackend.Notice{Level: int(level), Message: message, Key: "interface", Value: c.Interface})
 	}
 }
 
 // listenToGroups has the worker watch the guest's Reflector, and stopListeningToGroups undoes it.
-func (p *Port) listenToGroups() error {
-	if p.pairs.groups == nil {
+func (e *groupReflector) listenToGroups() error {
+	if e.shard.pairs.groups == nil {
 		return nil
 	}
-	return p.worker.RegisterInput(p.pairs.groups.FD(), token(tokenNews, 0, newsOfGroups))
+	return e.shard.worker.RegisterInput(e.shard.pairs.groups.FD(), token(tokenNews, 0, newsOfGroups))
 }
 
-func (p *Port) stopListeningToGroups() {
-	if p.pairs.groups != nil && p.worker != nil {
-		p.worker.Unregister(p.pairs.groups.FD())
+func (e *groupReflector) stopListeningToGroups() {
+	if e.shard.pairs.groups != nil && e.shard.worker != nil {
+		e.shard.worker.Unregister(e.shard.pairs.groups.FD())
 	}
 }
 
 // closeGroups ends the guest's Reflector with the last of its queue pairs.
-func (p *Port) closeGroups(last bool) {
-	if p.listening {
-		p.stopListeningToGroups()
+func (e *groupReflector) closeGroups(last bool) {
+	if e.shard.listening {
+		e.stopListeningToGroups()
 	}
 	if last {
-		closeGroups(p.pairs.groups)
+		closeGroups(e.shard.pairs.groups)
 	}
 }
 
@@ -278,3 +278,14 @@ func (c *Config) groupFiles() int {
 	}
 	return multicast.Files(len(c.Multicast))
 }
+
+// setLoop sets whether programs of the host hear the guest's questions. Any thread may call it.
+func (e *groupReflector) setLoop(loop bool) {
+	if r := e.shard.pairs.groups; r != nil {
+		r.SetLoop(loop)
+	}
+}
+
+// wake takes note that the Reflector may have something, isDue reports whether it may.
+func (e *groupReflector) wake()       { e.groupNews.due = true }
+func (e *groupReflector) isDue() bool { return e.groupNews.due }

@@ -22,8 +22,8 @@ import (
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	reflect "github.com/vringnet/vring/netbackend/nat/internal/multicast"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // lan is a network of the host, by the interface near, and a device in it.
@@ -172,7 +172,7 @@ func (l *lan) say(conn *net.UDPConn, to string, payload []byte) {
 }
 
 // got returns the next datagram that the guest got, and its frame.
-func (l *lan) got() (f *natguest.Frame) {
+func (l *lan) got() (f *porttest.Frame) {
 	l.device.t.Helper()
 	l.Until("the guest gets a datagram", func() bool {
 		for _, g := range l.Frames() {
@@ -188,7 +188,7 @@ func (l *lan) got() (f *natguest.Frame) {
 // asks sends from a port of the guest to a group.
 func (l *lan) asks(port uint16, to string, payload []byte) {
 	dst := at(to)
-	l.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(l.Source(dst.Addr()), port), Dst: dst, Payload: payload, TTL: 255})
+	l.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(l.Source(dst.Addr()), port), Dst: dst, Payload: payload, TTL: 255})
 	l.Settle()
 }
 
@@ -282,7 +282,7 @@ func (l *lan) isHost(a netip.Addr) bool {
 }
 
 // hopsOf is the time to live of a frame's packet.
-func hopsOf(f *natguest.Frame) byte {
+func hopsOf(f *porttest.Frame) byte {
 	if f.Bytes[14]>>4 == 4 {
 		return f.Bytes[22]
 	}
@@ -429,7 +429,7 @@ func TestFloodsOfMulticastHaveBounds(t *testing.T) {
 	l := newLAN(t, nil)
 	group := l.socket(mdns4)
 	for range 300 {
-		l.SendDatagram(natguest.Datagram{
+		l.SendDatagram(porttest.Datagram{
 			Src: netip.AddrPortFrom(l.IP, 5353), Dst: at(mdns4), Payload: slices.Concat(dnsHeader(0, 1, 0, 0, 0), dnsQuestion()),
 		})
 	}
@@ -540,14 +540,23 @@ func TestTheHostsOwnProgramsHearAGuestOnlyIfTheyAreOpen(t *testing.T) {
 	if inNamespace(t) {
 		return
 	}
-	for _, open := range []bool{false, true} {
+	opening := func(c *nat.Config) {
+		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: udp, Addr: netip.MustParseAddr("192.0.2.1"), Port: 5353})
+	}
+	leaving := func(*nat.Config) {}
+	for _, c := range []struct {
+		open         bool
+		before, then func(*nat.Config)
+	}{
+		{false, leaving, nil}, {true, opening, nil}, {false, opening, leaving}, {true, leaving, opening},
+	} {
+		open := c.open
 		func() {
-			l := newLAN(t, func(c *nat.Config) {
-				if open {
-					c.AllowHost = append(c.AllowHost, spec.HostService{Proto: udp, Addr: netip.MustParseAddr("192.0.2.1"), Port: 5353})
-				}
-			})
+			l := newLAN(t, c.before)
 			defer deleteLink(t, "near")
+			if c.then != nil {
+				l.port.SetPolicy(newPolicy(t, c.then))
+			}
 			link, err := net.InterfaceByName("near")
 			require.NoError(t, err)
 			responder, err := net.ListenMulticastUDP("udp4", link, net.UDPAddrFromAddrPort(at(mdns4)))

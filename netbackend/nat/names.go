@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
@@ -26,6 +27,16 @@ const (
 	openTries = 3
 )
 
+// nameRelay passes the guest's queries on to the host's resolvers.
+type nameRelay struct {
+	shard     *shard
+	fragments *fragmenter
+	tcp       *tcpEngine
+	relay     *dns.Relay
+	queries   nameQueries
+	streamsAt int64 // when tendStreams looks again, 0 for never
+}
+
 // nameQueries are the queries of one queue pair that are under way. The zero value has none.
 type nameQueries struct {
 	slots  []nameQuery // a free one has no query
@@ -38,8 +49,8 @@ type nameQueries struct {
 type nameQuery struct {
 	gen    uint32
 	key    flowKey
-	host   hostID // of the guest, who asked
-	query  []byte // nil if the slot is free
+	host   hosts.ID // of the guest, who asked
+	query  []byte   // nil if the slot is free
 	tries  []nameTry
 	answer []byte // the best one until now, which may be an error
 	owed   bool   // it is to be sent as soon as there is room
@@ -58,57 +69,57 @@ type nameTry struct {
 }
 
 // nameQuery handles datagrams of the guest to the name server. length is that of UDP header and payload.
-func (p *Port) nameQuery(key *flowKey, k *packet, length int) {
-	payload := p.copyPayload(k, length)
+func (e *nameRelay) nameQuery(t *turn, key *flowKey, k *packet, length int) {
+	payload := t.copyPayload(k, length)
 	if payload == nil {
 		return
 	}
 	payload = bytes.Clone(payload)
 	if k.segment == 0 || len(payload) == 0 {
-		p.affordQuery(key, payload)
+		e.affordQuery(t, key, payload)
 		return
 	}
 	for message := range slices.Chunk(payload, k.segment) {
-		p.affordQuery(key, message)
+		e.affordQuery(t, key, message)
 	}
 }
 
-func (p *Port) affordQuery(key *flowKey, message []byte) {
-	if p.afford(errandQuery) {
-		p.passQuery(key, message)
+func (e *nameRelay) affordQuery(t *turn, key *flowKey, message []byte) {
+	if t.allow(slowQuery) {
+		e.passQuery(t, key, message)
 	}
 }
 
 // passQuery passes a query on, or answers it.
-func (p *Port) passQuery(key *flowKey, message []byte) {
+func (e *nameRelay) passQuery(t *turn, key *flowKey, message []byte) {
 	if v := dns.Inspect(message); v != dns.Ordinary {
-		p.counters.QueriesRefused++
-		p.replyName(key, p.from, dns.Refuse(message, v))
+		t.counters.QueriesRefused++
+		e.replyName(t, key, t.from, dns.Refuse(message, v))
 		return
 	}
-	if q := p.names.find(key, message); q != nil {
-		p.repeatQuery(q)
+	if q := e.queries.find(key, message); q != nil {
+		e.repeatQuery(t, q)
 		return
 	}
-	if p.names.full(p.mostQueries()) || !p.pairs.queries.take() {
-		p.hit(limitQueries)
-		p.replyName(key, p.from, dns.Fail(message))
+	if e.queries.full(e.mostQueries()) || !t.pairs.queries.take() {
+		t.hit(limitQueries)
+		e.replyName(t, key, t.from, dns.Fail(message))
 		return
 	}
-	p.counters.Queries++
-	q := p.names.begin(key, message)
-	q.host = p.from
-	if !p.askNext(q) {
-		p.finishQuery(q, dns.Fail(message))
+	t.counters.Queries++
+	q := e.queries.begin(key, message)
+	q.host = t.from
+	if !e.askNext(t, q) {
+		e.finishQuery(t, q, dns.Fail(message))
 		return
 	}
-	if to, due := p.services.dns.Probe(p.now); due && q.find(to) == nil {
-		p.try(q, to).probe = true
+	if to, due := e.relay.Probe(t.now); due && q.find(to) == nil {
+		e.try(t, q, to).probe = true
 	}
 }
 
 // mostQueries is how many queries a queue pair may have under way though the quota has more: their sockets are to leave some.
-func (p *Port) mostQueries() int { return max(p.maxSockets()/(2*openTries), 1) }
+func (e *nameRelay) mostQueries() int { return max(e.shard.maxSockets()/(2*openTries), 1) }
 
 // find returns the query that message repeats, nil if it is a new one.
 func (n *nameQueries) find(key *flowKey, message []byte) *nameQuery {
@@ -145,12 +156,12 @@ func (n *nameQueries) begin(key *flowKey, message []byte) *nameQuery {
 }
 
 // askNext asks the next resolver, and reports whether there was one.
-func (p *Port) askNext(q *nameQuery) bool {
-	relay := p.services.dns
-	for to, ok := relay.Next(p.now, dns.UDP, q.asked()); ok; to, ok = relay.Next(p.now, dns.UDP, q.asked()) {
-		if p.try(q, to).fd >= 0 {
-			q.nextAt, q.endAt = p.now+int64(relay.Patience()), p.now+queryLife
-			p.names.wake(q)
+func (e *nameRelay) askNext(t *turn, q *nameQuery) bool {
+	relay := e.relay
+	for to, ok := relay.Next(t.now, dns.UDP, q.asked()); ok; to, ok = relay.Next(t.now, dns.UDP, q.asked()) {
+		if e.try(t, q, to).fd >= 0 {
+			q.nextAt, q.endAt = t.now+int64(relay.Patience()), t.now+queryLife
+			e.queries.wake(q)
 			return true
 		}
 	}
@@ -159,30 +170,30 @@ func (p *Port) askNext(q *nameQuery) bool {
 
 // repeatQuery handles a query that the guest has sent again. A resolver is asked that was not; if there is none, all of them are
 // once more.
-func (p *Port) repeatQuery(q *nameQuery) {
-	if q.owed || p.askNext(q) {
+func (e *nameRelay) repeatQuery(t *turn, q *nameQuery) {
+	if q.owed || e.askNext(t, q) {
 		return
 	}
 	for i := range q.tries {
 		q.tries[i].asked = false
 	}
-	if !p.askNext(q) {
-		p.settleQuery(q)
+	if !e.askNext(t, q) {
+		e.settleQuery(t, q)
 	}
 }
 
 // settleQuery ends a query for which nobody else can be asked, unless an answer is awaited.
-func (p *Port) settleQuery(q *nameQuery) {
+func (e *nameRelay) settleQuery(t *turn, q *nameQuery) {
 	awaited, probes := q.awaits()
 	switch {
 	case awaited+probes == 0 || awaited == 0 && q.answer != nil:
 		if q.answer == nil {
 			q.answer = dns.Fail(q.query)
 		}
-		p.finishQuery(q, q.answer)
+		e.finishQuery(t, q, q.answer)
 	case q.answer != nil:
-		q.nextAt = p.now + int64(p.services.dns.Patience()) // so long for a better one
-		p.names.wake(q)
+		q.nextAt = t.now + int64(e.relay.Patience()) // so long for a better one
+		e.queries.wake(q)
 	default:
 		q.nextAt = 0
 	}
@@ -228,23 +239,23 @@ func (n *nameQueries) wake(q *nameQuery) {
 }
 
 // try asks one resolver. Its fd is negative if that failed.
-func (p *Port) try(q *nameQuery, to netip.AddrPort) *nameTry {
-	t := q.find(to)
-	if t == nil {
+func (e *nameRelay) try(t *turn, q *nameQuery, to netip.AddrPort) *nameTry {
+	attempt := q.find(to)
+	if attempt == nil {
 		q.tries = append(q.tries, nameTry{to: to, fd: -1})
-		t = &q.tries[len(q.tries)-1]
+		attempt = &q.tries[len(q.tries)-1]
 	}
-	t.asked, t.probe, t.since = true, false, p.now
-	if t.fd >= 0 {
-		if sent(t.fd, q.query) {
-			return t
+	attempt.asked, attempt.probe, attempt.since = true, false, t.now
+	if attempt.fd >= 0 {
+		if sent(attempt.fd, q.query) {
+			return attempt
 		}
-		p.endTry(t) // the host's address, which the socket has, may be another one now
+		e.endTry(attempt) // the host's address, which the socket has, may be another one now
 	}
-	if p.openTry(q, t) && !sent(t.fd, q.query) {
-		p.tryFailed(t)
+	if e.openTry(t, q, attempt) && !sent(attempt.fd, q.query) {
+		e.tryFailed(t, attempt)
 	}
-	return t
+	return attempt
 }
 
 // sent sends a query, and reports whether there was no error but those that are nobody's fault.
@@ -254,40 +265,40 @@ func sent(fd int, query []byte) bool {
 }
 
 // openTry opens the socket of a try.
-func (p *Port) openTry(q *nameQuery, t *nameTry) bool {
-	p.limitTries(q)
-	if !p.admitSocket() {
+func (e *nameRelay) openTry(t *turn, q *nameQuery, try *nameTry) bool {
+	e.limitTries(q)
+	if !t.admitSocket() {
 		return false
 	}
-	to := ipaddr.EndpointFrom(t.to)
+	to := ipaddr.EndpointFrom(try.to)
 	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if isShortage(err) {
-		p.hit(limitHost)
+		t.hit(limitHost)
 		return false
 	}
 	if err != nil { // the host does not speak that version of IP
-		p.tryFailed(t)
+		e.tryFailed(t, try)
 		return false
 	}
 	hostsock.KeepErrors(&to.Addr, fd, 1)
 	sender := udpSender{v6: !to.Addr.Is4()}
 	sender.set(int32(fd), manner{route: mayFragment})
-	if err := p.worker.RegisterInput(fd, p.names.token(q, t)); err != nil {
-		p.hit(limitHost)
+	if err := t.worker.RegisterInput(fd, e.queries.token(q, try)); err != nil {
+		t.hit(limitHost)
 		_ = unix.Close(fd)
 		return false
 	}
-	t.fd = fd
-	p.flows.sockets.Add(1)
+	try.fd = fd
+	t.flows.sockets.Add(1)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
-		p.tryFailed(t)
+		e.tryFailed(t, try)
 		return false
 	}
 	return true
 }
 
 // limitTries ends the try that waits longest if there are as many as there may be.
-func (p *Port) limitTries(q *nameQuery) {
+func (e *nameRelay) limitTries(q *nameQuery) {
 	if n, probes := q.awaits(); n+probes < openTries {
 		return
 	}
@@ -297,7 +308,7 @@ func (p *Port) limitTries(q *nameQuery) {
 			oldest = t
 		}
 	}
-	p.endTry(oldest)
+	e.endTry(oldest)
 }
 
 // token names a try in events.
@@ -317,170 +328,170 @@ func isShortage(err error) bool {
 }
 
 // tryFailed ends a try whose resolver cannot be reached.
-func (p *Port) tryFailed(t *nameTry) {
-	if p.services.dns.Failed(p.now, dns.UDP, t.to) {
-		p.tellResolver(t.to, "")
+func (e *nameRelay) tryFailed(t *turn, try *nameTry) {
+	if e.relay.Failed(t.now, dns.UDP, try.to) {
+		e.tellResolver(try.to, "")
 	}
-	p.endTry(t)
+	e.endTry(try)
 }
 
 // endTry closes the socket of a try.
-func (p *Port) endTry(t *nameTry) {
+func (e *nameRelay) endTry(t *nameTry) {
 	if t.fd < 0 {
 		return
 	}
-	p.worker.Unregister(t.fd)
+	e.shard.worker.Unregister(t.fd)
 	_ = unix.Close(t.fd)
-	p.flows.sockets.Add(-1)
+	e.shard.flows.sockets.Add(-1)
 	t.fd = -1
 }
 
 // nameEvent takes what a resolver has answered.
-func (p *Port) nameEvent(gen, index uint32) {
+func (e *nameRelay) nameEvent(t *turn, gen, index uint32) {
 	slot, i := int(index>>8), int(index&0xff)
-	if slot >= len(p.names.slots) {
+	if slot >= len(e.queries.slots) {
 		return
 	}
-	q := &p.names.slots[slot]
+	q := &e.queries.slots[slot]
 	if q.query == nil || q.gen != gen || i >= len(q.tries) {
-		p.counters.StaleEvents++
+		t.counters.StaleEvents++
 		return
 	}
-	for t := &q.tries[i]; t.fd >= 0 && p.readTry(q, t); {
+	for try := &q.tries[i]; try.fd >= 0 && e.readTry(t, q, try); {
 	}
 }
 
 // readTry reads one message of a resolver, and reports whether there may be another one.
-func (p *Port) readTry(q *nameQuery, t *nameTry) bool {
-	n, err := unix.Read(t.fd, p.slow)
+func (e *nameRelay) readTry(t *turn, q *nameQuery, try *nameTry) bool {
+	n, err := unix.Read(try.fd, t.slow)
 	switch {
 	case err == unix.EINTR:
 		return true
 	case err == unix.EAGAIN:
 		return false
 	case err != nil:
-		p.tryFailed(t)
-		p.goOn(q)
+		e.tryFailed(t, try)
+		e.goOn(t, q)
 		return false
 	}
-	switch dns.Classify(q.query, p.slow[:n]) {
+	switch dns.Classify(q.query, t.slow[:n]) {
 	case dns.NoReply:
-		p.counters.Strangers++
+		t.counters.Strangers++
 		return true
 	case dns.AskNext:
-		p.heard(t)
+		e.heard(t, try)
 		if q.answer == nil {
-			q.answer = bytes.Clone(p.slow[:n])
+			q.answer = bytes.Clone(t.slow[:n])
 		}
-		p.endTry(t)
-		p.goOn(q)
+		e.endTry(try)
+		e.goOn(t, q)
 	default:
-		p.heard(t)
-		p.endTry(t)
-		p.finishQuery(q, bytes.Clone(p.slow[:n]))
+		e.heard(t, try)
+		e.endTry(try)
+		e.finishQuery(t, q, bytes.Clone(t.slow[:n]))
 	}
 	return false
 }
 
 // heard takes note that a resolver has answered.
-func (p *Port) heard(t *nameTry) {
-	if p.services.dns.Answered(p.now, dns.UDP, t.to) {
-		p.tellRecovered(t.to)
+func (e *nameRelay) heard(t *turn, try *nameTry) {
+	if e.relay.Answered(t.now, dns.UDP, try.to) {
+		e.tellRecovered(try.to)
 	}
 }
 
 // goOn asks the next resolver in the place of one that has answered by an error, or not at all.
-func (p *Port) goOn(q *nameQuery) {
+func (e *nameRelay) goOn(t *turn, q *nameQuery) {
 	switch {
 	case q.over:
-		p.endProbe(q)
-	case !p.askNext(q):
-		p.settleQuery(q)
+		e.endProbe(q)
+	case !e.askNext(t, q):
+		e.settleQuery(t, q)
 	}
 }
 
 // endProbe ends a query whose last probe is over, unless its answer waits for room.
-func (p *Port) endProbe(q *nameQuery) {
+func (e *nameRelay) endProbe(q *nameQuery) {
 	if q.over = false; !q.owed {
-		p.endQuery(q)
+		e.endQuery(q)
 	}
 }
 
 // finishQuery gives the guest its answer. Resolvers that were silent meanwhile are set aside, if they are so to others too.
-func (p *Port) finishQuery(q *nameQuery, answer []byte) {
+func (e *nameRelay) finishQuery(t *turn, q *nameQuery, answer []byte) {
 	if q.over {
-		p.endProbe(q)
+		e.endProbe(q)
 		return
 	}
-	patience := int64(p.services.dns.Patience())
+	patience := int64(e.relay.Patience())
 	for i := range q.tries {
-		t := &q.tries[i]
-		if t.fd >= 0 && t.probe && p.now-t.since < patience {
-			q.over, q.endAt = true, t.since+patience
+		try := &q.tries[i]
+		if try.fd >= 0 && try.probe && t.now-try.since < patience {
+			q.over, q.endAt = true, try.since+patience
 			continue
 		}
-		p.endSilent(t, patience)
+		e.endSilent(t, try, patience)
 	}
 	q.nextAt, q.answer = 0, answer
-	if !p.replyName(&q.key, q.host, answer) {
-		q.owed, q.endAt = true, p.now+queryLife
-		p.names.owed++
+	if !e.replyName(t, &q.key, q.host, answer) {
+		q.owed, q.endAt = true, t.now+queryLife
+		e.queries.owed++
 	} else if !q.over {
-		p.endQuery(q)
+		e.endQuery(q)
 	}
-	p.names.wake(q)
+	e.queries.wake(q)
 }
 
 // endSilent ends a try. Its resolver is set aside if it was silent for as long as patience.
-func (p *Port) endSilent(t *nameTry, patience int64) {
-	if t.fd >= 0 && p.now-t.since >= patience && p.services.dns.Silent(p.now, dns.UDP, t.to, t.since) {
-		p.tellResolver(t.to, "")
+func (e *nameRelay) endSilent(t *turn, try *nameTry, patience int64) {
+	if try.fd >= 0 && t.now-try.since >= patience && e.relay.Silent(t.now, dns.UDP, try.to, try.since) {
+		e.tellResolver(try.to, "")
 	}
-	p.endTry(t)
+	e.endTry(try)
 }
 
 // endQuery frees the slot of a query.
-func (p *Port) endQuery(q *nameQuery) {
+func (e *nameRelay) endQuery(q *nameQuery) {
 	for i := range q.tries {
-		p.endTry(&q.tries[i])
+		e.endTry(&q.tries[i])
 	}
 	if q.owed {
-		p.names.owed--
+		e.queries.owed--
 	}
 	*q = nameQuery{}
-	p.pairs.queries.give()
+	e.shard.pairs.queries.give()
 }
 
 // replyName sends an answer to a host of the guest, and reports whether there was room for it. nil is none.
-func (p *Port) replyName(key *flowKey, host hostID, answer []byte) bool {
-	before := p.to
-	defer func() { p.to = before }()
+func (e *nameRelay) replyName(t *turn, key *flowKey, host hosts.ID, answer []byte) bool {
+	before := t.to
+	defer func() { t.to = before }()
 	switch {
 	case answer == nil:
 		return true
-	case !p.sendFragments():
+	case !e.fragments.sendFragments(t):
 		return false
-	case len(answer) <= p.longest(&key.guest):
-		return p.send(p.udpFrame(unpackMAC(p.hosts.mac(host)), key, answer))
-	case !p.rx.Available():
+	case len(answer) <= e.fragments.longest(&key.Guest):
+		return t.send(t.udpFrame(hosts.UnpackMAC(t.hosts.MAC(host)), key, answer))
+	case !t.rx.Available():
 		return false
 	}
-	p.to = host
-	p.cut(key, answer, 0)
+	t.to = host
+	e.fragments.cut(t, key, answer, 0)
 	return true
 }
 
 // tendNames sends answers that waited for room, asks the next resolvers in the place of silent ones, and ends what nobody has
 // answered.
-func (p *Port) tendNames() {
-	if p.names.wakeAt != 0 || p.names.owed > 0 {
-		p.tendQueries()
+func (e *nameRelay) tendNames(t *turn) {
+	if e.queries.wakeAt != 0 || e.queries.owed > 0 {
+		e.tendQueries(t)
 	}
 }
 
-func (p *Port) tendQueries() {
-	n := &p.names
-	due := n.wakeAt != 0 && p.now >= n.wakeAt
+func (e *nameRelay) tendQueries(t *turn) {
+	n := &e.queries
+	due := n.wakeAt != 0 && t.now >= n.wakeAt
 	if !due && n.owed == 0 {
 		return
 	}
@@ -489,59 +500,67 @@ func (p *Port) tendQueries() {
 	}
 	for i := range n.slots {
 		if q := &n.slots[i]; q.query != nil {
-			p.tendQuery(q)
+			e.tendQuery(t, q)
 		}
 	}
 	if n.owed > 0 {
-		p.rx.Starve()
+		t.rx.Starve()
 	}
 }
 
-func (p *Port) tendQuery(q *nameQuery) {
-	if q.owed && p.replyName(&q.key, q.host, q.answer) {
+func (e *nameRelay) tendQuery(t *turn, q *nameQuery) {
+	if q.owed && e.replyName(t, &q.key, q.host, q.answer) {
 		q.owed = false
-		p.names.owed--
+		e.queries.owed--
 		if !q.over {
-			p.endQuery(q)
+			e.endQuery(q)
 			return
 		}
 	}
 	switch {
-	case p.now >= q.endAt:
+	case t.now >= q.endAt:
 		if q.over {
 			for i := range q.tries {
-				p.endSilent(&q.tries[i], 0)
+				e.endSilent(t, &q.tries[i], 0)
 			}
 		}
-		p.endQuery(q)
+		e.endQuery(q)
 		return
-	case q.nextAt != 0 && p.now >= q.nextAt && !p.askNext(q):
+	case q.nextAt != 0 && t.now >= q.nextAt && !e.askNext(t, q):
 		if q.nextAt = 0; q.answer != nil {
-			p.finishQuery(q, q.answer)
+			e.finishQuery(t, q, q.answer)
 			return
 		}
 	}
-	p.names.wake(q)
+	e.queries.wake(q)
 }
 
 // forgetNames ends all queries: the guest is gone.
-func (p *Port) forgetNames() {
-	for i := range p.names.slots {
-		if q := &p.names.slots[i]; q.query != nil {
-			p.endQuery(q)
+func (e *nameRelay) forgetNames() {
+	for i := range e.queries.slots {
+		if q := &e.queries.slots[i]; q.query != nil {
+			e.endQuery(q)
 		}
 	}
 }
 
 // tellResolver tells the user that a resolver is asked last from now on.
-func (p *Port) tellResolver(to netip.AddrPort, how string) {
-	p.counters.ResolversLeft++
-	p.warn("a resolver of the host does not answer; others are asked before it", "resolver", to.String()+how)
+func (e *nameRelay) tellResolver(to netip.AddrPort, how string) {
+	e.shard.counters.ResolversLeft++
+	e.shard.warn("a resolver of the host does not answer; others are asked before it", "resolver", to.String()+how)
 }
 
 // tellRecovered tells the user that one is asked in its turn again.
-func (p *Port) tellRecovered(to netip.AddrPort) {
-	p.worker.Raise(netbackend.Notice{
+func (e *nameRelay) tellRecovered(to netip.AddrPort) {
+	e.shard.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "a resolver of the host answers again", Key: "resolver", Value: to.String(),
 	})
 }
+
+// next returns when queries or connections to the name server want attention, 0 for never.
+func (e *nameRelay) next(t *turn) int64 {
+	return netbackend.Earlier(e.queries.wakeAt, e.streamsNext(t))
+}
+
+// forgive forgets which resolvers have failed.
+func (e *nameRelay) forgive() { e.relay.Forgive() }

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // serveOn53 starts a resolver where a resolv.conf can name it, which tells of the names that it is asked for.
@@ -83,7 +83,7 @@ func TestD6GuestsOfOneProcessShareTheResolver(t *testing.T) {
 	for i, want := range []int{60, 30, 15} {
 		port, err := nat.New(configs[i])
 		require.NoError(t, err)
-		b := &bench{Guest: natguest.New(t, port, natguest.Options{}), t: t, port: port}
+		b := &bench{Guest: porttest.New(t, port, porttest.Options{}), t: t, port: port}
 		b.IP = configs[i].Guest
 		b.Resolve()
 		for id := range 100 {
@@ -105,12 +105,12 @@ func TestD6GuestsOfOneProcessShareTheResolver(t *testing.T) {
 func TestD7AGuestHasFewConnectionsToTheNameServerWhichEndWhenIdle(t *testing.T) {
 	r := newResolver(t, "127.0.0.1", always(noError))
 	b := newAsking(t, setup{}, r.addr)
-	var open []*natguest.TCP
+	var open []*porttest.TCP
 	for range 4 {
 		open = append(open, b.Connect(nameServer))
 	}
 	more := b.Dial(nameServer)
-	b.Until("the fifth is refused", func() bool { return more.State == natguest.Refused })
+	b.Until("the fifth is refused", func() bool { return more.State == porttest.Refused })
 	require.EqualValues(t, 1, b.port.Counters().ResolverConnectionsTooMany)
 
 	query := framed(question(1, "a"))
@@ -151,14 +151,14 @@ func TestD3TheNextResolverIsAskedWhenOneDoesNotTakeTCP(t *testing.T) {
 		b := newAsking(t, setup{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port), good.addr)
 		c := b.Dial(nameServer)
 		b.Run(1400 * time.Millisecond)
-		require.Equal(t, natguest.SynSent, c.State)
+		require.Equal(t, porttest.SynSent, c.State)
 		b.Run(200 * time.Millisecond)
-		b.Until("the next one answers", func() bool { return c.State == natguest.Open })
+		b.Until("the next one answers", func() bool { return c.State == porttest.Open })
 		require.Equal(t, 1, b.Sockets(), "and the first is not awaited any more")
 		c.Reset()
 		b.Settle()
 		c = b.Dial(nameServer)
-		b.Until("at once, from now on", func() bool { return c.State == natguest.Open })
+		b.Until("at once, from now on", func() bool { return c.State == porttest.Open })
 	})
 	for name, end := range map[string]func(*net.TCPConn){
 		"closed before an answer": func(c *net.TCPConn) { _ = c.Close() },
@@ -222,7 +222,7 @@ func TestD8OnlyOrdinaryQueriesPass(t *testing.T) {
 			c.Send([]byte{piece})
 			b.Settle()
 		}
-		b.Until("the connection is reset", func() bool { return c.State == natguest.WasReset })
+		b.Until("the connection is reset", func() bool { return c.State == porttest.WasReset })
 		require.EqualValues(t, 4, b.port.Counters().QueriesRefused)
 		require.EqualValues(t, 1, b.endings()["ended_no_query"])
 		require.Zero(t, b.Sockets())

@@ -80,151 +80,153 @@ func (n *nameStreams) flows() (list []uint32) {
 }
 
 // connectResolver is connect for a connection to the name server.
-func (p *Port) connectResolver(key *flowKey, s *segment) (retry bool) {
-	streams := &p.pairs.streams
-	if !p.afford(errandQuery) {
-		p.refuse(key, s)
+func (e *nameRelay) connectResolver(t *turn, key *flowKey, s *segment) (retry bool) {
+	streams := &t.pairs.streams
+	if !t.allow(slowQuery) {
+		e.tcp.refuse(t, key, s)
 		return false
 	}
 	if !streams.stake.take() {
-		p.hit(limitStreams)
-		p.refuse(key, s)
+		t.hit(limitStreams)
+		e.tcp.refuse(t, key, s)
 		return false
 	}
-	stream := &nameStream{since: p.now}
-	f, at := p.openStream(key, stream, s)
+	stream := &nameStream{since: t.now}
+	f, at := e.openStream(t, key, stream, s)
 	if f == nil {
 		streams.stake.give()
 		return at == elsewhere
 	}
 	stream.flow = f.index
 	streams.add(stream)
-	p.awaitResolver(f)
+	e.awaitResolver(t, f)
 	return false
 }
 
 // openStream makes the flow of a stream. It returns nil if there is none to be.
-func (p *Port) openStream(key *flowKey, stream *nameStream, s *segment) (*flow, where) {
-	if !p.admit(crowdConnects) {
-		p.refuse(key, s)
+func (e *nameRelay) openStream(t *turn, key *flowKey, stream *nameStream, s *segment) (*flow, where) {
+	if !t.admit(classConnects) {
+		e.tcp.refuse(t, key, s)
 		return nil, nowhere
 	}
-	fd, set, ok := p.dialNext(stream, key, s)
+	fd, set, ok := e.dialNext(t, stream, key, s)
 	if !ok {
-		p.counters.Ends[endConnectFailed]++
-		p.refuse(key, s)
+		t.counters.Ends[endConnectFailed]++
+		e.tcp.refuse(t, key, s)
 		return nil, nowhere
 	}
-	return p.connecting(key, fd, set, s)
+	return e.tcp.connecting(t, key, fd, set, s)
 }
 
 // dialNext begins to connect to the next resolver that is to be had, as dial does.
-func (p *Port) dialNext(stream *nameStream, key *flowKey, s *segment) (fd int, set udpSender, ok bool) {
+func (e *nameRelay) dialNext(t *turn, stream *nameStream, key *flowKey, s *segment) (fd int, set udpSender, ok bool) {
 	for {
-		to, ok := p.services.dns.Next(p.now, dns.TCP, stream.asked)
+		to, ok := e.relay.Next(t.now, dns.TCP, stream.asked)
 		if !ok {
 			return -1, set, false
 		}
 		stream.to, stream.asked = to, append(stream.asked, to)
-		fd, set, err := p.dial(ipaddr.EndpointFrom(to), key, s)
+		fd, set, err := e.tcp.dial(t, ipaddr.EndpointFrom(to), key, s)
 		if err == nil {
 			return fd, set, true
 		}
 		if isShortage(err) {
 			return -1, set, false
 		}
-		p.streamFailed(to)
+		e.streamFailed(to)
 	}
 }
 
 // streamFailed lets the next connections go to other resolvers than to.
-func (p *Port) streamFailed(to netip.AddrPort) {
-	if p.services.dns.Failed(p.now, dns.TCP, to) {
-		p.tellResolver(to, " by TCP")
+func (e *nameRelay) streamFailed(to netip.AddrPort) {
+	if e.relay.Failed(e.shard.lastTurn, dns.TCP, to) {
+		e.tellResolver(to, " by TCP")
 	}
 }
 
 // awaitResolver sets the time for the host's connect.
-func (p *Port) awaitResolver(f *flow) { p.wheel.set(f, p.now+int64(p.services.dns.Patience())) }
+func (e *nameRelay) awaitResolver(t *turn, f *flow) {
+	t.wheel.Set(f.index, t.now+int64(e.relay.Patience()))
+}
 
 // redial connects a flow of which the host's connect has failed, or is not answered, to the next resolver. It reports whether there
 // is one.
-func (p *Port) redial(f *flow) bool {
-	if !p.isQuery(&f.key) {
+func (e *nameRelay) redial(t *turn, f *flow) bool {
+	if !t.isQuery(&f.key) {
 		return false
 	}
-	stream := p.pairs.streams.find(f)
+	stream := t.pairs.streams.find(f)
 	if stream == nil {
 		return false
 	}
 	before := stream.to
-	fd, set, ok := p.dialNext(stream, &f.key, &segment{hops: usualHops})
+	fd, set, ok := e.dialNext(t, stream, &f.key, &segment{hops: usualHops})
 	if !ok {
 		stream.to = before
 		return false
 	}
-	p.worker.Unregister(int(f.fd))
+	t.worker.Unregister(int(f.fd))
 	_ = unix.Close(int(f.fd))
-	p.pairs.memory.forget(p.flows.memory(f.index))
-	f.fd, f.udp.sender = int32(fd), set
-	f.gen = (f.gen + 1) & generationMask // no event of the old socket is one of this
+	t.pairs.memory.forget(&f.memory)
+	f.fd, f.sender = int32(fd), set
+	t.flows.Renew(f.index) // no event of the old socket is one of this
 	f.bits &^= readable | writable | hungUp | failed
-	if p.register(f) != nil {
-		p.hit(limitHost)
-		p.resetGuest(f, endNoRoom)
+	if t.register(f) != nil {
+		t.hit(limitHost)
+		e.tcp.resetGuest(f, endNoRoom)
 		return true
 	}
-	p.awaitResolver(f)
+	e.awaitResolver(t, f)
 	return true
 }
 
 // resolverRefused is called when the host's connect has failed. It reports whether another resolver is asked.
-func (p *Port) resolverRefused(f *flow) bool {
-	if !p.isQuery(&f.key) {
+func (e *nameRelay) resolverRefused(t *turn, f *flow) bool {
+	if !t.isQuery(&f.key) {
 		return false
 	}
-	if stream := p.pairs.streams.find(f); stream != nil {
-		p.streamFailed(stream.to)
+	if stream := t.pairs.streams.find(f); stream != nil {
+		e.streamFailed(stream.to)
 	}
-	return p.redial(f)
+	return e.redial(t, f)
 }
 
 // resolverSilent is called when the host's connect takes long. If there is no other resolver, it is waited for.
-func (p *Port) resolverSilent(f *flow) {
-	stream := p.pairs.streams.find(f)
+func (e *nameRelay) resolverSilent(t *turn, f *flow) {
+	stream := t.pairs.streams.find(f)
 	if stream == nil {
 		return
 	}
 	silent := stream.to
-	if p.redial(f) {
-		p.streamFailed(silent)
+	if e.redial(t, f) {
+		e.streamFailed(silent)
 	}
 }
 
 // deliverQueries is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in
 // a copy, which the guest cannot change any more.
-func (p *Port) deliverQueries(f *flow, iov []guestmem.Iovec, n int) bool {
-	stream := p.pairs.streams.find(f)
+func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int) bool {
+	stream := t.pairs.streams.find(f)
 	if stream == nil {
-		return p.deliver(f, iov, n, 0)
+		return e.tcp.deliverTo(t, f, iov, n)
 	}
 	for offset := 0; offset < n; {
-		b := p.slow[:min(n-offset, len(p.slow))]
+		b := t.slow[:min(n-offset, len(t.slow))]
 		guestmem.CopyFrom(b, iov, offset)
 		ahead := stream.inspector
 		if ahead.Pass(b) != dns.Ordinary {
-			p.counters.QueriesRefused++
-			p.resetGuest(f, endNoQuery)
+			t.counters.QueriesRefused++
+			e.tcp.resetGuest(f, endNoQuery)
 			return false
 		}
-		p.pieces[0] = guestmem.PieceOf(b)
+		t.pieces[0] = guestmem.PieceOf(b)
 		before := f.fromGuest
-		whole := p.deliver(f, p.pieces[:1], len(b), 0)
+		whole := e.tcp.deliverTo(t, f, t.pieces[:1], len(b))
 		if f.fromGuest > before {
 			stream.inspector.Pass(b[:f.fromGuest-before])
 		}
 		if !whole {
-			p.counters.TCPRefused += uint64(n - offset - len(b))
+			t.counters.TCPRefused += uint64(n - offset - len(b))
 			return false
 		}
 		offset += len(b)
@@ -233,70 +235,70 @@ func (p *Port) deliverQueries(f *flow, iov []guestmem.Iovec, n int) bool {
 }
 
 // tendStreams ends connections to the name server on which no answer has passed for a while, or whose resolver is one no more.
-func (p *Port) tendStreams() {
-	if p.streamsAt != 0 && p.now >= p.streamsAt {
-		p.tendOpenStreams()
+func (e *nameRelay) tendStreams(t *turn) {
+	if e.streamsAt != 0 && t.now >= e.streamsAt {
+		e.tendOpenStreams(t)
 	}
 }
 
-func (p *Port) tendOpenStreams() {
-	p.streamsAt = 0
-	for _, i := range p.pairs.streams.flows() {
-		f := p.flows.at(i)
-		if p.flows.owner(i).Load() != p.me || f.state != stateOpen {
+func (e *nameRelay) tendOpenStreams(t *turn) {
+	e.streamsAt = 0
+	for _, i := range t.pairs.streams.flows() {
+		f := t.flows.at(i)
+		if !t.flows.IsOf(i, t.me) || f.state != stateOpen {
 			continue
 		}
-		if s := p.pairs.streams.find(f); s != nil {
-			p.tendStream(f, s)
+		if s := t.pairs.streams.find(f); s != nil {
+			e.tendStream(t, f, s)
 		}
 	}
 }
 
-func (p *Port) tendStream(f *flow, s *nameStream) {
+func (e *nameRelay) tendStream(t *turn, f *flow, s *nameStream) {
 	if f.toGuest != s.answered {
-		s.answered, s.since = f.toGuest, p.now
+		s.answered, s.since = f.toGuest, t.now
 	}
-	known := p.services.dns.Knows(p.now, s.to)
-	switch idle := p.now - s.since; {
+	known := e.relay.Knows(t.now, s.to)
+	switch idle := t.now - s.since; {
 	case idle < streamIdle && known || s.ending && idle < 2*streamIdle:
 	case s.ending:
-		p.abandon(f, endIdle)
+		e.tcp.abandon(f, endIdle)
 	default:
-		s.ending, s.since = true, p.now
+		s.ending, s.since = true, t.now
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
 		f.bits |= readable | hungUp
-		p.run.push(p.flows, f)
+		t.run.push(t.flows, f)
 	}
 }
 
 // streamsNext returns when connections are looked at, 0 for never.
-func (p *Port) streamsNext() int64 {
-	if p.streamsAt == 0 && p.pairs.streams.open.Load() > 0 {
-		p.streamsAt = p.now + streamLook
+func (e *nameRelay) streamsNext(t *turn) int64 {
+	if e.streamsAt == 0 && t.pairs.streams.open.Load() > 0 {
+		e.streamsAt = t.now + streamLook
 	}
-	return p.streamsAt
+	return e.streamsAt
 }
 
 // endStream takes note that a connection to the name server is over. If its resolver has been sent something, and has ended it or
 // was silent for long, the next one goes elsewhere.
-func (p *Port) endStream(f *flow) {
-	if f.key.proto != protoTCP || !p.isQuery(&f.key) {
+func (e *nameRelay) endStream(f *flow) {
+	if f.key.Proto != protoTCP || !e.shard.isQuery(&f.key) {
 		return
 	}
-	s := p.pairs.streams.find(f)
+	s := e.shard.pairs.streams.find(f)
 	if s == nil {
 		return
 	}
-	p.pairs.streams.remove(s)
-	p.pairs.streams.stake.give()
+	e.shard.pairs.streams.remove(s)
+	e.shard.pairs.streams.stake.give()
 	ended := f.bits&(hostEOF|hostReset|hungUp) != 0 && !s.ending
-	late := p.now-f.begun >= int64(p.services.dns.Patience())
+	late := e.shard.lastTurn-f.begun >= int64(e.relay.Patience())
 	switch {
 	case f.toGuest > 0:
-		if p.services.dns.Answered(p.now, dns.TCP, s.to) {
-			p.tellRecovered(s.to)
+		if e.relay.Answered(e.shard.lastTurn, dns.TCP, s.to) {
+			e.tellRecovered(s.to)
 		}
 	case f.fromGuest > 0 && (ended || late):
-		p.streamFailed(s.to)
+		e.streamFailed(s.to)
 	}
 }

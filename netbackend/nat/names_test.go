@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // The codes of answers (RFC 1035 section 4.1.1).
@@ -168,13 +168,13 @@ var (
 
 // ask sends a query from a port of the guest.
 func (b *bench) ask(port uint16, query []byte) {
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, port), Dst: nameServer, Payload: query})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, port), Dst: nameServer, Payload: query})
 }
 
 // reply waits for an answer to the guest.
 func (b *bench) resolved(what string) []byte {
 	b.t.Helper()
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until(what, func() bool { got = b.Datagrams(); return len(got) > 0 })
 	require.Len(b.t, got, 1, what)
 	return got[0].Payload
@@ -388,8 +388,8 @@ func TestD9QueriesAndAnswersPassAsTheyAre(t *testing.T) {
 	})
 	t.Run("from an IPv6 guest", func(t *testing.T) {
 		b := newAsking(t, setup{}, r.addr)
-		b.SendDatagram(natguest.Datagram{Src: at("[fd00:10:0:2::15]:1024"), Dst: nameServer6, Payload: query})
-		var got []*natguest.Datagram
+		b.SendDatagram(porttest.Datagram{Src: at("[fd00:10:0:2::15]:1024"), Dst: nameServer6, Payload: query})
+		var got []*porttest.Datagram
 		b.Until("the answer", func() bool { got = b.Datagrams(); return len(got) > 0 })
 		require.Equal(t, nameServer6, got[0].Src)
 	})
@@ -397,7 +397,7 @@ func TestD9QueriesAndAnswersPassAsTheyAre(t *testing.T) {
 
 func TestD9AnAnswerWaitsForReceiveBuffers(t *testing.T) {
 	r := newResolver(t, "127.0.0.1", always(noError))
-	b := newAsking(t, setup{guest: natguest.Options{RingSize: 16}}, r.addr)
+	b := newAsking(t, setup{guest: porttest.Options{RingSize: 16}}, r.addr)
 	b.Withhold = true
 	for i := range 40 {
 		b.ask(uint16(1024+i), question(7, "a"))
@@ -437,5 +437,5 @@ func TestD10AResolvConfThatChangesCountsForTheNextQuery(t *testing.T) {
 	b.Run(3 * time.Second)
 	b.Until("connections to the old one end", c.Ended)
 	require.Less(t, b.Now()-before, int64(8*time.Second), "before they were idle for long")
-	require.Equal(t, natguest.Open, c.State, "without a reset")
+	require.Equal(t, porttest.Open, c.State, "without a reset")
 }

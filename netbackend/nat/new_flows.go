@@ -1,5 +1,7 @@
 package nat
 
+import "github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+
 // Each flow that the guest begins costs the host more than a frame: a socket, and on hosts that track connections an entry that stays
 // for up to two minutes after the flow. So flows that nobody has answered yet have a rate, with a large burst: a program may begin
 // thousands at once. A flow that is answered is given back. So who talks to others does not find the limit, and who scans
@@ -16,68 +18,68 @@ const (
 
 // newFlows is what a guest may begin that nobody has answered. Its queue pairs share it.
 type newFlows struct {
-	own   bucket // all that it begins
-	share bucket // of all guests together it has an equal share, which others cannot take,
+	own   ratelimit.Bucket // all that it begins
+	share ratelimit.Bucket // of all guests together it has an equal share, which others cannot take,
 	// common is where guests take what is beyond their shares. It has as much as the shares together.
-	common *bucket
+	common *ratelimit.Bucket
 }
 
 // newCommonFlows returns what all guests of a process may begin beyond their shares.
-func newCommonFlows(burst int) *bucket {
-	b := new(bucket)
-	b.fillBurst(newFlowRate, int64(burst))
+func newCommonFlows(burst int) *ratelimit.Bucket {
+	b := new(ratelimit.Bucket)
+	b.FillBurst(newFlowRate, int64(burst))
 	return b
 }
 
 // fill makes n full.
 func (n *newFlows) fill(l *KernelLimits) {
-	n.own.fillBurst(newFlowRate, int64(l.UnansweredFlows))
-	n.share.fillBurst(newFlowRate, int64(l.UnansweredFlows))
-	n.share.interval *= int64(l.guests)
+	n.own.FillBurst(newFlowRate, int64(l.UnansweredFlows))
+	n.share.FillBurst(newFlowRate, int64(l.UnansweredFlows))
+	n.share.Slow(int64(l.guests))
 	n.common = l.commonFlows
 }
 
 // take tells whether another flow may begin now, and counts it if so.
 func (n *newFlows) take(now int64) bool {
-	if !n.own.take(now) {
+	if !n.own.Take(now) {
 		return false
 	}
-	if n.share.take(now) || n.common.take(now) {
+	if n.share.Take(now) || n.common.Take(now) {
 		return true
 	}
-	n.own.giveBack(now)
+	n.own.GiveBack(now)
 	return false
 }
 
 // giveBack undoes a take. What was taken from the common part goes to the guest's share, if that has room: all guests together
 // never get more than they took.
 func (n *newFlows) giveBack(now int64) {
-	n.own.giveBack(now)
-	n.share.giveBack(now)
+	n.own.GiveBack(now)
+	n.share.GiveBack(now)
 }
 
 // mayBegin tells whether the guest may begin a flow now. Then it is to be told what has become of it, see began.
-func (p *Port) mayBegin() bool {
-	if p.pairs.newFlows.take(p.now) {
+func (t *turn) mayBegin() bool {
+	if t.pairs.newFlows.take(t.now) {
 		return true
 	}
-	p.hit(limitNewFlows)
+	t.hit(limitNewFlows)
 	return false
 }
 
 // began takes note of a flow for which mayBegin was asked. f is nil if it could not be made; if it is elsewhere, its frame comes
 // again, and asks again.
-func (p *Port) began(f *flow, at where) {
+func (t *turn) began(f *flow, at where) {
 	switch {
 	case f != nil:
 		f.bits |= isNew
 	case at == elsewhere:
-		p.pairs.newFlows.giveBack(p.now)
+		t.pairs.newFlows.giveBack(t.now)
 	}
 }
 
 // wasAnswered takes note that somebody has answered f, which isNew.
-func (p *Port) wasAnswered(f *flow) {
+func (t *turn) wasAnswered(f *flow) {
 	f.bits &^= isNew
-	p.pairs.newFlows.giveBack(p.now)
+	t.pairs.newFlows.giveBack(t.now)
 }

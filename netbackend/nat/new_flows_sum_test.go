@@ -59,7 +59,7 @@ func TestWhatIsGivenBackIsNoMoreThanWasTaken(t *testing.T) {
 
 func TestAFrameThatComesAgainIsCountedOnce(t *testing.T) {
 	limits := KernelLimits{UnansweredFlows: 1}.among(1)
-	p := &Port{pairs: &pairs{}, now: 1e9}
+	p := &turn{shard: shard{pairs: &pairs{}}, now: 1e9}
 	p.pairs.newFlows.fill(&limits)
 	for range 3 {
 		require.True(t, p.mayBegin())

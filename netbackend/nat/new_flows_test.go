@@ -10,14 +10,14 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // scan lets the guest send a datagram each to n ports that nobody has been sent to, from the i-th on.
 func (b *bench) scan(i, n int) {
 	for ; n > 0; n-- {
-		b.SendDatagram(natguest.Datagram{
+		b.SendDatagram(porttest.Datagram{
 			Src: at("10.0.2.15:1024"), Dst: netip.AddrPortFrom(netip.MustParseAddr("198.18.0.1"), uint16(1024+i)), Payload: []byte("x"),
 		})
 		if i++; n%64 == 0 {
@@ -64,7 +64,7 @@ func TestFlowsThatNobodyAnswersHaveARate(t *testing.T) {
 	b.Settle()
 	require.EqualValues(t, 22, counters().NewFlowsOverRate, "connects and pings are flows, too")
 	require.Empty(t, unreachables(b.Frames()))
-	require.Equal(t, natguest.SynSent, c.State, "its SYN comes again")
+	require.Equal(t, porttest.SynSent, c.State, "its SYN comes again")
 
 	b.Advance(50 * time.Millisecond)
 	b.echo("198.18.0.1", 1, 2, []byte("x"))
@@ -95,7 +95,7 @@ func (b *udpBench) answered(port uint16, answers ...[]byte) (from netip.AddrPort
 
 // sendFrom lets the guest send a datagram from one of its ports to the host's.
 func (b *udpBench) sendFrom(port uint16) {
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, port), Dst: b.server, Payload: []byte("x")})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, port), Dst: b.server, Payload: []byte("x")})
 }
 
 func TestFlowsThatAreAnsweredHaveNoRate(t *testing.T) {

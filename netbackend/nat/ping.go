@@ -3,22 +3,32 @@ package nat
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// pingFlow is a series of echo requests with one identifier from the guest to one address. Its socket is a ping socket
-// (icmp(7)): the kernel puts an identifier of its own in the place of the guest's, and gives the socket the replies.
-type pingFlow struct {
-	request [icmpLen]byte // the newest request's header, for errors to quote
+// pingEngine passes echo requests on.
+type pingEngine struct {
+	icmp      *icmpSender
+	sources   *sourceKeeper
+	fragments *fragmenter
+	policy    *policy.Policy
+	requests  flowtable.Slab[pingRequest] // of the guest, as those of tcpEngine
 }
+
+// A series of echo requests with one identifier from the guest to one address is a flow. Its socket is a ping socket (icmp(7)): the
+// kernel puts an identifier of its own in the place of the guest's, and gives the socket the replies.
+
+// pingRequest is the newest request of a series, for errors to quote.
+type pingRequest struct{ head [icmpLen]byte }
 
 // pingTimeout ends a series after silence (RFC 5508 section 3.2 asks for at least a minute).
 const pingTimeout = int64(60e9)
@@ -28,139 +38,127 @@ func pingSocket(to *ipaddr.Addr) (int, error) {
 	return unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(icmpProto(to)))
 }
 
-// CheckPing tells whether the host lets this process send echo requests for its guests. The error says what to do.
-func CheckPing() error {
-	fd, err := pingSocket(&ipaddr.Addr{10: 0xff, 11: 0xff}) // what permits those of IPv4 permits the others too
-	if err == nil {
-		return unix.Close(fd)
-	}
-	if errors.Is(err, unix.EACCES) {
-		return errors.New("the host forbids ping sockets to this process's groups; to permit them, set the sysctl " +
-			"net.ipv4.ping_group_range to a range with one of them, as in: sysctl net.ipv4.ping_group_range=\"0 2147483647\"")
-	}
-	return fmt.Errorf("ping socket: %w", err)
-}
-
 // ping passes on an echo request of the guest.
-func (p *Port) ping(k *packet) (retry bool) {
+func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
 	key := flowKey{
-		guest: k.src, remote: k.dst, proto: protoICMP,
-		guestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
+		Guest: k.src, Remote: k.dst, Proto: protoICMP,
+		GuestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
 	}
-	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
+	if k.hops <= 1 && e.icmp.outlived(t, k, &key, k.l4Len) {
 		return false
 	}
-	f, at := p.find(&key)
+	f, at := t.find(&key)
 	if at == nowhere {
-		f, at = p.openPing(&key, k)
+		f, at = e.openPing(t, &key, k)
 	}
 	if f == nil {
 		return at == elsewhere
 	}
-	p.sendPing(f, k)
+	e.sendPing(t, f, k)
 	return false
 }
 
 // openPing makes a flow for the first request of a series. It returns nil if there is to be none.
-func (p *Port) openPing(key *flowKey, k *packet) (*flow, where) {
-	to, verdict := p.policy.destination(key)
-	if verdict != allowed {
-		p.reject(key, verdict, k.l4Len, k.l4)
+func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
+	to, verdict := e.policy.Judge(destinationOf(key))
+	if verdict != policy.Allowed {
+		e.icmp.reject(t, key, verdict, k.l4Len, k.l4)
 		return nil, nowhere
 	}
-	if !p.mayBegin() {
+	if !t.mayBegin() {
 		return nil, nowhere
 	}
-	if !p.admit(crowdAssociations) {
-		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
+	if !t.admit(classAssociations) {
+		e.icmp.sendUnreachable(t, key, codeHost, k.l4Len, k.l4)
 		return nil, nowhere
 	}
 	fd, err := pingSocket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
-		p.counters.PingForbidden++
-		p.sendUnreachable(key, codeProhibited, k.l4Len, k.l4)
+		t.counters.PingForbidden++
+		e.icmp.sendUnreachable(t, key, codeProhibited, k.l4Len, k.l4)
 		return nil, nowhere
 	case err != nil:
-		p.hit(limitHost)
-		p.sendUnreachable(key, codeHost, k.l4Len, k.l4)
+		t.hit(limitHost)
+		e.icmp.sendUnreachable(t, key, codeHost, k.l4Len, k.l4)
 		return nil, nowhere
 	}
 	hostsock.KeepErrors(&to.Addr, fd, 1)
-	news := p.pairs.changes.Number()
+	news := t.pairs.changes.Number()
 	hostsock.WantArrivals(&to.Addr, fd)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		p.pingRefused(key, err, k.l4Len, k.l4)
+		e.pingRefused(t, key, err, k.l4Len, k.l4)
 		return nil, nowhere
 	}
-	f, at := p.create(key, fd, statePing, 0, crowdAssociations)
-	p.began(f, at)
+	f, at := t.create(key, fd, statePing, 0, classAssociations)
+	t.began(f, at)
 	if f != nil {
-		p.counters.PingFlows++
-		f.udp.sender.v6, f.news = !to.Addr.Is4(), news
-		p.wheel.set(f, p.now+pingTimeout)
+		t.counters.PingFlows++
+		e.requests.Make(f.index)
+		f.sender.v6, f.news = !to.Addr.Is4(), news
+		t.wheel.Set(f.index, t.now+pingTimeout)
 	}
 	return f, at
 }
 
 // pingRefused tells the guest why its echo request was not sent, or not received.
-func (p *Port) pingRefused(key *flowKey, err error, n int, l4 []byte) {
+func (e *pingEngine) pingRefused(t *turn, key *flowKey, err error, n int, l4 []byte) {
 	errno, _ := err.(unix.Errno)
 	if code, ok := unreachableCode(errno); ok {
-		p.sendUnreachable(key, code, n, l4)
+		e.icmp.sendUnreachable(t, key, code, n, l4)
 		return
 	}
-	p.counters.PingRefused++
+	t.counters.PingRefused++
 }
 
 // sendPing gives a request to the kernel, which fills in identifier and checksum.
-func (p *Port) sendPing(f *flow, k *packet) {
-	p.used(f)
-	if p.keepUp(f); f.state != statePing {
+func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
+	t.touch(f)
+	if e.sources.keepUp(f); f.state != statePing {
 		return
 	}
-	iov, ok := appendRange(p.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
+	iov, ok := appendRange(t.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
 	if !ok {
-		p.counters.Malformed++ // more pieces than one call takes
+		t.counters.Malformed++ // more pieces than one call takes
 		return
 	}
-	f.udp.sender.set(f.fd, p.mannerOf(k))
-	f.ping.request = [icmpLen]byte(k.l4)
+	f.sender.set(f.fd, t.mannerOf(k))
+	e.requests.At(f.index).head = [icmpLen]byte(k.l4)
 	for range errorBurst {
-		_, errno := p.msg.Send(f.fd, iov, 0)
+		_, errno := t.msg.Send(f.fd, iov, 0)
 		switch errno {
 		case 0:
-			p.wheel.set(f, p.now+pingTimeout)
+			t.wheel.Set(f.index, t.now+pingTimeout)
 			return
 		case unix.EFAULT:
-			p.worker.Fault(errno)
+			t.worker.Fault(errno)
 			return
 		}
-		if p.recovers(f, errno) {
+		if e.sources.recovers(t, f, errno) {
 			continue
 		}
 		if f.state != statePing {
 			return
 		}
 		// It may tell of earlier requests; then this one was not sent.
-		earlier, told := p.readPingErrors(f)
+		earlier, told := e.readPingErrors(t, f)
 		if told {
 			return
 		}
 		if earlier == 0 {
-			p.pingRefused(&f.key, errno, k.l4Len, k.l4)
+			e.pingRefused(t, &f.key, errno, k.l4Len, k.l4)
 			return
 		}
 	}
-	p.counters.PingRefused++
+	t.counters.PingRefused++
 }
 
 // servicePing passes the guest the replies to a series, and what became of its requests.
-func (p *Port) servicePing(f *flow) outcome {
+func (e *pingEngine) servicePing(t *turn, f *flow) outcome {
 	if f.bits&failed != 0 {
 		f.bits &^= failed
-		if n, _ := p.readPingErrors(f); n == errorBurst {
+		if n, _ := e.readPingErrors(t, f); n == errorBurst {
 			f.bits |= failed // there may be more
 			return more
 		}
@@ -169,12 +167,12 @@ func (p *Port) servicePing(f *flow) outcome {
 		if f.bits&readable == 0 {
 			return idle
 		}
-		lease := p.reserveDatagram()
+		lease := e.fragments.reserveDatagram(t)
 		if lease.Len() == 0 {
 			return starves
 		}
-		if errno := p.receivePing(f, lease); errno != 0 {
-			p.pingFailed(f, errno)
+		if errno := e.receivePing(t, f, lease); errno != 0 {
+			e.pingFailed(t, f, errno)
 		}
 	}
 	return more
@@ -182,65 +180,65 @@ func (p *Port) servicePing(f *flow) outcome {
 
 // receivePing reads a message, its header into scratch and the rest to its place in the frame of lease, or beyond, and gives the guest
 // what is a reply to it. The kernel looks at identifiers only, and takes replies from anybody.
-func (p *Port) receivePing(f *flow, lease netbackend.Lease) unix.Errno {
+func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.Errno {
 	iov := lease.Frame(0)
-	head := p.slow[:icmpLen]
-	room := p.mtu - int(f.ipLen) - icmpLen
-	pieces := append(p.pieces[:0], guestmem.PieceOf(head))
+	head := t.slow[:icmpLen]
+	room := t.mtu - int(f.ipLen) - icmpLen
+	pieces := append(t.pieces[:0], guestmem.PieceOf(head))
 	pieces, fits := appendRange(pieces, iov, etherLen+int(f.ipLen)+icmpLen, room)
 	if fits && len(pieces) < cap(pieces) {
-		pieces = append(pieces, guestmem.PieceOf(p.inbox.spilled(0)))
+		pieces = append(pieces, guestmem.PieceOf(t.bounceFor(0)))
 	}
-	n, truncated, errno := p.msg.ReceiveArrival(f.fd, pieces)
+	n, truncated, errno := t.msg.ReceiveArrival(f.fd, pieces)
 	if errno != 0 {
 		return errno
 	}
-	if n < icmpLen || head[0] != echoReply(&f.key.guest) || p.msg.From().Addr != f.key.remote {
+	if n < icmpLen || head[0] != echoReply(&f.key.Guest) || t.msg.From().Addr != f.key.Remote {
 		return 0
 	}
 	if f.bits&isNew != 0 {
-		p.wasAnswered(f)
+		t.wasAnswered(f)
 	}
-	p.wheel.set(f, p.now+pingTimeout)
+	t.wheel.Set(f.index, t.now+pingTimeout)
 	switch {
 	case truncated:
-		p.counters.NoRoom++ // the guest's buffers are too small for even one frame
+		t.counters.NoRoom++ // the guest's buffers are too small for even one frame
 	case n > icmpLen+room:
-		p.longReply(f, iov, head, room, n)
+		e.longReply(t, f, iov, head, room, n)
 	default:
-		p.commitPing(f, lease, head, n)
+		e.commitPing(t, f, lease, head, n)
 	}
 	return 0
 }
 
 // commitPing writes the headers in front of a reply of n bytes, with the identifier that the guest chose, and gives it
 // the frame.
-func (p *Port) commitPing(f *flow, lease netbackend.Lease, head []byte, n int) {
+func (e *pingEngine) commitPing(t *turn, f *flow, lease netbackend.Lease, head []byte, n int) {
 	iov := lease.Frame(0)
-	headers := p.putIP(p.template[:], &f.key.remote, &f.key.guest, protoICMP, n)
-	putArrival(p.msg.Arrived, p.template[etherLen:headers])
-	b := p.template[:headers+icmpLen]
+	headers := t.putIP(t.template[:], &f.key.Remote, &f.key.Guest, protoICMP, n)
+	putArrival(t.msg.Arrived, t.template[etherLen:headers])
+	b := t.template[:headers+icmpLen]
 	icmp := b[headers:]
 	copy(icmp, head)
 	icmp[2], icmp[3] = 0, 0
-	binary.BigEndian.PutUint16(icmp[4:], f.key.guestPort)
-	sum := vnet.Sum(icmp, icmpSum(&f.key.remote, &f.key.guest, n))
-	binary.BigEndian.PutUint16(icmp[2:], ^p.sumRange(iov, headers+icmpLen, n-icmpLen, sum))
+	binary.BigEndian.PutUint16(icmp[4:], f.key.GuestPort)
+	sum := vnet.Sum(icmp, icmpSum(&f.key.Remote, &f.key.Guest, n))
+	binary.BigEndian.PutUint16(icmp[2:], ^t.sumRange(iov, headers+icmpLen, n-icmpLen, sum))
 	guestmem.CopyTo(iov, 0, b)
 	var h vnet.Header
 	lease.Commit(&h, headers+n)
 }
 
-func (p *Port) pingFailed(f *flow, errno unix.Errno) {
+func (e *pingEngine) pingFailed(t *turn, f *flow, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
 		f.bits &^= readable
 	case unix.EFAULT:
 		f.bits &^= readable
-		p.worker.Fault(errno)
+		t.worker.Fault(errno)
 	default:
-		if n, told := p.readPingErrors(f); n == 0 && !told {
-			p.pingRefused(&f.key, errno, icmpLen, f.ping.request[:])
+		if n, told := e.readPingErrors(t, f); n == 0 && !told {
+			e.pingRefused(t, &f.key, errno, icmpLen, e.requests.At(f.index).head[:])
 		}
 	}
 }

@@ -10,36 +10,36 @@ import (
 
 // readPingErrors tells the guest what became of echo requests of a series. It returns how many errors were of requests sent
 // earlier, and whether one was of the request that the kernel has just refused.
-func (p *Port) readPingErrors(f *flow) (earlier int, own bool) {
+func (e *pingEngine) readPingErrors(t *turn, f *flow) (earlier int, own bool) {
 	for range errorBurst {
-		e, ok := p.msg.ReceiveError(f.fd, p.quote[:])
+		fault, ok := t.msg.ReceiveError(f.fd, t.quote[:])
 		if !ok {
 			break
 		}
-		if e.Origin == unix.SO_EE_ORIGIN_LOCAL {
+		if fault.Origin == unix.SO_EE_ORIGIN_LOCAL {
 			own = true
 		} else {
 			earlier++
 		}
-		p.tellPingError(f, &e)
+		e.tellPingError(t, f, &fault)
 	}
 	return earlier, own
 }
 
 // tellPingError passes an error of a series on. What the error quotes of the request goes to the guest with the guest's own
 // identifier; the kernel's own errors quote nothing, and are of the newest request.
-func (p *Port) tellPingError(f *flow, e *hostsock.Error) {
-	m, ok := p.errorMessage(f, e)
+func (e *pingEngine) tellPingError(t *turn, f *flow, fault *hostsock.Error) {
+	m, ok := e.icmp.errorMessage(f, fault)
 	if !ok {
-		p.counters.PingRefused++
+		t.counters.PingRefused++
 		return
 	}
-	m.key, m.n, m.l4 = &f.key, icmpLen, f.ping.request[:]
-	if quoted := p.quote[:min(e.N, len(p.quote))]; e.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= icmpLen {
-		restoreIdentifier(quoted, f.key.guestPort)
-		m.n, m.l4, m.payload = e.N, quoted[:icmpLen], quoted[icmpLen:]
+	m.key, m.n, m.l4 = &f.key, icmpLen, e.requests.At(f.index).head[:]
+	if quoted := t.quote[:min(fault.N, len(t.quote))]; fault.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= icmpLen {
+		restoreIdentifier(quoted, f.key.GuestPort)
+		m.n, m.l4, m.payload = fault.N, quoted[:icmpLen], quoted[icmpLen:]
 	}
-	p.sendError(m)
+	e.icmp.sendError(t, m)
 }
 
 // restoreIdentifier writes the guest's identifier into an ICMP header in the place of the kernel's, and corrects the checksum

@@ -13,48 +13,48 @@ import (
 
 // assembledICMP handles an ICMP message that came in fragments. Only echo requests do: neighbour discovery must not (RFC 6980),
 // and errors are short.
-func (p *Port) assembledICMP(k *packet) (retry bool) {
+func (p *Port) assembledICMP(t *turn, k *packet) (retry bool) {
 	switch {
 	case len(k.l4) < icmpLen:
-		p.counters.Malformed++
-	case !p.conversational(k):
-		p.misaddressed(k, protoICMP)
+		t.counters.Malformed++
+	case !t.conversational(k):
+		p.misaddressed(t, k, protoICMP)
 	case !isEchoRequest(&k.src, k.l4):
-		p.counters.Unsupported++
-	case !p.nets.ours(&k.dst):
-		return p.ping(k)
-	case p.afford(errandEcho):
-		p.sendLongReply(&flowKey{guest: k.src, remote: k.dst, proto: protoICMP}, hostsock.Arrival{}, k.l4)
+		t.counters.Unsupported++
+	case !t.nets.IsOurs(&k.dst):
+		return p.ping.ping(t, k)
+	case t.allow(slowEcho):
+		p.fragments.sendLongReply(t, &flowKey{Guest: k.src, Remote: k.dst, Proto: protoICMP}, hostsock.Arrival{}, k.l4)
 	}
 	return false
 }
 
 // longReply gives the guest a reply of n bytes that does not fit one frame. Its header is in head, and of the rest room bytes are
-// in the frame iov, behind headers, and what follows in the inbox.
-func (p *Port) longReply(f *flow, iov []guestmem.Iovec, head []byte, room, n int) {
-	b := append(p.inbox.aside[:0], head...)
+// in the frame iov, behind headers, and what follows in the rxBatch.
+func (e *pingEngine) longReply(t *turn, f *flow, iov []guestmem.Iovec, head []byte, room, n int) {
+	b := append(t.overflow[:0], head...)
 	b = append(b, make([]byte, room)...)
 	guestmem.CopyFrom(b[icmpLen:], iov, etherLen+int(f.ipLen)+icmpLen)
-	b = append(b, p.inbox.spilled(0)[:n-icmpLen-room]...)
-	p.inbox.aside = b
-	binary.BigEndian.PutUint16(b[4:], f.key.guestPort)
-	p.sendLongReply(&f.key, p.msg.Arrived, b)
+	b = append(b, t.bounceFor(0)[:n-icmpLen-room]...)
+	t.overflow = b
+	binary.BigEndian.PutUint16(b[4:], f.key.GuestPort)
+	e.fragments.sendLongReply(t, &f.key, t.msg.Arrived, b)
 }
 
 // sendLongReply begins to send the reply that icmp is, or is the request of, in fragments.
-func (p *Port) sendLongReply(key *flowKey, how hostsock.Arrival, icmp []byte) {
-	if p.long.n > 0 {
-		p.counters.NoRoom++ // the guest has no room for the one before
+func (e *fragmenter) sendLongReply(t *turn, key *flowKey, how hostsock.Arrival, icmp []byte) {
+	if e.long.n > 0 {
+		t.counters.NoRoom++ // the guest has no room for the one before
 		return
 	}
-	d := &p.long
+	d := &e.long
 	d.prepare()
-	d.key, d.to, d.arrival, d.at, d.sent = *key, p.to, how, 0, 0
+	d.key, d.to, d.arrival, d.at, d.sent = *key, t.to, how, 0, 0
 	d.n = copy(d.buf, icmp)
 	d.end = d.n
 	b := d.buf[:d.n]
-	b[0], b[1], b[2], b[3] = echoReply(&key.guest), 0, 0, 0
-	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, icmpSum(&key.remote, &key.guest, d.n)))
-	p.countLong(d)
-	p.sendFragments()
+	b[0], b[1], b[2], b[3] = echoReply(&key.Guest), 0, 0, 0
+	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, icmpSum(&key.Remote, &key.Guest, d.n)))
+	e.countLong(d)
+	e.sendFragments(t)
 }

@@ -12,12 +12,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // longEcho sends an echo request in fragments, and waits for the reply.
-func (b *bench) longEcho(to string, seq uint16, payload []byte) (reply *natguest.Frame) {
+func (b *bench) longEcho(to string, seq uint16, payload []byte) (reply *porttest.Frame) {
 	b.t.Helper()
 	dst := netip.MustParseAddr(to)
 	request, answer := uint8(8), uint8(0)
@@ -25,7 +25,7 @@ func (b *bench) longEcho(to string, seq uint16, payload []byte) (reply *natguest
 		request, answer = 128, 129
 	}
 	b.Frames()
-	m := natguest.ICMP{Type: request, Rest: traceID<<16 | uint32(seq), Payload: payload}
+	m := porttest.ICMP{Type: request, Rest: traceID<<16 | uint32(seq), Payload: payload}
 	for _, f := range b.CutICMP(dst, m, uint32(seq)+1, 1200) {
 		b.SendFragment(f)
 	}
@@ -48,10 +48,10 @@ func TestE6PingsOfAnyLengthAreAnswered(t *testing.T) {
 	for _, mtu := range []int{1500, 9000} {
 		for _, to := range []string{"10.0.2.2", "10.0.2.3", theWorld, "fd00:10:0:2::2", theWorld6} {
 			t.Run(fmt.Sprint(to, " at ", mtu), func(t *testing.T) {
-				b := newBench(t, setup{guest: natguest.Options{MTU: mtu}})
+				b := newBench(t, setup{guest: porttest.Options{MTU: mtu}})
 				b.Resolve()
 				for i, n := range []int{1200, 1452, 1453, 1472, 1473, 2000, 9000, 65000} {
-					f := b.longEcho(to, uint16(i), noise(n)) // natguest has checked fragments and checksum
+					f := b.longEcho(to, uint16(i), noise(n)) // porttest has checked fragments and checksum
 					require.Equal(t, to, f.Src.String())
 					require.EqualValues(t, traceID<<16|i, f.ICMP.Rest)
 					requireSame(t, noise(n), f.ICMP.Payload)
@@ -64,12 +64,12 @@ func TestE6PingsOfAnyLengthAreAnswered(t *testing.T) {
 }
 
 func TestE6ALongReplyWaitsForReceiveBuffers(t *testing.T) {
-	b := newBench(t, setup{guest: natguest.Options{RingSize: 8}})
+	b := newBench(t, setup{guest: porttest.Options{RingSize: 8}})
 	b.Resolve()
 	b.Frames()
 	b.Withhold = true
 	send := func(seq uint32) {
-		for _, f := range b.CutICMP(b.Gateway, natguest.ICMP{Type: 8, Rest: seq, Payload: noise(60_000)}, seq+1, 1480) {
+		for _, f := range b.CutICMP(b.Gateway, porttest.ICMP{Type: 8, Rest: seq, Payload: noise(60_000)}, seq+1, 1480) {
 			b.SendFragment(f)
 		}
 	}
@@ -143,7 +143,7 @@ func (b *bench) sendEcho(to string, n int) {
 	if dst.Is6() {
 		kind = 128
 	}
-	for _, f := range b.CutICMP(dst, natguest.ICMP{Type: kind, Rest: traceID << 16, Payload: noise(n)}, 1, 1200) {
+	for _, f := range b.CutICMP(dst, porttest.ICMP{Type: kind, Rest: traceID << 16, Payload: noise(n)}, 1, 1200) {
 		b.SendFragment(f)
 	}
 }
@@ -151,7 +151,7 @@ func (b *bench) sendEcho(to string, n int) {
 func TestE8TCPMayComeInFragments(t *testing.T) {
 	h := newHostile(t, setup{})
 	for _, id := range []uint32{1, 2, 3} {
-		s := h.good.Segment(natguest.ACK|natguest.PSH, noise(3000))
+		s := h.good.Segment(porttest.ACK|porttest.PSH, noise(3000))
 		for _, f := range h.CutSegment(&s, id, 1200) {
 			h.SendFragment(f)
 		}
@@ -178,10 +178,10 @@ func TestE9AnIncompletePacketIsToldAfterAWhile(t *testing.T) {
 			if dst.Is6() {
 				src = secondIP6
 			}
-			d := natguest.Datagram{
+			d := porttest.Datagram{
 				Src: netip.AddrPortFrom(src, 1000), Dst: netip.AddrPortFrom(dst, 2000), Payload: noise(4000),
 			}
-			messages := func() (list []*natguest.ICMP) {
+			messages := func() (list []*porttest.ICMP) {
 				for _, f := range b.Frames() {
 					if f.ICMP != nil && f.ICMP.Type == c.kind {
 						list = append(list, f.ICMP)
@@ -221,12 +221,12 @@ func TestE8FragmentsOfFlowsThatHopBetweenQueuesLoseNothing(t *testing.T) {
 	h.hops = 0
 	to := netip.AddrPortFrom(b.Gateway, port)
 	for i := range 20 {
-		d := natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 5000), Dst: to, Payload: noise(3000 + i)}
+		d := porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 5000), Dst: to, Payload: noise(3000 + i)}
 		for _, f := range d.Cut(uint32(i), 1480) {
 			h.at[binary.BigEndian.Uint16(f.Payload)] = i % 4 // all of a datagram goes by one pair
 			b.SendFragment(f)
 		}
-		var got []*natguest.Datagram
+		var got []*porttest.Datagram
 		b.Until("it comes back", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
 		requireSame(t, d.Payload, got[0].Payload)
 	}

@@ -14,19 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // echo sends an echo request.
 func (b *bench) echo(to string, id, seq uint16, payload []byte) {
-	b.SendICMP(netip.MustParseAddr(to), natguest.ICMP{Type: 8, Rest: uint32(id)<<16 | uint32(seq), Payload: payload})
+	b.SendICMP(netip.MustParseAddr(to), porttest.ICMP{Type: 8, Rest: uint32(id)<<16 | uint32(seq), Payload: payload})
 }
 
 // reply waits for an echo reply and returns it.
-func (b *bench) reply() (reply *natguest.Frame) {
+func (b *bench) reply() (reply *porttest.Frame) {
 	b.t.Helper()
 	b.Until("a reply", func() bool {
 		for _, f := range b.Frames() {
@@ -50,7 +51,7 @@ func (b *bench) settleReplies() {
 }
 
 // told waits for a message "destination unreachable" and returns it.
-func (b *bench) told() (message *natguest.ICMP) {
+func (b *bench) told() (message *porttest.ICMP) {
 	b.t.Helper()
 	b.Until("the guest is told", func() bool {
 		if list := unreachables(b.Frames()); len(list) > 0 {
@@ -76,7 +77,7 @@ func TestTheGuestPingsWhoeverIsOutside(t *testing.T) {
 	t.Run("identifier, sequence and payload come back", func(t *testing.T) {
 		for seq, size := range []int{0, 1, 56, 57, 1472} {
 			b.echo("192.0.2.9", 0xabcd, uint16(seq), noise(size))
-			f := b.reply() // natguest has checked its checksum
+			f := b.reply() // porttest has checked its checksum
 			require.Equal(t, "192.0.2.9", f.Src.String())
 			require.EqualValues(t, 0xabcd0000|seq, f.ICMP.Rest)
 			requireSame(t, noise(size), f.ICMP.Payload)
@@ -131,7 +132,7 @@ func TestErrorsDoNotTakeTheRoomOfReplies(t *testing.T) {
 	b.Until("a reply", func() bool { // the kernel may still have given up what waits for the address
 		b.echo("192.0.2.9", 7, 1, nil)
 		time.Sleep(20 * time.Millisecond)
-		return slices.ContainsFunc(b.Frames(), func(f *natguest.Frame) bool { return f.ICMP != nil && f.ICMP.Type == 0 })
+		return slices.ContainsFunc(b.Frames(), func(f *porttest.Frame) bool { return f.ICMP != nil && f.ICMP.Type == 0 })
 	})
 	b.settleReplies()
 	const together = 20
@@ -224,7 +225,7 @@ func TestPingsThatTheHostForbidsAreToldToTheGuestAndCounted(t *testing.T) {
 		return
 	}
 	// A new namespace permits nobody.
-	require.ErrorContains(t, nat.CheckPing(), "sysctl net.ipv4.ping_group_range")
+	require.ErrorContains(t, hostcaps.CheckPing(), "sysctl net.ipv4.ping_group_range")
 	b := newBench(t, setup{})
 	b.Resolve()
 	b.Frames()
@@ -240,7 +241,7 @@ func TestPingsThatTheHostForbidsAreToldToTheGuestAndCounted(t *testing.T) {
 	b.reply()
 
 	permitPings(t)
-	require.NoError(t, nat.CheckPing())
+	require.NoError(t, hostcaps.CheckPing())
 }
 
 func TestOddICMPMessagesAreDropped(t *testing.T) {

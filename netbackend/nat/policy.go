@@ -4,167 +4,98 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/hashicorp/go-multierror"
+
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
-// class is whose an address is.
-type class uint8
+// MaxRules is how many Rules a Config may have, and how many services in AllowHost. A new flow is compared with all rules at worst.
+const MaxRules = 16384
 
-const (
-	classInternet  class = iota
-	classPrivate         // of private networks (RFC 1918), and of a provider's (RFC 6598)
-	classLinkLocal       // of the host's own link (RFC 3927), and wherever else clouds keep their metadata
-	classHost            // of the host, but not of its loopback
-	classLoopback
-	classGuest // in the guest's own network, where nobody else is
-)
+// NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
+// for nothing else opens it.
+func NamesLinkLocal(r spec.Rule) bool { return policy.NamesLinkLocal(r) }
 
-// verdict is what the policy says of a destination.
-type verdict uint8
-
-const (
-	allowed    verdict = iota
-	isClosed           // it is the host's, and was not opened
-	isUnlisted         // it takes a rule that opens it, and there is none
-	isDenied           // a rule closes it
-	isNobody           // nobody has that address
-)
-
-// policy decides where a guest's packets may go. It belongs to the worker's thread.
-type policy struct {
-	nets     *networks
-	open     map[service]bool
-	filters  filters
-	restrict bool
-	routes   route.Table
-	told     map[service]bool // denials that the user was told of
+// destinationOf is where a flow of the guest's goes, for the policy.
+func destinationOf(k *flowKey) policy.Destination {
+	return policy.Destination{Endpoint: ipaddr.Endpoint{Addr: k.Remote, Port: k.RemotePort}, Proto: k.Proto}
 }
 
-// service is a destination as the guest names it.
-type service struct {
-	ipaddr.Endpoint
-	proto uint8
+// Policy is where a guest may go: what AllowHost, Rules, Restrict and Resolvers of a Config say, ready for Port.SetPolicy. It does
+// not change.
+type Policy struct {
+	rules      *policy.Rules
+	resolvers  []netip.AddrPort
+	resolvConf string // "" if it is not looked at
+	discovery  bool   // programs of the host hear the guest's questions by multicast
 }
 
-func serviceOf(key *flowKey) service {
-	return service{Endpoint: ipaddr.Endpoint{Addr: key.remote, Port: key.remotePort}, proto: key.proto}
-}
-
-func newPolicy(cfg *Config) (policy, error) {
-	nets := networksOf(cfg)
-	p := policy{
-		nets: &nets,
-		open: map[service]bool{}, filters: newFilters(cfg.Rules), restrict: cfg.Restrict, told: map[service]bool{},
+// NewPolicy returns the policy of c. The error tells all that is wrong with it. It is good for all guests in the networks of c, and
+// keeps c.Resolvers.
+func (c *Config) NewPolicy() (*Policy, error) {
+	if err := multierror.Append(nil, c.checkPolicy()...).ErrorOrNil(); err != nil {
+		return nil, err
 	}
-	for _, s := range cfg.AllowHost {
-		for _, a := range nets.named(s.Addr) {
-			p.open[service{Endpoint: ipaddr.Endpoint{Addr: a, Port: s.Port}, proto: s.Proto}] = true
+	return c.policy(), nil
+}
+
+// policy is NewPolicy for a Config that was checked.
+func (c *Config) policy() *Policy {
+	nets := networksOf(c)
+	return &Policy{
+		rules:     policy.Compile(&policy.Config{AllowHost: c.AllowHost, Rules: c.Rules, Restrict: c.Restrict}, &nets),
+		resolvers: c.Resolvers, resolvConf: c.resolvConf(), discovery: c.opensDiscovery(),
+	}
+}
+
+// checkPolicy returns what is wrong with where a guest may go.
+func (c *Config) checkPolicy() (faults []error) {
+	if len(c.Rules) > MaxRules || len(c.AllowHost) > MaxRules {
+		return []error{fmt.Errorf("%d rules and %d services of the host: there may be %d of each", len(c.Rules), len(c.AllowHost), MaxRules)}
+	}
+	for _, r := range c.Rules {
+		faults = append(faults, r.Check(c.Prefix, c.Prefix6))
+	}
+	for _, r := range c.Resolvers {
+		faults = append(faults, c.checkResolver(r))
+	}
+	for _, s := range c.AllowHost {
+		faults = append(faults, c.checkService(s))
+	}
+	return faults
+}
+
+// SetPolicy replaces the policy of the guest whose queue pair p is, of all of its pairs. Each follows it from its next turn on, before
+// it handles a frame: what begins from then on is judged by the new one. Flows that the guest has begun, and that are closed now, end:
+// some of them in this turn, the rest in those that follow it without a pause, see the file policy_again.go. Others go on. No turn
+// is called for. Any thread may call it, one after the other, until the Ports are closed.
+func (p *Port) SetPolicy(after *Policy) {
+	s := p.shard.pairs
+	s.policy.Store(after)
+	s.dns.Use(after.resolvers, after.resolvConf)
+	p.groups.setLoop(after.discovery)
+}
+
+// adoptPolicy follows a policy that is new to this pair.
+func (p *Port) adoptPolicy(after *Policy) {
+	p.adopted = after
+	p.policy.Replace(after.rules)
+	p.icmp.forgetTold()
+	p.judgeNext, p.judgeEach = firstRecord, judgeCost+int64(after.rules.Len())*ruleCost
+}
+
+// judgeSome judges as many flows by a new policy as there is time for in one turn.
+func (p *Port) judgeSome(t *turn) {
+	left := judgeSlice
+	p.judgeNext = t.flows.eachFrom(p.judgeNext, t.me, func(f *flow) bool {
+		left -= p.judgeEach
+		if !p.judgeAgain(f, endDenied) {
+			left -= endCost
 		}
-	}
-	return p, p.routes.Open()
-}
-
-// named returns the addresses by which the guest names a host service.
-func (n *networks) named(addr netip.Addr) []ipaddr.Addr {
-	switch {
-	case !addr.IsValid():
-		return []ipaddr.Addr{n.v4.gateway, n.v6.gateway, n.linkLocal}
-	case addr == netip.IPv6Loopback():
-		return []ipaddr.Addr{n.v6.gateway, n.linkLocal}
-	case spec.IsRouterLoopback(addr):
-		return []ipaddr.Addr{n.v4.gateway}
-	}
-	return []ipaddr.Addr{ipaddr.From(addr)}
-}
-
-func (p *policy) close() { p.routes.Close() }
-
-// destination says where the remote end of a flow that the guest begins really is, and whether it may go there. What
-// the policy judges is the address after every mapping. Its order is told in the package's documentation.
-func (p *policy) destination(key *flowKey) (ipaddr.Endpoint, verdict) {
-	named := serviceOf(key)
-	to := named.Endpoint
-	if p.nets.isGateway(&key.remote) {
-		to.Addr = p.nets.of(&key.remote).loopback
-	}
-	if p.open[named] {
-		return to, allowed
-	}
-	return to, p.judge(key.proto, &to)
-}
-
-// judge says whether the guest may go to a destination that was not opened by Config.AllowHost.
-func (p *policy) judge(proto uint8, to *ipaddr.Endpoint) verdict {
-	c := p.classify(&to.Addr)
-	switch c {
-	case classGuest:
-		return isNobody
-	case classHost, classLoopback:
-		return isClosed
-	}
-	linkLocal := c == classLinkLocal
-	f := p.filters.match(proto, to, linkLocal)
-	switch {
-	case f != nil && f.allow:
-		return allowed
-	case f != nil:
-		return isDenied
-	case linkLocal || p.restrict:
-		return isUnlisted
-	}
-	return allowed
-}
-
-// classify says whose an address is.
-func (p *policy) classify(addr *ipaddr.Addr) class {
-	a := addr.Netip()
-	switch {
-	case a.IsLoopback() || a.IsUnspecified():
-		return classLoopback
-	case p.nets.contains(addr):
-		return classGuest
-	case p.routes.IsLocal(addr):
-		return classHost
-	case isCloseBy(netip.PrefixFrom(a, a.BitLen())):
-		return classLinkLocal
-	case a.IsPrivate() || isShared(a):
-		return classPrivate
-	}
-	return p.classifyInside(a)
-}
-
-// isShared tells whether a is in 100.64.0.0/10, which a provider's customers share (RFC 6598).
-func isShared(a netip.Addr) bool {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a)
-}
-
-// deny counts a denial, and tells the user of the first one to a service, naming the flag that opens it. What a rule
-// closes is closed as the user wished, and not told.
-func (p *Port) deny(key *flowKey, v verdict) {
-	p.counters.Denied++
-	const most = 64 // distinct denials that are told
-	s := serviceOf(key)
-	if v != isClosed && v != isUnlisted || p.policy.told[s] || len(p.policy.told) >= most {
-		return
-	}
-	p.policy.told[s] = true
-	message := "the guest was denied a service of the host; to open it, start with --allow-host "
-	if v == isUnlisted {
-		message = "the guest was denied a destination; to open it, start with --allow "
-	}
-	p.warn(message+p.opener(key), "destination", fmt.Sprintf("%s %s", spec.ProtoName(key.proto), key.remoteAddrPort()))
-}
-
-// opener returns the value of the flag that opens the destination of key.
-func (p *Port) opener(key *flowKey) string {
-	name := spec.ProtoName(key.proto)
-	switch {
-	case key.proto == protoICMP:
-		return fmt.Sprintf("%s:%s", name, key.remote.Netip())
-	case p.nets.isGateway(&key.remote):
-		return fmt.Sprintf("%s:%d", name, key.remotePort)
-	}
-	return fmt.Sprintf("%s:%s", name, key.remoteAddrPort())
+		return left > 0
+	})
+	t.pairs.repoliced.Store(t.now)
+	t.again = t.again || p.judgeNext != 0
 }

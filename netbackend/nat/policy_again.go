@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+)
 
 // A verdict of the policy holds as long as what it was made from. An address that nobody had, or that was another machine's,
 // can become the host's while a flow to it is in use: a bridge for containers is made, a VPN comes up, a failover address
@@ -8,14 +11,25 @@ import "github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 //
 //   - when routes have changed, flows to addresses that this concerns are judged again, before the guest's next frame is
 //     handled, and end if they are closed now;
+//   - when the user replaces the policy, all flows of the guest's are judged again, see Port.SetPolicy;
 //   - a connect is judged again when it succeeds, for the kernel repeats its SYN, to whoever has the address then.
 //
 // Between the arrival of an address and the end of flows to it is what a thread takes to begin its next turn: it is woken by
 // the news. What it sends in a turn that has begun still goes out. Only for a guest of many flows, on a host whose routes
 // change all the time, is it longer: after each look there is a pause, so that no more than a tenth of the thread's time is
 // spent so. It is half a second for 16384 flows to addresses of which all have changed.
+//
+// A new policy is about all flows, so they are judged in slices, one a turn, and turns follow each other until all are judged. In
+// between, frames pass, and those of flows that are still to be judged, too. Without rules, 16384 flows take 50 ms; with as many
+// rules as there may be, a third of a second.
 
 const (
+	// judgeSlice is how long a turn judges flows by a new policy, in nanoseconds. It is counted in what a flow costs, most of which is a
+	// question to the routing table (judgeCost), for each rule that it is compared with (ruleCost), and if it ends (endCost).
+	judgeSlice = int64(200e3)
+	judgeCost  = int64(3e3)
+	ruleCost   = int64(1)
+	endCost    = int64(20e3)
 	// reviewPause is the pause for each flow that was judged again, in nanoseconds, and lookPause for each that was not.
 	reviewPause = int64(30e3)
 	lookPause   = int64(200)
@@ -24,19 +38,19 @@ const (
 )
 
 // review judges the flows again to which the host's news may matter.
-func (p *Port) review() {
+func (p *Port) review(t *turn) {
 	changed := p.news.Changes()
 	judged := int64(0)
-	p.flows.each(p.me, func(f *flow) {
+	t.flows.each(t.me, func(f *flow) {
 		if changed.Covers(p.judged(f)) {
 			judged++
-			p.judgeAgain(f)
+			p.judgeAgain(f, endTakenOver)
 		}
 	})
 	changed.Forget()
-	p.reviewed = p.now
-	if pause := judged*reviewPause + int64(p.flows.live.Load())*lookPause; pause >= leastPause {
-		p.reviewAt = p.now + pause
+	p.reviewed = t.now
+	if pause := judged*reviewPause + int64(t.flows.Live())*lookPause; pause >= leastPause {
+		p.reviewAt = t.now + pause
 	}
 }
 
@@ -48,32 +62,39 @@ func (p *Port) reviewDue() int64 {
 	return p.reviewAt
 }
 
-// reviewedLately tells whether flows were judged again a moment ago. One that came from another queue pair since then may have
-// been judged by neither.
-func (p *Port) reviewedLately() bool {
+// judgeAdopted judges a flow that has come from another queue pair, if flows were judged again a moment ago: it may have been judged
+// by neither. It reports whether the flow goes on.
+func (p *Port) judgeAdopted(f *flow) bool {
 	const moment = int64(1e9)
-	return p.reviewed != 0 && p.now-p.reviewed < moment
+	lately := func(at int64) bool { return at != 0 && p.shard.lastTurn-at < moment }
+	switch {
+	case lately(p.shard.pairs.repoliced.Load()):
+		return p.judgeAgain(f, endDenied)
+	case lately(p.reviewed):
+		return p.judgeAgain(f, endTakenOver)
+	}
+	return true
 }
 
 // judged returns the address that decides whether f may be.
 func (p *Port) judged(f *flow) *ipaddr.Addr {
 	if f.bits&shared != 0 {
-		return &f.udp.peer.Addr
+		return &p.udp.peerOf(f).Addr
 	}
-	return &f.key.remote
+	return &f.key.Remote
 }
 
-// judgeAgain ends f, which is this pair's, if the policy closes it now. It tells whether f goes on.
-func (p *Port) judgeAgain(f *flow) bool {
+// judgeAgain ends f, which is this pair's, for cause if the policy closes it now. It reports whether f goes on.
+func (p *Port) judgeAgain(f *flow, cause endCause) bool {
 	if p.isOpenStill(f) {
 		return true
 	}
-	p.counters.Withdrawn++
-	if f.key.proto == protoTCP {
-		p.resetGuest(f, endTakenOver)
+	p.shard.counters.Withdrawn++
+	if f.key.Proto == protoTCP {
+		p.tcp.resetGuest(f, cause)
 		return false
 	}
-	p.remove(f)
+	p.shard.remove(f)
 	return false
 }
 
@@ -82,17 +103,20 @@ func (p *Port) isOpenStill(f *flow) bool {
 	if f.bits&inbound != 0 {
 		return !p.isTakenOver(f)
 	}
-	if f.state == stateReset || p.isQuery(&f.key) {
+	if f.state == stateReset || p.shard.isQuery(&f.key) {
 		return true
 	}
-	_, v := p.policy.destination(&f.key)
-	return v == allowed
+	_, v := p.policy.Judge(destinationOf(&f.key))
+	return v == policy.Allowed
 }
 
 // isTakenOver tells whether a peer of a UDP forward may be the host now, where it was somebody else when it sent its last
 // datagram. If it is the same as ever, its next one begins the flow anew. A connection cannot be taken over: it was made with
 // its peer.
 func (p *Port) isTakenOver(f *flow) bool {
-	peer := &f.udp.peer.Addr
-	return f.key.proto == protoUDP && !peer.IsLoopback() && p.policy.routes.IsLocal(peer)
+	if f.key.Proto != protoUDP {
+		return false
+	}
+	peer := &p.udp.peerOf(f).Addr
+	return !peer.IsLoopback() && p.routes.IsLocal(peer)
 }

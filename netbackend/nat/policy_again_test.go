@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // newcomers are addresses that are not the host's yet. newcomerBench routes them to a link behind which nobody answers.
@@ -94,7 +94,7 @@ func (b *takeoverBench) from(to netip.AddrPort) netip.AddrPort {
 }
 
 func (b *takeoverBench) send(to netip.AddrPort) {
-	b.SendDatagram(natguest.Datagram{Src: b.from(to), Dst: to, Payload: []byte("x")})
+	b.SendDatagram(porttest.Datagram{Src: b.from(to), Dst: to, Payload: []byte("x")})
 	b.Settle()
 }
 
@@ -157,7 +157,7 @@ func TestConnectsThatAreUnderWayEndWhenTheirDestinationBecomesTheHosts(t *testin
 			b.Settle()
 			require.Equal(t, before+1, b.Sockets())
 			own(t, addr)
-			b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+			b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 			require.Equal(t, before, b.Sockets())
 			b.hearsNothing()
 			disown(t, addr)
@@ -182,7 +182,7 @@ func TestAnswersOfAForwardEndWhenTheirPeerBecomesTheHost(t *testing.T) {
 	host, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 4000})
 	require.NoError(t, err)
 	defer host.Close()
-	a.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(a.IP, 80), Dst: a.seen[0], Payload: []byte("late")})
+	a.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(a.IP, 80), Dst: a.seen[0], Payload: []byte("late")})
 	a.Settle()
 	require.EqualValues(t, 1, a.port.Counters().Withdrawn)
 	require.NoError(t, host.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
@@ -232,7 +232,7 @@ func TestAConnectIsJudgedAgainWhenItSucceeds(t *testing.T) {
 	require.NoError(t, b.tcp.SetDeadline(time.Now().Add(20*time.Second)))
 	host, err := b.tcp.Accept()
 	require.NoError(t, err, "the kernel has connected to the host's own listener")
-	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	require.NoError(t, host.SetReadDeadline(time.Now().Add(20*time.Second)))
 	_, err = host.Read(make([]byte, 1))
 	require.ErrorIs(t, err, unix.ECONNRESET)

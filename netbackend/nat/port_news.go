@@ -1,20 +1,20 @@
 package nat
 
 // followRoutes reads what has changed on the host, and does what follows from it.
-func (p *Port) followRoutes() {
-	if p.news.Due(p.now) {
-		p.again = p.news.Read(p.now, &p.pairs.changes) || p.again
-		p.refreshGroups()
+func (p *Port) followRoutes(t *turn) {
+	if p.news.Due(t.now) {
+		t.again = p.news.Read(t.now, &t.pairs.changes) || t.again
+		p.groups.refreshGroups()
 	}
-	if p.news.Changes().Any() && p.now >= p.reviewAt {
-		p.review()
+	if p.news.Changes().Any() && t.now >= p.reviewAt {
+		p.review(t)
 	}
 }
 
 // closeNews closes what followRoutes reads.
 func (p *Port) closeNews() {
-	if p.worker != nil {
-		p.worker.Unregister(p.news.FD())
+	if p.shard.worker != nil {
+		p.shard.worker.Unregister(p.news.FD())
 	}
 	p.news.Close()
 }

@@ -50,107 +50,107 @@ func localEnd(fd int) (e ipaddr.Endpoint, ok bool) {
 }
 
 // proxyHeader makes the header that the guest gets of f. It is valid until the next call.
-func (p *Port) proxyHeader(f *flow) []byte {
-	x := &f.proxied
+func (e *tcpEngine) proxyHeader(f conn) []byte {
+	x := &f.tcp.proxied
 	var h proxyproto.Header
 	if x.known {
 		h = proxyproto.Header{Source: x.source.Netip(), Destination: x.destination.Netip()}
 	}
-	return proxyproto.Append(p.lead[:0], int(x.version), h)
+	return proxyproto.Append(e.lead[:0], int(x.version), h)
 }
 
 // startHeader puts the header in front of what the guest is to get.
-func (p *Port) startHeader(f *flow, caller *proxied) {
-	f.proxied = *caller
+func (e *tcpEngine) startHeader(f conn, caller *proxied) {
+	f.tcp.proxied = *caller
 	if caller.version != 0 {
-		f.proxied.left = uint8(len(p.proxyHeader(f)))
+		f.tcp.proxied.left = uint8(len(e.proxyHeader(f)))
 	}
 }
 
 // putHeader writes up to most bytes of the header, from offset on, counted from the first that the guest has not
 // acknowledged, to their place behind the headers of the frame iov, and returns how many.
-func (p *Port) putHeader(f *flow, offset uint32, iov []guestmem.Iovec, most int) int {
-	h := p.proxyHeader(f)
-	h = h[len(h)-int(f.proxied.left)+int(offset):]
+func (e *tcpEngine) putHeader(f conn, offset uint32, iov []guestmem.Iovec, most int) int {
+	h := e.proxyHeader(f)
+	h = h[len(h)-int(f.tcp.proxied.left)+int(offset):]
 	h = h[:min(len(h), most, capacity(iov)-f.headers())]
 	guestmem.CopyTo(iov, f.headers(), h)
 	return len(h)
 }
 
 // awaitHeader keeps a connection that a forward took until its header has come.
-func (p *Port) awaitHeader(fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
-	key := flowKey{guest: to.Addr, guestPort: to.Port, proto: protoTCP, remotePort: caller.source.Port}
-	if !p.freePort(&key) || !p.admit(crowdCalls) {
-		p.turnAway(fd, endNoRoom)
+func (e *tcpEngine) awaitHeader(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
+	key := flowKey{Guest: to.Addr, GuestPort: to.Port, Proto: protoTCP, RemotePort: caller.source.Port}
+	if !t.freePort(&key) || !t.admit(classCalls) {
+		e.turnAway(fd, endNoRoom)
 		return
 	}
-	f, _ := p.create(&key, fd, stateHeader, inbound|readable|kind, crowdCalls)
+	f, _ := t.create(&key, fd, stateHeader, inbound|readable|kind, classCalls)
 	if f == nil {
-		p.counters.Ends[endNoRoom]++
+		t.counters.Ends[endNoRoom]++
 		return
 	}
-	f.proxied = *caller
-	p.wheel.set(f, p.now+headerPatience)
-	p.run.push(p.flows, f)
+	e.begin(f).tcp.proxied = *caller
+	t.wheel.Set(f.index, t.now+headerPatience)
+	t.run.push(t.flows, f)
 }
 
 // readHeader looks whether a call's header has come, and calls the guest if it has.
-func (p *Port) readHeader(f *flow) {
+func (e *tcpEngine) readHeader(t *turn, f conn) {
 	if f.bits&readable == 0 {
 		return
 	}
 	f.bits &^= readable // if the header is not complete, its next bytes come with an event of their own
-	b := p.swallow[:proxyproto.MaxLen]
-	n, _, errno := p.msg.Receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
+	b := e.swallow[:proxyproto.MaxLen]
+	n, _, errno := t.msg.Receive(f.fd, append(t.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
 	if f.tcp.urgency&hostUrgent != 0 {
-		n, errno = p.peekPastMark(f, b, n, errno)
+		n, errno = e.peekPastMark(t, f.flow, b, n, errno)
 	}
 	if errno == unix.EAGAIN {
 		return
 	}
 	if errno != 0 {
-		p.abandon(f, causeOf(errno))
+		e.abandon(f.flow, causeOf(errno))
 		return
 	}
 	h, length, err := proxyproto.Parse(b[:n])
 	switch {
 	case err == nil:
-		p.takeHeader(f, &h, uint32(length))
-	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !p.cfg.PeekOffset && f.queued() > n:
-		p.abandon(f, endBadHeader) // with urgent data in it, which this kernel does not let one look behind
+		e.takeHeader(t, f, &h, uint32(length))
+	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !t.cfg.PeekOffset && f.queued() > n:
+		e.abandon(f.flow, endBadHeader) // with urgent data in it, which this kernel does not let one look behind
 	case n == 0 || f.bits&hungUp != 0:
-		p.abandon(f, endCutHeader)
+		e.abandon(f.flow, endCutHeader)
 	}
 }
 
 // takeHeader removes a header of n bytes from the socket's queue, and calls the guest for the client that it names.
-func (p *Port) takeHeader(f *flow, h *proxyproto.Header, n uint32) {
+func (e *tcpEngine) takeHeader(t *turn, f conn, h *proxyproto.Header, n uint32) {
 	for n > 0 {
-		dropped, errno := p.dropSome(f, n)
+		dropped, errno := e.dropSome(t, f.flow, n)
 		if errno != 0 || dropped == 0 {
-			p.abandon(f, causeOf(errno))
+			e.abandon(f.flow, causeOf(errno))
 			return
 		}
 		n -= uint32(dropped)
 	}
-	caller := f.proxied
+	caller := f.tcp.proxied
 	if h.Source.IsValid() {
 		caller.source, caller.destination, caller.known = ipaddr.EndpointFrom(h.Source), ipaddr.EndpointFrom(h.Destination), true
 	}
-	to, kind := ipaddr.Endpoint{Addr: f.key.guest, Port: f.key.guestPort}, f.bits&unixSocket
-	fd := p.takeSocket(f)
-	p.remove(f)
-	p.callGuest(fd, to, &caller, kind)
+	to, kind := ipaddr.Endpoint{Addr: f.key.Guest, Port: f.key.GuestPort}, f.bits&unixSocket
+	fd := e.takeSocket(f.flow)
+	t.remove(f.flow)
+	e.callGuest(t, fd, to, &caller, kind)
 }
 
 // takeSocket takes the socket of its own from a flow that is to end.
-func (p *Port) takeSocket(f *flow) (fd int) {
+func (e *tcpEngine) takeSocket(f *flow) (fd int) {
 	fd = int(f.fd)
-	p.worker.Unregister(fd)
-	p.flows.sockets.Add(-1)
-	s := p.flows.memory(f.index)
+	e.shard.worker.Unregister(fd)
+	e.shard.flows.sockets.Add(-1)
+	s := &f.memory
 	s.release(f.fd, kindOf(f)) // its next flow looks anew
-	p.pairs.memory.forget(s)
+	e.shard.pairs.memory.forget(s)
 	f.fd = -1
 	return fd
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // newProxied is a bench with a forward that has those options in front, into port 80 of the guest.
 func newProxied(t *testing.T, options string, s setup) (b *bench, dial func() *net.TCPConn) {
 	t.Helper()
-	host := natguest.FreePort(t).String()
+	host := porttest.FreePort(t).String()
 	inner := s.config
 	s.config = func(c *nat.Config) {
 		f, err := spec.ParseForward(options + host + ":80")
@@ -106,24 +106,24 @@ func TestAHeaderComesBeforeWhatTheClientHasSentAlready(t *testing.T) {
 // The header is in no queue, and comes again all the same: whole, and by halves.
 func TestALostHeaderIsRepeated(t *testing.T) {
 	eachVersion(t, func(t *testing.T, option string, version int, config func(*nat.Config)) {
-		for name, lost := range map[string]func(n int, s *natguest.Segment) bool{
-			"alone":                  func(n int, _ *natguest.Segment) bool { return n == 1 },
-			"and its repetition":     func(n int, _ *natguest.Segment) bool { return n <= 2 },
-			"with all that followed": func(n int, _ *natguest.Segment) bool { return n <= 10 },
-			"not it, but the data":   func(n int, _ *natguest.Segment) bool { return n > 1 && n <= 6 },
-			"every other segment":    func(n int, _ *natguest.Segment) bool { return n < 60 && n%2 == 1 },
+		for name, lost := range map[string]func(n int, s *porttest.Segment) bool{
+			"alone":                  func(n int, _ *porttest.Segment) bool { return n == 1 },
+			"and its repetition":     func(n int, _ *porttest.Segment) bool { return n <= 2 },
+			"with all that followed": func(n int, _ *porttest.Segment) bool { return n <= 10 },
+			"not it, but the data":   func(n int, _ *porttest.Segment) bool { return n > 1 && n <= 6 },
+			"every other segment":    func(n int, _ *porttest.Segment) bool { return n < 60 && n%2 == 1 },
 		} {
 			for _, sacks := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, SACK %v", name, sacks), func(t *testing.T) {
-					b, dial := newProxied(t, option, setup{config: config, guest: natguest.Options{MTU: 576}})
-					l := b.Listen(80, natguest.TCPOptions{SACK: sacks})
+					b, dial := newProxied(t, option, setup{config: config, guest: porttest.Options{MTU: 576}})
+					l := b.Listen(80, porttest.TCPOptions{SACK: sacks})
 					client := dial()
 					data := noise(30_000)
 					_, err := client.Write(data)
 					require.NoError(t, err)
 					segments := 0
-					b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-						if d != natguest.ToGuest || len(s.Payload) == 0 {
+					b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+						if d != porttest.ToGuest || len(s.Payload) == 0 {
 							return false
 						}
 						segments++
@@ -147,7 +147,7 @@ func TestAHeaderFitsASmallWindow(t *testing.T) {
 		for _, window := range []int{1, 7, 20} {
 			t.Run(fmt.Sprint(window), func(t *testing.T) {
 				b, dial := newProxied(t, option, setup{config: config})
-				l := b.Listen(80, natguest.TCPOptions{Window: window})
+				l := b.Listen(80, porttest.TCPOptions{Window: window})
 				client := dial()
 				_, err := client.Write([]byte("hello"))
 				require.NoError(t, err)
@@ -162,7 +162,7 @@ func TestAHeaderFitsASmallWindow(t *testing.T) {
 
 func TestAWindowThatIsClosedHoldsAHeaderBack(t *testing.T) {
 	b, dial := newProxied(t, "send-proxy:", setup{})
-	l := b.Listen(80, natguest.TCPOptions{Window: 10})
+	l := b.Listen(80, porttest.TCPOptions{Window: 10})
 	client := dial()
 	c := l.Accept()
 	c.Window = 0
@@ -393,7 +393,7 @@ func TestAGuestThatGoesWhileAHeaderIsAwaited(t *testing.T) {
 }
 
 func TestAGateAndHeaders(t *testing.T) {
-	host := natguest.FreePort(t).String()
+	host := porttest.FreePort(t).String()
 	b := newBench(t, setup{config: withForward(t, "gate:accept-proxy:send-proxy-v2:"+host+":80")})
 	b.Resolve()
 	requireRefused(t, host)
@@ -412,7 +412,7 @@ func TestAGateAndHeaders(t *testing.T) {
 
 // A guest whose receive buffers hold less than a header gets it in pieces.
 func TestAHeaderFitsSmallBuffers(t *testing.T) {
-	b, dial := newProxied(t, "send-proxy:", setup{guest: natguest.Options{Features: vnet.FeatureVersion1, BufSize: 90}})
+	b, dial := newProxied(t, "send-proxy:", setup{guest: porttest.Options{Features: vnet.FeatureVersion1, BufSize: 90}})
 	l := b.Listen(80)
 	client := dial()
 	_, err := client.Write([]byte("hello"))

@@ -3,14 +3,17 @@ package nat
 import (
 	"encoding/binary"
 	"math/bits"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -23,7 +26,7 @@ const maxPairs = 32
 // else touches the record. Drivers expect the frames of a flow on the pair by which they sent its last one (virtio 1.2
 // section 5.1.6.5.6), so a flow moves there:
 //
-//   - A Port that gets a frame for a flow of another's ([Port.find]) leaves this frame and those behind it in the ring,
+//   - A Port that gets a frame for a flow of another's ([turn.find]) leaves this frame and those behind it in the ring,
 //     and asks the owner for the flow. It waits for one flow at a time, and goes on serving those that it has.
 //   - The owner hands the flow over when it comes to it in its own turn (handOver): off its lists, out of its epoll set.
 //   - The asker adopts it: on its lists, into its epoll set. Adding a socket to an edge-triggered set reports its present
@@ -39,24 +42,28 @@ const maxPairs = 32
 
 // pairs is what the queue pairs of a guest share beside the table of flows.
 type pairs struct {
-	ports     []*Port
+	shards    []*shard
 	running   atomic.Uint32 // a bit for each pair whose receive ring runs
 	open      atomic.Int32  // ports that are not closed yet
+	forwards  forwards
 	gates     gates
 	budgets   budgets
 	newFlows  newFlows
 	memory    kernelMemory
 	changes   route.ChangeCount
-	paths     pathTable
+	paths     pathmtu.Table
 	ways      ways
-	strangers bucket // judged of all that send to mappings
-	sources   bucket // looks for another source address that errors may cause
-	hosts     *hosts
+	strangers ratelimit.Bucket // judged of all that send to mappings
+	sources   ratelimit.Bucket // looks for another source address that errors may cause
+	hosts     *hosts.Table
 	leases    leases
 	told      told
 	dns       *dns.Relay
 	queries   stake // of the resolvers' places
 	streams   nameStreams
+
+	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
+	repoliced atomic.Int64           // when one of them adopted it last, 0 for never
 
 	mappings    mappings
 	advertiseAt atomic.Int64         // when the router is advertised in IPv6, 0 for never
@@ -64,9 +71,9 @@ type pairs struct {
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.
-func (s *pairs) lowest() *Port {
+func (s *pairs) lowest() *shard {
 	if r := s.running.Load(); r != 0 {
-		return s.ports[bits.TrailingZeros32(r)]
+		return s.shards[bits.TrailingZeros32(r)]
 	}
 	return nil
 }
@@ -85,8 +92,8 @@ type postbox struct {
 	unquiet bool              // pairs have begun or ceased to run
 	// mappings were given to this Port, or have no flows any more. They are named by their ports of the guest.
 	mappings []ipaddr.Endpoint
-	// thin and shed have a bit for each crowd of which others want a flow to go: if there are too many, or in any case.
-	thin, shed uint
+	// overLimit and underPressure have a bit for each class of which others want a flow to go: if there are too many, or in any case.
+	overLimit, underPressure uint
 }
 
 // put lets fn leave something, and wakes the Port's thread. !ok means that the Port is closed.
@@ -122,76 +129,75 @@ const (
 //
 // The record that lookup returns may be over, or change hands, just now; but it is not used anew before this turn is over
 // (retire), so its key can be compared.
-func (p *Port) find(key *flowKey) (*flow, where) {
-	f := p.flows.lookup(key)
+func (t *turn) find(key *flowKey) (*flow, where) {
+	f := t.flows.lookup(key)
 	if f == nil {
 		return nil, nowhere
 	}
-	if !p.alone() && !p.owns(f) {
+	if !t.alone() && !t.owns(f) {
 		return nil, elsewhere
 	}
-	if f.host != p.from {
-		p.moved(f)
+	if f.host != t.from {
+		t.moved(f)
 	}
 	return f, here
 }
 
 // owns reports whether the record f belongs to this queue pair. If not, its owner is asked for it.
-func (p *Port) owns(f *flow) bool {
-	owner := p.flows.owner(f.index).Load()
-	if owner == p.me {
+func (s *shard) owns(f *flow) bool {
+	if s.flows.IsOf(f.index, s.me) {
 		return true
 	}
-	if to := owner &^ transit; to != p.me && to != nobody {
-		p.askFor(p.pairs.ports[to-1], &f.key)
+	if to := s.flows.OwnerOf(f.index); to != s.me && to != flowtable.Nobody {
+		s.askFor(s.pairs.shards[to-1], &f.key)
 	}
 	return false
 }
 
 // askFor asks another Port for a flow. Asking twice, or for another one, changes what is asked for.
-func (p *Port) askFor(owner *Port, key *flowKey) {
+func (s *shard) askFor(owner *shard, key *flowKey) {
 	owner.post.put(func(b *postbox) {
-		b.askers |= 1 << p.id
-		b.wanted[p.id] = *key
+		b.askers |= 1 << s.id
+		b.wanted[s.id] = *key
 	})
 }
 
 // alone tells whether the guest has one queue pair only.
-func (p *Port) alone() bool { return p.cfg.Queues == 1 }
+func (s *shard) alone() bool { return s.cfg.Queues == 1 }
 
 // leads tells whether this pair does what the guest is to be told once, and without being asked.
-func (p *Port) leads() bool { return p.listening && p.connected && p.receiving }
+func (s *shard) leads() bool { return s.listening && s.connected && s.receiving }
 
 // beginTurn lets others know that this thread may look at any record from now on, endTurn that it does not any more.
-func (p *Port) beginTurn() { p.turns.Add(1) }
-func (p *Port) endTurn()   { p.turns.Add(1) }
+func (s *shard) beginTurn() { s.turns.Add(1) }
+func (s *shard) endTurn()   { s.turns.Add(1) }
 
 // readPost does what others ask for.
-func (p *Port) readPost() {
-	if p.found != p.hosts.news.Load() {
-		p.located()
+func (p *Port) readPost(t *turn) {
+	if t.found != t.hosts.Found() {
+		p.tcp.located()
 	}
-	if !p.post.any.Swap(false) {
+	if !t.post.any.Swap(false) {
 		return
 	}
-	b := &p.post
+	b := &t.post
 	b.mu.Lock()
 	p.arrived, b.flows = b.flows, p.arrived[:0]
 	askers, wanted, listen, unquiet := b.askers, b.wanted, b.listen, b.unquiet
-	mappings, thin, shed := b.mappings, b.thin, b.shed
-	b.askers, b.listen, b.unquiet, b.mappings, b.thin, b.shed = 0, false, false, nil, 0, 0
+	mappings, overLimit, underPressure := b.mappings, b.overLimit, b.underPressure
+	b.askers, b.listen, b.unquiet, b.mappings, b.overLimit, b.underPressure = 0, false, false, nil, 0, 0
 	b.mu.Unlock()
 
 	for _, i := range p.arrived {
-		p.adopt(p.flows.at(i))
+		p.adopt(t.flows.at(i))
 	}
 	for ; askers != 0; askers &= askers - 1 {
 		i := bits.TrailingZeros32(askers)
-		p.grant(&wanted[i], p.pairs.ports[i])
+		p.grant(&wanted[i], t.pairs.shards[i])
 	}
-	p.makeRoom(thin, shed)
+	t.evictRequested(overLimit, underPressure)
 	for _, guest := range mappings {
-		p.tendMapping(guest)
+		p.udp.tendMapping(guest)
 	}
 	if listen {
 		p.takeListeners()
@@ -202,9 +208,9 @@ func (p *Port) readPost() {
 }
 
 // grant lets a flow go to another pair when the flow has its next turn, which is this one of the Port's.
-func (p *Port) grant(key *flowKey, to *Port) {
-	f := p.flows.lookup(key)
-	if f == nil || p.flows.owner(f.index).Load() != p.me {
+func (p *Port) grant(key *flowKey, to *shard) {
+	f := p.shard.flows.lookup(key)
+	if f == nil || !p.shard.flows.IsOf(f.index, p.shard.me) {
 		to.post.nudge()
 		return
 	}
@@ -212,124 +218,122 @@ func (p *Port) grant(key *flowKey, to *Port) {
 }
 
 // letGo lets f go to another pair when it has its next turn. Who was to get it before looks again.
-func (p *Port) letGo(f *flow, to *Port) {
+func (p *Port) letGo(f *flow, to *shard) {
 	if f.bits&leaving != 0 && uint32(f.to) != to.id {
-		p.pairs.ports[f.to].post.nudge()
+		p.shard.pairs.shards[f.to].post.nudge()
 	}
 	f.bits |= leaving
 	f.to = uint8(to.id)
-	p.run.move(p.flows, &p.starved)
-	p.run.push(p.flows, f)
+	p.shard.run.move(p.shard.flows, &p.shard.starved)
+	p.shard.run.push(p.shard.flows, f)
 }
 
 // handOver gives a flow, which stands on no run list, to the pair that it is to go to.
 func (p *Port) handOver(f *flow) {
-	to := p.pairs.ports[f.to]
+	to := p.shard.pairs.shards[f.to]
 	f.bits &^= leaving
-	deadline, c := f.deadline, f.crowd
-	p.wheel.remove(f)
-	p.leave(f)
-	f.deadline, f.crowd = deadline, c // for the one who adopts it
+	c := f.class
+	p.shard.wheel.Leave(f.index)
+	p.shard.leaveClass(f)
+	f.class = c // for the one who adopts it
 	if f.fd >= 0 && f.bits&shared == 0 {
-		p.worker.Unregister(int(f.fd))
+		p.shard.worker.Unregister(int(f.fd))
 	}
-	p.flows.owner(f.index).Store(to.me | transit)
+	p.shard.flows.Send(f.index, to.me)
 	if !to.post.put(func(b *postbox) { b.flows = append(b.flows, f.index) }) {
 		p.adopt(f)
-		p.abandon(f, endClosed)
+		p.drop(f, endClosed)
 		return
 	}
-	p.counters.FlowsMoved++
+	p.shard.counters.FlowsMoved++
 }
 
 // adopt takes a flow that was handed over.
 func (p *Port) adopt(f *flow) {
-	p.flows.owner(f.index).Store(p.me)
-	if c := f.crowd; c != noCrowd {
-		f.crowd = noCrowd
-		p.join(f, c)
+	p.shard.flows.Own(f.index, p.shard.me)
+	if c := f.class; c != classNone {
+		f.class = classNone
+		p.shard.joinClass(f, c)
 	}
-	if deadline := f.deadline; deadline != 0 {
-		p.wheel.set(f, deadline)
-	}
+	p.shard.wheel.Join(f.index)
 	if f.fd >= 0 && f.bits&shared == 0 {
-		if err := p.register(f); err != nil {
-			p.hit(limitHost)
-			p.abandon(f, endNoRoom)
+		if err := p.shard.register(f); err != nil {
+			p.shard.hit(limitHost)
+			p.drop(f, endNoRoom)
 			return
 		}
 	}
-	if !p.connected && p.gone != frontEndGone {
-		p.abandon(f, endGuestGone)
+	if !p.shard.connected && p.shard.gone != frontEndGone {
+		p.drop(f, endGuestGone)
 		return
 	}
-	p.run.push(p.flows, f)
+	if p.udp.isOrphan(f) {
+		p.shard.remove(f)
+		return
+	}
+	p.shard.run.push(p.shard.flows, f)
 	if f.state == stateOpen {
-		p.startWatch(f)
+		p.tcp.startWatch(f)
 	}
-	if p.reviewedLately() && !p.judgeAgain(f) {
+	if !p.judgeAdopted(f) {
 		return
 	}
-	if to := p.pairs.lowest(); to != nil && !p.receiving {
+	if to := p.shard.pairs.lowest(); to != nil && !p.shard.receiving {
 		p.letGo(f, to) // this pair has ceased to run meanwhile
 	}
 }
 
 // ringsChanged tells the others whether this pair runs, and leaves to them what it cannot serve.
 func (p *Port) ringsChanged() {
-	bit := uint32(1) << p.id
-	before := p.pairs.running.Load()
-	if p.receiving {
-		p.pairs.running.Or(bit)
+	bit := uint32(1) << p.shard.id
+	before := p.shard.pairs.running.Load()
+	if p.shard.receiving {
+		p.shard.pairs.running.Or(bit)
 	} else {
-		p.pairs.running.And(^bit)
+		p.shard.pairs.running.And(^bit)
 	}
-	if p.pairs.running.Load() == before {
+	if p.shard.pairs.running.Load() == before {
 		return
 	}
-	for _, q := range p.pairs.ports {
+	for _, q := range p.shard.pairs.shards {
 		q.post.put(func(b *postbox) { b.unquiet = true })
 	}
 }
 
 // othersRun tells whether the receive ring of another pair of the guest runs.
-func (p *Port) othersRun() bool { return p.pairs.running.Load()&^(1<<p.id) != 0 }
+func (s *shard) othersRun() bool { return s.pairs.running.Load()&^(1<<s.id) != 0 }
 
 // settle gives the listeners, and if this pair does not run all its flows and mappings, to the lowest pair that runs.
 func (p *Port) settle() {
-	to := p.pairs.lowest()
-	if to == nil || to == p {
+	to := p.shard.pairs.lowest()
+	if to == nil || to == p.shard {
 		return
 	}
-	if p.listening {
+	if p.shard.listening {
 		p.giveListeners(to)
 	}
-	if !p.receiving {
-		p.giveMappings(to)
-		p.flows.each(p.me, func(f *flow) {
-			p.probeAfterRestart(f) // the driver may be new
+	if !p.shard.receiving {
+		p.udp.giveMappings(to)
+		p.shard.flows.each(p.shard.me, func(f *flow) {
+			p.tcp.probeAfterRestart(f) // the driver may be new
 			p.letGo(f, to)
 		})
 	}
 }
 
-func (p *Port) giveListeners(to *Port) {
+func (p *Port) giveListeners(to *shard) {
 	if !to.post.put(func(b *postbox) { b.listen = true }) {
 		return
 	}
-	p.listening = false
-	p.stopListeningToGroups()
-	p.called = slices.DeleteFunc(p.called, func(i uint32) bool { return i < uint32(p.nForwards) })
-	for i := range p.forwards() {
-		p.worker.Unregister(int(p.listen[i].FD))
-		p.listen[i].ready, p.listen[i].failed = false, false
-	}
+	p.shard.listening = false
+	p.groups.stopListeningToGroups()
+	p.listeners.quitForwards()
 }
 
 func (p *Port) takeListeners() {
-	p.listening = true
-	if p.registerListeners() != nil {
-		p.hit(limitHost)
+	p.shard.listening = true
+	if p.listenToHost() != nil {
+		p.shard.hit(limitHost)
 	}
 }
 
@@ -341,23 +345,23 @@ type retirement struct {
 }
 
 // retire frees the record of a flow that is over, as soon as all turns in which a lookup may have found it have ended.
-func (p *Port) retire(f *flow) {
-	if p.alone() {
-		p.release(f)
+func (s *shard) retire(f *flow) {
+	if s.alone() {
+		s.release(f)
 		return
 	}
 	if f.bits&leaving != 0 {
-		p.pairs.ports[f.to].post.nudge() // who asked for it waits
+		s.pairs.shards[f.to].post.nudge() // who asked for it waits
 	}
-	p.retired.limbo = append(p.retired.limbo, f.index)
+	s.retired.limbo = append(s.retired.limbo, f.index)
 }
 
 // recycle frees what has waited long enough, and lets the next ones wait.
-func (p *Port) recycle() {
-	r := &p.retired
-	if len(r.grace) > 0 && p.graceOver() {
+func (s *shard) recycle() {
+	r := &s.retired
+	if len(r.grace) > 0 && s.graceOver() {
 		for _, i := range r.grace {
-			p.release(p.flows.at(i))
+			s.release(s.flows.at(i))
 		}
 		r.grace = r.grace[:0]
 	}
@@ -365,16 +369,16 @@ func (p *Port) recycle() {
 		return
 	}
 	r.grace, r.limbo = r.limbo, r.grace
-	for i, q := range p.pairs.ports {
+	for i, q := range s.pairs.shards {
 		r.turns[i] = q.turns.Load()
 	}
 }
 
 // graceOver tells whether every turn of another pair that had begun before has ended.
-func (p *Port) graceOver() bool {
-	for i, q := range p.pairs.ports {
-		during := p.retired.turns[i]&1 != 0
-		if q != p && during && q.turns.Load() == p.retired.turns[i] {
+func (s *shard) graceOver() bool {
+	for i, q := range s.pairs.shards {
+		during := s.retired.turns[i]&1 != 0
+		if q != s && during && q.turns.Load() == s.retired.turns[i] {
 			return false
 		}
 	}
@@ -383,21 +387,29 @@ func (p *Port) graceOver() bool {
 
 // closePost ends what others may leave, and takes what they have left.
 func (p *Port) closePost() {
-	if p.alone() {
+	if p.shard.alone() {
 		return
 	}
-	b := &p.post
+	b := &p.shard.post
 	b.mu.Lock()
 	b.closed = true
 	left := b.flows
 	b.flows = nil
 	b.mu.Unlock()
 	for _, i := range left {
-		p.adopt(p.flows.at(i))
+		p.adopt(p.shard.flows.at(i))
 	}
 	p.abandonAll(endClosed)
-	if p.worker != nil {
-		p.worker.Unregister(b.fd)
+	if p.shard.worker != nil {
+		p.shard.worker.Unregister(b.fd)
 	}
 	_ = unix.Close(b.fd)
+}
+
+// release frees the record of a flow, which nobody can be looking at.
+func (s *shard) release(f *flow) {
+	if f.key.Proto == protoUDP {
+		s.hooks.released(f)
+	}
+	s.flows.Release(f.index)
 }

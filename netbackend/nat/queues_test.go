@@ -17,8 +17,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -27,7 +27,7 @@ import (
 )
 
 // hopper is a guest's driver with several queue pairs, each served by a thread of its own, behind the one pair that
-// package natguest knows. A flow stays on a pair for some frames, and hops to another at random then.
+// package porttest knows. A flow stays on a pair for some frames, and hops to another at random then.
 type hopper struct {
 	t        *testing.T
 	ports    []*nat.Port
@@ -260,7 +260,7 @@ func (h *hopper) collect(p *hopperPair) {
 // counters are those of all pairs.
 func (h *hopper) counters() (all []nat.Counters) {
 	for i, p := range h.ports {
-		require.NoError(h.t, h.device.Do(i, func(int64) { all = append(all, p.Counters()) }))
+		require.NoError(h.t, h.device.Do(i, func(*worker.Thread) { all = append(all, p.Counters()) }))
 	}
 	return all
 }
@@ -275,16 +275,16 @@ func (h *hopper) moved() (n uint64) {
 // newQueues is a bench whose guest has several queue pairs.
 func newQueues(t *testing.T, n int, options ...func(*nat.Config)) (*bench, *hopper) {
 	t.Helper()
-	return newQueuesOf(t, natguest.Options{}, n, options...)
+	return newQueuesOf(t, porttest.Options{}, n, options...)
 }
 
 // newQueuesOf is newQueues for a guest that is given.
-func newQueuesOf(t *testing.T, guest natguest.Options, n int, options ...func(*nat.Config)) (*bench, *hopper) {
+func newQueuesOf(t *testing.T, guest porttest.Options, n int, options ...func(*nat.Config)) (*bench, *hopper) {
 	t.Helper()
-	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(porttest.FreePort(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	forward := natguest.FreePort(t)
+	forward := porttest.FreePort(t)
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	cfg := nat.DefaultConfig()
 	cfg.ResolvConf = ""
@@ -299,7 +299,7 @@ func newQueuesOf(t *testing.T, guest natguest.Options, n int, options ...func(*n
 	}
 	h := newHopper(t, cfg, n)
 	h.forward = forward
-	g := natguest.New(t, h, guest)
+	g := porttest.New(t, h, guest)
 	b := &bench{Guest: g, t: t, port: h.ports[0], listen: l, server: netip.AddrPortFrom(cfg.Gateway, port)}
 	b.Resolve()
 	return b, h
@@ -323,14 +323,14 @@ func echo(l net.Listener) {
 func echoes(t *testing.T, b *bench, n, size int, meanwhile func()) {
 	t.Helper()
 	go echo(b.listen)
-	conns := make([]*natguest.TCP, n)
+	conns := make([]*porttest.TCP, n)
 	got, want := make([][]byte, n), make([][]byte, n)
 	for i := range conns {
 		conns[i] = b.Dial(b.server)
 		want[i] = noise(size + i)
 	}
 	for i, c := range conns {
-		b.Until("it is open", func() bool { return c.State == natguest.Open })
+		b.Until("it is open", func() bool { return c.State == porttest.Open })
 		c.Send(want[i])
 	}
 	next := time.Now()
@@ -389,7 +389,7 @@ func TestShortConnectionsOnManyQueues(t *testing.T) {
 	h.hops = 0.5
 	go echo(b.listen)
 	for range 15 {
-		conns := make([]*natguest.TCP, 8)
+		conns := make([]*porttest.TCP, 8)
 		for i := range conns {
 			conns[i] = b.Dial(b.server)
 			conns[i].Send(noise(100 + i))
@@ -403,7 +403,7 @@ func TestShortConnectionsOnManyQueues(t *testing.T) {
 	b.Until("no flow is left", func() bool {
 		left := 0
 		for i, p := range h.ports {
-			require.NoError(t, h.device.Do(i, func(now int64) { left += len(p.Snapshot(now).Flows) }))
+			require.NoError(t, h.device.Do(i, func(t *worker.Thread) { left += len(p.Snapshot(t.Now()).Flows) }))
 		}
 		return left == 0
 	})
@@ -427,7 +427,7 @@ func TestDatagramsOfHoppingFlowsAllArrive(t *testing.T) {
 	const flows, rounds = 10, 30
 	for round := range rounds {
 		for i := range flows {
-			b.SendDatagram(natguest.Datagram{
+			b.SendDatagram(porttest.Datagram{
 				Src: netip.AddrPortFrom(b.IP, uint16(3000+i)), Dst: b.server, Payload: numbered(round, 200),
 			})
 		}
@@ -489,12 +489,12 @@ func (b *bench) forwardedEcho(t *testing.T, host string) {
 	for i := range 5 {
 		_, err = u.Write(numbered(i, 100))
 		require.NoError(t, err)
-		var got []*natguest.Datagram
+		var got []*porttest.Datagram
 		b.Until("the guest has the datagram", func() bool {
 			got = append(got, b.Datagrams()...)
 			return len(got) == 1
 		})
-		b.SendDatagram(natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: numbered(i+9, 50)})
+		b.SendDatagram(porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: numbered(i+9, 50)})
 		answer := await(b, "the client has the answer", func() []byte {
 			buf := make([]byte, 1000)
 			n, err := u.Read(buf)
@@ -527,7 +527,7 @@ func TestAFrontEndThatGoesEndsTheFlowsOfAllQueues(t *testing.T) {
 func TestWithAGraceTheFlowsOfAllQueuesOutliveTheFrontEnd(t *testing.T) {
 	b, h := newQueues(t, 8, func(c *nat.Config) { c.ReconnectGrace = time.Hour })
 	var hosts []*net.TCPConn
-	var guests []*natguest.TCP
+	var guests []*porttest.TCP
 	for range 10 {
 		c, host := b.connect()
 		guests, hosts = append(guests, c), append(hosts, host)
@@ -549,7 +549,7 @@ func TestWithAGraceTheFlowsOfAllQueuesOutliveTheFrontEnd(t *testing.T) {
 			requireSame(t, numbered(i, 1000), c.Read())
 			b.Skip("the guest has sent all", func() bool { return c.Unsent() == 0 })
 			requireSame(t, numbered(i+1, 2000), b.readSome(hosts[i], 2000))
-			require.Equal(t, natguest.Open, c.State, "round %d", round)
+			require.Equal(t, porttest.Open, c.State, "round %d", round)
 		}
 	}
 	for _, c := range h.counters() {
@@ -716,7 +716,7 @@ func TestTheQueuesOfAGuestShareTheRoomForItsFlows(t *testing.T) {
 				if h.random.Float64() >= hops {
 					h.at[4000+port], h.hops = 0, 0
 				}
-				b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
+				b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
 				b.Turn()
 				h.hops = 0.5
 			}
@@ -740,8 +740,8 @@ func TestTheQueuesOfAGuestShareTheRoomForItsFlows(t *testing.T) {
 // associations counts those of all pairs.
 func (h *hopper) associations() (n int) {
 	for i, p := range h.ports {
-		require.NoError(h.t, h.device.Do(i, func(now int64) {
-			for _, f := range p.Snapshot(now).Flows {
+		require.NoError(h.t, h.device.Do(i, func(t *worker.Thread) {
+			for _, f := range p.Snapshot(t.Now()).Flows {
 				if f.Proto == unix.IPPROTO_UDP {
 					n++
 				}
@@ -764,17 +764,17 @@ func TestAnotherQueueMakesRoomInAFullTable(t *testing.T) {
 	}
 	stay(0, 4000, 4001)
 	for port := range uint16(2) {
-		b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
+		b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 4000+port), Dst: b.server, Payload: []byte("x")})
 	}
 	b.Until("two associations are there", func() bool { return h.associations() == 2 })
 	for i := range uint16(room - 2) {
 		stay(0, 5000+i)
-		c := b.Connect(b.server, natguest.TCPOptions{LocalPort: 5000 + i})
-		require.Equal(t, natguest.Open, c.State)
+		c := b.Connect(b.server, porttest.TCPOptions{LocalPort: 5000 + i})
+		require.Equal(t, porttest.Open, c.State)
 	}
 	stay(1, 6000, 6001)
-	c := b.Dial(b.server, natguest.TCPOptions{LocalPort: 6000})
+	c := b.Dial(b.server, porttest.TCPOptions{LocalPort: 6000})
 	b.Until("it is refused", c.Ended)
 	b.Until("there is room", func() bool { return h.associations() == 1 })
-	require.Equal(t, natguest.Open, b.Connect(b.server, natguest.TCPOptions{LocalPort: 6001}).State)
+	require.Equal(t, porttest.Open, b.Connect(b.server, porttest.TCPOptions{LocalPort: 6001}).State)
 }

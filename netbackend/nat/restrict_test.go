@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // flags are rules as they stand on the command line.
@@ -26,11 +26,11 @@ func TestWhatARuleClosesIsRefusedAtOnce(t *testing.T) {
 	b.Resolve()
 
 	c := b.Dial(at("198.51.100.7:80"))
-	b.Until("a connection is reset", func() bool { return c.State == natguest.Refused })
-	require.True(t, c.Segments[0].Has(natguest.RST|natguest.ACK))
+	b.Until("a connection is reset", func() bool { return c.State == porttest.Refused })
+	require.True(t, c.Segments[0].Has(porttest.RST|porttest.ACK))
 	require.EqualValues(t, 1, b.port.Counters().Denied)
 
-	b.SendDatagram(natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.51.100.7:443"), Payload: []byte("hello")})
+	b.SendDatagram(porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.51.100.7:443"), Payload: []byte("hello")})
 	m := b.told()
 	require.EqualValues(t, 13, m.Code, "prohibited: nobody claims that the port is closed")
 	require.Equal(t, []byte{198, 51, 100, 7, 4, 0, 443 >> 8, 443 & 255, 0, 13}, m.Payload[16:26], "the datagram is quoted")
@@ -48,7 +48,7 @@ func TestLinkLocalAddressesWaitForARule(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
 	c := b.Dial(at("169.254.169.254:80"))
-	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	require.Len(t, b.Notices(), 1)
 	require.Contains(t, b.Notices()[0].Message, "--allow tcp:169.254.169.254:80")
 }
@@ -61,15 +61,15 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 		c.Restrict = true
 		c.ResolvConf = "/etc/resolv.conf"
 	}
-	query := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("10.0.2.3:53"), Payload: make([]byte, 17)}
+	query := porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("10.0.2.3:53"), Payload: make([]byte, 17)}
 	query.Payload[5] = 1 // one question, for the root
 
 	t.Run("the rest is closed", func(t *testing.T) {
 		b := newBench(t, setup{config: restricted})
 		b.Resolve()
 		c := b.Dial(at("198.51.100.7:80"))
-		b.Until("a connection is reset", func() bool { return c.State == natguest.Refused })
-		b.SendDatagram(natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.51.100.7:443"), Payload: []byte("x")})
+		b.Until("a connection is reset", func() bool { return c.State == porttest.Refused })
+		b.SendDatagram(porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.51.100.7:443"), Payload: []byte("x")})
 		require.EqualValues(t, 13, b.told().Code)
 		require.Contains(t, b.Notices()[0].Message, "--allow tcp:198.51.100.7:80")
 	})
@@ -83,7 +83,7 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 		b := newBench(t, setup{config: restricted})
 		b.Resolve()
 		b.SendDatagram(query)
-		var answers []*natguest.Datagram
+		var answers []*porttest.Datagram
 		b.Until("the answer", func() bool { answers = b.Datagrams(); return len(answers) > 0 })
 		const failed = 2 // SERVFAIL
 		require.EqualValues(t, failed, answers[0].Payload[3]&15)
@@ -113,7 +113,7 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 }
 
 func TestRepliesToTheHostsDatagramsAreAlwaysAllowed(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -127,9 +127,9 @@ func TestRepliesToTheHostsDatagramsAreAlwaysAllowed(t *testing.T) {
 	defer client.Close()
 	_, err = client.Write([]byte("question"))
 	require.NoError(t, err)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until("the question", func() bool { got = b.Datagrams(); return len(got) > 0 })
-	b.SendDatagram(natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")})
+	b.SendDatagram(porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")})
 	answer := await(b, "the answer", func() string {
 		buf := make([]byte, 10)
 		n, _ := client.Read(buf)
@@ -138,7 +138,7 @@ func TestRepliesToTheHostsDatagramsAreAlwaysAllowed(t *testing.T) {
 	require.Equal(t, "answer", answer)
 	require.Zero(t, b.port.Counters().Denied)
 
-	b.SendDatagram(natguest.Datagram{Src: at("10.0.2.15:8"), Dst: got[0].Src, Payload: []byte("from another port")})
+	b.SendDatagram(porttest.Datagram{Src: at("10.0.2.15:8"), Dst: got[0].Src, Payload: []byte("from another port")})
 	require.EqualValues(t, 3, b.told().Code, "the gateway is a host on which nothing else is open")
 	require.EqualValues(t, 1, b.port.Counters().Denied)
 }

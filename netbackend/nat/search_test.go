@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestTheHostsSearchDomainsAreToldUnlessTheUserSaysOthers(t *testing.T) {
@@ -45,7 +45,7 @@ func (b *bench) searchList() string {
 	b.t.Helper()
 	m, err := dhcpv4.New(dhcpv4.WithHwAddr(b.MAC[:]), dhcpv4.WithMessageType(dhcpv4.MessageTypeDiscover))
 	require.NoError(b.t, err)
-	b.SendDatagram(natguest.Datagram{Src: at("0.0.0.0:68"), Dst: at("255.255.255.255:67"), Payload: m.ToBytes()})
+	b.SendDatagram(porttest.Datagram{Src: at("0.0.0.0:68"), Dst: at("255.255.255.255:67"), Payload: m.ToBytes()})
 	b.Settle()
 	d := b.Datagrams()
 	require.Len(b.t, d, 1)

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
@@ -14,47 +16,48 @@ import (
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// services are the protocols that the engine answers itself. They are rare, so they work on copies and may allocate.
-type services struct {
-	arp  *arp.Responder
-	dhcp *dhcp4.Server
-	dns  *dns.Relay
-	// Both are nil if the guest has no network of IPv6.
-	ndp   *ndp.Responder
-	dhcp6 *dhcp6.Server
-}
+// The services here are rare, so they work on copies and may allocate.
 
 const (
 	dhcpServerPort = 67
 	dhcpClientPort = 68
 )
 
-// newServices makes the services of a queue pair. now is its clock.
-func newServices(cfg *Config, leases *leases, relay *dns.Relay, now func() int64) (services, error) {
-	search := searchList(cfg, func() []string { return relay.Search(now()) })
-	server, err := dhcp4.New(dhcp4.Config{
+// localServices answers the guest's messages of DHCP, in both versions of IP.
+type localServices struct {
+	link        *linkLayer
+	fragments   *fragmenter
+	dhcpServer  *dhcp4.Server
+	dhcp6Server *dhcp6.Server // nil if the guest has no network of IPv6
+}
+
+// servers are what answers the guest in the engine's own name.
+type servers struct {
+	arp   *arp.Responder
+	ndp   *ndp.Responder // nil if the guest has no network of IPv6
+	dhcp  *dhcp4.Server
+	dhcp6 *dhcp6.Server // nil if the guest has no network of IPv6
+}
+
+// newServers makes those of a configuration. search returns the domains in which the guest is to look names up; nil is none.
+func newServers(cfg *Config, leases *leases, search func() []string) (s servers, err error) {
+	s.arp = arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS)
+	s.dhcp, err = dhcp4.New(dhcp4.Config{
 		Guest: cfg.Guest, Server: cfg.Gateway, Prefix: cfg.Prefix, Router: cfg.Gateway,
 		DNS: appendValid(nil, cfg.DNS), MTU: cfg.MTU, Hostname: cfg.Hostname, Domain: cfg.Domain,
 		Search: search, More: cfg.Hosts, Book: leases.v4, LeaseTime: leaseTime,
 	})
-	if err != nil {
-		return services{}, err
+	if err != nil || !cfg.Prefix6.IsValid() {
+		return s, err
 	}
-	s := services{
-		arp:  arp.New(cfg.GatewayMAC, cfg.Gateway, cfg.DNS),
-		dhcp: server,
-		dns:  relay,
-	}
-	if cfg.Prefix6.IsValid() {
-		s.ndp = ndp.New(ndp.Config{
-			MAC: cfg.GatewayMAC, LinkLocal: linkLocal(cfg.GatewayMAC), Addrs: []netip.Addr{cfg.Gateway6, cfg.DNS6},
-			Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Search: search,
-		})
-		s.dhcp6 = dhcp6.New(dhcp6.Config{
-			MAC: cfg.GatewayMAC, Guest: cfg.Guest6, Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6},
-			Search: search, More: cfg.Hosts, Book: leases.v6,
-		})
-	}
+	s.ndp = ndp.New(ndp.Config{
+		MAC: cfg.GatewayMAC, LinkLocal: guestnet.LinkLocal(cfg.GatewayMAC), Addrs: []netip.Addr{cfg.Gateway6, cfg.DNS6},
+		Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6}, Search: search,
+	})
+	s.dhcp6 = dhcp6.New(dhcp6.Config{
+		MAC: cfg.GatewayMAC, Guest: cfg.Guest6, Prefix: cfg.Prefix6, DNS: []netip.Addr{cfg.DNS6},
+		Search: search, More: cfg.Hosts, Book: leases.v6,
+	})
 	return s, nil
 }
 
@@ -74,81 +77,85 @@ func searchList(cfg *Config, hosts func() []string) func() []string {
 
 // newRelay makes what knows the resolvers, which all queue pairs of a guest share.
 func newRelay(cfg *Config) *dns.Relay {
-	file := cfg.ResolvConf
-	if cfg.Restrict {
-		file = "" // a resolver hands on what it is asked; only one that the user named may
-	}
 	return dns.New(dns.Config{
-		Resolvers: cfg.Resolvers, File: file, Read: cfg.ReadFile,
+		Resolvers: cfg.Resolvers, File: cfg.resolvConf(), Read: cfg.ReadFile,
 		Usable: func(a netip.Addr) bool { return a.Zone() == "" }, // our sockets' addresses name no link
 	})
 }
 
+// resolvConf is the file that names resolvers if the user does not, "" for none.
+func (c *Config) resolvConf() string {
+	if c.Restrict {
+		return "" // a resolver hands on what it is asked; only one that the user named may
+	}
+	return c.ResolvConf
+}
+
 // arp answers for the engine's addresses.
-func (p *Port) arp(c *virtqueue.Chain) {
-	if !p.afford(errandARP) {
+func (l *linkLayer) arp(t *turn, c *virtqueue.Chain) {
+	if !t.allow(slowARP) {
 		return
 	}
-	frame := p.copyFrame(c)
+	frame := t.copyFrame(c)
 	if frame == nil {
 		return
 	}
-	reply, sender, ok := p.services.arp.Answer(frame)
+	reply, sender, ok := l.arpServer.Answer(frame)
 	if !ok {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return
 	}
-	if sender.IP.IsValid() && p.others[ipaddr.From(sender.IP)] {
-		p.counters.Impostors++
+	if sender.IP.IsValid() && t.others[ipaddr.From(sender.IP)] {
+		t.counters.Impostors++
 		return
 	}
 	if sender.IP.IsValid() {
 		a := ipaddr.From(sender.IP)
-		p.learnAddress(&a, p.meet(packMAC(sender.MAC)))
+		t.learnAddress(&a, t.meet(hosts.PackMAC(sender.MAC)))
 	}
-	p.reply(reply)
+	t.reply(reply)
 }
 
 // reply sends an answer of a service, if there is one. Whoever asked will ask again if it is lost.
-func (p *Port) reply(frame []byte) {
-	if frame != nil && !p.send(frame) {
-		p.counters.NoRoom++
+func (t *turn) reply(frame []byte) {
+	if frame != nil && !t.send(frame) {
+		t.counters.NoRoom++
 	}
 }
 
 // ask asks where an address of the guest is (RFC 826, RFC 4861).
-func (p *Port) ask(guest ipaddr.Addr) {
+func (l *linkLayer) ask(t *turn, guest ipaddr.Addr) {
 	if !guest.Is4() {
-		p.reply(p.services.ndp.Ask(guest.Netip()))
+		t.reply(l.ndpServer.Ask(guest.Netip()))
 		return
 	}
-	b := p.template[:etherLen+28]
+	b := t.template[:etherLen+28]
 	for i := range 6 {
 		b[i] = 0xff
 	}
-	copy(b[6:], p.cfg.GatewayMAC[:])
+	copy(b[6:], t.cfg.GatewayMAC[:])
 	binary.BigEndian.PutUint16(b[12:], etherARP)
 	// Ethernet, IPv4, the lengths of their addresses, a request.
 	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
-	copy(b[22:], p.cfg.GatewayMAC[:])
-	copy(b[28:], p.nets.v4.gateway.Bytes())
+	copy(b[22:], t.cfg.GatewayMAC[:])
+	copy(b[28:], t.nets.V4.Gateway.Bytes())
 	clear(b[32:38])
 	copy(b[38:], guest.Bytes())
-	p.reply(b)
+	t.reply(b)
 }
 
 // askOnce is ask, unless that was done just now. What waits for the answer goes on when it is learned.
-func (p *Port) askOnce(guest ipaddr.Addr) {
-	if p.hosts.mayAsk(&guest, p.now) {
-		p.ask(guest)
+func (l *linkLayer) askOnce(t *turn, guest ipaddr.Addr) {
+	if t.hosts.MayAsk(&guest, t.now) {
+		l.ask(t, guest)
 	}
 }
 
 // copyPayload copies the payload of a datagram, whose length with the UDP header is that, for those who are in no hurry. nil if
 // the frame is too long.
-func (p *Port) copyPayload(k *packet, length int) []byte {
-	start := k.l4Offset - p.headerLen
-	frame := p.copyFrame(k.chain)
+func (t *turn) copyPayload(k *packet, length int) []byte {
+	start := k.l4Offset - t.headerLen
+	frame := t.copyFrame(k.chain)
 	if frame == nil {
 		return nil
 	}
@@ -156,78 +163,78 @@ func (p *Port) copyPayload(k *packet, length int) []byte {
 }
 
 // forDHCP tells whether a datagram to the DHCP port is for us.
-func (p *Port) forDHCP(k *packet) bool {
-	return k.dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.dst.Is4() && p.nets.ours(&k.dst)
+func (s *shard) forDHCP(k *packet) bool {
+	return k.dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.dst.Is4() && s.nets.IsOurs(&k.dst)
 }
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
-func (p *Port) dhcp(k *packet, length int) {
-	if !p.afford(errandDHCP) {
+func (e *localServices) dhcp(t *turn, k *packet, length int) {
+	if !t.allow(slowDHCP) {
 		return
 	}
-	message := p.copyPayload(k, length)
+	message := t.copyPayload(k, length)
 	if message == nil {
 		return
 	}
-	if k.src.IsUnicast() && p.nets.contains(&k.src) {
-		p.learnAddress(&k.src, p.from)
+	if k.src.IsUnicast() && t.nets.Contains(&k.src) {
+		t.learnAddress(&k.src, t.from)
 	}
-	answer, ok := p.services.dhcp.Answer(p.now, message)
+	answer, ok := e.dhcpServer.Answer(t.now, message)
 	if !ok {
 		return
 	}
-	p.leased(answer.Given, answer.Declined, answer.Ask)
-	if answer.Message == nil || len(answer.Message) > p.mtu-ipv4Len-udpLen {
+	e.leased(t, answer.Given, answer.Declined, answer.Ask)
+	if answer.Message == nil || len(answer.Message) > t.mtu-ipv4Len-udpLen {
 		return
 	}
-	p.reply(p.udpFrame(answer.To.MAC, &flowKey{
-		proto: protoUDP, remote: p.nets.v4.gateway, remotePort: dhcpServerPort,
-		guest: ipaddr.From(answer.To.IP), guestPort: dhcpClientPort,
+	t.reply(t.udpFrame(answer.To.MAC, &flowKey{
+		Proto: protoUDP, Remote: t.nets.V4.Gateway, RemotePort: dhcpServerPort,
+		Guest: ipaddr.From(answer.To.IP), GuestPort: dhcpClientPort,
 	}, answer.Message))
 }
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
-func (p *Port) forDHCP6(k *packet) bool {
+func forDHCP6(k *packet) bool {
 	return binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort && k.src.IsLinkLocal() && k.dst == ipaddr.From(dhcp6.Servers)
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
-func (p *Port) dhcp6(k *packet, length int) {
-	if !p.afford(errandDHCP) {
+func (e *localServices) dhcp6(t *turn, k *packet, length int) {
+	if !t.allow(slowDHCP) {
 		return
 	}
-	message := p.copyPayload(k, length)
+	message := t.copyPayload(k, length)
 	if message == nil {
 		return
 	}
-	mac := unpackMAC(p.hosts.mac(p.from))
-	answer, ok := p.services.dhcp6.Answer(p.now, mac, message)
+	mac := hosts.UnpackMAC(t.hosts.MAC(t.from))
+	answer, ok := e.dhcp6Server.Answer(t.now, mac, message)
 	if !ok {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return
 	}
-	p.leased(answer.Given, answer.Declined, answer.Ask)
-	if answer.Message == nil || len(answer.Message) > p.longest(&k.src) {
+	e.leased(t, answer.Given, answer.Declined, answer.Ask)
+	if answer.Message == nil || len(answer.Message) > e.fragments.longest(&k.src) {
 		return
 	}
-	p.reply(p.udpFrame(mac, &flowKey{
-		proto: protoUDP, remote: p.nets.linkLocal, remotePort: dhcp6.ServerPort, guest: k.src, guestPort: dhcp6.ClientPort,
+	t.reply(t.udpFrame(mac, &flowKey{
+		Proto: protoUDP, Remote: t.nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.src, GuestPort: dhcp6.ClientPort,
 	}, answer.Message))
 }
 
 // isQuery tells whether a flow is one to the name server.
-func (p *Port) isQuery(key *flowKey) bool {
-	return key.remotePort == dnsPort && p.nets.isDNS(&key.remote)
+func (s *shard) isQuery(key *flowKey) bool {
+	return key.RemotePort == dnsPort && s.nets.IsDNS(&key.Remote)
 }
 
 // udpFrame builds a datagram to the guest, from the remote end of key.
-func (p *Port) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
-	b := make([]byte, udpHeaders(&key.guest)+len(payload))
+func (t *turn) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
+	b := make([]byte, udpHeaders(&key.Guest)+len(payload))
 	n := udpLen + len(payload)
-	udp := b[p.putIP(b, &key.remote, &key.guest, protoUDP, n):]
+	udp := b[t.putIP(b, &key.Remote, &key.Guest, protoUDP, n):]
 	copy(b, mac[:])
-	putUDP(udp, key.remotePort, key.guestPort, n)
+	putUDP(udp, key.RemotePort, key.GuestPort, n)
 	copy(udp[udpLen:], payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, key.pseudoSum(n))))
+	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudoSum(key, n))))
 	return b
 }

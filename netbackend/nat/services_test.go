@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // unreachable tells whether an ICMP message "port unreachable" is among frames (RFC 792, RFC 4443).
-func unreachable(frames []*natguest.Frame) bool {
-	return slices.ContainsFunc(frames, func(f *natguest.Frame) bool {
+func unreachable(frames []*porttest.Frame) bool {
+	return slices.ContainsFunc(frames, func(f *porttest.Frame) bool {
 		kind, code := uint8(3), uint8(3)
 		if f.Src.Is6() {
 			kind, code = 1, 4
@@ -26,7 +26,7 @@ func unreachable(frames []*natguest.Frame) bool {
 }
 
 func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {
-	to := natguest.FreePort(t)
+	to := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		c.AllowHost = []spec.HostService{{Proto: unix.IPPROTO_UDP, Port: to.Port()}}
 	}})
@@ -36,7 +36,7 @@ func TestADatagramToAClosedPortComesBackAsUnreachable(t *testing.T) {
 		"the policy is against": netip.AddrPortFrom(b.server.Addr(), 9),
 	} {
 		t.Run(name, func(t *testing.T) {
-			b.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: dst, Payload: []byte("x")})
+			b.SendDatagram(porttest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: dst, Payload: []byte("x")})
 			b.Until("an ICMP message", func() bool { return unreachable(b.Frames()) })
 		})
 	}
@@ -47,7 +47,7 @@ func TestTheFirstDenialNamesTheFlagThatOpens(t *testing.T) {
 	b.Resolve()
 	for range 3 {
 		c := b.Dial(netip.MustParseAddrPort("10.0.2.2:22"))
-		b.Until("refused", func() bool { return c.State == natguest.Refused })
+		b.Until("refused", func() bool { return c.State == porttest.Refused })
 	}
 	require.Len(t, b.Notices(), 1, "the rest is counted only")
 	require.Contains(t, b.Notices()[0].Message, "--allow-host tcp:22")
@@ -57,8 +57,8 @@ func TestTheFirstDenialNamesTheFlagThatOpens(t *testing.T) {
 func TestAnEchoRequestToTheGatewayIsAnswered(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
-	b.SendICMP(netip.MustParseAddr("10.0.2.2"), natguest.ICMP{Type: 8, Rest: 0x00010002, Payload: noise(1400)})
-	var reply *natguest.ICMP
+	b.SendICMP(netip.MustParseAddr("10.0.2.2"), porttest.ICMP{Type: 8, Rest: 0x00010002, Payload: noise(1400)})
+	var reply *porttest.ICMP
 	b.Until("the reply", func() bool {
 		for _, f := range b.Frames() {
 			if f.ICMP != nil {
@@ -73,7 +73,7 @@ func TestAnEchoRequestToTheGatewayIsAnswered(t *testing.T) {
 }
 
 func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
 		for _, d := range b.Datagrams() {
 			require.Equal(t, "10.0.2.15:7", d.Dst.String())
 			require.Equal(t, "10.0.2.2", d.Src.Addr().String(), "loopback clients are seen behind the gateway")
-			b.SendDatagram(natguest.Datagram{Src: d.Dst, Dst: d.Src, Payload: append(d.Payload, 'r')})
+			b.SendDatagram(porttest.Datagram{Src: d.Dst, Dst: d.Src, Payload: append(d.Payload, 'r')})
 			answered++
 		}
 		return answered == len(clients)
@@ -109,7 +109,7 @@ func TestForwardedDatagramsFindTheirWayBack(t *testing.T) {
 }
 
 func TestForwardedDatagramsForAnUnknownGuestAskForIt(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestForwardedDatagramsForAnUnknownGuestAskForIt(t *testing.T) {
 	b.Settle()
 	_, err = client.Write([]byte("carried"))
 	require.NoError(t, err)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until("the guest is known by its answer", func() bool { got = append(got, b.Datagrams()...); return len(got) > 0 })
 	require.Equal(t, "carried", string(got[0].Payload))
 }

@@ -57,16 +57,16 @@ func hostSlept() time.Duration {
 }
 
 // lookForSleep looks whether the host was suspended, and does what is to be done after that.
-func (p *Port) lookForSleep() {
-	slept := p.sleep.look(p.now)
-	if slept == 0 || !p.listening {
+func (p *Port) lookForSleep(t *turn) {
+	slept := p.sleep.look(t.now)
+	if slept == 0 || !t.listening {
 		return // one queue pair does it for all
 	}
-	p.services.dns.Forgive()
-	if p.pairs.advertiseAt.Load() != 0 {
-		p.pairs.advertiseAt.Store(max(p.now, 1)) // 0 would be never
+	p.names.forgive()
+	if t.pairs.advertiseAt.Load() != 0 {
+		t.pairs.advertiseAt.Store(max(t.now, 1)) // 0 would be never
 	}
-	p.worker.Raise(netbackend.Notice{
+	t.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the host was suspended", Key: "for", Value: slept.Round(time.Second).String(),
 	})
 }

@@ -46,10 +46,10 @@ func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
-	s := Snapshot{Guest: p.cfg.Guest, Counters: p.counters, Usage: p.usage()}
-	p.flows.each(p.me, func(f *flow) {
-		info := describe(f, now)
-		if why := p.standstill(); why != "" && f.key.proto == protoTCP {
+	s := Snapshot{Guest: p.shard.cfg.Guest, Counters: p.shard.counters, Usage: p.usage()}
+	p.shard.flows.each(p.shard.me, func(f *flow) {
+		info := p.describe(f, now)
+		if why := p.standstill(); why != "" && f.key.Proto == protoTCP {
 			info.State += " (" + why + ")"
 		}
 		s.Flows = append(s.Flows, info)
@@ -61,21 +61,21 @@ func (p *Port) Snapshot(now int64) Snapshot {
 // usage returns the limits of what a guest can fill.
 func (p *Port) usage() []Usage {
 	u := []Usage{
-		{"flows", int(p.flows.live.Load()), p.flows.max},
-		{"sockets", int(p.flows.sockets.Load()), p.maxSockets()},
-		p.pairs.memory.usage("KiB of kernel memory"),
+		{"flows", p.shard.flows.Live(), p.shard.flows.Max()},
+		{"sockets", int(p.shard.flows.sockets.Load()), p.shard.maxSockets()},
+		p.shard.pairs.memory.usage("KiB of kernel memory"),
 	}
-	for c := noCrowd + 1; c < crowds; c++ {
-		u = append(u, Usage{c.String(), p.members(c), p.most(c)})
+	for c := classNone + 1; c < classes; c++ {
+		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
 	}
-	return append(u, p.pairs.queries.usage("queries"), p.pairs.streams.stake.usage("name server connections"))
+	return append(u, p.shard.pairs.queries.usage("queries"), p.shard.pairs.streams.stake.usage("name server connections"))
 }
 
-func describe(f *flow, now int64) FlowInfo {
+func (p *Port) describe(f *flow, now int64) FlowInfo {
 	info := FlowInfo{
-		Proto: f.key.proto, Inbound: f.bits&inbound != 0,
-		Guest:  netip.AddrPortFrom(f.key.guest.Netip(), f.key.guestPort),
-		Remote: f.key.remoteAddrPort(),
+		Proto: f.key.Proto, Inbound: f.bits&inbound != 0,
+		Guest:  netip.AddrPortFrom(f.key.Guest.Netip(), f.key.GuestPort),
+		Remote: f.key.RemoteAddrPort(),
 		State:  stateName(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
 	}
 	if f.fd < 0 {
@@ -87,7 +87,7 @@ func describe(f *flow, now int64) FlowInfo {
 	}
 	info.Host = addrPortOf(unix.Getsockname(int(f.fd)))
 	if f.bits&shared != 0 {
-		info.Target = f.udp.peer.Netip()
+		info.Target = p.udp.peerOf(f).Netip()
 	} else {
 		info.Target = addrPortOf(unix.Getpeername(int(f.fd)))
 	}

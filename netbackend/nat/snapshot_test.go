@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // onlyFlow returns the one flow that the engine has.
@@ -72,7 +72,7 @@ func TestASnapshotTellsOfAnAssociation(t *testing.T) {
 	b.Resolve()
 	host := b.listenUDP()
 	require.NoError(t, host.SetDeadline(time.Now().Add(20*time.Second)))
-	b.SendDatagram(natguest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: b.server, Payload: noise(300)})
+	b.SendDatagram(porttest.Datagram{Src: netip.MustParseAddrPort("10.0.2.15:1024"), Dst: b.server, Payload: noise(300)})
 	b.Settle()
 	_, from, err := host.ReadFromUDPAddrPort(make([]byte, 1000))
 	require.NoError(t, err)

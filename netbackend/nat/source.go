@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 )
 
 // A connected socket keeps the source address that was right when it was connected. When the host's addresses or routes
@@ -12,24 +13,30 @@ import (
 // starts now is well. So such a socket is connected again: at the flow's next datagram after a change, or after an error that
 // such a change can cause. Its port is another one then, as its address is. Sockets that are not connected need none of this.
 
+// sourceKeeper keeps the source addresses of connected sockets right.
+type sourceKeeper struct {
+	shard  *shard
+	routes *route.Table
+}
+
 // sourceTries is how many flows a second are looked at because of errors.
 const sourceTries = 200
 
 // keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
 // f may be over afterwards.
-func (p *Port) keepUp(f *flow) {
-	if f.bits&shared == 0 && f.news != p.pairs.changes.Number() {
-		p.renewSource(f)
+func (e *sourceKeeper) keepUp(f *flow) {
+	if f.bits&shared == 0 && f.news != e.shard.pairs.changes.Number() {
+		e.renewSource(f)
 	}
 }
 
 // recovers tells whether f's socket, by which sending has failed with errno, has another source address now, so that the same
 // may be tried again. f may be over afterwards.
-func (p *Port) recovers(f *flow, errno unix.Errno) bool {
+func (e *sourceKeeper) recovers(t *turn, f *flow, errno unix.Errno) bool {
 	if f.bits&shared != 0 {
 		return false
 	}
-	return isAboutSource(errno) && p.pairs.sources.take(p.now) && p.renewSource(f)
+	return isAboutSource(errno) && t.pairs.sources.Take(t.now) && e.renewSource(f)
 }
 
 // isAboutSource tells whether sending can have failed with errno because of the source address or the interface: either may be the
@@ -44,21 +51,21 @@ func isAboutSource(errno unix.Errno) bool {
 
 // renewSource connects f's socket again if it would have another source address then, and its present one is not as good. It
 // tells whether that was done. If it fails, f is over.
-func (p *Port) renewSource(f *flow) bool {
-	f.news = p.pairs.changes.Number()
+func (e *sourceKeeper) renewSource(f *flow) bool {
+	f.news = e.shard.pairs.changes.Number()
 	if f.fd < 0 {
 		return false
 	}
 	peer, has := hostsock.PeerOf(f.fd), hostsock.NameOf(f.fd)
 	if f.state == statePing {
-		peer = ipaddr.Endpoint{Addr: f.key.remote} // the kernel does not name one without a port
+		peer = ipaddr.Endpoint{Addr: f.key.Remote} // the kernel does not name one without a port
 	}
-	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !p.outdated(&peer, &has.Addr) {
+	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !e.outdated(&peer, &has.Addr) {
 		return false
 	}
-	p.counters.SourcesMoved++
+	e.shard.counters.SourcesMoved++
 	if hostsock.Disconnect(f.fd) != 0 || hostsock.Connect(f.fd, &peer) != 0 {
-		p.remove(f)
+		e.shard.remove(f)
 		return false
 	}
 	return true
@@ -67,7 +74,7 @@ func (p *Port) renewSource(f *flow) bool {
 // outdated tells whether a socket that is connected to peer should have another source address than it has. An address that
 // the host would not choose any more, but that is still one of the interface by which datagrams leave, is kept: so do the
 // host's own programs (RFC 4862 section 5.5.4), and peers may know the guest by it.
-func (p *Port) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
+func (e *sourceKeeper) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
 	fd, err := unix.Socket(peer.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false
@@ -76,5 +83,5 @@ func (p *Port) outdated(peer *ipaddr.Endpoint, has *ipaddr.Addr) bool {
 	if hostsock.Connect(int32(fd), peer) != 0 || hostsock.NameOf(int32(fd)).Addr == *has {
 		return false // nothing else would be better
 	}
-	return !p.policy.routes.LeavesBy(has, &peer.Addr)
+	return !e.routes.LeavesBy(has, &peer.Addr)
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // caller is a program of the guest with one port, that sends to one service and waits for the echo.
@@ -37,7 +37,7 @@ func newCaller(b *bench, to string) *caller {
 func (c *caller) send() (payload []byte) {
 	c.n++
 	payload = numbered(c.n, 100)
-	c.SendDatagram(natguest.Datagram{Src: c.from, Dst: c.to, Payload: payload})
+	c.SendDatagram(porttest.Datagram{Src: c.from, Dst: c.to, Payload: payload})
 	return payload
 }
 

@@ -7,7 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
@@ -30,7 +31,7 @@ func (h *hopper) refill(f vqtest.Fill) *hopperPair {
 
 // turns returns how many turns the first pair's thread has had.
 func (h *hopper) turns() (n uint64) {
-	require.NoError(h.t, h.device.Do(0, func(int64) { n = h.device.Stats(0).Turns }))
+	require.NoError(h.t, h.device.Do(0, func(t *worker.Thread) { n = t.Stats().Turns }))
 	return n
 }
 
@@ -112,7 +113,7 @@ func TestAReceiveRingThatHoldsNoFrameCostsNothing(t *testing.T) {
 			for _, fill := range vqtest.UselessFills() {
 				t.Run(what+", "+fill.Name+", "+name, func(t *testing.T) {
 					t.Parallel()
-					guest := natguest.Options{Features: features | vnet.FeatureVersion1 | vnet.FeatureIndirectDesc}
+					guest := porttest.Options{Features: features | vnet.FeatureVersion1 | vnet.FeatureIndirectDesc}
 					b, h := newQueuesOf(t, guest, 1)
 					come := ready(b, h)
 					p := h.refill(fill)

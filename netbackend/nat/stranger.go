@@ -3,11 +3,12 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 )
 
 // With another [Filtering] than the strictest, a mapping takes datagrams from ends that the guest has not sent to: a TFTP server
 // answers from another port, a telephone from another machine. Each such end is judged by the policy as if the guest sent to it,
-// and then has a flow of a crowd of its own, so that strangers take no place of anybody else's. Such a flow needs no socket, does
+// and then has a flow of a class of its own, so that strangers take no place of anybody else's. Such a flow needs no socket, does
 // not keep the mapping, and ends after strangerTimeout whatever comes: then its end is judged again. When the guest sends to the
 // stranger, it is one no more.
 
@@ -22,59 +23,59 @@ const (
 
 // letIn makes a flow for the first datagram of a stranger to a mapping, which has the key that the guest sees; nil if that is
 // not let in.
-func (p *Port) letIn(s *sharedSocket, c *hostsock.Caller, key *flowKey) *flow {
-	if !p.mayLetIn(s, c, key) {
-		p.counters.Strangers++
+func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowKey) *flow {
+	if !e.mayLetIn(t, s, c, key) {
+		t.counters.Strangers++
 		return nil
 	}
-	p.thin(crowdStrangers)
-	if p.flows.full() && !p.evict(crowdStrangers) {
-		p.hit(limitFlows)
+	t.enforceLimit(classStrangers)
+	if t.flows.Full() && !t.evict(classStrangers) {
+		t.hit(limitFlows)
 		return nil
 	}
-	f, _ := p.createWith(key, -1, stateUDP, shared, crowdStrangers, udpFlow{peer: c.Peer, via: viaMapping})
+	f, _ := t.createWith(key, -1, stateUDP, shared, classStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))
 	if f == nil {
 		return nil
 	}
-	p.counters.StrangersIn++
-	p.wheel.set(f, p.now+strangerTimeout)
+	t.counters.StrangersIn++
+	t.wheel.Set(f.index, t.now+strangerTimeout)
 	return f
 }
 
 // mayLetIn tells whether a stranger's datagrams are for the guest.
-func (p *Port) mayLetIn(s *sharedSocket, c *hostsock.Caller, key *flowKey) bool {
-	switch p.cfg.UDPFiltering {
+func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowKey) bool {
+	switch t.cfg.UDPFiltering {
 	case AddressAndPortDependent:
 		return false
 	case AddressDependent:
-		if !p.pairs.mappings.hasSentTo(s.guest, &c.Peer.Addr) {
+		if !t.pairs.mappings.hasSentTo(s.guest, &c.Peer.Addr) {
 			return false
 		}
 	}
-	if !p.pairs.strangers.take(p.now) {
+	if !t.pairs.strangers.Take(t.now) {
 		return false
 	}
-	to, v := p.policy.destination(key)
-	return v == allowed && to == c.Peer
+	to, v := e.policy.Judge(destinationOf(key))
+	return v == policy.Allowed && to == c.Peer
 }
 
 // befriend makes an association of a stranger's flow, as the guest sends to the stranger now. It tells whether that could be
 // done; if not, the flow is over.
-func (p *Port) befriend(f *flow) bool {
-	p.thin(crowdAssociations)
+func (e *udpEngine) befriend(t *turn, f *flow) bool {
+	t.enforceLimit(classAssociations)
 	var m *mapping
-	if p.isMapped(&f.key) || p.admitSocket() {
-		m = p.joinMapping(f.key.guestSide(), &f.udp.peer.Addr)
+	if e.isMapped(&f.key) || t.admitSocket() {
+		m = e.joinMapping(t, f.key.GuestSide(), &e.of(f).peer.Addr)
 	}
 	if m == nil {
-		p.remove(f)
+		t.remove(f)
 		return false
 	}
-	p.leave(f)
-	p.join(f, crowdAssociations)
+	t.leaveClass(f)
+	t.joinClass(f, classAssociations)
 	f.fd = m.fd
-	p.counters.UDPFlows++
-	p.prolong(f)
+	t.counters.UDPFlows++
+	e.prolong(t, f)
 	return true
 }
 

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // newFilterBench is a bench with two sockets of the host that the guest may send to, for a kind of filtering.
 func newFilterBench(t *testing.T, f nat.Filtering, more ...func(*nat.Config)) (b, other *udpBench) {
-	second := natguest.FreePort(t)
+	second := porttest.FreePort(t)
 	b = newUDPBench(t, setup{config: func(c *nat.Config) {
 		c.UDPFiltering = f
 		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})
@@ -48,7 +48,7 @@ func TestATFTPServerAnswersFromAnotherPort(t *testing.T) {
 			b.Resolve()
 			client := netip.AddrPortFrom(b.IP, 2000)
 			send := func(to netip.AddrPort, message []byte) {
-				b.SendDatagram(natguest.Datagram{Src: client, Dst: to, Payload: message})
+				b.SendDatagram(porttest.Datagram{Src: client, Dst: to, Payload: message})
 			}
 			send(at("198.18.1.9:69"), []byte("\x00\x01f.bin\x00octet\x00"))
 			if !works {
@@ -174,7 +174,7 @@ func TestThePolicyIsAskedAboutStrangers(t *testing.T) {
 }
 
 func TestStrangersAreBoundedAndTakeNoPlaceOfOthers(t *testing.T) {
-	const flows = 64 // a quarter of them for each crowd
+	const flows = 64 // a quarter of them for each class
 	var services []spec.HostService
 	var sockets []*net.UDPConn
 	for range 40 {
@@ -270,7 +270,7 @@ func TestStrangersAreLetInOnAllQueues(t *testing.T) {
 			p.Until("the guest has it", func() bool {
 				for _, d := range p.Datagrams() {
 					require.Equal(t, guest, d.Dst.Port())
-					p.SendDatagram(natguest.Datagram{Src: d.Dst, Dst: d.Src, Payload: d.Payload})
+					p.SendDatagram(porttest.Datagram{Src: d.Dst, Dst: d.Src, Payload: d.Payload})
 					return true
 				}
 				return false

@@ -5,10 +5,30 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
+
+// tcpEngine passes connections on. Their state is its own.
+type tcpEngine struct {
+	shard    *shard
+	link     *linkLayer
+	icmp     *icmpSender
+	gates    *gateKeeper
+	policy   *policy.Policy
+	resolver resolverHooks
+	conns    flowtable.Slab[tcpFlow] // of the guest; all queue pairs share it, and each has what belongs to its own flows
+
+	out          outgoing
+	watches      watchTimes
+	unansweredAt map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
+	swallow      []byte               // what is read into it is of no interest
+	lead         [proxyproto.MaxWritten]byte
+}
 
 // tcpFlow is the state of a TCP connection between the guest's segments and the host's socket.
 //
@@ -54,7 +74,23 @@ type tcpFlow struct {
 
 	urgency   urgency
 	guestMark uint32 // of the guest's urgent byte
+
+	cause   endCause // why the host's side is dead
+	fullMSS uint16   // what mss is where the path is as wide as the guest's link; see fitPath
+	proxied proxied
 }
+
+// conn is a connection: its flow, and the state of TCP, which only tcpEngine has. It is valid as long as the flow.
+type conn struct {
+	*flow
+	tcp *tcpFlow
+}
+
+// conn returns the connection of a flow of TCP.
+func (e *tcpEngine) conn(f *flow) conn { return conn{f, e.conns.At(f.index)} }
+
+// begin makes the connection of a flow that was just created.
+func (e *tcpEngine) begin(f *flow) conn { return conn{f, e.conns.Make(f.index)} }
 
 const (
 	initialRTO = int64(1e9)   // RFC 6298 section 2
@@ -71,134 +107,135 @@ const (
 )
 
 // tcp handles a TCP segment of the guest.
-func (p *Port) tcp(k *packet) (retry bool) {
+func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
 	s, ok := parseSegment(k)
 	if !ok {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
-	key, ok := p.key(k, protoTCP)
+	key, ok := t.key(k, protoTCP)
 	if !ok {
-		p.misaddressed(k, protoTCP)
+		t.hooks.misaddressed(t, *k, protoTCP)
 		return false
 	}
-	if k.hops <= 1 && p.outlived(k, &key, k.l4Len) {
+	if k.hops <= 1 && e.icmp.outlived(t, k, &key, k.l4Len) {
 		return false
 	}
-	f, at := p.find(&key)
+	found, at := t.find(&key)
 	switch at {
 	case elsewhere:
 		return true
 	case nowhere:
-		return p.tcpUnknown(&key, &s)
+		return e.tcpUnknown(t, &key, &s)
 	}
+	f := e.conn(found)
 	switch f.state {
 	case stateConnecting:
-		return p.tcpWhileConnecting(f, &s)
+		return e.tcpWhileConnecting(t, f, &s)
 	case stateSynSent:
-		p.tcpWhileSynSent(f, &s)
+		e.tcpWhileSynSent(t, f, &s)
 	case stateReset:
 		// Nobody is there any more; the reset that is due says so.
 	default:
-		return p.tcpSegment(f, &s, k)
+		return e.tcpSegment(t, f, &s, k)
 	}
 	return false
 }
 
 // tcpUnknown handles a segment that belongs to no connection.
-func (p *Port) tcpUnknown(key *flowKey, s *segment) (retry bool) {
-	knocked := p.answerKnock(key, s)
+func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
+	knocked := e.gates.gateAnswered(t, key, s.flags, s.ack)
 	if s.flags&flagRST != 0 {
 		return false
 	}
 	if s.flags&(flagSYN|flagACK) == flagSYN {
-		return p.connect(key, s)
+		return e.connect(t, key, s)
 	}
 	if !knocked {
-		p.counters.Ends[endForgotten]++
+		t.counters.Ends[endForgotten]++
 	}
-	p.refuse(key, s)
+	e.refuse(t, key, s)
 	return false
 }
 
 // refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
-func (p *Port) refuse(key *flowKey, s *segment) {
+func (e *tcpEngine) refuse(t *turn, key *flowKey, s *segment) {
 	seq, ack, flags := s.ack, uint32(0), uint8(flagRST)
 	if s.flags&flagACK == 0 {
 		seq, ack, flags = 0, s.seq+s.length(), flagRST|flagACK
 	}
-	p.counters.ResetsSent++
-	p.sendBare(key, flags, seq, ack)
+	t.counters.ResetsSent++
+	e.sendBare(t, key, flags, seq, ack)
 }
 
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
-func (p *Port) tcpWhileConnecting(f *flow, s *segment) (retry bool) {
+func (e *tcpEngine) tcpWhileConnecting(t *turn, f conn, s *segment) (retry bool) {
 	switch {
 	case s.flags&flagRST != 0:
 		if s.seq == f.tcp.rcvNxt || s.seq == f.tcp.irs {
-			p.abandon(f, endWithdrawn)
+			e.abandon(f.flow, endWithdrawn)
 		}
 	case s.flags&flagSYN != 0 && s.seq != f.tcp.irs:
 		key := f.key
-		p.abandon(f, endReplaced)
-		return p.connect(&key, s)
+		e.abandon(f.flow, endReplaced)
+		return e.connect(t, &key, s)
 	}
 	return false
 }
 
 // tcpWhileSynSent handles the guest's answer to our SYN (RFC 9293 section 3.10.7.3).
-func (p *Port) tcpWhileSynSent(f *flow, s *segment) {
-	t := &f.tcp
-	if s.flags&flagACK != 0 && s.ack != t.iss+1 {
+func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
+	c := f.tcp
+	if s.flags&flagACK != 0 && s.ack != c.iss+1 {
 		if s.flags&flagRST == 0 {
-			p.counters.Ends[endMisanswered]++
-			p.refuse(&f.key, s)
+			t.counters.Ends[endMisanswered]++
+			e.refuse(t, &f.key, s)
 		}
 		return
 	}
 	if s.flags&flagRST != 0 {
 		if s.flags&flagACK != 0 {
-			p.refusedBy(&f.key)
-			p.abandon(f, endRefused)
+			e.gates.refusedBy(&f.key)
+			e.abandon(f.flow, endRefused)
 		}
 		return
 	}
 	if s.flags&(flagSYN|flagACK) != flagSYN|flagACK {
 		return
 	}
-	p.tcpOptions(f, s)
-	t.rcvNxt, t.rcvEdge = s.seq+1, s.seq+1
-	t.irs = s.seq
-	t.sndUna, t.sndNxt, t.sndMax = s.ack, s.ack, s.ack
-	p.established(f, s, s.window) // the window of a SYN is not scaled
+	e.tcpOptions(f, s)
+	c.rcvNxt, c.rcvEdge = s.seq+1, s.seq+1
+	c.irs = s.seq
+	c.sndUna, c.sndNxt, c.sndMax = s.ack, s.ack, s.ack
+	e.established(f, s, s.window) // the window of a SYN is not scaled
 	f.bits |= ackDue
 	if s.flags&flagURG != 0 {
-		p.noteMark(f, s)
+		e.noteMark(f, s)
 	}
 }
 
 // established opens a connection after its handshake. window is the guest's, in bytes.
-func (p *Port) established(f *flow, s *segment, window uint32) {
+func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 	f.state = stateOpen
 	f.bits = f.bits&^synDue | readable
-	p.leave(f)
-	t := &f.tcp
-	t.retries, t.rto = 0, initialRTO
-	t.wl1, t.wl2 = s.seq, s.ack
-	t.sndWnd, t.maxWnd = window, window
-	p.wheel.set(f, 0)
-	p.run.push(p.flows, f)
-	p.startWatch(f)
+	e.shard.leaveClass(f.flow)
+	c := f.tcp
+	c.retries, c.rto = 0, initialRTO
+	c.wl1, c.wl2 = s.seq, s.ack
+	c.sndWnd, c.maxWnd = window, window
+	e.shard.wheel.Set(f.index, 0)
+	e.shard.run.push(e.shard.flows, f.flow)
+	e.startWatch(f.flow)
 }
 
 // tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
-func (p *Port) tcpOptions(f *flow, s *segment) {
+func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 	o := parseOptions(s.options)
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
-	mss := min(max(int(o.mss), leastMSS), p.mtu-int(f.ipLen)-tcpLen)
+	mss := min(max(int(o.mss), leastMSS), e.shard.mtu-int(f.ipLen)-tcpLen)
 	if o.scales {
 		f.bits |= guestScales
-		f.tcp.sndScale, f.tcp.rcvScale = o.scale, p.cfg.WindowScale
+		f.tcp.sndScale, f.tcp.rcvScale = o.scale, e.shard.cfg.WindowScale
 	}
 	if o.sacks {
 		f.bits |= guestSACKs
@@ -208,226 +245,226 @@ func (p *Port) tcpOptions(f *flow, s *segment) {
 		f.tcp.recent = o.stamp
 		mss -= timesLen // an MSS does not count options (RFC 6691)
 	}
-	p.setMSS(f, uint16(mss))
+	e.setMSS(f, uint16(mss))
 }
 
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
-func (p *Port) tcpSegment(f *flow, s *segment, k *packet) (retry bool) {
-	t := &f.tcp
-	t.silence = 0
+func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bool) {
+	c := f.tcp
+	c.silence = 0
 	if s.flags&(flagRST|flagSYN) != 0 {
-		p.flushOutgoing() // what came before counts first
+		e.flushOutgoing(t) // what came before counts first
 		if f.state == stateDead {
 			return false
 		}
 	}
 	switch {
 	case s.flags&flagRST != 0:
-		p.tcpReset(f, s)
+		e.tcpReset(t, f, s)
 		return false
 	case s.flags&flagSYN != 0:
-		return p.tcpRepeatedSyn(f, s)
+		return e.tcpRepeatedSyn(t, f, s)
 	case s.flags&flagACK == 0:
 		return false
-	case f.bits&guestTimes != 0 && !p.timely(f, s):
-		p.counters.TCPOutdated++
-		p.owe(f, ackDue)
+	case f.bits&guestTimes != 0 && !e.timely(t, f, s):
+		t.counters.TCPOutdated++
+		e.owe(f.flow, ackDue)
 		return false
-	case f.state == stateSynRcvd && s.ack != t.iss+1:
-		p.counters.Ends[endMisanswered]++
-		p.refuse(&f.key, s)
+	case f.state == stateSynRcvd && s.ack != c.iss+1:
+		t.counters.Ends[endMisanswered]++
+		e.refuse(t, &f.key, s)
 		return false
 	case f.state == stateSynRcvd:
-		t.sndUna = s.ack
-		p.established(f, s, s.window<<t.sndScale)
+		c.sndUna = s.ack
+		e.established(f, s, s.window<<c.sndScale)
 	}
-	if after(s.seq, t.rcvEdge) {
-		p.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
+	if after(s.seq, c.rcvEdge) {
+		e.owe(f.flow, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
 		return false
 	}
-	if tos := s.tos &^ ecnBits; tos != f.udp.sender.manner.tos && s.n > 0 {
-		if p.mark(f, tos); f.state == stateDead {
+	if tos := s.tos &^ ecnBits; tos != f.sender.manner.tos && s.n > 0 {
+		if e.mark(t, f.flow, tos); f.state == stateDead {
 			return false
 		}
 	}
-	if p.tcpAck(f, s) {
+	if e.tcpAck(t, f, s) {
 		if s.flags&flagURG != 0 {
-			p.noteMark(f, s)
+			e.noteMark(f, s)
 		}
-		p.tcpData(f, s, k.chain)
+		e.tcpData(t, f, s, k.chain)
 	}
 	return false
 }
 
 // tcpReset handles the guest's reset (RFC 5961 section 3.2).
-func (p *Port) tcpReset(f *flow, s *segment) {
-	t := &f.tcp
-	if s.seq == t.rcvNxt {
-		p.endedBy(&f.key)
-		p.abandon(f, endByGuest)
+func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
+	c := f.tcp
+	if s.seq == c.rcvNxt {
+		e.gates.endedBy(t, &f.key)
+		e.abandon(f.flow, endByGuest)
 		return
 	}
-	if after(s.seq, t.rcvNxt) && before(s.seq, t.rcvEdge) {
-		p.owe(f, ackDue)
+	if after(s.seq, c.rcvNxt) && before(s.seq, c.rcvEdge) {
+		e.owe(f.flow, ackDue)
 	}
 }
 
 // tcpRepeatedSyn handles a SYN on a connection that exists. The same SYN again means that our answer was lost. Another
 // one means that the guest has begun anew and knows nothing of the old connection.
-func (p *Port) tcpRepeatedSyn(f *flow, s *segment) (retry bool) {
+func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 	switch {
 	case s.flags&flagACK != 0:
-		p.owe(f, ackDue)
+		e.owe(f.flow, ackDue)
 	case s.seq != f.tcp.irs:
 		key := f.key
-		p.abandon(f, endReplaced)
-		return p.connect(&key, s)
+		e.abandon(f.flow, endReplaced)
+		return e.connect(t, &key, s)
 	case f.state == stateSynRcvd:
-		p.owe(f, synDue)
+		e.owe(f.flow, synDue)
 	default:
-		p.owe(f, ackDue)
+		e.owe(f.flow, ackDue)
 	}
 	return false
 }
 
 // owe notes that something is to be sent to the guest.
-func (p *Port) owe(f *flow, b flowBits) {
+func (e *tcpEngine) owe(f *flow, b flowBits) {
 	f.bits |= b
-	p.run.push(p.flows, f)
+	e.shard.run.push(e.shard.flows, f)
 }
 
 // tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
-func (p *Port) tcpAck(f *flow, s *segment) bool {
-	t := &f.tcp
-	holes := p.tcpSACK(f, s)
+func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
+	c := f.tcp
+	holes := e.tcpSACK(f, s)
 	switch {
-	case after(s.ack, t.sndMax):
-		p.owe(f, ackDue)
+	case after(s.ack, c.sndMax):
+		e.owe(f.flow, ackDue)
 		return false
-	case after(s.ack, t.sndUna):
-		p.tcpAcked(f, s)
-	case s.ack == t.sndUna && s.n == 0 && s.flags&flagFIN == 0 && t.sndUna != t.sndMax &&
-		(holes || s.window<<t.sndScale == t.sndWnd):
-		p.tcpDuplicateAck(f)
+	case after(s.ack, c.sndUna):
+		e.tcpAcked(t, f, s)
+	case s.ack == c.sndUna && s.n == 0 && s.flags&flagFIN == 0 && c.sndUna != c.sndMax &&
+		(holes || s.window<<c.sndScale == c.sndWnd):
+		e.tcpDuplicateAck(f)
 	}
-	p.tcpWindow(f, s)
+	e.tcpWindow(f, s)
 	return true
 }
 
 // tcpAcked takes note that the guest has all before what s acknowledges.
-func (p *Port) tcpAcked(f *flow, s *segment) {
-	t := &f.tcp
+func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
+	c := f.tcp
 	ack := s.ack
-	n := ack - t.sndUna
-	p.measureRTT(f, s)
-	if f.bits&finSent != 0 && ack == t.sndMax {
+	n := ack - c.sndUna
+	e.measureRTT(t, f, s)
+	if f.bits&finSent != 0 && ack == c.sndMax {
 		f.bits |= finAcked
-		p.startWatch(f)
+		e.startWatch(f.flow)
 		n--
 	}
-	t.drop += f.proxied.headerAcked(n)
-	t.sndUna = ack
-	if before(t.sndNxt, ack) {
-		t.sndNxt = ack
+	c.drop += f.tcp.proxied.headerAcked(n)
+	c.sndUna = ack
+	if before(c.sndNxt, ack) {
+		c.sndNxt = ack
 	}
-	p.afterTimeout(f, ack)
-	t.dupAcks, t.retries = 0, 0
+	e.afterTimeout(f, ack)
+	c.dupAcks, c.retries = 0, 0
 	f.bits &^= persisting
-	t.rto = t.baseRTO()
+	c.rto = c.baseRTO()
 	if f.bits&recovering != 0 {
 		f.bits &^= resendDue
-		if atLeast(ack, t.recover) {
+		if atLeast(ack, c.recover) {
 			f.bits &^= recovering
 		} else {
 			f.bits |= resendDue // the next hole (RFC 6582 section 3.2)
 		}
 	}
-	if t.sndUna == t.sndMax {
-		p.wheel.set(f, 0)
+	if c.sndUna == c.sndMax {
+		t.wheel.Set(f.index, 0)
 	} else {
-		p.wheel.set(f, p.now+t.rto)
+		t.wheel.Set(f.index, t.now+c.rto)
 	}
-	p.run.push(p.flows, f)
+	t.run.push(t.flows, f.flow)
 }
 
 // measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
-func (p *Port) measureRTT(f *flow, s *segment) {
-	t := &f.tcp
-	r, ok := p.now-t.rttStart, f.bits&timing != 0 && atLeast(s.ack, t.rttSeq)
-	if f.bits&timing == 0 && (t.retries > 0 || f.bits&(recovering|timedOut) != 0) {
-		r, ok = p.sinceEcho(f, s)
+func (e *tcpEngine) measureRTT(t *turn, f conn, s *segment) {
+	c := f.tcp
+	r, ok := t.now-c.rttStart, f.bits&timing != 0 && atLeast(s.ack, c.rttSeq)
+	if f.bits&timing == 0 && (c.retries > 0 || f.bits&(recovering|timedOut) != 0) {
+		r, ok = e.sinceEcho(t, f, s)
 	}
 	if !ok {
 		return
 	}
 	f.bits &^= timing
 	us := int32(min(r, maxRTO) / microsecond)
-	if t.srtt == 0 {
-		t.srtt, t.rttvar = us, us/2
+	if c.srtt == 0 {
+		c.srtt, c.rttvar = us, us/2
 	} else {
-		t.rttvar += (max(t.srtt-us, us-t.srtt) - t.rttvar) / 4
-		t.srtt += (us - t.srtt) / 8
+		c.rttvar += (max(c.srtt-us, us-c.srtt) - c.rttvar) / 4
+		c.srtt += (us - c.srtt) / 8
 	}
 }
 
 // baseRTO is the retransmission timeout before any back-off.
-func (t *tcpFlow) baseRTO() int64 {
-	if t.srtt == 0 {
+func (c *tcpFlow) baseRTO() int64 {
+	if c.srtt == 0 {
 		return initialRTO
 	}
-	return min(max(microsecond*(int64(t.srtt)+4*int64(t.rttvar)), minRTO), maxRTO)
+	return min(max(microsecond*(int64(c.srtt)+4*int64(c.rttvar)), minRTO), maxRTO)
 }
 
 // tcpDuplicateAck counts an acknowledgement that tells that the guest misses something (RFC 5681 section 3.2).
-func (p *Port) tcpDuplicateAck(f *flow) {
-	t := &f.tcp
+func (e *tcpEngine) tcpDuplicateAck(f conn) {
+	c := f.tcp
 	const threshold = 3
-	if t.dupAcks < threshold {
-		t.dupAcks++
+	if c.dupAcks < threshold {
+		c.dupAcks++
 	}
-	if t.sacked.length() >= threshold*uint32(t.mss) {
-		t.dupAcks = threshold // one segment that the guest has behind the hole stands for many (RFC 6675 section 4)
+	if c.sacked.length() >= threshold*uint32(c.mss) {
+		c.dupAcks = threshold // one segment that the guest has behind the hole stands for many (RFC 6675 section 4)
 	}
-	if t.dupAcks < threshold || f.bits&recovering != 0 {
+	if c.dupAcks < threshold || f.bits&recovering != 0 {
 		return
 	}
-	t.recover = t.sndMax
-	p.owe(f, recovering|resendDue)
+	c.recover = c.sndMax
+	e.owe(f.flow, recovering|resendDue)
 }
 
 // tcpWindow takes the guest's window, unless the segment is older than one already seen.
-func (p *Port) tcpWindow(f *flow, s *segment) {
-	t := &f.tcp
-	if before(s.ack, t.sndUna) || before(s.seq, t.wl1) || (s.seq == t.wl1 && before(s.ack, t.wl2)) {
+func (e *tcpEngine) tcpWindow(f conn, s *segment) {
+	c := f.tcp
+	if before(s.ack, c.sndUna) || before(s.seq, c.wl1) || (s.seq == c.wl1 && before(s.ack, c.wl2)) {
 		return
 	}
-	t.wl1, t.wl2 = s.seq, s.ack
-	w := s.window << t.sndScale
-	if w > t.sndWnd {
-		p.run.push(p.flows, f)
+	c.wl1, c.wl2 = s.seq, s.ack
+	w := s.window << c.sndScale
+	if w > c.sndWnd {
+		e.shard.run.push(e.shard.flows, f.flow)
 	}
-	t.sndWnd = w
-	t.maxWnd = max(t.maxWnd, w)
+	c.sndWnd = w
+	c.maxWnd = max(c.maxWnd, w)
 	if f.bits&persisting != 0 {
-		p.probeAnswered(f)
+		e.probeAnswered(f)
 	}
 }
 
 // probeAnswered takes note that a guest that was probed is alive. If its window is open, that was all.
-func (p *Port) probeAnswered(f *flow) {
-	t := &f.tcp
-	t.retries = 0
-	if t.sndWnd == 0 || t.sndUna != t.sndMax {
+func (e *tcpEngine) probeAnswered(f conn) {
+	c := f.tcp
+	c.retries = 0
+	if c.sndWnd == 0 || c.sndUna != c.sndMax {
 		return
 	}
 	f.bits &^= persisting | probeDue
-	t.rto = t.baseRTO()
-	p.wheel.set(f, 0)
+	c.rto = c.baseRTO()
+	e.shard.wheel.Set(f.index, 0)
 }
 
 // outgoing is a run of the guest's bytes that are to go out by one system call.
 type outgoing struct {
-	flow *flow // nil if there is nothing
+	conn // with no flow if there is nothing
 	end  uint32
 	n    int
 	fin  bool
@@ -437,146 +474,146 @@ type outgoing struct {
 }
 
 // expected is the sequence number of the first byte of the guest that was neither taken nor queued.
-func (p *Port) expected(f *flow) uint32 {
-	if p.out.flow == f {
-		return p.out.end
+func (e *tcpEngine) expected(f conn) uint32 {
+	if e.out.flow == f.flow {
+		return e.out.end
 	}
 	return f.tcp.rcvNxt
 }
 
 // takesFrom tells whether the host's socket has taken all before seq, and may take more.
-func (f *flow) takesFrom(seq uint32) bool {
+func (f conn) takesFrom(seq uint32) bool {
 	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0
 }
 
 // tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
-func (p *Port) tcpData(f *flow, s *segment, c *virtqueue.Chain) {
+func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 	if s.n == 0 && s.flags&flagFIN == 0 {
-		p.answerProbe(f, s)
+		e.answerProbe(f, s)
 		return
 	}
 	if f.bits&(guestFIN|hostReset) != 0 {
-		p.owe(f, ackDue)
+		e.owe(f.flow, ackDue)
 		return
 	}
-	t := &f.tcp
-	next := p.expected(f)
+	conn := f.tcp
+	next := e.expected(f)
 	skip := next - s.seq // already taken; repeated bytes are cut off
 	if after(s.seq, next) {
-		p.counters.TCPOutOfOrder++
-		t.dupDue = min(t.dupDue+1, 3)
-		p.run.push(p.flows, f)
+		t.counters.TCPOutOfOrder++
+		conn.dupDue = min(conn.dupDue+1, 3)
+		t.run.push(t.flows, f.flow)
 		return
 	}
 	fin := s.flags&flagFIN != 0
-	if p.out.fin && p.out.flow == f || skip > uint32(s.n) || (skip == uint32(s.n) && !fin) {
-		p.owe(f, ackDue)
+	if e.out.fin && e.out.flow == f.flow || skip > uint32(s.n) || (skip == uint32(s.n) && !fin) {
+		e.owe(f.flow, ackDue)
 		return
 	}
 	n := uint32(s.n) - skip
-	if room := t.rcvEdge - next; n > room {
+	if room := conn.rcvEdge - next; n > room {
 		n, fin = room, false
 	}
 	if n == 0 && !fin {
-		p.owe(f, ackDue)
+		e.owe(f.flow, ackDue)
 		return
 	}
-	if t.urgency&guestMarked != 0 {
-		p.queueMarked(f, next, s.offset+int(skip), int(n), fin, c)
+	if conn.urgency&guestMarked != 0 {
+		e.queueMarked(t, f, next, s.offset+int(skip), int(n), fin, c)
 		return
 	}
-	p.queue(f, next, s.offset+int(skip), int(n), fin, c)
+	e.queue(t, f, next, s.offset+int(skip), int(n), fin, c)
 }
 
 // answerProbe answers a keepalive or window probe: a segment without data from before what was acknowledged.
-func (p *Port) answerProbe(f *flow, s *segment) {
+func (e *tcpEngine) answerProbe(f conn, s *segment) {
 	if s.seq == f.tcp.rcvNxt-1 {
-		p.watchHost(f)
+		e.watchHost(f.flow)
 	}
 	if before(s.seq, f.tcp.rcvNxt) || after(s.seq, f.tcp.rcvEdge) {
-		p.owe(f, ackDue)
+		e.owe(f.flow, ackDue)
 	}
 }
 
 // queue appends n bytes of the guest's to what goes out next.
-func (p *Port) queue(f *flow, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
-	if p.out.flow != f {
-		p.flushOutgoing()
+func (e *tcpEngine) queue(t *turn, f conn, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+	if e.out.flow != f.flow {
+		e.flushOutgoing(t)
 		if f.state != stateOpen {
 			return
 		}
-		p.out.flow, p.out.end = f, seq
+		e.out.conn, e.out.end = f, seq
 	}
-	iov, ok := appendRange(p.out.iov, c.Iov, offset, n)
-	if !ok && p.out.n > 0 {
-		p.flushOutgoing()
+	iov, ok := appendRange(e.out.iov, c.Iov, offset, n)
+	if !ok && e.out.n > 0 {
+		e.flushOutgoing(t)
 		if f.takesFrom(seq) {
-			p.queue(f, seq, offset, n, fin, c)
+			e.queue(t, f, seq, offset, n, fin, c)
 		}
 		return
 	}
 	if !ok {
-		p.out = outgoing{iov: p.out.iov[:0]}
-		p.counters.Malformed++ // more pieces than one call takes
+		e.out = outgoing{iov: e.out.iov[:0]}
+		t.counters.Malformed++ // more pieces than one call takes
 		return
 	}
-	p.out.iov = iov
-	p.out.n += n
-	p.out.end = seq + uint32(n)
-	p.out.fin = fin
+	e.out.iov = iov
+	e.out.n += n
+	e.out.end = seq + uint32(n)
+	e.out.fin = fin
 }
 
 // flushOutgoing gives the host's socket what has been queued for it. Exactly what it takes is acknowledged.
-func (p *Port) flushOutgoing() {
-	f := p.out.flow
-	if f == nil {
+func (e *tcpEngine) flushOutgoing(t *turn) {
+	f := e.out.conn
+	if f.flow == nil {
 		return
 	}
-	n, fin, iov, flags := p.out.n, p.out.fin, p.out.iov, p.out.flags
-	p.out = outgoing{iov: iov[:0]}
+	n, fin, iov, flags := e.out.n, e.out.fin, e.out.iov, e.out.flags
+	e.out = outgoing{iov: iov[:0]}
 	if f.state != stateOpen {
 		return
 	}
-	if n > 0 && !p.passOn(f, iov, n, flags) {
-		p.owe(f, ackDue)
+	if n > 0 && !e.passOn(t, f, iov, n, flags) {
+		e.owe(f.flow, ackDue)
 		return
 	}
-	p.acknowledge(f, n, fin)
+	e.acknowledge(t, f, n, fin)
 	if fin {
 		f.tcp.rcvNxt++
 		if atMost(f.tcp.rcvEdge, f.tcp.rcvNxt) {
 			f.tcp.rcvEdge = f.tcp.rcvNxt
 		}
 		f.bits |= guestFIN
-		p.startWatch(f)
-		p.endedBy(&f.key)
+		e.startWatch(f.flow)
+		e.gates.endedBy(t, &f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
 }
 
 // passOn gives the host's socket n bytes, as deliver does.
-func (p *Port) passOn(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	if p.isQuery(&f.key) {
-		return p.deliverQueries(f, iov, n)
+func (e *tcpEngine) passOn(t *turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	if t.isQuery(&f.key) {
+		return e.resolver.deliver(t, f.flow, iov, n)
 	}
-	return p.deliver(f, iov, n, flags)
+	return e.deliver(t, f, iov, n, flags)
 }
 
 // deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
-func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	sent, errno := p.msg.Send(f.fd, iov, flags)
+func (e *tcpEngine) deliver(t *turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	sent, errno := t.msg.Send(f.fd, iov, flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:
 		sent = 0
 	case unix.EFAULT:
-		p.worker.Fault(errno)
+		t.worker.Fault(errno)
 		return false
 	default:
 		if errno == unix.EOPNOTSUPP && flags != 0 {
-			return p.deliver(f, iov, n, 0) // a unix socket takes no urgent byte before Linux 5.15: it is one like the others
+			return e.deliver(t, f, iov, n, 0) // a unix socket takes no urgent byte before Linux 5.15: it is one like the others
 		}
-		p.hostFailed(f, errno)
+		e.hostFailed(f, errno)
 		return false
 	}
 	f.tcp.rcvNxt += uint32(sent)
@@ -585,50 +622,56 @@ func (p *Port) deliver(f *flow, iov []guestmem.Iovec, n int, flags uintptr) bool
 	if sent == n {
 		return true
 	}
-	p.counters.TCPRefused += uint64(n - sent)
+	t.counters.TCPRefused += uint64(n - sent)
 	f.tcp.room = 0 // measure again
 	f.bits = f.bits&^writable | refused | stalled
 	return false
 }
 
+// deliverTo is deliver for who looks at what goes to the name server.
+func (e *tcpEngine) deliverTo(t *turn, f *flow, iov []guestmem.Iovec, n int) bool {
+	return e.deliver(t, e.conn(f), iov, n, 0)
+}
+
 // expireTCP is called when a connection's timer has run out.
-func (p *Port) expireTCP(f *flow) {
-	t := &f.tcp
-	p.run.push(p.flows, f)
+func (e *tcpEngine) expireTCP(t *turn, of *flow) {
+	f := e.conn(of)
+	c := f.tcp
+	t.run.push(t.flows, f.flow)
 	switch f.state {
 	case stateReset:
-		p.remove(f)
+		t.remove(f.flow)
 		return
 	case stateHeader:
-		p.abandon(f, endLateHeader)
+		e.abandon(f.flow, endLateHeader)
 		return
 	case stateConnecting:
-		p.resolverSilent(f)
+		e.resolver.silent(t, f.flow)
 		return
 	}
 	if f.bits&ackDelayed != 0 {
-		p.ackWasLate(f)
+		e.ackWasLate(f)
 		return
 	}
 	limit, cause := uint8(maxRetries), endUnacked
 	if f.state != stateOpen {
 		limit, cause = maxSynRetries, endUnanswered
 	}
-	if t.retries >= limit {
-		p.counters.Timeouts++
-		p.resetGuest(f, cause)
+	if c.retries >= limit {
+		t.counters.Timeouts++
+		e.resetGuest(f.flow, cause)
 		return
 	}
-	t.retries++
-	t.rto = min(2*t.rto, maxRTO)
+	c.retries++
+	c.rto = min(2*c.rto, maxRTO)
 	f.bits &^= timing | recovering
 	switch {
 	case f.state != stateOpen:
-		p.tellUnanswered(f)
+		e.tellUnanswered(f)
 		f.bits |= synDue
-		p.wheel.set(f, p.now+t.rto) // though the ring be full: who calls does not wait for ever
-	case t.sndUna != t.sndMax:
-		p.timeOut(f)
+		t.wheel.Set(f.index, t.now+c.rto) // though the ring be full: who calls does not wait for ever
+	case c.sndUna != c.sndMax:
+		e.timeOut(t, f)
 	default:
 		f.bits |= probeDue
 	}
@@ -636,35 +679,35 @@ func (p *Port) expireTCP(f *flow) {
 
 // tellUnanswered warns, once for each address, that a forward leads to an address that the guest does not answer at. A
 // guest that boots needs its time, so it is not the first repetition that tells.
-func (p *Port) tellUnanswered(f *flow) {
+func (e *tcpEngine) tellUnanswered(f conn) {
 	const patience = 3 // repetitions; the third is sent after seven seconds
-	a := f.key.guest
-	if f.bits&inbound == 0 || f.tcp.retries != patience || p.unansweredAt[a] {
+	a := f.key.Guest
+	if f.bits&inbound == 0 || f.tcp.retries != patience || e.unansweredAt[a] {
 		return
 	}
-	if p.unansweredAt == nil {
-		p.unansweredAt = map[ipaddr.Addr]bool{}
+	if e.unansweredAt == nil {
+		e.unansweredAt = map[ipaddr.Addr]bool{}
 	}
-	p.unansweredAt[a] = true // as many as forwards lead to
+	e.unansweredAt[a] = true // as many as forwards lead to
 	message := "no answer from the guest at the address that a forward leads to"
-	if a == ipaddr.From(p.cfg.Guest6) {
+	if a == ipaddr.From(e.shard.cfg.Guest6) {
 		message += "; it has this one only if it asks for it by DHCPv6"
 	}
-	p.warn(message, "address", a.Netip().String())
+	e.shard.warn(message, "address", a.Netip().String())
 }
 
 // sendBare sends a segment without data, and without a connection to speak of.
-func (p *Port) sendBare(key *flowKey, flags uint8, seq, ack uint32) bool {
-	b := p.template[:etherLen+key.guest.HeaderLen()+tcpLen]
-	p.putTCP(b[len(b)-tcpLen:], key, flags, seq, ack, 0)
-	return p.sendTCP(b, key)
+func (e *tcpEngine) sendBare(t *turn, key *flowKey, flags uint8, seq, ack uint32) bool {
+	b := t.template[:etherLen+key.Guest.HeaderLen()+tcpLen]
+	e.putTCP(b[len(b)-tcpLen:], key, flags, seq, ack, 0)
+	return e.sendTCP(t, b, key)
 }
 
 // putTCP writes a TCP header without options or checksum.
-func (p *Port) putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack uint32, window uint16) {
+func (e *tcpEngine) putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack uint32, window uint16) {
 	clear(tcp[:tcpLen])
-	binary.BigEndian.PutUint16(tcp[0:], key.remotePort)
-	binary.BigEndian.PutUint16(tcp[2:], key.guestPort)
+	binary.BigEndian.PutUint16(tcp[0:], key.RemotePort)
+	binary.BigEndian.PutUint16(tcp[2:], key.GuestPort)
 	binary.BigEndian.PutUint32(tcp[4:], seq)
 	binary.BigEndian.PutUint32(tcp[8:], ack)
 	tcp[12] = tcpLen / 4 << 4

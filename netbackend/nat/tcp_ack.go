@@ -16,59 +16,59 @@ const (
 
 // acknowledge notes that the guest is to be told of n bytes that the host's socket has just taken, and of the end of its
 // stream.
-func (p *Port) acknowledge(f *flow, n int, fin bool) {
-	wait := p.mayDelayAck(f, n) && !fin
-	f.tcp.heard = p.now
+func (e *tcpEngine) acknowledge(t *turn, f conn, n int, fin bool) {
+	wait := e.mayDelayAck(f, n) && !fin
+	f.tcp.heard = t.now
 	if !wait {
-		p.owe(f, unanswered|ackDue)
+		e.owe(f.flow, unanswered|ackDue)
 		return
 	}
-	p.owe(f, unanswered|ackDelayed)
-	p.wheel.set(f, p.now+ackDelay)
+	e.owe(f.flow, unanswered|ackDelayed)
+	t.wheel.Set(f.index, t.now+ackDelay)
 }
 
 // mayDelayAck tells whether the acknowledgement of n bytes may wait: they are a short question, the first one, with
 // nothing under way to the guest whose timer would be in use, and room for more.
-func (p *Port) mayDelayAck(f *flow, n int) bool {
-	t := &f.tcp
-	mss := uint32(t.mss)
-	return t.answers >= trust && uint32(n) < mss && f.bits&(ackDue|ackDelayed|stalled) == 0 && f.deadline == 0 &&
-		t.sndUna == t.sndMax && t.rcvEdge-t.rcvNxt >= 4*mss
+func (e *tcpEngine) mayDelayAck(f conn, n int) bool {
+	c := f.tcp
+	mss := uint32(c.mss)
+	return c.answers >= trust && uint32(n) < mss && f.bits&(ackDue|ackDelayed|stalled) == 0 && e.shard.wheel.Deadline(f.index) == 0 &&
+		c.sndUna == c.sndMax && c.rcvEdge-c.rcvNxt >= 4*mss
 }
 
 // acked takes note that a segment to the guest has carried the acknowledgement.
-func (p *Port) acked(f *flow) {
+func (e *tcpEngine) acked(f *flow) {
 	if f.bits&ackDelayed != 0 {
-		p.wheel.set(f, 0)
+		e.shard.wheel.Set(f.index, 0)
 	}
 	f.bits &^= ackDue | ackDelayed
 }
 
 // hastenAck ends the delay of an acknowledgement.
-func (p *Port) hastenAck(f *flow) {
+func (e *tcpEngine) hastenAck(f *flow) {
 	if f.bits&ackDelayed == 0 {
 		return
 	}
-	p.wheel.set(f, 0)
+	e.shard.wheel.Set(f.index, 0)
 	f.bits = f.bits&^ackDelayed | ackDue
 }
 
 // answered counts data to the guest that come soon after its own.
-func (p *Port) answered(f *flow) {
+func (e *tcpEngine) answered(t *turn, f conn) {
 	if f.bits&unanswered == 0 {
 		return
 	}
 	f.bits &^= unanswered
-	t := &f.tcp
-	if p.now-t.heard > ackDelay/2 {
-		t.answers = min(t.answers, 0)
+	c := f.tcp
+	if t.now-c.heard > ackDelay/2 {
+		c.answers = min(c.answers, 0)
 		return
 	}
-	t.answers = min(t.answers+1, trust)
+	c.answers = min(c.answers+1, trust)
 }
 
 // ackWasLate is called when no answer came in time.
-func (p *Port) ackWasLate(f *flow) {
+func (e *tcpEngine) ackWasLate(f conn) {
 	f.tcp.answers = distrust
 	f.bits = f.bits&^ackDelayed | ackDue
 }

@@ -9,69 +9,71 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 )
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
 // answered (rule T2 in docs/nat-rules.md).
-func (p *Port) connect(key *flowKey, s *segment) (retry bool) {
-	if p.isQuery(key) {
-		return p.connectResolver(key, s)
+func (e *tcpEngine) connect(t *turn, key *flowKey, s *segment) (retry bool) {
+	if t.isQuery(key) {
+		return e.resolver.connect(t, *key, *s)
 	}
-	to, verdict := p.policy.destination(key)
-	if verdict != allowed {
-		p.deny(key, verdict)
-		p.refuse(key, s)
+	to, verdict := e.policy.Judge(destinationOf(key))
+	if verdict != policy.Allowed {
+		e.icmp.deny(key, verdict)
+		e.refuse(t, key, s)
 		return false
 	}
-	if !p.mayBegin() {
+	if !t.mayBegin() {
 		return false
 	}
-	if !p.admit(crowdConnects) {
-		p.refuse(key, s)
+	if !t.admit(classConnects) {
+		e.refuse(t, key, s)
 		return false
 	}
-	fd, set, err := p.dial(to, key, s)
+	fd, set, err := e.dial(t, to, key, s)
 	if err != nil {
 		errno, _ := err.(unix.Errno)
-		if !p.unreachableSYN(key, s.seq, errno) {
-			p.refuse(key, s)
+		if !e.icmp.unreachableSYN(t, key, s.seq, errno) {
+			e.refuse(t, key, s)
 		}
 		return false
 	}
-	f, at := p.connecting(key, fd, set, s)
-	p.began(f, at)
+	f, at := e.connecting(t, key, fd, set, s)
+	t.began(f, at)
 	return at == elsewhere
 }
 
 // connecting makes the flow of a connection that dial has begun, nil if that cannot be done.
-func (p *Port) connecting(key *flowKey, fd int, set udpSender, s *segment) (*flow, where) {
-	f, at := p.create(key, fd, stateConnecting, 0, crowdConnects)
+func (e *tcpEngine) connecting(t *turn, key *flowKey, fd int, set udpSender, s *segment) (*flow, where) {
+	created, at := t.create(key, fd, stateConnecting, 0, classConnects)
 	switch at {
 	case elsewhere:
 		return nil, at
 	case nowhere:
-		p.refuse(key, s)
+		e.refuse(t, key, s)
 		return nil, at
 	}
-	p.counters.TCPFlows++
-	f.udp.sender = set
+	t.counters.TCPFlows++
+	f := e.begin(created)
+	f.sender = set
 	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
 	f.tcp.rto = initialRTO
-	p.tcpOptions(f, s)
-	return f, here
+	e.tcpOptions(f, s)
+	return created, here
 }
 
 // dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
-func (p *Port) dial(to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
+func (e *tcpEngine) dial(t *turn, to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
 	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		p.hit(limitHost)
+		t.hit(limitHost)
 		return -1, set, err
 	}
 	hostsock.ReadInline(fd)
-	p.setUp(fd)
-	p.boundNew(fd, stream)
-	set = p.depart(fd, &to.Addr, key, s)
+	e.setUp(fd)
+	t.boundNew(fd, stream)
+	set = e.depart(fd, &to.Addr, key, s)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)
 		return -1, set, err
@@ -80,36 +82,36 @@ func (p *Port) dial(to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set u
 }
 
 // setUp prepares the host's socket of a connection.
-func (p *Port) setUp(fd int) {
+func (e *tcpEngine) setUp(fd int) {
 	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if p.cfg.PeekOffset {
+	if e.shard.cfg.PeekOffset {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, hostsock.SOPeekOff, 0)
 	}
 }
 
 // checkConnect looks how the host's connect has ended, if it has.
-func (p *Port) checkConnect(f *flow) {
+func (e *tcpEngine) checkConnect(t *turn, f conn) {
 	if f.bits&(writable|failed) == 0 {
 		return
 	}
 	f.bits &^= writable
 	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil || errno != 0 {
-		p.connectFailed(f, unix.Errno(errno))
+		e.connectFailed(t, f, unix.Errno(errno))
 		return
 	}
-	if !p.judgeAgain(f) {
+	if !t.hooks.judge(f.flow) {
 		return
 	}
 	if f.bits&isNew != 0 {
-		p.wasAnswered(f)
+		t.wasAnswered(f.flow)
 	}
-	p.arrive(f)
-	t := &f.tcp
-	t.iss = p.identity.initial(&f.key, p.now)
-	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
-	t.rcvEdge = t.rcvNxt + synWindow
+	e.arrive(f.flow)
+	c := f.tcp
+	c.iss = t.identity.initial(&f.key, t.now)
+	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss+1, c.iss+1
+	c.rcvEdge = c.rcvNxt + synWindow
 	f.state = stateSynRcvd
 	f.bits |= synDue
 }
@@ -117,16 +119,16 @@ func (p *Port) checkConnect(f *flow) {
 // connectFailed tells the guest why the host's connect failed (rule T3). A time that has run out is not told: the guest's own
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
-func (p *Port) connectFailed(f *flow, errno unix.Errno) {
-	if p.resolverRefused(f) {
+func (e *tcpEngine) connectFailed(t *turn, f conn, errno unix.Errno) {
+	if t.isQuery(&f.key) && e.resolver.refused(t, f.flow) {
 		return
 	}
-	if errno == unix.ETIMEDOUT || p.tellConnectError(f) || p.unreachableSYN(&f.key, f.tcp.irs, errno) {
-		p.end(f, endConnectFailed)
-		p.remove(f)
+	if errno == unix.ETIMEDOUT || e.tellConnectError(t, f) || e.icmp.unreachableSYN(t, &f.key, f.tcp.irs, errno) {
+		t.end(f.flow, endConnectFailed)
+		t.remove(f.flow)
 		return
 	}
-	p.resetGuest(f, endConnectFailed)
+	e.resetGuest(f.flow, endConnectFailed)
 }
 
 // synWindow is the window in bytes that our SYN-ACK offers; the first acknowledgement opens it further. Every new
@@ -134,10 +136,10 @@ func (p *Port) connectFailed(f *flow, errno unix.Errno) {
 const synWindow = 14600
 
 // accept takes a connection of a forward. kind is unixSocket or 0.
-func (p *Port) accept(fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) {
-	p.counters.Accepts++
-	if !p.hasGuest() {
-		p.turnAway(fd, endNoGuest)
+func (e *acceptor) accept(t *turn, fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) {
+	t.counters.Accepts++
+	if !t.hasGuest() {
+		e.tcp.turnAway(fd, endNoGuest)
 		return
 	}
 	if kind == unixSocket {
@@ -148,46 +150,47 @@ func (p *Port) accept(fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) 
 		caller.destination, caller.known = localEnd(fd)
 	}
 	if l.acceptProxy {
-		p.awaitHeader(fd, l.to, &caller, kind)
+		e.tcp.awaitHeader(t, fd, l.to, &caller, kind)
 		return
 	}
-	p.callGuest(fd, l.to, &caller, kind)
+	e.tcp.callGuest(t, fd, l.to, &caller, kind)
 }
 
 // turnAway resets a connection of a forward for which no guest was called.
-func (p *Port) turnAway(fd int, c endCause) {
-	p.counters.Ends[c]++
+func (e *tcpEngine) turnAway(fd int, c endCause) {
+	e.shard.counters.Ends[c]++
 	resetSocket(fd)
 }
 
 // callGuest begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
-func (p *Port) callGuest(fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
-	if !p.hasGuest() {
-		p.turnAway(fd, endNoGuest)
+func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
+	if !t.hasGuest() {
+		e.turnAway(fd, endNoGuest)
 		return
 	}
 	key := flowKey{
-		guest: to.Addr, guestPort: to.Port, proto: protoTCP,
-		remote: p.nets.asSeen(&caller.source.Addr, &to.Addr), remotePort: caller.source.Port,
+		Guest: to.Addr, GuestPort: to.Port, Proto: protoTCP,
+		Remote: t.nets.AsSeen(&caller.source.Addr, &to.Addr), RemotePort: caller.source.Port,
 	}
-	if !p.freePort(&key) || !p.admit(crowdCalls) {
-		p.turnAway(fd, endNoRoom)
+	if !t.freePort(&key) || !t.admit(classCalls) {
+		e.turnAway(fd, endNoRoom)
 		return
 	}
-	p.setUp(fd)
-	f, _ := p.create(&key, fd, stateSynSent, inbound|synDue|kind, crowdCalls)
-	if f == nil {
-		p.counters.Ends[endNoRoom]++
+	e.setUp(fd)
+	created, _ := t.create(&key, fd, stateSynSent, inbound|synDue|kind, classCalls)
+	if created == nil {
+		t.counters.Ends[endNoRoom]++
 		return
 	}
-	p.counters.TCPFlows++
-	p.startHeader(f, caller)
-	t := &f.tcp
-	t.iss = p.identity.initial(&key, p.now)
-	t.sndUna, t.sndNxt, t.sndMax = t.iss, t.iss+1, t.iss+1
-	t.rto = initialRTO
-	p.setMSS(f, defaultMSS)
-	p.run.push(p.flows, f)
+	t.counters.TCPFlows++
+	f := e.begin(created)
+	e.startHeader(f, caller)
+	c := f.tcp
+	c.iss = t.identity.initial(&key, t.now)
+	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss+1, c.iss+1
+	c.rto = initialRTO
+	e.setMSS(f, defaultMSS)
+	t.run.push(t.flows, f.flow)
 }
 
 // resetSocket closes a connected socket so that its peer sees a reset.
@@ -200,13 +203,13 @@ func resetSocket(fd int) {
 const firstAnyPort = 49152
 
 // freePort finds a remote port under which key is not in use yet, the peer's own if possible.
-func (p *Port) freePort(key *flowKey) bool {
+func (t *turn) freePort(key *flowKey) bool {
 	const tries = 64
 	for i := range uint16(tries) {
-		if key.remotePort != 0 && p.flows.lookup(key) == nil {
+		if key.RemotePort != 0 && t.flows.lookup(key) == nil {
 			return true
 		}
-		key.remotePort = firstAnyPort + uint16(p.identity.initial(key, p.now)+uint32(i))%(65535-firstAnyPort)
+		key.RemotePort = firstAnyPort + uint16(t.identity.initial(key, t.now)+uint32(i))%(65535-firstAnyPort)
 	}
 	return false
 }
@@ -226,7 +229,7 @@ func newISNSource(fixed func() uint32) (isnSource, error) {
 
 // fragments returns where the identifications of fragments to the guest begin for the pair of addresses in k.
 func (s *isnSource) fragments(k *flowKey) uint32 {
-	pair := flowKey{guest: k.guest, remote: k.remote, proto: k.proto}
+	pair := flowKey{Guest: k.Guest, Remote: k.Remote, Proto: k.Proto}
 	return s.initial(&pair, 0)
 }
 
@@ -236,7 +239,7 @@ func (s *isnSource) initial(k *flowKey, now int64) uint32 {
 		return s.fixed()
 	}
 	var b [32 + 37]byte
-	key := k.bytes()
+	key := k.Bytes()
 	copy(b[:], s.secret[:])
 	copy(b[32:], key[:])
 	sum := sha256.Sum256(b[:])

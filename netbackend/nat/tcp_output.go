@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -21,69 +22,70 @@ const (
 )
 
 // serviceTCP does for a connection whatever is due.
-func (p *Port) serviceTCP(f *flow) outcome {
+func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
+	f := e.conn(of)
 	switch f.state {
 	case stateConnecting:
-		p.checkConnect(f)
+		e.checkConnect(t, f)
 		if f.state != stateSynRcvd {
 			return idle
 		}
-		return p.sendSyn(f)
+		return e.sendSyn(t, f)
 	case stateHeader:
-		p.readHeader(f)
+		e.readHeader(t, f)
 		return idle
 	case stateReset:
-		return p.sendReset(f)
+		return e.sendReset(t, f)
 	case stateSynRcvd, stateSynSent:
-		return p.sendSyn(f)
+		return e.sendSyn(t, f)
 	}
 	if f.tcp.urgency&hostUrgent != 0 {
-		p.findMark(f)
+		e.findMark(t, f)
 	}
-	p.dropAcknowledged(f)
-	p.hostWritable(f)
-	result := p.sendStream(f)
+	e.dropAcknowledged(t, f)
+	e.hostWritable(f)
+	result := e.sendStream(t, f)
 	if f.state == stateOpen && f.bits&ackDue != 0 || f.tcp.dupDue > 0 {
-		if !p.sendAcks(f) {
+		if !e.sendAcks(t, f) {
 			result = starves
 		}
 	}
-	if p.finished(f) {
-		p.remove(f)
+	if e.finished(f.flow) {
+		t.remove(f.flow)
 		return idle
 	}
 	return result
 }
 
 // finished tells whether both sides have ended their streams, and know it.
-func (p *Port) finished(f *flow) bool {
+func (e *tcpEngine) finished(f *flow) bool {
 	const both = guestFIN | finAcked
 	return f.state == stateOpen && f.bits&both == both && f.bits&ackDue == 0
 }
 
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
-func (p *Port) dropAcknowledged(f *flow) {
-	t := &f.tcp
-	if t.drop > 0 && (f.bits&unixSocket != 0 || t.urgency&hostMarked != 0) {
+func (e *tcpEngine) dropAcknowledged(t *turn, f conn) {
+	c := f.tcp
+	if c.drop > 0 && (f.bits&unixSocket != 0 || c.urgency&hostMarked != 0) {
 		f.bits |= readable // see peekedNothing
 	}
-	for t.drop > 0 {
-		n, errno := p.dropSome(f, t.drop)
+	for c.drop > 0 {
+		n, errno := e.dropSome(t, f.flow, c.drop)
 		if errno != 0 || n == 0 {
 			break // the host's reset has emptied the queue
 		}
-		t.drop -= uint32(n)
+		c.drop -= uint32(n)
 		f.toGuest += uint64(n)
-		t.peek -= min(t.peek, uint32(n)) // the kernel moves its peek offset back likewise
+		c.peek -= min(c.peek, uint32(n)) // the kernel moves its peek offset back likewise
 	}
-	t.drop = 0
-	if t.urgency != 0 {
-		p.passMark(f)
+	c.drop = 0
+	if c.urgency != 0 {
+		e.passMark(t, f)
 	}
 }
 
 // hostWritable reopens the window if it was closed until the host's socket has room.
-func (p *Port) hostWritable(f *flow) {
+func (e *tcpEngine) hostWritable(f conn) {
 	if f.bits&writable == 0 {
 		return
 	}
@@ -102,40 +104,40 @@ func (p *Port) hostWritable(f *flow) {
 }
 
 // sendStream sends the guest what it is to get of the host's stream, and its end.
-func (p *Port) sendStream(f *flow) outcome {
-	if f.bits&probeDue != 0 && !p.sendProbe(f) {
+func (e *tcpEngine) sendStream(t *turn, f conn) outcome {
+	if f.bits&probeDue != 0 && !e.sendProbe(t, f) {
 		return starves
 	}
-	if f.bits&resendDue != 0 && !p.resend(f) {
+	if f.bits&resendDue != 0 && !e.resend(t, f) {
 		return starves
 	}
-	result := p.sendData(f)
+	result := e.sendData(t, f)
 	if result != idle {
 		return result
 	}
 	if f.bits&(hostReset|failed) != 0 {
-		p.resetGuest(f, p.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
-		return p.sendReset(f)
+		e.resetGuest(f.flow, e.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
+		return e.sendReset(t, f)
 	}
-	return p.sendFIN(f)
+	return e.sendFIN(t, f)
 }
 
 // sendData sends new data within the guest's window.
-func (p *Port) sendData(f *flow) outcome {
-	t := &f.tcp
-	for budget := share; p.hasMore(f); {
-		hole := t.skipSACKed()
-		flight := t.sndNxt - t.sndUna
-		if !p.windowOpen(f, flight) {
+func (e *tcpEngine) sendData(t *turn, f conn) outcome {
+	c := f.tcp
+	for budget := share; e.hasMore(f); {
+		hole := c.skipSACKed()
+		flight := c.sndNxt - c.sndUna
+		if !e.windowOpen(t, f, flight) {
 			return idle
 		}
 		if budget <= 0 {
 			return more
 		}
-		most := int(min(t.sndWnd-flight, hole))
-		n := p.sendTrain(f, flight, most)
-		if n == nothing && p.hasMore(f) {
-			n = p.sendSegment(f, flight, most)
+		most := int(min(c.sndWnd-flight, hole))
+		n := e.sendTrain(t, f, flight, most)
+		if n == nothing && e.hasMore(f) {
+			n = e.sendSegment(t, f, flight, most)
 		}
 		if n == noRoom {
 			return starves
@@ -150,23 +152,23 @@ func (p *Port) sendData(f *flow) outcome {
 
 // hasMore tells whether there may be something that the guest was not sent yet: of the header in front of the host's
 // stream, or of the stream.
-func (p *Port) hasMore(f *flow) bool {
-	t := &f.tcp
-	return f.bits&(readable|hostEOF) == readable || t.sndNxt-t.sndUna < uint32(f.proxied.left)
+func (e *tcpEngine) hasMore(f conn) bool {
+	c := f.tcp
+	return f.bits&(readable|hostEOF) == readable || c.sndNxt-c.sndUna < uint32(f.tcp.proxied.left)
 }
 
 // windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
 // it is closed, and nothing is under way whose acknowledgement could open it, the persist timer is started.
-func (p *Port) windowOpen(f *flow, flight uint32) bool {
-	t := &f.tcp
-	if t.sndWnd > flight && (flight == 0 || t.sndWnd-flight >= min(uint32(t.mss), t.maxWnd/2)) {
+func (e *tcpEngine) windowOpen(t *turn, f conn, flight uint32) bool {
+	c := f.tcp
+	if c.sndWnd > flight && (flight == 0 || c.sndWnd-flight >= min(uint32(c.mss), c.maxWnd/2)) {
 		return true
 	}
-	if t.sndUna == t.sndMax && (f.deadline == 0 || f.bits&ackDelayed != 0) {
-		p.hastenAck(f)
+	if c.sndUna == c.sndMax && (t.wheel.Deadline(f.index) == 0 || f.bits&ackDelayed != 0) {
+		e.hastenAck(f.flow)
 		f.bits |= persisting
-		t.rto = max(t.baseRTO(), persistDelay)
-		p.wheel.set(f, p.now+t.rto)
+		c.rto = max(c.baseRTO(), persistDelay)
+		t.wheel.Set(f.index, t.now+c.rto)
 	}
 	return false
 }
@@ -179,27 +181,27 @@ const trainFrames = netbackend.MaxFrames
 // kernel acknowledge what has come since the last one, so looking seldom spares the work of both ends.
 //
 // It returns how many bytes there were: nothing if it does not come to two frames, or if the flow does not look as if it had so much.
-func (p *Port) sendTrain(f *flow, offset uint32, most int) int {
-	if f.bits&bulk == 0 || offset < uint32(f.proxied.left) {
+func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
+	if f.bits&bulk == 0 || offset < uint32(f.tcp.proxied.left) {
 		return nothing
 	}
-	each := p.largestSegment(f)
+	each := e.largestSegment(f)
 	frames := min(most/each, share/each, trainFrames)
 	if frames < 2 {
 		return nothing
 	}
 	room := f.headers() + each
-	lease := p.rx.Reserve(netbackend.Request{Min: room, Max: room, Frames: frames})
+	lease := t.rx.Reserve(netbackend.Request{Min: room, Max: room, Frames: frames})
 	if lease.Len() < 2 {
 		return nothing
 	}
-	n := p.peek(f, offset-uint32(f.proxied.left), lease.Frames(), each)
+	n := e.peek(t, f, offset-uint32(f.tcp.proxied.left), lease.Frames(), each)
 	seq, left := f.tcp.sndUna+offset, n
 	for i := 0; left > 0; i++ {
 		part := min(left, each)
-		p.commitSegment(f, lease, i, seq, part)
+		e.commitSegment(t, f, lease, i, seq, part)
 		seq += uint32(part)
-		p.sent(f, seq-uint32(part), seq)
+		e.sent(t, f, seq-uint32(part), seq)
 		left -= part
 	}
 	if n < 2*each {
@@ -216,99 +218,99 @@ const (
 
 // sendSegment sends up to most bytes of the host's stream from offset on, counted from sndUna, in one frame. Unless it
 // is a repetition, the flow's sequence numbers and timer follow.
-func (p *Port) sendSegment(f *flow, offset uint32, most int) int {
-	if p.rxFull {
+func (e *tcpEngine) sendSegment(t *turn, f conn, offset uint32, most int) int {
+	if t.rxFull {
 		return noRoom
 	}
-	t := &f.tcp
-	most = min(most, p.largestSegment(f))
+	c := f.tcp
+	most = min(most, e.largestSegment(f))
 	headers := f.headers()
-	lease := p.rx.Reserve(netbackend.Request{
+	lease := t.rx.Reserve(netbackend.Request{
 		Min: max(headers+1, netbackend.MinFrame), Max: max(headers+most, netbackend.MinFrame),
 	})
 	if lease.Len() == 0 {
-		p.rxFull = true
+		t.rxFull = true
 		return noRoom
 	}
-	n := p.fill(f, offset, lease, most)
+	n := e.fill(t, f, offset, lease, most)
 	if n <= 0 {
 		return nothing
 	}
-	seq := t.sndUna + offset
-	p.commitSegment(f, lease, 0, seq, n)
-	if n == p.largestSegment(f) {
+	seq := c.sndUna + offset
+	e.commitSegment(t, f, lease, 0, seq, n)
+	if n == e.largestSegment(f) {
 		f.bits |= bulk
 	}
-	if end := seq + uint32(n); offset == t.sndNxt-t.sndUna {
-		p.sent(f, seq, end)
+	if end := seq + uint32(n); offset == c.sndNxt-c.sndUna {
+		e.sent(t, f, seq, end)
 	}
 	return n
 }
 
 // fill puts up to most bytes from offset on, counted from sndUna, behind the headers of the only frame of lease, and returns
 // how many.
-func (p *Port) fill(f *flow, offset uint32, lease netbackend.Lease, most int) int {
-	if left := uint32(f.proxied.left); offset >= left {
-		return p.peek(f, offset-left, lease.Frames(), most)
+func (e *tcpEngine) fill(t *turn, f conn, offset uint32, lease netbackend.Lease, most int) int {
+	if left := uint32(f.tcp.proxied.left); offset >= left {
+		return e.peek(t, f, offset-left, lease.Frames(), most)
 	}
-	return p.putHeader(f, offset, lease.Frame(0), most)
+	return e.putHeader(f, offset, lease.Frame(0), most)
 }
 
 // largestSegment is how much data one frame may carry.
-func (p *Port) largestSegment(f *flow) int {
+func (e *tcpEngine) largestSegment(f conn) int {
 	mss := int(f.tcp.mss)
-	if !p.takesTSO(&f.key.guest) || f.tcp.urgency&hostMarked != 0 {
+	if !e.shard.takesTSO(&f.key.Guest) || f.tcp.urgency&hostMarked != 0 {
 		return mss // who cuts a frame that announces a mark would announce it in each piece, at another place
 	}
 	return (largestFrame - f.headers()) / mss * mss
 }
 
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
-func (p *Port) sent(f *flow, seq, end uint32) {
-	t := &f.tcp
-	if f.bits&timing == 0 && seq == t.sndMax {
+func (e *tcpEngine) sent(t *turn, f conn, seq, end uint32) {
+	c := f.tcp
+	if f.bits&timing == 0 && seq == c.sndMax {
 		f.bits |= timing
-		t.rttSeq, t.rttStart = end, p.now
+		c.rttSeq, c.rttStart = end, t.now
 	}
-	t.sndNxt = end
-	if after(end, t.sndMax) {
-		t.sndMax = end
+	c.sndNxt = end
+	if after(end, c.sndMax) {
+		c.sndMax = end
 	}
-	if f.deadline == 0 || f.bits&persisting != 0 {
-		if f.bits&persisting != 0 || t.retries == 0 {
-			t.rto = t.baseRTO()
+	if t.wheel.Deadline(f.index) == 0 || f.bits&persisting != 0 {
+		if f.bits&persisting != 0 || c.retries == 0 {
+			c.rto = c.baseRTO()
 		}
 		f.bits &^= persisting
-		p.wheel.set(f, p.now+t.rto)
+		t.wheel.Set(f.index, t.now+c.rto)
 	}
 }
 
 // peek reads what there is from offset on in the socket's queue, without taking it from there, to its place in frames, up to
 // each bytes behind the headers of each frame. It returns 0 if there is nothing, and takes note of why.
-func (p *Port) peek(f *flow, offset uint32, frames [][]guestmem.Iovec, each int) int {
-	pieces := p.pieces[:0]
+func (e *tcpEngine) peek(t *turn, f conn, offset uint32, frames [][]guestmem.Iovec, each int) int {
+	pieces := t.pieces[:0]
 	skipped := 0
-	if p.cfg.PeekOffset {
-		p.movePeek(f, offset)
+	if t.cfg.PeekOffset {
+		e.movePeek(f, offset)
 	} else {
-		pieces, skipped = p.swallowed(pieces, offset)
+		pieces, skipped = e.swallowed(pieces, offset)
 	}
 	for _, iov := range frames {
 		pieces, _ = appendRange(pieces, iov, f.headers(), each)
 	}
-	p.counters.Peeks++
-	n, _, errno := p.msg.Receive(f.fd, pieces, unix.MSG_PEEK, false)
+	t.counters.Peeks++
+	n, _, errno := t.msg.Receive(f.fd, pieces, unix.MSG_PEEK, false)
 	if errno != 0 {
-		p.peekFailed(f, offset, errno)
+		e.peekFailed(f, offset, errno)
 		return 0
 	}
 	n -= skipped
 	if n <= 0 {
-		p.peekedNothing(f, skipped)
+		e.peekedNothing(f, skipped)
 		return 0
 	}
 	f.tcp.peek = offset + uint32(n)
-	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 && !p.stopped(f, f.tcp.peek) {
+	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 && !e.stopped(t, f, f.tcp.peek) {
 		// A short answer of a stream socket means that its queue is empty (epoll(7)), and what comes now comes with
 		// an event of its own. Only the end of the stream must be looked for.
 		f.bits &^= readable
@@ -326,7 +328,7 @@ func capacity(iov []guestmem.Iovec) int {
 }
 
 // movePeek sets the kernel's peek offset, if it is not there already.
-func (p *Port) movePeek(f *flow, offset uint32) {
+func (e *tcpEngine) movePeek(f conn, offset uint32) {
 	if f.tcp.peek != offset && hostsock.SetPeekOffset(f.fd, int32(offset)) == 0 {
 		f.tcp.peek = offset
 	}
@@ -334,10 +336,10 @@ func (p *Port) movePeek(f *flow, offset uint32) {
 
 // swallowed appends room for n bytes that are of no interest: without a peek offset the kernel begins at the oldest
 // byte.
-func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int) {
+func (e *tcpEngine) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int) {
 	for left := n; left > 0; {
-		part := min(left, uint32(len(p.swallow)))
-		iov = append(iov, guestmem.PieceOf(p.swallow[:part]))
+		part := min(left, uint32(len(e.swallow)))
+		iov = append(iov, guestmem.PieceOf(e.swallow[:part]))
 		left -= part
 	}
 	return iov, int(n)
@@ -346,7 +348,7 @@ func (p *Port) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec, int)
 // peekedNothing tells the end of the stream from a queue that is empty for now. What was skipped may stand before file
 // descriptors in the queue of a unix socket, or before an urgent byte: then nothing is known of what follows, until it was
 // dropped.
-func (p *Port) peekedNothing(f *flow, skipped int) {
+func (e *tcpEngine) peekedNothing(f conn, skipped int) {
 	f.bits &^= readable
 	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp && f.tcp.urgency&hostMarked == 0 {
 		f.bits |= hostEOF
@@ -354,48 +356,48 @@ func (p *Port) peekedNothing(f *flow, skipped int) {
 }
 
 // peekFailed takes note of why there is nothing at offset in the socket's queue.
-func (p *Port) peekFailed(f *flow, offset uint32, errno unix.Errno) {
+func (e *tcpEngine) peekFailed(f conn, offset uint32, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
-		if !p.cfg.PeekOffset {
+		if !e.shard.cfg.PeekOffset {
 			offset = 0 // where the kernel has begun
 		}
 		if f.isMark(offset) {
-			p.run.push(p.flows, f) // it is there: the kernel says so in front of an urgent byte while a signal is pending
+			e.shard.run.push(e.shard.flows, f.flow) // it is there: the kernel says so in front of an urgent byte while a signal is pending
 			return
 		}
 		f.bits &^= readable
 	case unix.EINTR:
 	case unix.EFAULT:
 		f.bits &^= readable
-		p.worker.Fault(errno)
+		e.shard.worker.Fault(errno)
 	default:
 		f.bits &^= readable
-		p.hostFailed(f, errno)
+		e.hostFailed(f, errno)
 	}
 }
 
 // commitSegment writes the headers in front of n bytes of data in frame i of lease, and gives the guest the frame, which is the
 // next of the lease.
-func (p *Port) commitSegment(f *flow, lease netbackend.Lease, i int, seq uint32, n int) {
+func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int, seq uint32, n int) {
 	iov := lease.Frame(i)
 	headers := f.headers()
-	b := p.template[:headers]
-	tcp := b[p.putIP(b, &f.key.remote, &f.key.guest, protoTCP, headers-f.l4()+n):]
+	b := t.template[:headers]
+	tcp := b[t.putIP(b, &f.key.Remote, &f.key.Guest, protoTCP, headers-f.l4()+n):]
 	flags := uint8(flagACK)
-	if f.bits&readable == 0 || n < p.largestSegment(f) {
+	if f.bits&readable == 0 || n < e.largestSegment(f) {
 		flags |= flagPSH
 	}
-	p.putSegment(b, f, flags, seq)
-	p.acked(f)
-	p.answered(f)
+	e.putSegment(t, b, f, flags, seq)
+	e.acked(f.flow)
+	e.answered(t, f)
 	var h vnet.Header
-	sum := f.key.pseudoSum(len(tcp) + n)
-	if p.guestCsum {
-		p.offload(&h, f, n)
+	sum := pseudoSum(&f.key, len(tcp)+n)
+	if t.guestCsum {
+		e.offload(&h, f, n)
 		binary.BigEndian.PutUint16(tcp[16:], sum)
 	} else {
-		sum = p.sumRange(iov, headers, n, vnet.Sum(tcp, sum))
+		sum = t.sumRange(iov, headers, n, vnet.Sum(tcp, sum))
 		binary.BigEndian.PutUint16(tcp[16:], ^sum)
 	}
 	guestmem.CopyTo(iov, 0, b)
@@ -403,7 +405,7 @@ func (p *Port) commitSegment(f *flow, lease netbackend.Lease, i int, seq uint32,
 }
 
 // offload fills the virtio-net header of a segment whose checksum the guest finishes (virtio 1.2 section 5.1.6.4.1).
-func (p *Port) offload(h *vnet.Header, f *flow, n int) {
+func (e *tcpEngine) offload(h *vnet.Header, f conn, n int) {
 	h.Flags = vnet.FlagNeedsCSum
 	h.CsumStart, h.CsumOffset = uint16(f.l4()), 16
 	if mss := f.tcp.mss; n > int(mss) {
@@ -415,51 +417,51 @@ func (p *Port) offload(h *vnet.Header, f *flow, n int) {
 }
 
 // sendFIN sends the end of the host's stream once the guest has acknowledged all of it, and again if it was lost.
-func (p *Port) sendFIN(f *flow) outcome {
-	t := &f.tcp
+func (e *tcpEngine) sendFIN(t *turn, f conn) outcome {
+	c := f.tcp
 	switch {
-	case f.bits&hostEOF == 0 || f.bits&finAcked != 0 || t.sndNxt != t.sndUna:
+	case f.bits&hostEOF == 0 || f.bits&finAcked != 0 || c.sndNxt != c.sndUna:
 		return idle
-	case f.bits&finSent == 0 && t.sndUna != t.sndMax:
+	case f.bits&finSent == 0 && c.sndUna != c.sndMax:
 		return idle
 	}
-	if !p.sendControl(f, flagFIN|flagACK, t.sndUna) {
+	if !e.sendControl(t, f, flagFIN|flagACK, c.sndUna) {
 		return starves
 	}
 	f.bits |= finSent
-	p.acked(f)
-	p.sent(f, t.sndUna, t.sndUna+1)
+	e.acked(f.flow)
+	e.sent(t, f, c.sndUna, c.sndUna+1)
 	f.bits &^= timing
 	return idle
 }
 
 // sendProbe asks the guest whether its window is still closed, or whether it still knows the connection: by a byte that
 // it has already (RFC 9293 section 3.8.6.1). It is asked again until it answers.
-func (p *Port) sendProbe(f *flow) bool {
-	t := &f.tcp
-	if t.announces(t.sndUna) && !p.sendControl(f, flagACK, t.sndUna) { // the guest takes no news from an old segment
+func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
+	c := f.tcp
+	if c.announces(c.sndUna) && !e.sendControl(t, f, flagACK, c.sndUna) { // the guest takes no news from an old segment
 		return false
 	}
-	if !p.sendControl(f, flagACK, t.sndUna-1) {
+	if !e.sendControl(t, f, flagACK, c.sndUna-1) {
 		return false
 	}
-	p.acked(f)
+	e.acked(f.flow)
 	f.bits = f.bits&^probeDue | persisting
-	p.wheel.set(f, p.now+t.rto)
+	t.wheel.Set(f.index, t.now+c.rto)
 	return true
 }
 
 // sendAcks sends the acknowledgement that is due, and the repetitions that are.
-func (p *Port) sendAcks(f *flow) bool {
-	t := &f.tcp
+func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
+	c := f.tcp
 	if f.bits&ackDue != 0 {
-		if !p.sendControl(f, flagACK, t.sndNxt) {
+		if !e.sendControl(t, f, flagACK, c.sndNxt) {
 			return false
 		}
-		p.acked(f)
+		e.acked(f.flow)
 	}
-	for ; t.dupDue > 0; t.dupDue-- {
-		if !p.sendControl(f, flagACK, t.sndNxt) {
+	for ; c.dupDue > 0; c.dupDue-- {
+		if !e.sendControl(t, f, flagACK, c.sndNxt) {
 			return false
 		}
 	}
@@ -467,71 +469,71 @@ func (p *Port) sendAcks(f *flow) bool {
 }
 
 // sendControl sends a segment without data.
-func (p *Port) sendControl(f *flow, flags uint8, seq uint32) bool {
-	b := p.template[:f.headers()]
-	p.putSegment(b, f, flags, seq)
-	return p.sendTCP(b, &f.key)
+func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq uint32) bool {
+	b := t.template[:f.headers()]
+	e.putSegment(t, b, f, flags, seq)
+	return e.sendTCP(t, b, &f.key)
 }
 
 // sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
-func (p *Port) sendTCP(b []byte, key *flowKey) bool {
-	n := len(b) - etherLen - key.guest.HeaderLen()
-	tcp := b[p.putIP(b, &key.remote, &key.guest, protoTCP, n):]
-	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, key.pseudoSum(n)))
-	return p.send(b)
+func (e *tcpEngine) sendTCP(t *turn, b []byte, key *flowKey) bool {
+	n := len(b) - etherLen - key.Guest.HeaderLen()
+	tcp := b[t.putIP(b, &key.Remote, &key.Guest, protoTCP, n):]
+	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, pseudoSum(key, n)))
+	return t.send(b)
 }
 
 // advertise returns the window field of a segment to the guest. Its right edge never moves back.
-func (p *Port) advertise(f *flow) uint16 {
-	t := &f.tcp
-	if f.state == stateOpen && f.bits&(guestFIN|stalled) == 0 && 2*t.taken >= t.room {
-		p.measure(f)
+func (e *tcpEngine) advertise(t *turn, f conn) uint16 {
+	c := f.tcp
+	if f.state == stateOpen && f.bits&(guestFIN|stalled) == 0 && 2*c.taken >= c.room {
+		e.measure(t, f)
 	}
 	// Rounded up, for rounding down would take back what was promised (RFC 7323 section 2.3).
-	field := min((t.rcvEdge-t.rcvNxt+1<<t.rcvScale-1)>>t.rcvScale, maxWindow)
-	if edge := t.rcvNxt + field<<t.rcvScale; after(edge, t.rcvEdge) {
-		t.rcvEdge = edge
+	field := min((c.rcvEdge-c.rcvNxt+1<<c.rcvScale-1)>>c.rcvScale, maxWindow)
+	if edge := c.rcvNxt + field<<c.rcvScale; after(edge, c.rcvEdge) {
+		c.rcvEdge = edge
 	}
 	return uint16(field)
 }
 
 // measure opens the window as far as the host's socket has room for more, less what the kernel needs to describe it.
-func (p *Port) measure(f *flow) {
-	t := &f.tcp
-	p.counters.WindowReads++
-	if p.mem.Read(f.fd) != 0 {
+func (e *tcpEngine) measure(t *turn, f conn) {
+	c := f.tcp
+	t.counters.WindowReads++
+	if t.mem.Read(f.fd) != 0 {
 		return
 	}
-	size, queued := p.mem[hostsock.MemSendBuffer], p.mem[hostsock.MemSendQueued]
+	size, queued := t.mem[hostsock.MemSendBuffer], t.mem[hostsock.MemSendQueued]
 	if f.bits&unixSocket != 0 {
-		queued = p.mem[hostsock.MemSendTaken]
+		queued = t.mem[hostsock.MemSendTaken]
 	}
 	room := size - min(size, queued)
 	room -= room / 8
-	least := min(uint32(t.ask), size/4)
+	least := min(uint32(c.ask), size/4)
 	if queued > 0 && room < least {
 		room = 0 // a small window is worse than none (RFC 9293 section 3.8.6.2.2)
 	}
-	room = min(room, maxWindow<<t.rcvScale)
-	if edge := t.rcvNxt + room; after(edge, t.rcvEdge) {
-		t.rcvEdge = edge
+	room = min(room, maxWindow<<c.rcvScale)
+	if edge := c.rcvNxt + room; after(edge, c.rcvEdge) {
+		c.rcvEdge = edge
 	}
-	t.room, t.taken = t.rcvEdge-t.rcvNxt, 0
-	if t.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
+	c.room, c.taken = c.rcvEdge-c.rcvNxt, 0
+	if c.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
 		f.bits |= stalled
-		_ = p.worker.Rearm(int(f.fd), token(tokenFlow, f.gen, f.index))
+		_ = t.worker.Rearm(int(f.fd), token(tokenFlow, t.flows.Generation(f.index), f.index))
 	}
 }
 
 // sendSyn sends our SYN, or our answer to the guest's, if it is due.
-func (p *Port) sendSyn(f *flow) outcome {
+func (e *tcpEngine) sendSyn(t *turn, f conn) outcome {
 	if f.bits&synDue == 0 {
 		return idle
 	}
-	if f.deadline == 0 {
-		p.wheel.set(f, p.now+f.tcp.rto)
+	if t.wheel.Deadline(f.index) == 0 {
+		t.wheel.Set(f.index, t.now+f.tcp.rto)
 	}
-	if p.isLocated(f) && !p.sendSynSegment(f) {
+	if e.isLocated(t, f) && !e.sendSynSegment(t, f) {
 		return starves
 	}
 	f.bits &^= synDue
@@ -540,40 +542,40 @@ func (p *Port) sendSyn(f *flow) outcome {
 
 // isLocated reports whether the SYN of f can be sent: its host is known. If it is not, the link is asked, and the SYN goes to the
 // host that was heard last if that has led to nothing.
-func (p *Port) isLocated(f *flow) bool {
+func (e *tcpEngine) isLocated(t *turn, f conn) bool {
 	if f.state != stateSynSent {
 		return true // the guest has sent its own
 	}
-	f.host = p.hosts.user(&f.key.guest)
-	if p.to = f.host; f.host != anyHost {
+	f.host = t.hosts.User(&f.key.Guest)
+	if t.to = f.host; f.host != hosts.Any {
 		return true
 	}
-	p.askOnce(f.key.guest)
-	return f.tcp.rto > initialRTO && p.hosts.mac(anyHost) != 0
+	e.link.askOnce(t, f.key.Guest)
+	return f.tcp.rto > initialRTO && t.hosts.MAC(hosts.Any) != 0
 }
 
-func (p *Port) sendSynSegment(f *flow) bool {
-	t := &f.tcp
+func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
+	c := f.tcp
 	flags, ack, window := uint8(flagSYN), uint32(0), uint16(maxWindow)
 	options := guestScales | guestSACKs
 	if f.state == stateSynRcvd {
-		flags, ack, window = flagSYN|flagACK, t.rcvNxt, uint16(t.rcvEdge-t.rcvNxt)
+		flags, ack, window = flagSYN|flagACK, c.rcvNxt, uint16(c.rcvEdge-c.rcvNxt)
 		options = f.bits
 	}
 	n := f.l4() + tcpLen + synOptions
 	if options&guestTimes != 0 {
 		n += timesLen
 	}
-	b := p.template[:n]
+	b := t.template[:n]
 	tcp := b[f.l4():]
-	p.putTCP(tcp, &f.key, flags, t.iss, ack, window)
-	p.chooseSegment(f)
-	p.putSynOptions(tcp[tcpLen:], t.ask, options)
+	e.putTCP(tcp, &f.key, flags, c.iss, ack, window)
+	e.chooseSegment(t, f)
+	e.putSynOptions(tcp[tcpLen:], c.ask, options)
 	if options&guestTimes != 0 {
-		p.putTimes(tcp[tcpLen+synOptions:], f)
+		e.putTimes(t, tcp[tcpLen+synOptions:], f)
 	}
 	tcp[12] = byte(len(tcp)) / 4 << 4
-	return p.sendTCP(b, &f.key)
+	return e.sendTCP(t, b, &f.key)
 }
 
 // synOptions is the length of the options of our SYN and SYN-ACK, without timestamps.
@@ -582,19 +584,19 @@ const synOptions = 12
 // chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
 // what the kernel calls writable is such a room, that is a quarter of the socket's buffer at most. With TSO, frames are as long as
 // ever.
-func (p *Port) chooseSegment(f *flow) {
-	t := &f.tcp
-	t.ask = uint16(p.mtu - int(f.ipLen) - tcpLen)
-	if t.ask <= smallSegment || p.mem.Read(f.fd) != 0 {
+func (e *tcpEngine) chooseSegment(t *turn, f conn) {
+	c := f.tcp
+	c.ask = uint16(t.mtu - int(f.ipLen) - tcpLen)
+	if c.ask <= smallSegment || t.mem.Read(f.fd) != 0 {
 		return
 	}
-	t.ask = uint16(min(uint32(t.ask), max(smallSegment, p.mem[hostsock.MemSendBuffer]/4)))
+	c.ask = uint16(min(uint32(c.ask), max(smallSegment, t.mem[hostsock.MemSendBuffer]/4)))
 }
 
 // smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).
 const smallSegment = 4096
 
-func (p *Port) putSynOptions(b []byte, mss uint16, options flowBits) {
+func (e *tcpEngine) putSynOptions(b []byte, mss uint16, options flowBits) {
 	for i := range b[:synOptions] {
 		b[i] = optionNop
 	}
@@ -604,42 +606,57 @@ func (p *Port) putSynOptions(b []byte, mss uint16, options flowBits) {
 		b[6], b[7] = optionSACKPermitted, 2
 	}
 	if options&guestScales != 0 {
-		b[9], b[10], b[11] = optionScale, 3, p.cfg.WindowScale
+		b[9], b[10], b[11] = optionScale, 3, e.shard.cfg.WindowScale
 	}
 }
 
 // resetHost ends the host's side of a connection by a reset.
-func (p *Port) resetHost(f *flow) {
+func (e *tcpEngine) resetHost(f *flow) {
 	if f.fd < 0 {
 		return
 	}
 	// Closing a socket that lingers for no time sends a reset (socket(7)).
 	_ = unix.SetsockoptLinger(int(f.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	p.closeSocket(f)
+	e.shard.closeSocket(f)
+}
+
+// abandon ends a connection whose guest is gone: the host's side learns it by a reset.
+func (e *tcpEngine) abandon(f *flow, c endCause) {
+	e.shard.end(f, c)
+	e.resetHost(f)
+	e.shard.remove(f)
+}
+
+// resetEvicted tells the guest that f has to go for another connection.
+func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
+	f := e.conn(of)
+	if f.state != stateHeader && e.sendBare(t, &f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+		t.counters.ResetsSent++
+	}
 }
 
 // resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
 // closed at once.
-func (p *Port) resetGuest(f *flow, c endCause) {
-	p.end(f, c)
-	p.resetHost(f)
+func (e *tcpEngine) resetGuest(f *flow, c endCause) {
+	e.shard.end(f, c)
+	e.resetHost(f)
 	f.state = stateReset
 	f.bits |= rstDue
-	if f.crowd == noCrowd {
-		p.join(f, crowdConnects)
+	if f.class == classNone {
+		e.shard.joinClass(f, classConnects)
 	}
 	const forget = int64(60e9)
-	p.wheel.set(f, p.now+forget)
-	p.run.push(p.flows, f)
+	e.shard.wheel.Set(f.index, e.shard.lastTurn+forget)
+	e.shard.run.push(e.shard.flows, f)
 }
 
 // sendReset sends the reset that is left of a connection.
-func (p *Port) sendReset(f *flow) outcome {
-	t := &f.tcp
-	if !p.sendBare(&f.key, flagRST|flagACK, t.sndMax, t.rcvNxt) {
+func (e *tcpEngine) sendReset(t *turn, f conn) outcome {
+	c := f.tcp
+	if !e.sendBare(t, &f.key, flagRST|flagACK, c.sndMax, c.rcvNxt) {
 		return starves
 	}
-	p.counters.ResetsSent++
-	p.remove(f)
+	t.counters.ResetsSent++
+	t.remove(f.flow)
 	return idle
 }

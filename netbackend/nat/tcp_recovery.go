@@ -11,15 +11,15 @@ func (s seqRange) length() uint32 { return s.end - s.first }
 // tcpSACK takes note of the first bytes beyond its acknowledgement that the guest says it has (RFC 2018 section 3). They
 // are not sent again. It may still drop them, so they stay in the socket's queue, and after a timeout they are forgotten.
 // It tells whether the guest says so of any.
-func (p *Port) tcpSACK(f *flow, s *segment) bool {
+func (e *tcpEngine) tcpSACK(f conn, s *segment) bool {
 	if f.bits&guestSACKs == 0 || len(s.options) == 0 {
 		return false
 	}
-	t := &f.tcp
+	c := f.tcp
 	lowest := seqRange{}
 	eachSACK(s.options, func(b seqRange) {
 		// What lies before the acknowledgement is about segments that came twice (RFC 2883).
-		if before(s.ack, b.first) && before(t.sndUna, b.first) && before(b.first, b.end) && atMost(b.end, t.sndMax) &&
+		if before(s.ack, b.first) && before(c.sndUna, b.first) && before(b.first, b.end) && atMost(b.end, c.sndMax) &&
 			(lowest.empty() || before(b.first, lowest.first)) {
 			lowest = b
 		}
@@ -27,7 +27,7 @@ func (p *Port) tcpSACK(f *flow, s *segment) bool {
 	if lowest.empty() {
 		return false
 	}
-	t.sacked = lowest
+	c.sacked = lowest
 	return true
 }
 
@@ -41,38 +41,38 @@ func eachSACK(options []byte, fn func(seqRange)) {
 
 // timeOut is called when the guest has not acknowledged in time. It may just not have been running: so only the oldest
 // segment is sent again, and its acknowledgement tells whether the others are missing too (after RFC 5682).
-func (p *Port) timeOut(f *flow) {
-	t := &f.tcp
-	t.sacked = seqRange{}
-	if f.bits&finSent != 0 || t.sndWnd == 0 {
-		p.rewind(f)
+func (e *tcpEngine) timeOut(t *turn, f conn) {
+	c := f.tcp
+	c.sacked = seqRange{}
+	if f.bits&finSent != 0 || c.sndWnd == 0 {
+		e.rewind(f)
 		return
 	}
 	f.bits |= resendDue | timedOut
-	t.dupAcks = 0
-	p.wheel.set(f, p.now+t.rto)
+	c.dupAcks = 0
+	t.wheel.Set(f.index, t.now+c.rto)
 }
 
 // afterTimeout follows the first acknowledgement after a timeout. If it is for more than what was sent again, the guest
 // has the rest as well, or is about to say what it misses. If not, all the rest is sent again.
-func (p *Port) afterTimeout(f *flow, ack uint32) {
-	t := &f.tcp
-	if !t.sacked.empty() && atLeast(ack, t.sacked.first) {
-		t.sacked = seqRange{}
+func (e *tcpEngine) afterTimeout(f conn, ack uint32) {
+	c := f.tcp
+	if !c.sacked.empty() && atLeast(ack, c.sacked.first) {
+		c.sacked = seqRange{}
 	}
 	if f.bits&timedOut == 0 {
 		return
 	}
 	f.bits &^= timedOut | resendDue
-	if atMost(ack, t.resent) && ack != t.sndMax {
-		p.rewind(f)
+	if atMost(ack, c.resent) && ack != c.sndMax {
+		e.rewind(f)
 	}
 }
 
 // rewind goes back to the oldest byte that the guest has not acknowledged (RFC 6298 section 5.4). All from there on is
 // sent again, as far as the guest does not say that it has it.
-func (p *Port) rewind(f *flow) {
-	p.counters.Retransmits++
+func (e *tcpEngine) rewind(f conn) {
+	e.shard.counters.Retransmits++
 	f.tcp.sndNxt = f.tcp.sndUna
 	f.tcp.dupAcks = 0
 	f.bits = f.bits&^hostEOF | readable // the end is found again behind the data
@@ -82,38 +82,52 @@ func (p *Port) rewind(f *flow) {
 }
 
 // resend repeats the oldest segment that the guest misses, or all up to what it says it has.
-func (p *Port) resend(f *flow) bool {
-	t := &f.tcp
+func (e *tcpEngine) resend(t *turn, f conn) bool {
+	c := f.tcp
 	f.bits &^= resendDue
-	if f.bits&finSent != 0 || t.sndUna == t.sndMax {
+	if f.bits&finSent != 0 || c.sndUna == c.sndMax {
 		return true
 	}
-	most := min(int(t.mss), int(t.sndMax-t.sndUna))
-	if !t.sacked.empty() {
-		most = int(min(t.sacked.first-t.sndUna, largestFrame))
+	most := min(int(c.mss), int(c.sndMax-c.sndUna))
+	if !c.sacked.empty() {
+		most = int(min(c.sacked.first-c.sndUna, largestFrame))
 	}
-	p.counters.Retransmits++
+	t.counters.Retransmits++
 	f.bits &^= timing
-	n := p.sendSegment(f, 0, most)
+	n := e.sendSegment(t, f, 0, most)
 	if n == noRoom {
 		f.bits |= resendDue
 		return false
 	}
-	t.resent = t.sndUna + uint32(n)
+	c.resent = c.sndUna + uint32(n)
 	return true
 }
 
 // skipSACKed moves sndNxt over what the guest has already, and returns how many bytes may be sent from there on without
 // meeting such bytes.
-func (t *tcpFlow) skipSACKed() uint32 {
-	if t.sacked.empty() {
+func (c *tcpFlow) skipSACKed() uint32 {
+	if c.sacked.empty() {
 		return maxWindow << maxScale
 	}
-	if t.sndNxt == t.sacked.first {
-		t.sndNxt = t.sacked.end
+	if c.sndNxt == c.sacked.first {
+		c.sndNxt = c.sacked.end
 	}
-	if before(t.sndNxt, t.sacked.first) {
-		return t.sacked.first - t.sndNxt
+	if before(c.sndNxt, c.sacked.first) {
+		return c.sacked.first - c.sndNxt
 	}
 	return maxWindow << maxScale
+}
+
+// sendShorter sends again what is under way, which was too long.
+func (e *tcpEngine) sendShorter(t *turn, of *flow) {
+	f := e.conn(of)
+	c := f.tcp
+	if f.state != stateOpen || f.bits&finSent != 0 || c.sndUna == c.sndMax {
+		return
+	}
+	f.bits &^= recovering | resendDue | timedOut | timing
+	c.rto = c.baseRTO()
+	t.wheel.Set(f.index, t.now+c.rto)
+	e.rewind(f)
+	t.run.push(t.flows, f.flow)
 }

@@ -121,3 +121,9 @@ func before(a, b uint32) bool  { return int32(a-b) < 0 }
 func after(a, b uint32) bool   { return int32(a-b) > 0 }
 func atMost(a, b uint32) bool  { return int32(a-b) <= 0 }
 func atLeast(a, b uint32) bool { return int32(a-b) >= 0 }
+
+// packetSize is how long the packets of a connection are at most that are not to be cut.
+func (e *tcpEngine) packetSize(of *flow) int {
+	f := e.conn(of)
+	return f.headers() - etherLen + int(f.tcp.mss)
+}

@@ -37,29 +37,29 @@ func (s *segment) readTimes() {
 // timely takes note of the timestamp of a segment, and tells whether the segment is to be looked at: one that is older than
 // what came before is not (PAWS, RFC 7323 section 5). A segment without timestamps passes, though the guest has promised
 // them: as far as anybody knows it is none the worse.
-func (p *Port) timely(f *flow, s *segment) bool {
+func (e *tcpEngine) timely(t *turn, f conn, s *segment) bool {
 	s.readTimes()
 	if !s.timed {
 		return true
 	}
-	t := &f.tcp
-	if before(s.stamp, t.recent) && p.now-t.heard < stampAge {
+	c := f.tcp
+	if before(s.stamp, c.recent) && t.now-c.heard < stampAge {
 		return false
 	}
 	// Of several segments that one acknowledgement answers, the first one is echoed: the guest is to see the whole delay
 	// (section 4.3).
-	if atMost(s.seq, t.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && p.out.flow != f {
-		t.recent = s.stamp
+	if atMost(s.seq, c.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
+		c.recent = s.stamp
 	}
 	return true
 }
 
 // stamp is the time that the guest sees. It begins with a number that tells nothing of the host.
-func (p *Port) stamp(f *flow) uint32 { return f.tcp.iss + uint32(p.now/stampUnit) }
+func (e *tcpEngine) stamp(t *turn, f conn) uint32 { return f.tcp.iss + uint32(t.now/stampUnit) }
 
 // sinceEcho returns how long ago, in nanoseconds, what a segment echoes was sent. It is not ok if that cannot be.
-func (p *Port) sinceEcho(f *flow, s *segment) (age int64, ok bool) {
-	ticks := p.stamp(f) - s.echo
+func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) {
+	ticks := e.stamp(t, f) - s.echo
 	if !s.timed || ticks > math.MaxInt32 || int64(ticks)*stampUnit > maxRTO {
 		return 0, false
 	}
@@ -78,21 +78,21 @@ func (f *flow) headers() int {
 }
 
 // putSegment writes the TCP header of a connection's segment into the frame b, which has room for f.headers().
-func (p *Port) putSegment(b []byte, f *flow, flags uint8, seq uint32) {
-	t := &f.tcp
+func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq uint32) {
+	c := f.tcp
 	tcp := b[f.l4():]
-	p.putTCP(tcp, &f.key, flags, seq, t.rcvNxt, p.advertise(f))
-	if t.urgency&hostMarked != 0 {
-		t.putMark(tcp, seq)
+	e.putTCP(tcp, &f.key, flags, seq, c.rcvNxt, e.advertise(t, f))
+	if c.urgency&hostMarked != 0 {
+		c.putMark(tcp, seq)
 	}
 	if f.bits&guestTimes != 0 {
-		p.putTimes(tcp[tcpLen:], f)
+		e.putTimes(t, tcp[tcpLen:], f)
 		tcp[12] = (tcpLen + timesLen) / 4 << 4
 	}
 }
 
-func (p *Port) putTimes(b []byte, f *flow) {
+func (e *tcpEngine) putTimes(t *turn, b []byte, f conn) {
 	binary.BigEndian.PutUint32(b, timesLead)
-	binary.BigEndian.PutUint32(b[4:], p.stamp(f))
+	binary.BigEndian.PutUint32(b[4:], e.stamp(t, f))
 	binary.BigEndian.PutUint32(b[8:], f.tcp.recent)
 }

@@ -28,33 +28,33 @@ const (
 )
 
 // findMark looks for the mark that the host's socket has told of. Its byte is there, for nothing was dropped since.
-func (p *Port) findMark(f *flow) {
-	t := &f.tcp
-	t.urgency &^= hostUrgent
-	if offset, ok := p.markOffset(f); ok {
-		t.urgency |= hostMarked
-		t.hostMark = t.sndUna - t.drop + uint32(f.proxied.left) + offset
+func (e *tcpEngine) findMark(t *turn, f conn) {
+	c := f.tcp
+	c.urgency &^= hostUrgent
+	if offset, ok := e.markOffset(t, f); ok {
+		c.urgency |= hostMarked
+		c.hostMark = c.sndUna - c.drop + uint32(f.tcp.proxied.left) + offset
 	}
 }
 
 // markOffset returns how many bytes stand before the mark in the host's queue. It is not ok if there is a newer mark, of which an
 // event will tell, or if file descriptors of a unix client stand before it.
-func (p *Port) markOffset(f *flow) (offset uint32, ok bool) {
+func (e *tcpEngine) markOffset(t *turn, f conn) (offset uint32, ok bool) {
 	at, err := unix.IoctlGetUint32(int(f.fd), unix.SIOCATMARK)
 	if err != nil || at != 0 {
 		return 0, err == nil
 	}
 	queued := f.queued()
-	if p.cfg.PeekOffset {
-		p.movePeek(f, 0)
+	if t.cfg.PeekOffset {
+		e.movePeek(f, 0)
 	}
-	pieces, _ := p.swallowed(p.pieces[:0], uint32(min(queued, maxIovecs*len(p.swallow))))
-	n, _, errno := p.msg.Receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
+	pieces, _ := e.swallowed(t.pieces[:0], uint32(min(queued, maxIovecs*len(e.swallow))))
+	n, _, errno := t.msg.Receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
 	if errno != 0 {
 		return 0, false
 	}
 	f.tcp.peek = uint32(n)
-	if p.msg.ControlCut() {
+	if t.msg.ControlCut() {
 		f.tcp.urgency |= hostUrgent // to be looked for again when they are gone
 		return 0, false
 	}
@@ -72,20 +72,20 @@ func (f *flow) queued() int {
 
 // peekPastMark goes on to look at the beginning of the host's queue where a read into b has ended for a mark, or for a signal in
 // front of one, after n bytes or with errno. It returns what that read should have.
-func (p *Port) peekPastMark(f *flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
+func (e *tcpEngine) peekPastMark(t *turn, f *flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
 	if errno != 0 && errno != unix.EAGAIN {
 		return n, errno
 	}
 	n = max(n, 0)
 	want := min(f.queued(), len(b))
-	for tries := 0; n < want && tries < hostsock.MaxTries && (p.cfg.PeekOffset || n == 0); tries++ {
-		if p.cfg.PeekOffset {
+	for tries := 0; n < want && tries < hostsock.MaxTries && (t.cfg.PeekOffset || n == 0); tries++ {
+		if t.cfg.PeekOffset {
 			hostsock.SetPeekOffset(f.fd, int32(n))
 		}
-		got, _, _ := p.msg.Receive(f.fd, append(p.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
+		got, _, _ := t.msg.Receive(f.fd, append(t.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
 		n += max(got, 0)
 	}
-	if p.cfg.PeekOffset {
+	if t.cfg.PeekOffset {
 		hostsock.SetPeekOffset(f.fd, -1)
 	}
 	if n > 0 {
@@ -95,82 +95,88 @@ func (p *Port) peekPastMark(f *flow, b []byte, n int, errno unix.Errno) (int, un
 }
 
 // isMark tells whether the byte at offset of the host's queue is the one with the mark.
-func (f *flow) isMark(offset uint32) bool {
-	t := &f.tcp
-	return t.urgency&hostMarked != 0 && t.sndUna+uint32(f.proxied.left)+offset == t.hostMark
+func (f conn) isMark(offset uint32) bool {
+	t := f.tcp
+	return t.urgency&hostMarked != 0 && t.sndUna+uint32(f.tcp.proxied.left)+offset == t.hostMark
 }
 
 // stopped tells whether the peek that ended at offset was short for something else than the end of the queue: a mark that is known,
 // or file descriptors that a unix client has sent along. If it was a mark that is not known yet, its event is still to come.
-func (p *Port) stopped(f *flow, offset uint32) bool {
-	return p.msg.ControlCut() || f.isMark(offset)
+func (e *tcpEngine) stopped(t *turn, f conn, offset uint32) bool {
+	return t.msg.ControlCut() || f.isMark(offset)
 }
 
 // passMark forgets the mark once its byte was dropped, and looks again for one that could not be found.
-func (p *Port) passMark(f *flow) {
-	t := &f.tcp
-	if t.urgency&hostMarked != 0 && after(t.sndUna, t.hostMark) {
-		t.urgency &^= hostMarked
+func (e *tcpEngine) passMark(t *turn, f conn) {
+	c := f.tcp
+	if c.urgency&hostMarked != 0 && after(c.sndUna, c.hostMark) {
+		c.urgency &^= hostMarked
 	}
-	if t.urgency&hostUrgent != 0 {
-		p.findMark(f)
+	if c.urgency&hostUrgent != 0 {
+		e.findMark(t, f)
 	}
 }
 
 // announces tells whether a segment that begins at seq can tell the guest of the mark: it is not behind it, nor too far from it.
-func (t *tcpFlow) announces(seq uint32) bool {
+func (c *tcpFlow) announces(seq uint32) bool {
 	const reach = 65535 // of the pointer
-	return t.urgency&hostMarked != 0 && t.hostMark-seq < reach
+	return c.urgency&hostMarked != 0 && c.hostMark-seq < reach
 }
 
 // putMark tells the guest of the mark in the TCP header of a segment that begins at seq. The pointer is to the byte behind, as
 // all stacks read it (RFC 6093 section 2.1).
-func (t *tcpFlow) putMark(tcp []byte, seq uint32) {
-	if t.announces(seq) {
+func (c *tcpFlow) putMark(tcp []byte, seq uint32) {
+	if c.announces(seq) {
 		tcp[13] |= flagURG
-		binary.BigEndian.PutUint16(tcp[18:], uint16(t.hostMark+1-seq))
+		binary.BigEndian.PutUint16(tcp[18:], uint16(c.hostMark+1-seq))
 	}
 }
 
 // noteMark takes the mark that a segment of the guest tells of, as Linux does: a pointer of 0 is one of 1, and an old mark does
 // not replace a newer one. A mark at what the host's socket has already comes too late.
-func (p *Port) noteMark(f *flow, s *segment) {
-	t := &f.tcp
-	next := p.expected(f)
+func (e *tcpEngine) noteMark(f conn, s *segment) {
+	c := f.tcp
+	next := e.expected(f)
 	mark := s.seq + max(uint32(s.urgent), 1) - 1
-	if before(s.seq+s.length(), next) || before(mark, next) || t.urgency&guestMarked != 0 && atMost(mark, t.guestMark) {
+	if before(s.seq+s.length(), next) || before(mark, next) || c.urgency&guestMarked != 0 && atMost(mark, c.guestMark) {
 		return
 	}
-	t.urgency |= guestMarked
-	t.guestMark = mark
+	c.urgency |= guestMarked
+	c.guestMark = mark
 }
 
 // queueMarked is queue while a mark of the guest is ahead. The byte with the mark goes out alone, for MSG_OOB marks the last byte
 // that the socket takes. What it does not take, the guest repeats, and then it is the same again.
-func (p *Port) queueMarked(f *flow, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
-	t := &f.tcp
-	before := int(t.guestMark - seq)
+func (e *tcpEngine) queueMarked(t *turn, f conn, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+	conn := f.tcp
+	before := int(conn.guestMark - seq)
 	if before >= n {
-		p.queue(f, seq, offset, n, fin, c)
+		e.queue(t, f, seq, offset, n, fin, c)
 		return
 	}
 	if before > 0 {
-		p.queue(f, seq, offset, before, false, c)
+		e.queue(t, f, seq, offset, before, false, c)
 	}
-	p.flushOutgoing()
-	if !f.takesFrom(t.guestMark) {
+	e.flushOutgoing(t)
+	if !f.takesFrom(conn.guestMark) {
 		return
 	}
-	p.queue(f, t.guestMark, offset+before, 1, false, c)
-	if p.out.flow == f {
-		p.out.flags = unix.MSG_OOB
+	e.queue(t, f, conn.guestMark, offset+before, 1, false, c)
+	if e.out.flow == f.flow {
+		e.out.flags = unix.MSG_OOB
 	}
-	p.flushOutgoing()
-	if !f.takesFrom(t.guestMark + 1) {
+	e.flushOutgoing(t)
+	if !f.takesFrom(conn.guestMark + 1) {
 		return
 	}
-	t.urgency &^= guestMarked
+	conn.urgency &^= guestMarked
 	if left := n - before - 1; left > 0 || fin {
-		p.queue(f, t.guestMark+1, offset+before+1, left, fin, c)
+		e.queue(t, f, conn.guestMark+1, offset+before+1, left, fin, c)
 	}
+}
+
+// markArrived takes note that the host's socket has told of a mark.
+func (e *tcpEngine) markArrived(of *flow) {
+	f := e.conn(of)
+	f.tcp.urgency |= hostUrgent
 }

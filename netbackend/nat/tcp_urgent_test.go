@@ -70,14 +70,15 @@ func TestASignalDoesNotKeepAnUrgentByteFromBeingDropped(t *testing.T) {
 }
 
 // openConnection returns an engine without a guest, with one open connection whose host socket is fd.
-func openConnection(t *testing.T, fd int) (*Port, *flow) {
+func openConnection(t *testing.T, fd int) (*Port, conn) {
 	cfg := DefaultConfig()
 	cfg.ResolvConf = ""
 	p, err := New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	f, _ := p.flows.insert(&flowKey{proto: protoTCP}, p.me, udpFlow{})
-	t.Cleanup(func() { p.flows.unlink(f) })
+	opened, _ := p.shard.flows.insert(&flowKey{Proto: protoTCP}, p.shard.me, func(uint32) {})
+	t.Cleanup(func() { p.shard.flows.unlink(opened) })
+	f := p.tcp.begin(opened)
 	f.fd, f.state = int32(fd), stateOpen
 	return p, f
 }
@@ -87,7 +88,7 @@ func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
 	p, f := openConnection(t, to)
 	f.tcp.urgency = hostUrgent
 	require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
-	p.findMark(f)
+	p.tcp.findMark(&p.turn, f)
 	require.Equal(t, hostMarked, f.tcp.urgency)
 	var b [100]byte
 	frames := [][]guestmem.Iovec{{guestmem.PieceOf(b[:])}}
@@ -95,7 +96,7 @@ func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
 	underSignals(func() {
 		for end := time.Now().Add(time.Second); again < 2 && time.Now().Before(end); {
 			f.bits = f.bits&^hungUp | readable
-			if p.peek(f, 0, frames, 1) == 1 {
+			if p.tcp.peek(&p.turn, f, 0, frames, 1) == 1 {
 				found++
 				continue
 			}
@@ -118,7 +119,7 @@ func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
 	f.tcp.rcvEdge = n
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, n-1
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf(make([]byte, n))}, Len: n}
-	p.queueMarked(f, 0, 0, n, false, &chain)
+	p.tcp.queueMarked(&p.turn, f, 0, 0, n, false, &chain)
 	require.Less(t, f.tcp.rcvNxt, uint32(n))
 	require.NotZero(t, f.tcp.rcvNxt)
 	require.Equal(t, guestMarked, f.tcp.urgency, "it is still to come")
@@ -143,20 +144,20 @@ func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
 	f.tcp.rcvEdge = 100
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, 3
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf([]byte("abcXdef"))}, Len: 7}
-	p.queueMarked(f, 0, 0, 7, false, &chain)
+	p.tcp.queueMarked(&p.turn, f, 0, 0, 7, false, &chain)
 	require.Zero(t, f.tcp.urgency, "or it would be met again when the numbers have wrapped around")
-	p.flushOutgoing()
+	p.tcp.flushOutgoing(&p.turn)
 	require.EqualValues(t, 7, f.tcp.rcvNxt)
 	require.True(t, hasUrgent(t, from))
 }
 
 func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {
-	p, f := &Port{}, &flow{state: stateOpen, tcp: tcpFlow{rcvNxt: 1000}}
+	p, f := &Port{}, conn{&flow{state: stateOpen}, &tcpFlow{rcvNxt: 1000}}
 	for _, s := range []segment{{seq: 990, n: 20, urgent: 10}, {seq: 990, n: 20}, {seq: 980, n: 19, urgent: 30}} {
-		p.noteMark(f, &s)
+		p.tcp.noteMark(f, &s)
 		require.Zero(t, f.tcp.urgency, s, "it would be met when the numbers have wrapped around")
 	}
-	p.noteMark(f, &segment{seq: 990, n: 20, urgent: 11})
+	p.tcp.noteMark(f, &segment{seq: 990, n: 20, urgent: 11})
 	require.Equal(t, guestMarked, f.tcp.urgency)
 	require.EqualValues(t, 1000, f.tcp.guestMark)
 }
@@ -167,8 +168,8 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	p, f := &Port{}, &flow{fd: int32(pair[0]), state: stateOpen}
-	require.True(t, p.deliver(f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
+	p, f := &Port{}, conn{&flow{fd: int32(pair[0]), state: stateOpen}, &tcpFlow{}}
+	require.True(t, p.tcp.deliver(&p.turn, f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
 	require.EqualValues(t, 1, f.tcp.rcvNxt)
 	require.Zero(t, f.bits&hostReset)
 	var b [10]byte
@@ -177,7 +178,7 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	require.Equal(t, "X", string(b[:n]))
 }
 
-// Marks are rare, and there may be hundreds of thousands of flows: what is to be remembered of a mark lies where there was room.
-func TestAFlowsRecordIsNoLargerThanItHasToBe(t *testing.T) {
-	require.LessOrEqual(t, reflect.TypeFor[flow]().Size(), uintptr(344))
+// Marks are rare, and there may be hundreds of thousands of connections: what is to be remembered of a mark lies where there was room.
+func TestTheStateOfAConnectionIsNoLargerThanItHasToBe(t *testing.T) {
+	require.LessOrEqual(t, reflect.TypeFor[tcpFlow]().Size(), uintptr(184))
 }

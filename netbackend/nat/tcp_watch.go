@@ -64,36 +64,40 @@ func (w *watchTimes) take(now int64) (often, rare bool) {
 func (w *watchTimes) next() int64 { return netbackend.Earlier(w.often, w.rare) }
 
 // startWatch makes sure that an open connection is looked at.
-func (p *Port) startWatch(f *flow) {
+func (e *tcpEngine) startWatch(f *flow) {
 	_, often := f.patience()
-	p.watches.start(often, p.now)
+	e.watches.start(often, e.shard.lastTurn)
 }
 
 // watch looks at all connections if it is time. It ends when there are none.
-func (p *Port) watch() {
-	if p.watches != (watchTimes{}) {
-		p.watchFlows()
+func (e *tcpEngine) watch(t *turn) {
+	if e.watches != (watchTimes{}) {
+		e.watchFlows(t)
 	}
 }
 
-func (p *Port) watchFlows() {
-	often, rare := p.watches.take(p.now)
+func (e *tcpEngine) watchFlows(t *turn) {
+	often, rare := e.watches.take(t.now)
 	if !often && !rare {
 		return
 	}
-	if p.pairs.paths.prune(p.now) {
-		p.watches.start(true, p.now)
+	if t.pairs.paths.Prune(t.now) {
+		e.watches.start(true, t.now)
 	}
-	p.flows.each(p.me, func(f *flow) { p.watchFlow(f, often, rare) })
+	t.flows.each(t.me, func(f *flow) {
+		if f.key.Proto == protoTCP {
+			e.watchFlow(t, e.conn(f), often, rare)
+		}
+	})
 }
 
 // watchFlow asks the guest about a connection on which it has been silent, unless something of it awaits an answer anyway.
-func (p *Port) watchFlow(f *flow, often, rare bool) {
-	p.widen(f)
+func (e *tcpEngine) watchFlow(t *turn, f conn, often, rare bool) {
+	e.widen(t, f)
 	if f.state != stateOpen {
 		return
 	}
-	p.startWatch(f)
+	e.startWatch(f.flow)
 	looks, isOften := f.patience()
 	if isOften && !often || !isOften && !rare {
 		return
@@ -102,20 +106,20 @@ func (p *Port) watchFlow(f *flow, often, rare bool) {
 		f.tcp.silence++
 		return
 	}
-	if f.deadline == 0 {
-		p.askAbout(f)
+	if t.wheel.Deadline(f.index) == 0 {
+		e.askAbout(f)
 	}
 }
 
 // askAbout lets the guest tell whether it still knows a connection. It is asked again until it answers, or is given up.
-func (p *Port) askAbout(f *flow) {
+func (e *tcpEngine) askAbout(f conn) {
 	f.tcp.rto = max(f.tcp.baseRTO(), persistDelay)
-	p.owe(f, probeDue)
+	e.owe(f.flow, probeDue)
 }
 
 // watchHost lets the kernel find out whether the host's peer is still there, because the guest wants to know: it has sent
 // a keepalive segment. That one is answered by the engine, who would not know.
-func (p *Port) watchHost(f *flow) {
+func (e *tcpEngine) watchHost(f *flow) {
 	const idle, interval, probes = 60, 10, 6 // lost peers are found within two minutes, as by guests that ask
 	for _, o := range [...]struct{ name, value int }{
 		{unix.TCP_KEEPIDLE, idle}, {unix.TCP_KEEPINTVL, interval}, {unix.TCP_KEEPCNT, probes},
@@ -125,7 +129,26 @@ func (p *Port) watchHost(f *flow) {
 	_ = unix.SetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 }
 
-// clampMSS keeps segments within an MTU that has become smaller.
-func (p *Port) clampMSS(f *flow) {
-	p.setMSS(f, min(f.fullMSS, uint16(p.mtu-(f.headers()-etherLen))))
+// clampMSS keeps the segments of a connection within an MTU that has become smaller. Other flows stay as they are.
+func (e *tcpEngine) clampMSS(of *flow) {
+	if of.key.Proto != protoTCP {
+		return
+	}
+	f := e.conn(of)
+	e.setMSS(f, min(f.tcp.fullMSS, uint16(e.shard.mtu-(f.headers()-etherLen))))
 }
+
+// probeAfterRestart asks a guest whose driver is new whether it still knows an open connection. A guest that was rebooted
+// answers by a reset, and the host's side need not wait for nothing. Where data is under way, its repetition asks.
+func (e *tcpEngine) probeAfterRestart(of *flow) {
+	if of.state != stateOpen {
+		return
+	}
+	if f := e.conn(of); f.tcp.sndUna == f.tcp.sndMax {
+		e.askAbout(f)
+	}
+}
+
+// nextWatch returns when connections are looked at next, 0 for never, and watchSoon makes sure that they are.
+func (e *tcpEngine) nextWatch() int64  { return e.watches.next() }
+func (e *tcpEngine) watchSoon(t *turn) { e.watches.start(true, t.now) }

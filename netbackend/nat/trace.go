@@ -13,12 +13,12 @@ import (
 
 // outlived reports whether a packet with a time to live of 1 or less ends at the engine, and tells the guest so. n is the packet's
 // length in bytes from its transport header on. Callers look at the time to live first: there is a call less for each frame.
-func (p *Port) outlived(k *packet, key *flowKey, n int) bool {
-	if p.nets.ours(&k.dst) {
+func (e *icmpSender) outlived(t *turn, k *packet, key *flowKey, n int) bool {
+	if t.nets.IsOurs(&k.dst) {
 		return false
 	}
-	p.counters.HopsExceeded++
-	p.hopsExceeded(key, n, k.l4)
+	t.counters.HopsExceeded++
+	e.hopsExceeded(t, key, n, k.l4)
 	return true
 }
 
@@ -28,18 +28,18 @@ const ecnBits = 3
 
 // depart lets the SYN of a connection leave by fd as the guest sent its own, and returns what was set. The kernel keeps the ICMP
 // message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
-func (p *Port) depart(fd int, to *ipaddr.Addr, key *flowKey, s *segment) (set udpSender) {
+func (e *tcpEngine) depart(fd int, to *ipaddr.Addr, key *flowKey, s *segment) (set udpSender) {
 	if set.v6 = !to.Is4(); set.v6 {
 		hostsock.KeepErrors(to, fd, 1)
 	}
-	set.set(int32(fd), manner{hops: p.hopsLeft(s.hops, &key.remote), tos: s.tos &^ ecnBits})
+	set.set(int32(fd), manner{hops: e.shard.hopsLeft(s.hops, &key.Remote), tos: s.tos &^ ecnBits})
 	return set
 }
 
 // arrive ends what depart began: the connection is open, and from now on an ICMP message about it is a hint and no end (RFC
 // 5461). The kernel would make each one the end as long as it keeps them.
-func (p *Port) arrive(f *flow) {
-	s := &f.udp.sender
+func (e *tcpEngine) arrive(f *flow) {
+	s := &f.sender
 	if s.v6 {
 		host := ipaddr.Addr{15: 1} // any of IPv6
 		hostsock.KeepErrors(&host, int(f.fd), 0)
@@ -49,12 +49,12 @@ func (p *Port) arrive(f *flow) {
 
 // mark lets what a connection sends from now on have the guest's traffic class. ECN is the kernel's own affair: it is at the end
 // of a connection, as the engine is at the end of the guest's.
-func (p *Port) mark(f *flow, tos uint8) {
-	p.flushOutgoing()
+func (e *tcpEngine) mark(t *turn, f *flow, tos uint8) {
+	e.flushOutgoing(t)
 	if f.state != stateOpen {
 		return
 	}
-	f.udp.sender.set(f.fd, manner{tos: tos})
+	f.sender.set(f.fd, manner{tos: tos})
 	if f.bits&inbound != 0 {
 		// A client of a forward may have come by either version of IP, which is not remembered; the kernel knows.
 		other := udpSender{v6: true}
@@ -64,17 +64,17 @@ func (p *Port) mark(f *flow, tos uint8) {
 
 // tellConnectError tells the guest of the ICMP message that ended the host's connect, in its own words; false if none did, or
 // none of the guest's version of IP.
-func (p *Port) tellConnectError(f *flow) bool {
-	e, ok := p.msg.ReceiveError(f.fd, p.quote[:])
+func (e *tcpEngine) tellConnectError(t *turn, f conn) bool {
+	fault, ok := t.msg.ReceiveError(f.fd, t.quote[:])
 	if !ok {
 		return false
 	}
-	m, ok := icmpOf(&e, f.key.guest.Is4())
+	m, ok := icmpOf(&fault, f.key.Guest.Is4())
 	if !ok {
 		return false
 	}
 	syn := quotedSYN(&f.key, f.tcp.irs)
-	p.sendError(icmpError{icmpMessage: m, from: p.offender(f, &e), key: &f.key, n: tcpLen, l4: syn[:]})
+	e.icmp.sendError(t, icmpError{icmpMessage: m, from: e.icmp.offender(f.flow, &fault), key: &f.key, n: tcpLen, l4: syn[:]})
 	return true
 }
 

@@ -15,7 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -55,14 +55,14 @@ func (b *bench) echoTo(to string, id, seq uint16, payload []byte) {
 	if dst.Is6() {
 		kind = 128
 	}
-	b.SendICMP(dst, natguest.ICMP{Type: kind, Rest: uint32(id)<<16 | uint32(seq), Payload: payload})
+	b.SendICMP(dst, porttest.ICMP{Type: kind, Rest: uint32(id)<<16 | uint32(seq), Payload: payload})
 }
 
 // probe is one way to trace a route: send sends the seq-th packet to somebody, arrived reports whether a frame says that one has
 // arrived, and requireQuoted checks what the message of a router quotes.
 type probe struct {
 	send          func(b *bench, to string, seq int)
-	arrived       func(b *bench, f *natguest.Frame) bool
+	arrived       func(b *bench, f *porttest.Frame) bool
 	requireQuoted func(t *testing.T, transport []byte, seq int)
 }
 
@@ -82,9 +82,9 @@ func probes() map[string]probe {
 		"UDP": {
 			send: func(b *bench, to string, seq int) {
 				dst := endpoint(to, tracePort+seq)
-				b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.Source(dst.Addr()), 1024), Dst: dst, Payload: noise(40)})
+				b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.Source(dst.Addr()), 1024), Dst: dst, Payload: noise(40)})
 			},
-			arrived: func(_ *bench, f *natguest.Frame) bool {
+			arrived: func(_ *bench, f *porttest.Frame) bool {
 				return f.ICMP != nil && (f.ICMP.Type == 3 || f.ICMP.Type == 1) && f.Src != netip.Addr{}
 			},
 			requireQuoted: func(t *testing.T, transport []byte, seq int) {
@@ -93,7 +93,7 @@ func probes() map[string]probe {
 		},
 		"ICMP": {
 			send: func(b *bench, to string, seq int) { b.echoTo(to, traceID, uint16(seq), noise(40)) },
-			arrived: func(_ *bench, f *natguest.Frame) bool {
+			arrived: func(_ *bench, f *porttest.Frame) bool {
 				return f.ICMP != nil && (f.ICMP.Type == 0 || f.ICMP.Type == 129)
 			},
 			requireQuoted: func(t *testing.T, transport []byte, seq int) {
@@ -104,9 +104,9 @@ func probes() map[string]probe {
 		},
 		"TCP": {
 			send: func(b *bench, to string, seq int) {
-				b.Dial(endpoint(to, 80), natguest.TCPOptions{LocalPort: uint16(5000 + seq), ISS: uint32(9000 + seq)})
+				b.Dial(endpoint(to, 80), porttest.TCPOptions{LocalPort: uint16(5000 + seq), ISS: uint32(9000 + seq)})
 			},
-			arrived: func(_ *bench, f *natguest.Frame) bool { return f.TCP != nil && f.TCP.Flags.Contains(natguest.RST) },
+			arrived: func(_ *bench, f *porttest.Frame) bool { return f.TCP != nil && f.TCP.Flags.Contains(porttest.RST) },
 			requireQuoted: func(t *testing.T, transport []byte, seq int) {
 				require.Equal(t, fmt.Sprint(5000+seq, 80), ports(transport))
 				require.EqualValues(t, 9000+seq, binary.BigEndian.Uint32(transport[4:]))
@@ -116,7 +116,7 @@ func probes() map[string]probe {
 }
 
 // timeExceeded returns the transport header that f quotes if it says that the time to live of a packet has run out.
-func timeExceeded(f *natguest.Frame) []byte {
+func timeExceeded(f *porttest.Frame) []byte {
 	switch {
 	case f.ICMP == nil || f.ICMP.Code != 0:
 		return nil
@@ -183,7 +183,7 @@ func TestE2TheFirstHopAnswersWhereTheHostForbidsPings(t *testing.T) {
 		b.as(travel{hops: 1})
 		b.echoTo(to, traceID, 1, noise(40))
 		b.Until("the router answers", func() bool {
-			return slices.ContainsFunc(b.Frames(), func(f *natguest.Frame) bool { return timeExceeded(f) != nil })
+			return slices.ContainsFunc(b.Frames(), func(f *porttest.Frame) bool { return timeExceeded(f) != nil })
 		})
 		require.Zero(t, b.port.Counters().PingForbidden)
 	}
@@ -242,7 +242,7 @@ func TestE3ErrorsAboutPingsQuoteTheGuestsOwnRequest(t *testing.T) {
 				payload := noise(40 + int(seq))
 				b.echo(theWorld, traceID, seq, payload)
 				sent := time.Now()
-				var f *natguest.Frame
+				var f *porttest.Frame
 				b.Until("the guest is told", func() bool {
 					if time.Since(sent) > 3*time.Second { // a busy router may say nothing
 						b.echo(theWorld, traceID, seq, payload)
@@ -294,7 +294,7 @@ func TestE3APingThatMustNotBeFragmentedLearnsTheMTU(t *testing.T) {
 	require.Zero(t, b.port.Counters().PingRefused, "it was told each time")
 
 	b.echoTo(theWorld6, traceID, 1, noise(1400))
-	var big *natguest.ICMP
+	var big *porttest.ICMP
 	b.Until("the guest is told", func() bool {
 		for _, f := range b.Frames() {
 			if f.ICMP != nil && f.ICMP.Type == 2 && f.Src.Is6() {
@@ -324,7 +324,7 @@ func TestE4AnErrorOnTheWayEndsAConnectWithItsCodeAndSender(t *testing.T) {
 			b.Resolve()
 			b.Frames()
 			conn := b.Dial(at(theWorld + ":80"))
-			var f *natguest.Frame
+			var f *porttest.Frame
 			b.Until("the guest is told", func() bool {
 				for _, got := range b.Frames() {
 					if got.ICMP != nil {
@@ -376,7 +376,7 @@ func TestE4AnOpenConnectionOutlivesErrorsOnTheWay(t *testing.T) {
 				return sent >= 2
 			})
 			b.Settle()
-			require.Equal(t, natguest.Open, conn.State)
+			require.Equal(t, porttest.Open, conn.State)
 			undo()
 			conn.Send([]byte(" again"))
 			require.Equal(t, "hello again", string(await(b, "the data arrives", func() []byte { return b.read(host, 11) })))

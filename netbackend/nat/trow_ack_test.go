@@ -9,13 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // conversation is a connection on which the guest asks lines, and the host answers by "yes".
 type conversation struct {
 	*bench
-	c    *natguest.TCP
+	c    *porttest.TCP
 	host *net.TCPConn
 	in   *bufio.Reader
 }
@@ -47,7 +47,7 @@ func (v *conversation) answer(before int) (bare int) {
 // bare counts the segments without data that the guest got.
 func (v *conversation) bare() (n int) {
 	for i := range v.c.Segments {
-		if v.c.Segments[i].Flags&natguest.PSH == 0 {
+		if v.c.Segments[i].Flags&porttest.PSH == 0 {
 			n++
 		}
 	}
@@ -98,7 +98,7 @@ func TestT30TheSecondPartOfAQuestionIsAcknowledgedAtOnce(t *testing.T) {
 	v.ask()
 	require.Equal(t, v.c.SndMax, v.c.SndUna)
 	v.Run(time.Second)
-	require.Equal(t, natguest.Open, v.c.State)
+	require.Equal(t, porttest.Open, v.c.State)
 }
 
 func TestT30LongDataAndTheEndAreAcknowledgedAtOnce(t *testing.T) {
@@ -129,16 +129,16 @@ func TestT21AnAcknowledgementThatWaitsDoesNotHideAClosedWindow(t *testing.T) {
 
 func TestT29WhatTheGuestDoesNotOfferIsNotUsed(t *testing.T) {
 	for name, test := range map[string]struct {
-		opt    natguest.TCPOptions
+		opt    porttest.TCPOptions
 		scale  int
 		sacks  bool
 		config uint8
 	}{
-		"nothing":  {natguest.TCPOptions{}, -1, false, 7},
-		"windows":  {natguest.TCPOptions{WScale: 14}, 7, false, 7},
-		"SACK":     {natguest.TCPOptions{SACK: true}, -1, true, 7},
-		"both":     {natguest.TCPOptions{SACK: true, WScale: 3}, 14, true, 14},
-		"no scale": {natguest.TCPOptions{WScale: 3}, 0, false, 0},
+		"nothing":  {porttest.TCPOptions{}, -1, false, 7},
+		"windows":  {porttest.TCPOptions{WScale: 14}, 7, false, 7},
+		"SACK":     {porttest.TCPOptions{SACK: true}, -1, true, 7},
+		"both":     {porttest.TCPOptions{SACK: true, WScale: 3}, 14, true, 14},
+		"no scale": {porttest.TCPOptions{WScale: 3}, 0, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, setup{config: func(c *nat.Config) { c.WindowScale = test.config }})

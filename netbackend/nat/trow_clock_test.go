@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // The process and the guest were stopped for an hour, and both clocks have gone on: all that was due happens at once.
 func TestConnectionsOutliveAnHourInOneTurn(t *testing.T) {
 	b, guest, host, dial := newBoth(t, nil)
-	b.Drop = func(natguest.Direction, *natguest.Segment) bool { return true } // it is under way when the time stops
+	b.Drop = func(porttest.Direction, *porttest.Segment) bool { return true } // it is under way when the time stops
 	for i := range guest {
 		guest[i].Send(noise(40_000))
 		_, err := host[i].Write(noise(30_000))
@@ -51,7 +51,7 @@ func TestAnHourInOneTurnEndsSilentFlowsInPortions(t *testing.T) {
 	const flows, portion = 1000, 256
 	b := newUDPBench(t, setup{config: func(c *nat.Config) { c.EndpointIndependent = true }}) // one socket for all
 	for i := range flows {
-		b.SendDatagram(natguest.Datagram{
+		b.SendDatagram(porttest.Datagram{
 			Src: netip.AddrPortFrom(b.IP, uint16(2000+i%4)), Dst: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), uint16(1000+i/4)),
 			Payload: []byte("x"),
 		})
@@ -81,7 +81,7 @@ func TestAfterASleepOfTheHostTheRouterIsAdvertisedAndResolversHaveTheirTurn(t *t
 	slept := time.Duration(0)
 	first, second := newResolver(t, "127.0.0.1", silence), newResolver(t, "127.0.0.1", always(noError))
 	b := newAsking(t, setup{config: func(c *nat.Config) { c.Slept = func() time.Duration { return slept } }}, first.addr, second.addr)
-	b.SendICMP(b.Gateway6, natguest.ICMP{Type: 128}) // the router is advertised from now on
+	b.SendICMP(b.Gateway6, porttest.ICMP{Type: 128}) // the router is advertised from now on
 	advertised := func() (n int) {
 		b.Settle()
 		for _, f := range b.Frames() {

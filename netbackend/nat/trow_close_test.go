@@ -9,7 +9,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -24,7 +24,7 @@ func TestT40HostClosesFirst(t *testing.T) {
 		requireSame(t, down, c.Received())
 
 		b.Run(time.Hour) // the guest still may send
-		require.Equal(t, natguest.Open, c.State)
+		require.Equal(t, porttest.Open, c.State)
 		up := noise(50_000)
 		c.Send(up)
 		c.Close()
@@ -46,7 +46,7 @@ func TestT40GuestClosesFirst(t *testing.T) {
 		require.Equal(t, "question", string(r.data))
 
 		b.Run(time.Hour)
-		require.Equal(t, natguest.Open, c.State)
+		require.Equal(t, porttest.Open, c.State)
 		down := noise(100_000)
 		go func() { _, _ = host.Write(down); _ = host.Close() }()
 		b.Until("the end comes", c.Ended)
@@ -60,8 +60,8 @@ func TestT41LostFINIsRepeated(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
 	lost := 0
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-		drop := d == natguest.ToGuest && s.Has(natguest.FIN) && lost < 3
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+		drop := d == porttest.ToGuest && s.Has(porttest.FIN) && lost < 3
 		if drop {
 			lost++
 		}
@@ -77,7 +77,7 @@ func TestT41LostFINIsRepeated(t *testing.T) {
 
 func TestT41FINWaitsForUnacknowledgedData(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{ManualAck: true})
 	_, err := host.Write(noise(3000))
 	require.NoError(t, err)
 	require.NoError(t, host.CloseWrite())
@@ -92,7 +92,7 @@ func TestT41FINWaitsForUnacknowledgedData(t *testing.T) {
 func TestT41FINOfTheGuestBeforeItsTimeIsIgnored(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
-	early := c.Segment(natguest.ACK|natguest.FIN, nil)
+	early := c.Segment(porttest.ACK|porttest.FIN, nil)
 	early.Seq += 5
 	c.SendSegment(early)
 	b.Settle()
@@ -105,13 +105,13 @@ func TestT41FINOfTheGuestBeforeItsTimeIsIgnored(t *testing.T) {
 
 func TestT42HalfClosedConnectionStillRecoversAndUpdatesItsWindow(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		b := newBench(t, setup{config: config, guest: natguest.Options{Features: vnet.FeatureVersion1}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{Features: vnet.FeatureVersion1}})
 		c, host := b.connect()
 		c.Close()
 		b.Until("the guest's FIN is acknowledged", func() bool { return c.FinAcked })
 		lost := 0
-		b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-			drop := d == natguest.ToGuest && len(s.Payload) > 0 && lost == 0
+		b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+			drop := d == porttest.ToGuest && len(s.Payload) > 0 && lost == 0
 			if drop {
 				lost++
 			}
@@ -148,7 +148,7 @@ func TestT43SimultaneousCloseAndFINWithData(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
 	require.NoError(t, host.CloseWrite())
-	s := c.Segment(natguest.ACK|natguest.FIN|natguest.PSH, []byte("last words"))
+	s := c.Segment(porttest.ACK|porttest.FIN|porttest.PSH, []byte("last words"))
 	c.Silent = true
 	c.SendNext(s)
 	r := b.readAll(host)
@@ -169,7 +169,7 @@ func TestT44HostsResetIsOneForTheGuest(t *testing.T) {
 		start := b.Now()
 		b.Settle()
 		require.Equal(t, start, b.Now(), "no timer is needed")
-		require.Equal(t, natguest.WasReset, c.State, "with exactly the sequence number that the guest expects (T45)")
+		require.Equal(t, porttest.WasReset, c.State, "with exactly the sequence number that the guest expects (T45)")
 		require.Zero(t, b.Sockets())
 	})
 }
@@ -182,7 +182,7 @@ func TestT44ProcessThatDiesWithUnreadDataResets(t *testing.T) {
 	b.Settle()
 	require.NoError(t, host.Close())
 	b.Settle()
-	require.Equal(t, natguest.WasReset, c.State)
+	require.Equal(t, porttest.WasReset, c.State)
 }
 
 func TestT44DataBeforeTheResetIsDeliveredIfItFits(t *testing.T) {
@@ -196,7 +196,7 @@ func TestT44DataBeforeTheResetIsDeliveredIfItFits(t *testing.T) {
 	require.NoError(t, host.Close())
 	b.Settle()
 	require.Equal(t, "last words", string(c.Received()))
-	require.Equal(t, natguest.WasReset, c.State)
+	require.Equal(t, porttest.WasReset, c.State)
 }
 
 func TestT45ChallengeIsAnsweredByTheRightReset(t *testing.T) {
@@ -204,8 +204,8 @@ func TestT45ChallengeIsAnsweredByTheRightReset(t *testing.T) {
 	c, host := b.connect()
 	c.Silent = true
 	lost := false
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-		drop := d == natguest.ToGuest && s.Has(natguest.RST) && !lost
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+		drop := d == porttest.ToGuest && s.Has(porttest.RST) && !lost
 		lost = lost || drop
 		return drop
 	}
@@ -213,10 +213,10 @@ func TestT45ChallengeIsAnsweredByTheRightReset(t *testing.T) {
 	require.NoError(t, host.Close())
 	b.Settle()
 	require.True(t, lost)
-	require.Equal(t, natguest.Open, c.State)
+	require.Equal(t, porttest.Open, c.State)
 	c.SendAck()
 	b.Settle()
-	require.Equal(t, natguest.WasReset, c.State)
+	require.Equal(t, porttest.WasReset, c.State)
 }
 
 func TestT47LostFrontEndResetsEveryConnection(t *testing.T) {
@@ -240,9 +240,9 @@ func TestT47ForwardsRefuseWithoutAGuest(t *testing.T) {
 
 func TestT49NewSYNReplacesAConnectionThatTheGuestForgot(t *testing.T) {
 	b := newBench(t, setup{})
-	c, old := b.connect(natguest.TCPOptions{LocalPort: 5000, ISS: 1000})
+	c, old := b.connect(porttest.TCPOptions{LocalPort: 5000, ISS: 1000})
 	c.Forget()
-	d, host := b.connect(natguest.TCPOptions{LocalPort: 5000, ISS: 900_000})
+	d, host := b.connect(porttest.TCPOptions{LocalPort: 5000, ISS: 900_000})
 	_, err := io.ReadAll(old)
 	require.ErrorContains(t, err, "connection reset")
 	d.Send([]byte("new"))
@@ -256,7 +256,7 @@ func TestT49ANewDriverTellsConnectionsThatTheGuestForgot(t *testing.T) {
 	kept, host := b.connect()
 	forgotten.Forget()
 	lost := 0
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
 		lost++
 		return lost <= 4 // the guest has no address yet
 	}
@@ -289,7 +289,7 @@ func TestT50KeepaliveIsAnsweredWhileTheHostLives(t *testing.T) {
 	require.NoError(t, host.SetLinger(0))
 	require.NoError(t, host.Close())
 	b.Settle()
-	require.Equal(t, natguest.WasReset, c.State)
+	require.Equal(t, porttest.WasReset, c.State)
 }
 
 func TestT51IdleConnectionLives(t *testing.T) {

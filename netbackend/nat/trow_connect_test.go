@@ -11,17 +11,17 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestT1ClosedPortRefusesWithAnAcknowledgingReset(t *testing.T) {
 	b := newBench(t, setup{closed: true})
 	c := b.Dial(b.server)
-	b.Until("the connection is refused", func() bool { return c.State != natguest.SynSent })
-	require.Equal(t, natguest.Refused, c.State)
+	b.Until("the connection is refused", func() bool { return c.State != porttest.SynSent })
+	require.Equal(t, porttest.Refused, c.State)
 	require.Len(t, c.Segments, 1)
-	require.True(t, c.Segments[0].Has(natguest.RST|natguest.ACK), "Linux ignores a reset without ACK in SYN-SENT")
+	require.True(t, c.Segments[0].Has(porttest.RST|porttest.ACK), "Linux ignores a reset without ACK in SYN-SENT")
 	require.Equal(t, c.ISS+1, c.Segments[0].Ack)
 	require.Zero(t, b.port.Counters().SocketErrors)
 }
@@ -29,7 +29,7 @@ func TestT1ClosedPortRefusesWithAnAcknowledgingReset(t *testing.T) {
 func TestT2GuestIsAnsweredAfterTheHostHasConnected(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
-	require.Equal(t, natguest.Open, c.State)
+	require.Equal(t, porttest.Open, c.State)
 	require.Len(t, c.Segments, 1, "one SYN-ACK")
 	require.NotNil(t, host)
 
@@ -42,7 +42,7 @@ func TestT2GuestIsAnsweredAfterTheHostHasConnected(t *testing.T) {
 	require.Empty(t, pending.Segments, "the host has not answered yet")
 	_, _, err := unix.Accept(full) // the next one gets in now, when the kernel tries again
 	require.NoError(t, err)
-	b.Until("the host answers", func() bool { return pending.State == natguest.Open })
+	b.Until("the host answers", func() bool { return pending.State == porttest.Open })
 }
 
 // fullListener returns a listening socket on the loopback that has as many connections waiting as it takes: the kernel
@@ -68,11 +68,11 @@ func TestT6EverySYNThatIsLegalIsAccepted(t *testing.T) {
 		options []byte
 		payload string
 	}{
-		"ECN":                    {flags: uint8(natguest.ECE | natguest.CWR)},
+		"ECN":                    {flags: uint8(porttest.ECE | porttest.CWR)},
 		"no options":             {},
 		"unknown option":         {options: []byte{250, 4, 1, 2, 1, 1, 1, 1}},
 		"data":                   {payload: "early"},
-		"urgent":                 {flags: uint8(natguest.URG)},
+		"urgent":                 {flags: uint8(porttest.URG)},
 		"MSS of 0":               {options: []byte{2, 4, 0, 0}},
 		"MSS of 1":               {options: []byte{2, 4, 0, 1}},
 		"MSS of 65535":           {options: []byte{2, 4, 255, 255}},
@@ -87,20 +87,20 @@ func TestT6EverySYNThatIsLegalIsAccepted(t *testing.T) {
 			b := newBench(t, setup{})
 			b.Resolve()
 			b.Deaf = true
-			s := natguest.Segment{
+			s := porttest.Segment{
 				Src: netip.AddrPortFrom(b.IP, 1024), Dst: b.server, Seq: 100, Window: 65535,
-				Flags: natguest.SYN, Options: syn.options, Payload: []byte(syn.payload),
+				Flags: porttest.SYN, Options: syn.options, Payload: []byte(syn.payload),
 			}
 			s.Flags |= header.TCPFlags(syn.flags)
 			b.SendSegment(s)
-			var answer *natguest.Segment
+			var answer *porttest.Segment
 			b.Until("it is answered", func() bool {
 				for _, f := range b.Frames() {
 					answer = f.TCP
 				}
 				return answer != nil
 			})
-			require.True(t, answer.Has(natguest.SYN|natguest.ACK), "%v", answer)
+			require.True(t, answer.Has(porttest.SYN|porttest.ACK), "%v", answer)
 			require.GreaterOrEqual(t, answer.Ack, uint32(101))
 			require.False(t, header.ParseTCPOptions(answer.Options).TS, "nobody offered timestamps")
 
@@ -109,8 +109,8 @@ func TestT6EverySYNThatIsLegalIsAccepted(t *testing.T) {
 			defer host.Close()
 			_, err = host.Write([]byte("hello, guest"))
 			require.NoError(t, err)
-			s = natguest.Segment{
-				Src: s.Src, Dst: s.Dst, Seq: answer.Ack, Ack: answer.Seq + 1, Flags: natguest.ACK, Window: 65535,
+			s = porttest.Segment{
+				Src: s.Src, Dst: s.Dst, Seq: answer.Ack, Ack: answer.Seq + 1, Flags: porttest.ACK, Window: 65535,
 			}
 			b.SendSegment(s)
 			b.Until("data comes", func() bool {
@@ -147,8 +147,8 @@ func TestT9ImpossibleAddressesAreDropped(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			b.SendSegment(natguest.Segment{Src: c.src, Dst: c.dst, Flags: natguest.SYN, Window: 1000})
-			b.SendDatagram(natguest.Datagram{Src: c.src, Dst: c.dst, Payload: []byte("x")})
+			b.SendSegment(porttest.Segment{Src: c.src, Dst: c.dst, Flags: porttest.SYN, Window: 1000})
+			b.SendDatagram(porttest.Datagram{Src: c.src, Dst: c.dst, Payload: []byte("x")})
 			before := b.port.Counters()
 			b.Settle()
 			after := b.port.Counters()
@@ -231,7 +231,7 @@ func TestT46ResetElsewhereInTheWindowIsQuestioned(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect()
 	n := len(c.Segments)
-	s := c.Segment(natguest.RST, nil)
+	s := c.Segment(porttest.RST, nil)
 	s.Seq += 100
 	c.SendSegment(s)
 	b.Settle()
@@ -254,20 +254,20 @@ func TestT48SegmentWithoutAConnectionIsReset(t *testing.T) {
 	b.Resolve()
 	b.Deaf = true
 	b.Frames()
-	base := natguest.Segment{Src: netip.AddrPortFrom(b.IP, 1024), Dst: b.server, Seq: 1000, Ack: 5000, Window: 100}
+	base := porttest.Segment{Src: netip.AddrPortFrom(b.IP, 1024), Dst: b.server, Seq: 1000, Ack: 5000, Window: 100}
 	cases := map[string]struct {
-		change   func(*natguest.Segment)
+		change   func(*porttest.Segment)
 		seq, ack uint32
 		flags    uint8
 		silent   bool
 	}{
-		"ACK":     {change: func(s *natguest.Segment) { s.Flags = natguest.ACK }, seq: 5000, flags: 4},
-		"data":    {change: func(s *natguest.Segment) { s.Flags, s.Payload = natguest.ACK|natguest.PSH, []byte("abc") }, seq: 5000, flags: 4},
-		"SYN-ACK": {change: func(s *natguest.Segment) { s.Flags = natguest.SYN | natguest.ACK }, seq: 5000, flags: 4},
-		"FIN":     {change: func(s *natguest.Segment) { s.Flags = natguest.FIN }, ack: 1001, flags: 4 | 16},
-		"nothing": {change: func(s *natguest.Segment) { s.Flags, s.Payload = 0, []byte("abc") }, ack: 1003, flags: 4 | 16},
-		"RST":     {change: func(s *natguest.Segment) { s.Flags = natguest.RST }, silent: true},
-		"RST-ACK": {change: func(s *natguest.Segment) { s.Flags = natguest.RST | natguest.ACK }, silent: true},
+		"ACK":     {change: func(s *porttest.Segment) { s.Flags = porttest.ACK }, seq: 5000, flags: 4},
+		"data":    {change: func(s *porttest.Segment) { s.Flags, s.Payload = porttest.ACK|porttest.PSH, []byte("abc") }, seq: 5000, flags: 4},
+		"SYN-ACK": {change: func(s *porttest.Segment) { s.Flags = porttest.SYN | porttest.ACK }, seq: 5000, flags: 4},
+		"FIN":     {change: func(s *porttest.Segment) { s.Flags = porttest.FIN }, ack: 1001, flags: 4 | 16},
+		"nothing": {change: func(s *porttest.Segment) { s.Flags, s.Payload = 0, []byte("abc") }, ack: 1003, flags: 4 | 16},
+		"RST":     {change: func(s *porttest.Segment) { s.Flags = porttest.RST }, silent: true},
+		"RST-ACK": {change: func(s *porttest.Segment) { s.Flags = porttest.RST | porttest.ACK }, silent: true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestT48SegmentWithoutAConnectionIsReset(t *testing.T) {
 func TestT52SamePortsCanBeUsedAgainAtOnce(t *testing.T) {
 	b := newBench(t, setup{})
 	for i := range 50 {
-		c, host := b.connect(natguest.TCPOptions{LocalPort: 2000, ISS: uint32(i+1) * 100_000})
+		c, host := b.connect(porttest.TCPOptions{LocalPort: 2000, ISS: uint32(i+1) * 100_000})
 		c.Send([]byte("x"))
 		c.Close()
 		r := b.readAll(host)
@@ -313,16 +313,16 @@ func TestT56EventsOfAnOldSocketReachNoNewFlow(t *testing.T) {
 	b := newBench(t, setup{})
 	for i := range 30 {
 		port := uint16(3000 + i%2)
-		c, host := b.connect(natguest.TCPOptions{LocalPort: port, ISS: uint32(i+1) * 100_000})
+		c, host := b.connect(porttest.TCPOptions{LocalPort: port, ISS: uint32(i+1) * 100_000})
 		_, err := host.Write([]byte("unread"))
 		require.NoError(t, err)
 		require.NoError(t, host.SetLinger(0))
 		require.NoError(t, host.Close()) // the event is on its way,
 		c.Forget()
 		// while the guest begins another connection on the same ports, which ends the old one.
-		d := b.Dial(b.server, natguest.TCPOptions{LocalPort: port, ISS: uint32(i+1)*100_000 + 50_000})
-		b.Until("the new one is open", func() bool { return d.State != natguest.SynSent })
-		require.Equal(t, natguest.Open, d.State)
+		d := b.Dial(b.server, porttest.TCPOptions{LocalPort: port, ISS: uint32(i+1)*100_000 + 50_000})
+		b.Until("the new one is open", func() bool { return d.State != porttest.SynSent })
+		require.Equal(t, porttest.Open, d.State)
 		next, err := b.listen.AcceptTCP()
 		require.NoError(t, err)
 		_, err = next.Write([]byte("new"))

@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // guests are the kinds of guests that data must pass to and from.
-func guests() map[string]natguest.Options {
+func guests() map[string]porttest.Options {
 	const v1, merge = vnet.FeatureVersion1, vnet.FeatureMrgRxBuf
-	return map[string]natguest.Options{
+	return map[string]porttest.Options{
 		"all offloads":           {},
 		"no offloads":            {Features: v1 | merge},
 		"buffers are not merged": {Features: v1},
@@ -31,7 +31,7 @@ func guests() map[string]natguest.Options {
 	}
 }
 
-// T20, T34 and T35, small: package natguest checks every checksum, length and number of buffers.
+// T20, T34 and T35, small: package porttest checks every checksum, length and number of buffers.
 func TestT34T35DataPassesToEveryKindOfGuest(t *testing.T) {
 	for name, guest := range guests() {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestT34T35DataPassesToEveryKindOfGuest(t *testing.T) {
 }
 
 // exchange sends n bytes each way at once, and closes both ends.
-func exchange(b *bench, n int, opt ...natguest.TCPOptions) {
+func exchange(b *bench, n int, opt ...porttest.TCPOptions) {
 	b.t.Helper()
 	c, host := b.connect(opt...)
 	up, down := noise(n), noise(n+1)
@@ -68,14 +68,14 @@ func TestT20SequenceNumbersWrapAround(t *testing.T) {
 			config(c)
 			c.InitialSequence = func() uint32 { return 0xffff_ff00 }
 		}})
-		exchange(b, 1_000_000, natguest.TCPOptions{ISS: 0xffff_fff0})
+		exchange(b, 1_000_000, porttest.TCPOptions{ISS: 0xffff_fff0})
 	})
 }
 
 func TestT21ClosedGuestWindowHoldsTheHostBack(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
-		c, host := b.connect(natguest.TCPOptions{Window: 10_000, ManualAck: true})
+		c, host := b.connect(porttest.TCPOptions{Window: 10_000, ManualAck: true})
 		down := noise(300_000)
 		go func() { _, _ = host.Write(down); _ = host.CloseWrite() }()
 		b.Until("the window is full", func() bool { return len(c.Received()) == 10_000 })
@@ -83,7 +83,7 @@ func TestT21ClosedGuestWindowHoldsTheHostBack(t *testing.T) {
 		c.SendAck()
 		b.Run(30 * time.Second)
 		require.Len(t, c.Received(), 10_000, "nothing goes into a closed window")
-		require.Equal(t, natguest.Open, c.State)
+		require.Equal(t, porttest.Open, c.State)
 
 		c.Window, c.ManualAck = 65535, false
 		c.SendAck()
@@ -96,7 +96,7 @@ func TestT21ClosedGuestWindowHoldsTheHostBack(t *testing.T) {
 
 func TestT21LostWindowUpdateIsFoundByAProbe(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{Window: 5000, ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{Window: 5000, ManualAck: true})
 	go func() { _, _ = host.Write(noise(20_000)) }()
 	b.Until("the window is full", func() bool { return len(c.Received()) == 5000 })
 	c.Window = 0
@@ -113,7 +113,7 @@ func TestT21LostWindowUpdateIsFoundByAProbe(t *testing.T) {
 // Probes go on for as long as the guest answers, at most a minute apart.
 func TestT21ProbesGoOnForHours(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{Window: 5000, ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{Window: 5000, ManualAck: true})
 	go func() { _, _ = host.Write(noise(20_000)) }()
 	b.Until("the window is full", func() bool { return len(c.Received()) == 5000 })
 	c.Window, c.ManualAck = 0, false
@@ -122,7 +122,7 @@ func TestT21ProbesGoOnForHours(t *testing.T) {
 	before := len(c.Segments)
 	b.Run(3 * time.Hour)
 	probes := len(c.Segments) - before
-	require.Equal(t, natguest.Open, c.State)
+	require.Equal(t, porttest.Open, c.State)
 	require.GreaterOrEqual(t, probes, 3*60)
 	require.LessOrEqual(t, probes, 3*60+30)
 }
@@ -130,13 +130,13 @@ func TestT21ProbesGoOnForHours(t *testing.T) {
 func TestT21ShrunkWindowIsRespected(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
-		c, host := b.connect(natguest.TCPOptions{Window: 20_000, ManualAck: true})
+		c, host := b.connect(porttest.TCPOptions{Window: 20_000, ManualAck: true})
 		down := noise(60_000)
 		go func() { _, _ = host.Write(down); _ = host.CloseWrite() }()
 		b.Until("the window is full", func() bool { return len(c.Received()) == 20_000 })
 
 		// The guest takes back what it had promised, as Linux does when it runs short of memory.
-		s := c.Segment(natguest.ACK, nil)
+		s := c.Segment(porttest.ACK, nil)
 		s.Ack, s.Window = c.IRS+1+5000, 0
 		c.SendSegment(s)
 		b.Run(5 * time.Second)
@@ -189,7 +189,7 @@ func TestT24SegmentsBeforeTheirTimeAreAskedForAgain(t *testing.T) {
 	c, host := b.connect()
 	c.Silent = true
 	n := len(c.Segments)
-	late := c.Segment(natguest.ACK, []byte("world"))
+	late := c.Segment(porttest.ACK, []byte("world"))
 	late.Seq += 6
 	c.SendSegment(late)
 	b.Settle()
@@ -200,7 +200,7 @@ func TestT24SegmentsBeforeTheirTimeAreAskedForAgain(t *testing.T) {
 	// Repeated bytes are trimmed, whichever way the segments overlap.
 	whole := []byte("hello world")
 	for _, r := range [][2]int{{0, 3}, {0, 6}, {2, 5}, {4, 11}} {
-		s := c.Segment(natguest.ACK, whole[r[0]:r[1]])
+		s := c.Segment(porttest.ACK, whole[r[0]:r[1]])
 		s.Seq = c.ISS + 1 + uint32(r[0])
 		c.SendSegment(s)
 		b.Settle()
@@ -210,7 +210,7 @@ func TestT24SegmentsBeforeTheirTimeAreAskedForAgain(t *testing.T) {
 
 func TestT25DataResumesWhenReceiveBuffersComeBack(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		b := newBench(t, setup{config: config, guest: natguest.Options{RingSize: 16}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{RingSize: 16}})
 		c, host := b.connect()
 		b.Withhold = true
 		down := noise(500_000)
@@ -233,11 +233,11 @@ func TestT25DataResumesWhenReceiveBuffersComeBack(t *testing.T) {
 
 func TestT25ThreeDuplicatesBringALostSegmentAtOnce(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		b := newBench(t, setup{config: config, guest: natguest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf}})
 		c, host := b.connect()
 		lost := 0
-		b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-			if d == natguest.ToGuest && len(s.Payload) > 0 && lost == 0 {
+		b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+			if d == porttest.ToGuest && len(s.Payload) > 0 && lost == 0 {
 				lost++
 				return true
 			}
@@ -262,8 +262,8 @@ func TestT25TimeoutRepeatsTheLastSegment(t *testing.T) {
 		require.NoError(t, err)
 		c.WaitFor(5)
 		lost := 0
-		b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-			if d == natguest.ToGuest && len(s.Payload) > 0 && lost < 3 {
+		b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+			if d == porttest.ToGuest && len(s.Payload) > 0 && lost < 3 {
 				lost++
 				return true
 			}
@@ -280,20 +280,20 @@ func TestT25TimeoutRepeatsTheLastSegment(t *testing.T) {
 
 func TestT25BadPathLosesNothing(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		for name, guest := range map[string]natguest.Options{
+		for name, guest := range map[string]porttest.Options{
 			"large segments": {}, "small segments": {Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf},
 		} {
 			t.Run(name, func(t *testing.T) {
 				b := newBench(t, setup{config: config, guest: guest})
 				b.Resolve()
 				n := 0
-				b.Drop = func(natguest.Direction, *natguest.Segment) bool {
+				b.Drop = func(porttest.Direction, *porttest.Segment) bool {
 					n++
 					return n%17 == 5 || n%23 == 7
 				}
 				c := b.Dial(b.server)
 				up, down := noise(400_000), noise(300_000)
-				b.Skip("it is open", func() bool { return c.State == natguest.Open })
+				b.Skip("it is open", func() bool { return c.State == porttest.Open })
 				host, err := b.listen.AcceptTCP()
 				require.NoError(t, err)
 				defer host.Close()
@@ -334,14 +334,14 @@ func TestT26AcknowledgementsThatCannotBe(t *testing.T) {
 	c, host := b.connect()
 	for name, ack := range map[string]uint32{"of unsent data": c.RcvNxt + 1000, "half the space ahead": c.RcvNxt + 1<<31 - 1} {
 		n := len(c.Segments)
-		s := c.Segment(natguest.ACK|natguest.PSH, []byte("bad"))
+		s := c.Segment(porttest.ACK|porttest.PSH, []byte("bad"))
 		s.Ack = ack
 		c.SendSegment(s)
 		b.Settle()
 		require.Len(t, c.Segments, n+1, name)
 		require.Equal(t, c.SndNxt, lastSegment(c).Ack, "%s: its data is not taken", name)
 	}
-	old := c.Segment(natguest.ACK, nil)
+	old := c.Segment(porttest.ACK, nil)
 	old.Ack = c.IRS - 5000
 	c.SendSegment(old)
 	c.Send([]byte("good"))
@@ -354,7 +354,7 @@ func TestT26DataBehindTheGuestsFINIsIgnored(t *testing.T) {
 	c.Send([]byte("all"))
 	c.Close()
 	b.Until("the FIN is acknowledged", func() bool { return c.FinAcked })
-	c.SendSegment(c.Segment(natguest.ACK|natguest.PSH, []byte("more")))
+	c.SendSegment(c.Segment(porttest.ACK|porttest.PSH, []byte("more")))
 	b.Settle()
 	require.Equal(t, c.SndNxt, lastSegment(c).Ack)
 	r := b.readAll(host)
@@ -368,7 +368,7 @@ func TestT27SegmentOutsideTheWindowIsAnsweredAndNotTaken(t *testing.T) {
 	b.Settle()
 	for name, offset := range map[string]uint32{"beyond": uint32(c.SndWnd) + 1<<20, "long past": 0xffff_0000, "far away": 1 << 31} {
 		n := len(c.Segments)
-		s := c.Segment(natguest.ACK|natguest.PSH, []byte("bad"))
+		s := c.Segment(porttest.ACK|porttest.PSH, []byte("bad"))
 		s.Seq += offset
 		c.SendSegment(s)
 		b.Settle()
@@ -385,7 +385,7 @@ func TestT31UrgentDataStaysInLine(t *testing.T) {
 	inLine(t, host)
 	var want string
 	for _, pointer := range []uint16{0, 1, 4, 5, 6, 65535} {
-		s := c.Segment(natguest.ACK|natguest.URG|natguest.PSH, []byte("12345"))
+		s := c.Segment(porttest.ACK|porttest.URG|porttest.PSH, []byte("12345"))
 		s.Urgent = pointer
 		c.SendNext(s)
 		want += "12345"
@@ -397,7 +397,7 @@ func TestT31UrgentDataStaysInLine(t *testing.T) {
 func TestT32PaddingOfShortFramesIsNoData(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Pad = true
-	c, host := b.connect(natguest.TCPOptions{MSS: -1})
+	c, host := b.connect(porttest.TCPOptions{MSS: -1})
 	c.Send([]byte("a"))
 	c.Send([]byte("bc"))
 	c.Close()
@@ -411,22 +411,22 @@ func TestT32PaddingOfShortFramesIsNoData(t *testing.T) {
 }
 
 func TestT33HeadersMayLieAnywhere(t *testing.T) {
-	layouts := map[string]natguest.Layout{
+	layouts := map[string]porttest.Layout{
 		"virtio-net header apart": {Lens: []int{12}},
 		"each header apart":       {Lens: []int{12, 14, 20, 20}},
 		"across the headers":      {Lens: []int{7, 9, 15, 18, 10}},
-		"one byte each":           natguest.OneByte(70),
+		"one byte each":           porttest.OneByte(70),
 		"empty ones between":      {Lens: []int{0, 12, 0, 0, 14, 0, 20}},
 		"indirect":                {Lens: []int{12, 30}, Indirect: true},
 	}
 	for name, layout := range layouts {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, setup{guest: natguest.Options{
+			b := newBench(t, setup{guest: porttest.Options{
 				Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc | vnet.FeatureCSum,
 			}})
 			c, host := b.connect()
 			payload := noise(1000)
-			c.SendNext(c.Segment(natguest.ACK|natguest.PSH, payload), layout)
+			c.SendNext(c.Segment(porttest.ACK|porttest.PSH, payload), layout)
 			require.Equal(t, payload, b.readSome(host, 1000))
 			require.Zero(t, b.port.Counters().Malformed)
 		})
@@ -438,8 +438,8 @@ func TestT25LostTailBeforeTheEndIsRepeated(t *testing.T) {
 		b := newBench(t, setup{config: config})
 		c, host := b.connect()
 		lost := false
-		b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-			drop := d == natguest.ToGuest && len(s.Payload) > 0 && !lost
+		b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+			drop := d == porttest.ToGuest && len(s.Payload) > 0 && !lost
 			lost = lost || drop
 			return drop
 		}
@@ -459,7 +459,7 @@ func TestT22AClosedWindowCostsNothingAtALargeMTU(t *testing.T) {
 	for _, buffer := range []int{20_000, 87_040, 200_000, 400_000} {
 		t.Run(fmt.Sprintf("%d bytes", buffer), func(t *testing.T) {
 			sysctl(t, "net.ipv4.tcp_wmem", fmt.Sprintf("4096 %d %d", min(buffer, 16384), buffer))
-			b := newBench(t, setup{guest: natguest.Options{MTU: 65520}, config: func(c *nat.Config) { c.MTU = 65520 }})
+			b := newBench(t, setup{guest: porttest.Options{MTU: 65520}, config: func(c *nat.Config) { c.MTU = 65520 }})
 			c, host := b.connect()
 			for n := 1; n <= 80; n++ {
 				c.Send(noise(10_000))
@@ -477,11 +477,11 @@ func TestT22AClosedWindowCostsNothingAtALargeMTU(t *testing.T) {
 }
 
 // A guest with a window for several of the largest frames.
-var wide = natguest.TCPOptions{Window: 1 << 20, WScale: 5}
+var wide = porttest.TCPOptions{Window: 1 << 20, WScale: 5}
 
 func TestOneLookAtTheHostsQueueFillsSeveralFrames(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		b := newBench(t, setup{config: config, guest: natguest.Options{RingSize: 512}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{RingSize: 512}})
 		c, host := b.connect(wide)
 		down := noise(8 << 20)
 		go func() { _, _ = host.Write(down) }()
@@ -519,7 +519,7 @@ func TestFramesThatAreFilledAtOnceHoldTheStream(t *testing.T) {
 
 func TestFramesThatAreFilledAtOnceAreRepeated(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		b := newBench(t, setup{config: config, guest: natguest.Options{RingSize: 1024}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{RingSize: 1024}})
 		c, host := b.connect(wide)
 		down := noise(4 << 20)
 		go func() { _, _ = host.Write(down) }()

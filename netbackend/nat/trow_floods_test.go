@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // flood is a kind of frames of which the engine answers only so many a second.
@@ -68,19 +68,19 @@ func arpQuestion(h *hostile) []byte {
 }
 
 // discover is a DHCPDISCOVER without any option that need not be.
-func discover(h *hostile) natguest.Datagram {
+func discover(h *hostile) porttest.Datagram {
 	b := make([]byte, 236, 244)
 	b[0], b[1], b[2] = 1, 1, 6
 	copy(b[28:], h.MAC[:])
-	return natguest.Datagram{
+	return porttest.Datagram{
 		Src: netip.MustParseAddrPort("0.0.0.0:68"), Dst: netip.MustParseAddrPort("255.255.255.255:67"),
 		Payload: append(b, 99, 130, 83, 99, 53, 1, 1, 255),
 	}
 }
 
 // query is a DNS query for the root's name servers.
-func query(h *hostile, from uint16) natguest.Datagram {
-	return natguest.Datagram{
+func query(h *hostile, from uint16) porttest.Datagram {
+	return porttest.Datagram{
 		Src: netip.AddrPortFrom(h.IP, from), Dst: netip.MustParseAddrPort("10.0.2.3:53"),
 		Payload: []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1},
 	}
@@ -152,7 +152,7 @@ func TestT5AThousandBlackHolesDoNotDelayAGoodConnection(t *testing.T) {
 	b := newBench(t, s)
 	b.Resolve()
 	alone := b.turnsToConnect()
-	var lost []*natguest.TCP
+	var lost []*porttest.TCP
 	for range 1000 {
 		lost = append(lost, b.Dial(hole))
 	}
@@ -161,7 +161,7 @@ func TestT5AThousandBlackHolesDoNotDelayAGoodConnection(t *testing.T) {
 	b.Run(3 * time.Second) // the guest repeats its SYNs
 	require.Equal(t, 2+1000, b.Sockets(), "none is opened twice")
 	for _, c := range lost {
-		require.Equal(t, natguest.SynSent, c.State)
+		require.Equal(t, porttest.SynSent, c.State)
 		c.Reset()
 	}
 	b.Settle()
@@ -178,8 +178,8 @@ func TestT5TenThousandBlackHolesTakeTheirShareAndNoMore(t *testing.T) {
 	b.Frames()
 	resets := 0
 	for i := range holes {
-		b.SendSegment(natguest.Segment{
-			Src: netip.AddrPortFrom(b.IP, uint16(1024+i)), Dst: hole, Seq: uint32(i), Flags: natguest.SYN, Window: 65535,
+		b.SendSegment(porttest.Segment{
+			Src: netip.AddrPortFrom(b.IP, uint16(1024+i)), Dst: hole, Seq: uint32(i), Flags: porttest.SYN, Window: 65535,
 		})
 		if i%100 == 99 {
 			b.Work()
@@ -195,10 +195,10 @@ func TestT5TenThousandBlackHolesTakeTheirShareAndNoMore(t *testing.T) {
 }
 
 // countResets requires that all frames are resets that a guest believes whose SYN they answer.
-func countResets(t *testing.T, frames []*natguest.Frame) int {
+func countResets(t *testing.T, frames []*porttest.Frame) int {
 	for _, f := range frames {
 		require.NotNil(t, f.TCP, "%v", f)
-		require.True(t, f.TCP.Has(natguest.RST|natguest.ACK), "%v", f.TCP)
+		require.True(t, f.TCP.Has(porttest.RST|porttest.ACK), "%v", f.TCP)
 		require.EqualValues(t, f.TCP.Dst.Port()-1024+1, f.TCP.Ack)
 	}
 	return len(frames)
@@ -217,9 +217,9 @@ func TestT53ASYNFloodIsBoundedAndNotFeltByAnotherGuest(t *testing.T) {
 	syn := func(i int) {
 		var isn [4]byte
 		binary.BigEndian.PutUint32(isn[:], uint32(i)*2654435761)
-		flooder.SendSegment(natguest.Segment{
+		flooder.SendSegment(porttest.Segment{
 			Src: netip.AddrPortFrom(flooder.IP, uint16(1+i%65535)), Dst: hole,
-			Seq: binary.BigEndian.Uint32(isn[:]), Flags: natguest.SYN, Window: 65535,
+			Seq: binary.BigEndian.Uint32(isn[:]), Flags: porttest.SYN, Window: 65535,
 		})
 	}
 	var full, most runtime.MemStats

@@ -10,8 +10,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // mostShut is how long a gate stays shut after the guest's port has begun to answer (T12).
@@ -20,7 +20,7 @@ const mostShut = 1100 * time.Millisecond
 // newGate is a bench with a gated forward from host to port 80 of the guest.
 func newGate(t *testing.T) (b *bench, host string) {
 	t.Helper()
-	host = natguest.FreePort(t).String()
+	host = porttest.FreePort(t).String()
 	b = newBench(t, setup{config: withForward(t, "gate:"+host+":80")})
 	b.Resolve()
 	return b, host
@@ -93,10 +93,10 @@ func TestT12KnockingDoesNotWakeTheGuestsProgram(t *testing.T) {
 }
 
 func TestT12AServiceThatEndsShutsItsGate(t *testing.T) {
-	for name, end := range map[string]func(c *natguest.TCP){
-		"while nobody is connected": func(*natguest.TCP) {},
-		"with a FIN":                (*natguest.TCP).Close,
-		"with a reset":              (*natguest.TCP).Reset,
+	for name, end := range map[string]func(c *porttest.TCP){
+		"while nobody is connected": func(*porttest.TCP) {},
+		"with a FIN":                (*porttest.TCP).Close,
+		"with a reset":              (*porttest.TCP).Reset,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, host := newGate(t)
@@ -131,7 +131,7 @@ func TestT12AFullBacklogDoesNotShutAGate(t *testing.T) {
 }
 
 func TestT12ForwardsToOnePortShareAGate(t *testing.T) {
-	first, second, other := natguest.FreePort(t), natguest.FreePort(t), natguest.FreePort(t)
+	first, second, other := porttest.FreePort(t), porttest.FreePort(t), porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		for _, text := range []string{first.String() + ":80", second.String() + ":80", other.String() + ":81"} {
 			f, err := spec.ParseForward("gate:" + text)

@@ -8,13 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 const grace = 30 * time.Second
 
 // newGrace is a bench whose front end is gone, with a connection in each direction.
-func newGrace(t *testing.T) (b *bench, out *natguest.TCP, host *net.TCPConn, in *natguest.TCP, client *net.TCPConn) {
+func newGrace(t *testing.T) (b *bench, out *porttest.TCP, host *net.TCPConn, in *porttest.TCP, client *net.TCPConn) {
 	t.Helper()
 	b, dial := newForward(t, setup{config: func(c *nat.Config) { c.ReconnectGrace = grace }})
 	out, host = b.connect()
@@ -37,15 +37,15 @@ func TestT47WithAGraceConnectionsOutliveTheFrontEnd(t *testing.T) {
 	b.Settle()
 	require.Empty(t, out.Received())
 	b.Reconnect(false)
-	for _, c := range []*natguest.TCP{out, in} {
+	for _, c := range []*porttest.TCP{out, in} {
 		c.WaitFor(len("what comes meanwhile waits"))
 		c.Send([]byte("back"))
 	}
 	require.Equal(t, "back", string(b.readSome(host, 4)))
 	require.Equal(t, "back", string(b.readSome(client, 4)))
 	b.Run(2 * grace)
-	require.Equal(t, natguest.Open, out.State)
-	require.Equal(t, natguest.Open, in.State)
+	require.Equal(t, porttest.Open, out.State)
+	require.Equal(t, porttest.Open, in.State)
 }
 
 func TestT47AfterTheGraceConnectionsAreReset(t *testing.T) {

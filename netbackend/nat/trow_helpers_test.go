@@ -15,17 +15,18 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
-// The tests in files named trow_* are the rules T1 to T62 of the engine. The guest is package natguest, the host is
+// The tests in files named trow_* are the rules T1 to T62 of the engine. The guest is package porttest, the host is
 // real sockets on the loopback, opened by Config.AllowHost.
 
 // bench is one engine with a guest, and a port of the host that the guest may use.
 type bench struct {
-	*natguest.Guest
+	*porttest.Guest
 	t      *testing.T
 	port   *nat.Port
 	listen *net.TCPListener
@@ -34,14 +35,14 @@ type bench struct {
 
 // setup is what a test changes of the default.
 type setup struct {
-	guest  natguest.Options
+	guest  porttest.Options
 	config func(*nat.Config)
 	closed bool // nobody listens on the host's port
 }
 
 func newBench(t *testing.T, s setup) *bench {
 	t.Helper()
-	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(natguest.FreePort(t)))
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(porttest.FreePort(t)))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
@@ -60,7 +61,7 @@ func newBench(t *testing.T, s setup) *bench {
 	engine, err := nat.New(cfg)
 	require.NoError(t, err)
 	return &bench{
-		Guest: natguest.New(t, engine, s.guest), t: t, port: engine, listen: l,
+		Guest: porttest.New(t, engine, s.guest), t: t, port: engine, listen: l,
 		server: netip.AddrPortFrom(cfg.Gateway, port),
 	}
 }
@@ -68,7 +69,7 @@ func newBench(t *testing.T, s setup) *bench {
 // forward is a bench with a forward from a port of the host to port 80 of the guest; dial connects to it.
 func newForward(t *testing.T, s setup) (b *bench, dial func() *net.TCPConn) {
 	t.Helper()
-	host := natguest.FreePort(t).String()
+	host := porttest.FreePort(t).String()
 	inner := s.config
 	s.config = func(c *nat.Config) {
 		f, err := spec.ParseForward(host + ":80")
@@ -106,7 +107,7 @@ func await[T any](b *bench, what string, f func() T) T {
 }
 
 // connect makes a connection of the guest to the host and returns both ends.
-func (b *bench) connect(opt ...natguest.TCPOptions) (*natguest.TCP, *net.TCPConn) {
+func (b *bench) connect(opt ...porttest.TCPOptions) (*porttest.TCP, *net.TCPConn) {
 	b.t.Helper()
 	c := b.Connect(b.server, opt...)
 	require.NoError(b.t, b.listen.SetDeadline(time.Now().Add(20*time.Second)))
@@ -158,12 +159,12 @@ func requireSame(t *testing.T, want, got []byte) {
 }
 
 // lastSegment returns the newest segment of c.
-func lastSegment(c *natguest.TCP) natguest.Segment { return c.Segments[len(c.Segments)-1] }
+func lastSegment(c *porttest.TCP) porttest.Segment { return c.Segments[len(c.Segments)-1] }
 
 // eachKernel runs f with and without the kernel's peek offset.
 func eachKernel(t *testing.T, f func(t *testing.T, config func(*nat.Config))) {
 	t.Run("peek offset", func(t *testing.T) {
-		if !nat.HasPeekOffset() {
+		if !hostcaps.HasPeekOffset() {
 			t.Skip("this kernel has no peek offset for TCP")
 		}
 		f(t, func(c *nat.Config) { c.PeekOffset = true })

@@ -14,21 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestT7ConnectionsThatTheGuestResetsAtOnceLeaveNothing(t *testing.T) {
 	const rounds, atOnce = 30, 100
 	b := newBench(t, setup{})
 	for range rounds {
-		var guests []*natguest.TCP
+		var guests []*porttest.TCP
 		for range atOnce {
 			guests = append(guests, b.Dial(b.server))
 		}
 		var hosts []*net.TCPConn
 		for _, c := range guests {
-			b.Until("it is established", func() bool { return c.State == natguest.Open })
+			b.Until("it is established", func() bool { return c.State == porttest.Open })
 			host, err := b.listen.AcceptTCP()
 			require.NoError(t, err)
 			hosts = append(hosts, host)
@@ -51,11 +51,11 @@ func TestT7ConnectionsThatTheGuestResetsAtOnceLeaveNothing(t *testing.T) {
 func TestT8AnotherSYNWhileConnectingReplacesTheFirst(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
-	first := b.Dial(b.server, natguest.TCPOptions{LocalPort: 6000, ISS: 1000})
+	first := b.Dial(b.server, porttest.TCPOptions{LocalPort: 6000, ISS: 1000})
 	first.Forget()
-	second := b.Dial(b.server, natguest.TCPOptions{LocalPort: 6000, ISS: 500_000})
-	b.Until("the second is open", func() bool { return second.State != natguest.SynSent })
-	require.Equal(t, natguest.Open, second.State)
+	second := b.Dial(b.server, porttest.TCPOptions{LocalPort: 6000, ISS: 500_000})
+	b.Until("the second is open", func() bool { return second.State != porttest.SynSent })
+	require.Equal(t, porttest.Open, second.State)
 	require.Len(t, second.Segments, 1, "no late answer to the first SYN")
 	require.Equal(t, 1, b.Sockets())
 }
@@ -64,7 +64,7 @@ func TestT8GuestThatGivesUpFreesTheSocket(t *testing.T) {
 	b := newBench(t, setup{})
 	b.Resolve()
 	c := b.Dial(b.server)
-	s := c.Segment(natguest.RST|natguest.ACK, nil)
+	s := c.Segment(porttest.RST|porttest.ACK, nil)
 	s.Seq = c.ISS + 1
 	c.Forget()
 	b.Deaf = true
@@ -120,20 +120,20 @@ func TestT10WithoutDescriptorsTheGuestIsRefusedAndAllRecovers(t *testing.T) {
 	first := l.Accept()
 	raise := leaveFiles(t, enough)
 
-	var open, refused []*natguest.TCP
+	var open, refused []*porttest.TCP
 	for range enough + more {
 		c := b.Dial(b.server)
-		b.Until("it is answered", func() bool { return c.State != natguest.SynSent })
+		b.Until("it is answered", func() bool { return c.State != porttest.SynSent })
 		switch c.State {
-		case natguest.Open:
+		case porttest.Open:
 			open = append(open, c)
-		case natguest.Refused:
+		case porttest.Refused:
 			refused = append(refused, c)
 		}
 	}
 	require.Len(t, open, enough)
 	require.Len(t, refused, more)
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 5000), Dst: b.server, Payload: []byte("x")})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 5000), Dst: b.server, Payload: []byte("x")})
 	require.EqualValues(t, 1, b.told().Code, "host unreachable")
 	require.EqualValues(t, len(refused)+1, b.port.Counters().SocketErrors)
 	require.Len(t, b.Notices(), 1, "the user is told once")
@@ -149,7 +149,7 @@ func TestT10WithoutDescriptorsTheGuestIsRefusedAndAllRecovers(t *testing.T) {
 }
 
 // connectAfter requires that as many connections as were refused can be had now.
-func (b *bench) connectAfter(refused []*natguest.TCP) {
+func (b *bench) connectAfter(refused []*porttest.TCP) {
 	b.t.Helper()
 	for range refused {
 		b.Connect(b.server)
@@ -219,7 +219,7 @@ func TestT17ManyForwardsTakeTurns(t *testing.T) {
 	var hosts []string
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		for len(hosts) < ports {
-			host := natguest.FreePort(t).String()
+			host := porttest.FreePort(t).String()
 			if slices.Contains(hosts, host) {
 				continue // it is free until the forward has it
 			}
@@ -247,13 +247,13 @@ func TestT17ManyForwardsTakeTurns(t *testing.T) {
 
 func TestT54FullTableRefusesAndRecovers(t *testing.T) {
 	b := newBench(t, setup{config: func(c *nat.Config) { c.MaxFlows = 4 }})
-	var open []*natguest.TCP
+	var open []*porttest.TCP
 	for range 4 {
 		c, _ := b.connect()
 		open = append(open, c)
 	}
 	c := b.Dial(b.server)
-	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	require.Equal(t, uint64(1), b.port.Counters().TableFull)
 	b.datagrams(1)
 	require.EqualValues(t, 1, b.told().Code, "host unreachable")
@@ -263,14 +263,14 @@ func TestT54FullTableRefusesAndRecovers(t *testing.T) {
 	b.Settle()
 	b.connect()
 	for _, c := range open[1:] {
-		require.Equal(t, natguest.Open, c.State, "open connections go for nobody")
+		require.Equal(t, porttest.Open, c.State, "open connections go for nobody")
 	}
 }
 
 // datagrams sends one datagram each from n ports of the guest.
 func (b *bench) datagrams(n int) {
 	for i := range n {
-		b.SendDatagram(natguest.Datagram{
+		b.SendDatagram(porttest.Datagram{
 			Src: netip.AddrPortFrom(b.IP, uint16(10_000+i)), Dst: b.server, Payload: []byte{byte(i)},
 		})
 	}
@@ -315,7 +315,7 @@ func TestT54MappingsCountAsSockets(t *testing.T) {
 	b.datagrams(10 * sockets)
 	require.Equal(t, sockets, b.Sockets())
 	require.EqualValues(t, 9*sockets, b.port.Counters().AssociationsEvicted)
-	b.SendDatagram(natguest.Datagram{
+	b.SendDatagram(porttest.Datagram{
 		Src: netip.AddrPortFrom(b.IP, 10_000+10*sockets-1), Dst: netip.AddrPortFrom(b.Gateway, 9), Payload: []byte("x"),
 	})
 	b.Settle()
@@ -351,7 +351,7 @@ func TestT54TheOneThatWasIdleLongestGoes(t *testing.T) {
 	b.datagrams(1)
 	receive()
 
-	b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.IP, 10_004), Dst: b.server, Payload: []byte{4}})
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 10_004), Dst: b.server, Payload: []byte{4}})
 	b.Work()
 	receive()
 	require.EqualValues(t, 1, b.port.Counters().AssociationsEvicted)
@@ -379,14 +379,14 @@ func TestT54ClientsAreResetWhenTheGuestsShareOfDescriptorsIsUsedUp(t *testing.T)
 	require.ErrorIs(t, r.err, unix.ECONNRESET)
 	require.EqualValues(t, 1, b.port.Counters().SocketsSpent)
 	c := b.Dial(b.server)
-	b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+	b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	require.EqualValues(t, 2, b.port.Counters().SocketsSpent)
 }
 
 // Strangers who send to a forward's port take each other's places, never the guest's.
 func TestT54StrangersTakeNoPlaceOfTheGuests(t *testing.T) {
 	const flows = 40
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newBench(t, setup{config: func(c *nat.Config) {
 		f, err := spec.ParseForward("udp:" + host.String() + ":7")
 		require.NoError(t, err)
@@ -419,8 +419,8 @@ func TestT53FlowsOfAGuestThatTakesNoFramesAreBounded(t *testing.T) {
 	b.Settle()
 	b.Withhold, b.Deaf = true, true
 	for i := range 3000 {
-		b.SendSegment(natguest.Segment{
-			Src: netip.AddrPortFrom(b.IP, uint16(1024+i)), Dst: b.server, Flags: natguest.SYN, Window: 65535,
+		b.SendSegment(porttest.Segment{
+			Src: netip.AddrPortFrom(b.IP, uint16(1024+i)), Dst: b.server, Flags: porttest.SYN, Window: 65535,
 		})
 		if i%10 == 0 {
 			b.Settle() // the host connects, and there is no room for the answer

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // lossyPath makes 192.0.2.2 a mirror of this host's 192.0.2.1, at the other end of a path that loses and delays packets:
@@ -73,11 +73,11 @@ func TestT22ALossyPathBehindTheEngineCostsTheGuestNothing(t *testing.T) {
 		l, err := net.Listen("tcp4", "192.0.2.1:0")
 		require.NoError(t, err)
 		defer l.Close()
-		b := newBench(t, setup{config: config, guest: natguest.Options{MTU: 1500}})
+		b := newBench(t, setup{config: config, guest: porttest.Options{MTU: 1500}})
 		up, down := noise(1_000_000), noise(1_000_001)
 		b.Resolve()
 		server := at("192.0.2.2:" + portOf(l))
-		c := b.Connect(server, natguest.TCPOptions{WScale: 7, Window: 1 << 20, SACK: true, ISS: 0xffff_0000})
+		c := b.Connect(server, porttest.TCPOptions{WScale: 7, Window: 1 << 20, SACK: true, ISS: 0xffff_0000})
 		host, err := l.Accept()
 		require.NoError(t, err)
 		defer host.Close()

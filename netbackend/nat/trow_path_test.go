@@ -10,12 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // quoteOf returns the beginning of the packet that s came in, as an ICMP error quotes it.
-func (b *bench) quoteOf(s *natguest.Segment) []byte {
+func (b *bench) quoteOf(s *porttest.Segment) []byte {
 	head := binary.BigEndian.AppendUint16(nil, s.Src.Port())
 	head = binary.BigEndian.AppendUint16(head, s.Dst.Port())
 	head = binary.BigEndian.AppendUint32(head, s.Seq)
@@ -27,15 +27,15 @@ func (b *bench) quoteOf(s *natguest.Segment) []byte {
 }
 
 // tooBig is the ICMP error that tells that of what quote begins only mtu bytes fit a link.
-func tooBig(mtu uint32, quote []byte) natguest.ICMP {
+func tooBig(mtu uint32, quote []byte) porttest.ICMP {
 	if quote[0]>>4 == 4 {
-		return natguest.ICMP{Type: 3, Code: 4, Rest: mtu, Payload: quote}
+		return porttest.ICMP{Type: 3, Code: 4, Rest: mtu, Payload: quote}
 	}
-	return natguest.ICMP{Type: 2, Rest: mtu, Payload: quote}
+	return porttest.ICMP{Type: 2, Rest: mtu, Payload: quote}
 }
 
 // length is that of the longest packet that becomes of a segment.
-func length(s *natguest.Segment) int {
+func length(s *porttest.Segment) int {
 	n := len(s.Payload)
 	if s.GSOSize != 0 {
 		n = int(s.GSOSize)
@@ -57,8 +57,8 @@ type narrowLink struct {
 
 func (b *bench) narrow(mtu, said int) *narrowLink {
 	l := &narrowLink{mtu: mtu, said: said}
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-		if d == natguest.FromGuest {
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+		if d == porttest.FromGuest {
 			return false
 		}
 		if length(s) <= l.mtu {
@@ -73,7 +73,7 @@ func (b *bench) narrow(mtu, said int) *narrowLink {
 }
 
 // download has the host send n bytes, and requires that they arrive without a timer.
-func (b *bench) download(c *natguest.TCP, host net.Conn, n int) {
+func (b *bench) download(c *porttest.TCP, host net.Conn, n int) {
 	b.t.Helper()
 	start := b.Now()
 	sent := make(chan error, 1)
@@ -88,19 +88,19 @@ func TestT64ADownloadGetsThroughANarrowPath(t *testing.T) {
 	const noOffload = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf
 	for name, c := range map[string]struct {
 		features uint64
-		opt      natguest.TCPOptions
+		opt      porttest.TCPOptions
 		mtu      int
 		v6       bool
 	}{
 		"large frames":                    {mtu: 1400},
-		"large frames, times and SACK":    {mtu: 1400, opt: natguest.TCPOptions{Times: true, SACK: true}},
+		"large frames, times and SACK":    {mtu: 1400, opt: porttest.TCPOptions{Times: true, SACK: true}},
 		"single segments":                 {mtu: 1400, features: noOffload},
 		"the least MTU of a host of IPv4": {mtu: 576},
 		"IPv6":                            {mtu: 1300, v6: true},
 		"IPv6, single segments":           {mtu: 1280, v6: true, features: noOffload},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := setup{guest: natguest.Options{Features: c.features}}
+			s := setup{guest: porttest.Options{Features: c.features}}
 			var b *bench
 			if c.v6 {
 				b = newBench6(t, s)
@@ -138,7 +138,7 @@ func TestT64AForwardedClientsUploadGetsThroughANarrowPath(t *testing.T) {
 
 func TestT64AWindowThatIsClosedOpensOnANarrowPath(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{Window: 1400})
+	c, host := b.connect(porttest.TCPOptions{Window: 1400})
 	link := b.narrow(1300, 1300)
 	go func() { _, _ = host.Write(noise(100_000)) }()
 	c.WaitFor(1400)
@@ -169,16 +169,16 @@ func TestT65WhoBehindTheGuestCallsSomethingTooBigIsNotBelievedEverything(t *test
 	for name, c := range map[string]struct {
 		v6   bool
 		mtu  uint32
-		lie  func(b *bench, s *natguest.Segment) // changes what is quoted
+		lie  func(b *bench, s *porttest.Segment) // changes what is quoted
 		cut  int                                 // bytes of the quote that are left out
 		from netip.Addr                          // whom the message is sent to, if not who has sent the packet
 	}{
-		"a sequence number before the window": {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Seq -= 100_000 }},
-		"the last byte that was acknowledged": {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Seq-- }},
-		"a sequence number that was not sent": {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Seq += 100_000 }},
-		"another port of the guest":           {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Dst = withPort(s.Dst, 9) }},
-		"another port of the peer":            {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Src = withPort(s.Src, 9) }},
-		"another guest":                       {mtu: 600, lie: func(_ *bench, s *natguest.Segment) { s.Dst = at("10.0.2.16:1000") }},
+		"a sequence number before the window": {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Seq -= 100_000 }},
+		"the last byte that was acknowledged": {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Seq-- }},
+		"a sequence number that was not sent": {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Seq += 100_000 }},
+		"another port of the guest":           {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Dst = withPort(s.Dst, 9) }},
+		"another port of the peer":            {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Src = withPort(s.Src, 9) }},
+		"another guest":                       {mtu: 600, lie: func(_ *bench, s *porttest.Segment) { s.Dst = at("10.0.2.16:1000") }},
 		"who has not sent it":                 {mtu: 600, from: netip.MustParseAddr("192.0.2.1")},
 		"half a quote":                        {mtu: 600, cut: 4},
 		"no quote":                            {mtu: 600, cut: 28},
@@ -187,7 +187,7 @@ func TestT65WhoBehindTheGuestCallsSomethingTooBigIsNotBelievedEverything(t *test
 		"IPv6 with less than it promises":     {v6: true, mtu: 1279},
 		"IPv6 with nothing":                   {v6: true, mtu: 1},
 		"IPv6 with the largest number":        {v6: true, mtu: 1<<32 - 1},
-		"IPv6 with a byte that was not sent":  {v6: true, mtu: 1280, lie: func(_ *bench, s *natguest.Segment) { s.Seq += 100_000 }},
+		"IPv6 with a byte that was not sent":  {v6: true, mtu: 1280, lie: func(_ *bench, s *porttest.Segment) { s.Seq += 100_000 }},
 		"IPv6 with half a quote":              {v6: true, mtu: 1280, cut: 4},
 		"IPv6 with a quote that is cut off":   {v6: true, mtu: 1280, cut: 20},
 	} {
@@ -198,11 +198,11 @@ func TestT65WhoBehindTheGuestCallsSomethingTooBigIsNotBelievedEverything(t *test
 			} else {
 				b = newBench(t, setup{})
 			}
-			conn, host := b.connect(natguest.TCPOptions{ManualAck: true})
+			conn, host := b.connect(porttest.TCPOptions{ManualAck: true})
 			_, err := host.Write(noise(10_000))
 			require.NoError(t, err)
 			conn.WaitFor(10_000)
-			s := natguest.Segment{Src: conn.Remote, Dst: conn.Local, Seq: conn.SndUna, Payload: noise(1000)}
+			s := porttest.Segment{Src: conn.Remote, Dst: conn.Local, Seq: conn.SndUna, Payload: noise(1000)}
 			s.Seq = conn.RcvNxt - 10_000
 			if c.lie != nil {
 				c.lie(b, &s)
@@ -236,7 +236,7 @@ func withPort(a netip.AddrPort, port uint16) netip.AddrPort {
 
 // longestOf is the length of the longest packet of a connection that the guest has received. Segments are kept without
 // their payload.
-func longestOf(c *natguest.TCP) (n int) {
+func longestOf(c *porttest.TCP) (n int) {
 	for _, s := range c.Segments {
 		n = max(n, length(&s))
 	}
@@ -245,11 +245,11 @@ func longestOf(c *natguest.TCP) (n int) {
 
 func TestT65AFloodOfReportsIsBounded(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{ManualAck: true})
 	_, err := host.Write(noise(10_000))
 	require.NoError(t, err)
 	c.WaitFor(10_000)
-	quote := b.quoteOf(&natguest.Segment{Src: c.Remote, Dst: c.Local, Seq: c.RcvNxt - 10_000, Payload: noise(1400)})
+	quote := b.quoteOf(&porttest.Segment{Src: c.Remote, Dst: c.Local, Seq: c.RcvNxt - 10_000, Payload: noise(1400)})
 	for mtu := uint32(1400); mtu > 1000; mtu-- {
 		b.SendICMP(c.Remote.Addr(), tooBig(mtu, quote))
 		b.Work()
@@ -264,7 +264,7 @@ func TestT65AFloodOfReportsIsBounded(t *testing.T) {
 }
 
 func TestT66ACallThatDoesNotReachTheGuestsServiceEndsAtOnce(t *testing.T) {
-	for name, m := range map[string]natguest.ICMP{
+	for name, m := range map[string]porttest.ICMP{
 		"port unreachable": {Type: 3, Code: 3},
 		"host unreachable": {Type: 3, Code: 1},
 		"network":          {Type: 3, Code: 0},
@@ -276,7 +276,7 @@ func TestT66ACallThatDoesNotReachTheGuestsServiceEndsAtOnce(t *testing.T) {
 			b, dial := newForward(t, setup{})
 			b.Listen(80)
 			client := dial()
-			b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
+			b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
 				m.Payload = b.quoteOf(s)
 				b.SendICMP(s.Src.Addr(), m)
 				return true
@@ -294,19 +294,19 @@ func TestT66ACallThatDoesNotReachTheGuestsServiceEndsAtOnce(t *testing.T) {
 
 func TestT66AnOpenConnectionSurvivesErrors(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{ManualAck: true})
 	_, err := host.Write(noise(1000))
 	require.NoError(t, err)
 	c.WaitFor(1000)
-	quote := b.quoteOf(&natguest.Segment{Src: c.Remote, Dst: c.Local, Seq: c.RcvNxt - 1000, Payload: noise(1000)})
+	quote := b.quoteOf(&porttest.Segment{Src: c.Remote, Dst: c.Local, Seq: c.RcvNxt - 1000, Payload: noise(1000)})
 	for code := range uint8(16) {
 		if code == 4 {
 			continue
 		}
-		b.SendICMP(c.Remote.Addr(), natguest.ICMP{Type: 3, Code: code, Payload: quote})
+		b.SendICMP(c.Remote.Addr(), porttest.ICMP{Type: 3, Code: code, Payload: quote})
 	}
-	b.SendICMP(c.Remote.Addr(), natguest.ICMP{Type: 11, Payload: quote})
-	b.SendICMP(c.Remote.Addr(), natguest.ICMP{Type: 12, Payload: quote})
+	b.SendICMP(c.Remote.Addr(), porttest.ICMP{Type: 11, Payload: quote})
+	b.SendICMP(c.Remote.Addr(), porttest.ICMP{Type: 12, Payload: quote})
 	b.Settle()
 	require.Equal(t, uint64(16), b.port.Counters().StrayReports)
 	require.Equal(t, uint64(1), b.port.Counters().Unsupported, "a parameter problem is nothing that is known")
@@ -321,9 +321,9 @@ func TestT66AForgedErrorEndsNoCall(t *testing.T) {
 	l := b.Listen(80)
 	l.Mute = true
 	client := dial()
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
 		s.Seq++
-		b.SendICMP(s.Src.Addr(), natguest.ICMP{Type: 3, Code: 3, Payload: b.quoteOf(s)})
+		b.SendICMP(s.Src.Addr(), porttest.ICMP{Type: 3, Code: 3, Payload: b.quoteOf(s)})
 		s.Seq--
 		return false
 	}
@@ -340,8 +340,8 @@ func TestT66ARejectedPortShutsItsGate(t *testing.T) {
 	b, host := newGate(t)
 	b.Listen(80)
 	b.Skip("the gate is open", func() bool { return b.gates() > 0 })
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-		b.SendICMP(s.Src.Addr(), natguest.ICMP{Type: 3, Code: 3, Payload: b.quoteOf(s)})
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+		b.SendICMP(s.Src.Addr(), porttest.ICMP{Type: 3, Code: 3, Payload: b.quoteOf(s)})
 		return true
 	}
 	b.Run(6 * time.Second)
@@ -375,8 +375,8 @@ func TestT68APathOfIPv4ThatIsNarrowerThanAnyHostMayCutSegments(t *testing.T) {
 		b := newBench(t, setup{})
 		c, host := b.connect()
 		frames := 0
-		b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-			if d == natguest.FromGuest || length(s) <= 296 || length(s) <= 576 && said == 0 {
+		b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+			if d == porttest.FromGuest || length(s) <= 296 || length(s) <= 576 && said == 0 {
 				return false
 			}
 			f := b.Frames()

@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // single are guests that take one segment a frame.
-var single = natguest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf}
+var single = porttest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf}
 
 // tally counts the data that the engine sends to the guest, and loses some of its segments.
 type tally struct {
@@ -24,8 +24,8 @@ type tally struct {
 // lose makes the path lose the segments to the guest that carry data and that which says, counted from 0.
 func lose(b *bench, which func(segment int) bool) *tally {
 	var t tally
-	b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-		if d != natguest.ToGuest || len(s.Payload) == 0 {
+	b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+		if d != porttest.ToGuest || len(s.Payload) == 0 {
 			return false
 		}
 		n := t.segments
@@ -49,7 +49,7 @@ func write(t *testing.T, c net.Conn, data []byte) {
 func TestT25SelectiveAcknowledgementsSpareWhatTheGuestHas(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config, guest: single})
-		c, host := b.connect(natguest.TCPOptions{SACK: true})
+		c, host := b.connect(porttest.TCPOptions{SACK: true})
 		count := lose(b, func(n int) bool { return n == 1 || n == 2 || n == 7 || n == 9 || n == 10 })
 		down := noise(40_000)
 		write(t, host, down)
@@ -64,7 +64,7 @@ func TestT25SelectiveAcknowledgementsSpareWhatTheGuestHas(t *testing.T) {
 // A single segment that the guest has behind the hole is enough, if it is a large one.
 func TestT25OneLargeSegmentBehindAHoleEndsTheWait(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{SACK: true, Window: 1 << 20, WScale: 5})
+	c, host := b.connect(porttest.TCPOptions{SACK: true, Window: 1 << 20, WScale: 5})
 	count := lose(b, func(n int) bool { return n == 0 })
 	down := noise(120_000)
 	write(t, host, down)
@@ -77,14 +77,14 @@ func TestT25OneLargeSegmentBehindAHoleEndsTheWait(t *testing.T) {
 
 func TestT25SelectiveAcknowledgementsThatLieHarmNobody(t *testing.T) {
 	b := newBench(t, setup{guest: single})
-	c, host := b.connect(natguest.TCPOptions{SACK: true, ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{SACK: true, ManualAck: true})
 	lose(b, func(n int) bool { return n < 20 })
 	down := noise(40_000)
 	write(t, host, down)
 	b.Settle()
 	for _, block := range [][2]uint32{{0, 1 << 31}, {1, 5}, {5, 1}, {100, 1 << 20}, {2000, 2001}, {0, 0}, {1 << 31, 1<<31 + 9}} {
 		for range 4 {
-			s := c.Segment(natguest.ACK, nil)
+			s := c.Segment(porttest.ACK, nil)
 			s.Options = []byte{1, 1, 5, 10, 0, 0, 0, 0, 0, 0, 0, 0}
 			for i, edge := range block {
 				v := c.RcvNxt + edge
@@ -102,7 +102,7 @@ func TestT25SelectiveAcknowledgementsThatLieHarmNobody(t *testing.T) {
 func TestT25GuestThatWasNotRunningGetsOneSegmentAgain(t *testing.T) {
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
 		b := newBench(t, setup{config: config})
-		c, host := b.connect(natguest.TCPOptions{ManualAck: true})
+		c, host := b.connect(porttest.TCPOptions{ManualAck: true})
 		count := lose(b, func(int) bool { return false })
 		down := noise(60_000)
 		write(t, host, down)
@@ -139,7 +139,7 @@ func TestT25TimeoutAfterTheLossOfAllBringsAllAgain(t *testing.T) {
 // The delay doubles until the guest acknowledges.
 func TestT25RepetitionsGetRarer(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{ManualAck: true})
 	write(t, host, []byte("x"))
 	c.WaitFor(1)
 	c.SendAck()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // What a Port is told when the guest's driver has reset its device, and when the guest is paused.
@@ -31,13 +31,13 @@ func (b *bench) goOn(restarted bool) {
 }
 
 // newBoth is a bench with a connection of the guest's, one of a forward, and what dials another.
-func newBoth(t *testing.T, config func(*nat.Config)) (b *bench, guest []*natguest.TCP, host []net.Conn, dial func() *net.TCPConn) {
+func newBoth(t *testing.T, config func(*nat.Config)) (b *bench, guest []*porttest.TCP, host []net.Conn, dial func() *net.TCPConn) {
 	t.Helper()
 	b, dial = newForward(t, setup{config: config})
 	out, peer := b.connect()
 	l := b.Listen(80)
 	client := dial()
-	return b, []*natguest.TCP{out, l.Accept()}, []net.Conn{peer, client}, dial
+	return b, []*porttest.TCP{out, l.Accept()}, []net.Conn{peer, client}, dial
 }
 
 // states are those of all flows.
@@ -66,7 +66,7 @@ func TestT70AGuestThatRebootsLosesItsConnectionsBeforeItsDriverIsBack(t *testing
 	b.Run(time.Minute)
 
 	b.goOn(true)
-	b.SendICMP(b.Gateway, natguest.ICMP{Type: 8}) // the guest is heard of
+	b.SendICMP(b.Gateway, porttest.ICMP{Type: 8}) // the guest is heard of
 	l := b.Listen(80)
 	_, err := dial().Write([]byte("hello"))
 	require.NoError(t, err)

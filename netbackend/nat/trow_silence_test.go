@@ -8,31 +8,31 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // halfClosed are connections of which one side has ended: by whom it was begun, and who has ended it.
-func halfClosed() map[string]func(t *testing.T) (b *bench, c *natguest.TCP, host net.Conn) {
-	guestEnds := func(b *bench, c *natguest.TCP, host net.Conn) {
+func halfClosed() map[string]func(t *testing.T) (b *bench, c *porttest.TCP, host net.Conn) {
+	guestEnds := func(b *bench, c *porttest.TCP, host net.Conn) {
 		c.Close()
 		require.NoError(b.t, b.readAll(host).err)
 	}
-	hostEnds := func(b *bench, c *natguest.TCP, host net.Conn) {
+	hostEnds := func(b *bench, c *porttest.TCP, host net.Conn) {
 		require.NoError(b.t, host.(interface{ CloseWrite() error }).CloseWrite())
 		b.Until("the guest has seen the end", func() bool { return c.FinReceived })
 	}
-	outbound := func(t *testing.T) (*bench, *natguest.TCP, net.Conn) {
+	outbound := func(t *testing.T) (*bench, *porttest.TCP, net.Conn) {
 		b := newBench(t, setup{})
 		c, host := b.connect()
 		return b, c, host
 	}
-	inbound := func(t *testing.T) (*bench, *natguest.TCP, net.Conn) {
+	inbound := func(t *testing.T) (*bench, *porttest.TCP, net.Conn) {
 		b, dial := newForward(t, setup{})
 		l := b.Listen(80)
 		client := dial()
 		return b, l.Accept(), client
 	}
-	unix := func(t *testing.T) (*bench, *natguest.TCP, net.Conn) {
+	unix := func(t *testing.T) (*bench, *porttest.TCP, net.Conn) {
 		path := filepath.Join(t.TempDir(), "s")
 		b := newBench(t, setup{config: withForward(t, "unix:"+path+":80")})
 		b.Resolve()
@@ -42,12 +42,12 @@ func halfClosed() map[string]func(t *testing.T) (b *bench, c *natguest.TCP, host
 		t.Cleanup(func() { _ = client.Close() })
 		return b, l.Accept(), client
 	}
-	kinds := map[string]func(t *testing.T) (*bench, *natguest.TCP, net.Conn){}
-	for name, begin := range map[string]func(t *testing.T) (*bench, *natguest.TCP, net.Conn){
+	kinds := map[string]func(t *testing.T) (*bench, *porttest.TCP, net.Conn){}
+	for name, begin := range map[string]func(t *testing.T) (*bench, *porttest.TCP, net.Conn){
 		"outbound": outbound, "inbound": inbound, "unix": unix,
 	} {
-		for who, end := range map[string]func(*bench, *natguest.TCP, net.Conn){"guest": guestEnds, "host": hostEnds} {
-			kinds[name+", the "+who+" has ended its side"] = func(t *testing.T) (*bench, *natguest.TCP, net.Conn) {
+		for who, end := range map[string]func(*bench, *porttest.TCP, net.Conn){"guest": guestEnds, "host": hostEnds} {
+			kinds[name+", the "+who+" has ended its side"] = func(t *testing.T) (*bench, *porttest.TCP, net.Conn) {
 				b, c, host := begin(t)
 				end(b, c, host)
 				b.Settle()
@@ -90,7 +90,7 @@ func TestT69AHalfClosedConnectionLivesForHours(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, c, host := begin(t)
 			b.Run(3 * time.Hour)
-			require.Equal(t, natguest.Open, c.State)
+			require.Equal(t, porttest.Open, c.State)
 			if c.FinReceived {
 				c.Send([]byte("late"))
 				require.Equal(t, "late", string(b.readSome(host, 4)))
@@ -120,5 +120,5 @@ func TestT69AnIdleConnectionThatTheGuestBeganAndForgotEnds(t *testing.T) {
 	require.Len(t, b.port.Snapshot(b.Now()).Flows, 1)
 	require.ErrorContains(t, b.readAll(host).err, "connection reset")
 	b.Run(10 * time.Hour)
-	require.Equal(t, natguest.Open, kept.State)
+	require.Equal(t, porttest.Open, kept.State)
 }

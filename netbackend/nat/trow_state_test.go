@@ -14,15 +14,15 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // syns are the times at which SYNs came, from the first one on.
-func syns(frames []*natguest.Frame) (at []time.Duration) {
+func syns(frames []*porttest.Frame) (at []time.Duration) {
 	var first int64
 	for _, f := range frames {
-		if f.TCP == nil || !f.TCP.Has(natguest.SYN) {
+		if f.TCP == nil || !f.TCP.Has(porttest.SYN) {
 			continue
 		}
 		if at == nil {
@@ -34,9 +34,9 @@ func syns(frames []*natguest.Frame) (at []time.Duration) {
 }
 
 // resets counts the resets among frames.
-func resets(frames []*natguest.Frame) (n int) {
+func resets(frames []*porttest.Frame) (n int) {
 	for _, f := range frames {
-		if f.TCP != nil && f.TCP.Has(natguest.RST) {
+		if f.TCP != nil && f.TCP.Has(porttest.RST) {
 			n++
 		}
 	}
@@ -56,7 +56,7 @@ func TestT13GuestThatDoesNotAnswerIsCalledAgainUpToALimit(t *testing.T) {
 }
 
 func TestT13CallersDoNotWaitForeverForAGuestThatTakesNoFrames(t *testing.T) {
-	b, dial := newForward(t, setup{guest: natguest.Options{RingSize: 8}})
+	b, dial := newForward(t, setup{guest: porttest.Options{RingSize: 8}})
 	b.Listen(80).Mute = true
 	b.Withhold = true
 	clients := make([]*net.TCPConn, 20)
@@ -114,7 +114,7 @@ func TestT16ClientsWithTheSamePortAreToldApart(t *testing.T) {
 	b, _ := newForward(t, setup{config: func(c *nat.Config) { host = c.Forwards[0].Host }})
 	l := b.Listen(80)
 	to := net.TCPAddrFromAddrPort(host)
-	port := int(natguest.FreePort(t).Port())
+	port := int(porttest.FreePort(t).Port())
 	seen := map[netip.AddrPort]bool{}
 	for i, from := range []string{"127.0.0.1", "127.0.0.2"} {
 		client, err := net.DialTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(from), Port: port}, to)
@@ -134,8 +134,8 @@ func TestT28SegmentsKeepToTheGuestsMTU(t *testing.T) {
 	for _, mtu := range []int{576, 1280} {
 		for name, features := range map[string]uint64{"offloads": 0, "no offloads": vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf} {
 			t.Run(fmt.Sprintf("%d, %s", mtu, name), func(t *testing.T) {
-				b := newBench(t, setup{guest: natguest.Options{MTU: mtu, Features: features}})
-				c, host := b.connect(natguest.TCPOptions{MSS: 1460}) // more than fits
+				b := newBench(t, setup{guest: porttest.Options{MTU: mtu, Features: features}})
+				c, host := b.connect(porttest.TCPOptions{MSS: 1460}) // more than fits
 				require.Equal(t, mtu-40, c.PeerMSS, "what the engine tells the guest to send")
 				down := noise(100_000)
 				go func() { _, _ = host.Write(down); _ = host.CloseWrite() }()
@@ -163,7 +163,7 @@ func (b *bench) longestSegment() (n int) {
 
 func TestT28TheGuestsMSSIsKept(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{MSS: 300})
+	c, host := b.connect(porttest.TCPOptions{MSS: 300})
 	down := noise(50_000)
 	go func() { _, _ = host.Write(down); _ = host.CloseWrite() }()
 	b.Until("the end comes", c.Ended)
@@ -188,7 +188,7 @@ func TestT28AnMTUThatBecomesSmallerCountsForOpenConnections(t *testing.T) {
 
 func TestT29OptionsThatTheGuestDoesNotOfferAreNotUsed(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{Window: 40_000, ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{Window: 40_000, ManualAck: true})
 	o := header.ParseSynOptions(b.synAck(t).Options, true)
 	require.Equal(t, uint16(1460), o.MSS)
 	require.Equal(t, -1, o.WS, "no window scale")
@@ -205,10 +205,10 @@ func TestT29OptionsThatTheGuestDoesNotOfferAreNotUsed(t *testing.T) {
 }
 
 // synAck returns the answer to a SYN, of the frames not asked for yet.
-func (b *bench) synAck(t *testing.T) *natguest.Segment {
+func (b *bench) synAck(t *testing.T) *porttest.Segment {
 	t.Helper()
 	for _, f := range b.Frames() {
-		if f.TCP != nil && f.TCP.Has(natguest.SYN|natguest.ACK) {
+		if f.TCP != nil && f.TCP.Has(porttest.SYN|porttest.ACK) {
 			return f.TCP
 		}
 	}
@@ -218,7 +218,7 @@ func (b *bench) synAck(t *testing.T) *natguest.Segment {
 
 func TestT29TheLargestWindowScaleIsUsed(t *testing.T) {
 	b := newBench(t, setup{})
-	c, host := b.connect(natguest.TCPOptions{WScale: 14, Window: 1 << 29, ManualAck: true})
+	c, host := b.connect(porttest.TCPOptions{WScale: 14, Window: 1 << 29, ManualAck: true})
 	require.GreaterOrEqual(t, c.PeerWScale, 0)
 	c.SendAck() // the window of the SYN was not scaled
 	down := noise(4 << 20)
@@ -240,8 +240,8 @@ func TestT30SmallSegmentsWaitForNothing(t *testing.T) {
 		b.Settle() // the clock stands still
 		require.Equal(t, []byte{byte(i)}, c.Read())
 		// Without PSH as well, the host's program has it at once. Two in a row would be Nagle's case.
-		c.SendNext(c.Segment(natguest.ACK, []byte{byte(i)}))
-		c.SendNext(c.Segment(natguest.ACK, []byte{byte(i + 1)}))
+		c.SendNext(c.Segment(porttest.ACK, []byte{byte(i)}))
+		c.SendNext(c.Segment(porttest.ACK, []byte{byte(i + 1)}))
 		b.Settle()
 		require.NoError(t, host.SetReadDeadline(time.Now().Add(5*time.Second)))
 		answer := make([]byte, 2)
@@ -257,7 +257,7 @@ func TestT30SmallSegmentsWaitForNothing(t *testing.T) {
 func TestT30TheLastSegmentIsPushed(t *testing.T) {
 	for name, features := range map[string]uint64{"offloads": 0, "no offloads": vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, setup{guest: natguest.Options{Features: features}})
+			b := newBench(t, setup{guest: porttest.Options{Features: features}})
 			c, host := b.connect()
 			for _, n := range []int{1, 1459, 1461, 2919, 10_000} {
 				c.Read()
@@ -266,21 +266,21 @@ func TestT30TheLastSegmentIsPushed(t *testing.T) {
 				c.WaitFor(n)
 				b.Settle()
 				last := lastSegment(c)
-				require.True(t, last.Has(natguest.PSH), "after %d bytes", n)
+				require.True(t, last.Has(porttest.PSH), "after %d bytes", n)
 			}
 		})
 	}
 }
 
 func TestT46ResetOfAServiceIsOneForItsClient(t *testing.T) {
-	for name, before := range map[string]func(b *bench, c *natguest.TCP, client net.Conn){
-		"at once":              func(*bench, *natguest.TCP, net.Conn) {},
-		"after the client FIN": func(b *bench, _ *natguest.TCP, client net.Conn) { _ = client.(*net.TCPConn).CloseWrite(); b.Settle() },
-		"after the guest's FIN": func(b *bench, c *natguest.TCP, _ net.Conn) {
+	for name, before := range map[string]func(b *bench, c *porttest.TCP, client net.Conn){
+		"at once":              func(*bench, *porttest.TCP, net.Conn) {},
+		"after the client FIN": func(b *bench, _ *porttest.TCP, client net.Conn) { _ = client.(*net.TCPConn).CloseWrite(); b.Settle() },
+		"after the guest's FIN": func(b *bench, c *porttest.TCP, _ net.Conn) {
 			c.Close()
 			b.Until("it is acknowledged", func() bool { return c.FinAcked })
 		},
-		"with data that the guest has not taken": func(b *bench, c *natguest.TCP, client net.Conn) {
+		"with data that the guest has not taken": func(b *bench, c *porttest.TCP, client net.Conn) {
 			c.Window, c.ManualAck = 0, true
 			_, _ = client.Write(noise(50_000))
 			b.Settle()
@@ -351,7 +351,7 @@ func TestT49AGuestThatForgotAConnectionIsFoundOutByAsking(t *testing.T) {
 	require.ErrorContains(t, b.readAll(client).err, "connection reset")
 
 	b.Run(time.Hour)
-	require.Equal(t, natguest.Open, kept.State, "who answers is left alone")
+	require.Equal(t, porttest.Open, kept.State, "who answers is left alone")
 	kept.Send([]byte("alive"))
 	require.Equal(t, "alive", string(b.readSome(other, 5)))
 }
@@ -409,7 +409,7 @@ func TestT55AnEngineThatStopsResetsItsHosts(t *testing.T) {
 func TestT55AnEngineThatIsStartedAgainResetsTheGuestsOldConnections(t *testing.T) {
 	b := newBench(t, setup{})
 	c, _ := b.connect()
-	old := c.Segment(natguest.ACK|natguest.PSH, []byte("still there?"))
+	old := c.Segment(porttest.ACK|porttest.PSH, []byte("still there?"))
 	b.Stop()
 
 	again := newBench(t, setup{})
@@ -420,6 +420,6 @@ func TestT55AnEngineThatIsStartedAgainResetsTheGuestsOldConnections(t *testing.T
 	again.Settle()
 	frames := again.Frames()
 	require.Len(t, frames, 1)
-	require.True(t, frames[0].TCP.Has(natguest.RST))
+	require.True(t, frames[0].TCP.Has(porttest.RST))
 	require.Equal(t, old.Ack, frames[0].TCP.Seq, "the one that the guest's kernel believes")
 }

@@ -6,14 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
-var timed = natguest.TCPOptions{Times: true}
+var timed = porttest.TCPOptions{Times: true}
 
 // The fake guest checks that each segment has timestamps, and that what it echoes is a time that the guest has told.
 func TestTimestampsGoBothWays(t *testing.T) {
-	for kind, guest := range map[string]natguest.Options{"large frames": {}, "one segment a frame": single} {
+	for kind, guest := range map[string]porttest.Options{"large frames": {}, "one segment a frame": single} {
 		t.Run(kind, func(t *testing.T) {
 			b := newBench(t, setup{guest: guest})
 			c, host := b.connect(timed)
@@ -44,7 +44,7 @@ func TestTimestampsAreForThoseWhoWantThem(t *testing.T) {
 	b := newBench(t, setup{})
 	c, _ := b.connect()
 	require.False(t, c.PeerTimes)
-	c, _ = b.connect(natguest.TCPOptions{Times: true, SACK: true, WScale: 2})
+	c, _ = b.connect(porttest.TCPOptions{Times: true, SACK: true, WScale: 2})
 	require.Equal(t, []byte{
 		2, 4, 1460 >> 8, 1460 & 255, // MSS
 		1, 1, 4, 2, // SACK permitted
@@ -58,7 +58,7 @@ func TestTimestampsThatNobodyHasOfferedAreNotInUse(t *testing.T) {
 	l := b.Listen(80)
 	l.Mute = true
 	dial()
-	var syn *natguest.Segment
+	var syn *porttest.Segment
 	b.Until("the guest is called", func() bool {
 		for _, f := range b.Frames() {
 			syn = f.TCP
@@ -67,11 +67,11 @@ func TestTimestampsThatNobodyHasOfferedAreNotInUse(t *testing.T) {
 	})
 	require.Len(t, syn.Options, 12, "none are offered")
 	b.Deaf = true
-	b.SendSegment(natguest.Segment{
-		Src: syn.Dst, Dst: syn.Src, Seq: 100, Ack: syn.Seq + 1, Flags: natguest.SYN | natguest.ACK, Window: 65535,
+	b.SendSegment(porttest.Segment{
+		Src: syn.Dst, Dst: syn.Src, Seq: 100, Ack: syn.Seq + 1, Flags: porttest.SYN | porttest.ACK, Window: 65535,
 		Options: []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0},
 	})
-	var ack *natguest.Segment
+	var ack *porttest.Segment
 	b.Until("it is acknowledged", func() bool {
 		for _, f := range b.Frames() {
 			ack = f.TCP
@@ -87,11 +87,11 @@ func TestTheFirstOfSeveralSegmentsIsEchoed(t *testing.T) {
 	b := newBench(t, setup{})
 	c, host := b.connect(timed)
 	b.Advance(10 * time.Millisecond)
-	first := c.Segment(natguest.ACK, []byte("first"))
+	first := c.Segment(porttest.ACK, []byte("first"))
 	at := c.Stamp() - 3
 	first.Options = c.Times(at)
 	c.SendNext(first)
-	second := c.Segment(natguest.ACK, []byte("second"))
+	second := c.Segment(porttest.ACK, []byte("second"))
 	second.Options = c.Times(at + 1)
 	c.SendNext(second)
 	requireSame(t, []byte("firstsecond"), b.readSome(host, 11))
@@ -131,7 +131,7 @@ func TestASegmentFromThePastIsNotLookedAt(t *testing.T) {
 	b.Settle()
 	acks := len(c.Segments)
 
-	old := c.Segment(natguest.ACK, []byte("then"))
+	old := c.Segment(porttest.ACK, []byte("then"))
 	old.Options = c.Times(c.Stamp() - 500)
 	c.SendSegment(old)
 	b.Settle()
@@ -139,14 +139,14 @@ func TestASegmentFromThePastIsNotLookedAt(t *testing.T) {
 	require.Len(t, c.Segments, acks+1, "it is answered")
 	require.Equal(t, c.SndNxt, lastSegment(c).Ack, "and not taken")
 
-	unstamped := c.Segment(natguest.ACK, []byte("no time"))
+	unstamped := c.Segment(porttest.ACK, []byte("no time"))
 	unstamped.Options = []byte{1, 1, 1, 1}
 	c.SendUnstamped(unstamped)
 	c.SndNxt += 7
 	c.SndMax = c.SndNxt
 	requireSame(t, []byte("no time"), b.readSome(host, 7))
 
-	reset := c.Segment(natguest.RST|natguest.ACK, nil)
+	reset := c.Segment(porttest.RST|porttest.ACK, nil)
 	reset.Options = c.Times(c.Stamp() - 500)
 	c.SendSegment(reset)
 	require.Error(t, b.readAll(host).err, "a reset has no age")
@@ -161,7 +161,7 @@ func TestAfterALongSilenceEveryTimestampIsBelieved(t *testing.T) {
 	b.Settle()
 	b.Advance(25 * 24 * time.Hour)
 	c.Echoed = c.Stamp()
-	late := c.Segment(natguest.ACK, []byte("later"))
+	late := c.Segment(porttest.ACK, []byte("later"))
 	late.Options = c.Times(c.Stamp())
 	c.SendNext(late)
 	requireSame(t, []byte("later"), b.readSome(host, 5))
@@ -172,14 +172,14 @@ func TestAfterALongSilenceEveryTimestampIsBelieved(t *testing.T) {
 // comes after 0.5 s + 4 x 0.25 s, unless the guest lies about it.
 func TestAnEchoTellsTheRoundTripOfARepeatedSegment(t *testing.T) {
 	for name, c := range map[string]struct {
-		options natguest.TCPOptions
+		options porttest.TCPOptions
 		echo    func(sent uint32) uint32
 		next    time.Duration
 	}{
 		"right":           {timed, func(sent uint32) uint32 { return sent }, 1500 * time.Millisecond},
 		"from the future": {timed, func(sent uint32) uint32 { return sent + 1000 }, time.Second},
 		"an hour old":     {timed, func(sent uint32) uint32 { return sent - 3600e3 }, time.Second},
-		"none":            {natguest.TCPOptions{}, nil, time.Second},
+		"none":            {porttest.TCPOptions{}, nil, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.options.ManualAck = true
@@ -190,7 +190,7 @@ func TestAnEchoTellsTheRoundTripOfARepeatedSegment(t *testing.T) {
 			b.Skip("it is repeated", func() bool { return b.port.Counters().Retransmits > 0 || len(g.Segments) > 2 })
 			b.Settle()
 			b.Advance(500 * time.Millisecond)
-			ack := g.Segment(natguest.ACK, nil)
+			ack := g.Segment(porttest.ACK, nil)
 			if c.echo != nil {
 				g.ToEcho = c.echo(g.ToEcho) // of the repetition
 				ack.Options = g.Times(g.Stamp())

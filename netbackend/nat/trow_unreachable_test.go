@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // errnoOf is what Linux makes of the codes of "destination unreachable" (net/ipv4/icmp.c, icmp_err_convert).
@@ -20,7 +20,7 @@ var errnoOf = map[uint8]syscall.Errno{
 }
 
 // unreachables returns the messages "destination unreachable" among frames.
-func unreachables(frames []*natguest.Frame) (list []*natguest.ICMP) {
+func unreachables(frames []*porttest.Frame) (list []*porttest.ICMP) {
 	for _, f := range frames {
 		if f.ICMP != nil && f.ICMP.Type == 3 {
 			list = append(list, f.ICMP)
@@ -53,7 +53,7 @@ func TestT3ErrorsOfTheHostsConnectAreTheGuestsToo(t *testing.T) {
 			b := newBench(t, setup{})
 			b.Resolve()
 			conn := b.Dial(at(c.to))
-			var told []*natguest.ICMP
+			var told []*porttest.ICMP
 			b.Until("the guest is told", func() bool { told = unreachables(b.Frames()); return len(told) > 0 })
 			require.Equal(t, c.guest, errnoOf[told[0].Code])
 			require.Empty(t, conn.Segments, "no reset")
@@ -69,7 +69,7 @@ func TestT3ErrorsOfTheHostsConnectAreTheGuestsToo(t *testing.T) {
 }
 
 // requireQuotedSYN checks that the quote leads the guest's kernel to the connection.
-func requireQuotedSYN(t *testing.T, c *natguest.TCP, quote []byte) {
+func requireQuotedSYN(t *testing.T, c *porttest.TCP, quote []byte) {
 	t.Helper()
 	ip := header.IPv4(quote)
 	require.EqualValues(t, 20, ip.HeaderLength())
@@ -102,7 +102,7 @@ func TestT4TheHostsTimeoutIsNotTold(t *testing.T) {
 	require.Empty(t, b.Frames(), "the guest's own patience decides")
 
 	conn.Forget()
-	b.Dial(at("192.0.2.9:80"), natguest.TCPOptions{LocalPort: conn.Local.Port(), ISS: conn.ISS})
+	b.Dial(at("192.0.2.9:80"), porttest.TCPOptions{LocalPort: conn.Local.Port(), ISS: conn.ISS})
 	b.Settle()
 	require.Equal(t, 1, b.Sockets(), "its next SYN is another try")
 }
@@ -118,7 +118,7 @@ func TestSecondaryAddressesOfTheHostAreClosedToo(t *testing.T) {
 	b.Resolve()
 	for _, to := range []string{"192.0.2.1:80", "192.0.2.2:80", "192.0.2.77:80" /* all of the network is on lo */} {
 		c := b.Dial(at(to))
-		b.Until("it is refused", func() bool { return c.State == natguest.Refused })
+		b.Until("it is refused", func() bool { return c.State == porttest.Refused })
 	}
 	require.EqualValues(t, 3, b.port.Counters().Denied)
 	require.Zero(t, b.port.Counters().TCPFlows)
@@ -130,8 +130,8 @@ func TestUDPToWhereNoRouteLeads(t *testing.T) {
 	}
 	b := newBench(t, setup{})
 	b.Resolve()
-	b.SendDatagram(natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.18.0.1:9"), Payload: []byte("x")})
-	var told []*natguest.ICMP
+	b.SendDatagram(porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("198.18.0.1:9"), Payload: []byte("x")})
+	var told []*porttest.ICMP
 	b.Until("the guest is told", func() bool { told = unreachables(b.Frames()); return len(told) > 0 })
 	require.Equal(t, unix.ENETUNREACH, errnoOf[told[0].Code])
 }

@@ -17,8 +17,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -128,12 +128,12 @@ func (b *bench) hears(h *heard, c socket, n int) {
 }
 
 // heardBy is what the guest got by c. A mark counts once, however many segments tell of it, but not if the byte came without.
-func heardBy(t *testing.T, c *natguest.TCP) (h heard) {
+func heardBy(t *testing.T, c *porttest.TCP) (h heard) {
 	h.text = string(c.Received())
 	told := map[int]bool{}
 	for i := range c.Segments {
 		s := &c.Segments[i]
-		if !s.Has(natguest.URG) {
+		if !s.Has(porttest.URG) {
 			require.Zero(t, s.Urgent, "a pointer without the flag")
 			continue
 		}
@@ -158,13 +158,13 @@ func marksOf(text string) (marks []int) {
 }
 
 // send sends text as a kernel would: an urgent byte is the last of its segment.
-func send(c *natguest.TCP, text string) {
+func send(c *porttest.TCP, text string) {
 	for len(text) > 0 {
 		n := strings.IndexFunc(text, isUrgent) + 1
-		s := c.Segment(natguest.ACK|natguest.PSH, []byte(text))
+		s := c.Segment(porttest.ACK|porttest.PSH, []byte(text))
 		if n > 0 {
 			s.Payload = s.Payload[:n]
-			s.Flags |= natguest.URG
+			s.Flags |= porttest.URG
 			s.Urgent = uint16(n)
 		}
 		c.SendNext(s)
@@ -236,7 +236,7 @@ func TestT57AMarkNeitherHoldsAStreamUpNorEndsIt(t *testing.T) {
 			for _, manual := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, slow guest %v", text, manual), func(t *testing.T) {
 					b := newBench(t, setup{config: config})
-					c, host := b.connect(natguest.TCPOptions{ManualAck: manual})
+					c, host := b.connect(porttest.TCPOptions{ManualAck: manual})
 					say(t, host, text)
 					require.NoError(t, host.Close())
 					if manual {
@@ -247,7 +247,7 @@ func TestT57AMarkNeitherHoldsAStreamUpNorEndsIt(t *testing.T) {
 					}
 					b.Until("the end comes", c.Ended)
 					require.Equal(t, text, string(c.Received()))
-					require.Equal(t, natguest.Open, c.State, "it was no reset")
+					require.Equal(t, porttest.Open, c.State, "it was no reset")
 				})
 			}
 		}
@@ -274,16 +274,16 @@ func TestT58TheMarkIsAnnounced(t *testing.T) {
 			for _, s := range c.Segments[from:] {
 				at := int(s.Seq - (c.IRS + 1))
 				if at < 20_000 {
-					require.True(t, s.Has(natguest.URG), "%v", s)
+					require.True(t, s.Has(porttest.URG), "%v", s)
 					require.Equal(t, 20_001-at, int(s.Urgent))
 					require.Zero(t, s.GSOSize, "%v", s)
 				}
-				require.Equal(t, at <= 20_000, s.Has(natguest.URG), "%v", s)
+				require.Equal(t, at <= 20_000, s.Has(porttest.URG), "%v", s)
 			}
 			from = len(c.Segments)
 			say(t, host, text[:20_000])
 			c.WaitFor(len(text) + 20_000)
-			long := slices.ContainsFunc(c.Segments[from:], func(s natguest.Segment) bool { return s.GSOSize != 0 })
+			long := slices.ContainsFunc(c.Segments[from:], func(s porttest.Segment) bool { return s.GSOSize != 0 })
 			require.True(t, long || name != "all offloads", "frames of many segments behind the mark")
 		})
 	}
@@ -302,7 +302,7 @@ func TestT58AProbeOfAClosedWindowTellsOfTheMark(t *testing.T) {
 		b.Run(5 * time.Second)
 		told := false
 		for _, s := range c.Segments[from:] {
-			if s.Has(natguest.URG) && s.Seq == c.RcvNxt {
+			if s.Has(porttest.URG) && s.Seq == c.RcvNxt {
 				told = true
 				require.EqualValues(t, 4, s.Urgent)
 			}
@@ -316,19 +316,19 @@ func TestT58TheMarkIsRepeatedWithItsByte(t *testing.T) {
 		for _, sacks := range []bool{false, true} {
 			for _, lost := range []int{1, 2, 4} {
 				t.Run(fmt.Sprintf("%d lost, SACK %v", lost, sacks), func(t *testing.T) {
-					b := newBench(t, setup{config: config, guest: natguest.Options{MTU: 576}})
-					c, host := b.connect(natguest.TCPOptions{SACK: sacks})
+					b := newBench(t, setup{config: config, guest: porttest.Options{MTU: 576}})
+					c, host := b.connect(porttest.TCPOptions{SACK: sacks})
 					const text = "abcXdef"
 					n := 0
 					marked := 0
-					b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-						if d != natguest.ToGuest || len(s.Payload) == 0 {
+					b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+						if d != porttest.ToGuest || len(s.Payload) == 0 {
 							return false
 						}
 						if n++; n <= lost {
 							return true
 						}
-						if s.Seq == c.IRS+1+3 && s.Has(natguest.URG) {
+						if s.Seq == c.IRS+1+3 && s.Has(porttest.URG) {
 							marked++
 						}
 						return false
@@ -423,9 +423,9 @@ func TestT60PointersOfTheGuestMeanWhatTheyMeanToAKernel(t *testing.T) {
 			inLine(t, host)
 			var h heard
 			for _, p := range c.parts {
-				s := guest.Segment(natguest.ACK|natguest.PSH, []byte(p.text))
+				s := guest.Segment(porttest.ACK|porttest.PSH, []byte(p.text))
 				if p.urgent >= 0 {
-					s.Flags |= natguest.URG
+					s.Flags |= porttest.URG
 					s.Urgent = uint16(p.urgent)
 				}
 				s.Seq += uint32(int32(p.further))
@@ -448,10 +448,10 @@ func TestT60PointersOfTheGuestMeanWhatTheyMeanToAKernel(t *testing.T) {
 }
 
 func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
-	mark := func(flags header.TCPFlags, pointer uint16) func(d natguest.Direction, s *natguest.Segment) bool {
-		return func(d natguest.Direction, s *natguest.Segment) bool {
-			if d == natguest.FromGuest && s.Flags == flags {
-				s.Flags |= natguest.URG
+	mark := func(flags header.TCPFlags, pointer uint16) func(d porttest.Direction, s *porttest.Segment) bool {
+		return func(d porttest.Direction, s *porttest.Segment) bool {
+			if d == porttest.FromGuest && s.Flags == flags {
+				s.Flags |= porttest.URG
 				s.Urgent = pointer
 			}
 			return false
@@ -459,7 +459,7 @@ func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
 	}
 	t.Run("a SYN", func(t *testing.T) { // which the kernel does not look at so closely
 		b := newBench(t, setup{})
-		b.Drop = mark(natguest.SYN, 2)
+		b.Drop = mark(porttest.SYN, 2)
 		c, host := b.connect()
 		c.Send([]byte("abc"))
 		var h heard
@@ -468,7 +468,7 @@ func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
 	})
 	t.Run("the answer to a SYN", func(t *testing.T) {
 		b, dial := newForward(t, setup{})
-		b.Drop = mark(natguest.SYN|natguest.ACK, 3)
+		b.Drop = mark(porttest.SYN|porttest.ACK, 3)
 		l := b.Listen(80)
 		client := inLine(t, dial())
 		l.Accept().Send([]byte("abc"))
@@ -479,7 +479,7 @@ func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
 	t.Run("the last of the handshake", func(t *testing.T) {
 		b := newBench(t, setup{})
 		c, host := b.connect()
-		s := c.Segment(natguest.ACK|natguest.URG, nil)
+		s := c.Segment(porttest.ACK|porttest.URG, nil)
 		s.Urgent = 2
 		c.SendSegment(s)
 		c.Send([]byte("abc"))
@@ -488,13 +488,13 @@ func TestT60URGInAHandshakeAndInAFrameOfManySegments(t *testing.T) {
 		require.Equal(t, heard{"abc", []int{1}}, h)
 	})
 	t.Run("one frame", func(t *testing.T) {
-		b := newBench(t, setup{guest: natguest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureCSum | vnet.FeatureHostTSO4}})
+		b := newBench(t, setup{guest: porttest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureCSum | vnet.FeatureHostTSO4}})
 		c, host := b.connect()
 		inLine(t, host)
 		var h heard
 		for _, pointer := range []int{1, 1461, 5000, 5001} {
 			before := len(h.text)
-			s := c.Segment(natguest.ACK|natguest.PSH|natguest.URG, noise(5000))
+			s := c.Segment(porttest.ACK|porttest.PSH|porttest.URG, noise(5000))
 			s.Urgent, s.GSOSize = uint16(pointer), 1460
 			c.SendNext(s)
 			b.hears(&h, host, 5000)
@@ -522,7 +522,7 @@ func TestT60AMarkWaitsForAHostThatDoesNotRead(t *testing.T) {
 	taken := int(c.SndUna - (c.ISS + 1))
 	require.Zero(t, c.SndWnd)
 	c.SndNxt = c.SndUna
-	early := c.Segment(natguest.ACK|natguest.URG, []byte("abcX"))
+	early := c.Segment(porttest.ACK|porttest.URG, []byte("abcX"))
 	early.Urgent = 4
 	for range 3 {
 		c.SendSegment(early)
@@ -542,7 +542,7 @@ func TestT60AMarkWaitsForAHostThatDoesNotRead(t *testing.T) {
 func TestT61SocketsOfEveryOriginTakeAndGiveUrgentBytes(t *testing.T) {
 	const text = "abcXdefYg"
 	eachKernel(t, func(t *testing.T, config func(*nat.Config)) {
-		talk := func(t *testing.T, b *bench, c *natguest.TCP, client socket, lead string) {
+		talk := func(t *testing.T, b *bench, c *porttest.TCP, client socket, lead string) {
 			inLine(t, client)
 			said := lead
 			for _, part := range []string{"abcX", "defYg"} {
@@ -743,7 +743,7 @@ func TestT62StreamsWithUrgentBytesAreThoseOfADirectConnection(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 62))
 			parts := script(r)
 			from, to := pair(t)
-			b := newBench(t, setup{config: config, guest: natguest.Options{MTU: 576 + r.IntN(9000)}})
+			b := newBench(t, setup{config: config, guest: porttest.Options{MTU: 576 + r.IntN(9000)}})
 			c, host := b.connect(wide)
 			inLine(t, host)
 			var direct, up heard
@@ -776,8 +776,8 @@ func TestT62StreamsThatNobodyWaitsForStayWhole(t *testing.T) {
 				_ = host.CloseWrite()
 			}()
 			lossy := r.IntN(2) == 0
-			b.Drop = func(d natguest.Direction, s *natguest.Segment) bool {
-				return lossy && d == natguest.ToGuest && len(s.Payload) > 0 && r.IntN(8) == 0
+			b.Drop = func(d porttest.Direction, s *porttest.Segment) bool {
+				return lossy && d == porttest.ToGuest && len(s.Payload) > 0 && r.IntN(8) == 0
 			}
 			b.Skip("the end comes", c.Ended)
 			h := heardBy(t, c)

@@ -6,10 +6,35 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
+
+// udpEngine passes datagrams on. The state of associations and mappings is its own.
+type udpEngine struct {
+	shard     *shard
+	link      *linkLayer
+	icmp      *icmpSender
+	sources   *sourceKeeper
+	fragments *fragmenter
+	listeners *listenerSet
+	policy    *policy.Policy
+	routes    *route.Table
+	hooks     udpHooks
+	states    flowtable.Slab[udpFlow] // of the guest, as those of tcpEngine
+
+	txBatch txBatch
+	mmsgs   [hostsock.BatchSize]mmsg
+	rxBatch rxBatch
+	batch   hostsock.Batch
+	quoted  [udpLen]byte
+	user    hosts.UserCache // of the address that datagrams went to last by a forward
+}
 
 // udpFlow is an association between a port of the guest and one remote endpoint. Its socket is connected, so that the
 // kernel tells what became of a datagram; or it is that of a forward, which all peers share.
@@ -17,17 +42,25 @@ type udpFlow struct {
 	peer        ipaddr.Endpoint // where a shared flow's datagrams go
 	way         uint16          // and by which of ways, 0 for none
 	via         uint32          // the forward whose socket a shared flow has, counted from 1, or viaMapping
-	first, last uint16          // datagrams of this turn that wait in the outbox, 0 for none
-	sender      udpSender
+	first, last uint16          // datagrams of this turn that wait in the txBatch, 0 for none
 	receiver    udpReceiver
 	byLink      bool // the way is by its interface; see chooseLink
+	noGSO       bool // the kernel does not cut datagrams for its socket (UDP_SEGMENT)
+}
+
+// of returns the state of a UDP flow. Of another queue pair's it is valid, and may be read, as long as a lookup lasts, and only peer,
+// way and via.
+func (e *udpEngine) of(f *flow) *udpFlow { return e.states.At(f.index) }
+
+// begin returns what makes the state of a new flow, for createWith.
+func (e *udpEngine) begin(udp udpFlow) func(i uint32) {
+	return func(i uint32) { *e.states.Make(i) = udp }
 }
 
 // udpSender is what is to be remembered of a socket for datagrams that leave by it.
 type udpSender struct {
-	v6      bool   // the socket is one of IPv6
-	manner  manner // as it was set last
-	oneEach bool   // the kernel does not cut datagrams for this socket (UDP_SEGMENT)
+	v6     bool   // the socket is one of IPv6
+	manner manner // as it was set last
 }
 
 // udpReceiver is what is to be remembered of a socket for datagrams that come by it.
@@ -50,22 +83,23 @@ type sharedSocket struct {
 	// the socket are read.
 	mu     sync.Mutex
 	sender udpSender
+	noGSO  bool // as in udpFlow
 }
 
 // manner is how a datagram travels: what the guest wrote into its IP header, and what the kernel is to write.
 type manner struct {
 	hops  uint8 // as the guest sent it, less the hop to us; 0 for as many as the host gives
 	tos   uint8 // traffic class: DSCP and ECN
-	route discovery
+	route pmtuMode
 }
 
-// discovery is what becomes of a datagram that is longer than the way allows.
-type discovery uint8
+// pmtuMode is what becomes of a datagram that is longer than the way allows.
+type pmtuMode uint8
 
 const (
-	routeUnset   discovery = iota
-	mayFragment            // it is cut
-	dontFragment           // it is dropped, and the guest is told the MTU
+	routeUnset   pmtuMode = iota
+	mayFragment           // it is cut
+	dontFragment          // it is dropped, and the guest is told the MTU
 )
 
 const (
@@ -77,113 +111,113 @@ const (
 	dnsTimeout = int64(20e9)
 )
 
-// udp handles a UDP datagram of the guest.
-func (p *Port) udp(k *packet) (retry bool) {
+// datagram handles a UDP datagram of the guest.
+func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 	if len(k.l4) < udpLen {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
 	length := int(binary.BigEndian.Uint16(k.l4[4:]))
 	if length < udpLen || length > k.l4Len {
-		p.counters.Malformed++
+		t.counters.Malformed++
 		return false
 	}
-	if binary.BigEndian.Uint16(k.l4[2:]) == dhcpServerPort && p.forDHCP(k) {
-		p.dhcp(k, length)
+	if binary.BigEndian.Uint16(k.l4[2:]) == dhcpServerPort && t.forDHCP(k) {
+		e.hooks.dhcp(t, *k, length)
 		return false
 	}
-	if p.forDHCP6(k) {
-		p.dhcp6(k, length)
+	if forDHCP6(k) {
+		e.hooks.dhcp6(t, *k, length)
 		return false
 	}
 	if k.segment != 0 {
 		length = k.l4Len // drivers differ in what they write there: the whole, or the length of one datagram
 		if length-udpLen > maxSegments*k.segment {
-			p.counters.Malformed++
+			t.counters.Malformed++
 			return false
 		}
 	}
-	key, ok := p.key(k, protoUDP)
+	key, ok := t.key(k, protoUDP)
 	if !ok {
-		p.misaddressed(k, protoUDP)
+		t.hooks.misaddressed(t, *k, protoUDP)
 		return false
 	}
-	if k.hops <= 1 && p.outlived(k, &key, length) {
+	if k.hops <= 1 && e.icmp.outlived(t, k, &key, length) {
 		return false
 	}
-	if p.isQuery(&key) {
-		p.nameQuery(&key, k, length)
+	if t.isQuery(&key) {
+		e.hooks.query(t, key, *k, length)
 		return false
 	}
-	f, at := p.find(&key)
+	f, at := t.find(&key)
 	if at == nowhere {
-		if f, at = p.associate(&key, k, length); f != nil {
-			p.prolong(f)
+		if f, at = e.associate(t, &key, k, length); f != nil {
+			e.prolong(t, f)
 		}
 	}
 	if f == nil {
 		return at == elsewhere
 	}
-	if f.crowd == crowdStrangers && !p.befriend(f) {
+	if f.class == classStrangers && !e.befriend(t, f) {
 		return false
 	}
-	p.used(f)
-	p.enqueue(f, k, length-udpLen)
+	t.touch(f)
+	e.enqueue(t, f, k, length-udpLen)
 	return false
 }
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
-func (p *Port) associate(key *flowKey, k *packet, length int) (*flow, where) {
-	to, verdict := p.policy.destination(key)
-	if verdict != allowed {
-		p.reject(key, verdict, length, k.l4)
+func (e *udpEngine) associate(t *turn, key *flowKey, k *packet, length int) (*flow, where) {
+	to, verdict := e.policy.Judge(destinationOf(key))
+	if verdict != policy.Allowed {
+		e.icmp.reject(t, key, verdict, length, k.l4)
 		return nil, nowhere
 	}
-	if !p.mayBegin() {
+	if !t.mayBegin() {
 		return nil, nowhere
 	}
-	f, at := p.associateWith(to, key, k, length)
-	p.began(f, at)
+	f, at := e.associateWith(t, to, key, k, length)
+	t.began(f, at)
 	return f, at
 }
 
 // associateWith makes a flow that the policy allows.
-func (p *Port) associateWith(to ipaddr.Endpoint, key *flowKey, k *packet, length int) (*flow, where) {
-	c := crowdAssociations
-	mapped := p.cfg.EndpointIndependent
-	if !p.admitFlow(c) || !(mapped && p.isMapped(key)) && !p.admitSocket() {
-		p.sendUnreachable(key, codeHost, length, k.l4)
+func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *packet, length int) (*flow, where) {
+	c := classAssociations
+	mapped := t.cfg.EndpointIndependent
+	if !t.admitFlow(c) || !(mapped && e.isMapped(key)) && !t.admitSocket() {
+		e.icmp.sendUnreachable(t, key, codeHost, length, k.l4)
 		return nil, nowhere
 	}
 	if mapped {
-		return p.share(key, to, c)
+		return e.share(t, key, to, c)
 	}
 	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		p.hit(limitHost)
-		p.sendUnreachable(key, codeHost, length, k.l4)
+		t.hit(limitHost)
+		e.icmp.sendUnreachable(t, key, codeHost, length, k.l4)
 		return nil, nowhere
 	}
-	gro, news := p.prepareUDP(fd, &to.Addr, &key.guest), p.pairs.changes.Number()
+	gro, news := e.prepareUDP(fd, &to.Addr, &key.Guest), t.pairs.changes.Number()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		p.undelivered(key, err, length, k.l4)
+		e.icmp.undelivered(t, key, err, length, k.l4)
 		return nil, nowhere
 	}
-	f, at := p.create(key, fd, stateUDP, 0, c)
+	f, at := t.createWith(key, fd, stateUDP, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
 	if f != nil {
-		p.counters.UDPFlows++
+		t.counters.UDPFlows++
 		f.news = news
-		f.udp.receiver.gro, f.udp.sender.v6 = gro, !to.Addr.Is4()
+		f.sender.v6 = !to.Addr.Is4()
 	}
 	return f, at
 }
 
 // prepareUDP prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be
 // several put together, which guest takes so.
-func (p *Port) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
+func (e *udpEngine) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
 	hostsock.KeepErrors(host, fd, 1)
-	return p.takesUSO(guest) && p.cfg.UDPGRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
+	return e.shard.takesUSO(guest) && e.shard.cfg.UDPGRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
@@ -191,12 +225,12 @@ func udpHeaders(a *ipaddr.Addr) int { return etherLen + a.HeaderLen() + udpLen }
 
 // prolong puts the end of an association off. What the guest sends does so if it got through, or if the guest was not told that
 // it did not: a flow that leads nowhere ends, and the next datagram begins a new one.
-func (p *Port) prolong(f *flow) {
+func (e *udpEngine) prolong(t *turn, f *flow) {
 	timeout := udpTimeout
-	if f.key.remotePort == dnsPort {
+	if f.key.RemotePort == dnsPort {
 		timeout = dnsTimeout
 	}
-	p.wheel.set(f, p.now+timeout)
+	t.wheel.Set(f.index, t.now+timeout)
 }
 
 // putUDP writes a UDP header without checksum. length is that of header and payload.
@@ -208,8 +242,8 @@ func putUDP(b []byte, from, to uint16, length int) {
 }
 
 // pseudoSum is the sum of the pseudo header of a UDP datagram to the guest, n bytes long with its header.
-func (k *flowKey) pseudoSum(n int) uint16 {
-	return vnet.PseudoHeaderSum(k.proto, k.remote.Bytes(), k.guest.Bytes(), uint32(n))
+func pseudoSum(k *flowKey, n int) uint16 {
+	return vnet.PseudoHeaderSum(k.Proto, k.Remote.Bytes(), k.Guest.Bytes(), uint32(n))
 }
 
 // udpChecksum turns a sum into the checksum field: 0 there means none (RFC 768).

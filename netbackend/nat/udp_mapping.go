@@ -27,7 +27,7 @@ type mapping struct {
 	sharedSocket
 	users  int                   // flows
 	sentTo map[ipaddr.Addr]int32 // of them, by the address that the guest has sent to
-	reader *Port                 // nil if it is closed
+	reader *shard                // nil if it is closed
 	index  uint32                // of the reader's listener
 	heard  bool                  // the reader has it in its epoll set
 }
@@ -43,106 +43,91 @@ func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 }
 
 // isMapped tells whether there is a mapping for the guest's end of a flow.
-func (p *Port) isMapped(key *flowKey) bool { return p.pairs.mappings.find(key.guestSide()) != nil }
+func (e *udpEngine) isMapped(key *flowKey) bool {
+	return e.shard.pairs.mappings.find(key.GuestSide()) != nil
+}
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
-func (p *Port) share(key *flowKey, to ipaddr.Endpoint, c crowd) (*flow, where) {
-	guest := key.guestSide()
-	m := p.joinMapping(guest, &to.Addr)
+func (e *udpEngine) share(t *turn, key *flowKey, to ipaddr.Endpoint, c flowClass) (*flow, where) {
+	guest := key.GuestSide()
+	m := e.joinMapping(t, guest, &to.Addr)
 	if m == nil {
 		return nil, nowhere
 	}
-	f, at := p.createWith(key, int(m.fd), stateUDP, shared, c, udpFlow{peer: to, via: viaMapping})
+	f, at := t.createWith(key, int(m.fd), stateUDP, shared, c, e.begin(udpFlow{peer: to, via: viaMapping}))
 	if f == nil {
-		p.quitMapping(guest, &to.Addr)
+		e.quitMapping(guest, &to.Addr)
 		return nil, at
 	}
-	p.counters.UDPFlows++
+	t.counters.UDPFlows++
 	return f, here
 }
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.
-func (p *Port) joinMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
-	s := &p.pairs.mappings
+func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
+	s := &t.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
 	if m == nil {
-		if m = p.newMapping(guest); m == nil {
+		if m = e.newMapping(t, guest); m == nil {
 			return nil
 		}
 		s.of[guest] = m
 	}
 	m.sentTo[*to]++
 	if m.users++; m.users == 1 {
-		p.flows.sockets.Add(1)
+		t.flows.sockets.Add(1)
 	}
 	return m
 }
 
-func (p *Port) newMapping(guest ipaddr.Endpoint) *mapping {
+func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
 	fd, err := unix.Socket(guest.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		p.hit(limitHost)
+		t.hit(limitHost)
 		return nil
 	}
 	m := &mapping{sharedSocket: sharedSocket{
 		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.Addr.Is4()},
-	}, reader: p, sentTo: map[ipaddr.Addr]int32{}}
-	p.hear(m)
+	}, reader: &t.shard, sentTo: map[ipaddr.Addr]int32{}}
+	e.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
 		return nil
 	}
-	if p.pairs.memory.pressed() {
-		p.lookAt(m.fd, &m.memory, datagrams) // it begins with a small buffer
+	if t.pairs.memory.pressed() {
+		t.lookAt(m.fd, &m.memory, datagrams) // it begins with a small buffer
 	}
 	return m
 }
 
 // hear lets this pair, which is m's reader, receive what comes for it.
-func (p *Port) hear(m *mapping) {
-	l := p.vacancy()
-	if err := p.worker.RegisterInput(int(m.fd), token(tokenListener, 0, l.index)); err != nil {
-		p.hit(limitHost)
-		p.vacate(l)
+func (e *udpEngine) hear(m *mapping) {
+	l := e.listeners.vacancy()
+	if err := e.shard.worker.RegisterInput(int(m.fd), token(tokenMapping, 0, l.index)); err != nil {
+		e.shard.hit(limitHost)
+		e.listeners.vacate(l)
 		return
 	}
 	*l = listener{Socket: forward.Socket{FD: m.fd}, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
-	l.receiver.gro = p.prepareUDP(int(m.fd), &m.guest.Addr, &m.guest.Addr)
+	l.receiver.gro = e.prepareUDP(int(m.fd), &m.guest.Addr, &m.guest.Addr)
 	m.index, m.heard = l.index, true
 }
 
 // unhear undoes hear.
-func (p *Port) unhear(m *mapping) {
+func (e *udpEngine) unhear(m *mapping) {
 	if !m.heard {
 		return
 	}
-	p.worker.Unregister(int(m.fd))
-	p.vacate(&p.listen[m.index])
+	e.shard.worker.Unregister(int(m.fd))
+	e.listeners.vacate(e.listeners.ofMapping(m.index))
 	m.heard = false
 }
 
-// vacancy returns a free record for a listener.
-func (p *Port) vacancy() *listener {
-	if n := len(p.vacant); n > 0 {
-		l := &p.listen[p.vacant[n-1]]
-		p.vacant = p.vacant[:n-1]
-		return l
-	}
-	p.listen = append(p.listen, listener{index: uint32(len(p.listen))})
-	return &p.listen[len(p.listen)-1]
-}
-
-// vacate frees the record of a listener.
-func (p *Port) vacate(l *listener) {
-	*l = listener{Socket: forward.Socket{FD: -1}, index: l.index, proto: protoUDP}
-	p.vacant = append(p.vacant, l.index)
-}
-
 // quitMapping takes a flow off the mapping of a port of the guest, which sent to an address.
-func (p *Port) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
-	s := &p.pairs.mappings
+func (e *udpEngine) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
+	s := &e.shard.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
@@ -152,66 +137,95 @@ func (p *Port) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
 	if m.users--; m.users > 0 {
 		return
 	}
-	p.flows.sockets.Add(-1) // now, and not when it is closed: who makes room is not to go on for its sake
-	if m.reader == nil || m.reader == p {
-		p.endMapping(m)
+	e.shard.flows.sockets.Add(-1) // now, and not when it is closed: who makes room is not to go on for its sake
+	if m.reader == nil || m.reader == e.shard {
+		e.endMapping(m)
 		return
 	}
 	m.reader.post.put(func(b *postbox) { b.mappings = append(b.mappings, guest) })
 }
 
+// leaveSocket sends what f still has to send, and takes it off its mapping, if it has one: it is about to end.
+func (e *udpEngine) leaveSocket(t *turn, f *flow) {
+	udp := e.of(f)
+	if udp.first != 0 {
+		e.sendQueued(t) // it was alive when they came
+	}
+	if f.fd >= 0 && f.bits&shared != 0 && udp.via == viaMapping {
+		e.quitMapping(f.key.GuestSide(), &udp.peer.Addr)
+	}
+}
+
 // endMapping closes the socket of a mapping that nobody reads but this pair.
-func (p *Port) endMapping(m *mapping) {
-	p.unhear(m)
-	delete(p.pairs.mappings.of, m.guest)
+func (e *udpEngine) endMapping(m *mapping) {
+	e.unhear(m)
+	delete(e.shard.pairs.mappings.of, m.guest)
 	_ = unix.Close(int(m.fd))
-	p.pairs.memory.forget(&m.memory)
+	e.shard.pairs.memory.forget(&m.memory)
 }
 
 // tendMapping does what is to be done for a mapping that was given to this pair, or whose last flow is gone.
-func (p *Port) tendMapping(guest ipaddr.Endpoint) {
-	s := &p.pairs.mappings
+func (e *udpEngine) tendMapping(guest ipaddr.Endpoint) {
+	s := &e.shard.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
 	switch {
-	case m == nil || m.reader != p: // somebody was faster
+	case m == nil || m.reader != e.shard: // somebody was faster
 	case m.users == 0:
-		p.endMapping(m)
+		e.endMapping(m)
 	case !m.heard:
-		p.hear(m)
+		e.hear(m)
 	}
 }
 
 // giveMappings gives all that this pair reads to another one.
-func (p *Port) giveMappings(to *Port) {
-	s := &p.pairs.mappings
+func (e *udpEngine) giveMappings(to *shard) {
+	s := &e.shard.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for guest, m := range s.of {
-		if m.reader != p {
+		if m.reader != e.shard {
 			continue
 		}
 		if !to.post.put(func(b *postbox) { b.mappings = append(b.mappings, guest) }) {
 			return
 		}
-		p.unhear(m)
+		e.unhear(m)
 		m.reader = to
 	}
 }
 
 // closeMappings ends what this pair reads. Flows of other pairs may send by it as long as they are.
-func (p *Port) closeMappings() {
-	s := &p.pairs.mappings
+func (e *udpEngine) closeMappings() {
+	s := &e.shard.pairs.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.of {
-		if m.reader != p {
+		if m.reader != e.shard {
 			continue
 		}
-		p.unhear(m)
+		e.unhear(m)
 		if m.reader = nil; m.users == 0 {
-			p.endMapping(m)
+			e.endMapping(m)
 		}
 	}
 }
+
+// lookAtListeners looks at the sockets that flows share.
+func (e *udpEngine) lookAtListeners(t *turn) {
+	for l := range e.listeners.read() {
+		if l.shared != nil && l.FD >= 0 {
+			t.lookAt(l.shared.fd, &l.shared.memory, datagrams)
+		}
+	}
+}
+
+// isOfMapping reports whether a flow leaves by a mapping.
+func (e *udpEngine) isOfMapping(f *flow) bool { return f.bits&shared != 0 && e.of(f).via == viaMapping }
+
+// peerOf returns where the datagrams go of a flow that shares its socket.
+func (e *udpEngine) peerOf(f *flow) *ipaddr.Endpoint { return &e.of(f).peer }
+
+// released gives back what a flow has held that nobody can be looking at any more.
+func (e *udpEngine) released(f *flow) { e.shard.pairs.ways.give(e.of(f).way) }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // peers are sockets of the host that send back what they get, and remember who has sent it.
@@ -72,7 +72,7 @@ func (p *peers) speak(ports ...uint16) map[uint16]netip.AddrPort {
 	p.t.Helper()
 	for _, port := range ports {
 		for _, to := range p.at {
-			p.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(p.IP, port), Dst: to, Payload: numbered(int(port), 100)})
+			p.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(p.IP, port), Dst: to, Payload: numbered(int(port), 100)})
 		}
 	}
 	left := len(ports) * len(p.at)

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // newMappingBench is a bench with two sockets of the host, and one port of the host for each of the guest's.
 func newMappingBench(t *testing.T) (b *udpBench, other *udpBench) {
-	second := natguest.FreePort(t)
+	second := porttest.FreePort(t)
 	b = newUDPBench(t, setup{config: func(c *nat.Config) {
 		c.EndpointIndependent = true
 		c.AllowHost = append(c.AllowHost, spec.HostService{Proto: unix.IPPROTO_UDP, Port: second.Port()})

@@ -15,7 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -48,8 +48,8 @@ func (b *bench) listenUDP() *net.UDPConn {
 }
 
 // datagram returns one of the guest's to the host's socket, with a number in front that tells loss and reordering.
-func (b *udpBench) datagram(number, n int) natguest.Datagram {
-	return natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: b.server, Payload: numbered(number, n)}
+func (b *udpBench) datagram(number, n int) porttest.Datagram {
+	return porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: b.server, Payload: numbered(number, n)}
 }
 
 // numbered returns n bytes, of which the first two are number.
@@ -90,7 +90,7 @@ func (b *udpBench) hello() {
 // guestGets checks that the guest gets exactly these payloads in this order.
 func (b *udpBench) guestGets(want [][]byte) {
 	b.t.Helper()
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until("the guest has all datagrams", func() bool {
 		got = append(got, b.Datagrams()...)
 		return len(got) >= len(want)
@@ -204,7 +204,7 @@ func TestAFrameOfManyDatagramsIsCutByTheKernel(t *testing.T) {
 }
 
 func TestDatagramsForTheGuestAreReceivedInBatches(t *testing.T) {
-	for name, options := range map[string]natguest.Options{
+	for name, options := range map[string]porttest.Options{
 		"buffers that are merged":     {Features: plain | vnet.FeatureMrgRxBuf},
 		"merged buffers of 600 bytes": {Features: plain | vnet.FeatureMrgRxBuf, BufSize: 600},
 		"one buffer for each frame":   {Features: plain},
@@ -234,7 +234,7 @@ const plain = vnet.FeatureVersion1 | vnet.FeatureCSum | vnet.FeatureGuestCSum
 
 // A datagram that is longer than the buffer that it was received into takes others, and those behind it move on.
 func TestLongDatagramsAmongOthersKeepTheirPlace(t *testing.T) {
-	for name, options := range map[string]natguest.Options{
+	for name, options := range map[string]porttest.Options{
 		"at MTU 1500": {Features: plain | vnet.FeatureMrgRxBuf, RingSize: 1024},
 		"at MTU 9000": {Features: plain | vnet.FeatureMrgRxBuf, RingSize: 1024, MTU: 9000, BufSize: 1538},
 	} {
@@ -263,7 +263,7 @@ func TestDatagramsArePutTogetherForAGuestThatTakesThemSo(t *testing.T) {
 			if takes {
 				features |= vnet.FeatureGuestUSO4
 			}
-			b := newUDPBench(t, setup{guest: natguest.Options{Features: features}})
+			b := newUDPBench(t, setup{guest: porttest.Options{Features: features}})
 			if b.port.Offers()&vnet.FeatureGuestUSO4 == 0 {
 				t.Skip("this kernel has no UDP_GRO")
 			}
@@ -304,7 +304,7 @@ func (b *udpBench) sendTogether(n, size int) (payloads [][]byte) {
 func TestDatagramsPutTogetherThatTheGuestCannotTakeSo(t *testing.T) {
 	for _, size := range []int{700, 1472, 3000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			b := newUDPBench(t, setup{guest: natguest.Options{
+			b := newUDPBench(t, setup{guest: porttest.Options{
 				Features: plain | vnet.FeatureGuestUSO4 | vnet.FeatureMrgRxBuf, RingSize: 16,
 			}})
 			if b.port.Offers()&vnet.FeatureGuestUSO4 == 0 {
@@ -322,7 +322,7 @@ func TestDatagramsPutTogetherThatTheGuestCannotTakeSo(t *testing.T) {
 func TestTheTimeToLiveEndsAtTheEngineIfItIsOne(t *testing.T) {
 	b := newUDPBench(t, setup{})
 	b.Frames()
-	d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.7:33434"), Payload: noise(40), TTL: 1}
+	d := porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.7:33434"), Payload: noise(40), TTL: 1}
 	b.SendDatagram(d)
 	b.Settle()
 	f := b.Frames()
@@ -340,7 +340,7 @@ func TestTheTimeToLiveEndsAtTheEngineIfItIsOne(t *testing.T) {
 }
 
 // requireQuoted checks that a quote leads the guest's kernel to the socket that sent d.
-func requireQuoted(t *testing.T, d *natguest.Datagram, quote []byte) {
+func requireQuoted(t *testing.T, d *porttest.Datagram, quote []byte) {
 	t.Helper()
 	ip := header.IPv4(quote)
 	require.EqualValues(t, 20, ip.HeaderLength())
@@ -355,7 +355,7 @@ func requireQuoted(t *testing.T, d *natguest.Datagram, quote []byte) {
 }
 
 // errorsOf returns the frames with ICMP errors that the guest has got since.
-func (b *udpBench) errorsOf(n int) (list []*natguest.Frame) {
+func (b *udpBench) errorsOf(n int) (list []*porttest.Frame) {
 	b.t.Helper()
 	b.Until("the guest is told", func() bool {
 		for _, f := range b.Frames() {
@@ -400,22 +400,22 @@ func TestErrorsOfRoutersReachTheGuest(t *testing.T) {
 
 	host := byte(0) // the kernel remembers what it has learned of one
 	for name, c := range map[string]struct {
-		edit       func(*natguest.Datagram)
+		edit       func(*porttest.Datagram)
 		kind, code uint8
 		rest       uint32
 		from       string
 	}{
 		"the time to live ends there": {
-			func(d *natguest.Datagram) { d.TTL = 2 }, 11, 0, 0, "192.0.2.9",
+			func(d *porttest.Datagram) { d.TTL = 2 }, 11, 0, 0, "192.0.2.9",
 		},
 		"its link is too narrow": {
-			func(d *natguest.Datagram) { d.DontFragment = true }, 3, 4, 1000, "192.0.2.9",
+			func(d *porttest.Datagram) { d.DontFragment = true }, 3, 4, 1000, "192.0.2.9",
 		},
 		"nobody listens there": {
-			func(d *natguest.Datagram) { d.Dst = at("198.51.100.254:9"); d.Payload = d.Payload[:500] }, 3, 3, 0, "198.51.100.254",
+			func(d *porttest.Datagram) { d.Dst = at("198.51.100.254:9"); d.Payload = d.Payload[:500] }, 3, 3, 0, "198.51.100.254",
 		},
 		"nobody has the address": {
-			func(d *natguest.Datagram) { d.Payload = d.Payload[:500] }, 3, 1, 0, "192.0.2.9",
+			func(d *porttest.Datagram) { d.Payload = d.Payload[:500] }, 3, 1, 0, "192.0.2.9",
 		},
 	} {
 		for kind, start := range routerBenches {
@@ -424,7 +424,7 @@ func TestErrorsOfRoutersReachTheGuest(t *testing.T) {
 				b.Frames()
 				host++
 				dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, host}), 9)
-				d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: dst, Payload: noise(1400)}
+				d := porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: dst, Payload: noise(1400)}
 				c.edit(&d)
 				b.SendDatagram(d)
 				f := b.errorsOf(1)[0]
@@ -496,7 +496,7 @@ func TestANarrowLinkOfTheHostIsToldIfTheGuestWantsNoFragments(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			b := start(t)
 			b.Frames()
-			d := natguest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.9:9"), Payload: noise(1400), DontFragment: true}
+			d := porttest.Datagram{Src: at("10.0.2.15:1024"), Dst: at("192.0.2.9:9"), Payload: noise(1400), DontFragment: true}
 			for range 3 { // a run, which the kernel does not cut either
 				b.SendDatagram(d)
 			}
@@ -518,17 +518,17 @@ func TestANarrowLinkOfTheHostIsToldIfTheGuestWantsNoFragments(t *testing.T) {
 }
 
 func TestAForwardsPeerThatIsGoneIsTold(t *testing.T) {
-	host := natguest.FreePort(t)
+	host := porttest.FreePort(t)
 	b := newUDPBench(t, setup{config: withForward(t, "udp:"+host.String()+":53")})
 	client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(host))
 	require.NoError(t, err)
 	_, err = client.Write([]byte("question"))
 	require.NoError(t, err)
-	var got []*natguest.Datagram
+	var got []*porttest.Datagram
 	b.Until("the guest has it", func() bool { got = b.Datagrams(); return len(got) == 1 })
 	require.NoError(t, client.Close())
 	b.Frames()
-	d := natguest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")}
+	d := porttest.Datagram{Src: got[0].Dst, Dst: got[0].Src, Payload: []byte("answer")}
 	b.SendDatagram(d)
 	f := b.errorsOf(1)[0]
 	require.EqualValues(t, 3, f.ICMP.Code)

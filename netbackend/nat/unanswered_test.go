@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestAForwardToAnAddressThatTheGuestDoesNotHaveIsToldOnce(t *testing.T) {
@@ -16,7 +16,7 @@ func TestAForwardToAnAddressThatTheGuestDoesNotHaveIsToldOnce(t *testing.T) {
 		"[fd00:10:0:2::abcd]": "no answer from the guest at the address that a forward leads to",
 	} {
 		t.Run(to, func(t *testing.T) {
-			host := natguest.FreePort(t).String()
+			host := porttest.FreePort(t).String()
 			b := newBench(t, setup{config: withForward(t, host+":"+to+":80")})
 			b.Resolve()
 			b.Deaf = true

@@ -25,12 +25,12 @@ func carries(a *ipaddr.Addr, proto uint8) bool {
 
 // unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
 // the protocol. first is false for fragments behind the first, which are not answered (RFC 1122 section 3.2.2).
-func (p *Port) unspoken(k *packet, proto uint8, first bool) {
-	if !p.conversational(k) || p.nets.broadcast(&k.dst) {
-		p.misaddressed(k, proto)
+func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
+	if !t.conversational(k) || t.nets.IsBroadcast(&k.dst) {
+		p.misaddressed(t, k, proto)
 		return
 	}
-	p.counters.OtherProtocols++
+	t.counters.OtherProtocols++
 	if proto == protoNoNextHeader && !k.src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
@@ -41,31 +41,31 @@ func (p *Port) unspoken(k *packet, proto uint8, first bool) {
 	var l4 [icmpLen]byte // a packet of these protocols may be shorter
 	copy(l4[:], k.l4)
 	m := icmpError{
-		icmpMessage: unreachable(true, codeProtocol), from: p.nets.of(&k.src).gateway,
-		key: &flowKey{guest: k.src, remote: k.dst, proto: proto}, n: k.l4Len, l4: l4[:],
+		icmpMessage: unreachable(true, codeProtocol), from: t.nets.Of(&k.src).Gateway,
+		key: &flowKey{Guest: k.src, Remote: k.dst, Proto: proto}, n: k.l4Len, l4: l4[:],
 	}
-	if p.nets.ours(&k.dst) {
+	if t.nets.IsOurs(&k.dst) {
 		m.from = k.dst
 	}
 	if !k.src.Is4() {
 		m.icmpMessage, m.info = icmpMessage{icmp6ParameterProblem, code6NextHeader}, pointerToNextHeader
 	}
-	p.sendError(m)
+	p.icmp.sendError(t, m)
 }
 
 // misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
-func (p *Port) misaddressed(k *packet, proto uint8) {
+func (p *Port) misaddressed(t *turn, k *packet, proto uint8) {
 	switch {
 	case k.dst.IsMulticast():
-		if proto == protoUDP && p.toGroup(k) {
+		if proto == protoUDP && p.groups.toGroup(t, k) {
 			return
 		}
-		p.counters.Multicast++
+		t.counters.Multicast++
 		p.tellMulticast(k, proto)
-	case k.dst == everybody || p.nets.broadcast(&k.dst):
-		p.counters.Broadcast++
+	case k.dst == everybody || t.nets.IsBroadcast(&k.dst):
+		t.counters.Broadcast++
 	default:
-		p.counters.BadAddress++
+		t.counters.BadAddress++
 	}
 }
 
@@ -89,8 +89,8 @@ func (t *told) newProtocol(proto uint8) bool {
 }
 
 func (p *Port) tellProtocol(k *packet, proto uint8) {
-	if p.pairs.told.newProtocol(proto) {
-		p.warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
+	if p.shard.pairs.told.newProtocol(proto) {
+		p.shard.warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
 			fmt.Sprintf("%d%s", proto, nameOfProtocol(proto)))
 	}
 }
@@ -117,10 +117,10 @@ func nameOfProtocol(proto uint8) string {
 // tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
 // not UDP asks routers, of which the engine is the only one.
 func (p *Port) tellMulticast(k *packet, proto uint8) {
-	if proto != protoUDP || len(k.l4) < udpLen || p.pairs.told.multicast.Swap(true) {
+	if proto != protoUDP || len(k.l4) < udpLen || p.shard.pairs.told.multicast.Swap(true) {
 		return
 	}
-	p.worker.Raise(netbackend.Notice{
+	p.shard.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
 		Value: k.dst.Netip().String() + nameOfGroup(uint16(k.l4[2])<<8|uint16(k.l4[3])),
 	})

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestE10OtherProtocolsAreAnsweredAsByAHostThatDoesNotKnowThem(t *testing.T) {
@@ -30,7 +30,7 @@ func TestE10OtherProtocolsAreAnsweredAsByAHostThatDoesNotKnowThem(t *testing.T) 
 				b.Frames()
 				before := b.port.Counters().OtherProtocols
 				b.sendProtocol(proto, to, noise(100))
-				var f *natguest.Frame
+				var f *porttest.Frame
 				b.Until("the guest is told", func() bool {
 					for _, got := range b.Frames() {
 						if got.ICMP != nil && got.ICMP.Type == c.kind {
@@ -91,7 +91,7 @@ func TestE11WhatMustNotBeAnsweredIsCountedByItsName(t *testing.T) {
 		h.sendProtocol(unix.IPPROTO_ICMP, "224.0.0.1", []byte{8, 0, 0, 0, 0, 0, 0, 0})
 	})
 	h.counted(1, multicast, func() {
-		for _, f := range h.CutICMP(netip.MustParseAddr("224.0.0.1"), natguest.ICMP{Type: 8, Payload: noise(3000)}, 7, 1480) {
+		for _, f := range h.CutICMP(netip.MustParseAddr("224.0.0.1"), porttest.ICMP{Type: 8, Payload: noise(3000)}, 7, 1480) {
 			h.SendFragment(f)
 		}
 	})
@@ -112,7 +112,7 @@ func TestE11TheUserLearnsOfMulticastOnce(t *testing.T) {
 	require.Empty(t, b.Notices(), "every guest asks routers")
 	for _, to := range []string{"224.0.0.251:5353", "239.255.255.250:1900", "[ff02::fb]:5353"} {
 		dst := at(to)
-		b.SendDatagram(natguest.Datagram{Src: netip.AddrPortFrom(b.Source(dst.Addr()), 5353), Dst: dst, Payload: noise(9)})
+		b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.Source(dst.Addr()), 5353), Dst: dst, Payload: noise(9)})
 		b.Settle()
 	}
 	require.Len(t, b.Notices(), 1)

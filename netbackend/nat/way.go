@@ -88,10 +88,3 @@ func (s *ways) give(n uint16) {
 		s.free = append(s.free, n)
 	}
 }
-
-// release frees the record of a flow, which nobody can be looking at.
-func (p *Port) release(f *flow) {
-	n := f.udp.way
-	p.flows.release(f)
-	p.pairs.ways.give(n)
-}

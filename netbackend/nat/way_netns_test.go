@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -47,7 +47,7 @@ func newAnswering(t *testing.T, world *elsewhere, s setup, forwards ...string) *
 func (a *answering) answer() {
 	for _, d := range a.Datagrams() {
 		a.seen = append(a.seen, d.Src)
-		a.SendDatagram(natguest.Datagram{Src: d.Dst, Dst: d.Src, Payload: d.Payload})
+		a.SendDatagram(porttest.Datagram{Src: d.Dst, Dst: d.Src, Payload: d.Payload})
 	}
 }
 
@@ -111,7 +111,7 @@ func TestAnswersOfAForwardLeaveFromTheAddressThatWasAsked(t *testing.T) {
 	})
 	for name, features := range map[string]uint64{"one by one": plain | vnet.FeatureMrgRxBuf, "put together": 0} {
 		t.Run(name, func(t *testing.T) {
-			a := newAnswering(t, world, setup{guest: natguest.Options{Features: features}},
+			a := newAnswering(t, world, setup{guest: porttest.Options{Features: features}},
 				"udp:0.0.0.0:20020-20021:80-81", "udp:[::]:20020:[fd00:10:0:2::15]:80")
 			for i, to := range []string{
 				"198.18.1.2:20020", "198.18.1.22:20020", "198.18.1.22:20021", "203.0.113.7:20020",
@@ -236,7 +236,7 @@ func TestAnswersOfAForwardGoOnWhenTheAddressIsGone(t *testing.T) {
 	removeAddress(t, link, "198.18.1.22/24")
 	guest := netip.AddrPortFrom(a.IP, 80)
 	for i := range 3 {
-		a.SendDatagram(natguest.Datagram{Src: guest, Dst: at("198.18.1.9:4000"), Payload: numbered(i, 100)})
+		a.SendDatagram(porttest.Datagram{Src: guest, Dst: at("198.18.1.9:4000"), Payload: numbered(i, 100)})
 		a.hears(open, numbered(i, 100))
 	}
 	require.Zero(t, a.port.Counters().UDPRefused)
@@ -297,7 +297,7 @@ func TestErrorsAboutAnswersOfAForwardFindTheirFlow(t *testing.T) {
 		require.NoError(t, c.Close())
 	}
 	a.Frames()
-	d := natguest.Datagram{Src: netip.AddrPortFrom(a.IP, 80), Dst: a.seen[1], Payload: noise(50)}
+	d := porttest.Datagram{Src: netip.AddrPortFrom(a.IP, 80), Dst: a.seen[1], Payload: noise(50)}
 	a.SendDatagram(d)
 	u := &udpBench{bench: a.bench}
 	f := u.errorsOf(1)[0]

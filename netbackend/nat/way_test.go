@@ -54,6 +54,6 @@ func TestWaysAreBounded(t *testing.T) {
 	require.True(t, ok, "what is there already needs no room")
 }
 
-func TestARecordOfAFlowHasNotGrown(t *testing.T) {
-	require.LessOrEqual(t, reflect.TypeFor[flow]().Size(), uintptr(344))
+func TestAWayCostsAnAssociationNothing(t *testing.T) {
+	require.LessOrEqual(t, reflect.TypeFor[udpFlow]().Size(), uintptr(32), "it stands where the compiler would leave two bytes unused")
 }

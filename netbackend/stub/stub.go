@@ -18,16 +18,16 @@ const (
 
 // Counters are plain numbers of the worker's thread, since the Port was made.
 type Counters struct {
-	Frames     uint64 // taken from the guest in good order
-	Bytes      uint64 // in those frames, without virtio-net headers
-	SentFrames uint64 // given to the guest
-	SentBytes  uint64 // in those frames
-	Bad        uint64 // chains that were malformed, or with a header that lies
+	Frames     uint64 `counter:"frames"`      // taken from the guest in good order
+	Bytes      uint64 `counter:"bytes"`       // in those frames, without virtio-net headers
+	SentFrames uint64 `counter:"sent_frames"` // given to the guest
+	SentBytes  uint64 `counter:"sent_bytes"`  // in those frames
+	Bad        uint64 `counter:"bad"`         // chains that were malformed, or with a header that lies
 	// Missed counts frames of a Source that were due but found no receive buffer.
-	Missed uint64
+	Missed uint64 `counter:"missed"`
 	// Undeliverable counts frames that cannot go back: longer than a frame can be, or with an offload that the guest
 	// uses, but does not take. Only an Echo has them.
-	Undeliverable uint64
+	Undeliverable uint64 `counter:"undeliverable"`
 }
 
 // base is what the Ports have in common.

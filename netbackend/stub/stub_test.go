@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/nat/natguest"
+	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/netbackend/stub"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -36,10 +36,10 @@ var (
 
 func TestNullCountsAndAnswersNothing(t *testing.T) {
 	null := stub.NewNull()
-	g := natguest.New(t, null, natguest.Options{})
+	g := porttest.New(t, null, porttest.Options{})
 	g.SendFrame(frame(60))
 	g.SendRaw(large, frame(20_000))
-	g.SendFrame(frame(100), natguest.OneByte(50))
+	g.SendFrame(frame(100), porttest.OneByte(50))
 	g.Settle()
 	require.Empty(t, g.Frames())
 	require.Equal(t, stub.Counters{Frames: 3, Bytes: 60 + 20_000 + 100}, null.Counters())
@@ -62,7 +62,7 @@ func TestBadHeadersAreCountedAndUsedUp(t *testing.T) {
 			Counters() stub.Counters
 		}{"null": stub.NewNull(), "echo": stub.NewEcho()} {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				g := natguest.New(t, port, natguest.Options{})
+				g := porttest.New(t, port, porttest.Options{})
 				g.SendRaw(c.header, frame(100)[:c.length])
 				g.SendFrame(frame(60))
 				g.Settle()
@@ -75,7 +75,7 @@ func TestBadHeadersAreCountedAndUsedUp(t *testing.T) {
 
 func TestEchoReturnsFramesWithTheirOffloads(t *testing.T) {
 	echo := stub.NewEcho()
-	g := natguest.New(t, echo, natguest.Options{})
+	g := porttest.New(t, echo, porttest.Options{})
 	g.MayBreakRules = true // the frames are none that a checksum could be right for
 	for _, h := range []vnet.Header{{}, partial, large} {
 		g.SendRaw(h, frame(9000))
@@ -92,7 +92,7 @@ func TestEchoReturnsFramesWithTheirOffloads(t *testing.T) {
 func TestEchoDropsWhatTheGuestDoesNotTake(t *testing.T) {
 	const send = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureCSum | vnet.FeatureHostTSO4
 	echo := stub.NewEcho()
-	g := natguest.New(t, echo, natguest.Options{Features: send})
+	g := porttest.New(t, echo, porttest.Options{Features: send})
 	g.SendRaw(partial, frame(100))
 	g.SendRaw(large, frame(9000))
 	g.SendFrame(frame(70_000))
@@ -103,7 +103,7 @@ func TestEchoDropsWhatTheGuestDoesNotTake(t *testing.T) {
 }
 
 func TestEchoLeavesFramesInTheRingUntilThereAreBuffers(t *testing.T) {
-	g := natguest.New(t, stub.NewEcho(), natguest.Options{RingSize: 4, Features: vnet.FeatureVersion1})
+	g := porttest.New(t, stub.NewEcho(), porttest.Options{RingSize: 4, Features: vnet.FeatureVersion1})
 	g.Withhold = true
 	for i := range 12 {
 		g.SendFrame(frame(100 + i))
@@ -192,10 +192,10 @@ func BenchmarkEcho(b *testing.B) {
 }
 
 // sourced runs a source of frames of 100 bytes and returns its guest, who posts no buffers by itself.
-func sourced(t *testing.T, rate uint64) (*stub.Source, *natguest.Guest) {
+func sourced(t *testing.T, rate uint64) (*stub.Source, *porttest.Guest) {
 	source, err := stub.NewSource(stub.SourceConfig{Size: 100, Rate: rate})
 	require.NoError(t, err)
-	g := natguest.New(t, source, natguest.Options{RingSize: 256})
+	g := porttest.New(t, source, porttest.Options{RingSize: 256})
 	g.Withhold = true
 	g.Turn() // as a worker does when rings start
 	g.Settle()
@@ -260,8 +260,8 @@ func TestNoStubMindsThatThereIsNoRing(t *testing.T) {
 
 // Frames in one buffer go back in runs, others one by one; which is which makes no difference to the guest.
 func TestEchoKeepsTheOrderOfFramesOfAllLayouts(t *testing.T) {
-	layouts := []natguest.Layout{{}, {}, {}, {Lens: []int{vnet.HeaderLen}}, {}, natguest.OneByte(20), {Indirect: true}, {}}
-	g := natguest.New(t, stub.NewEcho(), natguest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc})
+	layouts := []porttest.Layout{{}, {}, {}, {Lens: []int{vnet.HeaderLen}}, {}, porttest.OneByte(20), {Indirect: true}, {}}
+	g := porttest.New(t, stub.NewEcho(), porttest.Options{Features: vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureIndirectDesc})
 	const batch = 50
 	for first := 0; first < 1000; first += batch {
 		var want [][]byte

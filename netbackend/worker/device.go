@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -30,14 +31,20 @@ const ringFeatures = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf | vnet.FeatureI
 type Config struct {
 	// Ports are the queue pairs' ports in order. The Device owns them from New on, and closes them.
 	Ports []netbackend.Port
+	// Counters are those of Ports, in order, to be published; nil, or nil for a Port, if there are none. They are read on
+	// the Port's thread between turns.
+	Counters []counting.Source
 	// Notices is called with what Ports raise, from a goroutine of the Device's own. Nil drops them. Those that come
 	// again and again come to it about every ten seconds only, with the number of those that were left out.
 	Notices func(netbackend.Notice)
 	// Now is the clock in nanoseconds that Ports are given. Nil means the monotonic clock.
 	Now func() int64
 	// Poll bounds how long a thread that has run out of work looks at its rings before it sleeps; 0 for not at all. How
-	// long it really does depends on the traffic. It does not while threads have to wait for a processor.
+	// long it really does depends on the traffic. It does not while threads have to wait for a processor, which cannot be
+	// known on every host. SetPoll changes it.
 	Poll time.Duration
+	// MaxSleep bounds how long a thread sleeps at a time; 0 for no bound. SetMaxSleep changes it, and tells what it is for.
+	MaxSleep time.Duration
 	// CPUs are the processors that threads are pinned to, one after the other and over again. None lets them roam.
 	CPUs []int
 }
@@ -50,12 +57,15 @@ type Device struct {
 	lost     atomic.Uint64 // notices that are told by their number only
 	dropped  atomic.Uint64 // frames of rings that were disabled
 	failed   chan error
-	pressure *cpuPressure // nil without polling
+	poll     atomic.Int64 // what Config.Poll says at present, in nanoseconds
+	maxSleep atomic.Int64 // what Config.MaxSleep says at present, in nanoseconds
+	pressure *cpuPressure // nil if threads cannot poll
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, for Close
 	condemned bool
 	closed    bool
+	ended     bool // all threads
 }
 
 // New starts a thread for each port of cfg. If it fails, it has closed the ports.
@@ -75,13 +85,15 @@ func New(cfg Config) (*Device, error) {
 	offers := ^uint64(0)
 	for i, p := range cfg.Ports {
 		offers &= p.Offers()
-		l, err := newLoop(d, i, p, cfg.Now)
+		l, err := newLoop(d, i, p, &cfg)
 		if err != nil {
 			return nil, errors.Join(err, d.discard(cfg.Ports))
 		}
 		d.loops = append(d.loops, l)
 	}
-	d.setPolling(cfg.Poll)
+	d.SetPoll(cfg.Poll)
+	d.SetMaxSleep(cfg.MaxSleep)
+	d.preparePolling()
 	d.features |= offers
 	if len(cfg.Ports) > 1 {
 		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
@@ -92,9 +104,28 @@ func New(cfg Config) (*Device, error) {
 	return d, nil
 }
 
-// setPolling lets threads look at their rings for up to bound, if it can be known when they had better not.
-func (d *Device) setPolling(bound time.Duration) {
-	if bound <= 0 || runtime.NumCPU() < 2 {
+// SetPoll changes what Config.Poll says. Anybody may call it at any time. A thread adopts it before it sleeps; none is woken
+// for it.
+func (d *Device) SetPoll(bound time.Duration) { d.poll.Store(max(0, int64(bound))) }
+
+// Poll returns what SetPoll has set last, or Config.Poll. Anybody may call it at any time.
+func (d *Device) Poll() time.Duration { return time.Duration(d.poll.Load()) }
+
+// SetMaxSleep changes what Config.MaxSleep says. Anybody may call it at any time. A thread adopts it before it sleeps; none is woken
+// for it.
+//
+// It is for times at which the whole process is stopped again and again, as when it enters its sandbox. Go 1.26 and 1.27 do not
+// notice a thread that goes to sleep just when they stop the others (runtime: reentersyscall looks for that before the thread
+// counts as one in a system call). They wait until it wakes up, or for a minute.
+func (d *Device) SetMaxSleep(bound time.Duration) { d.maxSleep.Store(max(0, int64(bound))) }
+
+// MaxSleep returns what SetMaxSleep has set last, or Config.MaxSleep. Anybody may call it at any time.
+func (d *Device) MaxSleep() time.Duration { return time.Duration(d.maxSleep.Load()) }
+
+// preparePolling lets threads look at their rings, if it can be known when they had better not. It is done whether they are to or
+// not: later a sandbox forbids it.
+func (d *Device) preparePolling() {
+	if runtime.NumCPU() < 2 {
 		return // with one processor, whoever is waited for needs it
 	}
 	c, err := openCPUPressure()
@@ -103,8 +134,16 @@ func (d *Device) setPolling(bound time.Duration) {
 	}
 	d.pressure = c
 	for _, l := range d.loops {
-		l.moderation.poller = poller{bound: int64(bound), oversubscribed: c.probe()}
+		l.moderation.poller = poller{limit: &d.poll, oversubscribed: c.probe()}
 	}
+}
+
+// counters returns those of a Port, nil if it has none.
+func (c *Config) counters(port int) counting.Source {
+	if port >= len(c.Counters) {
+		return nil
+	}
+	return c.Counters[port]
 }
 
 // discard undoes New before any thread has run.
@@ -293,6 +332,7 @@ func (d *Device) Close() error {
 		return err
 	}
 	d.wg.Wait()
+	d.ended = true
 	close(d.notices)
 	if d.pressure != nil {
 		err = errors.Join(err, d.pressure.close())
@@ -349,40 +389,8 @@ func (d *Device) together(ask func(*loop) error) error {
 	return errors.Join(errs...)
 }
 
-// Stats counts what a thread has done. They are plain numbers for the thread itself, see [Device.Do].
-type Stats struct {
-	Turns  uint64 // of the Port
-	Polled uint64 // times that the thread found work by looking, without having slept
-	Sleeps uint64 // times that it went to sleep
-	// Returned are the guest's receive buffers that could carry nothing.
-	Returned netbackend.ReturnedBuffers
-	// PollMicroseconds is how long the thread looks at its rings at present before it sleeps.
-	PollMicroseconds uint64
-}
-
-// Stats returns the counters of queue pair i. It is for functions that Do calls, or for anybody after Close.
-func (d *Device) Stats(i int) Stats {
-	l := d.loops[i]
-	s := l.stats
-	s.Returned = l.writer.Returned
-	s.PollMicroseconds = uint64(l.moderation.poller.window / 1000)
-	return s
-}
-
 // CPU returns the processor that the thread of queue pair i is pinned to, -1 for none.
 func (d *Device) CPU(i int) int { return d.loops[i].cpu }
-
-// Do runs fn on the thread of queue pair i between two turns and waits for it: the way to look at a Port. now is the
-// time that Ports are given. After an error fn may still run later, so what it writes must not be read then.
-//
-// Unlike the calls of a session, any goroutine may call Do at any time before Close.
-func (d *Device) Do(i int, fn func(now int64)) error {
-	l := d.loops[i]
-	return l.call(func() error {
-		fn(l.now())
-		return nil
-	})
-}
 
 // call runs fn on l's thread between two turns, and waits for it. A thread that does not answer condemns the device.
 func (d *Device) call(l *loop, fn func() error) error {

@@ -142,7 +142,7 @@ func (m *machine) settle() {
 	for i, r := range m.setup.Rings {
 		_, _ = unix.Write(r.KickFD, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		for range 2 {
-			require.NoError(m.t, m.device.Do(i/2, func(int64) {}))
+			require.NoError(m.t, m.device.Do(i/2, func(*worker.Thread) {}))
 		}
 	}
 }

@@ -14,14 +14,14 @@ import (
 // lingering makes a bench whose thread polls for up to a bound, whoever waits for a processor.
 func lingering(t *testing.T, bound time.Duration) *bench {
 	b := newBench(t, vqtest.Memfd)
-	require.NoError(t, b.Do(0, func(int64) {
+	require.NoError(t, b.Do(0, func(*Thread) {
 		b.loops[0].moderation.poller = poller{bound: int64(bound), window: int64(bound), oversubscribed: neverOversubscribed}
 	}))
 	return b
 }
 
 func (b *bench) stats() (s Stats) {
-	require.NoError(b.t, b.Do(0, func(int64) { s = b.Stats(0) }))
+	require.NoError(b.t, b.Do(0, func(t *Thread) { s = t.Stats() }))
 	return s
 }
 
@@ -30,7 +30,7 @@ func TestAThreadThatLingersNeedsNoKick(t *testing.T) {
 	b := lingering(t, time.Hour)
 	b.up()
 	b.fds[1].Kick = eventfd(t) // which the thread does not know
-	require.NoError(t, b.Do(0, func(now int64) { b.loops[0].moderation.poller.worked(now) }))
+	require.NoError(t, b.Do(0, func(t *Thread) { t.loop.moderation.poller.worked(t.now) }))
 	for i := range 50 {
 		b.send([]byte{byte(i)})
 		require.Eventually(t, func() bool { return b.port.count() == i+1 }, generous, time.Millisecond)
@@ -57,7 +57,7 @@ func TestAThreadThatLingeredSleeps(t *testing.T) {
 
 // threadTime returns the processor time of the thread.
 func threadTime(t *testing.T, b *bench) (spent time.Duration) {
-	require.NoError(t, b.Do(0, func(int64) {
+	require.NoError(t, b.Do(0, func(*Thread) {
 		var usage unix.Rusage
 		require.NoError(t, unix.Getrusage(unix.RUSAGE_THREAD, &usage))
 		spent = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
@@ -77,7 +77,7 @@ func TestThreadsArePinned(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 	for i := range 2 {
 		require.Equal(t, cpu, d.CPU(i))
-		require.NoError(t, d.Do(i, func(int64) {
+		require.NoError(t, d.Do(i, func(*Thread) {
 			var set unix.CPUSet
 			require.NoError(t, unix.SchedGetaffinity(0, &set))
 			require.Equal(t, 1, set.Count())

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -57,6 +58,7 @@ type loop struct {
 	emptyAt  int64 // when to warn of that, 0 for never
 
 	guarded func() // method value of rounds, made once
+	began   int64  // when the last rounds began
 	at      int64  // when the last turn began
 	next    int64  // deadline that the Port asked for, 0 for none
 	again   bool   // there is more to do: do not sleep
@@ -64,8 +66,9 @@ type loop struct {
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
 
-	moderation moderation
-	plan       sleepPlan // of the last turn
+	moderation  moderation
+	plan        sleepPlan // of the last turn
+	publication publication
 
 	stats   Stats
 	fault   error // what the Port said through Worker.Fault
@@ -75,13 +78,14 @@ type loop struct {
 	scratch [512]byte
 }
 
-func newLoop(d *Device, index int, p netbackend.Port, now func() int64) (*loop, error) {
+func newLoop(d *Device, index int, p netbackend.Port, cfg *Config) (*loop, error) {
 	l := &loop{
-		device: d, first: index == 0, port: p, cpu: -1, now: now, mail: make(chan func(), 16),
+		device: d, first: index == 0, port: p, cpu: -1, now: cfg.Now, mail: make(chan func(), 16),
 		rx: newRing(tokenReceive, virtqueue.ToGuest), tx: newRing(tokenTransmit, virtqueue.FromGuest),
 	}
 	l.rings = [2]*ring{l.rx, l.tx}
 	l.guarded = l.rounds
+	l.publication = newPublication(counting.From(l.counted), cfg.counters(index))
 	var err error
 	if l.epFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll set of queue pair %d: %w", index, err)
@@ -116,11 +120,16 @@ func (l *loop) run(ready chan<- error) {
 	for !l.stop {
 		l.wait()
 		l.obey()
+		if l.wokeToPublish() {
+			continue
+		}
 		if err := guestmem.Guard(l.guarded); err != nil {
 			l.condemn(err)
 		}
 		l.check()
+		l.publishIfDue()
 	}
+	l.publish(l.now())
 	l.closeFDs()
 }
 
@@ -201,6 +210,7 @@ func (l *loop) condemn(err error) {
 // rounds is the data path between two looks at what else has happened. It runs under guestmem.Guard.
 func (l *loop) rounds() {
 	start := l.now()
+	l.began = start
 	if l.moderation.polling && !l.hasCause(start) && !l.spin() {
 		l.prepareSleep(start)
 		return
@@ -386,7 +396,7 @@ func (l *loop) timeout() int64 {
 		return 0
 	}
 	timeout := int64(-1)
-	if next := netbackend.Earlier(netbackend.Earlier(l.next, l.emptyAt), l.moderation.irq.due()); next != 0 {
+	if next := l.deadline(); next != 0 {
 		timeout = max(0, next-l.now())
 	}
 	if l.rx.polled() || l.tx.polled() {
@@ -395,7 +405,16 @@ func (l *loop) timeout() int64 {
 	if l.plan.mode != block {
 		timeout = earliest(timeout, l.plan.pause)
 	}
+	if bound := l.device.maxSleep.Load(); bound != 0 {
+		timeout = earliest(timeout, bound)
+	}
 	return timeout
+}
+
+// deadline returns when the thread wakes up though nothing happens, 0 for never.
+func (l *loop) deadline() int64 {
+	port := netbackend.Earlier(l.next, l.emptyAt)
+	return netbackend.Earlier(port, netbackend.Earlier(l.moderation.irq.due(), l.publishDue()))
 }
 
 // earliest returns the shorter of two times to sleep, of which the first may be -1 for ever.

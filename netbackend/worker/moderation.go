@@ -64,6 +64,7 @@ func (t *turnStats) driverPolls(mode sleepMode) bool {
 // idle reports whether the thread polls its rings now that there is nothing to do. running says that a ring is there to be
 // polled.
 func (m *moderation) idle(now int64, running bool) (polls bool) {
+	m.poller.adopt()
 	m.polling = running && m.poller.shouldPoll(now)
 	return m.polling
 }

@@ -129,7 +129,7 @@ func TestPollingLearnsFromTheGapsThatASleepHasBridged(t *testing.T) {
 func (b *bench) finished(prepare func(m *moderation, at int64), sent uint64) bool {
 	b.t.Helper()
 	added, interrupted := false, false
-	require.NoError(b.t, b.Do(0, func(int64) { // all of it, so that no turn of the thread's comes in between
+	require.NoError(b.t, b.Do(0, func(*Thread) { // all of it, so that no turn of the thread's comes in between
 		l := b.loops[0]
 		_, _ = unix.Read(b.fds[1].Call, make([]byte, 8)) // of before
 		b.tx.EnableInterrupts()

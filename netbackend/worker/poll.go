@@ -1,13 +1,16 @@
 package worker
 
+import "sync/atomic"
+
 // poller decides how long a thread looks at its rings, with kicks switched off, before it sleeps. It is the thread's own.
 //
 // What it costs to be woken (a system call of the guest, an interrupt between processors, a wait for a processor) a ring
 // that is looked at does not cost. But whoever looks keeps a processor from others. So the time is bounded, it is zero
 // after gaps that it would not have bridged, and nobody looks while threads of whatever program wait for a processor.
 type poller struct {
-	bound          int64       // the longest time to look, in nanoseconds; 0 for never
-	oversubscribed func() bool // whether somebody waits for a processor; it may cost some microseconds
+	bound          int64         // the longest time to look, in nanoseconds; 0 for never
+	limit          *atomic.Int64 // what bound is to be, which others may change; nil if it stays
+	oversubscribed func() bool   // whether somebody waits for a processor; it may cost some microseconds
 
 	window int64 // how long to look at present
 	last   int64 // when there was work
@@ -23,6 +26,14 @@ const (
 	// maxBackoff bounds how long it holds that one does. It doubles each time.
 	maxBackoff = 64 * pressureCheck
 )
+
+// adopt takes over the bound that holds now.
+func (p *poller) adopt() {
+	if p.limit != nil {
+		p.bound = p.limit.Load()
+		p.window = min(p.window, p.bound)
+	}
+}
 
 // worked notes that there was work. After a sleep it learns from how long that work had been missing.
 func (p *poller) worked(now int64) {

@@ -87,7 +87,7 @@ func (c *card) send(n int) {
 
 // turns returns how many turns the thread has taken.
 func (c *card) turns() (n uint64) {
-	require.NoError(c.t, c.device.Do(0, func(int64) { n = c.device.Stats(0).Turns }))
+	require.NoError(c.t, c.device.Do(0, func(t *worker.Thread) { n = t.Stats().Turns }))
 	return n
 }
 

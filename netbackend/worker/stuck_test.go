@@ -30,7 +30,7 @@ func TestStuckThreadsAreWaitedForTogether(t *testing.T) {
 			require.NoError(t, err)
 			for i := range pairs {
 				entered := make(chan struct{})
-				go func() { _ = d.Do(i, func(int64) { close(entered); <-release }) }()
+				go func() { _ = d.Do(i, func(*Thread) { close(entered); <-release }) }()
 				<-entered
 			}
 			start := time.Now()

@@ -40,6 +40,16 @@ func (b *bench) turn() {
 // takeAllBack is what Linux does when a driver is unloaded: all that it has not looked at as used.
 func takeAllBack(d *vqtest.Driver) { d.TakeBack(d.Outstanding()) }
 
+// takesBack lets drivers take all back between two turns. Within one, the thread may have looked at the ring just before.
+func (b *bench) takesBack(drivers ...*vqtest.Driver) {
+	b.t.Helper()
+	require.NoError(b.t, b.Do(0, func(*Thread) {
+		for _, d := range drivers {
+			takeAllBack(d)
+		}
+	}))
+}
+
 func TestFramesThatTheDriverTakesBackAreNotSent(t *testing.T) {
 	eachBench(t, func(t *testing.T, b *bench) {
 		b.port.accept = func([]byte) bool { return false }
@@ -48,7 +58,7 @@ func TestFramesThatTheDriverTakesBackAreNotSent(t *testing.T) {
 			b.send([]byte("taken back"))
 		}
 		b.turn()
-		b.tx.TakeBack(7)
+		require.NoError(t, b.Do(0, func(*Thread) { b.tx.TakeBack(7) })) // between two turns
 		b.port.set(func() { b.port.accept = nil })
 		b.turn()
 		b.taken(3, "those that are left in the ring are sent")
@@ -72,7 +82,7 @@ func TestNothingIsWrittenToBuffersThatTheDriverTakesBack(t *testing.T) {
 		b.rx.Publish()
 		b.send([]byte("a"))
 		b.taken(1, "no reply")
-		takeAllBack(b.rx)
+		b.takesBack(b.rx)
 		memory := b.mem.Bytes(buffers, size*count)
 		for i := range memory {
 			memory[i] = 0x55 // somebody else's by now
@@ -99,7 +109,7 @@ func TestNoFrameIsSentInATurnInWhichSomeAreTakenBack(t *testing.T) {
 		b.send([]byte("frame"))
 	}
 	b.turn()
-	require.NoError(t, b.Do(0, func(int64) {
+	require.NoError(t, b.Do(0, func(*Thread) {
 		tx := b.loops[0].tx
 		for range 3 {
 			b.tx.TakeBack(2)
@@ -118,7 +128,7 @@ func TestTheBuffersThatAreLeftAreUsedAtOnce(t *testing.T) {
 	b.post(10)
 	b.send([]byte("a"))
 	b.taken(1, "no reply")
-	require.NoError(t, b.Do(0, func(int64) {
+	require.NoError(t, b.Do(0, func(*Thread) {
 		l := b.loops[0]
 		b.rx.TakeBack(5)
 		l.writer.Recheck()
@@ -159,8 +169,7 @@ func TestRingsWhoseBuffersAreTakenBackStopInEveryOrder(t *testing.T) {
 				b.send([]byte(frame))
 			}
 			b.taken(2, "two frames")
-			takeAllBack(b.rx)
-			takeAllBack(b.tx)
+			b.takesBack(b.rx, b.tx)
 			for _, i := range order {
 				require.NoError(t, stops[i].do(b))
 				signal(b.fds[1].Kick)
@@ -212,8 +221,7 @@ func TestADisabledRingWhoseMemoryIsFreedIsLeftAlone(t *testing.T) {
 					b.send([]byte("frame"))
 				}
 				b.taken(5, "no frames")
-				takeAllBack(b.rx)
-				takeAllBack(b.tx)
+				b.takesBack(b.rx, b.tx)
 				require.NoError(t, b.EnableRing(0, false))
 				require.NoError(t, b.EnableRing(1, false))
 				b.requireAsleep()
@@ -242,7 +250,7 @@ func TestADisabledRingWhoseMemoryIsFreedIsLeftAlone(t *testing.T) {
 func (b *bench) requireAsleep() {
 	b.t.Helper()
 	turns := func() (n uint64) {
-		require.NoError(b.t, b.Do(0, func(int64) { n = b.Stats(0).Turns }))
+		require.NoError(b.t, b.Do(0, func(t *Thread) { n = t.Stats().Turns }))
 		return n
 	}
 	before := turns()
@@ -259,8 +267,7 @@ func TestAPolledRingWhoseBuffersAreTakenBackStaysWhole(t *testing.T) {
 	b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(64, 16), Len: 64})
 	b.tx.Publish()
 	b.taken(1, "no frame")
-	takeAllBack(b.tx)
-	takeAllBack(b.rx)
+	b.takesBack(b.tx, b.rx)
 	b.turn()
 	b.turn()
 	require.Equal(t, 1, b.port.count())
@@ -274,7 +281,7 @@ func TestALoweredIndexEndsNoPauseAndNoLook(t *testing.T) {
 	b.up()
 	b.send([]byte("a"))
 	b.taken(1, "no frame")
-	require.NoError(t, b.Do(0, func(int64) {
+	require.NoError(t, b.Do(0, func(*Thread) {
 		l := b.loops[0]
 		takeAllBack(b.tx)
 		l.starved = true

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -116,7 +117,7 @@ func newBench(t *testing.T, backing vqtest.Backing) *bench {
 	opt := vqtest.Options{Size: 64, EventIdx: true}
 	b.rx, b.tx = vqtest.NewDriver(b.mem, opt), vqtest.NewDriver(b.mem, opt)
 	var err error
-	b.Device, err = New(Config{Ports: []netbackend.Port{b.port}})
+	b.Device, err = New(Config{Ports: []netbackend.Port{b.port}, Counters: []counting.Source{counting.From(b.port.counters)}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	for i := range b.fds {
@@ -192,7 +193,7 @@ func (b *bench) eventually(cond func() bool, what string) {
 func (b *bench) taken(n int, what string) {
 	b.t.Helper()
 	b.eventually(func() bool { return b.port.count() == n }, what)
-	require.NoError(b.t, b.Do(0, func(int64) {}))
+	require.NoError(b.t, b.Do(0, func(*Thread) {}))
 }
 
 func TestFramesReachThePortAndTheGuestIsInterrupted(t *testing.T) {
@@ -407,9 +408,9 @@ func TestARingThatWasGivenUpTakesNoErrorDescriptor(t *testing.T) {
 	require.NoError(t, b.SetMemory(b.mem.Table()))
 	require.NoError(t, b.StartRing(1, b.tx.Layout(), b.fds[1]))
 	require.NoError(t, b.EnableRing(1, true))
-	b.tx.RawAvailIdx(0, 1000)
 	b.fds[1].Err = eventfd(t)
 	require.NoError(t, b.SetErr(1, b.fds[1].Err))
+	b.tx.RawAvailIdx(0, 1000) // now, for the thread may look at the ring at any time
 	signal(b.fds[1].Kick)
 	b.raised(b.fds[1].Err)
 	_, err := unix.Read(elses, make([]byte, 8))
@@ -608,7 +609,7 @@ func TestASocketForInputIsNotToldOfRoom(t *testing.T) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer func() { _, _ = unix.Close(pair[0]), unix.Close(pair[1]) }()
-	require.NoError(t, b.Do(0, func(int64) { require.NoError(t, b.loops[0].RegisterInput(pair[0], 9)) }))
+	require.NoError(t, b.Do(0, func(*Thread) { require.NoError(t, b.loops[0].RegisterInput(pair[0], 9)) }))
 	_, err = unix.Write(pair[0], []byte("out")) // room is told of when it is read
 	require.NoError(t, err)
 	_, err = unix.Read(pair[1], make([]byte, 8))
@@ -661,7 +662,7 @@ func TestWrongCallsAreErrors(t *testing.T) {
 func TestATurnAllocatesNothing(t *testing.T) {
 	p := &countingPort{}
 	d := &Device{failed: make(chan error, 1)}
-	l, err := newLoop(d, 0, p, func() int64 { return 1 })
+	l, err := newLoop(d, 0, p, &Config{Now: func() int64 { return 1 }, Counters: []counting.Source{counting.From(p.counters)}})
 	require.NoError(t, err)
 	mem := vqtest.NewMemory(1<<20, vqtest.Heap)
 	driver := vqtest.NewDriver(mem, vqtest.Options{Size: 64, EventIdx: true})
@@ -678,6 +679,8 @@ func TestATurnAllocatesNothing(t *testing.T) {
 		l.again = true // do not sleep
 		l.wait()
 		_ = guestmem.Guard(l.guarded)
+		l.publication.due = 0
+		l.publishIfDue()
 		for {
 			if _, _, ok := driver.Used(); !ok {
 				break
@@ -708,6 +711,12 @@ type countingPort struct {
 	chains int
 }
 
+type chainCounters struct {
+	Chains uint64 `counter:"chains"`
+}
+
+func (p *countingPort) counters() chainCounters { return chainCounters{uint64(p.chains)} }
+
 func (p *countingPort) Turn(_ int64, tx []virtqueue.Chain, _ []netbackend.Event, _ *netbackend.RXWriter) (int, int64) {
 	p.chains += len(tx)
 	return len(tx), 0
@@ -721,14 +730,14 @@ func TestDoRunsBetweenTurnsAndGivesUpOnAThreadThatIsStuck(t *testing.T) {
 	defer func() { require.NoError(t, d.Close()) }()
 
 	var seen int64
-	require.NoError(t, d.Do(0, func(now int64) { seen = now }))
+	require.NoError(t, d.Do(0, func(t *Thread) { seen = t.Now() }))
 	require.Equal(t, int64(42), seen)
 
 	go func() {
-		_ = d.Do(0, func(int64) { entered <- true; <-leave })
+		_ = d.Do(0, func(*Thread) { entered <- true; <-leave })
 	}()
 	<-entered
-	require.ErrorIs(t, d.Do(0, func(int64) {}), ErrCondemned)
+	require.ErrorIs(t, d.Do(0, func(*Thread) {}), ErrCondemned)
 	close(leave)
 	require.NoError(t, d.SetMTU(1400), "to look is not to condemn")
 }

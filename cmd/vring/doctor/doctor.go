@@ -32,7 +32,7 @@ type Finding struct {
 type Host struct {
 	Kernel     string                               // release, as uname -r prints it
 	PeekOffset bool                                 // SO_PEEK_OFF works for TCP
-	OpenFiles  uint64                               // limit of open files of a process
+	OpenFiles  int                                  // limit of open files of a process
 	NetAdmin   bool                                 // CAP_NET_ADMIN is effective
 	User       int                                  // number of the user
 	PingError  error                                // why echo requests cannot be sent, nil if they can

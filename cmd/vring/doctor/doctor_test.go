@@ -20,17 +20,7 @@ const (
 )
 
 // routes makes a host have a table of IPv6 routes.
-func routes(table string, err error) func(*Host) {
-	return func(h *Host) {
-		read := h.ReadFile
-		h.ReadFile = func(path string) ([]byte, error) {
-			if path == "/proc/net/ipv6_route" {
-				return []byte(table), err
-			}
-			return read(path)
-		}
-	}
-}
+func routes(table string, err error) func(*Host) { return reading("/proc/net/ipv6_route", table, err) }
 
 // healthy is a host on which nothing is missing.
 func healthy() *Host {
@@ -67,14 +57,8 @@ func modes(other map[string]fs.FileMode) func(string) (fs.FileMode, error) {
 // withAppArmor makes a host confine programs, and have the given file.
 func withAppArmor(enabled, file string) func(*Host) {
 	return func(h *Host) {
-		read := h.ReadFile
 		h.Mode = modes(map[string]fs.FileMode{file: 0o644})
-		h.ReadFile = func(path string) ([]byte, error) {
-			if path == "/sys/module/apparmor/parameters/enabled" {
-				return []byte(enabled), nil
-			}
-			return read(path)
-		}
+		reading("/sys/module/apparmor/parameters/enabled", enabled, nil)(h)
 	}
 }
 
@@ -97,64 +81,127 @@ ok  CAP_NET_ADMIN  no; vring nat does not need it
 `, Format(findings))
 }
 
+// row is one finding that is expected: parts of its texts, of which an empty advice is none.
+type row struct {
+	what          string
+	level         Level
+	found, advice string
+}
+
+// requireRow requires that one finding of a host is as expected, and that all others are those of a healthy host.
+func requireRow(t *testing.T, h *Host, want row) {
+	t.Helper()
+	usual, seen := map[string]Finding{}, 0
+	for _, f := range Examine(healthy()) {
+		usual[f.What] = f
+	}
+	for _, f := range Examine(h) {
+		if f.What != want.what {
+			require.Equal(t, usual[f.What], f)
+			continue
+		}
+		seen++
+		require.Equal(t, want.level, f.Level, f.Found)
+		require.Contains(t, f.Found, want.found)
+		require.Contains(t, f.Advice, want.advice)
+		require.Equal(t, want.advice == "", f.Advice == "", f.Advice)
+	}
+	require.Equal(t, 1, seen)
+}
+
+// reading makes a host have a file, or an error where it would be.
+func reading(name, text string, err error) func(*Host) {
+	return func(h *Host) {
+		read := h.ReadFile
+		h.ReadFile = func(path string) ([]byte, error) {
+			if path == name {
+				return []byte(text), err
+			}
+			return read(path)
+		}
+	}
+}
+
+// openFiles gives a host a limit of open files.
+func openFiles(most int) func(*Host) { return func(h *Host) { h.OpenFiles = most } }
+
+// failing makes a host have no TAP devices for a reason.
+func failing(tun error) func(*Host) {
+	return func(h *Host) {
+		h.Open = func(path string) error { return map[string]error{"/dev/net/tun": tun}[path] }
+	}
+}
+
+// closing takes a right from all but the owner of a directory above the socket.
+func closing(directory string, mode fs.FileMode) func(*Host) {
+	return func(h *Host) {
+		h.Socket, h.Mode = "/home/me/vm/s", modes(map[string]fs.FileMode{directory: fs.ModeDir | mode})
+	}
+}
+
 func TestWhatIsMissingIsToldWithAdvice(t *testing.T) {
+	const ports, memory = "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/meminfo"
 	for name, c := range map[string]struct {
 		change func(*Host)
-		level  Level
-		found  string
-		advice string
+		want   row
 	}{
-		"old kernel":    {func(h *Host) { h.PeekOffset = false }, Note, "no SO_PEEK_OFF", "Linux 6.9"},
-		"few files":     {func(h *Host) { h.OpenFiles = 256 }, Problem, "256 for each process", "ulimit -Hn"},
-		"not that many": {func(h *Host) { h.OpenFiles = 4096 }, Note, "4096 for each process", "LimitNOFILE="},
-		"no ping":       {func(h *Host) { h.PingError = errors.New("not permitted") }, Note, "router only", "ping_group_range"},
-		"no IPv6":       {routes("", fs.ErrNotExist), OK, "the kernel has none", "IPv4 only"},
-		"no way out":    {routes(rejected+localRoute, nil), OK, "no default route", "--network6 off"},
-		"odd routes":    {routes("x\n"+nowhere+"\n", nil), OK, "no default route", "--network6 off"},
+		"old kernel":       {func(h *Host) { h.PeekOffset = false }, row{"kernel", Note, "Linux 6.12.1, no SO_PEEK_OFF", "Linux 6.9"}},
+		"few files":        {openFiles(1023), row{"open files", Problem, "1023 for each process", "ulimit -Hn"}},
+		"not that many":    {openFiles(1024), row{"open files", Note, "1024 for each process", "LimitNOFILE="}},
+		"one too few":      {openFiles(17407), row{"open files", Note, "17407 for each process", "LimitNOFILE="}},
+		"enough files":     {openFiles(17408), row{"open files", OK, "17408 for each process", ""}},
+		"no ping":          {func(h *Host) { h.PingError = errors.New("not permitted") }, row{"ping", Note, "router only", "ping_group_range"}},
+		"no IPv6":          {routes("", fs.ErrNotExist), row{"IPv6", OK, "the kernel has none", "IPv4 only"}},
+		"no way out":       {routes(rejected+localRoute, nil), row{"IPv6", OK, "no default route", "--network6 off"}},
+		"odd routes":       {routes("x\n"+nowhere+"\n", nil), row{"IPv6", OK, "no default route", "--network6 off"}},
+		"low ports":        {reading(ports, "80\n", nil), row{"ports", OK, "those from 80 on", ""}},
+		"all ports":        {reading(ports, "0\n", nil), row{"ports", OK, "can use all", ""}},
+		"an unknown limit": {reading(ports, "", fs.ErrNotExist), row{"ports", OK, "those from 1024 on", ""}},
 		"no QEMU": {func(h *Host) {
 			h.Version = func(string) (string, error) { return "", errors.New("not found") }
-		}, Note, "qemu is not installed", "apt-get install"},
-		"not in KVM's group":    {func(h *Host) { h.KVM = func() error { return fs.ErrPermission } }, Note, "permission denied", "usermod -aG kvm"},
-		"no KVM":                {func(h *Host) { h.KVM = func() error { return fs.ErrNotExist } }, Note, "does not exist", "firmware"},
-		"KVM that does not run": {func(h *Host) { h.KVM = func() error { return errors.New("makes no machine") } }, Note, "makes no machine", "nested virtualization"},
+		}, row{"QEMU", Note, "qemu is not installed", "apt-get install"}},
+		"not in KVM's group":    {func(h *Host) { h.KVM = func() error { return fs.ErrPermission } }, row{"KVM", Note, "permission denied", "usermod -aG kvm"}},
+		"no KVM":                {func(h *Host) { h.KVM = func() error { return fs.ErrNotExist } }, row{"KVM", Note, "does not exist", "firmware"}},
+		"KVM that does not run": {func(h *Host) { h.KVM = func() error { return errors.New("makes no machine") } }, row{"KVM", Note, "makes no machine", "nested virtualization"}},
 		"weak sandbox": {func(h *Host) {
-			h.Sandbox = func() ([]string, error) { return []string{"Landlock: this kernel has none"}, nil }
-		}, Note, "Landlock: this kernel has none", "--sandbox=strict"},
+			h.Sandbox = func() ([]string, error) { return []string{"Landlock: this kernel has none", "seccomp: none"}, nil }
+		}, row{"sandbox", Note, "Landlock: this kernel has none; seccomp: none", "--sandbox=strict"}},
 		"no sandbox": {func(h *Host) {
 			h.Sandbox = func() ([]string, error) { return nil, errors.New("drop capabilities") }
-		}, Problem, "drop capabilities", "--sandbox=off"},
-		"no TAP devices": {func(h *Host) {
-			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrPermission}[path] }
-		}, Note, "permission denied", "chmod 0666 /dev/net/tun"},
-		"no module for them": {func(h *Host) {
-			h.Open = func(path string) error { return map[string]error{"/dev/net/tun": fs.ErrNotExist}[path] }
-		}, Note, "file does not exist", "modprobe tun"},
-		"little memory": {func(h *Host) {
-			h.ReadFile = func(string) ([]byte, error) { return []byte("MemAvailable: 1024 kB"), nil }
-		}, Note, "1 MiB for guests", "does not fit"},
+		}, row{"sandbox", Problem, "drop capabilities", "--sandbox=off"}},
+		"an untried sandbox":  {func(h *Host) { h.Sandbox = nil }, row{"sandbox", Note, "nobody has tried it", ""}},
+		"no TAP devices":      {failing(fs.ErrPermission), row{"/dev/net/tun", Note, "permission denied", "chmod 0666 /dev/net/tun"}},
+		"no module for them":  {failing(fs.ErrNotExist), row{"/dev/net/tun", Note, "file does not exist", "modprobe tun"}},
+		"little memory":       {reading(memory, "MemAvailable: 1048575 kB", nil), row{"memory", Note, "1023 MiB for guests", "does not fit"}},
+		"just enough memory":  {reading(memory, "MemAvailable: 1048576 kB", nil), row{"memory", OK, "1024 MiB for guests", ""}},
+		"memory is not known": {reading(memory, "", fs.ErrPermission), row{"memory", Note, "permission denied", ""}},
 		"a directory that is missing": {func(h *Host) {
-			h.CheckSocket = func(path string) error { return errors.New("there is no directory /run/vring") }
-		}, Problem, "there is no directory /run/vring", "Choose another path"},
-		"a directory of one user": {func(h *Host) {
-			h.Mode = modes(map[string]fs.FileMode{"/run/vring": fs.ModeDir | 0o750})
-		}, Note, "/run/vring keeps other users out", "--socket-group"},
-		"a directory of one user above": {func(h *Host) {
-			h.Socket, h.Mode = "/home/me/vm/s", modes(map[string]fs.FileMode{"/home/me": fs.ModeDir | 0o700})
-		}, Note, "/home/me keeps other users out", "libvirt's system mode"},
-		"libvirt's QEMU is confined": {withAppArmor("Y\n", "/etc/apparmor.d/abstractions/libvirt-qemu"), OK,
-			"confines the QEMU that libvirt starts", `local/abstractions/libvirt-qemu: "/run/vring/vm0.sock" rw,`},
-		"rights": {func(h *Host) { h.NetAdmin = true }, OK, "yes", "safer without"},
+			h.CheckSocket = func(path string) error { return errors.New("there is no directory above " + path) }
+		}, row{"socket", Problem, "there is no directory above /run/vring/vm0.sock", "Choose another path"}},
+		"a directory of one user":         {closing("/home/me/vm", 0o750), row{"socket", Note, "/home/me/vm keeps other users out", "--socket-group"}},
+		"a directory that others see":     {closing("/home/me/vm", 0o754), row{"socket", Note, "/home/me/vm keeps other users out", "--socket-group"}},
+		"a directory of one user above":   {closing("/home/me", 0o700), row{"socket", Note, "/home/me keeps other users out", "libvirt's system mode"}},
+		"a directory that others may use": {closing("/home/me", 0o711), row{"socket", OK, "/home/me/vm/s can be made", ""}},
+		"a directory that is not there": {func(h *Host) {
+			h.Mode = func(path string) (fs.FileMode, error) { return 0, fs.ErrNotExist }
+		}, row{"socket", Note, "file does not exist", ""}},
+		"libvirt's QEMU is confined": {withAppArmor("Y\n", "/etc/apparmor.d/abstractions/libvirt-qemu"),
+			row{"AppArmor", OK, "confines the QEMU that libvirt starts", `local/abstractions/libvirt-qemu: "/run/vring/vm0.sock" rw,`}},
+		"rights": {func(h *Host) { h.NetAdmin = true }, row{"CAP_NET_ADMIN", OK, "yes", "safer without"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := healthy()
 			c.change(h)
-			findings := Examine(h)
-			require.Equal(t, c.level, Worst(findings))
-			text := Format(findings)
-			require.Contains(t, text, c.found)
-			require.Contains(t, text, c.advice)
+			requireRow(t, h, c.want)
 		})
 	}
+}
+
+// Root may use all ports, whatever the kernel lets others do.
+func TestRootMayUseAllPorts(t *testing.T) {
+	h := healthy()
+	h.User = 0
+	require.Contains(t, Format(Examine(h)), "ok  ports          forwards can use all\n")
 }
 
 func TestThisHostCanBeExamined(t *testing.T) {
@@ -166,14 +213,25 @@ func TestThisHostCanBeExamined(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Where AppArmor is off, or there is no libvirt, nothing is said of it.
+// Where AppArmor is off or not known, or there is no libvirt, nothing is said of it.
 func TestAppArmorIsToldOfWhereItConfinesSomething(t *testing.T) {
-	for _, change := range []func(*Host){
-		withAppArmor("N\n", "/etc/apparmor.d/abstractions/libvirt-qemu"), withAppArmor("Y\n", "/etc/apparmor.d/usr.bin.man"),
+	const enabled, libvirt = "/sys/module/apparmor/parameters/enabled", "/etc/apparmor.d/abstractions/libvirt-qemu"
+	for name, c := range map[string]struct {
+		change func(*Host)
+		told   int
+	}{
+		"on":           {withAppArmor("Y\n", libvirt), 1},
+		"off":          {withAppArmor("N\n", libvirt), 0},
+		"no libvirt":   {withAppArmor("Y\n", "/etc/apparmor.d/usr.bin.man"), 0},
+		"not known":    {func(h *Host) { withAppArmor("Y\n", libvirt)(h); reading(enabled, "Y\n", fs.ErrPermission)(h) }, 0},
+		"not a module": {func(h *Host) { withAppArmor("Y\n", libvirt)(h); reading(enabled, "", nil)(h) }, 0},
 	} {
-		h := healthy()
-		change(h)
-		require.NotContains(t, Format(Examine(h)), "AppArmor")
+		t.Run(name, func(t *testing.T) {
+			h := healthy()
+			c.change(h)
+			require.Len(t, Examine(h), len(Examine(healthy()))+c.told)
+			require.Equal(t, c.told, strings.Count(Format(Examine(h)), "AppArmor"))
+		})
 	}
 }
 

@@ -14,16 +14,14 @@ import (
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/internal/socketfile"
-	"github.com/vringnet/vring/netbackend/nat"
 )
 
 // Local is the host that this process runs on. socket is the path that a guest's socket is to have.
 func Local(socket string) *Host {
-	var limit unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // cannot fail with these arguments (getrlimit(2))
 	return &Host{
-		Socket: socket, Kernel: kernelRelease(), PeekOffset: nat.HasPeekOffset(), OpenFiles: limit.Cur, NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
-		PingError: nat.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
+		Socket: socket, Kernel: kernelRelease(), PeekOffset: hostcaps.HasPeekOffset(), OpenFiles: hostcaps.OpenFiles(),
+		NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
+		PingError: hostcaps.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
 		KVM:         func() error { return tryKVM(kvmPath, true) },
 		CheckSocket: socketfile.Check, Mode: modeOf(os.Stat),
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -20,51 +21,67 @@ type Socket struct {
 	file socketfile.File // of a unix socket
 }
 
-// Options are how sockets are opened.
-type Options struct {
-	// Prepare sets options of a socket before the first packet can come. It may be nil.
-	Prepare func(fd int, proto uint8, at *ipaddr.Endpoint)
-	// KeepFiles reports, when a unix socket is closed, whether its file is left where it is. It may be nil for no.
-	KeepFiles func() bool
-}
-
 // Listen opens the i-th port of f, or its unix socket. The error is a *BindError if the port or path cannot be had. A unix socket
 // is for its owner only: to share it, its mode is changed. What a dead process left at its path is replaced.
-func Listen(f *spec.Forward, i uint16, opt Options) (Socket, error) {
-	if f.Path != "" {
-		fd, file, err := socketfile.Replace(f.Path, socketfile.OwnerOnly(), backlog)
-		if err != nil {
-			return Socket{}, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
-		}
-		return Socket{FD: int32(fd), file: file.Unless(opt.KeepFiles)}, nil
+//
+// keepFiles reports, when a unix socket is closed, whether its file is left where it is. It may be nil for no.
+func Listen(f *spec.Forward, i uint16, keepFiles func() bool) (Socket, error) {
+	if f.Path == "" {
+		fd, err := listenPort(f, i)
+		return Socket{FD: int32(fd)}, err
 	}
+	fd, file, err := socketfile.Replace(f.Path, socketfile.OwnerOnly(), backlog)
+	if err != nil {
+		return Socket{}, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
+	}
+	return Socket{FD: int32(fd), file: file.Unless(keepFiles)}, nil
+}
+
+// ListenAtOnce is Listen for a forward of one port, by a process that hands the socket to another one and waits for nobody. The
+// descriptor and the file of a unix socket are the caller's to close and to remove.
+func ListenAtOnce(f *spec.Forward) (fd int, file socketfile.File, err error) {
+	if f.Path == "" {
+		fd, err = listenPort(f, 0)
+		return fd, socketfile.File{}, err
+	}
+	fd, file, err = socketfile.ReplaceAtOnce(f.Path, socketfile.OwnerOnly(), backlog)
+	if err != nil {
+		return -1, file, &BindError{Proto: f.Proto, Path: f.Path, Err: err}
+	}
+	return fd, file, nil
+}
+
+// Opened returns the socket fd, which another process has opened by ListenAtOnce. It is the Socket's from now on; its file stays that
+// process's.
+func Opened(fd int) Socket { return Socket{FD: int32(fd)} }
+
+// listenPort opens the i-th port of f.
+func listenPort(f *spec.Forward, i uint16) (fd int, err error) {
 	host := netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
 	kind := unix.SOCK_STREAM
 	if f.Proto == unix.IPPROTO_UDP {
 		kind = unix.SOCK_DGRAM
 	}
 	at := ipaddr.EndpointFrom(host)
-	fd, err := unix.Socket(at.Addr.Domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err = unix.Socket(at.Addr.Domain(), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return Socket{}, fmt.Errorf("socket for the forward of %s %s: %w", spec.ProtoName(f.Proto), host, err)
+		return -1, fmt.Errorf("socket for the forward of %s %s: %w", spec.ProtoName(f.Proto), host, err)
 	}
-	if err := bind(fd, f.Proto, &at, opt); err != nil {
+	if err := bind(fd, f.Proto, &at); err != nil {
 		_ = unix.Close(fd)
-		return Socket{}, newBindError(f.Proto, host, err)
+		return -1, newBindError(f.Proto, host, err)
 	}
-	return Socket{FD: int32(fd)}, nil
+	return fd, nil
 }
 
-func bind(fd int, proto uint8, at *ipaddr.Endpoint, opt Options) error {
+func bind(fd int, proto uint8, at *ipaddr.Endpoint) error {
 	if !at.Addr.Is4() {
 		// 0.0.0.0 and :: are asked for separately, and can both be had.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return err
 		}
 	}
-	if opt.Prepare != nil {
-		opt.Prepare(fd, proto, at)
-	}
+	prepare(fd, proto, at)
 	if proto == unix.IPPROTO_UDP {
 		return unix.Bind(fd, at.Sockaddr())
 	}
@@ -77,6 +94,22 @@ func bind(fd int, proto uint8, at *ipaddr.Endpoint, opt Options) error {
 	}
 	return unix.Listen(fd, backlog)
 }
+
+// prepare sets what must be set before the first packet can come.
+func prepare(fd int, proto uint8, at *ipaddr.Endpoint) {
+	if proto != unix.IPPROTO_UDP {
+		hostsock.ReadInline(fd) // so are the connections, from their first byte on
+		return
+	}
+	hostsock.KeepErrors(&at.Addr, fd, 1)
+	if a := at.Addr.Netip(); a.IsUnspecified() {
+		hostsock.WantAsked(&at.Addr, fd)
+	}
+}
+
+// AsksWays reports whether the kernel tells to which address and by which interface datagrams come: Listen asks for that where a UDP
+// port is bound to all addresses.
+func (s *Socket) AsksWays() bool { return hostsock.IsAsked(int(s.FD)) }
 
 // Close gives the port or the path back.
 func (s *Socket) Close() {

@@ -11,18 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // listenTCP opens a forward at a free port of the loopback. It is asked for by its number: the kernel takes one back that it chose
 // itself as soon as nobody listens.
-func listenTCP(t *testing.T, opt Options) (s Socket, at netip.AddrPort) {
+func listenTCP(t *testing.T) (s Socket, at netip.AddrPort) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	at = l.Addr().(*net.TCPAddr).AddrPort()
 	require.NoError(t, l.Close())
-	s, err = Listen(&spec.Forward{Proto: unix.IPPROTO_TCP, Host: at, Count: 1}, 0, opt)
+	s, err = Listen(&spec.Forward{Proto: unix.IPPROTO_TCP, Host: at, Count: 1}, 0, nil)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s, at
@@ -40,13 +39,13 @@ func connects(t *testing.T, at netip.AddrPort) bool {
 }
 
 func TestAPausedPortRefusesAndStaysBound(t *testing.T) {
-	s, at := listenTCP(t, Options{})
+	s, at := listenTCP(t)
 	require.True(t, connects(t, at))
 	for range 3 {
 		s.Pause()
 		require.False(t, connects(t, at))
 		other := spec.Forward{Proto: unix.IPPROTO_TCP, Host: at, Count: 1}
-		_, err := Listen(&other, 0, Options{})
+		_, err := Listen(&other, 0, nil)
 		require.ErrorIs(t, err, unix.EADDRINUSE, "nobody else gets the port in the meantime")
 		before := false
 		require.NoError(t, s.Resume(func() { before = !connects(t, at) }))
@@ -56,9 +55,9 @@ func TestAPausedPortRefusesAndStaysBound(t *testing.T) {
 }
 
 func TestAnErrorNamesTheProcessThatHasThePort(t *testing.T) {
-	_, at := listenTCP(t, Options{})
+	_, at := listenTCP(t)
 	f := spec.Forward{Proto: unix.IPPROTO_TCP, Host: at, Count: 1}
-	_, err := Listen(&f, 0, Options{})
+	_, err := Listen(&f, 0, nil)
 	var bind *BindError
 	require.ErrorAs(t, err, &bind)
 	require.Equal(t, at, bind.Host)
@@ -66,25 +65,33 @@ func TestAnErrorNamesTheProcessThatHasThePort(t *testing.T) {
 	require.ErrorContains(t, err, bind.Holder+" has the port; choose another host port, or end it")
 }
 
-func TestASocketIsPreparedBeforeAnythingCanComeIn(t *testing.T) {
-	prepared := 0
-	var asked netip.AddrPort
-	_, port := listenTCP(t, Options{Prepare: func(fd int, proto uint8, at *ipaddr.Endpoint) {
-		prepared++
-		require.EqualValues(t, unix.IPPROTO_TCP, proto)
-		asked = at.Netip()
-		name, err := unix.Getsockname(fd)
+func TestASocketIsPreparedForWhatComesIn(t *testing.T) {
+	option := func(s *Socket, level, name int) int {
+		value, err := unix.GetsockoptInt(int(s.FD), level, name)
 		require.NoError(t, err)
-		require.Zero(t, name.(*unix.SockaddrInet4).Port, "it is not bound yet")
-	}})
-	require.Equal(t, 1, prepared)
-	require.Equal(t, port, asked)
+		return value
+	}
+	stream, _ := listenTCP(t)
+	require.NotZero(t, option(&stream, unix.SOL_SOCKET, unix.SO_OOBINLINE))
+	require.False(t, stream.AsksWays())
+	for host, asks := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, "[::1]:0": false, "[::]:0": true} {
+		at := netip.MustParseAddrPort(host)
+		s, err := Listen(&spec.Forward{Proto: unix.IPPROTO_UDP, Host: at, Count: 1}, 0, nil)
+		require.NoError(t, err)
+		require.Equal(t, asks, s.AsksWays(), host)
+		if at.Addr().Is4() {
+			require.NotZero(t, option(&s, unix.IPPROTO_IP, unix.IP_RECVERR))
+		} else {
+			require.NotZero(t, option(&s, unix.IPPROTO_IPV6, unix.IPV6_RECVERR))
+		}
+		s.Close()
+	}
 }
 
 func TestTheFileOfAUnixSocketGoesUnlessItIsKept(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "web.sock")
-		s, err := Listen(&spec.Forward{Proto: unix.IPPROTO_TCP, Path: path, Count: 1}, 0, Options{KeepFiles: func() bool { return keep }})
+		s, err := Listen(&spec.Forward{Proto: unix.IPPROTO_TCP, Path: path, Count: 1}, 0, func() bool { return keep })
 		require.NoError(t, err)
 		require.FileExists(t, path)
 		s.Close()

@@ -3,6 +3,7 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -37,6 +38,23 @@ func (f Forward) String() string {
 	return f.options() + fmt.Sprintf("%s:%s:%s:%s", ProtoName(f.Proto), bracketed(f.Host.Addr()), host, guest)
 }
 
+// Ports yields f port by port: forwards of one port each that lead where f leads. A unix socket is one by itself.
+func (f Forward) Ports() iter.Seq[Forward] {
+	return func(yield func(Forward) bool) {
+		for i := range f.Count {
+			one := f
+			one.Count = 1
+			one.Guest = netip.AddrPortFrom(f.Guest.Addr(), f.Guest.Port()+i)
+			if f.Path == "" {
+				one.Host = netip.AddrPortFrom(f.Host.Addr(), f.Host.Port()+i)
+			}
+			if !yield(one) {
+				return
+			}
+		}
+	}
+}
+
 // bracketed is an address in front of a port.
 func bracketed(a netip.Addr) string {
 	if a.Is6() {
@@ -52,11 +70,29 @@ func portRange(first, count uint16) string {
 	return fmt.Sprintf("%d-%d", first, first+count-1)
 }
 
-// clash names what of the host both f and g want, "" if there is nothing.
+// HostSide is what two forwards of one port have in common that may want the same of the host.
+type HostSide struct {
+	Proto uint8
+	Port  uint16 // of the host
+	Path  string // as CleanPath
+}
+
+// Side returns the HostSide of a forward of one port, or of a unix socket.
+func (f *Forward) Side() HostSide { return HostSide{f.Proto, f.Host.Port(), f.CleanPath()} }
+
+// CleanPath returns the shortest path that is the same as Path by its text, "" for ports.
+func (f *Forward) CleanPath() string {
+	if f.Path == "" {
+		return ""
+	}
+	return filepath.Clean(f.Path)
+}
+
+// Overlap names what of the host both f and g want, "" if there is nothing.
 func (f *Forward) Overlap(g *Forward) string {
 	if f.Path != "" || g.Path != "" {
-		if f.Path != "" && g.Path != "" && filepath.Clean(f.Path) == filepath.Clean(g.Path) {
-			return "the socket " + filepath.Clean(f.Path)
+		if f.CleanPath() == g.CleanPath() {
+			return "the socket " + f.CleanPath()
 		}
 		return ""
 	}
@@ -72,15 +108,34 @@ func (f *Forward) Overlap(g *Forward) string {
 	return fmt.Sprintf("port %d of the host", port)
 }
 
-// checkPath tells why no socket can be made at f's path.
+// checkPath tells why no socket can have f's path.
 func (f *Forward) checkPath() error {
 	if f.Path == "" {
 		return nil
 	}
-	if err := socketfile.CheckLength(f.Path); err != nil {
-		return err
+	return socketfile.CheckLength(f.Path)
+}
+
+// CheckDirectory looks at the host, and tells why this process can make no socket at f's path.
+func (f *Forward) CheckDirectory() error {
+	if f.Path == "" || f.checkPath() != nil {
+		return nil
 	}
 	return socketfile.CheckDirectory(f.Path)
+}
+
+// checkPorts returns why a forward cannot have its ports.
+func (f *Forward) checkPorts() error {
+	const ports = 1 << 16
+	switch {
+	case f.Count == 0:
+		return errors.New("it has no port")
+	case f.Path != "" && f.Count != 1:
+		return errors.New("a unix socket leads to one port")
+	case int(f.Host.Port())+int(f.Count) > ports || int(f.Guest.Port())+int(f.Count) > ports:
+		return errors.New("its ports go beyond 65535")
+	}
+	return nil
 }
 
 // checkGate returns why a forward cannot have a gate.
@@ -107,9 +162,9 @@ func (f *Forward) checkProxy() error {
 	return nil
 }
 
-// Check returns what is wrong with f by itself, without opening anything.
+// Check returns what is wrong with f by itself. It does not look at the host.
 func (f *Forward) Check() (faults []error) {
-	for _, err := range []error{f.checkGate(), f.checkProxy(), f.checkPath()} {
+	for _, err := range []error{f.checkPorts(), f.checkGate(), f.checkProxy(), f.checkPath()} {
 		if err != nil {
 			faults = append(faults, err)
 		}

@@ -102,3 +102,24 @@ func (s HostService) String() string {
 	}
 	return text + strconv.Itoa(int(s.Port))
 }
+
+// HostServiceTexts returns services as ParseHostServices reads them, in their order: one text for neighbouring ports.
+func HostServiceTexts(services []HostService) (texts []string) {
+	for i := 0; i < len(services); {
+		last := i
+		for last+1 < len(services) && services[last].isBefore(services[last+1]) {
+			last++
+		}
+		text := services[i].String()
+		if last > i {
+			text += "-" + strconv.Itoa(int(services[last].Port))
+		}
+		texts, i = append(texts, text), last+1
+	}
+	return texts
+}
+
+// isBefore reports whether next is the service of the next port of the same address.
+func (s HostService) isBefore(next HostService) bool {
+	return s.Proto == next.Proto && s.Proto != protoICMP && s.Addr == next.Addr && int(s.Port)+1 == int(next.Port)
+}

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,5 +41,31 @@ func TestHostServices(t *testing.T) {
 	} {
 		_, err := ParseHostServices(text)
 		require.Error(t, err, text)
+	}
+}
+
+func TestServicesOfNeighbouringPortsAreOneText(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                                   nil,
+		"tcp:80":                             {"tcp:80"},
+		"6000-6009":                          {"tcp:6000-6009"},
+		"tcp:1-2 tcp:3-4 udp:5":              {"tcp:1-4", "udp:5"},
+		"tcp:80 tcp:82 tcp:81":               {"tcp:80", "tcp:82", "tcp:81"},
+		"tcp:80 tcp:[::1]:81":                {"tcp:80", "tcp:[::1]:81"},
+		"icmp:192.0.2.1 icmp:192.0.2.2":      {"icmp:192.0.2.1", "icmp:192.0.2.2"},
+		"tcp:65535 tcp:192.0.2.1:1-2 tcp:80": {"tcp:65535", "tcp:192.0.2.1:1-2", "tcp:80"},
+	} {
+		read := func(texts []string) (all []HostService) {
+			for _, text := range texts {
+				services, err := ParseHostServices(text)
+				require.NoError(t, err)
+				all = append(all, services...)
+			}
+			return all
+		}
+		services := read(strings.Fields(text))
+		texts := HostServiceTexts(services)
+		require.Equal(t, want, texts)
+		require.Equal(t, services, read(texts))
 	}
 }

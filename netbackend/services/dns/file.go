@@ -1,11 +1,6 @@
 package dns
 
-import (
-	"fmt"
-	"io"
-	"os"
-	"syscall"
-)
+import "github.com/vringnet/vring/internal/regularfile"
 
 const (
 	// DefaultFile is where the host keeps its resolvers.
@@ -15,21 +10,7 @@ const (
 )
 
 // ReadFile reads the first MaxFile bytes of a regular file. It does not wait for anything else that lies there.
-func ReadFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	return io.ReadAll(io.LimitReader(f, MaxFile))
-}
+func ReadFile(path string) ([]byte, error) { return regularfile.Read(path, MaxFile) }
 
 // ReadOrEmpty is ReadFile, for which a file that cannot be read is an empty one.
 func ReadOrEmpty(path string) ([]byte, error) {

@@ -35,9 +35,8 @@ type Config struct {
 
 // Relay knows the resolvers, and which of them are to be asked.
 type Relay struct {
-	cfg Config
-
 	mu      sync.Mutex
+	cfg     Config // mu guards Resolvers and File
 	list    []resolver
 	checked int64  // when the file was last looked at
 	known   bool   // whether it ever was
@@ -53,10 +52,20 @@ func New(cfg Config) *Relay {
 	if cfg.Read == nil {
 		r.cfg.Read = ReadOrEmpty
 	}
-	for _, a := range cfg.Resolvers {
-		r.add(a)
-	}
+	r.replace(cfg.Resolvers)
 	return r
+}
+
+// Use changes Config.Resolvers and Config.File. What is known of a resolver that stays is kept. The list is the Relay's from then on.
+func (r *Relay) Use(resolvers []netip.AddrPort, file string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if file == r.cfg.File && slices.Equal(resolvers, r.cfg.Resolvers) {
+		return
+	}
+	r.cfg.Resolvers, r.cfg.File = resolvers, file
+	r.known, r.empty, r.text, r.conf = false, false, nil, resolvConf{}
+	r.replace(resolvers)
 }
 
 // Next returns the resolver that is to be asked next about a query, which those of asked have been asked already. ok is false if
@@ -193,10 +202,20 @@ func (r *Relay) refresh(now int64) {
 	if r.empty && !before && len(r.list) > 0 {
 		return
 	}
-	old := r.list
-	r.list, r.text, r.conf = nil, text, conf
+	r.text, r.conf = text, conf
+	servers := make([]netip.AddrPort, 0, len(conf.servers))
 	for _, a := range conf.servers {
-		r.add(netip.AddrPortFrom(a, Port))
+		servers = append(servers, netip.AddrPortFrom(a, Port))
+	}
+	r.replace(servers)
+}
+
+// replace puts other resolvers in the place of those that there are.
+func (r *Relay) replace(list []netip.AddrPort) {
+	old := r.list
+	r.list = nil
+	for _, a := range list {
+		r.add(a)
 	}
 	for i := range old {
 		if v := r.find(old[i].addr); v != nil {

@@ -129,3 +129,20 @@ func TestWithoutAResolverThereIsNobodyToAsk(t *testing.T) {
 		t.Run(name, func(t *testing.T) { require.Empty(t, first(dns.New(dns.Config{File: file}), 0)) })
 	}
 }
+
+func TestOtherResolversAreUsedAndOneThatStaysIsKnown(t *testing.T) {
+	r, a := three(t)
+	require.Equal(t, []byte{1, 2, 3}, order(r, 0, dns.UDP))
+	r.Failed(0, dns.UDP, a[1])
+	four := netip.MustParseAddrPort("192.0.2.4:53")
+	r.Use([]netip.AddrPort{a[1], four}, "")
+	require.Equal(t, []byte{4, 2}, order(r, 0, dns.UDP), "the file is not looked at, and the second has failed still")
+	require.False(t, r.Knows(0, a[0]))
+	r.Use(nil, "")
+	require.Empty(t, order(r, 0, dns.UDP))
+	r.Use(nil, resolvConf(t, "nameserver 192.0.2.5", "search example.net"))
+	require.Equal(t, []byte{5}, order(r, 0, dns.UDP), "the file is looked at at once")
+	require.Equal(t, []string{"example.net"}, r.Search(0))
+	r.Use([]netip.AddrPort{four}, "")
+	require.Empty(t, r.Search(0))
+}

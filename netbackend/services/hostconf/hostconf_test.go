@@ -1,10 +1,12 @@
 package hostconf_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
@@ -134,19 +136,64 @@ func TestLeasesAreReadWithTheirMistakes(t *testing.T) {
 	require.Equal(t, "52:54:00:12:34:56=fd00:10:0:2::50", l.String())
 	require.Equal(t, map[[6]byte]netip.Addr{l.MAC: l.Addr}, hostconf.Fixed([]hostconf.Lease{l}, false))
 	require.Empty(t, hostconf.Fixed([]hostconf.Lease{l}, true))
-	for _, bad := range []string{"", "=", "00:00:00:00:00:00=10.0.2.9", "52:54:00:12:34:56:00:01=10.0.2.9", "52:54:00:12:34:56=", "52:54:00:12:34:56=fe80::1%eth0"} {
+	for bad, why := range map[string]string{
+		"":                                   "want MAC=ADDRESS",
+		"=":                                  "want MAC=ADDRESS",
+		"52:54:00:12:34:56=":                 "want MAC=ADDRESS",
+		"52:54:00:12:34:56:00:01=10.0.2.9":   "want MAC=ADDRESS",
+		"52:54:00:12:34:56=fe80::1%eth0":     "want MAC=ADDRESS",
+		"00:00:00:00:00:00=10.0.2.9":         "00:00:00:00:00:00 is not the address of one Ethernet interface",
+		"ff:ff:ff:ff:ff:ff=10.0.2.9":         "ff:ff:ff:ff:ff:ff is not the address of one Ethernet interface",
+		"01:00:5e:00:00:01=10.0.2.9":         "01:00:5e:00:00:01 is not the address of one Ethernet interface", // a group's
+		"52:54:00:12:34:56,[fd00:10:0:2::9]": "write --lease 52:54:00:12:34:56=fd00:10:0:2::9",
+	} {
 		_, err := hostconf.ParseLease(bad)
-		require.Error(t, err, bad)
+		require.ErrorContains(t, err, why, bad)
 	}
 }
 
+// Each list is right up to its bound, and one more is wrong because of the bound alone.
 func TestListsAreBounded(t *testing.T) {
-	network, network6 := netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd00:10:0:2::/64")
-	c := hostconf.Config{NTP: make([]netip.Addr, 9), Routes: make([]hostconf.Route, 33), Options: make([]hostconf.Option, 65), Leases: make([]hostconf.Lease, 257)}
-	err := c.Check(network, network6)
-	for _, flag := range []string{"--ntp: given 9 times", "--route: given 33 times", "--dhcp-option: given 65 times", "--lease: given 257 times"} {
-		require.ErrorContains(t, err, flag)
+	network, network6 := netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("fd00:10:0:2::/64")
+	with := func(n int) (c hostconf.Config) {
+		host := network.Addr()
+		for i := range n {
+			host = host.Next()
+			option := hostconf.Option{Code: uint16(100 + i), Value: []byte{1}}
+			c.NTP = append(c.NTP, host)
+			c.Routes = append(c.Routes, hostconf.Route{Network: netip.PrefixFrom(host, 32), Router: host})
+			c.Options, c.Options6 = append(c.Options, option), append(c.Options6, option)
+			c.BootFiles = append(c.BootFiles, hostconf.BootFile{Name: "https://192.0.2.1/boot"})
+			c.Leases = append(c.Leases, hostconf.Lease{MAC: [6]byte{2, 0, 0, 0, byte(i >> 8), byte(i)}, Addr: host})
+		}
+		return c
 	}
-	require.Error(t, hostconf.CheckSearch(make([]string, 33)))
+	for flag, list := range map[string]struct {
+		most int
+		of   func(hostconf.Config) hostconf.Config
+	}{
+		"--ntp":          {8, func(c hostconf.Config) hostconf.Config { return hostconf.Config{NTP: c.NTP} }},
+		"--route":        {32, func(c hostconf.Config) hostconf.Config { return hostconf.Config{Routes: c.Routes} }},
+		"--dhcp-option":  {64, func(c hostconf.Config) hostconf.Config { return hostconf.Config{Options: c.Options} }},
+		"--dhcp6-option": {64, func(c hostconf.Config) hostconf.Config { return hostconf.Config{Options6: c.Options6} }},
+		"--boot-file":    {64, func(c hostconf.Config) hostconf.Config { return hostconf.Config{BootFiles: c.BootFiles} }},
+		"--lease":        {256, func(c hostconf.Config) hostconf.Config { return hostconf.Config{Leases: c.Leases} }},
+	} {
+		most, tooMany := list.of(with(list.most)), list.of(with(list.most+1))
+		require.NoError(t, most.Check(network, network6), flag)
+		var all *multierror.Error
+		require.ErrorAs(t, tooMany.Check(network, network6), &all)
+		require.Len(t, all.Errors, 1)
+		require.EqualError(t, all.Errors[0], fmt.Sprintf("%s: given %d times; want %d at most", flag, list.most+1, list.most))
+	}
 	require.NoError(t, (&hostconf.Config{}).Check(network, netip.Prefix{}))
+}
+
+func TestSearchDomainsAreBounded(t *testing.T) {
+	var domains []string
+	for i := range 32 {
+		domains = append(domains, fmt.Sprintf("d%d.example", i))
+	}
+	require.NoError(t, hostconf.CheckSearch(domains))
+	require.EqualError(t, hostconf.CheckSearch(append(domains, "one-more.example")), "--search: given 33 times; want 32 at most")
 }

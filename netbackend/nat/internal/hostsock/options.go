@@ -25,6 +25,16 @@ func WantAsked(a *ipaddr.Addr, fd int) bool {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1) == nil
 }
 
+// IsAsked reports whether WantAsked has asked the kernel for that.
+func IsAsked(fd int) bool {
+	v4, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO)
+	if err == nil && v4 != 0 {
+		return true
+	}
+	v6, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO)
+	return err == nil && v6 != 0
+}
+
 // ReadInline keeps urgent bytes of the host at their place in the stream. It must come before there can be any, for without it
 // the kernel leaves one out when the next one comes.
 func ReadInline(fd int) {

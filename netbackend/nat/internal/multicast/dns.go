@@ -84,20 +84,53 @@ func response(m []byte) (ok bool) {
 // isLinkLocal reports whether b is an address of fe80::/10.
 func isLinkLocal(b []byte) bool { return len(b) == 16 && b[0] == 0xfe && b[1]&0xc0 == 0x80 }
 
-// skipName returns where a name ends that begins at an offset of m, which is one of m; -1 if it does not end.
+// What the first byte of a part of a name says (RFC 1035 section 4.1.4): the length of a label, or that the rest of the name is
+// elsewhere.
+const (
+	pointer      = 0xc0
+	longestLabel = 63
+	longestName  = 255
+)
+
+// skipName returns where a name ends that begins at an offset of m, which is one of m; -1 if there is no name.
 func skipName(m []byte, at int) int {
-	const pointer, longest = 0xc0, 63
-	for at < len(m) {
+	if !isName(m, at) {
+		return -1
+	}
+	for {
 		switch n := int(m[at]); {
 		case n == 0:
 			return at + 1
 		case n&pointer == pointer:
-			return at + 2 // the caller looks whether that is in m
-		case n > longest:
-			return -1
+			return at + 2
 		default:
 			at += 1 + n
 		}
 	}
-	return -1
+}
+
+// isName reports whether a name that begins at an offset of m can be read. What a pointer leads to is a name that stands earlier, and
+// wholly so: this ends, and reads nothing behind the name.
+func isName(m []byte, at int) bool {
+	length, start, end := 1, at, len(m)
+	for at < end && length <= longestName {
+		switch n := int(m[at]); {
+		case n == 0:
+			return true
+		case n&pointer == pointer:
+			if at+1 >= end {
+				return false
+			}
+			to := int(binary.BigEndian.Uint16(m[at:]) &^ (pointer << 8))
+			if to < dnsHeaderLen || to >= start {
+				return false
+			}
+			at, start, end = to, to, start
+		case n > longestLabel:
+			return false
+		default:
+			at, length = at+1+n, length+1+n
+		}
+	}
+	return false
 }

@@ -1,10 +1,12 @@
 package multicast
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"testing"
 
+	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 )
 
@@ -45,6 +47,27 @@ func TestMessagesThatAreCutOffAreMalformed(t *testing.T) {
 	require.True(t, response(whole))
 }
 
+// A name that cannot be read does not leave: what is behind the questions is cut off, so it may have led there.
+func TestNamesThatLeadNowhereAreMalformed(t *testing.T) {
+	header := []byte{0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0}
+	first := slices.Concat(header, name, []byte{0, 1, 0, 1})
+	for what, second := range map[string][]byte{
+		"to itself":                    {0xc0, byte(len(first))},
+		"forward":                      {0xc0, byte(len(first) + 2)},
+		"into the header":              {0xc0, 4},
+		"behind the message":           {0xff, 0xff},
+		"to a pointer to itself":       {1, 'b', 0xc0, byte(len(first))},
+		"of a reserved kind":           append([]byte{64}, make([]byte, 65)...),
+		"longer than a name by itself": append(bytes.Repeat([]byte{1, 'b'}, 128), 0),
+		"longer than a name can be":    slices.Concat(bytes.Repeat(append([]byte{63}, make([]byte, 63)...), 4), []byte{0xc0, 12}),
+	} {
+		_, got := question(slices.Concat(first, second, []byte{0, 1, 0, 1}))
+		require.Equal(t, Malformed, got, what)
+	}
+	_, got := question(slices.Concat(first, []byte{1, 'b', 0xc0, 14}, []byte{0, 1, 0, 1}))
+	require.Equal(t, Sent, got)
+}
+
 func TestAddressesOfAnotherLinkAreHidden(t *testing.T) {
 	m := message(0x84, 0)
 	require.True(t, response(m))
@@ -66,6 +89,50 @@ func TestGroupsAreKnownByAddressAndPort(t *testing.T) {
 			require.False(t, ok)
 			_, ok = Of(netip.AddrPortFrom((1 - g).Address(is6), g.Port()))
 			require.False(t, ok)
+		}
+	}
+}
+
+// FuzzMessage gives the reflector a message, as one of the guest and as one of the network.
+func FuzzMessage(f *testing.F) {
+	for _, m := range [][]byte{message(0, 0), message(0, 1), message(0x84, 0), message(0x84, 1), {}} {
+		f.Add(m)
+	}
+	f.Fuzz(func(t *testing.T, m []byte) {
+		if left, what := question(slices.Clone(m)); what == Sent {
+			requireQuestions(t, left)
+		}
+		after := slices.Clone(m)
+		ok := response(after)
+		require.Len(t, after, len(m))
+		if ok {
+			requireNothingOfAnotherLink(t, after)
+		}
+	})
+}
+
+// requireQuestions checks that a message is understood by another reader, and has questions for an answer by multicast only.
+func requireQuestions(t *testing.T, m []byte) {
+	var read dns.Msg
+	require.NoError(t, read.Unpack(m))
+	require.NotEmpty(t, read.Question)
+	require.Empty(t, slices.Concat(read.Answer, read.Ns, read.Extra))
+	require.False(t, read.Response || read.Truncated)
+	for _, q := range read.Question {
+		require.Zero(t, q.Qclass>>15)
+	}
+}
+
+// requireNothingOfAnotherLink checks that another reader finds no address that is good on another link only. He may find the
+// message malformed: he looks into all records.
+func requireNothingOfAnotherLink(t *testing.T, m []byte) {
+	var read dns.Msg
+	if read.Unpack(m) != nil {
+		return
+	}
+	for _, r := range slices.Concat(read.Answer, read.Ns, read.Extra) {
+		if a, ok := r.(*dns.AAAA); ok {
+			require.False(t, a.AAAA.IsLinkLocalUnicast(), r)
 		}
 	}
 }

@@ -60,6 +60,17 @@ func (l *link) open(cfg *Config, watch func(fd int) error) error {
 	return nil
 }
 
+// setLoop sets whether programs of the host hear what is sent by the link's sockets.
+func (l *link) setLoop(loop bool) {
+	for g := range l.members {
+		for version, fd := range l.members[g] {
+			if s := looped(version, loop); fd >= 0 {
+				_ = unix.SetsockoptInt(fd, s.level, s.name, s.value) // which took it before
+			}
+		}
+	}
+}
+
 // fault says what is to be done about an error of openMember.
 func (l *link) fault(g Group, err error) error {
 	if errors.Is(err, unix.EADDRINUSE) {

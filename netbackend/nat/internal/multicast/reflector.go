@@ -122,6 +122,19 @@ func (r *Reflector) Close() error {
 	return nil
 }
 
+// SetLoop changes Config.Loop for questions that the guest asks from now on.
+func (r *Reflector) SetLoop(loop bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if loop == r.cfg.Loop {
+		return
+	}
+	r.cfg.Loop = loop
+	for _, l := range r.links {
+		l.setLoop(loop)
+	}
+}
+
 // FD is readable while there is something to receive. It is the Reflector's.
 func (r *Reflector) FD() int { return r.epfd }
 

@@ -30,15 +30,11 @@ const queueLen = 128 << 10
 
 // common are the options of all sockets of a group. loop tells whether programs of this host hear what is sent.
 func common(g Group, version int, loop bool) []setting {
-	looped := 0
-	if loop {
-		looped = 1
-	}
 	if version == v6 {
 		return []setting{
 			{unix.SOL_SOCKET, unix.SO_RCVBUF, queueLen},
 			{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, g.hops()},
-			{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, looped},
+			looped(version, loop),
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
 		}
@@ -46,10 +42,22 @@ func common(g Group, version int, loop bool) []setting {
 	return []setting{
 		{unix.SOL_SOCKET, unix.SO_RCVBUF, queueLen},
 		{unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, g.hops()},
-		{unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, looped},
+		looped(version, loop),
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 		{unix.IPPROTO_IP, unix.IP_RECVTTL, 1},
 	}
+}
+
+// looped is the option by which programs of this host hear what is sent, or do not.
+func looped(version int, loop bool) setting {
+	s := setting{level: unix.IPPROTO_IP, name: unix.IP_MULTICAST_LOOP}
+	if version == v6 {
+		s = setting{level: unix.IPPROTO_IPV6, name: unix.IPV6_MULTICAST_LOOP}
+	}
+	if loop {
+		s.value = 1
+	}
+	return s
 }
 
 // openMember makes a socket that is a member of a group on the interface index, and bound to the group: it gets nothing that is

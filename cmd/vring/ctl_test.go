@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/control/api"
+)
+
+// controlled is a vring whose control socket is asked.
+type controlled struct {
+	t       *testing.T
+	socket  string // of its first guest
+	control string
+}
+
+// startControlled starts vring with two guests, in its sandbox, and waits until it serves.
+func startControlled(t *testing.T, args ...string) *controlled {
+	dir := shortDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	c := &controlled{t, filepath.Join(dir, "vm0.sock"), filepath.Join(dir, "vm0.sock.ctl")}
+	args = append([]string{"nat", "--socket-path", c.socket, "--socket-path", filepath.Join(dir, "vm1.sock")}, args...)
+	cmd := exec.Command(os.Args[0], args...) // which the end of the test's context does not kill: it is to end well
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	require.NoError(t, err)
+	defer log.Close()
+	cmd.Stderr = log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		require.NoError(t, cmd.Wait())
+		require.NoFileExists(t, c.control)
+	})
+	require.Eventually(t, func() bool {
+		text, _ := os.ReadFile(log.Name())
+		return strings.Contains(string(text), "msg=ready")
+	}, time.Minute, 10*time.Millisecond)
+	return c
+}
+
+// ctl runs vring ctl for the vring that is meant.
+func (c *controlled) ctl(args ...string) (status int, stdout, stderr string) {
+	c.t.Helper()
+	var out, errs strings.Builder
+	status = run(c.t.Context(), append([]string{"ctl", "--control", c.control}, args...), &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestARunningVringIsAsked(t *testing.T) {
+	for _, mode := range []string{"on", "off"} {
+		t.Run("sandbox "+mode, func(t *testing.T) {
+			c := startControlled(t, "--sandbox", mode)
+			status, stdout, stderr := c.ctl("status")
+			require.Equal(t, exitOK, status, stderr)
+			require.Regexp(t, `(?s)^vring devel, up .*GUEST +SOCKET +FRONT END.*10\.0\.2\.15 +`+c.socket+` +waiting +1 `, stdout)
+			_, stdout, _ = c.ctl("guests", "10.0.2.16", "-o", "json")
+			var guests []api.Guest
+			require.NoError(t, json.Unmarshal([]byte(stdout), &guests))
+			require.Len(t, guests, 1)
+			require.Equal(t, "10.0.2.16", guests[0].Name)
+			_, stdout, _ = c.ctl("counters", "10.0.2.15", "--all")
+			require.Contains(t, stdout, "frames_in")
+			require.NotContains(t, stdout, "10.0.2.16")
+		})
+	}
+}
+
+func TestWhatIsWrongWithAQuestionIsTold(t *testing.T) {
+	c := startControlled(t, "--sandbox", "off")
+	for args, want := range map[string]string{
+		"guests 10.0.2.99":        `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
+		"guests a b":              `unexpected "b"; want one guest at most`,
+		"status now":              `unexpected "now"`,
+		"stauts":                  `unexpected "stauts"; did you mean vring ctl status?`,
+		"status -o yaml":          `--output "yaml": want table or json`,
+		"status --socket-path /x": "--control and --socket-path exclude each other",
+		"status --watch=-1s":      "--watch -1s: want a time above 0",
+	} {
+		status, _, stderr := c.ctl(strings.Fields(args)...)
+		require.Equal(t, exitUsage, status, args)
+		require.Contains(t, stderr, want)
+	}
+	var out, errs strings.Builder
+	status := run(t.Context(), []string{"ctl", "--control", c.control + "x", "status"}, &out, &errs)
+	require.Equal(t, exitError, status)
+	require.Contains(t, errs.String(), "no vring answers at "+c.control+"x")
+}
+
+func TestTheControlSocketIsFound(t *testing.T) {
+	c := startControlled(t, "--sandbox", "off")
+	dir := filepath.Dir(c.socket)
+	for _, socket := range []string{c.socket, filepath.Join(dir, "vm1.sock")} {
+		path, err := (&ctl{socketPath: socket}).find()
+		require.NoError(t, err)
+		require.Equal(t, c.control, path)
+	}
+	_, err := (&ctl{socketPath: filepath.Join(dir, "vm2.sock")}).find()
+	require.ErrorContains(t, err, "no vring with that guest has its control socket beside it")
+	require.Contains(t, answering(usualSockets()), c.control)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file.ctl"), nil, 0o600))
+	require.NotContains(t, usualSockets(), filepath.Join(dir, "file.ctl"))
+
+	_, stdout, _ := runHere(t, "__complete", "ctl", "--control", c.control, "guests", "")
+	require.Contains(t, stdout, "10.0.2.15\n10.0.2.16\n")
+}
+
+func TestCountersAreWatched(t *testing.T) {
+	c := startControlled(t, "--sandbox", "off")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := new(lines)
+	out.after(3, cancel)
+	require.Equal(t, exitOK, run(ctx, []string{"ctl", "--control", c.control, "counters", "--all", "--watch=10ms"}, out, out))
+	require.Contains(t, out.String(), "PER SECOND")
+}
+
+// lines is what was printed. It calls a function when that many tables were.
+type lines struct {
+	strings.Builder
+	tables int
+	then   func()
+}
+
+func (l *lines) after(tables int, then func()) { l.tables, l.then = tables, then }
+
+func (l *lines) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "GUEST") {
+		if l.tables--; l.tables == 0 {
+			l.then()
+		}
+	}
+	return l.Builder.Write(p)
+}
+
+func TestThereIsNoControlSocketWhereNoneIsWanted(t *testing.T) {
+	dir := shortDir(t)
+	socket := filepath.Join(dir, "s")
+	for _, args := range [][]string{
+		{"--socket-path", socket, "--control", "off"}, {"--socket-path", socket, "--client"},
+	} {
+		status, _, stderr := runHere(t, append([]string{"nat", "--sandbox=off"}, args...)...)
+		require.Equal(t, exitOK, status, stderr)
+		require.NotContains(t, stderr, "control socket")
+	}
+	status, _, stderr := runHere(t, "nat", "--sandbox=off", "--socket-path", socket)
+	require.Equal(t, exitOK, status, stderr)
+	require.Contains(t, stderr, `msg="control socket" path=`+socket+".ctl")
+	require.NoFileExists(t, socket+".ctl")
+
+	require.NoError(t, os.WriteFile(socket+".ctl", nil, 0o600))
+	status, _, stderr = runHere(t, "nat", "--sandbox=off", "--socket-path", socket)
+	require.Equal(t, exitOK, status, stderr)
+	require.Contains(t, stderr, "there is no control socket; --control PATH makes one elsewhere")
+	require.Contains(t, stderr, "exists and is not a socket")
+	status, _, stderr = runHere(t, "nat", "--sandbox=off", "--socket-path", socket, "--control", socket+".ctl")
+	require.Equal(t, exitUsage, status, stderr)
+	require.Contains(t, stderr, "--control: "+socket+".ctl exists and is not a socket")
+	_, _, stderr = runHere(t, "nat", "--sandbox=off", "--socket-path", socket, "--control", socket)
+	require.Contains(t, stderr, "is a guest's socket")
+}

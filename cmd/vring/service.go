@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/supervisor"
+)
+
+// service is what a command serves, wherever its configuration comes from.
+type service struct {
+	checked    *daemon.Checked
+	config     daemon.Config // of checked
+	queuesHint string        // how a user gives the guest more queue pairs
+	stderr     io.Writer
+	file       *sourceFile // that the configuration comes from; nil for flags
+}
+
+// serve serves guests until ctx ends. With a sandbox, the process that the user has started has another one do that: see
+// package supervisor.
+func (s *service) serve(ctx context.Context) error {
+	asked := supervisor.NewAsked()
+	if s.file == nil {
+		ctx = untilHangup(ctx)
+	} else {
+		signal.Notify(asked.Reload, unix.SIGHUP)
+		defer signal.Stop(asked.Reload)
+	}
+	server, err := supervisor.Inherit()
+	if err != nil {
+		return err
+	}
+	if server == nil && isSupervised(&s.config, s.stderr) {
+		return s.supervise(ctx)
+	}
+	program, err := s.program()
+	if err != nil {
+		return err
+	}
+	if server == nil {
+		signal.Notify(asked.Status, unix.SIGUSR1)
+		defer signal.Stop(asked.Status)
+		return s.serveHere(ctx, program, asked, func() {})
+	}
+	return s.serveHere(inherit(ctx, server, &program, asked), program, asked, server.Release)
+}
+
+// program is what the daemon gets from this program.
+func (s *service) program() (daemon.Program, error) {
+	level := new(slog.LevelVar)
+	out := teller{s.logger(level), s.console()}
+	argv, err := brokerProgram()
+	return daemon.Program{
+		ConfigFile: s.file.path(), ChangesForwards: s.file != nil, Tell: out.tell, Log: out.log, Level: level,
+		Broker: broker.Program(argv...), QueuesHint: s.queuesHint,
+	}, err
+}
+
+// logger builds the log. level may be changed later.
+func (s *service) logger(level *slog.LevelVar) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if isJournal(s.stderr) {
+		options.ReplaceAttr = withoutTime // the journal has the time of each line
+	}
+	if s.config.Log.Format == daemon.FormatJSON {
+		return slog.New(slog.NewJSONHandler(s.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(s.stderr, options))
+}
+
+// console is where reports go.
+func (s *service) console() console { return newConsole(s.stderr, s.config.Log.Format) }
+
+// serveHere serves guests in this process. It calls isOpen when all is open, and logs what that is: until then an error is all
+// that is printed.
+func (s *service) serveHere(ctx context.Context, program daemon.Program, asked supervisor.Asked, isOpen func()) error {
+	askedQEMU := startAsking(&s.config) // from within the sandbox no program can be run
+	d, err := daemon.Open(s.checked, program)
+	hint := askedQEMU()
+	if err != nil {
+		return asUse(err)
+	}
+	program.Log.Info("vring starts", "version", programVersion())
+	isOpen()
+	s.describe(program.Log, d.Networks())
+	if err := d.Confine(); err != nil {
+		return spell(err)
+	}
+	stopControl := serveControl(d, program.Log)
+	defer stopControl()
+	out := s.console()
+	hint.print(out)
+	stop := onRequest(asked.Status, func() { printStatus(out, d) })
+	defer stop()
+	stopReloading := onRequest(asked.Reload, func() { d.Reload(func() { s.reload(program.Log, d) }) })
+	defer stopReloading()
+	return spell(d.Serve(ctx))
+}
+
+// describe logs what the guests' networks are.
+func (s *service) describe(log *slog.Logger, guests []daemon.Network) {
+	switch {
+	case s.config.NAT != nil:
+		describeNAT(log, s.config.NAT, guests)
+	case s.config.TAP != nil:
+		logTAPs(log, guests)
+	}
+}

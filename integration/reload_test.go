@@ -1,0 +1,72 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/integration/lab/userland"
+)
+
+// fileOf returns the configuration file that arguments of vring nat mean, by vring itself.
+func fileOf(t *testing.T, d *daemon, args ...string) string {
+	all := append([]string{"config", "from-flags", "nat", "--socket-path", d.Socket}, args...)
+	text, err := exec.Command(built.vring, all...).Output()
+	require.NoError(t, err)
+	return string(text)
+}
+
+// reload gives d another configuration file, and waits until it has said so often what became of it.
+func (d *daemon) reload(path, file, said string, times int) {
+	require.NoError(d.t, os.WriteFile(path+".new", []byte(file), 0o600))
+	require.NoError(d.t, os.Rename(path+".new", path))
+	require.NoError(d.t, d.Signal(syscall.SIGHUP))
+	d.waitLog(said, times)
+}
+
+// A guest whose connection is busy follows the file: what it may reach changes, and a file that is refused changes nothing. The
+// connection goes on all the time.
+func TestAServedGuestFollowsTheConfigurationFile(t *testing.T) {
+	t.Parallel()
+	onAll(t, testFollowing, onUML(userland.Bookworm), onUML(userland.Forky))
+}
+
+func testFollowing(t *testing.T, kind kind) {
+	const endless, some = 1 << 50, 1000 // the first is more than the test could send
+	busy, service := serveTCP(t, endless), serveTCP(t, some)
+	var path, file string
+	l := newLabWith(t, kind, func(t *testing.T, _ string, args ...string) *daemon {
+		d := &daemon{t: t, Socket: filepath.Join(shortDir(t), "vring.sock")}
+		path, file = filepath.Join(filepath.Dir(d.Socket), "vring.yaml"), fileOf(t, d, args...)
+		require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
+		d.args = []string{"serve", path}
+		d.start()
+		t.Cleanup(d.terminate)
+		return d
+	}, "--allow-host", fmt.Sprintf("tcp:%d", busy.Port), "--dns", "192.0.2.53")
+	load := l.guest.Start("tcp-dial", viaGateway(busy.Port), endless, guestSeed)
+	dial := func() error { return l.guest.Do(l.ctx, nil, "tcp-dial", viaGateway(service.Port), some, guestSeed) }
+	require.ErrorContains(t, dial(), "connection refused")
+
+	open := strings.Replace(file, "  allow-host:\n", fmt.Sprintf("  allow-host:\n    - tcp:%d\n", service.Port), 1)
+	l.vring.reload(path, "poll-us: 0\nlog-level: debug\n"+open, `changed="poll-us log-level allow-host"`, 1)
+	require.NoError(t, dial())
+	l.waitReceived(64 << 10)
+
+	l.vring.reload(path, strings.Replace(file, "nat:\n", "nat:\n  mtu: 1400\n", 1), "mtu cannot change while guests are served", 1)
+	require.NoError(t, dial(), "nothing of it was adopted")
+	l.vring.reload(path, file+"  restrct: true\n", "has no key", 1)
+	require.NoError(t, dial())
+
+	l.vring.reload(path, file, "is adopted", 2)
+	require.ErrorContains(t, dial(), "connection refused")
+	l.waitReceived(64 << 10)
+	require.False(t, ended(load), "the connection goes on")
+	l.requireNetwork()
+}

@@ -1,0 +1,308 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/vringnet/vring"
+
+// Third parties, by import path; what lies below is included.
+const (
+	sys      = "golang.org/x/sys"
+	multierr = "github.com/hashicorp/go-multierror"
+	checksum = "gvisor.dev/gvisor/pkg/tcpip/checksum"
+	tcpip    = "gvisor.dev/gvisor/pkg/tcpip"
+	dhcp     = "github.com/insomniacslk/dhcp"
+	dns      = "github.com/miekg/dns"
+	netlink  = "github.com/vishvananda/netlink"
+	testify  = "github.com/stretchr/testify"
+	rapid    = "pgregory.net/rapid"
+	landlock = "github.com/landlock-lsm/go-landlock"
+	seccomp  = "github.com/elastic/go-seccomp-bpf"
+	libcap   = "kernel.org/pub/linux/libs/security/libcap"
+	xnet     = "golang.org/x/net"
+	bpf      = xnet + "/bpf"
+	xtime    = "golang.org/x/time"
+	cpio     = "github.com/cavaliergopher/cpio"
+	yaml     = "github.com/goccy/go-yaml"
+)
+
+// allowedImports is the import table: for each package, what it may import beside the standard library. A path without a dot in the
+// first element is a package of this module, and that one only; a third party's includes what lies below it. cmd has no
+// rows: a command may import everything but what is for tests. multierror is for packages that check a configuration: they
+// report all of its faults.
+var allowedImports = map[string][]string{
+	"virtqueue":               {"virtqueue/guestmem", "virtqueue/internal/ring"},
+	"virtqueue/guestmem":      {sys, multierr},
+	"virtqueue/internal/ring": {sys + "/cpu"},
+	"virtqueue/vnet":          {checksum},
+	"virtqueue/vqtest":        {"virtqueue", "virtqueue/guestmem", "virtqueue/internal/ring", sys, testify, rapid},
+
+	"internal/archtest": {},
+	"internal/broker": {"tap", "internal/regularfile", "internal/sandbox", "internal/socketfile", "netbackend/nat/forward",
+		"netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
+	"internal/configfile": {"internal/daemon", "internal/sandbox", "internal/spelling", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
+		"netbackend/services/hostconf", "tap", yaml, multierr},
+	"internal/control":     {"internal/broker", "internal/control/api", "internal/daemon"},
+	"internal/control/api": {},
+	"internal/counting":    {},
+	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
+		"netbackend/stub", "tap", "netbackend/services/hostconf", "internal/broker", "internal/sandbox", "internal/hostcaps",
+		"internal/counting", "internal/servicemanager", sys, multierr},
+	"internal/hostcaps":       {sys},
+	"internal/qemuopt":        {},
+	"internal/regularfile":    {},
+	"internal/sandbox":        {sys, landlock, seccomp, libcap, bpf},
+	"internal/servicemanager": {sys},
+	"internal/socketfile":     {sys},
+	"internal/spelling":       {},
+	"internal/supervisor":     {"internal/broker", "internal/sandbox", "internal/servicemanager", sys, libcap},
+
+	"vhostuser": {"vhostuser/wire", "vhostuser/internal/fdconn", "internal/socketfile", "virtqueue", "virtqueue/guestmem",
+		"virtqueue/vnet", sys},
+	"vhostuser/wire":            {},
+	"vhostuser/internal/fdconn": {"vhostuser/wire", sys},
+	"vhostuser/frontend":        {"vhostuser/wire", "vhostuser/internal/fdconn", "virtqueue/guestmem", sys},
+
+	"netbackend":          {"virtqueue", "virtqueue/guestmem", "virtqueue/vnet", sys},
+	"netbackend/porttest": {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", "virtqueue/vqtest", sys, tcpip},
+	"netbackend/stub":     {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet"},
+	"netbackend/worker":   {"netbackend", "internal/counting", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", sys},
+	"tap":                 {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", sys, netlink},
+
+	"netbackend/nat": {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", "netbackend/nat/forward",
+		"netbackend/nat/proxyproto", "netbackend/nat/spec", "internal/hostcaps", "netbackend/nat/internal/flowtable", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
+		"netbackend/nat/internal/guestnet", "netbackend/nat/internal/hosts", "netbackend/nat/internal/ipfrag", "netbackend/nat/internal/multicast", "netbackend/nat/internal/pathmtu",
+		"netbackend/nat/internal/policy", "netbackend/nat/internal/ratelimit", "netbackend/nat/internal/route", "netbackend/nat/internal/timerwheel",
+		"netbackend/services/arp", "netbackend/services/dhcp4", "netbackend/services/dhcp6", "netbackend/services/dns",
+		"netbackend/services/hostconf", "netbackend/services/lease", "netbackend/services/ndp", sys, multierr},
+	"netbackend/nat/forward": {"netbackend/nat/spec", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
+		"internal/socketfile", sys},
+	"netbackend/nat/proxyproto":         {},
+	"netbackend/nat/spec":               {"internal/socketfile", sys},
+	"netbackend/nat/internal/flowtable": {"netbackend/nat/internal/ipaddr"},
+	"netbackend/nat/internal/hostsock":  {"netbackend/nat/internal/ipaddr", "virtqueue/guestmem", sys},
+	"netbackend/nat/internal/ipaddr":    {sys},
+	"netbackend/nat/internal/guestnet":  {"netbackend/nat/internal/ipaddr", "netbackend/nat/spec"},
+	"netbackend/nat/internal/hosts":     {"netbackend/nat/internal/ipaddr"},
+	"netbackend/nat/internal/pathmtu":   {"netbackend/nat/internal/ipaddr"},
+	"netbackend/nat/internal/policy": {"netbackend/nat/internal/guestnet", "netbackend/nat/internal/ipaddr",
+		"netbackend/nat/internal/route", "netbackend/nat/spec"},
+	"netbackend/nat/internal/ratelimit":  {},
+	"netbackend/nat/internal/ipfrag":     {"netbackend/nat/internal/ipaddr"},
+	"netbackend/nat/internal/multicast":  {sys, multierr},
+	"netbackend/nat/internal/route":      {"netbackend/nat/internal/ipaddr", sys},
+	"netbackend/nat/internal/timerwheel": {"netbackend/nat/internal/flowtable"},
+
+	"netbackend/services/arp":      {tcpip},
+	"netbackend/services/dhcp4":    {"netbackend/services/hostconf", "netbackend/services/lease", multierr, dhcp},
+	"netbackend/services/dhcp6":    {"netbackend/services/hostconf", "netbackend/services/lease", dhcp},
+	"netbackend/services/dns":      {"internal/regularfile", dns},
+	"netbackend/services/hostconf": {multierr, dns},
+	"netbackend/services/lease":    {},
+	"netbackend/services/ndp":      {"netbackend/services/hostconf", tcpip},
+
+	"integration/lab/guest":       {"integration/lab/guest/proto", "integration/lab/userland", cpio},
+	"integration/lab/guest/agent": {"integration/lab/guest/proto", sys, netlink},
+	"integration/lab/guest/init": {"integration/lab/guest/agent", "integration/lab/guest/proto", "integration/lab/segments",
+		"integration/lab/talk", sys, xnet, netlink, dhcp},
+	"integration/lab/guest/proto": {},
+	"integration/lab/hostile":     {"vhostuser/frontend", "virtqueue/vnet", "virtqueue/vqtest", sys, checksum},
+	"integration/lab/netns":       {sys},
+	"integration/lab/process":     {},
+	"integration/lab/qemu":        {"integration/lab/guest", "integration/lab/process", "integration/lab/userland"},
+	"integration/lab/segments":    {sys},
+	"integration/lab/talk":        {"integration/lab/guest/proto", sys},
+	"integration/lab/tcpdump":     {"integration/lab/guest", "integration/lab/netns", "integration/lab/process"},
+	"integration/lab/testpmd":     {"integration/lab/process", "integration/lab/userland"},
+	"integration/lab/uml":         {"integration/lab/guest", "integration/lab/process", "integration/lab/userland", sys},
+	"integration/lab/userland":    {sys},
+}
+
+// testOnly are packages that only tests, bench and integration may import.
+var testOnly = []string{"virtqueue/vqtest", "vhostuser/frontend", "netbackend/porttest", "bench", "integration"}
+
+// goPackage is what `go list -json` tells of a package.
+type goPackage struct {
+	ImportPath string
+	Dir        string
+	GoFiles    []string
+	Imports    []string
+
+	TestImports, XTestImports []string
+}
+
+// modules returns the directories of the project's modules: those with a go.mod. The product's comes first.
+func modules(t *testing.T) []string {
+	root := projectRoot(t)
+	nested, err := filepath.Glob(filepath.Join(root, "*", "go.mod"))
+	require.NoError(t, err)
+	require.NotEmpty(t, nested, "the benchmarks are a module of their own")
+	dirs := []string{root}
+	for _, file := range nested {
+		dirs = append(dirs, filepath.Dir(file))
+	}
+	return dirs
+}
+
+// listPackages lists the packages of all modules.
+func listPackages(t *testing.T) (packages []goPackage) {
+	for _, dir := range modules(t) {
+		list := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...")
+		list.Dir, list.Stderr = dir, os.Stderr
+		out, err := list.Output()
+		require.NoError(t, err)
+		packages = append(packages, decodePackages(t, out)...)
+	}
+	return packages
+}
+
+// decodePackages reads what `go list -json` prints.
+func decodePackages(t *testing.T, text []byte) (packages []goPackage) {
+	for decoder := json.NewDecoder(bytes.NewReader(text)); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}
+
+// short returns a path without the module's.
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+}
+
+// within tells whether path is prefix or lies below it.
+func within(path, prefix string) bool {
+	return path == prefix || strings.HasPrefix(path, prefix+"/")
+}
+
+func withinAny(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return within(path, p) })
+}
+
+// isStandard reports whether an import is of the standard library: those have no dot in their first element.
+func isStandard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+// importFault returns what is wrong with an import, by the table; empty if nothing is. What a package links follows from
+// what each one imports itself.
+func importFault(pkg, path string) string {
+	row, found := allowedImports[pkg]
+	switch {
+	case isStandard(path):
+	case withinAny(short(path), testOnly) && !withinAny(pkg, testOnly):
+		return "it is for tests, bench and integration only"
+	case found && !mayImport(row, short(path)):
+		return "its row in the table of imports does not have it"
+	}
+	return ""
+}
+
+// mayImport reports whether a row of the table has an import.
+func mayImport(row []string, path string) bool {
+	return slices.ContainsFunc(row, func(may string) bool { return path == may || !isStandard(may) && within(path, may) })
+}
+
+// needsRow reports whether a package must have a row in the table.
+func needsRow(pkg string) bool {
+	return within(pkg, lab) || !withinAny(pkg, []string{"cmd", "bench", "integration"})
+}
+
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
+	rows := maps.Clone(allowedImports)
+	for _, p := range listPackages(t) {
+		pkg := short(p.ImportPath)
+		if _, found := allowedImports[pkg]; !found && needsRow(pkg) {
+			t.Errorf("package %s is not in the table of imports: which packages may it import?", pkg)
+		}
+		delete(rows, pkg)
+		for _, path := range p.Imports {
+			if fault := importFault(pkg, path); fault != "" {
+				t.Errorf("%s must not import %s: %s", pkg, short(path), fault)
+			}
+		}
+	}
+	require.Empty(t, rows, "rows of packages that there are not")
+}
+
+func TestTheTableHoldsForThatPackageOnly(t *testing.T) {
+	for _, c := range []struct {
+		pkg, path string
+		allowed   bool
+	}{
+		{"netbackend/worker", module + "/netbackend", true},
+		{"netbackend/worker", module + "/netbackend/nat", false},
+		{"netbackend/worker", module + "/virtqueue/vqtest", false},
+		{"netbackend/worker", sys + "/unix", true},
+		{"netbackend/worker", netlink, false},
+		{"netbackend/worker", "net/netip", true},
+		{"netbackend/porttest", module + "/netbackend/nat", false},
+		{"netbackend/porttest", module + "/virtqueue/vqtest", true},
+		{"netbackend/nat/internal/ipaddr", module + "/netbackend/nat", false},
+		{"integration/lab/netns", module + "/virtqueue", false},
+		{"cmd/vring", module + "/virtqueue/vqtest", false},
+		{"cmd/vring", netlink, true},
+		{"bench/nat", module + "/virtqueue/vqtest", true},
+	} {
+		require.Equal(t, c.allowed, importFault(c.pkg, c.path) == "", "%s imports %s", c.pkg, c.path)
+	}
+}
+
+// Whoever uses a package of the product builds with what its module requires.
+func TestTheProductRequiresNothingThatOnlyBenchmarksNeed(t *testing.T) {
+	root := modules(t)[0]
+	text, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	for _, name := range []string{"gonum.org", "go-fonts", "golang.org/x/image", "replace "} {
+		require.NotContains(t, string(text), name)
+	}
+	for _, p := range listPackages(t) {
+		if withinAny(short(p.ImportPath), []string{"bench"}) {
+			continue
+		}
+		for _, path := range p.Imports {
+			require.False(t, within(short(path), "bench"), "%s imports %s, which is of another module", p.ImportPath, path)
+		}
+	}
+}
+
+func TestWhatModulesRequireIsTidy(t *testing.T) {
+	for _, dir := range modules(t) {
+		tidy := exec.Command("go", "mod", "tidy", "-diff")
+		tidy.Dir = dir
+		out, err := tidy.CombinedOutput()
+		require.NoError(t, err, "run go mod tidy in %s:\n%s", dir, out)
+	}
+}
+
+func TestEveryPackageIsExplained(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if !slices.Contains(p.GoFiles, "doc.go") {
+			t.Errorf("package %s has no doc.go", short(p.ImportPath))
+		}
+	}
+}
+
+func projectRoot(t *testing.T) string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	require.NoError(t, err)
+	return strings.TrimSpace(string(out))
+}

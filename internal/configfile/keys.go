@@ -1,0 +1,227 @@
+package configfile
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/tap"
+)
+
+// Sections of the file.
+const (
+	guestsKey = "guests"
+	natKey    = "nat"
+	tapKey    = "tap"
+	stubKey   = "stub"
+)
+
+// topKeys are the keys beside the guests and their network.
+func topKeys() []key {
+	return []key{
+		{name: "client", fields: []string{"FrontEnds.Client"}, about: "Connect to the sockets of all guests instead of listening: the front ends listen.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.FrontEnds.Client }}},
+		{name: "socket-mode", fields: []string{"FrontEnds.SocketMode"}, about: "Permissions of the sockets' files, in octal.",
+			value: scalar[os.FileMode]{socketMode(), func(c *daemon.Config) *os.FileMode { return &c.FrontEnds.SocketMode }}},
+		{name: "socket-group", fields: []string{"FrontEnds.SocketGroup"}, about: "Group, by name or number, that the sockets' files are given to.",
+			value: custom{readGroup, writeGroup, form[string]{kinds: texts()}.schema()}},
+		{name: "poll-us", fields: []string{"Threads.Poll"}, about: "How long a thread polls its rings after work before it sleeps, in microseconds; 0 never polls.",
+			value: scalar[time.Duration]{microseconds(), func(c *daemon.Config) *time.Duration { return &c.Threads.Poll }}},
+		{name: "cpus", fields: []string{"Threads.CPUs"}, about: "Processors that the guests' threads are pinned to: " + daemon.CPUListForm + ".",
+			value: scalar[[]int]{form[[]int]{parse: daemon.ParseCPUs, text: daemon.FormatCPUs, kinds: texts()}, func(c *daemon.Config) *[]int { return &c.Threads.CPUs }}},
+		{name: "log-level", fields: []string{"Log.Level"}, about: "Lowest level that is logged.",
+			value: scalar[slog.Level]{logLevel(), func(c *daemon.Config) *slog.Level { return &c.Log.Level }}},
+		{name: "log-format", fields: []string{"Log.Format"}, about: "Format of all output on standard error.",
+			value: scalar[string]{logFormat(), func(c *daemon.Config) *string { return &c.Log.Format }}},
+		{name: "control", fields: []string{"Control.Socket", "Control.Off"}, about: "Unix socket at which vring ctl asks and changes this vring; off for none. Without it, the first guest's with .ctl behind it.",
+			value: scalar[daemon.Control]{control(), func(c *daemon.Config) *daemon.Control { return &c.Control }}},
+		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
+			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
+	}
+}
+
+func sandboxModes() []string { return []string{"on", "strict", "off", "log"} }
+
+func socketMode() form[os.FileMode] {
+	return form[os.FileMode]{parse: daemon.ParseSocketMode, kinds: texts(), text: func(m os.FileMode) string {
+		if m == 0 {
+			return ""
+		}
+		return "0" + strconv.FormatUint(uint64(m), 8)
+	}}
+}
+
+func microseconds() form[time.Duration] {
+	n := number[int]()
+	return form[time.Duration]{
+		parse: func(text string) (time.Duration, error) {
+			us, err := n.parse(text)
+			if err == nil && us > int(daemon.MaxPoll/time.Microsecond) {
+				err = wantError("0 to " + strconv.Itoa(int(daemon.MaxPoll/time.Microsecond)))
+			}
+			return time.Duration(us) * time.Microsecond, err
+		},
+		text: func(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }, bare: true, kinds: n.kinds,
+	}
+}
+
+func logLevel() form[slog.Level] {
+	parse := func(text string) (slog.Level, error) {
+		l, err := daemon.ParseLogLevel(text)
+		return l.Level, err
+	}
+	return choice(daemon.LogLevels(), parse, func(l slog.Level) string { return strings.ToLower(l.String()) })
+}
+
+func control() form[daemon.Control] {
+	parse := func(text string) (daemon.Control, error) { return daemon.ParseControl(text), nil }
+	return form[daemon.Control]{parse: parse, text: daemon.Control.String, kinds: texts()}
+}
+
+func readGroup(r *reader, k *key, n ast.Node, c *daemon.Config) {
+	if group, ok := readOne(r, k, n, form[int]{parse: r.groups}); ok {
+		c.FrontEnds.SocketGroup = &group
+	}
+}
+
+func writeGroup(c *daemon.Config) (w written) {
+	if group := c.FrontEnds.SocketGroup; group != nil {
+		w.items = []string{strconv.Itoa(*group)}
+	}
+	return w
+}
+
+func logFormat() form[string] {
+	f := named(daemon.FormatText, daemon.FormatJSON)
+	f.text = func(format string) string { return cmp.Or(format, daemon.FormatText) }
+	return f
+}
+
+// guestKeys are the keys of each guest. What they set are lists of all guests.
+func guestKeys() []key {
+	return []key{
+		{name: "socket-path", fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.",
+			value: guestText{func(c *daemon.Config) *[]string { return &c.FrontEnds.SocketPaths }}},
+		{name: "fd", fields: []string{"FrontEnds.FD"}, about: "Number of an inherited unix socket, listening or connected, instead of socket-path; for one guest only.",
+			value: scalar[*int]{optional(number[int]()), func(c *daemon.Config) **int { return &c.FrontEnds.FD }}},
+		{name: "tap", fields: []string{"TAP.Devices"}, about: "TAP device of the host that the guest is connected to.",
+			value: guestText{func(c *daemon.Config) *[]string { return &devicesOf(c).Devices }}},
+	}
+}
+
+// devicesOf are the TAP devices of a configuration. One that has none gets them: a fault tells of it later.
+func devicesOf(c *daemon.Config) *daemon.TAP {
+	if c.TAP == nil {
+		return new(daemon.TAP)
+	}
+	return c.TAP
+}
+
+// guestText is a text of each guest.
+type guestText struct {
+	at func(*daemon.Config) *[]string
+}
+
+func (g guestText) read(r *reader, k *key, n ast.Node, c *daemon.Config) {
+	if text, ok := readOne(r, k, n, plain[string]()); ok {
+		*g.at(c) = append(*g.at(c), text)
+	}
+}
+
+// write writes all guests' texts as a list.
+func (g guestText) write(c *daemon.Config) written {
+	w := written{list: true}
+	for _, text := range *g.at(c) {
+		w.items = append(w.items, quoted(text, false))
+	}
+	return w
+}
+
+func (g guestText) schema() object { return plain[string]().schema() }
+
+// tapKeys are the keys of a network of TAP devices.
+func tapKeys() []key {
+	return []key{
+		{name: "bridge", fields: []string{"TAP.Bridge"}, about: "Bridge that the devices join.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.TAP.Bridge }}},
+		{name: "vlan", fields: []string{"TAP.VLANs"}, about: "VLAN of the guests' untagged frames on the bridge, 1 to 4094.",
+			value: scalar[uint16]{given[uint16]("1 to 4094; leave the key out for frames as they come"), func(c *daemon.Config) *uint16 { return &c.TAP.VLANs.Access }}},
+		{name: "trunk", fields: []string{"TAP.VLANs"}, about: "VLANs of the bridge whose frames reach the guests with their tags, as in 20,30-39.",
+			value: scalar[[]tap.VLANRange]{trunk(), func(c *daemon.Config) *[]tap.VLANRange { return &c.TAP.VLANs.Trunk }}},
+		{name: "queues", fields: []string{"TAP.Queues"}, about: "Number of queue pairs that each guest can use.",
+			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.TAP.Queues }}},
+		{name: "mtu", fields: []string{"TAP.MTU"}, about: "MTU of the devices in bytes; without it a device is left alone.",
+			value: scalar[int]{given[int]("a number of bytes; leave the key out to leave the device's MTU alone"), func(c *daemon.Config) *int { return &c.TAP.MTU }}},
+		{name: "mac", fields: []string{"TAP.MAC"}, about: "MAC address of the host's end of the devices.",
+			value: scalar[hardware]{stringer(parseMAC), func(c *daemon.Config) *hardware { return (*hardware)(&c.TAP.MAC) }}},
+		{name: "reopen", fields: []string{"TAP.Reopen"}, about: "If a device is deleted, wait for it to come back instead of ending.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.TAP.Reopen }}},
+	}
+}
+
+// stubKeys are the keys of test back ends.
+func stubKeys() []key {
+	mode := named(daemon.StubNull, daemon.StubEcho, daemon.StubSource)
+	return []key{
+		{name: "mode", fields: []string{"Stub.Mode"}, about: "What to do with frames: null drops them, echo sends them back, source sends frames of its own.",
+			value: scalar[daemon.StubMode]{mode, func(c *daemon.Config) *daemon.StubMode { return &c.Stub.Mode }}},
+		{name: "size", fields: []string{"Stub.Size"}, about: "Length in bytes of each frame of a source.",
+			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.Stub.Size }}},
+		{name: "rate", fields: []string{"Stub.Rate"}, about: "Frames per second of a source; 0 sends as many as the guest takes.",
+			value: scalar[uint64]{number[uint64](), func(c *daemon.Config) *uint64 { return &c.Stub.Rate }}},
+	}
+}
+
+// network is one of what guests are connected to.
+type network struct {
+	name  string
+	about string
+	keys  []key
+	has   func(*daemon.Config) bool
+	add   func(*daemon.Config) // with what it has by default
+}
+
+// networks are all that there are.
+func networks() []network {
+	return []network{
+		{natKey, "Give the guests a network of their own behind the host's.", natKeys(),
+			func(c *daemon.Config) bool { return c.NAT != nil },
+			func(c *daemon.Config) { n := daemon.DefaultNAT(); c.NAT = &n }},
+		{tapKey, "Connect the guests to TAP devices of the host.", tapKeys(),
+			func(c *daemon.Config) bool { return c.TAP != nil },
+			func(c *daemon.Config) { t := daemon.DefaultTAP(); c.TAP = &t }},
+		{stubKey, "Serve the guests with test back ends.", stubKeys(),
+			func(c *daemon.Config) bool { return c.Stub != nil },
+			func(c *daemon.Config) { s := daemon.DefaultStub(); c.Stub = &s }},
+	}
+}
+
+// base is what a file says that has no key, without a network.
+func base() *daemon.Config {
+	return &daemon.Config{Threads: daemon.Threads{Poll: daemon.DefaultPoll}, Log: daemon.Log{Format: daemon.FormatText}}
+}
+
+// defaults is what a file says that names all networks, and nothing else.
+func defaults() *daemon.Config {
+	c := base()
+	for _, n := range networks() {
+		n.add(c)
+	}
+	return c
+}
+
+// allKeys are the keys of all parts of the file.
+func allKeys() []key {
+	all := append(topKeys(), guestKeys()...)
+	for _, n := range networks() {
+		all = append(all, n.keys...)
+	}
+	return all
+}

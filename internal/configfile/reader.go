@@ -1,0 +1,355 @@
+package configfile
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/spelling"
+)
+
+// File is a file that was read. It does not change.
+type File struct {
+	Config daemon.Config // not checked; see daemon.Config.Check
+
+	name   string
+	lines  []string
+	places map[string][]place // by the names of keys
+}
+
+// Groups returns the number of a group by its name or number.
+type Groups func(text string) (int, error)
+
+// Parse reads the text of a file, which messages call name. The error holds all that is wrong, as Faults. groups is asked for
+// the group of sockets.
+func Parse(name string, text []byte, groups Groups) (*File, error) {
+	f := &File{Config: *base(), name: name, places: map[string][]place{}}
+	if why := checkText(text); why != "" {
+		return nil, &Fault{File: name, Message: why}
+	}
+	f.lines = strings.Split(string(text), "\n")
+	body, err := f.body(string(text))
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{File: f, groups: groups}
+	r.readFile(body)
+	if r.errs != nil {
+		slices.SortStableFunc(r.errs.Errors, inOrder)
+		return nil, r.errs
+	}
+	return f, nil
+}
+
+// body returns the one document of a text, nil if there is none.
+func (f *File) body(text string) (ast.Node, error) {
+	tokens := lexer.Tokenize(text)
+	if t, why := checkTokens(tokens); t != nil {
+		return nil, f.fault(placeOf(t), why)
+	}
+	docs, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey()) // which are told with all that is wrong
+	if syntax := new(yaml.SyntaxError); errors.As(err, &syntax) {
+		return nil, f.fault(placeOf(syntax.Token), syntax.Message)
+	}
+	if err != nil {
+		return nil, &Fault{File: f.name, Message: err.Error()}
+	}
+	switch len(docs.Docs) {
+	case 0:
+		return nil, nil
+	case 1:
+		return docs.Docs[0].Body, nil
+	}
+	return nil, f.fault(placeOf(docs.Docs[1].Start), "the file has more than one document; want one")
+}
+
+// placeOf is where a token is.
+func placeOf(t *token.Token) place {
+	if t == nil || t.Position == nil {
+		return place{}
+	}
+	return place{line: t.Position.Line, column: t.Position.Column}
+}
+
+// reader reads a file into its configuration.
+type reader struct {
+	*File
+	groups Groups
+	errs   *multierror.Error
+}
+
+// faultf notes that something is wrong at a node.
+func (r *reader) faultf(n ast.Node, format string, args ...any) {
+	r.errs = multierror.Append(r.errs, r.fault(placeOf(beginOf(n)), fmt.Sprintf(format, args...)))
+}
+
+// beginOf is the first token of a node. That of a mapping is its first key, not the colon.
+func beginOf(n ast.Node) *token.Token {
+	switch n := n.(type) {
+	case nil:
+		return nil
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return beginOf(n.Values[0])
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return n.GetToken()
+}
+
+// wrong notes why a value cannot be read.
+func (r *reader) wrong(k *key, n ast.Node, text string, err error) {
+	if want := wantError(""); errors.As(err, &want) {
+		r.faultf(n, "%s %q: %v", k.name, text, want)
+		return
+	}
+	r.faultf(n, "%s", spell(err))
+}
+
+// note remembers where a key, or a value of it, is said.
+func (r *reader) note(k *key, n ast.Node, text string) {
+	at := placeOf(beginOf(n))
+	at.text = text
+	r.places[k.name] = append(r.places[k.name], at)
+}
+
+// text returns the text of a value.
+func (r *reader) text(k *key, n ast.Node) (text string, ok bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		text = n.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		text = n.GetToken().Value
+	case *ast.NullNode:
+		if n.GetToken().Type == token.NullType && n.GetToken().Value != "" { // a word such as null, which may be a value
+			text = n.GetToken().Value
+		}
+	default:
+		r.faultf(n, "%s: want one value, not a list or a mapping", k.name)
+		return "", false
+	}
+	switch {
+	case text == "":
+		r.faultf(n, "%s: the value is empty; leave the key out, or give it a value", k.name)
+	case strings.ContainsRune(text, 0):
+		r.faultf(n, "%s: the value has a character of value 0", k.name)
+	default:
+		r.note(k, n, text)
+		return text, true
+	}
+	return "", false
+}
+
+// items returns the items of a list. One without a value is empty: that of a key below which all is commented out.
+func (r *reader) items(k *key, n ast.Node) []ast.Node {
+	switch n := n.(type) {
+	case *ast.SequenceNode:
+		return n.Values
+	case *ast.NullNode:
+		return nil
+	}
+	r.faultf(n, "%s: want a list: below it, one item in each line, as in \"- VALUE\"", k.name)
+	return nil
+}
+
+// pairs returns the pairs of a mapping, nil if a node is none.
+func (r *reader) pairs(n ast.Node) []*ast.MappingValueNode {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}
+	}
+	return nil
+}
+
+// nameOf returns the name of a key, if it has one.
+func nameOf(pair *ast.MappingValueNode) (name string, ok bool) {
+	n, ok := pair.Key.(*ast.StringNode)
+	if !ok {
+		return "", false
+	}
+	return n.Value, true
+}
+
+// named returns the pairs of a mapping by their names. Others than those of known, and those that come twice, are faults. what is
+// what the mapping belongs to.
+func (r *reader) named(what string, n ast.Node, known []string) map[string]*ast.MappingValueNode {
+	found := map[string]*ast.MappingValueNode{}
+	if _, isNull := n.(*ast.NullNode); isNull || n == nil {
+		return found
+	}
+	pairs := r.pairs(n)
+	if pairs == nil {
+		if m, isMapping := n.(*ast.MappingNode); !isMapping || m == nil {
+			r.faultf(n, "%s: want keys with values, as in \"%s: ...\"", what, known[0])
+		}
+		return found
+	}
+	for _, pair := range pairs {
+		if name, ok := r.isKnown(what, pair, known); ok {
+			if first := found[name]; first != nil {
+				r.faultf(pair, "%s is given twice, first in line %d", name, placeOf(beginOf(first)).line)
+				continue
+			}
+			found[name] = pair
+		}
+	}
+	return found
+}
+
+// isKnown returns the name of a pair that may be there.
+func (r *reader) isKnown(what string, pair *ast.MappingValueNode, known []string) (name string, ok bool) {
+	name, ok = nameOf(pair)
+	if !ok {
+		r.faultf(pair, "%s: want the name of a key", what)
+		return "", false
+	}
+	for _, k := range known {
+		if k == name {
+			return name, true
+		}
+	}
+	r.faultf(pair, "%s", unknown(what, name, known))
+	return "", false
+}
+
+// unknown tells that there is no key of a name, and which was meant.
+func unknown(what, name string, known []string) string {
+	const most = 40
+	short := []rune(name)
+	short = short[:min(len(short), most)]
+	text := fmt.Sprintf("%s has no key %q", what, string(short))
+	names := keyNames()
+	if near := spelling.Nearest(name, known); near != "" {
+		return text + "; did you mean " + near + "?"
+	}
+	if right := names[name]; right != "" && right != name {
+		return text + "; its name is " + right
+	}
+	if section := sectionOf(names[name]); section != "" {
+		return text + "; " + name + " belongs below " + section + ":"
+	}
+	return text + "; keys are " + strings.Join(known, ", ")
+}
+
+// sectionOf is the first section that has a key, "" if none has.
+func sectionOf(name string) string {
+	sections := append([]network{{name: guestsKey, keys: guestKeys()}}, networks()...)
+	for _, s := range sections {
+		if slices.ContainsFunc(s.keys, func(k key) bool { return k.name == name }) {
+			return s.name
+		}
+	}
+	return ""
+}
+
+// read reads the keys of a table that are there.
+func (r *reader) read(keys []key, found map[string]*ast.MappingValueNode) {
+	for i := range keys {
+		k := &keys[i]
+		if pair := found[k.name]; pair != nil {
+			r.note(k, pair, "")
+			k.value.read(r, k, pair.Value, &r.Config)
+		}
+	}
+}
+
+// readFile reads the whole document.
+func (r *reader) readFile(body ast.Node) {
+	top := topKeys()
+	known := []string{guestsKey}
+	for _, k := range top {
+		known = append(known, k.name)
+	}
+	for _, n := range networks() {
+		known = append(known, n.name)
+	}
+	found := r.named("the file", body, known)
+	r.read(top, found)
+	r.readNetworks(found)
+	r.readGuests(found[guestsKey])
+}
+
+// readNetworks reads what guests are connected to.
+func (r *reader) readNetworks(found map[string]*ast.MappingValueNode) {
+	count := 0
+	var last *ast.MappingValueNode
+	for _, n := range networks() {
+		pair := found[n.name]
+		if pair == nil {
+			continue
+		}
+		count, last = count+1, pair
+		n.add(&r.Config)
+		r.read(n.keys, r.named(n.name, pair.Value, sortedNames(n.keys)))
+		if n.name == stubKey {
+			r.checkStub(pair)
+		}
+	}
+	switch {
+	case count > 1:
+		r.faultf(last, "guests are connected to one of nat, tap and stub, not to %d of them", count)
+	case count == 0 && r.errs == nil:
+		r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: "want one of nat:, tap: and stub:, which the guests are connected to"})
+	}
+}
+
+// checkStub refuses keys that do nothing in the mode of a stub.
+func (r *reader) checkStub(pair *ast.MappingValueNode) {
+	if r.Config.Stub.Mode == daemon.StubSource {
+		return
+	}
+	for _, name := range []string{"size", "rate"} {
+		if places := r.places[name]; len(places) > 0 {
+			message := fmt.Sprintf("%s needs mode: %s: only a source sends frames of its own", name, daemon.StubSource)
+			r.errs = multierror.Append(r.errs, r.fault(places[0], message))
+		}
+	}
+}
+
+// readGuests reads the guests: each has a place where its front end is met, and with tap a device.
+func (r *reader) readGuests(pair *ast.MappingValueNode) {
+	if pair == nil {
+		if r.errs == nil {
+			r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: "want guests:, a list with the socket-path of each"})
+		}
+		return
+	}
+	items := r.items(&key{name: guestsKey}, pair.Value)
+	if len(items) == 0 && r.errs == nil {
+		r.faultf(pair, "guests: want one guest at least, as in \"- socket-path: /run/vring/vm0.sock\"")
+	}
+	keys := guestKeys()
+	for _, item := range items {
+		found := r.named("a guest", item, []string{"socket-path", "fd", "tap"})
+		r.read(keys, found)
+		r.checkGuest(item, found, len(items))
+	}
+}
+
+// checkGuest tells what a guest lacks, or has too much.
+func (r *reader) checkGuest(n ast.Node, found map[string]*ast.MappingValueNode, guests int) {
+	path, fd, device := found["socket-path"], found["fd"], found["tap"]
+	if (path == nil) == (fd == nil) {
+		r.faultf(n, "a guest has one of socket-path and fd")
+	}
+	if fd != nil && guests > 1 {
+		r.faultf(fd, "fd is for one guest only; there are %d: give each a socket-path", guests)
+	}
+	if isTAP := r.Config.TAP != nil; isTAP && device == nil {
+		r.faultf(n, "a guest that is connected to a TAP device has the key tap, its name")
+	} else if !isTAP && device != nil {
+		r.faultf(device, "tap: guests are connected to no TAP devices; that needs \"tap:\" instead of another network")
+	}
+}

@@ -1,0 +1,125 @@
+package configfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+// object is an object of JSON whose members keep their order.
+type object []member
+
+type member struct {
+	name  string
+	value any
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		for j, part := range []any{m.name, m.value} {
+			text, err := json.Marshal(part)
+			if err != nil {
+				return nil, err
+			}
+			b.Write(text)
+			if j == 0 {
+				b.WriteByte(':')
+			}
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// schema describes a value of a form.
+func (f form[T]) schema() object {
+	if len(f.enum) > 0 {
+		return object{{"enum", f.enum}}
+	}
+	var kind any = f.kinds
+	if len(f.kinds) == 1 {
+		kind = f.kinds[0]
+	}
+	o := object{{"type", kind}}
+	switch f.kinds[0] {
+	case "string":
+		o = append(o, member{"minLength", 1})
+	case "integer":
+		o = append(o, member{"minimum", 0})
+	}
+	return o
+}
+
+// listOf describes a list. A key without a value is an empty one.
+func listOf(item object) object {
+	return object{{"type", []string{"array", "null"}}, {"items", item}, {"maxItems", maxItems}}
+}
+
+// Schema returns the JSON Schema (draft 2020-12) of the file, which ends in a new line.
+func Schema() []byte {
+	properties := append(object{{guestsKey, guestsSchema()}}, propertiesOf(topKeys())...)
+	var oneOf []object
+	for _, n := range networks() {
+		properties = append(properties, member{n.name, object{
+			{"description", n.about}, {"type", []string{"object", "null"}},
+			{"properties", propertiesOf(n.keys)}, {"additionalProperties", false},
+		}})
+		oneOf = append(oneOf, object{{"required", []string{n.name}}})
+	}
+	text, err := json.MarshalIndent(object{
+		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+		{"title", "Configuration of vring serve"},
+		{"type", "object"}, {"properties", properties}, {"additionalProperties", false},
+		{"required", []string{guestsKey}}, {"oneOf", oneOf},
+	}, "", "  ")
+	if err != nil {
+		panic(err) // texts and numbers
+	}
+	return append(text, '\n')
+}
+
+func guestsSchema() object {
+	guest := object{
+		{"type", "object"}, {"properties", propertiesOf(guestKeys())}, {"additionalProperties", false},
+		{"oneOf", []object{{{"required", []string{"socket-path"}}}, {{"required", []string{"fd"}}}}},
+	}
+	return object{
+		{"description", "The guests, in order: the first of a NAT is .15, the second .16, and so on."},
+		{"type", "array"}, {"items", guest}, {"minItems", 1}, {"maxItems", maxItems},
+	}
+}
+
+// propertiesOf describes the keys of a table, with the unit, the default, and whether a reload can change them.
+func propertiesOf(keys []key) (properties object) {
+	for i := range keys {
+		k := &keys[i]
+		o := object{{"description", k.about + remarks(k)}}
+		properties = append(properties, member{k.name, append(o, k.value.schema()...)})
+	}
+	return properties
+}
+
+// remarks are what the fields of a key say of themselves.
+func remarks(k *key) string {
+	var parts []string
+	for _, f := range daemon.Fields() {
+		if f.Path != k.fields[0] {
+			continue
+		}
+		if f.Default != "" {
+			parts = append(parts, "Default: "+f.Default+".")
+		}
+		if !f.Live {
+			parts = append(parts, "A reload cannot change it: "+f.Reason+".")
+		}
+	}
+	return strings.TrimRight(" "+strings.Join(parts, " "), " ")
+}

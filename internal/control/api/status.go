@@ -1,0 +1,63 @@
+package api
+
+// Status is the answer of GET /v1/status.
+type Status struct {
+	Version       string  `json:"version"` // of vring
+	UptimeSeconds int64   `json:"uptime_seconds"`
+	Process       Process `json:"process"`
+	Sandbox       []Wall  `json:"sandbox"` // none if there is no sandbox
+	Control       Control `json:"control"`
+	Guests        []Guest `json:"guests"`
+}
+
+// Process is the process that serves guests.
+type Process struct {
+	HeapBytes  uint64 `json:"heap_bytes"`
+	Goroutines uint64 `json:"goroutines"`
+}
+
+// Wall is a part of the sandbox.
+type Wall struct {
+	Name  string `json:"name"`
+	Keeps string `json:"keeps"`           // what it keeps from the process, "" if it does not stand
+	Lacks string `json:"lacks,omitempty"` // what it does not keep, and why
+	Weak  bool   `json:"weak"`            // the sandbox is less than what is promised
+}
+
+// Control is how much the control socket is used.
+type Control struct {
+	Connections int `json:"connections"`
+}
+
+// Guest is a guest. GET /v1/guests answers with all of them, and GET /v1/guests/{name} with one.
+type Guest struct {
+	Name     string `json:"name"`     // its address, its TAP device, or its socket
+	Socket   string `json:"socket"`   // at which its front end is met; "" for one that was inherited
+	FrontEnd string `json:"frontend"` // waiting (for one), connected, or up: its guest's driver is
+	Pairs    []Pair `json:"pairs"`    // its queue pairs
+	Disabled uint64 `json:"frames_on_disabled_rings"`
+	LogLines uint64 `json:"log_lines_left_out"`
+	Error    string `json:"error,omitempty"` // why counters of some are not known
+}
+
+// Pair is a queue pair, and its thread.
+type Pair struct {
+	CPU    *int   `json:"cpu"` // that the thread is pinned to; null for any
+	Turns  uint64 `json:"turns"`
+	Polled uint64 `json:"polled"`
+	Sleeps uint64 `json:"sleeps"`
+	PollUS uint64 `json:"poll_us"`
+}
+
+// Counters are those of a guest's queue pair. GET /v1/counters answers with those of all.
+type Counters struct {
+	Guest     string            `json:"guest"` // its name
+	Pair      int               `json:"pair"`
+	AgeMillis int64             `json:"age_ms"` // how long ago they were published; 0 if nothing can have been counted since
+	Counters  map[string]uint64 `json:"counters"`
+}
+
+// Error is the answer to a request that was not carried out.
+type Error struct {
+	Text string `json:"error"` // what was wrong, and what to do
+}

@@ -1,0 +1,100 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/vringnet/vring/internal/control/api"
+)
+
+// Client asks the server of a control socket. Any goroutine may use it.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// maxAnswer bounds what a client reads of an answer, in bytes.
+const maxAnswer = 64 << 20
+
+// NewClient returns a client for the control socket at path. It connects when something is asked.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 1}}}
+}
+
+// Close closes the connections that wait for another request.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// RefusedError is that a request was not carried out, with the server's reason.
+type RefusedError struct {
+	Status int // of HTTP
+	Reason api.Error
+}
+
+func (e *RefusedError) Error() string { return e.Reason.Text }
+
+// Do makes a request with question as its body, nil for none, and reads the answer into answer, nil for none. The error is a
+// RefusedError if the server has told why it does not do that.
+func (c *Client) Do(ctx context.Context, method, path string, question, answer any) error {
+	response, err := c.send(ctx, method, path, question)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.path, err)
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return refusedError(response, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("%s: what it answers is not understood: %w; is it the control socket of a vring?", c.path, err)
+	}
+	return nil
+}
+
+// send sends a request.
+func (c *Client) send(ctx context.Context, method, path string, question any) (*http.Response, error) {
+	var body io.Reader
+	if question != nil {
+		text, err := json.Marshal(question)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(text)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://vring"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if question != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.http.Do(r)
+	if failed := new(url.Error); errors.As(err, &failed) {
+		err = fmt.Errorf("%s: %w", c.path, failed.Err) // without a method and a URL that nobody has written
+	}
+	return response, err
+}
+
+// refusedError is the error that an answer tells.
+func refusedError(response *http.Response, text []byte) error {
+	refused := &RefusedError{Status: response.StatusCode}
+	if json.Unmarshal(text, &refused.Reason) != nil || refused.Reason.Text == "" {
+		refused.Reason.Text = fmt.Sprintf("%s: %.200s", response.Status, text)
+	}
+	return refused
+}

@@ -1,0 +1,171 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+const (
+	// maxBody and maxHeader bound a request, in bytes.
+	maxBody, maxHeader = 256 << 10, 8 << 10
+	// patience is how long a request or an answer may be under way, idlePatience how long a connection may be without either.
+	patience, idlePatience = 10 * time.Second, time.Minute
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Daemon  *daemon.Daemon
+	Log     *slog.Logger
+	Version string // of vring
+}
+
+// Server answers requests.
+type Server struct {
+	Config
+	conns *connections
+	http  http.Server
+}
+
+// NewServer returns a server. Its daemon is open.
+func NewServer(c Config) *Server {
+	s := &Server{Config: c, conns: newConnections()}
+	s.http = http.Server{
+		Handler: s.handler(), ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), ConnState: s.conns.changed, ConnContext: withConn,
+	}
+	return s
+}
+
+// Serve answers the requests that come by connections of l, until that or the server is closed.
+func (s *Server) Serve(l net.Listener) { _ = s.http.Serve(l) }
+
+// Close closes all connections. Requests that are being carried out go on.
+func (s *Server) Close() { _ = s.http.Close() }
+
+// route is what can be asked for.
+type route struct {
+	method, path string
+	status       int // of the answer, if all goes well
+	handle       func(s *Server, r *http.Request, body []byte) (answer any, err error)
+}
+
+// routes are all that there are.
+func routes() []route {
+	return []route{
+		{http.MethodGet, "/v1/openapi.yaml", http.StatusOK, (*Server).describe},
+		{http.MethodGet, "/v1/status", http.StatusOK, (*Server).status},
+		{http.MethodGet, "/v1/guests", http.StatusOK, (*Server).guests},
+		{http.MethodGet, "/v1/guests/{name}", http.StatusOK, (*Server).guest},
+		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
+	}
+}
+
+// handler finds the route of a request. A request without one is told what there is.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, route := range routes() {
+		mux.HandleFunc(route.method+" "+route.path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, &route) })
+		methods[route.path] = append(methods[route.path], route.method)
+	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { refuseMethod(w, r, allowed) })
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		write(w, http.StatusNotFound, &api.Error{Text: fmt.Sprintf("there is no %q; GET /v1/openapi.yaml tells what there is", r.URL.Path)})
+	})
+	return mux
+}
+
+// serve reads a request, carries it out, and answers. Only in the middle of that the connection is not to be closed for others: until the
+// request is whole, and when the answer is made, it is the client who is waited for.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		writeError(w, unreadBody(err))
+		return
+	}
+	release := s.conns.hold(r.Context())
+	answer, err := route.handle(s, r, body)
+	release()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	write(w, route.status, answer)
+}
+
+// unreadBody is why the body of a request was not read.
+func unreadBody(err error) error {
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return failed(http.StatusRequestEntityTooLarge, "the request has more than %d bytes; send less at a time", maxBody)
+	}
+	return failed(http.StatusBadRequest, "the request ends too early or comes too slowly: %v; send it again", err)
+}
+
+func refuseMethod(w http.ResponseWriter, r *http.Request, allowed []string) {
+	for _, method := range allowed {
+		w.Header().Add("Allow", method)
+	}
+	write(w, http.StatusMethodNotAllowed, &api.Error{Text: fmt.Sprintf("%s %s: there is no such method here; use %v", r.Method, r.URL.Path, allowed)})
+}
+
+// failure is an error with the status of HTTP that tells of it.
+type failure struct {
+	status int
+	answer api.Error
+}
+
+func (f *failure) Error() string { return f.answer.Text }
+
+// failed makes a failure.
+func failed(status int, format string, args ...any) *failure {
+	return &failure{status, api.Error{Text: fmt.Sprintf(format, args...)}}
+}
+
+// writeError answers that a request was not carried out.
+func writeError(w http.ResponseWriter, err error) {
+	if f := new(failure); errors.As(err, &f) {
+		write(w, f.status, &f.answer)
+		return
+	}
+	write(w, http.StatusInternalServerError, &api.Error{Text: err.Error()})
+}
+
+// write answers with a value as JSON, or with raw.
+func write(w http.ResponseWriter, status int, answer any) {
+	if r, ok := answer.(*raw); ok {
+		w.Header().Set("Content-Type", r.kind)
+		w.WriteHeader(status)
+		_, _ = w.Write(r.text)
+		return
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetIndent("", "  ") // for who uses curl
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(answer); err != nil {
+		panic(err) // types of package api can be written
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text.Bytes())
+}
+
+// connKey is that of a request's connection in its context.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}

@@ -1,0 +1,188 @@
+package control
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/sandbox"
+)
+
+// bench is a daemon that is controlled, and what a test asks it by.
+type bench struct {
+	t      *testing.T
+	d      *daemon.Daemon
+	server *Server
+	path   string // of the control socket
+	socket string // of the first guest
+	client *Client
+	doc    *openapi3.T
+	routes routers.Router
+}
+
+// newBench controls a daemon whose guests have a network of their own, without a sandbox: a test cannot leave it.
+func newBench(t *testing.T, guests int) *bench {
+	nat := daemon.DefaultNAT()
+	config := daemon.Config{Sandbox: sandbox.Off, NAT: &nat}
+	dir, err := os.MkdirTemp("", "vr") // testing's own may leave no room for a socket's name
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	for i := range guests {
+		config.FrontEnds.SocketPaths = append(config.FrontEnds.SocketPaths, filepath.Join(dir, fmt.Sprint("g", i)))
+	}
+	checked, err := config.Check()
+	require.NoError(t, err)
+	d, err := daemon.Open(checked, daemon.Program{Tell: func(daemon.Event) {}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	b := &bench{t: t, d: d, socket: config.FrontEnds.SocketPaths[0], path: d.Control().Addr().String(), doc: described(t)}
+	b.routes, err = gorillamux.NewRouter(b.doc)
+	require.NoError(t, err)
+	b.server = NewServer(Config{Daemon: d, Log: slog.New(slog.DiscardHandler), Version: "v1.2.3"})
+	b.client = NewClient(b.path)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		b.server.Serve(d.Control())
+	}()
+	t.Cleanup(func() {
+		b.client.Close()
+		b.server.Close()
+		<-served
+		require.NoError(t, d.Close())
+	})
+	return b
+}
+
+// ask makes a request, and returns the status and what was answered, which is as the description says.
+func (b *bench) ask(method, path, body string) (status int, answer string) {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, "http://vring"+path, strings.NewReader(body))
+	require.NoError(b.t, err)
+	r.Header.Set("Content-Type", "application/json")
+	response, err := b.client.http.Do(r)
+	require.NoError(b.t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(b.t, err)
+	b.requireDescribed(r, response, text)
+	return response.StatusCode, string(text)
+}
+
+// requireDescribed compares an answer with the description, if that has the request.
+func (b *bench) requireDescribed(r *http.Request, response *http.Response, text []byte) {
+	b.t.Helper()
+	route, params, err := b.routes.FindRoute(r)
+	if err != nil {
+		return
+	}
+	openapi3filter.RegisterBodyDecoder("application/yaml", openapi3filter.FileBodyDecoder)
+	require.NoError(b.t, openapi3filter.ValidateResponse(b.t.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
+		Status:                 response.StatusCode, Header: response.Header, Body: io.NopCloser(bytes.NewReader(text)),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}), "%s %s: %s", r.Method, r.URL.Path, text)
+}
+
+func TestAStatusIsAnswered(t *testing.T) {
+	b := newBench(t, 2)
+	var s api.Status
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/status", nil, &s))
+	require.Equal(t, "v1.2.3", s.Version)
+	require.Positive(t, s.Process.HeapBytes)
+	require.Equal(t, 1, s.Control.Connections)
+	require.Len(t, s.Guests, 2)
+	require.Equal(t, "10.0.2.15", s.Guests[0].Name)
+	require.Equal(t, b.socket, s.Guests[0].Socket)
+	require.Equal(t, "waiting", s.Guests[0].FrontEnd)
+	require.Len(t, s.Guests[0].Pairs, 1)
+	require.Nil(t, s.Guests[0].Pairs[0].CPU)
+	for _, path := range []string{"/v1/status", "/v1/guests", "/v1/guests/10.0.2.16", "/v1/counters", "/v1/openapi.yaml"} {
+		status, text := b.ask(http.MethodGet, path, "")
+		require.Equal(t, http.StatusOK, status, text)
+	}
+	_, text := b.ask(http.MethodGet, "/v1/guests/10.0.2.16", "")
+	require.Contains(t, text, `"name": "10.0.2.16"`)
+	var counters []api.Counters
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/counters", nil, &counters))
+	require.Len(t, counters, 2)
+	require.Equal(t, "10.0.2.16", counters[1].Guest)
+	require.Contains(t, counters[1].Counters, "frames_in")
+}
+
+func TestWhatCannotBeAskedIsTold(t *testing.T) {
+	b := newBench(t, 1)
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"GET", "/v1/nothing", "", 404, "there is no \\\"/v1/nothing\\\"; GET /v1/openapi.yaml tells what there is"},
+		{"GET", "/", "", 404, "GET /v1/openapi.yaml"},
+		{"DELETE", "/v1/status", "", 405, "there is no such method here; use [GET]"},
+		{"GET", "/v1/guests/10.0.2.99", "", 404, "there are [\\\"10.0.2.15\\\"]"},
+		{"GET", "/v1/status", strings.Repeat(" ", maxBody+1), 413, "more than 262144 bytes"},
+	} {
+		status, text := b.ask(c.method, c.path, c.body)
+		require.Equal(t, c.status, status, "%s %s", c.method, c.path)
+		require.Contains(t, text, c.says)
+	}
+	_, err := b.client.send(t.Context(), "GET", "/v1/status", make(chan int))
+	require.Error(t, err)
+	err = b.client.Do(t.Context(), "GET", "/v1/nothing", nil, nil)
+	refused := new(RefusedError)
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, http.StatusNotFound, refused.Status)
+}
+
+// dial connects to the control socket.
+func (b *bench) dial() net.Conn {
+	b.t.Helper()
+	c, err := net.Dial("unix", b.path)
+	require.NoError(b.t, err)
+	b.t.Cleanup(func() { _ = c.Close() })
+	require.NoError(b.t, c.SetDeadline(time.Now().Add(time.Minute)))
+	return c
+}
+
+// Clients that say nothing, or half of a request, or read no answer, make room for those who do: the one that has waited longest is
+// closed.
+func TestClientsThatHangMakeRoom(t *testing.T) {
+	const answers = "GET /v1/counters HTTP/1.1\r\nHost: vring\r\n\r\n"
+	for name, say := range map[string]string{
+		"nothing":         "",
+		"half a header":   "GET /v1/status HTTP/1.1\r\nHost: vr",
+		"half a body":     "GET /v1/status HTTP/1.1\r\nHost: vring\r\nContent-Length: 100\r\n\r\n{",
+		"reads no answer": strings.Repeat(answers, 200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, 1)
+			first := b.dial()
+			for range 2 * roomy {
+				c := b.dial()
+				_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // the last one's buffer is full
+				_, _ = io.WriteString(c, say)
+			}
+			_, err := io.ReadAll(first)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the first is closed")
+			status, _ := b.ask(http.MethodGet, "/v1/status", "")
+			require.Equal(t, http.StatusOK, status)
+			require.LessOrEqual(t, b.server.conns.count(), roomy+1)
+		})
+	}
+}

@@ -1,0 +1,82 @@
+package control
+
+import (
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+func (s *Server) status(*http.Request, []byte) (any, error) {
+	now := s.Daemon.Published()
+	answer := &api.Status{
+		Version: s.Version, UptimeSeconds: int64(now.Uptime / time.Second),
+		Process: api.Process{HeapBytes: now.Heap, Goroutines: now.Goroutines},
+		Sandbox: []api.Wall{}, Guests: guestsOf(&now),
+		Control: api.Control{Connections: s.conns.count()},
+	}
+	for _, w := range now.Sandbox {
+		answer.Sandbox = append(answer.Sandbox, api.Wall(w))
+	}
+	return answer, nil
+}
+
+func (s *Server) guests(*http.Request, []byte) (any, error) {
+	now := s.Daemon.Published()
+	return guestsOf(&now), nil
+}
+
+func (s *Server) guest(r *http.Request, _ []byte) (any, error) {
+	now := s.Daemon.Published()
+	var names []string
+	for _, g := range guestsOf(&now) {
+		if g.Name == r.PathValue("name") {
+			return &g, nil
+		}
+		names = append(names, g.Name)
+	}
+	return nil, failed(http.StatusNotFound, "there is no guest %q; there are %q", r.PathValue("name"), names)
+}
+
+// guestsOf are the guests of a status.
+func guestsOf(s *daemon.Status) []api.Guest {
+	all := []api.Guest{}
+	for i := range s.Guests {
+		g := &s.Guests[i]
+		guest := api.Guest{
+			Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
+		}
+		if g.Err != nil {
+			guest.Error = g.Err.Error()
+		}
+		for j := range g.Pairs {
+			guest.Pairs = append(guest.Pairs, pairOf(&g.Pairs[j]))
+		}
+		all = append(all, guest)
+	}
+	return all
+}
+
+func pairOf(p *daemon.PairStatus) api.Pair {
+	pair := api.Pair{Turns: p.Thread.Turns, Polled: p.Thread.Polled, Sleeps: p.Thread.Sleeps, PollUS: p.Thread.PollMicroseconds}
+	if p.CPU >= 0 {
+		pair.CPU = &p.CPU
+	}
+	return pair
+}
+
+func (s *Server) counters(*http.Request, []byte) (any, error) {
+	now := s.Daemon.Published()
+	all := []api.Counters{}
+	for i := range now.Guests {
+		for pair := range now.Guests[i].Pairs {
+			p := &now.Guests[i].Pairs[pair]
+			all = append(all, api.Counters{
+				Guest: now.Guests[i].Name, Pair: pair, AgeMillis: p.Age.Milliseconds(), Counters: maps.Collect(p.Report.Everything()),
+			})
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,128 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+
+	"github.com/vringnet/vring/netbackend/nat/spec"
+)
+
+// change is how a field of a configuration is changed while guests are served. Fields that change together have the same one.
+type change struct {
+	check func(after *Config) error // what is wrong with its new value, and what is in the way
+	// prepare does what can fail, when all checks have found nothing. After an error it has undone what it did. It is nil for nothing.
+	// Only one change has it, so none has to be undone for the sake of another.
+	prepare func(done *Applied) error
+	apply   func(after *Config, done *Applied) // cannot fail, and takes effect without a guest's help
+}
+
+// Applied is what became of a configuration that was applied.
+type Applied struct {
+	// Changed are the fields that differ from what was, in the order of Fields. There may be none.
+	Changed []Field
+	// Gaps are ports and sockets that nobody could connect to for a moment, in which one forward took the place of another. There
+	// may be some after an error, too: then the forward of before is back, unless it is one of Lost.
+	Gaps []Gap
+	// Lost are forwards that had to make room for others, which could not be had, and could not be opened again. They are no part of
+	// the configuration any more.
+	Lost []spec.Forward
+	// Waiting are the guests one of whose threads did not answer. It makes the change before it handles a frame again, and what it may
+	// be using stays open until then.
+	Waiting []string
+}
+
+// Gap is that a forward was closed.
+type Gap struct {
+	Forward spec.Forward // of one port, or a unix socket
+	For     time.Duration
+}
+
+// changes are those that a daemon can make, by the path of the field.
+type changes map[string]*change
+
+func (d *Daemon) changes() changes {
+	all := changes{
+		"Log.Level": {
+			check: func(after *Config) error { return after.Log.check() },
+			apply: func(after *Config, _ *Applied) { d.setLogLevel(after.Log.Level) },
+		},
+		"Threads.Poll": {
+			check: func(after *Config) error { return after.Threads.checkPoll() },
+			apply: func(after *Config, _ *Applied) {
+				for _, s := range d.guests {
+					s.device.SetPoll(after.Threads.Poll)
+				}
+			},
+		},
+	}
+	if d.now.NAT != nil {
+		all["NAT.Forwards"] = d.forwardsChange()
+	}
+	policy := d.policyChange()
+	for _, path := range policyFields() {
+		all[path] = policy
+	}
+	return all
+}
+
+// Config returns the configuration as it is now: that of Open, and what Apply has changed. It is the caller's own.
+func (d *Daemon) Config() Config {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	return clone(d.now)
+}
+
+// Apply changes the configuration while guests are served, between Open and the end of Serve. It makes all changes or none. The
+// error tells of each field that cannot change, with the reason, of each value that is wrong, and of each port that cannot be had. Then
+// nothing has changed, but see Applied. The daemon keeps a copy of after.
+//
+// Any goroutine may call it. Of several callers one comes after the other.
+func (d *Daemon) Apply(after Config) (Applied, error) {
+	d.applying.Lock()
+	defer d.applying.Unlock()
+	after = clone(after) // of which parts are kept
+	known, needed := d.changes(), []*change{}
+	var done Applied
+	var errs *multierror.Error
+	for _, f := range differences(&d.now, &after) {
+		c, fault := known.of(&f)
+		done.Changed, errs = append(done.Changed, f.Field), multierror.Append(errs, fault)
+		if c != nil && !slices.Contains(needed, c) {
+			needed, errs = append(needed, c), multierror.Append(errs, c.check(&after))
+		}
+	}
+	if err := errs.ErrorOrNil(); err != nil {
+		return Applied{}, err
+	}
+	if err := d.make(needed, &after, &done); err != nil {
+		return Applied{Gaps: done.Gaps, Lost: done.Lost}, err
+	}
+	d.now = after
+	return done, nil
+}
+
+// make makes changes that were checked, or none.
+func (d *Daemon) make(changes []*change, after *Config, done *Applied) error {
+	for _, c := range changes {
+		if c.prepare == nil {
+			continue
+		}
+		if err := c.prepare(done); err != nil {
+			return err
+		}
+	}
+	for _, c := range changes {
+		c.apply(after, done)
+	}
+	return nil
+}
+
+// of returns how a field is changed, or why it cannot be.
+func (c changes) of(f *difference) (*change, error) {
+	if fault := f.fault(); fault != nil {
+		return nil, fault
+	}
+	return c[f.Path], nil // all fields that are live have one
+}

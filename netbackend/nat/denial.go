@@ -1,0 +1,44 @@
+package nat
+
+import (
+	"fmt"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/spec"
+)
+
+// maxDenialsTold is how many distinct denials the user is told of.
+const maxDenialsTold = 64
+
+// deny counts a denial, and tells the user of the first one to a service under this policy, naming the option that opens it. What a rule
+// closes is closed as the user wished, and not told.
+func (e *icmpSender) deny(key *flowKey, v policy.Verdict) {
+	e.shard.counters.Denied++
+	d := destinationOf(key)
+	if v != policy.IsClosed && v != policy.IsUnlisted || e.told[d] || len(e.told) >= maxDenialsTold {
+		return
+	}
+	e.told[d] = true
+	opener := "--allow-host "
+	message := "the guest was denied a service of the host"
+	if v == policy.IsUnlisted {
+		opener, message = "--allow ", "the guest was denied a destination"
+	}
+	destination := fmt.Sprintf("%s %s", spec.ProtoName(key.Proto), key.RemoteAddrPort())
+	e.shard.warn(message+", which "+opener+e.opener(key)+" opens", "destination", destination)
+}
+
+// forgetTold lets the user be told of all denials again.
+func (e *icmpSender) forgetTold() { clear(e.told) }
+
+// opener returns the value of the flag that opens the destination of key.
+func (e *icmpSender) opener(key *flowKey) string {
+	name := spec.ProtoName(key.Proto)
+	switch {
+	case key.Proto == protoICMP:
+		return fmt.Sprintf("%s:%s", name, key.Remote.Netip())
+	case e.shard.nets.IsGateway(&key.Remote):
+		return fmt.Sprintf("%s:%d", name, key.RemotePort)
+	}
+	return fmt.Sprintf("%s:%s", name, key.RemoteAddrPort())
+}

@@ -1,0 +1,86 @@
+package nat
+
+import (
+	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
+
+// shard is what a queue pair has of its guest whatever the protocol: its flows with their timers and lists, its share of limits,
+// and the way to the guest. It knows no protocol; what it needs of those it asks by its hooks.
+type shard struct {
+	id        uint32 // of the queue pair
+	me        uint32 // its name as an owner of flows
+	pairs     *pairs
+	post      postbox
+	turns     atomic.Uint64 // odd during a turn
+	retired   retirement
+	follows   atomic.Uint64 // number of the forwardSet that this queue pair follows
+	listening bool          // the forwards' listeners are in this queue pair's epoll set
+
+	cfg        *Config
+	worker     netbackend.Worker
+	hooks      hooks
+	flows      *flowTable
+	wheel      timerwheel.Wheel
+	run        runList
+	starved    runList // flows that wait for receive buffers of the guest
+	classes    [classes]flowList
+	nextReport [limits]int64 // when the user may be told of a limit again
+	counters   Counters
+	memory     memoryLook
+
+	headerLen int  // of the virtio-net header, as negotiated
+	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)
+	features  uint64
+	connected bool
+	receiving bool // the guest's receive ring runs
+	mtu       int
+	gone      absence // of the front end or the driver, which may come back
+	reset     bool    // the driver has reset its device, and none has begun since
+
+	hosts    *hosts.Table         // of all queue pairs
+	from     hosts.ID             // the host whose frame is handled, or was last
+	found    uint32               // of hosts.Table.Found, when waiting connections were looked at last
+	followed uint32               // of hosts.Table.Moved, when followHosts looked last
+	followAt int64                // it does not look again before
+	nets     *guestnet.Networks   // the guest's, which do not change
+	others   map[ipaddr.Addr]bool // addresses of other guests, which this one must not use
+	identity isnSource
+	packetID uint16 // of the last packet to the guest that may be cut on its way
+
+	lastTurn int64 // time of this turn, or between two of the last one
+}
+
+// turn is a shard with what is valid, or of use, during one turn of it: the time, the guest's receive ring, and scratch. Whatever
+// works in a turn gets it as an argument, and nobody keeps it: the parts keep the shard, which leads to no turn.
+type turn struct {
+	shard
+
+	now    int64
+	to     hosts.ID // to whom goes what is made
+	rx     *netbackend.RXWriter
+	rxFull bool // the guest's receive ring had no room for something
+	again  bool // work is left over though nothing is awaited
+
+	msg      hostsock.Message
+	mem      hostsock.MemInfo
+	quote    [quoteLen]byte
+	template [headCopy]byte
+	pieces   [maxIovecs]guestmem.Iovec
+	slow     []byte
+	bounce   []byte // bounceLen bytes for each message; not touched as long as each datagram fits its receive buffer
+	overflow []byte // payload of datagrams behind one that did not fit its receive buffer
+}
+
+// begin begins a turn.
+func (t *turn) begin(now int64, rx *netbackend.RXWriter) {
+	t.now, t.to, t.rx, t.rxFull, t.again = now, hosts.Any, rx, false, false
+	t.lastTurn = now
+}

@@ -1,0 +1,52 @@
+package porttest
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// Ports that FreePort chooses from. They are below the range that the kernel takes ports of outgoing connections from
+// (net.ipv4.ip_local_port_range), so none of the connections that tests make gets one of them in the meantime.
+const firstPort, lastPort = 16384, 32767
+
+// recent are the ports that FreePort returned last, for all tests of the process.
+var recent struct {
+	sync.Mutex
+	ports []uint16
+}
+
+// FreePort returns a port of the host's loopback that is free for TCP and UDP, for somebody to open later, or for nobody.
+// A test may ask for several ports before it opens the first: the same port does not come again among the next 4096.
+func FreePort(t testing.TB) netip.AddrPort {
+	t.Helper()
+	recent.Lock()
+	defer recent.Unlock()
+	for range 1000 {
+		p := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(firstPort+rand.IntN(lastPort-firstPort+1)))
+		if slices.Contains(recent.ports, p.Port()) || !isFree(p) {
+			continue
+		}
+		const remembered = 4096
+		recent.ports = append(recent.ports[max(0, len(recent.ports)-remembered+1):], p.Port())
+		return p
+	}
+	t.Fatalf("porttest: no port between %d and %d is free", firstPort, lastPort)
+	return netip.AddrPort{}
+}
+
+func isFree(p netip.AddrPort) bool {
+	stream, err := net.Listen("tcp4", p.String())
+	if err != nil {
+		return false
+	}
+	defer stream.Close()
+	datagrams, err := net.ListenPacket("udp4", p.String())
+	if err != nil {
+		return false
+	}
+	return datagrams.Close() == nil
+}

@@ -1,0 +1,28 @@
+package vhostuser
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/vhostuser/frontend"
+)
+
+func TestTheStageFollowsAFrontEndAndItsGuest(t *testing.T) {
+	var server *Server
+	s := serveEdited(t, Config{}, func(edited *Server) { server = edited })
+	at := func(want Stage) {
+		t.Helper()
+		require.Eventually(t, func() bool { return server.Stage() == want }, time.Minute, time.Millisecond, want)
+	}
+	require.Equal(t, NoFrontEnd, server.Stage())
+	fe, err := frontend.Dial(s.path)
+	require.NoError(t, err)
+	at(Connected)
+	s.bringUp(fe)
+	at(DriverUp)
+	require.NoError(t, fe.Close())
+	at(NoFrontEnd)
+	require.Equal(t, []string{"waiting", "connected", "up"}, []string{NoFrontEnd.String(), Connected.String(), DriverUp.String()})
+}
