@@ -35,6 +35,7 @@ const (
 	endNoRoom                        // a call for which there was no port, record or socket
 	endTakenOver                     // the address of the host's peer has become the host's own; see review
 	endDenied                        // a new policy closes its destination; see Port.SetPolicy
+	endKilled                        // the user wanted it; see Port.EndFlows
 	endClosed                        // the engine was closed
 	endNoQuery                       // the guest sent the name server something else than an ordinary query
 	endIdle                          // it led to the name server, and nothing passed on it
@@ -47,7 +48,7 @@ var endNames = [endCauses]string{
 	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
 	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
 	"ended_guest_gone", "ended_driver_gone", "ended_no_guest",
-	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over", "ended_denied",
+	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over", "ended_denied", "ended_on_demand",
 	"ended_with_engine", "ended_no_query", "ended_idle",
 }
 

@@ -34,7 +34,7 @@ type FlowInfo struct {
 	Host      netip.AddrPort // the engine's socket; the zero AddrPort if there is none any more
 	Path      string         // of that socket, if it is a unix one, which has no AddrPort
 	Target    netip.AddrPort // that socket's peer; the zero AddrPort if it is not connected
-	State     string         // such as "open"; see stateName
+	State     string         // one of FlowStates; behind it in parentheses, why connections stand still
 	FromGuest uint64         // bytes of payload that the host's socket took; echo requests are not counted
 	ToGuest   uint64         // bytes of payload that the guest acknowledged; with UDP, was sent
 	Age       time.Duration
@@ -48,11 +48,7 @@ func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 func (p *Port) Snapshot(now int64) Snapshot {
 	s := Snapshot{Guest: p.shard.cfg.Guest, Counters: p.shard.counters, Usage: p.usage()}
 	p.shard.flows.each(p.shard.me, func(f *flow) {
-		info := p.describe(f, now)
-		if why := p.standstill(); why != "" && f.key.Proto == protoTCP {
-			info.State += " (" + why + ")"
-		}
-		s.Flows = append(s.Flows, info)
+		s.Flows = append(s.Flows, p.describeNow(f, now))
 	})
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
 	return s
@@ -69,6 +65,15 @@ func (p *Port) usage() []Usage {
 		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
 	}
 	return append(u, p.shard.pairs.queries.usage("queries"), p.shard.pairs.streams.stake.usage("name server connections"))
+}
+
+// describeNow describes a flow, with why it stands still if it does.
+func (p *Port) describeNow(f *flow, now int64) FlowInfo {
+	info := p.describe(f, now)
+	if why := p.standstill(); why != "" && f.key.Proto == protoTCP {
+		info.State += " (" + why + ")"
+	}
+	return info
 }
 
 func (p *Port) describe(f *flow, now int64) FlowInfo {

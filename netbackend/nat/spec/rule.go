@@ -40,6 +40,22 @@ func ParseRule(text string, allow bool) (Rule, error) {
 	return r, fmt.Errorf("rule %q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", text, err, RuleForm)
 }
 
+// ParseDestination reads RuleForm for what is to be found rather than judged. The Rule's Allow is false.
+func ParseDestination(text string) (r Rule, err error) {
+	if err := r.parse(text); err != nil {
+		return Rule{}, fmt.Errorf("%q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", text, err, RuleForm)
+	}
+	return r, nil
+}
+
+// Matches reports whether r is about a destination. ICMP has no ports.
+func (r *Rule) Matches(proto uint8, to netip.AddrPort) bool {
+	if r.Proto != 0 && r.Proto != proto || !r.Prefix.Contains(to.Addr()) {
+		return false
+	}
+	return r.First == 0 && r.Last == 0 || proto != protoICMP && r.First <= to.Port() && to.Port() <= r.Last
+}
+
 func (r *Rule) parse(text string) (err error) {
 	rest := text
 	switch name, after, _ := strings.Cut(text, ":"); name {

@@ -91,3 +91,40 @@ func FuzzParseRule(f *testing.F) {
 		}
 	})
 }
+
+func TestADestinationMatchesWhatItNames(t *testing.T) {
+	for _, c := range []struct {
+		text, to string
+		proto    uint8
+		matches  bool
+	}{
+		{"192.0.2.0/24", "192.0.2.9:80", protoTCP, true},
+		{"192.0.2.0/24", "192.0.3.9:80", protoTCP, false},
+		{"192.0.2.9", "192.0.2.9:0", protoICMP, true},
+		{"tcp:192.0.2.0/24", "192.0.2.9:80", protoUDP, false},
+		{"192.0.2.9:80", "192.0.2.9:80", protoUDP, true},
+		{"192.0.2.9:80", "192.0.2.9:81", protoTCP, false},
+		{"192.0.2.9:80-90", "192.0.2.9:90", protoTCP, true},
+		{"192.0.2.9:80-90", "192.0.2.9:91", protoTCP, false},
+		{"192.0.2.9:80", "192.0.2.9:80", protoICMP, false}, // ICMP has no ports, and its number is none
+		{"[2001:db8::1]:443", "[2001:db8::1]:443", protoTCP, true},
+		{"::/0", "192.0.2.9:80", protoTCP, false},
+	} {
+		r, err := ParseDestination(c.text)
+		require.NoError(t, err)
+		require.Equal(t, c.matches, r.Matches(c.proto, netip.MustParseAddrPort(c.to)), "%s: %s", c.text, c.to)
+	}
+	_, err := ParseDestination("tcp:192.0.2.0/33:80")
+	require.ErrorContains(t, err, `"tcp:192.0.2.0/33:80"`)
+	require.ErrorContains(t, err, "want "+RuleForm)
+}
+
+func TestProtocolsHaveNames(t *testing.T) {
+	for _, proto := range []uint8{protoTCP, protoUDP, protoICMP} {
+		got, ok := ParseProto(ProtoName(proto))
+		require.True(t, ok)
+		require.Equal(t, proto, got)
+	}
+	_, ok := ParseProto("sctp")
+	require.False(t, ok)
+}

@@ -16,6 +16,17 @@ const (
 	icmpPrefix = "icmp:"
 )
 
+// ParseProto reads what ProtoName returns, and reports whether it is that.
+func ParseProto(name string) (proto uint8, ok bool) {
+	for _, proto := range []uint8{protoTCP, protoUDP, protoICMP} {
+		if ProtoName(proto) == name {
+			return proto, true
+		}
+	}
+	return 0, false
+}
+
+// ProtoName returns the name of a protocol that guests use.
 func ProtoName(proto uint8) string {
 	switch proto {
 	case protoUDP:
