@@ -173,3 +173,11 @@ func (d *daemon) cpuDuring(interval time.Duration) time.Duration {
 	d.t.Logf("vring used %v of processor time in %v", after-before, interval)
 	return after - before
 }
+
+// ctl returns what vring ctl prints of d.
+func (d *daemon) ctl(args ...string) string {
+	d.t.Helper()
+	out, err := exec.Command(built.vring, append([]string{"ctl", "--socket-path", d.Socket}, args...)...).CombinedOutput()
+	require.NoError(d.t, err, "%s", out)
+	return string(out)
+}

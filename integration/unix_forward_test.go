@@ -1,9 +1,9 @@
 package integration
 
 import (
+	"io"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,11 +20,18 @@ func TestAUnixSocketLeadsIntoTheGuest(t *testing.T) {
 	got := l.transferBy("unix", path)
 	require.Regexp(t, `^10\.0\.2\.2:\d+$`, got.Peer, "the guest sees the gateway")
 
-	_, conn := l.connectBy("unix", path, 1)
+	listen, conn := l.connectBy("unix", path, 1)
 	defer conn.Close()
-	require.NoError(t, l.vring.Signal(syscall.SIGUSR1))
-	line := regexp.MustCompile(` tcp +in +10\.0\.2\.15:5001 +` + regexp.QuoteMeta(path) + ` `)
-	require.Eventually(t, func() bool { return line.MatchString(l.vring.Output()) }, soon, 5*time.Millisecond)
+	choice := []string{"10.0.2.15", "--direction=in", "--proto=tcp", "--guest-port=5001"}
+	flow := regexp.MustCompile(`(?s)"inbound": true,\s+"guest": "10\.0\.2\.15:5001",.*"host": "` + regexp.QuoteMeta(path) + `",.*"state": "(open|guest-closed)"`)
+	require.Eventually(t, func() bool { // vring accepts it, and the guest answers, after the client is connected
+		return flow.MatchString(l.vring.ctl(append([]string{"flows", "-o", "json"}, choice...)...))
+	}, soon, 5*time.Millisecond)
+	require.Equal(t, "1 flows ended\n", l.vring.ctl(append([]string{"flows", "kill"}, choice...)...))
+	_, err := io.ReadAll(conn)
+	require.NoError(t, err, "a unix socket has no reset, and ends")
+	require.Regexp(t, "connection reset|broken pipe", listen.Wait(l.ctx, nil), "it was reading, or about to write")
+	l.requireNetwork()
 
 	l.vring.terminate()
 	require.NoFileExists(t, path)

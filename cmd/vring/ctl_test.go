@@ -70,6 +70,12 @@ func TestARunningVringIsAsked(t *testing.T) {
 			_, stdout, _ = c.ctl("counters", "10.0.2.15", "--all")
 			require.Contains(t, stdout, "frames_in")
 			require.NotContains(t, stdout, "10.0.2.16")
+			_, stdout, _ = c.ctl("flows", "--direction", "in")
+			require.Regexp(t, `^GUEST +PROTO +WAY .* AGE\n$`, stdout)
+			_, stdout, _ = c.ctl("flows", c.socket, "-o", "json")
+			require.Equal(t, "[]\n", stdout)
+			_, stdout, _ = c.ctl("flows", "kill", "10.0.2.15", "--proto", "tcp")
+			require.Equal(t, "0 flows ended\n", stdout)
 		})
 	}
 }
@@ -77,13 +83,21 @@ func TestARunningVringIsAsked(t *testing.T) {
 func TestWhatIsWrongWithAQuestionIsTold(t *testing.T) {
 	c := startControlled(t, "--sandbox", "off")
 	for args, want := range map[string]string{
-		"guests 10.0.2.99":        `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
-		"guests a b":              `unexpected "b"; want one guest at most`,
-		"status now":              `unexpected "now"`,
-		"stauts":                  `unexpected "stauts"; did you mean vring ctl status?`,
-		"status -o yaml":          `--output "yaml": want table or json`,
-		"status --socket-path /x": "--control and --socket-path exclude each other",
-		"status --watch=-1s":      "--watch -1s: want a time above 0",
+		"guests 10.0.2.99":                       `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
+		"guests a b":                             `unexpected "b"; want one guest at most`,
+		"status now":                             `unexpected "now"`,
+		"stauts":                                 `unexpected "stauts"; did you mean vring ctl status?`,
+		"status -o yaml":                         `--output "yaml": want table or json`,
+		"status --socket-path /x":                "--control and --socket-path exclude each other",
+		"status --watch=-1s":                     "--watch -1s: want a time above 0",
+		"flows 10.0.2.99":                        `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
+		"flows --sort size":                      `--sort "size": want one of ["age" "bytes" "rate"]`,
+		"flows --state opne":                     `there is no state "opne"; there are ["associated"`,
+		"flows --limit 0":                        "want 1 to 65536",
+		"flows kill":                             "which guest? vring ctl guests lists them",
+		"flows kill 10.0.2.15":                   "no flows are chosen",
+		"flows kill 10.0.2.15 --all --watch":     "flows are ended once",
+		"flows kill 10.0.2.15 --all --proto tcp": "exclude each other",
 	} {
 		status, _, stderr := c.ctl(strings.Fields(args)...)
 		require.Equal(t, exitUsage, status, args)

@@ -55,7 +55,7 @@ var allowedImports = map[string][]string{
 		"netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
 	"internal/configfile": {"internal/daemon", "internal/sandbox", "internal/spelling", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
 		"netbackend/services/hostconf", "tap", yaml, multierr},
-	"internal/control":     {"internal/broker", "internal/control/api", "internal/daemon"},
+	"internal/control":     {"internal/broker", "internal/control/api", "internal/daemon", "netbackend/nat", "netbackend/nat/spec"},
 	"internal/control/api": {},
 	"internal/counting":    {},
 	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",

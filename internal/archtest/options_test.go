@@ -46,8 +46,8 @@ func optionsOf(t *testing.T) map[string]map[string]bool {
 	for _, name := range commandsIn(top) {
 		options[name] = flagsIn(help(name))
 	}
-	for _, name := range commandsIn(help("config")) {
-		maps.Copy(options["config"], flagsIn(help("config", name)))
+	for _, name := range []string{"config", "ctl"} {
+		maps.Copy(options[name], flagsBelow(help, name))
 	}
 	for _, name := range []string{"nat", "tap", "stub"} { // config from-flags has theirs
 		maps.Copy(options["config"], options[name])
@@ -56,9 +56,21 @@ func optionsOf(t *testing.T) map[string]map[string]bool {
 	return options
 }
 
+// flagsBelow returns the options of the commands below a command, whose texts of --help it asks for.
+func flagsBelow(help func(args ...string) string, command ...string) map[string]bool {
+	flags := map[string]bool{}
+	for _, name := range commandsIn(help(command...)) {
+		below := append(slices.Clone(command), name)
+		maps.Copy(flags, flagsIn(help(below...)))
+		maps.Copy(flags, flagsBelow(help, below...))
+	}
+	return flags
+}
+
 // commandsIn returns the commands in a text of --help.
 func commandsIn(help string) (names []string) {
-	for _, m := range commandShort.FindAllStringSubmatch(help[strings.Index(help, "Commands:"):], -1) {
+	_, list, _ := strings.Cut(help, "Commands:")
+	for _, m := range commandShort.FindAllStringSubmatch(list, -1) {
 		names = append(names, m[1])
 	}
 	return names

@@ -67,6 +67,8 @@ func routes() []route {
 		{http.MethodGet, "/v1/status", http.StatusOK, (*Server).status},
 		{http.MethodGet, "/v1/guests", http.StatusOK, (*Server).guests},
 		{http.MethodGet, "/v1/guests/{name}", http.StatusOK, (*Server).guest},
+		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
+		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,12 @@ type bench struct {
 // newBench controls a daemon whose guests have a network of their own, without a sandbox: a test cannot leave it.
 func newBench(t *testing.T, guests int) *bench {
 	nat := daemon.DefaultNAT()
-	config := daemon.Config{Sandbox: sandbox.Off, NAT: &nat}
+	return newBenchOf(t, daemon.Config{NAT: &nat}, guests)
+}
+
+// newBenchOf controls a daemon with that configuration.
+func newBenchOf(t *testing.T, config daemon.Config, guests int) *bench {
+	config.Sandbox = sandbox.Off
 	dir, err := os.MkdirTemp("", "vr") // testing's own may leave no room for a socket's name
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
@@ -186,3 +192,62 @@ func TestClientsThatHangMakeRoom(t *testing.T) {
 		})
 	}
 }
+
+func TestAGuestWithoutFlowsHasNone(t *testing.T) {
+	b := newBench(t, 2)
+	var flows api.Flows
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.16/flows", nil, &flows))
+	require.Equal(t, api.Flows{Flows: []api.Flow{}}, flows)
+	status, text := b.ask(http.MethodGet, "/v1/guests/10.0.2.16/flows?proto=tcp&direction=in&guest-port=22&remote=10.0.2.0/24&state=open&limit=1", "")
+	require.Equal(t, http.StatusOK, status, text)
+	status, text = b.ask(http.MethodDelete, "/v1/guests/10.0.2.16/flows?all=true", "")
+	require.Equal(t, http.StatusOK, status, text)
+	require.Contains(t, text, `"ended": 0`)
+}
+
+func TestQuestionsAboutFlowsThatAreWrongAreTold(t *testing.T) {
+	b := newBench(t, 1)
+	const at = "/v1/guests/10.0.2.15/flows"
+	for _, c := range []struct {
+		method, path string
+		status       int
+		says         string
+	}{
+		{"GET", "/v1/guests/10.0.2.99/flows", 404, "there are [\\\"10.0.2.15\\\"]"},
+		{"DELETE", "/v1/guests/10.0.2.99/flows?all=1", 404, "there are [\\\"10.0.2.15\\\"]"},
+		{"GET", at + "?port=1", 400, "there is no \\\"port\\\"; there are [\\\"proto\\\""},
+		{"GET", at + "?proto=tcp&proto=udp", 400, "proto is there 2 times; write it once"},
+		{"GET", at + "?proto=sctp", 400, "proto \\\"sctp\\\": want tcp, udp or icmp"},
+		{"GET", at + "?direction=up", 400, "want in, for what the host began by a forward, or out"},
+		{"GET", at + "?guest-port=0", 400, "want a port from 1 to 65535"},
+		{"GET", at + "?guest-port=65536", 400, "want a port from 1 to 65535"},
+		{"GET", at + "?guest-address=here", 400, "guest-address \\\"here\\\""},
+		{"GET", at + "?remote=nowhere", 400, "remote \\\"nowhere\\\""},
+		{"GET", at + "?state=opne", 400, "there is no state \\\"opne\\\""},
+		{"GET", at + "?limit=0", 400, "want 1 to 65536"},
+		{"GET", at + "?limit=99999999999999999999", 400, "limit \\\"99999999999999999999\\\""},
+		{"GET", at + "?%zz", 400, "invalid URL escape"},
+		{"DELETE", at, 400, "no flows are chosen"},
+		{"DELETE", at + "?all=false", 400, "no flows are chosen"},
+		{"DELETE", at + "?all=perhaps", 400, "all \\\"perhaps\\\""},
+		{"DELETE", at + "?all=true&proto=tcp", 400, "exclude each other"},
+		{"DELETE", at + "?proto=tcp&limit=3", 400, "all that are chosen end"},
+		{"POST", at, 405, "use [GET DELETE]"},
+	} {
+		status, text := b.ask(c.method, c.path, "")
+		require.Equal(t, c.status, status, "%s %s", c.method, c.path)
+		require.Contains(t, text, c.says, "%s %s", c.method, c.path)
+	}
+}
+
+func TestFlowsOfAGuestThatIsNotBehindNATAreUnknown(t *testing.T) {
+	b := newBenchOf(t, daemon.Config{Stub: &daemon.Stub{Mode: daemon.StubNull}}, 1)
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		status, text := b.ask(method, "/v1/guests/"+url.PathEscape(b.guest())+"/flows?proto=tcp", "")
+		require.Equal(t, http.StatusUnprocessableEntity, status)
+		require.Contains(t, text, "is not behind NAT: its network knows no flows")
+	}
+}
+
+// guest returns the name of the first guest.
+func (b *bench) guest() string { return b.d.Published().Guests[0].Name }

@@ -56,6 +56,8 @@ type served struct {
 	device *worker.Device
 	server *vhostuser.Server
 	since  time.Time
+	// looking has room for the one who looks at flows or ends them.
+	looking chan struct{}
 }
 
 // start gives each guest its threads and its socket. After an error d has the guests that were started; the ports of all
@@ -92,7 +94,7 @@ const sleepBeforeServing = 10 * time.Millisecond
 
 // startOne starts guest i.
 func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, error) {
-	s := &served{guest: g, tell: d.tell, since: time.Now()}
+	s := &served{guest: g, tell: d.tell, since: time.Now(), looking: make(chan struct{}, 1)}
 	log := d.program.Log
 	if len(d.opened.guests) > 1 {
 		s.label = g.name
