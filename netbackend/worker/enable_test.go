@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds waits that take microseconds.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // sink counts the frames of a guest.
 type sink struct{ frames atomic.Int64 }

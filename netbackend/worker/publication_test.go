@@ -91,30 +91,30 @@ func TestAnIdleThreadIsNotWokenByReaders(t *testing.T) {
 	b.eventually(func() bool { return b.port.count() == 1 }, "the frame is missing")
 	sleeps := b.sleeper()
 	b.caughtUp()
-	turns, calls := b.port.counters().Turns, 0
-	b.eventually(func() bool { // the kernel counts a thread that waits for a page or for the collector too
-		before := sleeps()
-		for end := time.Now().Add(3 * time.Duration(publishInterval)); time.Now().Before(end); calls++ {
+	b.eventually(func() bool {
+		// The kernel counts a thread that waits for a page or for the collector too, and a signal of the runtime's or the
+		// warning of a driver that posts no buffers causes a turn.
+		turns, before, calls := b.port.counters().Turns, sleeps(), 0
+		for end := time.Now().Add(3 * time.Duration(publishInterval)); calls == 0 || time.Now().Before(end); calls++ {
 			published(t, b.Device)
 		}
-		return sleeps() == before
+		return sleeps() == before && b.port.counters().Turns == turns
 	}, "the thread never sleeps for three intervals")
-	require.Positive(t, calls)
-	require.Equal(t, turns, b.port.counters().Turns)
 }
 
 func TestAThreadTakesNoTurnToPublish(t *testing.T) {
 	b := newBench(t, vqtest.Memfd)
 	b.up()
-	b.caughtUp()
-	before, _ := published(t, b.Device)
-	require.NoError(t, b.Do(0, func(*Thread) {})) // which publishes, and is followed by a turn that is not published yet
-	b.eventually(func() bool { now, _ := published(t, b.Device); return now.Turns > before.Turns }, "the turn is not published")
-	time.Sleep(2 * time.Duration(publishInterval))
-	b.caughtUp()
-	now, _ := published(t, b.Device)
-	require.Equal(t, before.Turns+1, now.Turns)
-	require.Equal(t, before.Sleeps+1, now.Sleeps)
+	b.eventually(func() bool { // a signal of the runtime's causes a turn too, so it is tried until none comes in between
+		b.caughtUp()
+		before, _ := published(t, b.Device)
+		require.NoError(t, b.Do(0, func(*Thread) {})) // which publishes, and is followed by a turn that is not published yet
+		b.eventually(func() bool { now, _ := published(t, b.Device); return now.Turns > before.Turns }, "the turn is not published")
+		time.Sleep(2 * time.Duration(publishInterval))
+		b.caughtUp()
+		now, _ := published(t, b.Device)
+		return now.Turns == before.Turns+1 && now.Sleeps == before.Sleeps+1
+	}, "a turn is published by another one")
 }
 
 func TestAThreadThatNeverSleepsPublishesNowAndThen(t *testing.T) {
