@@ -4,14 +4,16 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 )
 
 // Ports that FreePort chooses from. They are below the range that the kernel takes ports of outgoing connections from
-// (net.ipv4.ip_local_port_range), so none of the connections that tests make gets one of them in the meantime.
-const firstPort, lastPort = 16384, 32767
+// (net.ipv4.ip_local_port_range), so none of the connections that tests make gets one of them in the meantime. Each process has a
+// share of them: the tests of several packages run at once, and seldom with the same share.
+const firstPort, lastPort, shares = 16384, 32767, 4
 
 // recent are the ports that FreePort returned last, for all tests of the process.
 var recent struct {
@@ -20,21 +22,23 @@ var recent struct {
 }
 
 // FreePort returns a port of the host's loopback that is free for TCP and UDP, for somebody to open later, or for nobody.
-// A test may ask for several ports before it opens the first: the same port does not come again among the next 4096.
+// A test may ask for several ports before it opens the first: the same port does not come again among the next 2048.
 func FreePort(t testing.TB) netip.AddrPort {
 	t.Helper()
 	recent.Lock()
 	defer recent.Unlock()
+	const share = (lastPort - firstPort + 1) / shares
+	first := firstPort + os.Getpid()%shares*share
 	for range 1000 {
-		p := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(firstPort+rand.IntN(lastPort-firstPort+1)))
+		p := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(first+rand.IntN(share)))
 		if slices.Contains(recent.ports, p.Port()) || !isFree(p) {
 			continue
 		}
-		const remembered = 4096
+		const remembered = 2048
 		recent.ports = append(recent.ports[max(0, len(recent.ports)-remembered+1):], p.Port())
 		return p
 	}
-	t.Fatalf("porttest: no port between %d and %d is free", firstPort, lastPort)
+	t.Fatalf("porttest: no port between %d and %d is free", first, first+share-1)
 	return netip.AddrPort{}
 }
 
