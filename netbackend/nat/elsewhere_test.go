@@ -116,7 +116,7 @@ func (e *elsewhere) link(name string, near, far []string) netlink.Link {
 	require.Eventually(e.t, func() bool { // until then there are no routes of IPv6
 		now, err := netlink.LinkByName(name)
 		return err == nil && now.Attrs().OperState == netlink.OperUp
-	}, 30*time.Second, time.Millisecond)
+	}, 2*time.Minute, time.Millisecond)
 	return link
 }
 
@@ -148,6 +148,6 @@ func awaitRoute(t *testing.T, addr string) {
 			require.NoError(t, conn.Close())
 			return
 		}
-		require.Less(t, time.Since(start), 30*time.Second, "no route: %v", err)
+		require.Less(t, time.Since(start), 2*time.Minute, "no route: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func TestS6S9WhatLooksLikeAnApplicationPassesUntouched(t *testing.T) {
 				c.AllowHost = append(c.AllowHost, spec.HostService{Proto: tcp, Addr: to.Addr(), Port: port})
 			}})
 			c := h.Connect(to)
-			require.NoError(t, l.SetDeadline(time.Now().Add(20*time.Second)))
+			require.NoError(t, l.SetDeadline(time.Now().Add(time.Minute)))
 			host, err := l.AcceptTCP()
 			require.NoError(t, err)
 			defer host.Close()

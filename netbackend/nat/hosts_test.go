@@ -102,7 +102,7 @@ func TestAForwardLeadsToTheHostThatHasTheAddress(t *testing.T) {
 		}})
 		b.withHosts()
 		l := b.Listen(80)
-		client, err := net.DialTimeout("tcp4", listen.String(), 10*time.Second)
+		client, err := net.DialTimeout("tcp4", listen.String(), time.Minute)
 		require.NoError(t, err)
 		defer client.Close()
 		b.Until("the second host, of which nothing is known, was asked for and found", func() bool { return len(l.Pending()) == 1 })
@@ -250,7 +250,7 @@ func TestTheHostThatAskedByDHCPIsKnownByItsOwnMACAddress(t *testing.T) {
 	require.Equal(t, b.IP, b.dhcp(b.MAC))
 	b.Frames()
 	b.Listen(80)
-	client, err := net.DialTimeout("tcp4", listen.String(), 10*time.Second)
+	client, err := net.DialTimeout("tcp4", listen.String(), time.Minute)
 	require.NoError(t, err)
 	defer client.Close()
 	var syn *porttest.Frame

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -85,7 +86,9 @@ func TestBuffersAreBoundedUnderPressureAndTheKernelsChoiceWithoutIt(t *testing.T
 
 	m.held.Store(0)
 	p.lookAt(int32(fd), s, stream)
-	readFast(t, fd, peer)
+	for begun := time.Now(); optionOf(t, fd, unix.SO_RCVBUF) <= receive && time.Since(begun) < time.Minute; {
+		readFast(t, fd, peer) // how fast the kernel finds it depends on the machine
+	}
 	require.Greater(t, optionOf(t, fd, unix.SO_RCVBUF), receive, "it has grown with the speed of the connection")
 }
 

@@ -66,20 +66,26 @@ func address(t testing.TB, link netlink.Link, text string) {
 	awaitLocal(link, addr)
 }
 
-// awaitLocal waits until packets to an address of IPv6 are taken, which is a moment after an interface has got it; but not for
-// ever, for an interface that has no carrier gets there later.
+// awaitLocal waits until packets to an address of IPv6 are taken, which is a moment after an interface has got it; not if the
+// interface has no carrier, which gets there later.
 func awaitLocal(link netlink.Link, addr *netlink.Addr) {
 	if addr.IP.To4() != nil {
 		return
 	}
 	host := &net.IPNet{IP: addr.IP, Mask: net.CIDRMask(128, 128)}
 	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: host, LinkIndex: link.Attrs().Index}
-	for start := time.Now(); time.Since(start) < time.Second; time.Sleep(time.Millisecond) {
+	for start := time.Now(); time.Since(start) < time.Second || hasCarrier(link) && time.Since(start) < time.Minute; time.Sleep(time.Millisecond) {
 		const by = netlink.RT_FILTER_TABLE | netlink.RT_FILTER_DST | netlink.RT_FILTER_OIF
 		if found, err := netlink.RouteListFiltered(netlink.FAMILY_V6, local, by); err == nil && len(found) > 0 {
 			return
 		}
 	}
+}
+
+// hasCarrier reports whether an interface has one.
+func hasCarrier(link netlink.Link) bool {
+	now, err := netlink.LinkByIndex(link.Attrs().Index)
+	return err == nil && now.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
 }
 
 // route makes a route of a kind, such as unix.RTN_UNREACHABLE.

@@ -193,7 +193,7 @@ func (h *hopper) transmit(frame []byte) {
 		for head, _, ok := p.tx.Used(); ok; head, _, ok = p.tx.Used() {
 			p.free = append(p.free, p.sent[head])
 		}
-		require.Less(h.t, time.Since(start), 10*time.Second, "a transmit ring is stuck")
+		require.Less(h.t, time.Since(start), 2*time.Minute, "a transmit ring is stuck")
 	}
 	gpa := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
@@ -517,7 +517,7 @@ func TestAFrontEndThatGoesEndsTheFlowsOfAllQueues(t *testing.T) {
 	}
 	require.NoError(t, h.device.Reset())
 	for _, host := range hosts {
-		require.NoError(t, host.SetReadDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, host.SetReadDeadline(time.Now().Add(time.Minute)))
 		_, err := host.Read(make([]byte, 1))
 		require.ErrorIs(t, err, unix.ECONNRESET)
 	}
@@ -590,11 +590,11 @@ func TestHeadersOfFlowsThatHopBetweenQueues(t *testing.T) {
 func TestAGateOfManyQueues(t *testing.T) {
 	b, h := newQueues(t, 4, func(c *nat.Config) { c.Forwards[0].Gate = true })
 	host := h.forward.String()
-	dial := func() (net.Conn, error) { return net.DialTimeout("tcp4", host, 5*time.Second) }
+	dial := func() (net.Conn, error) { return net.DialTimeout("tcp4", host, time.Minute) }
 	// The pairs' clock is the machine's. A gate may stay shut for a second after the guest's port has begun to answer.
 	eventually := func(what string, happens func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !happens(); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); !happens(); time.Sleep(time.Millisecond) {
 			require.True(t, time.Now().Before(deadline), what)
 			b.Turn()
 		}
@@ -649,21 +649,27 @@ func TestAGateOfManyQueues(t *testing.T) {
 func TestAnEndOnAnyPairWakesTheOneThatKnocks(t *testing.T) {
 	b, h := newQueues(t, 4, func(c *nat.Config) { c.Forwards[0].Gate = true })
 	h.hops, h.at[80] = 0, 3 // what the port sends goes by the last pair, and the first one has the listeners
-	l := b.Listen(80)
-	b.Until("the gate is open", func() bool { return isListenedOn(t, h.forward) })
-	start := time.Now() // the next knock but for the end is due five seconds from here
-	// It still wakes once, when it was to knock at a gate that is shut: within a second.
-	b.Until("it has gone to sleep", func() bool { return time.Since(start) > 1500*time.Millisecond })
-	client, err := net.Dial("tcp4", h.forward.String())
-	require.NoError(t, err)
-	defer client.Close()
-	c := l.Accept()
-	c.Send([]byte("hello"))
-	require.Equal(t, "hello", string(b.readSome(client, 5)))
-	l.Close()
-	c.Reset()
-	b.Until("the gate is shut", func() bool { return !isListenedOn(t, h.forward) })
-	require.Less(t, time.Since(start), 4*time.Second)
+	opensAndShuts := func() (took time.Duration) {
+		l := b.Listen(80)
+		b.Until("the gate is open", func() bool { return isListenedOn(t, h.forward) })
+		start := time.Now() // the next knock but for the end is due five seconds from here
+		// It still wakes once, when it was to knock at a gate that is shut: within a second.
+		b.Until("it has gone to sleep", func() bool { return time.Since(start) > 1500*time.Millisecond })
+		client, err := net.Dial("tcp4", h.forward.String())
+		require.NoError(t, err)
+		defer client.Close()
+		c := l.Accept()
+		c.Send([]byte("hello"))
+		require.Equal(t, "hello", string(b.readSome(client, 5)))
+		l.Close()
+		c.Reset()
+		b.Until("the gate is shut", func() bool { return !isListenedOn(t, h.forward) })
+		return time.Since(start)
+	}
+	// A machine that is busy may need longer now and then. A pair that nobody wakes needs longer each time.
+	for tries := 1; opensAndShuts() >= 4*time.Second; tries++ {
+		require.Less(t, tries, 20, "only its own knock shuts the gate")
+	}
 	require.NotZero(t, h.moved(), "the connection was the last pair's")
 }
 
@@ -689,11 +695,14 @@ func TestTheQueuesOfAGuestShareItsBudgets(t *testing.T) {
 			answers += len(b.Frames())
 		}
 	}
+	b.Until("the budget is used", func() bool {
+		answers += len(b.Frames())
+		return answers >= budget
+	})
 	b.Settle()
 	answers += len(b.Frames())
 	allowed := budget + int(budget*time.Since(start).Seconds()) + 1 // the pairs' clock is the machine's
 	require.LessOrEqual(t, answers, allowed)
-	require.GreaterOrEqual(t, answers, budget)
 	used := 0
 	for _, c := range h.counters() {
 		if c.ARPOverBudget > 0 {

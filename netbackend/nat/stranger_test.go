@@ -98,7 +98,7 @@ func (e *elsewhere) serveTFTP(addr string, file []byte) {
 				data := []byte{0, 3, 0, byte(block + 1)}
 				data = append(data, file[block*512:min(len(file), block*512+512)]...)
 				_, _ = conn.WriteToUDPAddrPort(data, client)
-				_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+				_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 				if _, _, err := conn.ReadFromUDPAddrPort(buf); err != nil {
 					break // a guest that cannot hear it
 				}

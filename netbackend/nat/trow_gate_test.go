@@ -42,7 +42,7 @@ func (b *bench) gates() int {
 
 func requireRefused(t *testing.T, host string) {
 	t.Helper()
-	c, err := net.DialTimeout("tcp4", host, 5*time.Second)
+	c, err := net.DialTimeout("tcp4", host, time.Minute)
 	if err == nil {
 		_ = c.Close()
 	}
@@ -51,7 +51,7 @@ func requireRefused(t *testing.T, host string) {
 
 func requireConnects(t *testing.T, host string) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp4", host, 5*time.Second)
+	c, err := net.DialTimeout("tcp4", host, time.Minute)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c.(*net.TCPConn)

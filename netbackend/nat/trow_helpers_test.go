@@ -110,7 +110,7 @@ func await[T any](b *bench, what string, f func() T) T {
 func (b *bench) connect(opt ...porttest.TCPOptions) (*porttest.TCP, *net.TCPConn) {
 	b.t.Helper()
 	c := b.Connect(b.server, opt...)
-	require.NoError(b.t, b.listen.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(b.t, b.listen.SetDeadline(time.Now().Add(time.Minute)))
 	host, err := b.listen.AcceptTCP()
 	require.NoError(b.t, err)
 	b.t.Cleanup(func() { _ = host.Close() })
