@@ -90,7 +90,7 @@ func (h *host) send(header vnet.Header, frame []byte) {
 func (h *host) receive() (header vnet.Header, frame []byte) {
 	h.t.Helper()
 	fds := []unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}
-	const generous = 10_000
+	const generous = 120_000
 	n, err := unix.Poll(fds, generous)
 	require.NoError(h.t, err)
 	require.Equal(h.t, 1, n, "no frame has come")

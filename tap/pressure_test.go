@@ -15,7 +15,7 @@ import (
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// slowUplink gives the bridge br0 another port, which passes 10 Mbit/s, and returns the name of the far end.
+// slowUplink gives the bridge br0 another port, which passes 1 Mbit/s, and returns the name of the far end.
 func slowUplink(t *testing.T) string {
 	t.Helper()
 	require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near"}, PeerName: "far"}))
@@ -23,8 +23,8 @@ func slowUplink(t *testing.T) string {
 	require.NoError(t, netlink.LinkSetMaster(near, link(t, "br0")))
 	require.NoError(t, netlink.QdiscReplace(&netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: near.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-		Rate:       10_000_000 / 8, Limit: 1 << 20,
-		Buffer: 40_000, // of the kernel's ticks of 64 ns: what 3200 bytes take
+		Rate:       1_000_000 / 8, Limit: 1 << 20,
+		Buffer: 400_000, // of the kernel's ticks of 64 ns: what 3200 bytes take
 	}))
 	require.NoError(t, netlink.LinkSetUp(near))
 	require.NoError(t, netlink.LinkSetUp(link(t, "far")))

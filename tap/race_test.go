@@ -141,26 +141,28 @@ func TestABridgeThatAnotherProgramMakesAtTheSameTimeIsJoined(t *testing.T) {
 	inNamespace(t)
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}}
 	require.NoError(t, netlink.LinkAdd(bridge))
-	racer := startRacers(t, "tap0 30 br0 false")[0]
-	output := make(chan string, 1)
-	go func() {
-		text, _ := io.ReadAll(racer.out)
-		output <- string(text)
-	}()
-	for made := 0; ; {
-		select {
-		case text := <-output:
-			require.Empty(t, text)
-			require.NoError(t, racer.Wait())
-			require.NotZero(t, made)
-			return
-		default:
-		}
-		if netlink.LinkSetName(bridge, "br0") == nil {
-			made++
-			require.NoError(t, netlink.LinkSetName(bridge, "br1"))
+	race := func() (made int) {
+		racer := startRacers(t, "tap0 30 br0 false")[0]
+		output := make(chan string, 1)
+		go func() {
+			text, _ := io.ReadAll(racer.out)
+			output <- string(text)
+		}()
+		for {
+			select {
+			case text := <-output:
+				require.Empty(t, text)
+				require.NoError(t, racer.Wait())
+				return made
+			default:
+			}
+			if netlink.LinkSetName(bridge, "br0") == nil {
+				made++
+				require.NoError(t, netlink.LinkSetName(bridge, "br1"))
+			}
 		}
 	}
+	eventually(t, "this process never had its turn while the other one was at it", func() bool { return race() > 0 })
 }
 
 // With several queues, the kernel would let both have some of one device.

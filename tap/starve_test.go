@@ -56,7 +56,7 @@ func (g *idleGuest) requireRest() {
 		before := g.turns()
 		time.Sleep(20 * time.Millisecond)
 		return g.turns()-before <= 4 // those that Do causes, and a timer
-	}, 30*time.Second, time.Millisecond, "a ring that holds no frame costs what an empty one costs")
+	}, soon, time.Millisecond, "a ring that holds no frame costs what an empty one costs")
 }
 
 // received tells that the guest has got a frame since the last call.
@@ -91,7 +91,7 @@ func TestAReceiveRingThatHoldsNoFrameCostsNothing(t *testing.T) {
 				require.Eventually(t, func() bool {
 					h.send(vnet.Header{}, frame(1400)) // those before may be lost
 					return g.received()
-				}, 30*time.Second, time.Millisecond, "good buffers are used")
+				}, soon, time.Millisecond, "good buffers are used")
 				g.requireRest()
 			})
 		}
