@@ -148,7 +148,7 @@ func TestTheLogHintsWhereTheStoryStops(t *testing.T) {
 		require.Equal(t, []string{"front end connected", "the front end says nothing"}, messages(h.log.String()))
 	})
 	t.Run("no driver", func(t *testing.T) {
-		h := newStoryHarness(t, patience{time.Millisecond, 100 * time.Millisecond, never})
+		h := newStoryHarness(t, patience{never, 100 * time.Millisecond, never})
 		h.sync()
 		h.eventually("has handed over no memory yet")
 		require.Contains(t, h.log.String(), "level=INFO msg=\"the front end has handed over no memory yet\"", "it may just be slow")

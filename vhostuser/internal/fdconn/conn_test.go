@@ -28,7 +28,7 @@ func pair(t *testing.T) (*Conn, *net.UnixConn) {
 		ends[i] = c.(*net.UnixConn)
 		t.Cleanup(func() { c.Close() })
 	}
-	return New(ends[0], 2*time.Second), ends[1]
+	return New(ends[0], time.Minute), ends[1]
 }
 
 // checkFDs fails the test if descriptors were left open, once everything else of the test is cleaned up.
@@ -315,7 +315,7 @@ func TestWriteToPeerThatDoesNotReadTimesOut(t *testing.T) {
 func TestWritePassesDescriptors(t *testing.T) {
 	checkFDs(t)
 	c, peer := pair(t)
-	other := New(peer, time.Second)
+	other := New(peer, time.Minute)
 	require.NoError(t, c.Write(kick(7), eventfd(t)))
 	m, err := other.Read(time.Time{})
 	require.NoError(t, err)
