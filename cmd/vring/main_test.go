@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // program is vring as a process, with the given arguments. A process that hangs is killed.
 func program(t *testing.T, args ...string) *exec.Cmd {
-	const generous = time.Minute
+	const generous = 5 * time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), generous)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)

@@ -90,7 +90,7 @@ func TestForwardsOfAllKindsComeAndGo(t *testing.T) {
 		require.False(t, udp())
 		require.NoFileExists(t, path)
 	}
-	require.Eventually(t, func() bool { return openDescriptors(t) == before }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return openDescriptors(t) <= before }, time.Minute, time.Millisecond)
 }
 
 // A socket that stays is the same one: what the kernel knows of it does not change.
@@ -185,7 +185,7 @@ func TestForwardsThatCannotAllBeHadAreAsBefore(t *testing.T) {
 		require.True(t, takes(t, "tcp4", moved.String()))
 		require.False(t, takes(t, "tcp4", free.String()))
 		require.Len(t, d.Config().NAT.Forwards, 2)
-		require.Eventually(t, func() bool { return openDescriptors(t) == before }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return openDescriptors(t) <= before }, time.Minute, time.Millisecond)
 	}
 }
 
@@ -273,5 +273,5 @@ func TestSeveralCallersChangeForwards(t *testing.T) {
 	setForwards(t, &config)
 	_, err := d.Apply(config)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return openDescriptors(t) == before }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return openDescriptors(t) <= before }, time.Minute, time.Millisecond)
 }

@@ -97,15 +97,15 @@ func TestAStatusHasTheCountersOfAThreadThatIsStuck(t *testing.T) {
 func TestAStatusOfCountersAloneAsksNoThread(t *testing.T) {
 	p, _ := program()
 	d := open(t, stubs(filepath.Join(shortDir(t), "s")), p)
-	device, turns := d.guests[0].device, uint64(0)
-	device.SetMaxSleep(0)                                                                              // as if guests were served
-	require.NoError(t, device.Do(0, func(thread *worker.Thread) { turns = thread.Stats().Turns + 1 })) // one turn follows
-	require.Eventually(t, func() bool {
-		c, err := device.Counters(0)
-		return err == nil && c.Thread.Turns == turns
-	}, time.Minute, time.Millisecond)
-	d.Status()
-	require.Equal(t, turns, d.Status().Guests[0].Pairs[0].Thread.Turns, "a thread that is asked takes a turn")
+	device := d.guests[0].device
+	device.SetMaxSleep(0)               // as if guests were served
+	require.Eventually(t, func() bool { // a thread takes a turn now and then for other reasons, but not each time
+		before, err := device.Counters(0)
+		d.Status()
+		time.Sleep(300 * time.Millisecond) // by then a thread has published what it has done
+		after := d.Status().Guests[0].Pairs[0].Thread
+		return err == nil && before.Thread.Turns > 0 && after.Turns == before.Thread.Turns
+	}, time.Minute, time.Millisecond, "a thread that is asked takes a turn")
 	release := stick(device, 0)
 	s := d.Status()
 	release()

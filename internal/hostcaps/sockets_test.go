@@ -34,7 +34,7 @@ func TestAPeekOffsetIsToldAsTheKernelHasIt(t *testing.T) {
 
 	taken := control(t, raw, unix.SOL_SOCKET, peekOffset, 1)
 	peeked, n := make([]byte, 2), 0
-	require.NoError(t, c.SetReadDeadline(time.Now().Add(30*time.Second)))
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 	require.NoError(t, raw.Read(func(fd uintptr) bool {
 		n, _, err = unix.Recvfrom(int(fd), peeked, unix.MSG_PEEK)
 		return err == nil
@@ -61,7 +61,7 @@ func TestCuttingAndJoiningOfDatagramsAreToldAsTheKernelHasThem(t *testing.T) {
 			joined := joins && control(t, in, solUDP, unix.UDP_GRO, 1)
 			_, err = sender.Write([]byte("abcd"))
 			require.NoError(t, err)
-			require.NoError(t, receiver.SetReadDeadline(time.Now().Add(30*time.Second)))
+			require.NoError(t, receiver.SetReadDeadline(time.Now().Add(time.Minute)))
 			n, err := receiver.Read(make([]byte, 16))
 			require.NoError(t, err)
 			if joins {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -126,6 +127,18 @@ func requireGone(t *testing.T, pid int) {
 	}, soon, 5*time.Millisecond)
 }
 
+// requireIgnored waits until a process ignores a signal: the server may be ready before the broker has got so far.
+func requireIgnored(t *testing.T, pid int, signal unix.Signal) {
+	t.Helper()
+	line := regexp.MustCompile(`(?m)^SigIgn:\s+([0-9a-f]+)$`)
+	require.Eventually(t, func() bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		require.NoError(t, err)
+		ignored, err := strconv.ParseUint(string(line.FindSubmatch(status)[1]), 16, 64)
+		return err == nil && ignored&(1<<(signal-1)) != 0
+	}, soon, 5*time.Millisecond, "%v is not ignored", signal)
+}
+
 func TestTheServerIsAskedToEnd(t *testing.T) {
 	r := startWaiting(t)
 	require.NoError(t, r.Process.Signal(unix.SIGTERM))
@@ -136,7 +149,9 @@ func TestTheServerIsAskedToEnd(t *testing.T) {
 // A service manager sends a signal to all processes of a service.
 func TestASignalToAllProcessesEndsTheServerOnce(t *testing.T) {
 	r := startWaiting(t)
-	for _, pid := range []int{r.child(asServer), r.child(asBroker), r.Process.Pid} {
+	server, broker := r.child(asServer), r.child(asBroker)
+	requireIgnored(t, broker, unix.SIGTERM)
+	for _, pid := range []int{server, broker, r.Process.Pid} {
 		require.NoError(t, unix.Kill(pid, unix.SIGTERM))
 	}
 	require.NoError(t, r.Wait())
