@@ -12,10 +12,10 @@ import (
 // bufferSize is what one call writes or reads at most: much, because a system call is dear in User-mode Linux.
 const bufferSize = 256 << 10
 
-// sendZeros sends for a time, and is done when the server has read everything.
+// sendZeros sends for a time, at least once, and is done when the server has read everything.
 func sendZeros(_ context.Context, server *peer, p Plan) (c Counts, end time.Time, err error) {
 	buf := make([]byte, bufferSize)
-	for start := time.Now(); time.Since(start) < p.Length; {
+	for start := time.Now(); c.Sent == 0 || time.Since(start) < p.Length; {
 		n, err := server.control.Write(buf)
 		c.Sent += int64(n)
 		if err != nil {
@@ -59,7 +59,8 @@ func answerCount(_ *Server, control *socket, p Plan) (Counts, time.Time, error) 
 	return exchangeCounts(control, p.Length)
 }
 
-// exchangeCounts sends a counting stream and at the same time checks the one that comes. It is done when both have ended.
+// exchangeCounts sends a counting stream for a time, at least a buffer of it, and at the same time checks the one that comes. It is
+// done when both have ended.
 func exchangeCounts(conn *socket, d time.Duration) (c Counts, end time.Time, err error) {
 	var check counter
 	received := make(chan error, 1)
@@ -69,7 +70,7 @@ func exchangeCounts(conn *socket, d time.Duration) (c Counts, end time.Time, err
 		received <- err
 	}()
 	deadline := time.Now().Add(d)
-	sent, err := sendCounting(conn, func(int64) bool { return time.Now().Before(deadline) }, func([]byte) {})
+	sent, err := sendCounting(conn, func(sent int64) bool { return sent == 0 || time.Now().Before(deadline) }, func([]byte) {})
 	if err != nil {
 		conn.shut()
 	}

@@ -24,7 +24,7 @@ func connect(t *testing.T) *peer {
 	p := &peer{t, here, make(chan error, 1)}
 	go func() { p.ended <- ServeHost(there) }()
 	t.Cleanup(func() { here.Close() })
-	require.NoError(t, here.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, here.SetDeadline(time.Now().Add(time.Minute)))
 	return p
 }
 

@@ -58,7 +58,8 @@ func (c Client) Download(n int64) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// Ask sends a byte and waits for it to come back, for the time given, on one connection. It returns the times, sorted.
+// Ask sends a byte and waits for it to come back, for the time given and at least once, on one connection. It returns the times,
+// sorted.
 func (c Client) Ask(length time.Duration) ([]time.Duration, error) {
 	s, err := c.Stay()
 	if err != nil {
@@ -66,7 +67,7 @@ func (c Client) Ask(length time.Duration) ([]time.Duration, error) {
 	}
 	defer s.Close()
 	var times []time.Duration
-	for end := time.Now().Add(length); time.Now().Before(end); {
+	for end := time.Now().Add(length); len(times) == 0 || time.Now().Before(end); {
 		start := time.Now()
 		if err := s.Ask(); err != nil {
 			return times, err
@@ -77,10 +78,10 @@ func (c Client) Ask(length time.Duration) ([]time.Duration, error) {
 	return times, nil
 }
 
-// Connects returns how many connections one after the other bring a byte back in the time given, per second.
+// Connects returns how many connections one after the other bring a byte back in the time given, per second. There is at least one.
 func (c Client) Connects(length time.Duration) (float64, error) {
 	start, n := time.Now(), 0
-	for ; time.Since(start) < length; n++ {
+	for ; n == 0 || time.Since(start) < length; n++ {
 		s, err := c.Stay()
 		if err != nil {
 			return 0, err
