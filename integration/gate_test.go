@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gateTimeout is how long a gate may stay shut after the guest's port has begun to answer, and some time for the machine.
-const gateTimeout = 1100*time.Millisecond + time.Second
-
 // A gated forward refuses while a client in the guest would be refused. Its knocking is not seen by the guest's program,
 // which takes exactly one connection here.
 func TestAGatedForwardRefusesAsTheGuestDoes(t *testing.T) {
@@ -56,7 +53,7 @@ func requireShut(t *testing.T, port int) {
 	require.True(t, isRefused(port), "the host's port %d is open", port)
 }
 
-// dialWhenOpen connects as soon as the port is open.
+// dialWhenOpen connects as soon as the port is open. Package nat shows how soon a gate opens.
 func dialWhenOpen(t *testing.T, port int) net.Conn {
 	t.Helper()
 	var conn net.Conn
@@ -66,7 +63,7 @@ func dialWhenOpen(t *testing.T, port int) net.Conn {
 			conn = c
 		}
 		return err == nil
-	}, gateTimeout, 5*time.Millisecond)
+	}, soon, 5*time.Millisecond)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }

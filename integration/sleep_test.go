@@ -26,7 +26,7 @@ func TestConnectionsOutliveAGuestThatStandsStill(t *testing.T) {
 		{"stopped", func() error { return l.guest.Signal(syscall.SIGSTOP) }, func() error { return l.guest.Signal(syscall.SIGCONT) }},
 		{"paused", l.guest.qemu.QMP.Stop, l.guest.qemu.QMP.Continue},
 	} {
-		t.Run(how.name, func(t *testing.T) {
+		round := func(t *testing.T) (stoodStill bool) {
 			out := l.guest.Start("tcp-dial", viaGateway(server.Port), n, guestSeed)
 			listen, conn := l.connectIn(n)
 			in := make(chan transferred, 1)
@@ -35,13 +35,7 @@ func TestConnectionsOutliveAGuestThatStandsStill(t *testing.T) {
 
 			require.NoError(t, how.stop())
 			time.Sleep(still)
-			select {
-			case done := <-in:
-				require.Fail(t, "the transfer has ended before the guest stood still", "%+v", done)
-			case done := <-server.Done:
-				require.Fail(t, "the transfer has ended before the guest stood still", "%+v", done)
-			default:
-			}
+			stoodStill = len(in) == 0 && len(server.Done) == 0
 			require.NoError(t, how.goOn())
 
 			var got proto.Transfer
@@ -54,6 +48,12 @@ func TestConnectionsOutliveAGuestThatStandsStill(t *testing.T) {
 			require.NoError(t, listen.Event(l.ctx, &got))
 			requirePattern(t, hostSeed, n, got)
 			require.NoError(t, listen.Wait(l.ctx, nil))
+			return stoodStill
+		}
+		t.Run(how.name, func(t *testing.T) {
+			for tries := 1; !round(t); tries++ {
+				require.Less(t, tries, 10, "the transfers end before the guest stands still")
+			}
 		})
 	}
 	l.requireNetwork()

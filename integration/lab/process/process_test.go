@@ -13,7 +13,7 @@ import (
 func TestOutputAndExitAreKept(t *testing.T) {
 	p, err := Start(t.Context(), exec.Command("sh", "-c", "echo out; echo err >&2; exit 3"), Options{})
 	require.NoError(t, err)
-	require.EqualError(t, p.Wait(10*time.Second), "exit status 3")
+	require.EqualError(t, p.Wait(2*time.Minute), "exit status 3")
 	require.Contains(t, p.Output(), "out\n")
 	require.Contains(t, p.Output(), "err\n")
 	require.NoError(t, p.Kill(), "of a process that has ended")
@@ -22,10 +22,10 @@ func TestOutputAndExitAreKept(t *testing.T) {
 func TestKillEndsChildrenToo(t *testing.T) {
 	p, err := Start(t.Context(), exec.Command("sh", "-c", "sleep 1000 & echo $!; wait"), Options{})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.Output() != "" }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return p.Output() != "" }, 2*time.Minute, time.Millisecond)
 	child := "/proc/" + p.Output()[:len(p.Output())-1] + "/fd/0"
 	require.NoError(t, p.Kill())
-	require.Eventually(t, func() bool { _, err := os.Stat(child); return err != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, err := os.Stat(child); return err != nil }, 2*time.Minute, time.Millisecond)
 }
 
 func TestAProcessEndsWithItsContext(t *testing.T) {
@@ -33,7 +33,7 @@ func TestAProcessEndsWithItsContext(t *testing.T) {
 	p, err := Start(ctx, exec.Command("sleep", "1000"), Options{})
 	require.NoError(t, err)
 	cancel()
-	require.EqualError(t, p.Wait(10*time.Second), "signal: killed")
+	require.EqualError(t, p.Wait(2*time.Minute), "signal: killed")
 }
 
 func TestFootprintOfThisProcess(t *testing.T) {

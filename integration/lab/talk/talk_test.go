@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // connected returns both ends of a connection.
 func connected(t *testing.T) (a, b *net.TCPConn) {
