@@ -161,7 +161,7 @@ func dialAt(ctx context.Context, t *testing.T, network, address string) net.Conn
 
 // echoed sends a datagram until it comes back.
 func echoed(conn net.Conn, payload []byte) bool {
-	const tries, wait = 5, 2 * time.Second
+	const tries, wait = 30, 2 * time.Second
 	buf := make([]byte, 65536)
 	for range tries {
 		if _, err := conn.Write(payload); err != nil {
