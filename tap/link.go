@@ -165,7 +165,9 @@ func findBridge(cfg *Config) (*netlink.Bridge, error) {
 		if !errors.Is(failed, unix.EEXIST) {
 			return bridge, failed
 		}
-		link, err = netlink.LinkByName(cfg.Bridge)
+		if link, err = netlink.LinkByName(cfg.Bridge); isMissing(err) {
+			time.Sleep(time.Duration(try) * time.Millisecond) // out of step with whoever makes and removes it
+		}
 	}
 	if err != nil {
 		return nil, step(err, "ip link show %s", cfg.Bridge)
