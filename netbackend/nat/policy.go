@@ -27,13 +27,14 @@ func destinationOf(k *flowKey) policy.Destination {
 // not change.
 type Policy struct {
 	rules      *policy.Rules
+	written    []spec.Rule // what rules were made from
 	resolvers  []netip.AddrPort
 	resolvConf string // "" if it is not looked at
 	discovery  bool   // programs of the host hear the guest's questions by multicast
 }
 
 // NewPolicy returns the policy of c. The error tells all that is wrong with it. It is good for all guests in the networks of c, and
-// keeps c.Resolvers.
+// keeps c.Resolvers and c.Rules.
 func (c *Config) NewPolicy() (*Policy, error) {
 	if err := multierror.Append(nil, c.checkPolicy()...).ErrorOrNil(); err != nil {
 		return nil, err
@@ -45,8 +46,8 @@ func (c *Config) NewPolicy() (*Policy, error) {
 func (c *Config) policy() *Policy {
 	nets := networksOf(c)
 	return &Policy{
-		rules:     policy.Compile(&policy.Config{AllowHost: c.AllowHost, Rules: c.Rules, Restrict: c.Restrict}, &nets),
-		resolvers: c.Resolvers, resolvConf: c.resolvConf(), discovery: c.opensDiscovery(),
+		rules:   policy.Compile(&policy.Config{AllowHost: c.AllowHost, Rules: c.Rules, Restrict: c.Restrict}, &nets),
+		written: c.Rules, resolvers: c.Resolvers, resolvConf: c.resolvConf(), discovery: c.opensDiscovery(),
 	}
 }
 
