@@ -62,7 +62,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (status, guests and counters; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand())
+	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand())
 	for _, verb := range cmd.Commands() {
 		completeFlags(verb)
 	}

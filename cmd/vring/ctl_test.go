@@ -76,6 +76,11 @@ func TestARunningVringIsAsked(t *testing.T) {
 			require.Equal(t, "[]\n", stdout)
 			_, stdout, _ = c.ctl("flows", "kill", "10.0.2.15", "--proto", "tcp")
 			require.Equal(t, "0 flows ended\n", stdout)
+			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:10.0.2.2:22")
+			require.Equal(t, "closed:     it is a service of the host, which is closed unless it is opened\n"+
+				"opened by   --allow-host tcp:22\naddress of  the host's loopback\n", stdout)
+			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:198.51.100.1:443") // from within the sandbox
+			require.Regexp(t, `^allowed: +no rule matches.*\naddress of +the internet\nleads to +198\.51\.100\.1:443\n`, stdout)
 		})
 	}
 }
@@ -90,6 +95,10 @@ func TestWhatIsWrongWithAQuestionIsTold(t *testing.T) {
 		"status -o yaml":                         `--output "yaml": want table or json`,
 		"status --socket-path /x":                "--control and --socket-path exclude each other",
 		"status --watch=-1s":                     "--watch -1s: want a time above 0",
+		"explain 10.0.2.15":                      `want a guest and a destination, as in`,
+		"explain 10.0.2.15 tcp:192.0.2.1":        `to: "tcp:192.0.2.1": not an ip:port`,
+		"explain 10.0.2.99 icmp:192.0.2.1":       `there is no guest "10.0.2.99"`,
+		"explain a b c":                          `unexpected "c"`,
 		"flows 10.0.2.99":                        `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
 		"flows --sort size":                      `--sort "size": want one of ["age" "bytes" "rate"]`,
 		"flows --state opne":                     `there is no state "opne"; there are ["associated"`,

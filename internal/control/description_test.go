@@ -56,7 +56,7 @@ func apiTypes() map[string]reflect.Type {
 	for _, of := range []reflect.Type{
 		reflect.TypeFor[api.Error](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Process](), reflect.TypeFor[api.Wall](),
 		reflect.TypeFor[api.Control](), reflect.TypeFor[api.Guest](), reflect.TypeFor[api.Pair](), reflect.TypeFor[api.Counters](),
-		reflect.TypeFor[api.Flow](), reflect.TypeFor[api.Flows](), reflect.TypeFor[api.Ended](),
+		reflect.TypeFor[api.Flow](), reflect.TypeFor[api.Flows](), reflect.TypeFor[api.Ended](), reflect.TypeFor[api.Explanation](),
 	} {
 		all[of.Name()] = of
 	}

@@ -180,14 +180,11 @@ func (q *flowQuery) readGuestPort(text string) error {
 // flowOf is a flow as programs read it.
 func flowOf(f *nat.FlowInfo) api.Flow {
 	flow := api.Flow{
-		Proto: f.ProtoName(), Inbound: f.Inbound, Guest: f.Guest.String(), Remote: f.Remote.String(), Host: f.Path, State: f.State,
+		Proto: f.ProtoName(), Inbound: f.Inbound, Guest: f.Guest.String(), Remote: f.Remote.String(), Host: f.Path, Target: nameOfEnd(f.Target), State: f.State,
 		FromGuest: f.FromGuest, ToGuest: f.ToGuest, AgeMillis: f.Age.Milliseconds(),
 	}
-	if f.Host.IsValid() {
-		flow.Host = f.Host.String()
-	}
-	if f.Target.IsValid() {
-		flow.Target = f.Target.String()
+	if flow.Host == "" {
+		flow.Host = nameOfEnd(f.Host)
 	}
 	return flow
 }

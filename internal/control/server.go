@@ -69,6 +69,7 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}", http.StatusOK, (*Server).guest},
 		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
+		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 	}
 }

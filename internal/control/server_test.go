@@ -233,6 +233,9 @@ func TestQuestionsAboutFlowsThatAreWrongAreTold(t *testing.T) {
 		{"DELETE", at + "?all=true&proto=tcp", 400, "exclude each other"},
 		{"DELETE", at + "?proto=tcp&limit=3", 400, "all that are chosen end"},
 		{"POST", at, 405, "use [GET DELETE]"},
+		{"GET", "/v1/guests/10.0.2.15/explain", 400, "to: \\\"\\\": it begins with no protocol; want tcp:ADDRESS:PORT"},
+		{"GET", "/v1/guests/10.0.2.15/explain?to=tcp:224.0.0.1:80", 400, "it is a group"},
+		{"GET", "/v1/guests/10.0.2.99/explain?to=icmp:192.0.2.1", 404, "there are [\\\"10.0.2.15\\\"]"},
 	} {
 		status, text := b.ask(c.method, c.path, "")
 		require.Equal(t, c.status, status, "%s %s", c.method, c.path)
@@ -251,3 +254,15 @@ func TestFlowsOfAGuestThatIsNotBehindNATAreUnknown(t *testing.T) {
 
 // guest returns the name of the first guest.
 func (b *bench) guest() string { return b.d.Published().Guests[0].Name }
+
+func TestADestinationIsExplained(t *testing.T) {
+	b := newBench(t, 1)
+	var x api.Explanation
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.15/explain?to=tcp:10.0.2.2:22", nil, &x))
+	require.Equal(t, api.Explanation{
+		Why: "it is a service of the host, which is closed unless it is opened", OpenBy: "--allow-host tcp:22", Owner: "the host's loopback",
+	}, x)
+	status, text := b.ask(http.MethodGet, "/v1/guests/10.0.2.15/explain?to=udp:10.0.2.3:53", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, "it is the name server")
+}

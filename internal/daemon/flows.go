@@ -67,6 +67,20 @@ func (d *Daemon) EndFlows(ctx context.Context, guest string, filter *nat.FlowFil
 	return ended, err
 }
 
+// Explain says what becomes of a flow that a guest begins now, as nat's Port.Explain does. Any goroutine may call it between Open and the
+// end of Serve. The error is a NoGuestError, a NoFlowsError, or tells of a thread that does not answer.
+func (d *Daemon) Explain(guest string, to nat.Target) (nat.Explanation, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nat.Explanation{}, err
+	}
+	x := new(nat.Explanation) // to which the thread may write after an error
+	if err := s.device.Do(0, func(t *worker.Thread) { *x = t.Port().(*nat.Port).Explain(to) }); err != nil {
+		return nat.Explanation{}, fmt.Errorf("guest %s: %w", s.name, err)
+	}
+	return *x, nil
+}
+
 // slice is what was done with some flows of a queue pair.
 type slice struct {
 	flows []nat.FlowInfo // that were looked at
