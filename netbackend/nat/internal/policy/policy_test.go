@@ -297,7 +297,7 @@ func BenchmarkRules(b *testing.B) {
 func TestAnExplanationNamesTheRuleThatDecides(t *testing.T) {
 	p := testPolicy(t, Config{
 		AllowHost: []spec.HostService{{Proto: protoTCP, Port: 22}},
-		Rules:     rules(t, "-tcp:0.0.0.0/0:25", "+0.0.0.0/0:25", "+169.254.0.0/16:80", "-192.0.2.0/24"), Restrict: true,
+		Rules:     rules(t, "-tcp:0.0.0.0/0:25", "+0.0.0.0/0:25", "+169.254.0.0/16:80", "-192.0.2.0/24", "+0.0.0.0/0:26"), Restrict: true,
 	})
 	for to, want := range map[string]struct {
 		rule    int
@@ -305,6 +305,7 @@ func TestAnExplanationNamesTheRuleThatDecides(t *testing.T) {
 	}{
 		"192.0.2.1:25": {0, IsDenied}, "192.0.2.1:80": {3, IsDenied}, "198.51.100.1:80": {-1, IsUnlisted}, "10.0.2.2:22": {-1, Allowed},
 		"169.254.169.254:25": {0, IsDenied}, "169.254.169.254:80": {2, Allowed}, "169.254.169.254:81": {-1, IsUnlisted},
+		"198.51.100.1:26": {4, Allowed}, "169.254.169.254:26": {-1, IsUnlisted},
 		"127.0.0.1:25": {-1, IsClosed}, "10.0.2.9:25": {-1, IsNobody},
 	} {
 		e := p.Explain(Destination{Endpoint: ipaddr.EndpointFrom(netip.MustParseAddrPort(to)), Proto: protoTCP})
