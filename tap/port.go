@@ -32,23 +32,21 @@ const reopenInterval = int64(1e9)
 // Counters are plain numbers of the worker's thread, since the Port was made. Frames and bytes are counted without
 // virtio-net headers.
 type Counters struct {
-	Sent          uint64 `counter:"sent"`           // taken by the kernel
-	SentBytes     uint64 `counter:"sent_bytes"`     // in those frames
-	Received      uint64 `counter:"received"`       // given to the guest
-	ReceivedBytes uint64 `counter:"received_bytes"` // in those frames
+	Sent          uint64 `counter:"sent" help:"Frames of the guest that the kernel took."`
+	SentBytes     uint64 `counter:"sent_bytes" unit:"bytes" help:"Bytes of frames that the kernel took, without virtio-net headers."`
+	Received      uint64 `counter:"received" help:"Frames that the guest got."`
+	ReceivedBytes uint64 `counter:"received_bytes" unit:"bytes" help:"Bytes of frames that the guest got, without virtio-net headers."`
 
-	BadHeaders uint64 `counter:"bad_headers"` // from the guest: malformed chains, and headers that lie
-	// From the guest, while no queue was attached: its receive ring is off, or the device is gone.
-	Detached uint64 `counter:"detached"`
-	Down     uint64 `counter:"down"`      // from the guest, while the device was down (EIO)
-	Refused  uint64 `counter:"refused"`   // from the guest, which the kernel did not want (EINVAL)
-	NoMemory uint64 `counter:"no_memory"` // from the guest, for which the kernel had no memory (ENOBUFS, ENOMEM)
-	// Times that the kernel could take no more; the frame waited in the ring (EAGAIN).
-	Full        uint64 `counter:"full"`
-	TooLong     uint64 `counter:"too_long"`     // to the guest, longer than its buffers
-	NotAccepted uint64 `counter:"not_accepted"` // to the guest, with an offload that it does not take
-	ReadErrors  uint64 `counter:"read_errors"`  // to the guest, which could not be read
-	Respilled   uint64 `counter:"respilled"`    // to the guest, longer than expected: copied twice, not lost
+	BadHeaders  uint64 `counter:"bad_headers" help:"Malformed chains of the guest, and its frames with a virtio-net header that lies."`
+	Detached    uint64 `counter:"detached" help:"Frames of the guest while no queue was attached: its receive ring is off, or the device is gone."`
+	Down        uint64 `counter:"down" help:"Frames of the guest while the device was down (EIO)."`
+	Refused     uint64 `counter:"refused" help:"Frames of the guest that the kernel did not want (EINVAL)."`
+	NoMemory    uint64 `counter:"no_memory" help:"Frames of the guest for which the kernel had no memory (ENOBUFS, ENOMEM)."`
+	Full        uint64 `counter:"full" help:"Times that the kernel could take no more, and a frame waited in the ring (EAGAIN)."`
+	TooLong     uint64 `counter:"too_long" help:"Frames to the guest that were longer than its buffers."`
+	NotAccepted uint64 `counter:"not_accepted" help:"Frames to the guest with an offload that it does not take."`
+	ReadErrors  uint64 `counter:"read_errors" help:"Frames to the guest that could not be read."`
+	Respilled   uint64 `counter:"respilled" help:"Frames to the guest that were longer than expected: copied twice, not lost."`
 }
 
 // Port is one queue of a TAP device. It implements netbackend.Port.

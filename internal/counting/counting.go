@@ -6,13 +6,20 @@ import (
 	"reflect"
 )
 
-// tagKey is the key of the tag that is a counter's name.
-const tagKey = "counter"
+// Keys of the tags of a counter: its name, and what is known of it; see Description.
+const (
+	tagKey  = "counter"
+	helpKey = "help"
+	unitKey = "unit"
+	kindKey = "kind"
+)
 
 // Group is an array of counters that names them itself.
 type Group interface {
 	// All returns the names and values of all of them, in the array's order.
 	All() iter.Seq2[string, uint64]
+	// Help returns what the counter of a name counts.
+	Help(name string) string
 }
 
 // All returns the names and values of a struct of counters, in the struct's order. Its fields must be exported, and each a

@@ -19,12 +19,14 @@ func (p pets) All() iter.Seq2[string, uint64] {
 	}
 }
 
+func (p pets) Help(name string) string { return "How many " + name + " there are." }
+
 type garden struct {
-	Trees uint64 `counter:"apple_trees"`
+	Trees uint64 `counter:"apple_trees" kind:"gauge" help:"Trees that stand."`
 }
 
 type house struct {
-	FramesIn uint64 `counter:"frames_in"`
+	FramesIn uint64 `counter:"frames_in" unit:"bytes"`
 	Pets     pets
 	Garden   garden
 	Renamed  uint64 `counter:"tcp_flows"`
@@ -42,6 +44,14 @@ func TestCountersAreNamedByTheirTagsAndGroupsNameTheirs(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"frames_in", "black_cats", "old_dogs", "apple_trees"}, order)
+}
+
+func TestDescriptionsAreThoseOfTagsAndGroups(t *testing.T) {
+	require.Equal(t, []counting.Description{
+		{Name: "frames_in", Unit: counting.Bytes}, {Name: "black_cats", Help: "How many black_cats there are."},
+		{Name: "old_dogs", Help: "How many old_dogs there are."}, {Name: "apple_trees", Help: "Trees that stand.", Gauge: true},
+		{Name: "tcp_flows"},
+	}, counting.Describe(filled()))
 }
 
 func TestACounterWithoutANameIsAMistake(t *testing.T) {

@@ -2,133 +2,103 @@ package nat
 
 // Counters is what the engine counts. Each dropped frame is in exactly one of the first group.
 type Counters struct {
-	// Frames that are too short, or whose lengths contradict each other.
-	Malformed uint64 `counter:"malformed"`
-	BadHeader uint64 `counter:"bad_header"` // frames with a virtio-net header that lies
-	// Frames of other protocols than IP and ARP, and ICMP messages that nobody asks the engine for.
-	Unsupported uint64 `counter:"unsupported"`
-	// Packets of other IP protocols than TCP, UDP and ICMP; the guest is told by an ICMP error.
-	OtherProtocols uint64 `counter:"other_protocols"`
-	Multicast      uint64 `counter:"multicast"`   // packets to groups, which do not leave the guest's network
-	Broadcast      uint64 `counter:"broadcast"`   // packets to everybody, of which the same is true
-	BadAddress     uint64 `counter:"bad_address"` // frames from or to addresses and ports that cannot be meant
-	Impostors      uint64 `counter:"impostors"`   // frames that another guest's address claims to come from
-	// ICMP errors about what is not under way to the guest, or that change nothing.
-	StrayReports uint64 `counter:"stray_reports"`
-	Denied       uint64 `counter:"denied"` // frames to what the policy closes
-	// Flows that ended because their destination has become the host's, or is closed by a new policy.
-	Withdrawn    uint64 `counter:"withdrawn"`
-	HopsExceeded uint64 `counter:"hops_exceeded"` // datagrams whose time to live ended here
-	NoRoom       uint64 `counter:"no_room"`       // replies and datagrams that found no receive buffer
-	NoGuest      uint64 `counter:"no_guest"`      // forwarded datagrams for a guest that has not been heard of
-	// Datagrams from somebody the guest has not sent to (Config.UDPFiltering), or that answer no query.
-	Strangers     uint64 `counter:"strangers"`
-	UDPRefused    uint64 `counter:"udp_refused"`    // datagrams that the host's socket did not take
-	PingForbidden uint64 `counter:"ping_forbidden"` // echo requests that the host forbids to send; see hostcaps.CheckPing
-	PingRefused   uint64 `counter:"ping_refused"`   // echo requests that the host's socket did not take
+	Malformed      uint64 `counter:"malformed" help:"Frames that are too short, or whose lengths contradict each other."`
+	BadHeader      uint64 `counter:"bad_header" help:"Frames with a virtio-net header that lies."`
+	Unsupported    uint64 `counter:"unsupported" help:"Frames of other protocols than IP and ARP, and ICMP messages that nobody asks the engine for."`
+	OtherProtocols uint64 `counter:"other_protocols" help:"Packets of other IP protocols than TCP, UDP and ICMP; the guest is told by an ICMP error."`
+	Multicast      uint64 `counter:"multicast" help:"Packets to groups, which do not leave the network of the guest."`
+	Broadcast      uint64 `counter:"broadcast" help:"Packets to everybody, which do not leave the network of the guest."`
+	BadAddress     uint64 `counter:"bad_address" help:"Frames from or to addresses and ports that cannot be meant."`
+	Impostors      uint64 `counter:"impostors" help:"Frames that claim to come from the address of another guest."`
+	StrayReports   uint64 `counter:"stray_reports" help:"ICMP errors about what is not under way to the guest, or that change nothing."`
+	Denied         uint64 `counter:"denied" help:"Frames to what the policy closes."`
+	Withdrawn      uint64 `counter:"withdrawn" help:"Flows that ended because their destination is the host by now, or is closed by a new policy."`
+	HopsExceeded   uint64 `counter:"hops_exceeded" help:"Datagrams whose time to live ended here."`
+	NoRoom         uint64 `counter:"no_room" help:"Replies and datagrams that found no receive buffer."`
+	NoGuest        uint64 `counter:"no_guest" help:"Forwarded datagrams for a guest that has not been heard of."`
+	Strangers      uint64 `counter:"strangers" help:"Datagrams from somebody the guest has not sent to, or that answer no query."` // see Config.UDPFiltering
+	UDPRefused     uint64 `counter:"udp_refused" help:"Datagrams that the socket of the host did not take."`
+	PingForbidden  uint64 `counter:"ping_forbidden" help:"Echo requests that the host forbids to send."` // see hostcaps.CheckPing
+	PingRefused    uint64 `counter:"ping_refused" help:"Echo requests that the socket of the host did not take."`
 
 	// Messages of mDNS and SSDP with Config.Multicast.
-	MulticastKept   uint64 `counter:"multicast_kept"`   // the guest's announcements, and its claims of names
-	MulticastUnsent uint64 `counter:"multicast_unsent"` // questions that no interface took, or that were too long
+	MulticastKept   uint64 `counter:"multicast_kept" help:"Announcements of the guest by mDNS and SSDP, and its claims of names, which stay in its network."`
+	MulticastUnsent uint64 `counter:"multicast_unsent" help:"Questions by mDNS and SSDP that no interface took, or that were too long."`
 
 	// Frames beyond what the engine answers in a second, which are dropped; see slowKind.
-	ARPOverBudget  uint64 `counter:"arp_over_budget"`
-	NDPOverBudget  uint64 `counter:"ndp_over_budget"`
-	DHCPOverBudget uint64 `counter:"dhcp_over_budget"`
-	EchoOverBudget uint64 `counter:"echo_over_budget"` // echo requests to the engine's own addresses
-	// Times that a socket's buffer was made smaller; see kernelMemory.
-	BuffersBounded uint64 `counter:"buffers_bounded"`
-	// First packets of flows, when too many others were not answered; see newFlows.
-	NewFlowsOverRate  uint64 `counter:"new_flows_over_rate"`
-	QueriesOverBudget uint64 `counter:"queries_over_budget"` // DNS; a connection to the name server is refused
-	ErrorsOverBudget  uint64 `counter:"errors_over_budget"`  // ICMP errors that were not sent
-	PathsOverBudget   uint64 `counter:"paths_over_budget"`   // ICMP errors of the guest, "too big"
+	ARPOverBudget     uint64 `counter:"arp_over_budget" help:"Frames of ARP beyond what is answered in a second."`
+	NDPOverBudget     uint64 `counter:"ndp_over_budget" help:"Messages of neighbour discovery beyond what is answered in a second."`
+	DHCPOverBudget    uint64 `counter:"dhcp_over_budget" help:"Messages of DHCP beyond what is answered in a second."`
+	EchoOverBudget    uint64 `counter:"echo_over_budget" help:"Echo requests to the router beyond what is answered in a second."`
+	BuffersBounded    uint64 `counter:"buffers_bounded" help:"Times that the buffer of a socket was made smaller."`                          // see kernelMemory
+	NewFlowsOverRate  uint64 `counter:"new_flows_over_rate" help:"First packets of flows that came when too many others were not answered."` // see newFlows
+	QueriesOverBudget uint64 `counter:"queries_over_budget" help:"DNS queries beyond what is passed on in a second."`                        // a connection to the name server is refused
+	ErrorsOverBudget  uint64 `counter:"errors_over_budget" help:"ICMP errors that were not sent, beyond what is sent in a second."`
+	PathsOverBudget   uint64 `counter:"paths_over_budget" help:"ICMP errors of the guest about packets that are too big, beyond what is heeded in a second."`
 
-	MulticastOverBudget uint64 `counter:"multicast_over_budget"` // questions of the guest to the host's networks
+	MulticastOverBudget uint64 `counter:"multicast_over_budget" help:"Questions of the guest to networks of the host beyond what is passed on in a second."`
 
-	// Bytes within the advertised window that the host's socket did not take; the guest repeats them.
-	TCPRefused    uint64 `counter:"tcp_refused"`
-	TCPOutOfOrder uint64 `counter:"tcp_out_of_order"` // segments that came too early; the guest repeats them
-	TCPOutdated   uint64 `counter:"tcp_outdated"`     // segments whose timestamps are older than what came before
+	TCPRefused    uint64 `counter:"tcp_refused" unit:"bytes" help:"Bytes within the advertised window that the socket of the host did not take; the guest repeats them."`
+	TCPOutOfOrder uint64 `counter:"tcp_out_of_order" help:"Segments that came too early; the guest repeats them."`
+	TCPOutdated   uint64 `counter:"tcp_outdated" help:"Segments whose timestamps are older than what came before."`
 
 	// Fragments of packets that never became whole.
-
-	// Of datagrams whose fragments overlap or contradict each other.
-	FragmentOverlaps uint64 `counter:"fragment_overlaps"`
-	FragmentTimeouts uint64 `counter:"fragment_timeouts"` // of those whose rest has not come in time
-	// Of the oldest, when too many datagrams were incomplete at once.
-	FragmentsEvicted uint64 `counter:"fragments_evicted"`
+	FragmentOverlaps uint64 `counter:"fragment_overlaps" help:"Fragments of datagrams whose fragments overlap or contradict each other."`
+	FragmentTimeouts uint64 `counter:"fragment_timeouts" help:"Fragments of datagrams whose rest has not come in time."`
+	FragmentsEvicted uint64 `counter:"fragments_evicted" help:"Fragments of the oldest datagrams, given up when too many were incomplete at once."`
 
 	// Datagrams of mDNS and SSDP; see Config.Multicast.
+	MulticastIgnored           uint64 `counter:"multicast_ignored" help:"Questions of others in networks of the host, and what answers nobody."`
+	MulticastStrangers         uint64 `counter:"multicast_strangers" help:"Messages of mDNS and SSDP from outside of the networks of an interface, or that could be."`
+	MulticastDistorted         uint64 `counter:"multicast_distorted" help:"Responses that cannot be understood, or are longer than the MTU of the guest."`
+	MulticastDenied            uint64 `counter:"multicast_denied" help:"Responses and announcements of whom the guest may not reach."`
+	MulticastAnswersOverBudget uint64 `counter:"multicast_answers_over_budget" help:"Responses beyond what the guest gets in a second."`
+	MulticastAsksEvicted       uint64 `counter:"multicast_asks_evicted" help:"Ports of the guest that waited for answers by unicast, given up for newer ones."`
+	MulticastSent              uint64 `counter:"multicast_sent" help:"Questions by mDNS and SSDP that left."`
+	MulticastReceived          uint64 `counter:"multicast_received" help:"Responses and announcements that the guest got."`
 
-	// Questions of others in the networks of the host, and what is nobody's answer.
-	MulticastIgnored uint64 `counter:"multicast_ignored"`
-	// From outside of an interface's networks, or that could be.
-	MulticastStrangers uint64 `counter:"multicast_strangers"`
-	// Responses that cannot be understood, or are longer than the guest's MTU.
-	MulticastDistorted uint64 `counter:"multicast_distorted"`
-	// Responses and announcements of whom the guest may not reach.
-	MulticastDenied uint64 `counter:"multicast_denied"`
-	// Responses beyond what the guest gets in a second.
-	MulticastAnswersOverBudget uint64 `counter:"multicast_answers_over_budget"`
-	// Ports of the guest that waited for answers by unicast, given up for newer ones.
-	MulticastAsksEvicted uint64 `counter:"multicast_asks_evicted"`
-	MulticastSent        uint64 `counter:"multicast_sent"` // questions that left
-	// Responses and announcements that the guest got.
-	MulticastReceived uint64 `counter:"multicast_received"`
-
-	FramesIn    uint64 `counter:"frames_in"`    // all frames of the guest
-	TCPFlows    uint64 `counter:"tcp_flows"`    // connections that were begun, from either side
-	UDPFlows    uint64 `counter:"udp_flows"`    // associations that were begun, from either side
-	UDPSent     uint64 `counter:"udp_sent"`     // datagrams that the host's sockets took
-	UDPSends    uint64 `counter:"udp_sends"`    // system calls that they took
-	UDPReceives uint64 `counter:"udp_receives"` // system calls spent on receiving datagrams
-	UDPExpired  uint64 `counter:"udp_expired"`  // associations that ended by silence
-	// Ends that the guest had not sent to, and that were let in; see Config.UDPFiltering.
-	StrangersIn uint64 `counter:"strangers_in"`
-	// Sockets connected again because the host's addresses or routes had changed.
-	SourcesMoved  uint64 `counter:"sources_moved"`
-	PingFlows     uint64 `counter:"ping_flows"`     // series of echo requests that were begun
-	LongDatagrams uint64 `counter:"long_datagrams"` // datagrams sent to the guest in fragments
-	FlowsMoved    uint64 `counter:"flows_moved"`    // flows that went on to another queue pair
-	TableFull     uint64 `counter:"table_full"`     // flows that were refused because there were too many
-	// Flows that were refused because the guest's share of descriptors was used up.
-	SocketsSpent uint64 `counter:"sockets_spent"`
-	SocketErrors uint64 `counter:"socket_errors"` // flows that failed because the host gave no socket
-	StaleEvents  uint64 `counter:"stale_events"`  // events of sockets that were closed in the meantime
-	Retransmits  uint64 `counter:"retransmits"`   // segments sent to the guest again
-	Timeouts     uint64 `counter:"timeouts"`      // connections given up because the guest did not answer
-	// ICMP errors of the guest, "too big", by which packets to it became shorter.
-	PathsNarrowed uint64 `counter:"paths_narrowed"`
-	// Other ICMP errors of the guest by which a call or a UDP flow ended, or is to end sooner.
-	ReportsHeeded uint64 `counter:"reports_heeded"`
-	Unreachables  uint64 `counter:"unreachables"` // ICMP messages "destination unreachable" sent to the guest
-	ResetsSent    uint64 `counter:"resets_sent"`  // resets sent to the guest
-	WindowReads   uint64 `counter:"window_reads"` // system calls spent on finding what a host socket will take
-	Peeks         uint64 `counter:"peeks"`        // system calls spent on what host sockets have for the guest
-	Accepts       uint64 `counter:"accepts"`      // connections taken by forwards
-	Knocks        uint64 `counter:"knocks"`       // times that a port of the guest was asked for a gated forward
-	GatesOpened   uint64 `counter:"gates_opened"` // times that a gate was opened, and shut
-	GatesShut     uint64 `counter:"gates_shut"`
+	FramesIn      uint64 `counter:"frames_in" help:"All frames of the guest."`
+	TCPFlows      uint64 `counter:"tcp_flows" help:"Connections that were begun, from either side."`
+	UDPFlows      uint64 `counter:"udp_flows" help:"UDP associations that were begun, from either side."`
+	UDPSent       uint64 `counter:"udp_sent" help:"Datagrams that sockets of the host took."`
+	UDPSends      uint64 `counter:"udp_sends" help:"System calls spent on sending datagrams."`
+	UDPReceives   uint64 `counter:"udp_receives" help:"System calls spent on receiving datagrams."`
+	UDPExpired    uint64 `counter:"udp_expired" help:"UDP associations that ended by silence."`
+	StrangersIn   uint64 `counter:"strangers_in" help:"Ends that the guest had not sent to, and that were let in."` // see Config.UDPFiltering
+	SourcesMoved  uint64 `counter:"sources_moved" help:"Sockets connected again because addresses or routes of the host had changed."`
+	PingFlows     uint64 `counter:"ping_flows" help:"Series of echo requests that were begun."`
+	LongDatagrams uint64 `counter:"long_datagrams" help:"Datagrams sent to the guest in fragments."`
+	FlowsMoved    uint64 `counter:"flows_moved" help:"Flows that went on to another queue pair."`
+	TableFull     uint64 `counter:"table_full" help:"Flows that were refused because there were too many."`
+	SocketsSpent  uint64 `counter:"sockets_spent" help:"Flows that were refused because the share of descriptors of the guest was used up."`
+	SocketErrors  uint64 `counter:"socket_errors" help:"Flows that failed because the host gave no socket."`
+	StaleEvents   uint64 `counter:"stale_events" help:"Events of sockets that were closed in the meantime."`
+	Retransmits   uint64 `counter:"retransmits" help:"Segments sent to the guest again."`
+	Timeouts      uint64 `counter:"timeouts" help:"Connections given up because the guest did not answer."`
+	PathsNarrowed uint64 `counter:"paths_narrowed" help:"ICMP errors of the guest by which packets to it became shorter."`
+	ReportsHeeded uint64 `counter:"reports_heeded" help:"Other ICMP errors of the guest by which a call or a UDP flow ended, or is to end sooner."`
+	Unreachables  uint64 `counter:"unreachables" help:"ICMP messages that a destination is unreachable, sent to the guest."`
+	ResetsSent    uint64 `counter:"resets_sent" help:"Resets sent to the guest."`
+	WindowReads   uint64 `counter:"window_reads" help:"System calls spent on finding what a socket of the host will take."`
+	Peeks         uint64 `counter:"peeks" help:"System calls spent on what sockets of the host have for the guest."`
+	Accepts       uint64 `counter:"accepts" help:"Connections taken by forwards."`
+	Knocks        uint64 `counter:"knocks" help:"Times that a port of the guest was asked for a gated forward."`
+	GatesOpened   uint64 `counter:"gates_opened" help:"Times that a gate was opened."`
+	GatesShut     uint64 `counter:"gates_shut" help:"Times that a gate was shut."`
 
 	// Of the name server.
-	Queries uint64 `counter:"queries"` // queries by UDP that were passed on
-	// Those answered by SERVFAIL, because too many were under way.
-	QueriesTooMany uint64 `counter:"queries_too_many"`
-	// Messages that are no ordinary queries, by UDP or TCP.
-	QueriesRefused uint64 `counter:"queries_refused"`
-	// Connections refused, because there were too many.
-	ResolverConnectionsTooMany uint64 `counter:"resolver_connections_too_many"`
-	// Times that a resolver did not answer, and others were preferred from then on.
-	ResolversLeft uint64 `counter:"resolvers_left"`
+	Queries                    uint64 `counter:"queries" help:"DNS queries by UDP that were passed on."`
+	QueriesTooMany             uint64 `counter:"queries_too_many" help:"DNS queries that were answered by SERVFAIL, because too many were under way."`
+	QueriesRefused             uint64 `counter:"queries_refused" help:"Messages to the name server that are no ordinary queries, by UDP or TCP."`
+	ResolverConnectionsTooMany uint64 `counter:"resolver_connections_too_many" help:"Connections to the name server that were refused, because there were too many."`
+	ResolversLeft              uint64 `counter:"resolvers_left" help:"Times that a resolver did not answer, and others were preferred from then on."`
 
 	Ends Ends // connections that did not end by themselves, by cause
 
 	// Flows given up for newer ones; see flowClass.
-	ConnectsEvicted     uint64 `counter:"connects_evicted"`     // the guest's connections that were not open yet
-	CallsEvicted        uint64 `counter:"calls_evicted"`        // forwarded connections that the guest had not answered
-	AssociationsEvicted uint64 `counter:"associations_evicted"` // the guest's UDP associations and series of pings
-	PeersEvicted        uint64 `counter:"peers_evicted"`        // UDP associations through forwards
-	// Ends that had been let in, and that the guest had not sent to.
-	StrangersEvicted uint64 `counter:"strangers_evicted"`
+	ConnectsEvicted     uint64 `counter:"connects_evicted" help:"Connections of the guest that were not open yet, given up for newer flows."`
+	CallsEvicted        uint64 `counter:"calls_evicted" help:"Forwarded connections that the guest had not answered, given up for newer flows."`
+	AssociationsEvicted uint64 `counter:"associations_evicted" help:"UDP associations and series of pings of the guest, given up for newer flows."`
+	PeersEvicted        uint64 `counter:"peers_evicted" help:"UDP associations through forwards, given up for newer flows."`
+	StrangersEvicted    uint64 `counter:"strangers_evicted" help:"Ends that had been let in and that the guest had not sent to, given up for newer ones."`
 }

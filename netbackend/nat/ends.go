@@ -11,45 +11,70 @@ import (
 type endCause uint8
 
 const (
-	endUnknown       endCause = iota // the host's socket told of an error, and had none
-	endByGuest                       // the guest reset an open connection
-	endRefused                       // the guest refused a call
-	endUnreachable                   // the guest told by ICMP that a call, or our SYN-ACK, did not get there
-	endWithdrawn                     // the guest took its own connect back
-	endReplaced                      // the guest began another connection with the same ports
-	endForgotten                     // the guest sent a segment of a connection that the engine does not know
-	endMisanswered                   // the guest acknowledged a handshake that was never begun
-	endUnanswered                    // the guest answered no call, or not our SYN-ACK
-	endUnacked                       // the guest acknowledged nothing any more
-	endByHost                        // the host's peer reset it
-	endHostTimeout                   // the host's peer has acknowledged nothing any more, or no keepalive
-	endHostFailed                    // the host's socket failed for another reason
-	endConnectFailed                 // the host's connect was refused, or failed
-	endEvicted                       // it had to go for another flow; see flowClass
-	endGuestGone                     // the front end is gone, and the guest with it
-	endDriverGone                    // the guest's driver has reset its device, and none has come after it
-	endNoGuest                       // a call while no front end was there
-	endBadHeader                     // a call began with what is no PROXY header
-	endCutHeader                     // it ended before its PROXY header was complete
-	endLateHeader                    // its PROXY header did not come in time
-	endNoRoom                        // a call for which there was no port, record or socket
-	endTakenOver                     // the address of the host's peer has become the host's own; see review
-	endDenied                        // a new policy closes its destination; see Port.SetPolicy
-	endKilled                        // the user wanted it; see Port.EndFlows
-	endClosed                        // the engine was closed
-	endNoQuery                       // the guest sent the name server something else than an ordinary query
-	endIdle                          // it led to the name server, and nothing passed on it
+	endUnknown endCause = iota
+	endByGuest
+	endRefused
+	endUnreachable
+	endWithdrawn
+	endReplaced
+	endForgotten
+	endMisanswered
+	endUnanswered
+	endUnacked
+	endByHost
+	endHostTimeout
+	endHostFailed
+	endConnectFailed
+	endEvicted // see flowClass
+	endGuestGone
+	endDriverGone
+	endNoGuest
+	endBadHeader
+	endCutHeader
+	endLateHeader
+	endNoRoom
+	endTakenOver // see review
+	endDenied    // see Port.SetPolicy
+	endKilled    // see Port.EndFlows
+	endClosed
+	endNoQuery
+	endIdle
 	endCauses
 )
 
-// endNames are the counters' names as they are printed.
-var endNames = [endCauses]string{
-	"ended_for_no_reason", "ended_by_guest", "ended_refused_by_guest", "ended_unreachable_in_guest", "ended_withdrawn_by_guest", "ended_replaced_by_guest",
-	"ended_unknown_to_us", "ended_misanswered_by_guest", "ended_unanswered_by_guest", "ended_unacked_by_guest",
-	"ended_by_host", "ended_host_timed_out", "ended_host_failed", "ended_connect_failed", "ended_evicted",
-	"ended_guest_gone", "ended_driver_gone", "ended_no_guest",
-	"ended_bad_proxy_header", "ended_cut_proxy_header", "ended_late_proxy_header", "ended_no_room", "ended_address_taken_over", "ended_denied", "ended_on_demand",
-	"ended_with_engine", "ended_no_query", "ended_idle",
+// endText is what users read of a cause.
+type endText struct{ name, help string }
+
+// endTexts are the names of the counters, and what each one counts.
+var endTexts = [endCauses]endText{
+	endUnknown:       {"ended_for_no_reason", "Connections that ended by an error of the socket of the host, which then had none."},
+	endByGuest:       {"ended_by_guest", "Open connections that the guest reset."},
+	endRefused:       {"ended_refused_by_guest", "Calls that the guest refused."},
+	endUnreachable:   {"ended_unreachable_in_guest", "Calls and handshakes that did not get there, as the guest told by ICMP."},
+	endWithdrawn:     {"ended_withdrawn_by_guest", "Connects that the guest took back."},
+	endReplaced:      {"ended_replaced_by_guest", "Connections in whose place the guest began another one with the same ports."},
+	endForgotten:     {"ended_unknown_to_us", "Segments of the guest that belong to no connection."},
+	endMisanswered:   {"ended_misanswered_by_guest", "Acknowledgements of the guest for a handshake that was never begun."},
+	endUnanswered:    {"ended_unanswered_by_guest", "Calls and handshakes that the guest did not answer."},
+	endUnacked:       {"ended_unacked_by_guest", "Connections of which the guest acknowledged nothing any more."},
+	endByHost:        {"ended_by_host", "Connections that the peer of the host reset."},
+	endHostTimeout:   {"ended_host_timed_out", "Connections of which the peer of the host acknowledged nothing any more, or no keepalive."},
+	endHostFailed:    {"ended_host_failed", "Connections whose socket of the host failed for another reason."},
+	endConnectFailed: {"ended_connect_failed", "Connects of the host that were refused, or failed."},
+	endEvicted:       {"ended_evicted", "Connections that had to go for another flow."},
+	endGuestGone:     {"ended_guest_gone", "Connections that ended with the front end."},
+	endDriverGone:    {"ended_driver_gone", "Connections that ended because the driver of the guest reset its device, and none came after it."},
+	endNoGuest:       {"ended_no_guest", "Calls while no front end was there."},
+	endBadHeader:     {"ended_bad_proxy_header", "Calls that began with what is no PROXY header."},
+	endCutHeader:     {"ended_cut_proxy_header", "Calls that ended before their PROXY header was complete."},
+	endLateHeader:    {"ended_late_proxy_header", "Calls whose PROXY header did not come in time."},
+	endNoRoom:        {"ended_no_room", "Calls for which there was no port, record or socket."},
+	endTakenOver:     {"ended_address_taken_over", "Connections whose peer has an address that is the host by now."},
+	endDenied:        {"ended_denied", "Connections whose destination a new policy closes."},
+	endKilled:        {"ended_on_demand", "Connections that the user ended."},
+	endClosed:        {"ended_with_engine", "Connections that ended with the engine."},
+	endNoQuery:       {"ended_no_query", "Connections to the name server with something else than an ordinary query."},
+	endIdle:          {"ended_idle", "Connections to the name server on which nothing passed."},
 }
 
 // Ends counts connections that did not end by themselves, by cause.
@@ -58,12 +83,22 @@ type Ends [endCauses]uint64
 // All returns the counters with their names.
 func (e Ends) All() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		for i, n := range e {
-			if !yield(endNames[i], n) {
+		for i, text := range endTexts {
+			if !yield(text.name, e[i]) {
 				return
 			}
 		}
 	}
+}
+
+// Help tells what the counter of a name counts, "" for one that there is not.
+func (e Ends) Help(name string) string {
+	for _, text := range endTexts {
+		if text.name == name {
+			return text.help
+		}
+	}
+	return ""
 }
 
 // end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told.

@@ -18,16 +18,13 @@ const (
 
 // Counters are plain numbers of the worker's thread, since the Port was made.
 type Counters struct {
-	Frames     uint64 `counter:"frames"`      // taken from the guest in good order
-	Bytes      uint64 `counter:"bytes"`       // in those frames, without virtio-net headers
-	SentFrames uint64 `counter:"sent_frames"` // given to the guest
-	SentBytes  uint64 `counter:"sent_bytes"`  // in those frames
-	Bad        uint64 `counter:"bad"`         // chains that were malformed, or with a header that lies
-	// Missed counts frames of a Source that were due but found no receive buffer.
-	Missed uint64 `counter:"missed"`
-	// Undeliverable counts frames that cannot go back: longer than a frame can be, or with an offload that the guest
-	// uses, but does not take. Only an Echo has them.
-	Undeliverable uint64 `counter:"undeliverable"`
+	Frames        uint64 `counter:"frames" help:"Frames taken from the guest in good order."`
+	Bytes         uint64 `counter:"bytes" unit:"bytes" help:"Bytes of frames taken from the guest, without virtio-net headers."`
+	SentFrames    uint64 `counter:"sent_frames" help:"Frames given to the guest."`
+	SentBytes     uint64 `counter:"sent_bytes" unit:"bytes" help:"Bytes of frames given to the guest, without virtio-net headers."`
+	Bad           uint64 `counter:"bad" help:"Chains that were malformed, or with a virtio-net header that lies."`
+	Missed        uint64 `counter:"missed" help:"Frames of a source that were due but found no receive buffer."`
+	Undeliverable uint64 `counter:"undeliverable" help:"Frames that cannot go back: longer than a frame can be, or with an offload that the guest does not take."`
 }
 
 // base is what the Ports have in common.

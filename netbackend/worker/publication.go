@@ -16,13 +16,12 @@ var ErrUnread = errors.New("counters change faster than they can be read")
 
 // Stats counts what a thread has done. They are plain numbers for the thread itself; see [Thread] and [Device.Counters].
 type Stats struct {
-	Turns  uint64 `counter:"turns"`  // of the Port
-	Polled uint64 `counter:"polled"` // times that the thread found work by looking, without having slept
-	Sleeps uint64 `counter:"sleeps"` // times that it went to sleep
+	Turns  uint64 `counter:"turns" help:"Turns of the thread: times that it looked after its rings and sockets."`
+	Polled uint64 `counter:"polled" help:"Times that the thread found work by looking, without having slept."`
+	Sleeps uint64 `counter:"sleeps" help:"Times that the thread went to sleep."`
 	// Returned are the guest's receive buffers that could carry nothing.
-	Returned netbackend.ReturnedBuffers
-	// PollMicroseconds is how long the thread looks at its rings at present before it sleeps.
-	PollMicroseconds uint64 `counter:"poll_us"`
+	Returned         netbackend.ReturnedBuffers
+	PollMicroseconds uint64 `counter:"poll_us" unit:"microseconds" kind:"gauge" help:"How long the thread looks at its rings at present before it sleeps."`
 }
 
 // Counters are those of a queue pair at one moment.
