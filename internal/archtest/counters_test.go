@@ -1,12 +1,17 @@
 package archtest
 
 import (
+	"go/ast"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/internal/metrics"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/stub"
@@ -42,6 +47,52 @@ bad bytes frames missed sent_bytes sent_frames undeliverable`
 receive_buffers_bad_chain receive_buffers_empty receive_buffers_outside_memory receive_buffers_too_small
 receive_buffers_wrong_direction`
 )
+
+// Each counter of the source is a metric of Prometheus, with the help of its tag. A struct of counters that package metrics does not know
+// is found so.
+func TestEachCounterIsAMetricWithItsHelp(t *testing.T) {
+	helps := map[string]bool{}
+	for _, m := range metrics.Table() {
+		helps[m.Help] = true
+	}
+	found := 0
+	for _, f := range productOf(sourceFiles(t)) {
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			field, isField := n.(*ast.Field)
+			if !isField || field.Tag == nil {
+				return true
+			}
+			text, _ := constant(field.Tag)
+			tag := reflect.StructTag(text)
+			if name, isCounter := tag.Lookup("counter"); isCounter {
+				found++
+				require.True(t, helps[tag.Get("help")], "%s: counter %s is no metric with the help %q", f.name, name, tag.Get("help"))
+			}
+			return true
+		})
+	}
+	require.Greater(t, found, 100)
+}
+
+// The names that users know are in those of metrics, and no metric is of a counter that they do not know.
+func TestCountersAndMetricsHaveTheSameNames(t *testing.T) {
+	const ofThreads, respelled = "turns polled sleeps poll", "ended_unknown_to_us" // which has a unit to those who read metrics
+	var names []string
+	for set, promised := range map[string]string{"nat": promisedNAT, "tap": promisedTAP, "stub": promisedStub, "thread": promisedBuffers + " " + ofThreads} {
+		for _, name := range strings.Fields(promised) {
+			names = append(names, set+"_"+name)
+		}
+	}
+	names[slices.Index(names, "nat_"+respelled)] = "nat_ended_unknown_to_engine"
+	of := regexp.MustCompile(`^vring_((?:nat|tap|stub|thread)_\w+?)(?:_total|_seconds)?$`)
+	var found []string
+	for _, m := range metrics.Table() {
+		if name := of.FindStringSubmatch(m.Name); name != nil {
+			found = append(found, strings.Replace(name[1], "nat_tcp_refused_bytes", "nat_tcp_refused", 1))
+		}
+	}
+	require.ElementsMatch(t, names, found)
+}
 
 // The order is that of the struct in the log, and that of the alphabet here.
 func TestCountersKeepTheNamesThatUsersKnow(t *testing.T) {

@@ -37,6 +37,7 @@ const (
 	xtime    = "golang.org/x/time"
 	cpio     = "github.com/cavaliergopher/cpio"
 	yaml     = "github.com/goccy/go-yaml"
+	prom     = "github.com/prometheus"
 )
 
 // allowedImports is the import table: for each package, what it may import beside the standard library. A path without a dot in the
@@ -55,13 +56,15 @@ var allowedImports = map[string][]string{
 		"netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
 	"internal/configfile": {"internal/daemon", "internal/sandbox", "internal/spelling", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
 		"netbackend/services/hostconf", "tap", yaml, multierr},
-	"internal/control":     {"internal/broker", "internal/control/api", "internal/daemon", "netbackend/nat", "netbackend/nat/spec"},
+	"internal/control":     {"internal/broker", "internal/control/api", "internal/daemon", "internal/metrics", "netbackend/nat", "netbackend/nat/spec"},
 	"internal/control/api": {},
 	"internal/counting":    {},
 	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
 		"netbackend/stub", "tap", "netbackend/services/hostconf", "internal/broker", "internal/sandbox", "internal/hostcaps",
 		"internal/counting", "internal/servicemanager", sys, multierr},
-	"internal/hostcaps":       {sys},
+	"internal/hostcaps": {sys},
+	"internal/metrics": {"internal/counting", "internal/daemon", "netbackend/nat", "netbackend/stub", "netbackend/worker", "tap",
+		prom + "/client_golang", prom + "/client_model", prom + "/common/expfmt"},
 	"internal/qemuopt":        {},
 	"internal/regularfile":    {},
 	"internal/sandbox":        {sys, landlock, seccomp, libcap, bpf},

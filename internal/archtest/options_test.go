@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/metrics"
 )
 
 // foreignOptions are long options of other programs that the documentation names.
@@ -168,6 +170,9 @@ var foreignWords = []string{
 func TestCountersThatTheDocumentationNamesExist(t *testing.T) {
 	files := sourceFiles(t)
 	known := wordsOf(files)
+	for _, m := range metrics.Table() {
+		known[m.Name] = true
+	}
 	found := 0
 	for _, p := range pagesOf(t) {
 		for _, span := range spans(p.prose()) {

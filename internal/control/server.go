@@ -14,6 +14,7 @@ import (
 
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/metrics"
 )
 
 const (
@@ -34,12 +35,13 @@ type Config struct {
 type Server struct {
 	Config
 	conns *connections
+	page  *metrics.Page
 	http  http.Server
 }
 
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
-	s := &Server{Config: c, conns: newConnections()}
+	s := &Server{Config: c, conns: newConnections(), page: metrics.NewPage(c.Daemon)}
 	s.http = http.Server{
 		Handler: s.handler(), ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), ConnState: s.conns.changed, ConnContext: withConn,
@@ -71,6 +73,7 @@ func routes() []route {
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
+		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},
 	}
 }
 

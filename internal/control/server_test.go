@@ -22,6 +22,7 @@ import (
 
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/metrics"
 	"github.com/vringnet/vring/internal/sandbox"
 )
 
@@ -129,6 +130,18 @@ func TestAStatusIsAnswered(t *testing.T) {
 	require.Len(t, counters, 2)
 	require.Equal(t, "10.0.2.16", counters[1].Guest)
 	require.Contains(t, counters[1].Counters, "frames_in")
+}
+
+func TestMetricsAreAnsweredInThePrometheusFormat(t *testing.T) {
+	b := newBench(t, 2)
+	status, text := b.ask(http.MethodGet, "/v1/metrics", "")
+	require.Equal(t, http.StatusOK, status, text)
+	require.Contains(t, text, "# TYPE vring_nat_frames_in_total counter\n")
+	require.Contains(t, text, `vring_nat_frames_in_total{guest="10.0.2.16",pair="0"} 0`)
+	response, err := b.client.http.Get("http://vring/v1/metrics")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, metrics.ContentType, response.Header.Get("Content-Type"))
 }
 
 func TestWhatCannotBeAskedIsTold(t *testing.T) {

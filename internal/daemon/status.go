@@ -42,6 +42,7 @@ type PairStatus struct {
 	Thread worker.Stats
 	Age    time.Duration // of the counters; 0 if nothing can have been counted since
 	CPU    int           // that its thread is pinned to, negative for none
+	Err    error         // why the counters are not known, which are zero then
 }
 
 // Report is what a queue pair's network tells of itself.
@@ -145,7 +146,7 @@ func (s *served) published() GuestStatus {
 		errs = append(errs, err)
 		g.Pairs = append(g.Pairs, PairStatus{
 			Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
-			Thread: counters.Thread, Age: counters.Age, CPU: s.device.CPU(i),
+			Thread: counters.Thread, Age: counters.Age, CPU: s.device.CPU(i), Err: err,
 		})
 	}
 	g.Err = errors.Join(errs...)

@@ -1,0 +1,185 @@
+package metrics
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/worker"
+	"github.com/vringnet/vring/vhostuser"
+)
+
+// numbered returns a struct of counters of the same type in which each has a value of its own, from first on.
+func numbered(counters any, first uint64) any {
+	v := reflect.New(reflect.TypeOf(counters)).Elem()
+	number(v, &first)
+	return v.Interface()
+}
+
+func number(v reflect.Value, next *uint64) {
+	switch v.Kind() {
+	case reflect.Uint64:
+		v.SetUint(*next)
+		*next++
+	case reflect.Array:
+		for i := range v.Len() {
+			number(v.Index(i), next)
+		}
+	default:
+		for i := range v.NumField() {
+			number(v.Field(i), next)
+		}
+	}
+}
+
+// numberedPair is a queue pair whose counters have values of their own.
+func numberedPair(set string, first uint64) daemon.PairStatus {
+	return daemon.PairStatus{
+		Report: daemon.Report{Counters: counting.ValuesOf(numbered(countersOf(set), 2*first))},
+		Thread: numbered(worker.Stats{}, first).(worker.Stats), Age: 250 * time.Millisecond,
+	}
+}
+
+// status is one of two guests, of which the first has two queue pairs.
+func status(set string) daemon.Status {
+	return daemon.Status{
+		Uptime: time.Hour, Heap: 11, Goroutines: 12, Sandbox: sandbox.State{{Weak: true}, {}},
+		Guests: []daemon.GuestStatus{
+			{Name: "a", Stage: vhostuser.DriverUp, Disabled: 13, LostLines: 14, Pairs: []daemon.PairStatus{numberedPair(set, 1000), numberedPair(set, 2000)}},
+			{Name: "b", Pairs: []daemon.PairStatus{numberedPair(set, 3000)}},
+		},
+	}
+}
+
+// samplesOf reads a page: values by names and labels. Prometheus' own parser does that.
+func samplesOf(t *testing.T, text []byte) map[string]float64 {
+	t.Helper()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	require.NoError(t, err)
+	samples := map[string]float64{}
+	for name, f := range families {
+		require.NotEmpty(t, f.GetHelp(), name)
+		for _, m := range f.GetMetric() {
+			key := name
+			for _, l := range m.GetLabel() {
+				key += fmt.Sprintf(" %s=%s", l.GetName(), l.GetValue())
+			}
+			samples[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return samples
+}
+
+// textOf is the page of a status.
+func textOf(t *testing.T, set string, s daemon.Status) []byte {
+	text, err := newPage(newCollector(set, func() daemon.Status { return s })).Text()
+	require.NoError(t, err)
+	return text
+}
+
+// Every counter that is published is there, once for each queue pair, and has its value.
+func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
+	for _, set := range networks() {
+		t.Run(set, func(t *testing.T) {
+			s := status(set)
+			want := map[string]float64{
+				"vring_uptime_seconds": 3600, "vring_heap_bytes": 11, "vring_goroutines": 12, "vring_sandbox_weak_walls": 1,
+				"vring_guest_stage guest=a": 2, "vring_guest_frames_on_disabled_rings_total guest=a": 13, "vring_guest_log_lines_left_out_total guest=a": 14,
+				"vring_guest_stage guest=b": 0, "vring_guest_frames_on_disabled_rings_total guest=b": 0, "vring_guest_log_lines_left_out_total guest=b": 0,
+			}
+			for _, g := range s.Guests {
+				for i, p := range g.Pairs {
+					at := fmt.Sprintf(" guest=%s pair=%d", g.Name, i)
+					want["vring_publication_age_seconds"+at] = 0.25
+					addWanted(want, setThread, counting.ValuesOf(p.Thread), at)
+					addWanted(want, set, p.Report.Counters, at)
+				}
+			}
+			samples := samplesOf(t, textOf(t, set, s))
+			require.Equal(t, want, samples)
+		})
+	}
+}
+
+// addWanted adds counters by the names of their metrics.
+func addWanted(want map[string]float64, set string, values counting.Values, at string) {
+	byName := map[string]Metric{}
+	for _, d := range counting.Describe(countersOf(set)) {
+		byName[d.Name] = metricOf(set, d)
+	}
+	for name, n := range values.All() {
+		m := byName[name]
+		scale := 1.0
+		if strings.HasSuffix(m.Name, "_seconds") {
+			scale = 1e-6
+		}
+		want[m.Name+at] = float64(n) * scale
+	}
+}
+
+// A page has the metrics of the table that belong to its network, and no others.
+func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
+	for _, set := range networks() {
+		var want, found []string
+		for _, m := range Table() {
+			if other := strings.Split(m.Name, "_")[1]; other == set || !strings.Contains(setNAT+setTAP+setStub, other) {
+				want = append(want, m.Name)
+			}
+		}
+		for line := range strings.Lines(string(textOf(t, set, status(set)))) {
+			if name, isType := strings.CutPrefix(line, "# TYPE "); isType {
+				found = append(found, strings.Fields(name)[0])
+			}
+		}
+		require.ElementsMatch(t, want, found, set)
+	}
+}
+
+func TestPrometheusFindsNothingWrongWithNamesAndHelp(t *testing.T) {
+	for _, set := range networks() {
+		s := status(set)
+		problems, err := testutil.CollectAndLint(newCollector(set, func() daemon.Status { return s }))
+		require.NoError(t, err)
+		require.Empty(t, problems, set)
+	}
+}
+
+// Whoever starts vring names guests by paths, of any bytes. Each guest is told apart from the others.
+func TestNamesOfAnyBytesMakeNoBadPage(t *testing.T) {
+	names := []string{"/a\xff", "/a\xfe", `"/a\xff"`, `/a"} 1`, "/a\nvring_heap_bytes 7", `/a\n`, "", `"`, "/a\x00"}
+	s := daemon.Status{}
+	for _, name := range names {
+		s.Guests = append(s.Guests, daemon.GuestStatus{Name: name, Pairs: []daemon.PairStatus{numberedPair(setStub, 1)}})
+	}
+	stages := 0
+	for name := range samplesOf(t, textOf(t, setStub, s)) {
+		if strings.HasPrefix(name, "vring_guest_stage ") {
+			stages++
+		}
+	}
+	require.Equal(t, len(names), stages)
+}
+
+// A counter that could not be read is left out: a zero would look as if the process was a new one.
+func TestCountersThatAreNotKnownAreNotZero(t *testing.T) {
+	s := status(setNAT)
+	s.Guests[0].Pairs[1] = daemon.PairStatus{Err: errors.New("unread")}
+	samples := samplesOf(t, textOf(t, setNAT, s))
+	require.Contains(t, samples, "vring_nat_frames_in_total guest=a pair=0")
+	require.NotContains(t, samples, "vring_nat_frames_in_total guest=a pair=1")
+	require.NotContains(t, samples, "vring_publication_age_seconds guest=a pair=1")
+	require.Contains(t, samples, "vring_guest_stage guest=a")
+}
