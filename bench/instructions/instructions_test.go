@@ -17,7 +17,7 @@ import (
 // The data path of this source tree has no row that has grown by more than 4 %.
 func TestDataPathHasNotGrown(t *testing.T) {
 	require.NoError(t, possible(runtime.GOARCH))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
 	var progress strings.Builder
 	platform, now, err := countSource(ctx, guest.ProjectRoot(), &progress)
