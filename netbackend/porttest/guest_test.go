@@ -137,6 +137,21 @@ func TestTimersAreSkipped(t *testing.T) {
 	require.Equal(t, 4*time.Hour+30*time.Minute, time.Duration(g.Now()-start))
 }
 
+// A machine that lets the test wait is no reason for a timer.
+func TestTheClockStandsStillWhileTheTestIsHeldUp(t *testing.T) {
+	g := New(t, stub.NewEcho(), Options{})
+	start, looks := g.Now(), 0
+	g.Until("the test has gone on", func() bool {
+		looks++
+		if looks == 1 {
+			time.Sleep(4 * longestStep)
+		}
+		return looks == 2
+	})
+	require.Positive(t, g.Now()-start)
+	require.LessOrEqual(t, time.Duration(g.Now()-start), longestStep)
+}
+
 func TestEventsOfRealSocketsCauseTurns(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	require.NoError(t, err)
