@@ -81,7 +81,7 @@ func TestAnExplanationFollowsANewPolicy(t *testing.T) {
 	b := newBench(t, explained(t))
 	require.Equal(t, "--deny 192.0.2.0/24", b.explain("tcp:192.0.2.7:80").By)
 	b.port.SetPolicy(newPolicy(t, func(c *nat.Config) { c.Restrict = true }))
-	b.Settle()
+	b.Turn() // a new policy calls for none
 	require.Equal(t, "--allow tcp:192.0.2.7:80", b.explain("tcp:192.0.2.7:80").OpenBy)
 	require.Empty(t, b.explain("tcp:192.0.2.7:80").By)
 }
