@@ -67,22 +67,42 @@ func (d *Daemon) changes() changes {
 	return all
 }
 
-// Config returns the configuration as it is now: that of Open, and what Apply has changed. It is the caller's own.
+// Config returns the configuration as it is now: that of Open, and what Change has changed. It is the caller's own. Any goroutine may
+// call it; who wants to change what it returns calls Change.
 func (d *Daemon) Config() Config {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	return clone(d.now)
 }
 
-// Apply changes the configuration while guests are served, between Open and the end of Serve. It makes all changes or none. The
-// error tells of each field that cannot change, with the reason, of each value that is wrong, and of each port that cannot be had. Then
-// nothing has changed, but see Applied. The daemon keeps a copy of after.
+// Change lets change alter a copy of the configuration as it is now, and makes what it has become that of the daemon, while guests
+// are served, between Open and the end of Serve. Nobody else changes anything in between, so of several callers none undoes what another
+// has done without having seen it. change must not wait for long, and not call the daemon; its error is returned, and nothing changes.
 //
-// Any goroutine may call it. Of several callers one comes after the other.
-func (d *Daemon) Apply(after Config) (Applied, error) {
+// All changes are made, or none. The error tells of each field that cannot change, with the reason, of each value that is wrong, and of
+// each port that cannot be had. Then nothing has changed, but see Applied.
+//
+// Any goroutine may call it.
+func (d *Daemon) Change(change func(*Config) error) (Applied, error) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
-	after = clone(after) // of which parts are kept
+	after := clone(d.now)
+	if err := change(&after); err != nil {
+		return Applied{}, err
+	}
+	return d.apply(clone(after)) // change may keep parts of it
+}
+
+// Apply is Change to a configuration that does not depend on what there is. The daemon keeps a copy of it.
+func (d *Daemon) Apply(after Config) (Applied, error) {
+	return d.Change(func(c *Config) error {
+		*c = after
+		return nil
+	})
+}
+
+// apply makes a configuration that of the daemon, which keeps it. The caller has d.applying.
+func (d *Daemon) apply(after Config) (Applied, error) {
 	known, needed := d.changes(), []*change{}
 	var done Applied
 	var errs *multierror.Error

@@ -24,7 +24,7 @@ type Program struct {
 	Level *slog.LevelVar
 	// Broker starts the broker, if there is something to do for it: Open calls it once at most, and fails if it is nil.
 	Broker broker.Starter
-	// ChangesForwards is that Apply is called for forwards. In a sandbox, the broker then opens sockets for them: of kinds that forwards of
+	// ChangesForwards is that Change is called for forwards. In a sandbox, the broker then opens sockets for them: of kinds that forwards of
 	// the start have, and on ports of the loopback.
 	ChangesForwards bool
 	// Manager tells the service manager how the daemon is; nil is that the daemon connects to the manager itself.
@@ -38,7 +38,7 @@ type Program struct {
 	QueuesHint string
 }
 
-// Daemon serves guests. Its life is Open, Confine, Serve, on one goroutine. Status, Config and Apply may be called meanwhile by
+// Daemon serves guests. Its life is Open, Confine, Serve, on one goroutine. Status, Config and Change may be called meanwhile by
 // others.
 type Daemon struct {
 	config      Config // of Open; it does not change
@@ -52,8 +52,8 @@ type Daemon struct {
 	walls       sandbox.State
 	since       time.Time
 
-	applying sync.Mutex // guards now
-	now      Config     // config with what Apply has changed
+	applying sync.Mutex // guards now, and is held while it is changed
+	now      Config     // config with what Change has changed
 }
 
 // network is what guests are connected to, as it was configured.
@@ -136,7 +136,7 @@ func (d *Daemon) setLogLevel(l slog.Level) {
 // tell tells of an event.
 func (d *Daemon) tell(e Event) { d.program.Tell(e) }
 
-// Networks are what the guests are connected to, in order, with what Apply has changed. They are the caller's own. Any goroutine may
+// Networks are what the guests are connected to, in order, with what Change has changed. They are the caller's own. Any goroutine may
 // call it.
 func (d *Daemon) Networks() (all []Network) {
 	d.applying.Lock()
@@ -150,7 +150,7 @@ func (d *Daemon) Networks() (all []Network) {
 	return all
 }
 
-// showChanges puts what Apply has changed into the networks of all guests.
+// showChanges puts what Change has changed into the networks of all guests.
 func (d *Daemon) showChanges(all []Network) {
 	for i, forwards := range nat.ForwardsByGuest(d.engineConfigs(), d.now.NAT.Forwards) {
 		n, now := all[i].NAT, clone(*d.now.NAT)

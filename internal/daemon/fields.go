@@ -16,7 +16,7 @@ import (
 //	live:"reason"        it may change while guests are served, and why nothing that a guest holds is in the way
 //	fixed:"reason"       it may not, and why
 //
-// What is live can be adopted between two turns of a guest's threads: [Daemon.Apply] makes such changes, and [Compare] tells whether
+// What is live can be adopted between two turns of a guest's threads: [Daemon.Change] makes such changes, and [Compare] tells whether
 // a change needs a new process.
 type Field struct {
 	Path    string // as in NAT.MTU
