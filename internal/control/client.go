@@ -42,7 +42,10 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Reason.Text }
 
-// Do makes a request with question as its body, nil for none, and reads the answer into answer, nil for none. The error is a
+// Text is an answer that is no JSON.
+type Text []byte
+
+// Do makes a request with question as its body, nil for none, and reads the answer into answer: a *Text, what its JSON is, or nil for none. The error is a
 // RefusedError if the server has told why it does not do that.
 func (c *Client) Do(ctx context.Context, method, path string, question, answer any) error {
 	response, err := c.send(ctx, method, path, question)
@@ -57,7 +60,11 @@ func (c *Client) Do(ctx context.Context, method, path string, question, answer a
 	if response.StatusCode >= http.StatusBadRequest {
 		return refusedError(response, text)
 	}
-	if answer == nil {
+	switch answer := answer.(type) {
+	case nil:
+		return nil
+	case *Text:
+		*answer = text
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // described is the description, which is valid, examples and all.
-func described(t *testing.T) *openapi3.T {
+func described(t testing.TB) *openapi3.T {
 	doc, err := openapi3.NewLoader().LoadFromData(description)
 	require.NoError(t, err)
 	require.NoError(t, doc.Validate(context.Background(), openapi3.EnableExamplesValidation(), openapi3.EnableSchemaFormatValidation()))
@@ -57,6 +57,9 @@ func apiTypes() map[string]reflect.Type {
 		reflect.TypeFor[api.Error](), reflect.TypeFor[api.Status](), reflect.TypeFor[api.Process](), reflect.TypeFor[api.Wall](),
 		reflect.TypeFor[api.Control](), reflect.TypeFor[api.Guest](), reflect.TypeFor[api.Pair](), reflect.TypeFor[api.Counters](),
 		reflect.TypeFor[api.Flow](), reflect.TypeFor[api.Flows](), reflect.TypeFor[api.Ended](), reflect.TypeFor[api.Explanation](),
+		reflect.TypeFor[api.Forward](), reflect.TypeFor[api.ForwardChange](), reflect.TypeFor[api.Rule](), reflect.TypeFor[api.Policy](),
+		reflect.TypeFor[api.LogLevel](), reflect.TypeFor[api.Changed](), reflect.TypeFor[api.Difference](), reflect.TypeFor[api.Gap](),
+		reflect.TypeFor[api.ConfigDiff](), reflect.TypeFor[api.Fault](),
 	} {
 		all[of.Name()] = of
 	}

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/metrics"
@@ -29,6 +31,8 @@ type Config struct {
 	Daemon  *daemon.Daemon
 	Log     *slog.Logger
 	Version string // of vring
+	Source  Source
+	Told    func(Told) // is called with what became of a change, on any goroutine; nil for nobody
 }
 
 // Server answers requests.
@@ -36,12 +40,19 @@ type Server struct {
 	Config
 	conns *connections
 	page  *metrics.Page
+	pace  *rate.Limiter                                                  // of changes
+	apply func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
 	http  http.Server
 }
 
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
-	s := &Server{Config: c, conns: newConnections(), page: metrics.NewPage(c.Daemon)}
+	s := &Server{
+		Config: c, conns: newConnections(), page: metrics.NewPage(c.Daemon), pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
+	}
+	if s.Told == nil {
+		s.Told = func(Told) {}
+	}
 	s.http = http.Server{
 		Handler: s.handler(), ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), ConnState: s.conns.changed, ConnContext: withConn,
@@ -74,6 +85,19 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},
+		{http.MethodGet, "/v1/forwards", http.StatusOK, (*Server).forwards},
+		{http.MethodPatch, "/v1/forwards", http.StatusOK, (*Server).changeForwards},
+		{http.MethodPut, "/v1/forwards", http.StatusOK, (*Server).replaceForwards},
+		{http.MethodGet, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).forwards},
+		{http.MethodPatch, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).changeForwards},
+		{http.MethodPut, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).replaceForwards},
+		{http.MethodGet, "/v1/policy", http.StatusOK, (*Server).policy},
+		{http.MethodPut, "/v1/policy", http.StatusOK, (*Server).replacePolicy},
+		{http.MethodGet, "/v1/log-level", http.StatusOK, (*Server).logLevel},
+		{http.MethodPut, "/v1/log-level", http.StatusOK, (*Server).setLogLevel},
+		{http.MethodPost, "/v1/reload", http.StatusOK, (*Server).reload},
+		{http.MethodGet, "/v1/config", http.StatusOK, (*Server).config},
+		{http.MethodGet, "/v1/config/diff", http.StatusOK, (*Server).configDiff},
 	}
 }
 
@@ -97,9 +121,17 @@ func (s *Server) handler() http.Handler {
 // serve reads a request, carries it out, and answers. Only in the middle of that the connection is not to be closed for others: until the
 // request is whole, and when the answer is made, it is the client who is waited for.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
+	if err := admit(r); err != nil {
+		writeError(w, err)
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		writeError(w, unreadBody(err))
+		return
+	}
+	if err := checkType(r, body); err != nil {
+		writeError(w, err)
 		return
 	}
 	release := s.conns.hold(r.Context())

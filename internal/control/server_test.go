@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,25 +29,28 @@ import (
 
 // bench is a daemon that is controlled, and what a test asks it by.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	d      *daemon.Daemon
 	server *Server
 	path   string // of the control socket
 	socket string // of the first guest
 	client *Client
+	level  *slog.LevelVar
+	file   *fileOfTest
 	doc    *openapi3.T
 	routes routers.Router
 }
 
 // newBench controls a daemon whose guests have a network of their own, without a sandbox: a test cannot leave it.
-func newBench(t *testing.T, guests int) *bench {
+func newBench(t testing.TB, guests int) *bench {
 	nat := daemon.DefaultNAT()
+	nat.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
 	return newBenchOf(t, daemon.Config{NAT: &nat}, guests)
 }
 
 // newBenchOf controls a daemon with that configuration.
-func newBenchOf(t *testing.T, config daemon.Config, guests int) *bench {
-	config.Sandbox = sandbox.Off
+func newBenchOf(t testing.TB, config daemon.Config, guests int) *bench {
+	config.Sandbox, config.Log.Format = sandbox.Off, daemon.FormatText
 	dir, err := os.MkdirTemp("", "vr") // testing's own may leave no room for a socket's name
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
@@ -55,12 +59,14 @@ func newBenchOf(t *testing.T, config daemon.Config, guests int) *bench {
 	}
 	checked, err := config.Check()
 	require.NoError(t, err)
-	d, err := daemon.Open(checked, daemon.Program{Tell: func(daemon.Event) {}, Log: slog.New(slog.DiscardHandler)})
+	level := new(slog.LevelVar)
+	d, err := daemon.Open(checked, daemon.Program{Tell: func(daemon.Event) {}, Log: slog.New(slog.DiscardHandler), Level: level})
 	require.NoError(t, err)
-	b := &bench{t: t, d: d, socket: config.FrontEnds.SocketPaths[0], path: d.Control().Addr().String(), doc: described(t)}
+	b := &bench{t: t, d: d, socket: config.FrontEnds.SocketPaths[0], path: d.Control().Addr().String(), level: level, doc: described(t)}
+	b.file = newFileOfTest(t, d, &config)
 	b.routes, err = gorillamux.NewRouter(b.doc)
 	require.NoError(t, err)
-	b.server = NewServer(Config{Daemon: d, Log: slog.New(slog.DiscardHandler), Version: "v1.2.3"})
+	b.server = NewServer(Config{Daemon: d, Log: slog.New(slog.DiscardHandler), Version: "v1.2.3", Source: b.file.source()})
 	b.client = NewClient(b.path)
 	served := make(chan struct{})
 	go func() {
@@ -79,9 +85,20 @@ func newBenchOf(t *testing.T, config daemon.Config, guests int) *bench {
 // ask makes a request, and returns the status and what was answered, which is as the description says.
 func (b *bench) ask(method, path, body string) (status int, answer string) {
 	b.t.Helper()
+	return b.askWith(method, path, body, map[string]string{"Content-Type": "application/json"})
+}
+
+// askWith is ask with headers, among which Host is.
+func (b *bench) askWith(method, path, body string, headers map[string]string) (status int, answer string) {
+	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), method, "http://vring"+path, strings.NewReader(body))
 	require.NoError(b.t, err)
-	r.Header.Set("Content-Type", "application/json")
+	for name, value := range headers {
+		r.Header.Set(name, value)
+		if name == "Host" {
+			r.Host = value
+		}
+	}
 	response, err := b.client.http.Do(r)
 	require.NoError(b.t, err)
 	defer response.Body.Close()

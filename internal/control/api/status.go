@@ -59,5 +59,9 @@ type Counters struct {
 
 // Error is the answer to a request that was not carried out.
 type Error struct {
-	Text string `json:"error"` // what was wrong, and what to do
+	Text   string  `json:"error"`            // what was wrong, and what to do
+	Faults []Fault `json:"faults,omitempty"` // each by itself, if they are about the configuration
+	// Gaps are forwards that were closed for a moment in vain, and Lost those that could not be opened again.
+	Gaps []Gap    `json:"gaps,omitempty"`
+	Lost []string `json:"lost,omitempty"`
 }

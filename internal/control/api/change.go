@@ -1,0 +1,80 @@
+package api
+
+// Forward is a forward of a guest. Answers have Text, Guest and all other fields that are not zero. A request says the same by Text alone,
+// or by the other fields.
+type Forward struct {
+	Text         string `json:"text,omitempty"`          // as -p of vring nat reads it
+	Guest        string `json:"guest,omitempty"`         // name of the guest that it leads to; not read in requests
+	Proto        string `json:"proto,omitempty"`         // tcp or udp; tcp if a request does not say
+	HostAddress  string `json:"host_address,omitempty"`  // 127.0.0.1 if a request does not say
+	HostPort     uint16 `json:"host_port,omitempty"`     // the first one
+	Path         string `json:"path,omitempty"`          // of a unix socket, instead of a port of the host
+	GuestAddress string `json:"guest_address,omitempty"` // that of the guest if a request does not say
+	GuestPort    uint16 `json:"guest_port,omitempty"`    // the first one
+	Count        uint16 `json:"count,omitempty"`         // of ports; 1 if a request does not say
+	Gate         bool   `json:"gate,omitempty"`          // the host's ports refuse connections while the guest's do
+	AcceptProxy  bool   `json:"accept_proxy,omitempty"`  // clients begin with a PROXY header
+	SendProxy    uint8  `json:"send_proxy,omitempty"`    // version of the PROXY header that the guest gets, 0 for none
+}
+
+// ForwardChange is what PATCH /v1/forwards does, and PATCH /v1/guests/{name}/forwards: forwards go, and others come, at once.
+type ForwardChange struct {
+	Remove []Forward `json:"remove,omitempty"` // which there are
+	Add    []Forward `json:"add,omitempty"`    // which there are not
+}
+
+// Rule opens or closes destinations: it has one of its fields, in the form of the option of that name.
+type Rule struct {
+	Allow string `json:"allow,omitempty"`
+	Deny  string `json:"deny,omitempty"`
+}
+
+// Policy is where guests may go. GET /v1/policy answers with it, and PUT /v1/policy, which has all fields, replaces it.
+type Policy struct {
+	Rules     []Rule   `json:"rules"`      // the first that matches decides
+	Restrict  bool     `json:"restrict"`   // what no rule decides is closed
+	AllowHost []string `json:"allow_host"` // services of the host that are open, in the form of --allow-host
+}
+
+// LogLevel is the lowest level that is logged. GET /v1/log-level answers with it, and PUT /v1/log-level sets it.
+type LogLevel struct {
+	Level string `json:"level"` // debug, info, warn or error
+}
+
+// Changed is the answer to a request that has changed the configuration.
+type Changed struct {
+	Changed []Difference `json:"changed"` // none if it was so already
+	Gaps    []Gap        `json:"gaps"`    // forwards that were closed for a moment
+	// Waiting are guests one of whose threads has not answered yet: it makes the change before it handles a frame again.
+	Waiting []string `json:"waiting"`
+	// Undone is what was changed at the control socket and goes back, since the file says otherwise. Only a reload has any.
+	Undone []Difference `json:"undone"`
+}
+
+// Difference is a key of the configuration file whose values are not the same before and after, or in the file and now.
+type Difference struct {
+	Key     string   `json:"key"`
+	Removed []string `json:"removed"` // values of before, or of the file
+	Added   []string `json:"added"`   // values of after, or of now
+	Moved   bool     `json:"moved"`   // those that both have are in another order
+}
+
+// Gap is a forward that was closed for a moment, because another one needed its place.
+type Gap struct {
+	Forward string `json:"forward"`
+	Micros  int64  `json:"micros"`
+}
+
+// ConfigDiff is what runs beside what the file says. GET /v1/config/diff answers with it.
+type ConfigDiff struct {
+	File        string       `json:"file"`        // "" for a vring without one: what runs is compared with its start
+	Differences []Difference `json:"differences"` // none if it is the same
+}
+
+// Fault is one of several things that are wrong.
+type Fault struct {
+	Text   string `json:"text"`
+	File   string `json:"file,omitempty"` // of what is wrong in the configuration file
+	Line   int    `json:"line,omitempty"` // from 1
+	Column int    `json:"column,omitempty"`
+}

@@ -1,0 +1,467 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"github.com/vringnet/vring/internal/configfile"
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/porttest"
+)
+
+// fileOfTest is a configuration file that lies nowhere.
+type fileOfTest struct {
+	t    testing.TB
+	d    *daemon.Daemon
+	mu   sync.Mutex
+	text string
+	was  daemon.Config
+}
+
+func newFileOfTest(t testing.TB, d *daemon.Daemon, c *daemon.Config) *fileOfTest {
+	text, err := configfile.Marshal(c, configfile.Short)
+	require.NoError(t, err)
+	return &fileOfTest{t: t, d: d, text: string(text), was: *c}
+}
+
+func (f *fileOfTest) source() Source {
+	return Source{File: "f.yaml", Read: f.read, Reload: f.reload}
+}
+
+func (f *fileOfTest) read() (c daemon.Config, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file, err := configfile.Parse("f.yaml", []byte(f.text), func(string) (int, error) { return 0, errors.New("no groups") })
+	if err != nil {
+		return c, err
+	}
+	return file.Config, nil
+}
+
+func (f *fileOfTest) reload() (Reloaded, error) {
+	says, err := f.read()
+	if err != nil {
+		return Reloaded{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	done, err := Adopt(f.d, &f.was, &says)
+	if err == nil {
+		f.was = says
+	}
+	return done, err
+}
+
+// set changes the text of the file.
+func (f *fileOfTest) set(from, to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	require.Contains(f.t, f.text, from)
+	f.text = strings.Replace(f.text, from, to, 1)
+}
+
+// change makes a request that changes something.
+func (b *bench) change(method, path, body string) (changed api.Changed) {
+	b.t.Helper()
+	status, text := b.ask(method, path, body)
+	require.Equal(b.t, http.StatusOK, status, text)
+	require.NoError(b.t, json.Unmarshal([]byte(text), &changed))
+	return changed
+}
+
+// refuse makes a request that is refused.
+func (b *bench) refuse(status int, method, path, body string) (e api.Error) {
+	b.t.Helper()
+	got, text := b.ask(method, path, body)
+	require.Equal(b.t, status, got, text)
+	require.NoError(b.t, json.Unmarshal([]byte(text), &e))
+	require.NotEmpty(b.t, e.Text)
+	return e
+}
+
+// forwardTexts are the forwards of all guests, or of one.
+func (b *bench) forwardTexts(path string) (texts []string) {
+	b.t.Helper()
+	status, text := b.ask(http.MethodGet, path, "")
+	require.Equal(b.t, http.StatusOK, status, text)
+	var all []api.Forward
+	require.NoError(b.t, json.Unmarshal([]byte(text), &all))
+	for _, f := range all {
+		require.NotEmpty(b.t, f.Guest)
+		texts = append(texts, f.Text)
+	}
+	return texts
+}
+
+// takes reports whether somebody listens. There is no guest, so a connection is reset.
+func takes(t testing.TB, network, at string) bool {
+	t.Helper()
+	c, err := net.Dial(network, at)
+	if err == nil {
+		require.NoError(t, c.Close())
+	}
+	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
+}
+
+func TestForwardsComeAndGo(t *testing.T) {
+	b := newBench(t, 2)
+	host, second, dir := porttest.FreePort(t), porttest.FreePort(t), filepath.Dir(b.socket)
+	first := fmt.Sprintf("tcp:%s:10.0.2.15:80", host)
+	changed := b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"text": "%d:80"}, {"path": "%s/f", "guest_port": 81, "guest_address": "10.0.2.16"}]}`, host.Port(), dir))
+	require.Equal(t, []api.Difference{{
+		Key: "forwards", Removed: []string{}, Added: []string{fmt.Sprintf("tcp:%s:80", host), "unix:" + dir + "/f:10.0.2.16:81"},
+	}}, changed.Changed)
+	require.Equal(t, []string{first, "unix:" + dir + "/f:10.0.2.16:81"}, b.forwardTexts("/v1/forwards"))
+	require.Equal(t, []string{first}, b.forwardTexts("/v1/guests/10.0.2.15/forwards"))
+	require.True(t, takes(t, "tcp4", host.String()))
+	require.True(t, takes(t, "unix", dir+"/f"))
+
+	b.change("PATCH", "/v1/guests/10.0.2.16/forwards", fmt.Sprintf(
+		`{"remove": [{"text": "unix:%s//f:81"}], "add": [{"proto": "tcp", "host_port": %d, "guest_port": 22, "gate": true}]}`, dir, second.Port()))
+	require.Equal(t, []string{first, fmt.Sprintf("gate:tcp:%s:10.0.2.16:22", second)}, b.forwardTexts("/v1/forwards"))
+	require.False(t, takes(t, "unix", dir+"/f"))
+
+	_, listed := b.ask("GET", "/v1/guests/10.0.2.15/forwards", "") // what is listed can be sent as it is
+	require.Empty(t, b.change("PUT", "/v1/guests/10.0.2.15/forwards", listed).Changed)
+	changed = b.change("PUT", "/v1/guests/10.0.2.15/forwards", fmt.Sprintf(`[{"text": "%d:81"}]`, host.Port()))
+	require.Len(t, changed.Gaps, 1)
+	require.Equal(t, first, changed.Gaps[0].Forward[:len("tcp:")]+host.String()+":10.0.2.15:80", "%v", changed.Gaps)
+	b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"remove": [{"host_port": %d, "guest_port": 81}, {"text": "gate:%d:10.0.2.16:22"}]}`, host.Port(), second.Port()))
+	require.Empty(t, b.forwardTexts("/v1/forwards"))
+	require.False(t, takes(t, "tcp4", host.String()))
+	require.False(t, takes(t, "tcp4", second.String()))
+}
+
+func TestOfForwardsAllChangeOrNone(t *testing.T) {
+	b := newBench(t, 2)
+	free, taken := porttest.FreePort(t), porttest.FreePort(t)
+	other, err := net.Listen("tcp4", taken.String())
+	require.NoError(t, err)
+	defer other.Close()
+	e := b.refuse(422, "PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"text": "%d:80"}, {"text": "%d:80"}]}`, free.Port(), taken.Port()))
+	require.Contains(t, e.Text, taken.String())
+	require.Len(t, e.Faults, 1)
+	require.False(t, takes(t, "tcp4", free.String()))
+	require.Empty(t, b.forwardTexts("/v1/forwards"))
+
+	// The new one can be had only after the old one is closed, and then it cannot: somebody has the port at another address.
+	b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"text": "%d:80"}]}`, free.Port()))
+	blocker, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.9:%d", free.Port()))
+	require.NoError(t, err)
+	defer blocker.Close()
+	e = b.refuse(422, "PUT", "/v1/forwards", fmt.Sprintf(`[{"text": "0.0.0.0:%d:80"}]`, free.Port()))
+	require.Len(t, e.Gaps, 1)
+	require.Empty(t, e.Lost)
+	require.True(t, takes(t, "tcp4", free.String()))
+}
+
+func TestThePolicyIsReplaced(t *testing.T) {
+	b := newBench(t, 1)
+	const policy = `{"rules": [{"allow": "192.0.2.1:443"}, {"deny": "tcp:192.0.2.0/24"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`
+	var changed []string
+	for _, d := range b.change("PUT", "/v1/policy", policy).Changed {
+		changed = append(changed, d.Key)
+	}
+	require.Equal(t, []string{"allow-host", "rules", "restrict"}, changed)
+	var p api.Policy
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/policy", nil, &p))
+	require.Equal(t, api.Policy{
+		Rules: []api.Rule{{Allow: "192.0.2.1/32:443"}, {Deny: "tcp:192.0.2.0/24"}}, Restrict: true, AllowHost: []string{"tcp:5432-5440"},
+	}, p)
+	require.NoError(t, b.client.Do(t.Context(), "PUT", "/v1/policy", p, nil), "what is told can be sent as it is")
+	moved := b.change("PUT", "/v1/policy", `{"rules": [{"deny": "tcp:192.0.2.0/24"}, {"allow": "192.0.2.1:443"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`)
+	require.Equal(t, []api.Difference{{Key: "rules", Removed: []string{}, Added: []string{}, Moved: true}}, moved.Changed)
+	require.True(t, b.d.Config().NAT.Rules[1].Allow)
+	require.Equal(t, "10.0.2.15", b.d.Networks()[0].NAT.Guest.String())
+	require.True(t, b.d.Networks()[0].NAT.Restrict)
+}
+
+func TestTheLogLevelIsSet(t *testing.T) {
+	b := newBench(t, 1)
+	b.change("PUT", "/v1/log-level", `{"level": "debug"}`)
+	require.Equal(t, "DEBUG", b.level.Level().String())
+	_, text := b.ask("GET", "/v1/log-level", "")
+	require.JSONEq(t, `{"level": "debug"}`, text)
+	e := b.refuse(422, "PUT", "/v1/log-level", `{"level": "loud"}`)
+	require.Equal(t, `log-level "loud": want debug, info, warn or error`, e.Text)
+}
+
+func TestAReloadTellsWhatItUndoes(t *testing.T) {
+	b := newBench(t, 1)
+	host := porttest.FreePort(t)
+	added := fmt.Sprintf("tcp:%s:80", host)
+	b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"text": "%d:80"}]}`, host.Port()))
+	b.change("PUT", "/v1/log-level", `{"level": "debug"}`)
+	var diff api.ConfigDiff
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/config/diff", nil, &diff))
+	differences := []api.Difference{
+		{Key: "log-level", Removed: []string{"info"}, Added: []string{"debug"}}, {Key: "forwards", Removed: []string{}, Added: []string{added}},
+	}
+	require.Equal(t, api.ConfigDiff{File: "f.yaml", Differences: differences}, diff)
+
+	b.file.set("poll-us: 0", "log-level: debug\npoll-us: 7")
+	changed := b.change("POST", "/v1/reload", "")
+	require.Equal(t, []api.Difference{{Key: "forwards", Removed: []string{}, Added: []string{added}}}, changed.Undone)
+	require.Equal(t, []api.Difference{
+		{Key: "poll-us", Removed: []string{"0"}, Added: []string{"7"}}, {Key: "forwards", Removed: []string{added}, Added: []string{}},
+	}, changed.Changed)
+	require.False(t, takes(t, "tcp4", host.String()))
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/config/diff", nil, &diff))
+	require.Empty(t, diff.Differences)
+	require.Empty(t, b.change("POST", "/v1/reload", "").Changed)
+
+	var now Text
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/config", nil, &now))
+	require.Contains(t, string(now), "poll-us: 7\n")
+	require.NotContains(t, string(now), "forwards")
+}
+
+func TestAFileThatIsWrongIsToldWithItsLines(t *testing.T) {
+	b := newBench(t, 1)
+	before := b.d.Config()
+	b.file.set("nat:", "pol-us: 3\nnat:\n  restrict: maybe")
+	for _, ask := range [][2]string{{"POST", "/v1/reload"}, {"GET", "/v1/config/diff"}} {
+		e := b.refuse(422, ask[0], ask[1], "")
+		require.Len(t, e.Faults, 2)
+		require.Equal(t, `the file has no key "pol-us"; did you mean poll-us?`, e.Faults[0].Text)
+		require.Equal(t, "f.yaml", e.Faults[0].File)
+		require.Positive(t, e.Faults[0].Line)
+		require.Equal(t, 1, e.Faults[0].Column)
+		require.Equal(t, e.Faults[0].Line+2, e.Faults[1].Line)
+		require.Contains(t, e.Text, fmt.Sprintf("f.yaml:%d:1: the file has no key", e.Faults[0].Line))
+	}
+	require.Equal(t, before, b.d.Config())
+}
+
+func TestAVringWithoutAFileHasNothingToReload(t *testing.T) {
+	b := newBench(t, 1)
+	b.server.Source = Source{Read: func() (daemon.Config, error) { return b.file.was, nil }}
+	require.Contains(t, b.refuse(422, "POST", "/v1/reload", "").Text, "was started with flags")
+	b.change("PUT", "/v1/log-level", `{"level": "warn"}`)
+	var diff api.ConfigDiff
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/config/diff", nil, &diff))
+	require.Equal(t, "", diff.File)
+	require.Len(t, diff.Differences, 1)
+}
+
+// Clients add forwards while the file is read again and again. Each forward that is not there in the end was told to be undone, once.
+func TestAReloadLosesNoChangeThatItDoesNotTell(t *testing.T) {
+	const callers, times = 4, 10
+	b := newBench(t, 1)
+	b.server.pace.SetLimit(rate.Inf)
+	dir := filepath.Dir(b.socket)
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var clients, reloads sync.WaitGroup
+	over := make(chan struct{})
+	reloads.Go(func() {
+		for done := false; !done; {
+			select {
+			case <-over:
+				done = true // and once more
+			default:
+			}
+			for _, d := range b.change("POST", "/v1/reload", "").Undone {
+				mu.Lock()
+				for _, text := range d.Added {
+					seen[text]++
+				}
+				mu.Unlock()
+			}
+		}
+	})
+	for caller := range callers {
+		clients.Go(func() {
+			for n := range times {
+				b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"path": "%s/%d-%d", "guest_port": 80}]}`, dir, caller, n))
+			}
+		})
+	}
+	clients.Wait()
+	close(over)
+	reloads.Wait()
+	require.Empty(t, b.forwardTexts("/v1/forwards"))
+	require.Len(t, seen, callers*times)
+	for text, n := range seen {
+		require.Equal(t, 1, n, text)
+	}
+}
+
+func TestTooManyChangesAreRefused(t *testing.T) {
+	b := newBench(t, 1)
+	require.Equal(t, rate.Limit(changeRate), b.server.pace.Limit())
+	require.Equal(t, changeBurst, b.server.pace.Burst())
+	b.server.pace.SetLimit(0) // so that it does not depend on how fast this machine is
+	for range changeBurst {
+		b.change("PUT", "/v1/log-level", `{"level": "warn"}`)
+	}
+	for _, ask := range [][3]string{
+		{"PUT", "/v1/log-level", `{"level": "debug"}`}, {"PUT", "/v1/forwards", "[]"}, {"POST", "/v1/reload", ""}, {"GET", "/v1/config/diff", ""},
+		{"PUT", "/v1/policy", `{"rules": [], "restrict": true, "allow_host": []}`}, {"PATCH", "/v1/forwards", `{"add": [{"text": "1:2"}]}`},
+	} {
+		require.Contains(t, b.refuse(429, ask[0], ask[1], ask[2]).Text, "more than 20 changes in a second")
+	}
+	status, _ := b.ask("GET", "/v1/forwards", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "WARN", b.level.Level().String())
+}
+
+// Each request is refused with a reason, and nothing changes.
+func TestRequestsThatLieAreRefused(t *testing.T) {
+	b := newBench(t, 2)
+	b.server.pace.SetLimit(rate.Inf)
+	b.change("PATCH", "/v1/forwards", fmt.Sprintf(`{"add": [{"path": "%s/f", "guest_port": 80}]}`, filepath.Dir(b.socket)))
+	there := b.forwardTexts("/v1/forwards")[0]
+	before := b.d.Config()
+	lines := func(n int, format string) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf(format, i))
+		}
+		return strings.Join(all, ",")
+	}
+	add := func(item string) string { return `{"add": [` + item + `]}` }
+	policy := func(rules, services string) string {
+		return `{"rules": [` + rules + `], "restrict": false, "allow_host": [` + services + `]}`
+	}
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{"PATCH", "/v1/forwards", "", 400, "it is empty"},
+		{"PUT", "/v1/forwards", "null", 400, "it is empty"},
+		{"PATCH", "/v1/forwards", "{}", 400, "nothing to add or to remove"},
+		{"PATCH", "/v1/forwards", "[]", 400, "cannot unmarshal array"},
+		{"PUT", "/v1/forwards", "{}", 400, "cannot unmarshal object"},
+		{"PATCH", "/v1/forwards", `{"add": [{"text": "1:2"}]`, 400, "it ends too early"},
+		{"PATCH", "/v1/forwards", `{"add": [{"text": "1:2"}]} {}`, 400, "something follows the value"},
+		{"PATCH", "/v1/forwards", `{"ad": [{"text": "1:2"}]}`, 400, `unknown field "ad"`},
+		{"PATCH", "/v1/forwards", add(`{"txt": "1:2"}`), 400, `unknown field "txt"`},
+		{"PATCH", "/v1/forwards", `{"add": [], "ADD": [{"text": "1:2"}]}`, 400, `"add" is given twice`},
+		{"PATCH", "/v1/forwards", add(`{"text": "1:2", "text": "3:4"}`), 400, `"text" is given twice`},
+		{"PATCH", "/v1/forwards", add(`{"text": 8080}`), 400, "cannot unmarshal number"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": "8080", "guest_port": 80}`), 400, "cannot unmarshal string"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 70000, "guest_port": 80}`), 400, "cannot unmarshal number 70000"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": -1, "guest_port": 80}`), 400, "cannot unmarshal number -1"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 1e999, "guest_port": 80}`), 400, "cannot unmarshal number 1e999"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080.5, "guest_port": 80}`), 400, "cannot unmarshal number 8080.5"},
+		{"PATCH", "/v1/forwards", add("{\"text\": \"1:2\xff\"}"), 400, "no text in UTF-8"},
+		{"PATCH", "/v1/forwards", strings.Repeat("[", 100000), 400, "nested too deep"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080}`), 422, "forward"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 65535, "guest_port": 80, "count": 2}`), 422, "its ports go beyond 65535"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080, "guest_port": 80, "send_proxy": 3}`), 422, "the PROXY protocol has versions 1 and 2"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080, "guest_port": 80, "proto": "icmp"}`), 422, "want tcp or udp"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080, "guest_port": 80, "host_address": "localhost"}`), 422, "want an address"},
+		{"PATCH", "/v1/forwards", add(`{"host_port": 8080, "guest_port": 80, "path": "/tmp/x"}`), 422, "do not go together"},
+		{"PATCH", "/v1/forwards", add(`{"path": "/tmp/x\u0000y", "guest_port": 80}`), 422, "zero byte"},
+		{"PATCH", "/v1/forwards", add(`{"text": "8080"}`), 422, "a guest port is needed as well"},
+		{"PATCH", "/v1/forwards", add(`{"text": "8080:80", "guest_port": 81}`), 422, "say different things"},
+		{"PATCH", "/v1/forwards", add("null"), 422, "forward"},
+		{"PATCH", "/v1/forwards", add(`{"text": "8080:80"}, {"host_port": 8080, "guest_port": 80}`), 422, "is there already, or comes twice"},
+		{"PATCH", "/v1/forwards", add(`{"text": "` + there + `"}`), 422, "is there already"},
+		{"PATCH", "/v1/forwards", `{"remove": [{"text": "8080:80"}]}`, 422, "there is no forward tcp:127.0.0.1:8080:10.0.2.15:80; there are " + there},
+		{"PATCH", "/v1/forwards", `{"remove": [{"text": "` + there + `"}, {"text": "` + there + `"}]}`, 422, "there is no forward"},
+		{"PATCH", "/v1/forwards", add(lines(maxItems+1, `{"text": "%d:80"}`)), 422, "a list of 4097 items"},
+		{"PATCH", "/v1/forwards", add(lines(1000, `{"text": "x%d"}`)), 422, "and more of this kind"},
+		{"PATCH", "/v1/guests/10.0.2.99/forwards", add(`{"text": "8080:80"}`), 404, `there is no guest "10.0.2.99"`},
+		{"PUT", "/v1/guests/10.0.2.16/forwards", `[{"text": "8080:10.0.2.15:80"}]`, 422, "leads to guest 10.0.2.15"},
+		{"PATCH", "/v1/guests/10.0.2.16/forwards", `{"remove": [{"text": "` + there + `"}]}`, 422, "leads to guest 10.0.2.15"},
+		{"PUT", "/v1/policy", `{"rules": []}`, 400, "must all be there"},
+		{"PUT", "/v1/policy", `{"rules": null, "restrict": true, "allow_host": []}`, 400, "must all be there"},
+		{"PUT", "/v1/policy", policy(`{"allow": "1.2.3.4", "deny": "1.2.3.4"}`, ""), 422, "rule 0 has one of allow and deny"},
+		{"PUT", "/v1/policy", policy(`{}`, ""), 422, "rule 0 has one of allow and deny"},
+		{"PUT", "/v1/policy", policy(`{"allow": "example.org"}`, `"example.org"`), 422, "example.org"},
+		{"PUT", "/v1/policy", policy(`{"deny": "10.0.2.0/25"}`, ""), 422, "that is the guest's own network"},
+		{"PUT", "/v1/policy", policy(lines(maxItems+1, `{"deny": "192.0.2.%d"}`), ""), 422, "a list of 4097 items"},
+		{"PUT", "/v1/policy", policy("", `"tcp:1-65535","udp:1-65535","tcp:127.0.0.1:1-65535"`), 422, "more than 131072 services"},
+		{"PUT", "/v1/policy", policy("", `"tcp:1-65535"`), 422, "there may be 16384 of each"},
+		{"PUT", "/v1/policy", policy(lines(maxItems, `{"deny": "tcp:[2001:db8:1234:5678:9abc::%x/128]:1"}`), ""), 422, "could not be kept in a file any more"},
+		{"PUT", "/v1/log-level", `{}`, 422, "want debug, info, warn or error"},
+		{"PUT", "/v1/log-level", `{"level": 4}`, 400, "cannot unmarshal number"},
+		{"POST", "/v1/reload", `{"file": "/etc/passwd"}`, 400, "it must be empty"},
+		{"DELETE", "/v1/forwards", "", 405, "use [GET PATCH PUT]"},
+		{"POST", "/v1/policy", policy("", ""), 405, "use [GET PUT]"},
+		{"GET", "/v1/reload", "", 405, "use [POST]"},
+		{"PUT", "/v1/config", "nat:", 405, "use [GET]"},
+		{"PUT", "/v1/forwards", strings.Repeat(" ", maxBody+1), 413, "more than 262144 bytes"},
+	} {
+		e := b.refuse(c.status, c.method, c.path, c.body)
+		require.Contains(t, e.Text, c.says, "%s %s %.100s", c.method, c.path, c.body)
+		require.Less(t, len(e.Text), 8000)
+	}
+	require.Equal(t, before, b.d.Config())
+}
+
+func TestRequestsOfOthersThanProgramsAreRefused(t *testing.T) {
+	b := newBench(t, 1)
+	const body = `{"level": "debug"}`
+	for _, c := range []struct {
+		header, value string
+		status        int
+		says          string
+	}{
+		{"Content-Type", "text/plain", 415, "send JSON"},
+		{"Content-Type", "application/x-www-form-urlencoded", 415, "send JSON"},
+		{"Content-Type", "", 415, "send JSON"},
+		{"Content-Type", "application/json; charset=latin1", 415, "send JSON"},
+		{"Content-Encoding", "gzip", 415, "send the body as it is"},
+		{"Origin", "http://example.org", 403, "from a web page"},
+		{"Origin", "null", 403, "from a web page"},
+		{"Sec-Fetch-Site", "same-origin", 403, "from a web page"},
+		{"Host", "example.org", 403, "a unix socket is no host of the network"},
+		{"Host", "127.0.0.1:8080", 403, "a unix socket is no host of the network"},
+	} {
+		headers := map[string]string{"Content-Type": "application/json", c.header: c.value}
+		status, text := b.askWith("PUT", "/v1/log-level", body, headers)
+		require.Equal(t, c.status, status, "%s: %s", c.header, c.value)
+		require.Contains(t, text, c.says)
+		if c.status == 403 {
+			status, _ = b.askWith("GET", "/v1/config", "", headers)
+			require.Equal(t, 403, status, "nor are they told anything")
+		}
+	}
+	require.Equal(t, "INFO", b.level.Level().String())
+	for _, host := range []string{"vring", "localhost"} {
+		status, text := b.askWith("PUT", "/v1/log-level", body, map[string]string{"Content-Type": "application/json; charset=UTF-8", "Host": host})
+		require.Equal(t, 200, status, text)
+	}
+}
+
+func TestHalfARequestChangesNothing(t *testing.T) {
+	b := newBench(t, 1)
+	c := b.dial()
+	_, err := c.Write([]byte("PUT /v1/log-level HTTP/1.1\r\nHost: vring\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"level\": \"debug\"}"))
+	require.NoError(t, err)
+	require.NoError(t, c.(*net.UnixConn).CloseWrite())
+	answer := make([]byte, 1000)
+	n, err := c.Read(answer)
+	require.NoError(t, err)
+	require.Contains(t, string(answer[:n]), "400 Bad Request")
+	require.Contains(t, string(answer[:n]), "ends too early")
+	require.Equal(t, "INFO", b.level.Level().String())
+}
+
+func TestGuestsWithoutANATHaveNoForwards(t *testing.T) {
+	stub := daemon.DefaultStub()
+	b := newBenchOf(t, daemon.Config{Stub: &stub}, 1)
+	for _, ask := range [][3]string{
+		{"GET", "/v1/forwards", ""}, {"PUT", "/v1/forwards", "[]"}, {"PATCH", "/v1/forwards", `{"add": [{"text": "1:2"}]}`}, {"GET", "/v1/policy", ""},
+		{"PUT", "/v1/policy", `{"rules": [], "restrict": true, "allow_host": []}`},
+	} {
+		require.Contains(t, b.refuse(422, ask[0], ask[1], ask[2]).Text, "only those behind a NAT")
+	}
+	b.change("PUT", "/v1/log-level", `{"level": "debug"}`)
+}

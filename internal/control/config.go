@@ -1,0 +1,80 @@
+package control
+
+import (
+	"bytes"
+	"net/http"
+
+	"github.com/vringnet/vring/internal/configfile"
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+// Source is where the configuration of a daemon comes from. Its functions may be called by several goroutines.
+type Source struct {
+	File string // its name, "" for a command line
+	// Read returns what it says now. What is wrong with a file are faults of package configfile.
+	Read func() (daemon.Config, error)
+	// Reload lets the daemon adopt what the file says now, all or nothing; nil for a command line.
+	Reload func() (Reloaded, error)
+}
+
+// Reloaded is what became of a file that was read again.
+type Reloaded struct {
+	daemon.Applied
+	Changed []configfile.Difference
+	Undone  []configfile.Difference // that were changed at the control socket
+}
+
+// Adopt lets a daemon have the configuration that a file says, all or nothing. was is what the file has said before: of what was changed
+// since, that which goes back is told.
+func Adopt(d *daemon.Daemon, was, says *daemon.Config) (done Reloaded, err error) {
+	var changed, undone []configfile.Difference
+	done.Applied, err = d.Change(func(c *daemon.Config) error {
+		changed, undone = configfile.Diff(c, says), configfile.Undone(was, c, says)
+		*c = *says
+		return nil
+	})
+	if err == nil {
+		done.Changed, done.Undone = changed, undone
+	}
+	return done, err
+}
+
+func (s *Server) reload(_ *http.Request, body []byte) (any, error) {
+	if len(bytes.TrimSpace(body)) > 0 {
+		return nil, unread("it must be empty: the file says what is wanted")
+	}
+	if s.Source.Reload == nil {
+		return nil, failed(http.StatusUnprocessableEntity, "this vring was started with flags, and has no file to read; vring config from-flags makes one, and vring serve follows it")
+	}
+	if err := s.admitChange(); err != nil {
+		return nil, err
+	}
+	done, err := s.Source.Reload()
+	if err != nil {
+		return nil, refused(&done.Applied, err)
+	}
+	return changed(&done.Applied, done.Changed, done.Undone), nil
+}
+
+func (s *Server) config(*http.Request, []byte) (any, error) {
+	c := s.Daemon.Config()
+	text, err := configfile.Marshal(&c, configfile.Short)
+	if err != nil {
+		return nil, failed(http.StatusUnprocessableEntity, "%v", err)
+	}
+	return &raw{"application/yaml", text}, nil
+}
+
+// configDiff reads the file, for which the broker is asked: so it is bounded as changes are.
+func (s *Server) configDiff(*http.Request, []byte) (any, error) {
+	if err := s.admitChange(); err != nil {
+		return nil, err
+	}
+	says, err := s.Source.Read()
+	if err != nil {
+		return nil, refused(&daemon.Applied{}, err)
+	}
+	now := s.Daemon.Config()
+	return &api.ConfigDiff{File: s.Source.File, Differences: differencesOf(configfile.Diff(&says, &now))}, nil
+}
