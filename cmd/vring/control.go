@@ -8,12 +8,25 @@ import (
 )
 
 // serveControl answers at a daemon's control socket, if it has one, until stop is called.
-func serveControl(d *daemon.Daemon, log *slog.Logger) (stop func()) {
+func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source) (stop func()) {
 	if d.Control() == nil {
 		return func() {}
 	}
-	server := control.NewServer(control.Config{Daemon: d, Log: log, Version: programVersion()})
+	server := control.NewServer(control.Config{
+		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) },
+	})
 	log.Info("control socket", "path", d.Control().Addr().String())
 	go server.Serve(d.Control())
 	return server.Close
+}
+
+// tellChange logs what became of a change at the control socket. Why one was refused is told to whoever wanted it.
+func tellChange(log *slog.Logger, t *control.Told) {
+	logForwards(log, &t.Applied)
+	if t.Err != nil {
+		return
+	}
+	for i := range t.Changed {
+		log.Info("changed at the control socket", differenceArgs(&t.Changed[i])...)
+	}
 }

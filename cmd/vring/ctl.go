@@ -15,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/control"
+	"github.com/vringnet/vring/internal/control/api"
 )
 
 // ctl has the flags of "vring ctl", which all of its verbs share.
@@ -37,8 +39,8 @@ func newCtl() *cobra.Command {
 	var c ctl
 	cmd := &cobra.Command{
 		Use:   "ctl VERB",
-		Short: "Watch a vring that serves guests",
-		Long: `Ask a vring that serves guests how it is, at its control socket. Only the user who runs that vring, and root, may do so.
+		Short: "Watch and change a vring that serves guests",
+		Long: `Ask a vring that serves guests how it is, and change it, at its control socket. Only the user who runs that vring, and root, may do so.
 
 The socket is found by itself if this user runs just one vring whose socket is in a usual place: the directory
 $XDG_RUNTIME_DIR, /run/vring or /tmp. Otherwise name it:
@@ -49,6 +51,14 @@ Watch it:
   vring ctl status --watch                          again each second
   vring ctl counters 10.0.2.15 --watch=5s           what one guest has counted, and how fast
   vring ctl guests -o json                          for programs
+
+Change it, while guests are served and their connections go on:
+  vring ctl forward add 8080:80
+  vring ctl policy replace --deny 192.168.0.0/16
+  vring ctl log-level debug
+  vring ctl reload                                  read the file of vring serve again
+  vring ctl config diff                             what differs from that file
+What was changed is gone when vring is started again, and goes back with a reload, unless the file has it, too.
 
 The same is there for programs without vring ctl, as HTTP and JSON:
   curl --unix-socket /tmp/vm0.sock.ctl http://vring/v1/status`,
@@ -62,8 +72,10 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (status, guests and counters; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand())
-	for _, verb := range cmd.Commands() {
+	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand(), c.forwardCommand(),
+		c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand())
+	for _, verb := range withThoseBelow(cmd) {
+		verb.SuggestionsMinimumDistance = cmd.SuggestionsMinimumDistance
 		completeFlags(verb)
 	}
 	return cmd
@@ -75,9 +87,9 @@ func noVerb(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if near := nearCommand(cmd, args[0]); near != "" {
-		return wrongUse(fmt.Errorf("unexpected %q; did you mean vring ctl %s?", args[0], near))
+		return wrongUse(fmt.Errorf("unexpected %q; did you mean %s %s?", args[0], cmd.CommandPath(), near))
 	}
-	return wrongUse(fmt.Errorf("unexpected %q; vring ctl --help tells the verbs", args[0]))
+	return wrongUse(fmt.Errorf("unexpected %q; %s --help tells the verbs", args[0], cmd.CommandPath()))
 }
 
 // report is what a verb prints: as a table by print, or itself as JSON.
@@ -162,10 +174,28 @@ func explain(path string, err error) error {
 
 // refusal is what a vring has against a request. What the user can write otherwise is a wrong use.
 func refusal(r *control.RefusedError) error {
-	if slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity}, r.Status) {
-		return wrongUse(r)
+	var faults []error
+	for i := range r.Reason.Faults {
+		faults = append(faults, faultOf(&r.Reason.Faults[i]))
 	}
-	return r
+	if len(faults) == 0 {
+		faults = []error{r}
+	}
+	for _, forward := range r.Reason.Lost {
+		faults = append(faults, fmt.Errorf("forward %s is lost: it made room in vain, and another program has its place now; add it again when that is over", forward))
+	}
+	if slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity}, r.Status) {
+		return wrongUse(faults...)
+	}
+	return errors.Join(faults...)
+}
+
+// faultOf is a fault with its place in a file, if it has one.
+func faultOf(f *api.Fault) error {
+	if f.File == "" {
+		return errors.New(f.Text)
+	}
+	return &configfile.Fault{File: f.File, Line: f.Line, Column: f.Column, Message: f.Text}
 }
 
 // write prints a report. On a terminal the next one takes its place.

@@ -100,13 +100,18 @@ func answering(paths []string) (all []string) {
 
 // guestsAt are the guests of the process with a control socket, nil if there is no answer.
 func guestsAt(path string) (guests []api.Guest) {
+	if !ask(path, "/v1/guests", &guests) {
+		return nil
+	}
+	return guests
+}
+
+// ask asks the process with a control socket, and reports whether there is an answer soon.
+func ask(path, what string, answer any) bool {
 	const patience = 3 * time.Second
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client := control.NewClient(path)
 	defer client.Close()
-	if client.Do(ctx, http.MethodGet, "/v1/guests", nil, &guests) != nil {
-		return nil
-	}
-	return guests
+	return client.Do(ctx, http.MethodGet, what, nil, answer) == nil
 }

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/vringnet/vring/internal/configfile"
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/regularfile"
 )
@@ -66,22 +68,89 @@ func (f *sourceFile) knownGroup(text string) (int, error) {
 	return int(group), nil
 }
 
+// reloader lets a daemon follow what its configuration comes from.
+type reloader struct {
+	service *service
+	daemon  *daemon.Daemon
+	log     *slog.Logger
+
+	mu  sync.Mutex    // of one reload
+	was daemon.Config // what the file has said when it was last adopted, or the command line
+}
+
+// newReloader returns a reloader for a daemon that has what its configuration comes from says.
+func newReloader(s *service, d *daemon.Daemon, log *slog.Logger) *reloader {
+	return &reloader{service: s, daemon: d, log: log, was: s.config}
+}
+
+// source is what the control socket offers of it.
+func (r *reloader) source() control.Source {
+	if r.service.file == nil {
+		return control.Source{Read: func() (daemon.Config, error) { return r.service.config, nil }}
+	}
+	return control.Source{File: r.service.file.name, Reload: r.reload, Read: func() (daemon.Config, error) {
+		file, err := r.read()
+		if err != nil {
+			return daemon.Config{}, err
+		}
+		return file.Config, nil
+	}}
+}
+
 // reload reads the file again, and adopts all of it or nothing. It logs what has become of it.
-func (s *service) reload(log *slog.Logger, d *daemon.Daemon) {
-	applied, err := s.adopt(d)
-	logForwards(log, &applied)
+func (r *reloader) reload() (done control.Reloaded, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.daemon.Reload(func() { done, err = r.adopt() })
+	r.tell(&done, err)
+	return done, err
+}
+
+// tell logs what has become of a file that was read again.
+func (r *reloader) tell(done *control.Reloaded, err error) {
+	logForwards(r.log, &done.Applied)
 	if err != nil {
 		for _, fault := range flatten(err) {
-			log.Error("the configuration file is not adopted, and nothing changes", "fault", fault)
+			r.log.Error("the configuration file is not adopted, and nothing changes", "fault", fault)
 		}
 		return
 	}
-	changed := configfile.KeysOf(applied.Changed)
+	name := r.service.file.name
+	for _, d := range done.Undone {
+		r.log.Warn("what was changed at the control socket goes back, since the file says otherwise", differenceArgs(&d)...)
+	}
+	changed := configfile.KeysOf(done.Applied.Changed)
 	if len(changed) == 0 {
-		log.Info("the configuration file was read again; nothing has changed", "file", s.file.name)
+		r.log.Info("the configuration file was read again; nothing has changed", "file", name)
 		return
 	}
-	log.Info("the configuration file was read again, and is adopted", "file", s.file.name, "changed", strings.Join(changed, " "))
+	r.log.Info("the configuration file was read again, and is adopted", "file", name, "changed", strings.Join(changed, " "))
+}
+
+// differenceArgs are arguments of a line of the log that tell a difference. Of many values some are told.
+func differenceArgs(d *configfile.Difference) []any {
+	args := []any{"key", d.Key}
+	for _, values := range []struct {
+		name string
+		list []string
+	}{{"removed", d.Removed}, {"added", d.Added}} {
+		if len(values.list) > 0 {
+			args = append(args, values.name, someOf(values.list))
+		}
+	}
+	if d.Moved {
+		args = append(args, "moved", true)
+	}
+	return args
+}
+
+// someOf is a list in one line, of which the first ones are told.
+func someOf(values []string) string {
+	const most = 20
+	if len(values) <= most {
+		return strings.Join(values, ", ")
+	}
+	return fmt.Sprintf("%s, and %d more", strings.Join(values[:most], ", "), len(values)-most)
 }
 
 // logForwards logs what a change has brought that nobody could know before.
@@ -98,16 +167,24 @@ func logForwards(log *slog.Logger, a *daemon.Applied) {
 	}
 }
 
-// adopt lets d have the configuration of the file as it is now.
-func (s *service) adopt(d *daemon.Daemon) (daemon.Applied, error) {
-	text, err := d.ReadConfigFile()
+// read reads the file as it is now.
+func (r *reloader) read() (*configfile.File, error) {
+	text, err := r.daemon.ReadConfigFile()
 	if err != nil {
-		return daemon.Applied{}, fmt.Errorf("%s: %w", s.file.name, err)
+		return nil, fmt.Errorf("%s: %w", r.service.file.name, err)
 	}
-	file, err := configfile.Parse(s.file.name, text, s.file.knownGroup)
+	return configfile.Parse(r.service.file.name, text, r.service.file.knownGroup)
+}
+
+// adopt lets the daemon have the configuration of the file as it is now.
+func (r *reloader) adopt() (done control.Reloaded, err error) {
+	file, err := r.read()
 	if err != nil {
-		return daemon.Applied{}, err
+		return done, err
 	}
-	applied, err := d.Apply(file.Config)
-	return applied, file.Locate(err)
+	done, err = control.Adopt(r.daemon, &r.was, &file.Config)
+	if err == nil {
+		r.was = file.Config
+	}
+	return done, file.Locate(err)
 }

@@ -57,7 +57,7 @@ func (s *service) program() (daemon.Program, error) {
 	out := teller{s.logger(level), s.console()}
 	argv, err := brokerProgram()
 	return daemon.Program{
-		ConfigFile: s.file.path(), ChangesForwards: s.file != nil, Tell: out.tell, Log: out.log, Level: level,
+		ConfigFile: s.file.path(), ChangesForwards: s.file != nil || s.config.HasControl(), Tell: out.tell, Log: out.log, Level: level,
 		Broker: broker.Program(argv...), QueuesHint: s.queuesHint,
 	}, err
 }
@@ -92,13 +92,14 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	if err := d.Confine(); err != nil {
 		return spell(err)
 	}
-	stopControl := serveControl(d, program.Log)
+	follow := newReloader(s, d, program.Log)
+	stopControl := serveControl(d, program.Log, follow.source())
 	defer stopControl()
 	out := s.console()
 	hint.print(out)
 	stop := onRequest(asked.Status, func() { printStatus(out, d) })
 	defer stop()
-	stopReloading := onRequest(asked.Reload, func() { d.Reload(func() { s.reload(program.Log, d) }) })
+	stopReloading := onRequest(asked.Reload, func() { _, _ = follow.reload() }) // it logs what has become of it
 	defer stopReloading()
 	return spell(d.Serve(ctx))
 }

@@ -43,18 +43,21 @@ const ControlSuffix = ".ctl"
 // path that was not asked for is no reason to serve nobody.
 func (c *Config) controlSocket() (path string, err error) {
 	switch {
-	case c.Control.Off:
+	case !c.HasControl():
 		return "", nil
 	case c.Control.Socket != "":
 		return c.Control.Socket, nil
-	case !c.FrontEnds.listens():
-		return "", nil
 	}
 	path = c.FrontEnds.SocketPaths[0] + ControlSuffix
 	if err := vhostuser.CheckSocketPath(path, false); err != nil {
 		return "", err
 	}
 	return path, nil
+}
+
+// HasControl reports whether there is to be a control socket.
+func (c *Config) HasControl() bool {
+	return !c.Control.Off && (c.Control.Socket != "" || c.FrontEnds.listens())
 }
 
 // checkControl returns what is wrong with the control socket.

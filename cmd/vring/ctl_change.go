@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vringnet/vring/internal/control"
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+// change prints what a request has changed.
+func (c *ctl) change(cmd *cobra.Command, ask func(context.Context, *control.Client, *changedReport) error) error {
+	if c.watch != 0 {
+		return wrongUse(errors.New("--watch is for what is looked at; this changes something, once"))
+	}
+	return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
+		r := new(changedReport)
+		return r, ask(ctx, client, r)
+	})
+}
+
+// changedReport is what was changed as a person reads it.
+type changedReport api.Changed
+
+func (r *changedReport) print(w io.Writer) {
+	if len(r.Changed) == 0 {
+		fmt.Fprintln(w, "nothing has changed: it was so already")
+	}
+	printDifferences(w, r.Changed)
+	for _, gap := range r.Gaps {
+		fmt.Fprintf(w, "closed for %v, since another one needed its place: %s\n", time.Duration(gap.Micros)*time.Microsecond, gap.Forward)
+	}
+	for _, guest := range r.Waiting {
+		fmt.Fprintf(w, "guest %s has not answered yet; the change is made before it handles a frame again\n", guest)
+	}
+	if len(r.Undone) > 0 {
+		fmt.Fprintln(w, "what was changed here goes back, since the file says otherwise:")
+		printDifferences(w, r.Undone)
+	}
+}
+
+// printDifferences prints a line for each value: those that are there now have a plus.
+func printDifferences(w io.Writer, all []api.Difference) {
+	for _, d := range all {
+		for _, v := range d.Removed {
+			fmt.Fprintf(w, "- %s: %s\n", d.Key, v)
+		}
+		for _, v := range d.Added {
+			fmt.Fprintf(w, "+ %s: %s\n", d.Key, v)
+		}
+		if d.Moved {
+			fmt.Fprintf(w, "~ %s: in another order\n", d.Key)
+		}
+	}
+}
+
+// policyCommand is "vring ctl policy".
+func (c *ctl) policyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "policy show|replace", Short: "Tell or replace where guests may go", Args: noVerb,
+		Long: `Tell or replace where guests may go, while they are served:
+  vring ctl policy show
+  vring ctl policy replace --allow 192.168.1.7:443 --deny 192.168.0.0/16
+  vring ctl policy replace --restrict --allow tcp:192.0.2.0/24:443 --allow-host tcp:5432
+
+It is replaced as a whole. What is open is judged by the new policy at once: a connection that it closes ends, and all others go on.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(c.policyShowCommand(), c.policyReplaceCommand())
+	return cmd
+}
+
+func (c *ctl) policyShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show", Short: "Tell where guests may go", Args: noArgs,
+		Long: `Tell where guests may go: the services of the host that are open to them, and the rules in their order, of which the first that
+matches decides. vring nat --help has all of the order of evaluation.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
+				p := new(policyReport)
+				return p, client.Do(ctx, http.MethodGet, "/v1/policy", nil, p)
+			})
+		},
+	}
+}
+
+// policyReport is a policy as a person reads it.
+type policyReport api.Policy
+
+func (p *policyReport) print(w io.Writer) {
+	var rows [][]string
+	for _, s := range p.AllowHost {
+		rows = append(rows, []string{"-", "allow-host", s})
+	}
+	for i, r := range p.Rules {
+		row := []string{fmt.Sprint(i + 1), "allow", r.Allow}
+		if r.Deny != "" {
+			row = []string{fmt.Sprint(i + 1), "deny", r.Deny}
+		}
+		rows = append(rows, row)
+	}
+	rest := "everything but the host's own services and link-local addresses is open"
+	if p.Restrict {
+		rest = "closed (restrict)"
+	}
+	printTable(w, "RULE\tVERDICT\tDESTINATION", append(rows, []string{"last", "otherwise", rest}))
+}
+
+func (c *ctl) policyReplaceCommand() *cobra.Command {
+	p := api.Policy{Rules: []api.Rule{}, AllowHost: []string{}}
+	var rules ruleTexts
+	cmd := &cobra.Command{
+		Use: "replace [--allow RULE]... [--deny RULE]... [--restrict] [--allow-host SERVICE]...", Short: "Replace where guests may go", Args: noArgs,
+		Long: `Replace where guests may go, by flags as those of vring nat: what is not given is not there any more.
+  vring ctl policy replace --allow 192.168.1.7:443 --deny 192.168.0.0/16
+  vring ctl policy replace --restrict --allow tcp:192.0.2.0/24:443 --allow-host tcp:5432
+  vring ctl policy replace --restrict=false         no rules and no services: what a guest may reach by default
+
+All of it is adopted, or nothing. Connections that are open and that the new policy closes end at once.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.ContainsFunc([]string{"allow", "deny", "restrict", "allow-host"}, cmd.Flags().Changed) {
+				return wrongUse(errors.New("no policy is given; write --allow, --deny, --restrict or --allow-host, or --restrict=false to remove all rules and services"))
+			}
+			for _, r := range rules {
+				if r.allow {
+					p.Rules = append(p.Rules, api.Rule{Allow: r.text})
+				} else {
+					p.Rules = append(p.Rules, api.Rule{Deny: r.text})
+				}
+			}
+			return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
+				return client.Do(ctx, http.MethodPut, "/v1/policy", &p, r)
+			})
+		},
+	}
+	f := cmd.Flags()
+	rules.add(f)
+	f.BoolVar(&p.Restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
+	f.StringArrayVar(&p.AllowHost, "allow-host", []string{}, "open a service of the host to guests (repeatable)")
+	return cmd
+}
+
+func (c *ctl) logLevelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "log-level [LEVEL]", Short: "Tell or set the lowest level that is logged", ValidArgs: daemon.LogLevels(),
+		Long: `Tell the lowest level that is logged, or set it: debug, info, warn or error.
+  vring ctl log-level debug`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return wrongUse(fmt.Errorf("unexpected %q; want one level at most", args[1]))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
+					return client.Do(ctx, http.MethodPut, "/v1/log-level", api.LogLevel{Level: args[0]}, r)
+				})
+			}
+			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
+				l := new(levelReport)
+				return l, client.Do(ctx, http.MethodGet, "/v1/log-level", nil, l)
+			})
+		},
+	}
+}
+
+// levelReport is a level of the log as a person reads it.
+type levelReport api.LogLevel
+
+func (l *levelReport) print(w io.Writer) { fmt.Fprintln(w, l.Level) }
+
+func (c *ctl) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Let vring serve read its configuration file again", Args: noArgs,
+		Long: `Let vring serve read its configuration file again, as SIGHUP does. It adopts all that has changed, or nothing. What is wrong with
+the file is told with line and column. What was changed by vring ctl, and is not in the file, goes back, and is told.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
+				return client.Do(ctx, http.MethodPost, "/v1/reload", nil, r)
+			})
+		},
+	}
+}
+
+// configCommand is "vring ctl config".
+func (c *ctl) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "config show|diff", Short: "Tell the configuration as it is now", Args: noVerb,
+		Long: `Tell the configuration as it is now, and in what it differs from the configuration file:
+  vring ctl config show > vm0.yaml       keep what was changed by vring ctl
+  vring ctl config diff                  what would go back with vring ctl reload`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "show", Short: "Print the configuration as it is now, as a file of vring serve", Args: noArgs,
+		Long: `Print the configuration as it is now, as a file of vring serve. What is by default is left out; vring config print shows it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
+				r := new(configReport)
+				return r, client.Do(ctx, http.MethodGet, "/v1/config", nil, &r.text)
+			})
+		},
+	}, &cobra.Command{
+		Use: "diff", Short: "Tell in what it differs from the file", Args: noArgs,
+		Long: `Tell in what the configuration as it is now differs from the file of vring serve as it is now, or from the flags of the start. A plus
+is what is so now, and a minus what the file has instead.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
+				r := new(diffReport)
+				return r, client.Do(ctx, http.MethodGet, "/v1/config/diff", nil, r)
+			})
+		},
+	})
+	return cmd
+}
+
+// configReport is a configuration as a file.
+type configReport struct{ text control.Text }
+
+// MarshalJSON implements json.Marshaler.
+func (r *configReport) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"yaml": string(r.text)})
+}
+
+func (r *configReport) print(w io.Writer) { _, _ = w.Write(r.text) }
+
+// diffReport is the difference to a file as a person reads it.
+type diffReport api.ConfigDiff
+
+func (r *diffReport) print(w io.Writer) {
+	is, beside := r.File+" says", r.File
+	if r.File == "" {
+		is, beside = "the flags of the start say", "the flags of the start"
+	}
+	if len(r.Differences) == 0 {
+		fmt.Fprintf(w, "it is as %s\n", is)
+		return
+	}
+	fmt.Fprintf(w, "now, beside %s:\n", beside)
+	printDifferences(w, r.Differences)
+}
