@@ -1,10 +1,13 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,8 +33,16 @@ func (d *daemon) reload(path, file, said string, times int) {
 	d.waitLog(said, times)
 }
 
-// A guest whose connection is busy follows the file: what it may reach changes, and a file that is refused changes nothing. The
-// connection goes on all the time.
+// ctl runs vring ctl for d, which must succeed, and returns what it prints.
+func (d *daemon) ctl(args ...string) string {
+	d.t.Helper()
+	out, err := exec.Command(built.vring, append([]string{"ctl", "--control", d.Socket + ".ctl"}, args...)...).CombinedOutput()
+	require.NoError(d.t, err, "%v: %s", args, out)
+	return string(out)
+}
+
+// A guest whose connection is busy follows the file: what it may reach changes, and a file that is refused changes nothing. Then it
+// follows vring ctl. The connection goes on all the time.
 func TestAServedGuestFollowsTheConfigurationFile(t *testing.T) {
 	t.Parallel()
 	onAll(t, testFollowing, onUML(userland.Bookworm), onUML(userland.Forky))
@@ -67,6 +78,57 @@ func testFollowing(t *testing.T, kind kind) {
 	l.vring.reload(path, file, "is adopted", 2)
 	require.ErrorContains(t, dial(), "connection refused")
 	l.waitReceived(64 << 10)
+	l.requireForwardsByCtl()
+	l.requirePolicyByCtl(busy.Port)
+	l.waitReceived(64 << 10)
 	require.False(t, ended(load), "the connection goes on")
+	require.Contains(t, l.vring.ctl("config", "diff"), "it is as "+path+" says")
 	l.requireNetwork()
+}
+
+// requireForwardsByCtl adds a forward, uses it, and removes it.
+func (l *lab) requireForwardsByCtl() {
+	l.t.Helper()
+	port := freePort(l.t)
+	refused := func() bool {
+		conn, err := net.Dial("tcp4", local(port))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	require.True(l.t, refused())
+	forward := fmt.Sprintf("%d:%d", port, guestTCPPort)
+	l.vring.ctl("forward", "add", forward)
+	l.transferBy("tcp4", local(port))
+	l.vring.ctl("forward", "remove", forward)
+	require.True(l.t, refused())
+}
+
+// requirePolicyByCtl opens a service of the host, and closes it while a connection of the guest is busy with it. A connection to the port
+// busy stays open.
+func (l *lab) requirePolicyByCtl(busy int) {
+	l.t.Helper()
+	const endless = 1 << 50
+	accepted := make(chan struct{}, 1)
+	closed := acceptAll(l.t, func(conn net.Conn) {
+		accepted <- struct{}{}
+		exchange(conn, endless)
+	})
+	stays := []string{"policy", "replace"}
+	for _, service := range []string{fmt.Sprint("tcp:", l.tcp.Port), fmt.Sprint("udp:", l.udpEcho), fmt.Sprint("tcp:", busy)} {
+		stays = append(stays, "--allow-host", service)
+	}
+	l.vring.ctl(append(slices.Clone(stays), "--allow-host", fmt.Sprint("tcp:", closed))...)
+	doomed := l.guest.Start("tcp-dial", viaGateway(closed), endless, guestSeed)
+	select {
+	case <-accepted:
+	case <-l.ctx.Done():
+		require.Fail(l.t, "the guest's connection does not come")
+	}
+	l.waitReceived(64 << 10)
+	require.Contains(l.t, l.vring.ctl(stays...), fmt.Sprint("- allow-host: tcp:", closed))
+	reset := doomed.Wait(l.ctx, nil)
+	require.Error(l.t, reset)
+	require.Regexp(l.t, "connection reset|broken pipe", reset.Error(), "one of those that read and write learns of the reset first")
 }

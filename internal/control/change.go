@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -42,8 +43,8 @@ func (s *Server) change(alter func(*daemon.Config) error) (any, error) {
 	done, err := s.apply(func(c *daemon.Config) error {
 		before := *c
 		if c.NAT != nil {
-			nat := *c.NAT
-			before.NAT = &nat
+			n := *c.NAT
+			before.NAT = &n
 		}
 		if err := alter(c); err != nil {
 			return err
@@ -166,9 +167,6 @@ func natOf(c *daemon.Config, what string) (*daemon.NAT, error) {
 	return c.NAT, nil
 }
 
-// maxServices bounds how many services of the host ranges of ports stand for: see configfile, which has the same bound.
-const maxServices = 1 << 17
-
 func (s *Server) policy(*http.Request, []byte) (any, error) {
 	c := s.Daemon.Config()
 	n, err := natOf(&c, "policy")
@@ -238,8 +236,8 @@ func servicesOf(texts []string) (services []spec.HostService, err error) {
 	var errs *multierror.Error
 	for _, text := range texts {
 		some, err := spec.ParseHostServices(text)
-		if len(services)+len(some) > maxServices {
-			return nil, failed(http.StatusUnprocessableEntity, "allow_host has more than %d services; name fewer", maxServices)
+		if len(services)+len(some) > nat.MaxRules { // a range of ports is many, which are not to be copied first
+			return nil, failed(http.StatusUnprocessableEntity, "allow_host has more than %d services; name fewer", nat.MaxRules)
 		}
 		services, errs = append(services, some...), multierror.Append(errs, err)
 	}
