@@ -33,14 +33,6 @@ func (d *daemon) reload(path, file, said string, times int) {
 	d.waitLog(said, times)
 }
 
-// ctl runs vring ctl for d, which must succeed, and returns what it prints.
-func (d *daemon) ctl(args ...string) string {
-	d.t.Helper()
-	out, err := exec.Command(built.vring, append([]string{"ctl", "--control", d.Socket + ".ctl"}, args...)...).CombinedOutput()
-	require.NoError(d.t, err, "%v: %s", args, out)
-	return string(out)
-}
-
 // A guest whose connection is busy follows the file: what it may reach changes, and a file that is refused changes nothing. Then it
 // follows vring ctl. The connection goes on all the time.
 func TestAServedGuestFollowsTheConfigurationFile(t *testing.T) {

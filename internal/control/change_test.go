@@ -434,7 +434,7 @@ func TestRequestsOfOthersThanProgramsAreRefused(t *testing.T) {
 		}
 	}
 	require.Equal(t, "INFO", b.level.Level().String())
-	for _, host := range []string{"vring", "localhost"} {
+	for _, host := range []string{"vring", "localhost", "localhost:9100"} {
 		status, text := b.askWith("PUT", "/v1/log-level", body, map[string]string{"Content-Type": "application/json; charset=UTF-8", "Host": host})
 		require.Equal(t, 200, status, text)
 	}

@@ -18,7 +18,8 @@ import (
 
 // admit returns why a request is not looked at.
 func admit(r *http.Request) error {
-	if !slices.Contains([]string{"vring", "localhost", ""}, r.Host) {
+	host, _, _ := strings.Cut(r.Host, ":") // a port is that of a proxy before the socket
+	if !slices.Contains([]string{"vring", "localhost", ""}, host) {
 		return failed(http.StatusForbidden, "the request is for host %q: a unix socket is no host of the network; ask http://vring%s", cut(r.Host), cut(r.URL.Path))
 	}
 	for _, name := range []string{"Origin", "Sec-Fetch-Site"} {
