@@ -225,9 +225,11 @@ func TestADisabledRingWhoseMemoryIsFreedIsLeftAlone(t *testing.T) {
 				require.NoError(t, b.EnableRing(0, false))
 				require.NoError(t, b.EnableRing(1, false))
 				b.requireAsleep()
-				for i := range b.mem.Bytes(vqtest.BaseGPA, 1<<16) {
-					b.mem.Bytes(vqtest.BaseGPA, 1<<16)[i] = freed
-				}
+				require.NoError(t, b.Do(0, func(*Thread) { // between two turns: one follows each look whether it is asleep
+					for i := range b.mem.Bytes(vqtest.BaseGPA, 1<<16) {
+						b.mem.Bytes(vqtest.BaseGPA, 1<<16)[i] = freed
+					}
+				}))
 				signal(b.fds[0].Kick) // as any late kick
 				signal(b.fds[1].Kick)
 				b.turn()
