@@ -30,3 +30,14 @@ func tellChange(log *slog.Logger, t *control.Told) {
 		log.Info("changed at the control socket", differenceArgs(&t.Changed[i])...)
 	}
 }
+
+// serveMetrics tells metrics at a daemon's address for them, if it has one, until stop is called.
+func serveMetrics(d *daemon.Daemon, log *slog.Logger) (stop func()) {
+	if d.Metrics() == nil {
+		return func() {}
+	}
+	server := control.NewMetricsServer(d, log)
+	log.Info("metrics", "url", "http://"+d.Metrics().Addr().String()+control.MetricsPath)
+	go server.Serve()
+	return server.Close
+}

@@ -95,6 +95,8 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	follow := newReloader(s, d, program.Log)
 	stopControl := serveControl(d, program.Log, follow.source())
 	defer stopControl()
+	stopMetrics := serveMetrics(d, program.Log)
+	defer stopMetrics()
 	out := s.console()
 	hint.print(out)
 	stop := onRequest(asked.Status, func() { printStatus(out, d) })

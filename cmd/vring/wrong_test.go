@@ -65,6 +65,12 @@ nat --socket-path=                                   | --socket-path: the value 
 nat --socket-path SOCK --log-level loud              | --log-level "loud": want debug, info, warn or error
 nat --socket-path SOCK --log-level info+1            | --log-level "info+1": want debug, info, warn or error
 stub --socket-path SOCK --log-format xml             | --log-format "xml": want text or json
+nat --socket-path SOCK --metrics :9100               | --metrics ":9100": want an address; write --metrics 9100 for the loopback, or --metrics 0.0.0.0:9100 for all
+nat --socket-path SOCK --metrics localhost:9100      | --metrics "localhost:9100": want [ADDRESS:]PORT with an IP address, not a name, as in 9100 or 192.0.2.1:9100
+nat --socket-path SOCK --metrics 70000               | --metrics "70000": want [ADDRESS:]PORT with an IP address
+nat --socket-path SOCK --metrics 0                   | --metrics 127.0.0.1:0: want a port from 1 to 65535
+nat --socket-path SOCK --metrics 192.0.2.1:9100 --sandbox=off | --metrics 192.0.2.1:9100: cannot assign requested address
+nat --socket-path SOCK --metrics=                    | --metrics: the value is empty; leave the flag out
 nat --socket-path SOCK --sandbox=maybe               | --sandbox "maybe": want on
 nat --socket-path SOCK --poll-us -1                  | --poll-us -1: want 0 to 1000000
 nat --socket-path SOCK --cpus two                    | --cpus "two": want numbers of processors and ranges of them, as in 2,4-7

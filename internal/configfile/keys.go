@@ -3,6 +3,7 @@ package configfile
 import (
 	"cmp"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -42,6 +43,8 @@ func topKeys() []key {
 			value: scalar[string]{logFormat(), func(c *daemon.Config) *string { return &c.Log.Format }}},
 		{name: "control", fields: []string{"Control.Socket", "Control.Off"}, about: "Unix socket at which vring ctl asks and changes this vring; off for none. Without it, the first guest's with .ctl behind it.",
 			value: scalar[daemon.Control]{control(), func(c *daemon.Config) *daemon.Control { return &c.Control }}},
+		{name: "metrics", fields: []string{"Metrics"}, about: "TCP port at which Prometheus reads what was counted: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
+			value: scalar[netip.AddrPort]{metrics(), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}
@@ -83,6 +86,15 @@ func logLevel() form[slog.Level] {
 func control() form[daemon.Control] {
 	parse := func(text string) (daemon.Control, error) { return daemon.ParseControl(text), nil }
 	return form[daemon.Control]{parse: parse, text: daemon.Control.String, kinds: texts()}
+}
+
+func metrics() form[netip.AddrPort] {
+	return form[netip.AddrPort]{parse: daemon.ParseMetrics, kinds: texts(), text: func(at netip.AddrPort) string {
+		if !at.IsValid() {
+			return ""
+		}
+		return at.String()
+	}}
 }
 
 func readGroup(r *reader, k *key, n ast.Node, c *daemon.Config) {

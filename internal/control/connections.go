@@ -15,6 +15,7 @@ const roomy = broker.MaxControl * 3 / 4
 
 // connections are those of a server.
 type connections struct {
+	most  int // that may wait for their clients
 	mu    sync.Mutex
 	all   map[net.Conn]*connection
 	clock uint64 // counts what happens, so that it is known what was first
@@ -26,7 +27,9 @@ type connection struct {
 	held  bool   // a request is being carried out
 }
 
-func newConnections() *connections { return &connections{all: map[net.Conn]*connection{}} }
+func newConnections(most int) *connections {
+	return &connections{most: most, all: map[net.Conn]*connection{}}
+}
 
 // count is how many there are.
 func (c *connections) count() int {
@@ -55,7 +58,7 @@ func (c *connections) add(conn net.Conn) (last net.Conn) {
 	defer c.mu.Unlock()
 	c.clock++
 	c.all[conn] = &connection{since: c.clock}
-	if len(c.all) <= roomy {
+	if len(c.all) <= c.most {
 		return nil
 	}
 	oldest := c.clock // that of conn itself

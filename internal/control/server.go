@@ -48,7 +48,7 @@ type Server struct {
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
 	s := &Server{
-		Config: c, conns: newConnections(), page: metrics.NewPage(c.Daemon), pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
+		Config: c, conns: newConnections(roomy), page: metrics.NewPage(c.Daemon), pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
 	}
 	if s.Told == nil {
 		s.Told = func(Told) {}

@@ -48,6 +48,7 @@ type Daemon struct {
 	broker      *broker.Client
 	controlPath string                 // of the control socket, "" for none
 	control     net.Listener           // that socket's; nil for none
+	metrics     net.Listener           // at the address of metrics; nil for none
 	manager     servicemanager.Manager // of Program.Manager nil
 	walls       sandbox.State
 	since       time.Time
@@ -104,6 +105,9 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 	}
 	d.placeControl()
 	if err = d.start(); err == nil {
+		err = d.openMetrics()
+	}
+	if err == nil {
 		err = d.startBroker()
 	}
 	if err == nil {
@@ -171,7 +175,7 @@ func (d *Daemon) Close() error {
 
 // end undoes what was changed on the host, when no guest is served any more.
 func (d *Daemon) end(err error) error {
-	err = errors.Join(err, d.closeControl(), d.broker.Undo())
+	err = errors.Join(err, d.closeMetrics(), d.closeControl(), d.broker.Undo())
 	if d.opened.close != nil {
 		err = errors.Join(err, d.opened.close())
 	}

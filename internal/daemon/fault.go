@@ -28,6 +28,7 @@ const (
 	optionMode        Option = "mode"
 	optionMAC         Option = "mac"
 	optionControl     Option = "control"
+	optionMetrics     Option = "metrics"
 	optionForward     Option = "forward"
 )
 

@@ -61,7 +61,7 @@ func TestOptionsHaveTheirNames(t *testing.T) {
 	for _, o := range []Option{
 		optionSocketPath, optionClient, optionSocketMode, optionSocketGroup, optionFD, optionPoll, optionCPUs,
 		optionLogLevel, optionLogFormat, optionNetwork, optionNetwork6, optionMTU, optionSearch, optionDNS, optionTAP, optionMode, optionMAC,
-		optionForward,
+		optionForward, optionControl, optionMetrics,
 	} {
 		require.True(t, names[o], o)
 	}

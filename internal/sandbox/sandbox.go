@@ -44,6 +44,7 @@ type Config struct {
 	// Shares is why it has none, to be told; "" for a process that is not meant to have one.
 	Shares   string
 	Internet bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
+	Accept   bool // have package net accept connections of TCP, of which it sets an option
 	TAP      bool // use TAP devices: attach their queues, and set carrier and offloads
 	Reopen   bool // join TAP devices that come back
 	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be

@@ -118,8 +118,11 @@ func bindOptions() []socketOption {
 
 func optionCalls(cfg *Config) (calls []call) {
 	var options []socketOption
-	if cfg.Internet {
+	switch {
+	case cfg.Internet:
 		options = socketOptions()
+	case cfg.Accept:
+		options = []socketOption{{unix.IPPROTO_TCP, unix.TCP_NODELAY}}
 	}
 	if cfg.Multicast {
 		options = append(options, multicastOptions()...)

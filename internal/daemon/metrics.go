@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// MetricsForm is the form of an address at which metrics are told.
+const MetricsForm = "[ADDRESS:]PORT"
+
+// ParseMetrics reads where metrics are told: MetricsForm. A port alone is one of the loopback.
+func ParseMetrics(text string) (at netip.AddrPort, err error) {
+	if port, err := strconv.ParseUint(text, 10, 16); err == nil {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), nil
+	}
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
+	}
+	if port, isAll := strings.CutPrefix(text, ":"); isAll {
+		return at, faultf("%s %q: want an address; write %s %s for the loopback, or %s 0.0.0.0%s for all", optionMetrics, text, optionMetrics, port, optionMetrics, text)
+	}
+	return at, faultf("%s %q: want %s with an IP address, not a name, as in 9100 or 192.0.2.1:9100", optionMetrics, text, MetricsForm)
+}
+
+// checkMetrics returns what is wrong with the address of metrics.
+func (c *Config) checkMetrics() error {
+	at := c.Metrics
+	switch {
+	case at == netip.AddrPort{}:
+		return nil
+	case at.Port() == 0:
+		return faultf("%s %s: want a port from 1 to 65535", optionMetrics, at)
+	case !at.IsValid() || at.Addr().IsMulticast():
+		return faultf("%s %s: want an address of this host, as in 127.0.0.1", optionMetrics, at)
+	}
+	return nil
+}
+
+// openMetrics listens at the address of metrics, if there is one. Nobody is answered yet.
+func (d *Daemon) openMetrics() (err error) {
+	at := d.config.Metrics
+	if !at.IsValid() {
+		return nil
+	}
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp6" // [::] is no address of IPv4
+	}
+	listening := net.ListenConfig{KeepAlive: -1} // which would be options of sockets that the sandbox refuses
+	listening.SetMultipathTCP(false)
+	if d.metrics, err = listening.Listen(context.Background(), network, at.String()); err != nil {
+		return faultf("%s %s: %w", optionMetrics, at, reason(err))
+	}
+	return nil
+}
+
+// reason is the kernel's part of an error of package net, which has the address before.
+func reason(err error) error {
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// closeMetrics ends Metrics' listener, if there is one.
+func (d *Daemon) closeMetrics() error {
+	if d.metrics == nil {
+		return nil
+	}
+	return d.metrics.Close()
+}
+
+// Metrics returns the listener at the address of metrics, nil if there is none. The daemon closes it when it ends, and whoever accepts
+// closes connections.
+func (d *Daemon) Metrics() net.Listener { return d.metrics }
