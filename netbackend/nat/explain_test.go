@@ -82,8 +82,10 @@ func TestAnExplanationFollowsANewPolicy(t *testing.T) {
 	require.Equal(t, "--deny 192.0.2.0/24", b.explain("tcp:192.0.2.7:80").By)
 	b.port.SetPolicy(newPolicy(t, func(c *nat.Config) { c.Restrict = true }))
 	b.Turn() // a new policy calls for none
-	require.Equal(t, "--allow tcp:192.0.2.7:80", b.explain("tcp:192.0.2.7:80").OpenBy)
-	require.Empty(t, b.explain("tcp:192.0.2.7:80").By)
+	x := b.explain("tcp:192.0.2.7:80")
+	require.Equal(t, "--allow tcp:192.0.2.7:80", x.OpenBy)
+	require.Empty(t, x.By)
+	require.Contains(t, x.Why, "--restrict")
 }
 
 func TestATargetIsOneAddress(t *testing.T) {
