@@ -98,8 +98,9 @@ func TestAStatusOfCountersAloneAsksNoThread(t *testing.T) {
 	p, _ := program()
 	d := open(t, stubs(filepath.Join(shortDir(t), "s")), p)
 	device := d.guests[0].device
-	device.SetMaxSleep(0)               // as if guests were served
-	require.Eventually(t, func() bool { // a thread takes a turn now and then for other reasons, but not each time
+	device.SetMaxSleep(0)                                     // as if guests were served
+	require.NoError(t, device.Do(0, func(*worker.Thread) {})) // a turn follows, or there may never be one
+	require.Eventually(t, func() bool {                       // a thread takes a turn now and then for other reasons, but not each time
 		before, err := device.Counters(0)
 		d.Status()
 		time.Sleep(300 * time.Millisecond) // by then a thread has published what it has done
