@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,7 +82,7 @@ func startBroker(t *testing.T, duties Duties) *Client {
 func startObserved(t *testing.T, duties Duties, observer Observer) *Client {
 	c := NewClient(observer)
 	require.NoError(t, c.Start(Program(os.Args[0]), duties))
-	c.patience = time.Minute // on a busy machine
+	c.SetPatience(time.Minute) // on a busy machine
 	t.Cleanup(func() { _ = c.conn.Close() })
 	return c
 }
@@ -218,12 +219,13 @@ func TestTheBrokerEndsWithARequestThatIsNone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startBroker(t, Duties{Read: "/etc/hostname"})
+			first, second := c.expect(), c.expect()
 			_, err := c.conn.Write([]byte(request))
 			require.NoError(t, err)
-			last, err := c.hear(time.Minute)
+			last, err := c.hear(first, time.Minute)
 			require.NoError(t, err, "the last answer")
 			require.Empty(t, last.Text)
-			_, err = c.hear(time.Minute)
+			_, err = c.hear(second, time.Minute)
 			require.ErrorContains(t, err, "it has ended")
 		})
 	}
@@ -235,9 +237,10 @@ func TestTheBrokerKeepsNoDescriptorThatItIsSent(t *testing.T) {
 	require.NoError(t, err)
 	defer r.Close()
 	for range 100 {
+		answered := c.expect()
 		_, _, err = c.conn.WriteMsgUnix([]byte(`{"Verb":"read"}`), unix.UnixRights(int(w.Fd())), nil)
 		require.NoError(t, err)
-		_, err = c.hear(time.Minute)
+		_, err = c.hear(answered, time.Minute)
 		require.NoError(t, err)
 	}
 	require.NoError(t, w.Close())
@@ -246,20 +249,91 @@ func TestTheBrokerKeepsNoDescriptorThatItIsSent(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "somebody has the other end open")
 }
 
-func TestABrokerThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
+// expect waits for the answer to a request that the test itself sends.
+func (c *Client) expect() *waiter {
+	w := newWaiter()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = append(c.waiting, w)
+	return w
+}
+
+// newSlowBroker returns a client whose broker is the test. Whoever is in a hurry waits for a moment.
+func newSlowBroker(t *testing.T) (c *Client, broker *net.UnixConn) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	defer unix.Close(pair[1])
-	f := os.NewFile(uintptr(pair[0]), "broker")
-	defer f.Close()
-	conn, err := net.FileConn(f)
-	require.NoError(t, err)
-	defer conn.Close()
-	c := NewClient(Observer{})
-	c.patience, c.conn, c.answers = 500*time.Millisecond, conn.(*net.UnixConn), make(chan answer, 1)
+	var ends [2]*net.UnixConn
+	for i := range ends {
+		ends[i], err = SocketOf(os.NewFile(uintptr(pair[i]), "end"))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = ends[i].Close() })
+	}
+	c = NewClient(Observer{})
+	c.hurried, c.patient, c.conn = 50*time.Millisecond, time.Minute, ends[0]
 	go c.listen(c.conn)
-	require.ErrorContains(t, c.SetMTU("tap0", 1400), "does not answer")
-	require.ErrorIs(t, c.Connect("tap0"), os.ErrDeadlineExceeded, "nor is it asked again")
+	return c, ends[1]
+}
+
+// next returns the next request's verb and MTU.
+func next(t *testing.T, broker *net.UnixConn) (verb string, mtu int) {
+	require.NoError(t, broker.SetReadDeadline(time.Now().Add(time.Minute)))
+	r, err := nextRequest(broker)
+	require.NoError(t, err)
+	return r.Verb, r.MTU
+}
+
+func TestAWorkersThreadDoesNotWaitForABrokerThatIsLate(t *testing.T) {
+	c, broker := newSlowBroker(t)
+	require.ErrorIs(t, c.SetMTU("tap0", 1400), os.ErrDeadlineExceeded)
+	require.ErrorIs(t, c.SetMTU("tap0", 1401), os.ErrDeadlineExceeded, "nor is it asked")
+	_, mtu := next(t, broker)
+	require.Equal(t, 1400, mtu)
+
+	asked := make(chan error, 1)
+	go func() { _, err := c.ask(request{Verb: verbConfig}); asked <- err }() // by somebody who has time
+	verb, _ := next(t, broker)
+	require.Equal(t, verbConfig, verb)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	require.NoError(t, pass(broker, int(w.Fd())), "the late answer, which is for nobody")
+	require.NoError(t, reply(broker, nil, errors.New("of the second request")))
+	require.EqualError(t, <-asked, "of the second request")
+	require.NoError(t, w.Close())
+	require.NoError(t, r.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err = r.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "what came with the late answer is closed")
+
+	c.SetPatience(time.Minute)
+	go func() { asked <- c.SetMTU("tap0", 1402) }()
+	_, mtu = next(t, broker)
+	require.Equal(t, 1402, mtu, "all is answered, and it is asked again")
+	require.NoError(t, reply(broker, nil, nil))
+	require.NoError(t, <-asked)
+}
+
+func TestABrokerThatAnswersWhatNobodyAskedIsGivenUp(t *testing.T) {
+	c, broker := newSlowBroker(t)
+	require.NoError(t, reply(broker, nil, nil))
+	require.Eventually(t, func() bool { // nothing is asked before that came: it would be an answer
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.broken != nil
+	}, time.Minute, time.Millisecond)
+	require.ErrorIs(t, c.SetMTU("tap0", 1400), errEnded)
+}
+
+func TestAllWhoWaitLearnThatTheBrokerHasEnded(t *testing.T) {
+	c, broker := newSlowBroker(t)
+	asked := make(chan error, 2)
+	for range cap(asked) {
+		go func() { _, err := c.ask(request{Verb: verbConfig}); asked <- err }()
+		next(t, broker)
+	}
+	require.NoError(t, broker.Close())
+	for range cap(asked) {
+		require.ErrorIs(t, <-asked, errEnded)
+	}
 }
 
 func TestTheBrokerDoesNothingWithoutABeginning(t *testing.T) {

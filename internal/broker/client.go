@@ -33,19 +33,28 @@ type Observer struct {
 // Client asks the broker. Before Start, and without duties, it is that of no broker: what it is asked for is done in this
 // process then. Start is called before several goroutines use the other methods.
 type Client struct {
-	// patience is how long an answer may take that a worker's thread waits for: less than worker.ReleaseTimeout.
-	patience time.Duration
-	observer Observer
-	duties   Duties
-	conn     *net.UnixConn // nil before it is started
-	channel  *net.UnixConn // on which connections to the control socket come; nil for none
-	answers  chan answer
-	ending   atomic.Bool // its end is wanted
+	// hurried is how long an answer may take that a worker's thread waits for, less than worker.ReleaseTimeout; patient is that for others.
+	hurried, patient time.Duration
+	observer         Observer
+	duties           Duties
+	conn             *net.UnixConn // nil before it is started
+	channel          *net.UnixConn // on which connections to the control socket come; nil for none
+	ending           atomic.Bool   // its end is wanted
 
-	mu      sync.Mutex // of one request and its answer
+	mu      sync.Mutex // guards what follows, and the order of requests
+	waiting []*waiter  // one for each request that is not answered, in their order, which is that of answers
+	late    int        // how many of them have given up
 	broken  error      // there will be no answers any more
 	trouble string     // why resolv.conf could not be read when it was last asked for
 }
+
+// waiter is who waits for an answer. The Client's lock guards it.
+type waiter struct {
+	answers chan answer // has room for one; is closed if there will be none
+	gone    bool        // it has given up
+}
+
+func newWaiter() *waiter { return &waiter{answers: make(chan answer, 1)} }
 
 var _ tap.Administrator = (*Client)(nil)
 
@@ -79,10 +88,11 @@ func (c *Client) Start(start Starter, duties Duties) error {
 	if err != nil {
 		return fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err)
 	}
-	c.patience, c.duties, c.conn = 500*time.Millisecond, duties, conn
-	c.answers = make(chan answer, 1)
+	c.hurried, c.patient, c.duties, c.conn = 500*time.Millisecond, 10*time.Second, duties, conn
+	w := newWaiter()
+	c.waiting = []*waiter{w}
 	go c.listen(conn)
-	first, err := c.hear(startPatience)
+	first, err := c.hear(w, startPatience)
 	if err == nil && first.conn >= 0 {
 		c.channel, err = SocketOf(os.NewFile(uintptr(first.conn), "control"))
 	}
@@ -94,9 +104,9 @@ func (c *Client) Start(start Starter, duties Duties) error {
 	return nil
 }
 
-// SetPatience bounds how long an answer may take, instead of half a second. It is for tests, on machines that are busy: it is called
-// after Start and before several goroutines ask.
-func (c *Client) SetPatience(d time.Duration) { c.patience = d }
+// SetPatience bounds how long any answer may take. It is for tests, on machines that are busy: it is called after Start and before
+// several goroutines ask.
+func (c *Client) SetPatience(d time.Duration) { c.hurried, c.patient = d, d }
 
 // Started reports whether the process was started, be it still there or not.
 func (c *Client) Started() bool { return c.conn != nil }
@@ -169,12 +179,7 @@ func SocketOf(f *os.File) (*net.UnixConn, error) {
 
 // listen receives answers until there are no more.
 func (c *Client) listen(conn *net.UnixConn) {
-	defer func() {
-		close(c.answers)
-		if !c.ending.Load() {
-			c.observer.Ended(c.duties)
-		}
-	}()
+	defer c.noMoreAnswers(c.duties)
 	message, rights := make([]byte, maxAnswer), make([]byte, unix.CmsgSpace(4))
 	for {
 		n, rn, flags, _, err := conn.ReadMsgUnix(message, rights)
@@ -182,28 +187,54 @@ func (c *Client) listen(conn *net.UnixConn) {
 			return
 		}
 		a := answer{conn: descriptorOf(rights[:rn])}
-		if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || json.Unmarshal(message[:n], &a) != nil {
-			a.drop()
-			return
-		}
-		select {
-		case c.answers <- a:
-		default: // nobody has asked
+		if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || json.Unmarshal(message[:n], &a) != nil || !c.deliver(a) {
 			a.drop()
 			return
 		}
 	}
 }
 
+// noMoreAnswers tells all who wait that the broker has ended.
+func (c *Client) noMoreAnswers(duties Duties) {
+	c.mu.Lock()
+	for _, w := range c.waiting {
+		close(w.answers)
+	}
+	c.waiting = nil
+	c.broken = unanswered(errEnded)
+	c.mu.Unlock()
+	if !c.ending.Load() {
+		c.observer.Ended(duties)
+	}
+}
+
+// deliver gives an answer to who has waited longest. It reports whether somebody has asked.
+func (c *Client) deliver(a answer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == 0 {
+		return false
+	}
+	w := c.waiting[0]
+	c.waiting = c.waiting[1:]
+	if w.gone {
+		c.late--
+		a.drop()
+		return true
+	}
+	w.answers <- a
+	return true
+}
+
 // Connect implements tap.Administrator.
 func (c *Client) Connect(device string) error {
-	_, err := c.ask(request{Verb: verbConnect, Device: device})
+	_, err := c.askHurried(request{Verb: verbConnect, Device: device})
 	return err
 }
 
 // SetMTU implements tap.Administrator.
 func (c *Client) SetMTU(device string, mtu int) error {
-	_, err := c.ask(request{Verb: verbMTU, Device: device, MTU: mtu})
+	_, err := c.askHurried(request{Verb: verbMTU, Device: device, MTU: mtu})
 	return err
 }
 
@@ -255,7 +286,7 @@ func (c *Client) ReadFile(path string) ([]byte, error) {
 		c.tellUnread(err)
 		return text, nil
 	}
-	a, err := c.ask(request{Verb: verbRead})
+	a, err := c.askHurried(request{Verb: verbRead})
 	trouble := new(answerError)
 	if err != nil && !errors.As(err, &trouble) {
 		return nil, err
@@ -292,47 +323,87 @@ type answerError struct{ text string }
 
 func (e *answerError) Error() string { return e.text }
 
-// ask asks for one thing and waits for the answer.
-func (c *Client) ask(r request) (answer, error) {
+// ask asks for one thing and waits for the answer, if need be for long.
+func (c *Client) ask(r request) (answer, error) { return c.askFor(r, c.patient) }
+
+// askHurried is ask for a worker's thread. As long as an answer is late it does not ask: the next one would be late, too.
+func (c *Client) askHurried(r request) (answer, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.broken != nil {
-		return answer{}, c.broken
+	late := c.late > 0
+	c.mu.Unlock()
+	if late {
+		return answer{}, unanswered(os.ErrDeadlineExceeded)
 	}
-	text, err := json.Marshal(r)
+	return c.askFor(r, c.hurried)
+}
+
+func (c *Client) askFor(r request, patience time.Duration) (answer, error) {
+	w, err := c.request(r)
 	if err != nil {
 		return answer{}, err
 	}
-	_ = c.conn.SetWriteDeadline(time.Now().Add(c.patience)) // a socket that takes no deadline blocks
-	if _, err := c.conn.Write(text); err != nil {
-		return answer{}, c.fail(err)
-	}
-	return c.hear(c.patience)
+	return c.hear(w, patience)
 }
 
-// hear waits for an answer.
-func (c *Client) hear(patience time.Duration) (answer, error) {
+// request sends a request, and returns who waits for the answer.
+func (c *Client) request(r request) (*waiter, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != nil {
+		return nil, c.broken
+	}
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.hurried)) // a socket that takes no deadline blocks
+	if _, err := c.conn.Write(text); err != nil {
+		return nil, unanswered(err) // requests are sent whole or not at all
+	}
+	w := newWaiter()
+	c.waiting = append(c.waiting, w)
+	return w, nil
+}
+
+// hear waits for an answer. If it does not come in time, it is dropped when it comes.
+func (c *Client) hear(w *waiter, patience time.Duration) (answer, error) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case a, ok := <-c.answers:
-		if !ok {
-			return a, c.fail(errors.New("it has ended"))
-		}
-		if a.Error != "" {
-			a.drop()
-			return a, &answerError{a.Error}
-		}
-		return a, nil
+	case a, ok := <-w.answers:
+		return c.heard(a, ok)
 	case <-timer.C:
-		return answer{}, c.fail(os.ErrDeadlineExceeded)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case a, ok := <-w.answers: // meanwhile
+		return c.heard(a, ok)
+	default:
+	}
+	w.gone = true
+	c.late++
+	return answer{}, unanswered(os.ErrDeadlineExceeded)
 }
 
-// fail gives the broker up.
-func (c *Client) fail(reason error) error {
-	c.broken = fmt.Errorf("the process that does what is not possible in the sandbox does not answer: %w", reason)
-	return c.broken
+// heard returns an answer; ok is that there is one.
+func (c *Client) heard(a answer, ok bool) (answer, error) {
+	switch {
+	case !ok:
+		return answer{}, unanswered(errEnded)
+	case a.Error != "":
+		a.drop()
+		return a, &answerError{a.Error}
+	}
+	return a, nil
+}
+
+// errEnded is why a broker does not answer that has ended.
+var errEnded = errors.New("it has ended")
+
+// unanswered is that the broker does not answer.
+func unanswered(reason error) error {
+	return fmt.Errorf("the process that does what is not possible in the sandbox does not answer: %w", reason)
 }
 
 // Undo has the broker undo what was changed and remove what was made, and waits for it.
@@ -340,8 +411,6 @@ func (c *Client) Undo() error {
 	if !c.Started() {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	err := c.end()
 	if trouble := new(answerError); err == nil || errors.As(err, &trouble) {
 		return err
@@ -352,13 +421,26 @@ func (c *Client) Undo() error {
 // end tells the broker that there are no more requests, and waits for its last answer.
 func (c *Client) end() error {
 	const patience = 10 * time.Second
+	w, err := c.closeRequests()
+	if err != nil {
+		return err
+	}
+	_, err = c.hear(w, patience)
+	return err
+}
+
+// closeRequests tells the broker that there are no more requests, and returns who waits for its last answer.
+func (c *Client) closeRequests() (*waiter, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.broken != nil {
-		return c.broken
+		return nil, c.broken
 	}
 	c.ending.Store(true)
 	if err := c.conn.CloseWrite(); err != nil {
-		return err
+		return nil, err
 	}
-	_, err := c.hear(patience)
-	return err
+	w := newWaiter()
+	c.waiting = append(c.waiting, w)
+	return w, nil
 }
