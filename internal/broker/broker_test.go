@@ -296,6 +296,7 @@ func TestAWorkersThreadDoesNotWaitForABrokerThatIsLate(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
+	time.Sleep(2 * c.hurried) // which is too long for a worker's thread
 	require.NoError(t, pass(broker, int(w.Fd())), "the late answer, which is for nobody")
 	require.NoError(t, reply(broker, nil, errors.New("of the second request")))
 	require.EqualError(t, <-asked, "of the second request")
