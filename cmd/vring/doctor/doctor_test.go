@@ -235,6 +235,22 @@ func TestAppArmorIsToldOfWhereItConfinesSomething(t *testing.T) {
 	}
 }
 
+// There is a KVM that makes machines and processors on hosts whose own processors cannot virtualize. Guests begin, and die there.
+func TestAProcessorThatCannotVirtualizeRunsNoGuests(t *testing.T) {
+	const amd = "processor\t: 0\nflags\t\t: fpu svm_lock lm svm sse2\nbugs\t\t:\n"
+	for name, c := range map[string]struct {
+		cpuinfo string
+		want    error
+	}{
+		"AMD":                     {amd, nil},
+		"Intel":                   {strings.Replace(amd, " svm ", " vmx ", 1), nil},
+		"in a machine without it": {strings.Replace(amd, " svm ", " ", 1), errNoVirtualization},
+		"no flags are told":       {"processor\t: 0\n", nil},
+	} {
+		require.ErrorIs(t, checkProcessor(c.cpuinfo), c.want, name)
+	}
+}
+
 // A device that can be opened is not enough: /dev/null is as good as a KVM that makes no machine.
 func TestADeviceThatMakesNoMachineIsNoKVM(t *testing.T) {
 	err := tryKVM("/dev/null", true)

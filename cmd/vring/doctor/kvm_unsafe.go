@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -31,8 +33,40 @@ type kvmMemory struct {
 	address, size, userspaceAddress uint64
 }
 
-// HasKVM reports whether KVM makes a machine with a processor. Nothing runs in it.
+// HasKVM reports whether KVM makes a machine with a processor that can run any guest. Nothing runs in it.
 func (h *Host) HasKVM() bool { return tryKVM(kvmPath, false) == nil }
+
+// errNoVirtualization is that KVM is there on a processor that cannot virtualize: by software such as PVM. There a guest's kernel must
+// be one that was made for it; others fail with "KVM internal error" while they boot.
+var errNoVirtualization = errors.New("the processor has neither VMX nor SVM, so ordinary guests do not run")
+
+// checkProcessor returns why a processor runs no ordinary guests. cpuinfo is /proc/cpuinfo on amd64.
+func checkProcessor(cpuinfo string) error {
+	for line := range strings.Lines(cpuinfo) {
+		name, flags, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(name) != "flags" {
+			continue
+		}
+		all := strings.Fields(flags)
+		if slices.Contains(all, "vmx") || slices.Contains(all, "svm") {
+			return nil
+		}
+		return errNoVirtualization
+	}
+	return nil // nobody knows
+}
+
+// tryProcessor looks at the processors of this host.
+func tryProcessor() error {
+	if runtime.GOARCH != "amd64" {
+		return nil
+	}
+	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return nil // nobody knows
+	}
+	return checkProcessor(string(cpuinfo))
+}
 
 // tryKVM makes a machine and a processor by the device at path, and has it run an instruction if run is set.
 func tryKVM(path string, run bool) error {
@@ -51,6 +85,9 @@ func tryKVM(path string, run bool) error {
 		return fmt.Errorf("%s can be opened, but makes no processor: %w", path, err)
 	}
 	defer unix.Close(vcpu)
+	if err := tryProcessor(); err != nil {
+		return fmt.Errorf("%s makes a machine, but %w", path, err)
+	}
 	if !run || runtime.GOARCH != "amd64" {
 		return nil
 	}
