@@ -19,8 +19,9 @@ import (
 const openVPNScript = `
 openvpn --version | head -1 | cut -d' ' -f1-2
 cd $work
+: >openvpn.log
 openvpn --client --dev tun --proto udp4 --remote 198.18.7.2 1194 --nobind --disable-dco --verb 3 \
-	--cert $field/vpn-client.crt --key $field/vpn-client.key --peer-fingerprint $(cat $field/vpn-server.print) >openvpn.log 2>&1 &
+	--cert $field/vpn-client.crt --key $field/vpn-client.key --peer-fingerprint $(cat $field/vpn-server.print) >>openvpn.log 2>&1 &
 client=$!
 end=$(($(date +%s) + 60))
 until grep -q "Initialization Sequence Completed" openvpn.log; do
