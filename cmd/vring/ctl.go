@@ -70,7 +70,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVar(&c.control, "control", "", "control socket of the vring that is meant")
 	flags.StringVar(&c.socketPath, "socket-path", "", "socket of a guest of the vring that is meant, instead of --control")
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
-	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (status, guests and counters; without a value: 1s)")
+	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
 	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand(), c.forwardCommand(),
 		c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand())

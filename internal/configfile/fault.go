@@ -93,7 +93,7 @@ func spell(err error) string {
 // names, or at its key; or, if the file says nothing of that, at no line.
 func (f *File) Locate(err error) error {
 	var errs *multierror.Error
-	for _, one := range flatten(err) {
+	for _, one := range Flatten(err) {
 		errs = multierror.Append(errs, f.locate(one))
 	}
 	return errs.ErrorOrNil()
@@ -162,8 +162,8 @@ func inOrder(a, b error) int {
 	return cmp.Or(cmp.Compare(f.Line, g.Line), cmp.Compare(f.Column, g.Column))
 }
 
-// flatten takes an error apart that consists of several.
-func flatten(err error) []error {
+// Flatten takes an error apart that consists of several: none for nil.
+func Flatten(err error) []error {
 	several := new(multierror.Error)
 	switch {
 	case err == nil:
@@ -171,7 +171,7 @@ func flatten(err error) []error {
 	case errors.As(err, &several):
 		var all []error
 		for _, one := range several.Errors {
-			all = append(all, flatten(one)...)
+			all = append(all, Flatten(one)...)
 		}
 		return all
 	}

@@ -17,7 +17,7 @@ func guestsOf(lines string) string { return "guests:\n  - socket-path: /tmp/vm0.
 // parse returns the first line of each fault.
 func parse(text string) (faults []string) {
 	_, err := Parse("f", []byte(text), noGroups)
-	for _, fault := range flatten(err) {
+	for _, fault := range Flatten(err) {
 		faults = append(faults, fault.Error())
 	}
 	return faults
@@ -150,7 +150,7 @@ func TestWhatIsWrongWithTheConfigurationHasItsPlaceInTheFile(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.Config.Check()
 	var got []string
-	for _, fault := range flatten(f.Locate(err)) {
+	for _, fault := range Flatten(f.Locate(err)) {
 		got = append(got, fault.Error())
 	}
 	for i, want := range []string{
@@ -210,7 +210,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		file, err := Parse("f", []byte(text), noGroups)
 		if err != nil {
-			for _, one := range flatten(err) {
+			for _, one := range Flatten(err) {
 				fault := new(Fault)
 				require.ErrorAs(t, one, &fault)
 				require.GreaterOrEqual(t, fault.Column, 0)

@@ -95,7 +95,7 @@ func refused(done *daemon.Applied, err error) error {
 	}
 	f := failed(http.StatusUnprocessableEntity, "")
 	var texts []string
-	for i, one := range flatten(err) {
+	for i, one := range configfile.Flatten(err) {
 		if i == maxFaults {
 			texts = append(texts, "and more of this kind")
 			break
@@ -112,18 +112,6 @@ func refused(done *daemon.Applied, err error) error {
 		f.answer.Lost = append(f.answer.Lost, done.Lost[i].String())
 	}
 	return f
-}
-
-// flatten takes an error apart that consists of several.
-func flatten(err error) (all []error) {
-	several := new(multierror.Error)
-	if !errors.As(err, &several) {
-		return []error{err}
-	}
-	for _, one := range several.Errors {
-		all = append(all, flatten(one)...)
-	}
-	return all
 }
 
 // changed is the answer to a change that was made.

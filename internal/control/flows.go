@@ -131,7 +131,7 @@ func flowParameters() (names []string) {
 func parseFlowQuery(raw string) (*flowQuery, error) {
 	values, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, failed(http.StatusBadRequest, "%q: %v", raw, err)
+		return nil, failed(http.StatusBadRequest, "%q: %v", cut(raw), err)
 	}
 	q := &flowQuery{limit: usualFlows, values: values}
 	known := slices.Concat(flowChoices, flowBounds)
@@ -139,7 +139,7 @@ func parseFlowQuery(raw string) (*flowQuery, error) {
 		i := slices.IndexFunc(known, func(p flowParameter) bool { return p.name == name })
 		switch {
 		case i < 0:
-			return nil, failed(http.StatusBadRequest, "there is no %q; there are %q, limit and all", name, flowParameters())
+			return nil, failed(http.StatusBadRequest, "there is no %q; there are %q, limit and all", cut(name), flowParameters())
 		case len(all) > 1:
 			return nil, failed(http.StatusBadRequest, "%s is there %d times; write it once", name, len(all))
 		}

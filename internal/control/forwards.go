@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -276,7 +277,7 @@ func fromFields(item *api.Forward) (spec.Forward, error) {
 		return f, err
 	}
 	if err := multierror.Append(nil, f.Check()...).ErrorOrNil(); err != nil {
-		return f, failed(http.StatusUnprocessableEntity, "forward %s: %v", f, flatten(err)[0])
+		return f, failed(http.StatusUnprocessableEntity, "forward %s: %v", f, configfile.Flatten(err)[0])
 	}
 	read, err := spec.ParseForward(f.String())
 	if err == nil && (read != f || f.Path != "" && item.HostAddress != "" || f.Path != "" && item.HostPort != 0) {

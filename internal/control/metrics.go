@@ -43,7 +43,7 @@ type MetricsServer struct {
 	conns    *connections
 	pace     *rate.Limiter
 	making   sync.Mutex
-	http     http.Server
+	http     *http.Server
 }
 
 // NewMetricsServer returns a server for a daemon that is open and has an address for metrics.
@@ -54,10 +54,7 @@ func NewMetricsServer(d *daemon.Daemon, log *slog.Logger) *MetricsServer {
 		page: metrics.NewPage(d), listener: newPacedListener(l), loopback: at != nil && at.IP.IsLoopback(),
 		conns: newConnections(maxMetrics), pace: rate.NewLimiter(pageRate, pageBurst),
 	}
-	s.http = http.Server{
-		Handler: s, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: s.conns.changed, ConnContext: withConn,
-	}
+	s.http = newHTTP(s, s.conns, log)
 	return s
 }
 

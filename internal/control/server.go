@@ -42,7 +42,7 @@ type Server struct {
 	page  *metrics.Page
 	pace  *rate.Limiter                                                  // of changes
 	apply func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
-	http  http.Server
+	http  *http.Server
 }
 
 // NewServer returns a server. Its daemon is open.
@@ -53,11 +53,16 @@ func NewServer(c Config) *Server {
 	if s.Told == nil {
 		s.Told = func(Told) {}
 	}
-	s.http = http.Server{
-		Handler: s.handler(), ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), ConnState: s.conns.changed, ConnContext: withConn,
-	}
+	s.http = newHTTP(s.handler(), s.conns, c.Log)
 	return s
+}
+
+// newHTTP returns a server with the bounds that requests, answers and connections have. It keeps conns up to date.
+func newHTTP(handler http.Handler, conns *connections, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: idlePatience, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), ConnState: conns.changed, ConnContext: withConn,
+	}
 }
 
 // Serve answers the requests that come by connections of l, until that or the server is closed.
