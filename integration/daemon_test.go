@@ -177,7 +177,11 @@ func (d *daemon) cpuDuring(interval time.Duration) time.Duration {
 // ctl returns what vring ctl prints of d.
 func (d *daemon) ctl(args ...string) string {
 	d.t.Helper()
-	out, err := exec.Command(built.vring, append([]string{"ctl", "--socket-path", d.Socket}, args...)...).CombinedOutput()
+	at := []string{"--socket-path", d.Socket}
+	if i := slices.Index(d.args, "--control"); i >= 0 {
+		at = d.args[i : i+2]
+	}
+	out, err := exec.Command(built.vring, slices.Concat([]string{"ctl"}, at, args)...).CombinedOutput()
 	require.NoError(d.t, err, "%s", out)
 	return string(out)
 }

@@ -32,7 +32,7 @@ var theirAddress = netip.MustParseAddr("10.0.2.15")
 type arena struct {
 	t      *testing.T
 	vring  *daemon
-	before process.Footprint // without a front end of the first guest
+	before holdings // without a front end of the first guest
 	pings  int
 	worst  time.Duration
 	fault  error
@@ -57,7 +57,7 @@ func newArenaOf(t *testing.T, d *daemon, args ...string) *arena {
 	})
 	a.wg.Go(func() { a.stand(ctx, bystander) })
 	a.served() // what is allotted once is there
-	a.before = a.vring.footprint()
+	a.before = a.vring.holdings()
 	return a
 }
 
@@ -96,14 +96,7 @@ func (a *arena) served() {
 func (a *arena) requireUnharmed() {
 	a.t.Helper()
 	a.served()
-	slack := threadSlack + a.before.Threads/16 // of many threads, more happen to be in system calls at once
-	fits := func() bool {
-		now := a.vring.footprint()
-		return now.FDs <= a.before.FDs && now.SharedMappings <= a.before.SharedMappings && now.Threads <= a.before.Threads+slack
-	}
-	if !assertEventually(fits) {
-		require.Fail(a.t, "vring holds more than before", "before %+v, now %+v", a.before, a.vring.footprint())
-	}
+	a.vring.requireNoLeak(a.before)
 	a.dismiss()
 	require.NoError(a.t, a.fault, "the bystander")
 	require.Positive(a.t, a.pings)

@@ -40,7 +40,7 @@ func TestMemoryIsPluggedAndUnpluggedUnderTraffic(t *testing.T) {
 	require.NoError(t, l.guest.qemu.QMP.Reset())
 	l.boot()
 	l.requireNetwork()
-	l.requireNoLeak(before)
+	l.vring.requireNoLeak(before)
 }
 
 // plugMemory plugs in so many memory devices, waits until the guest has all of them, and returns their names.

@@ -18,7 +18,7 @@ import (
 // QEMU listens, takes vring after vring, and vring dials QEMU after QEMU.
 func TestVringDialsAFrontEndThatListens(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, onListeningQEMU(userland.Forky), "--client")
+	l := newLab(t, onListeningQEMU(userland.Forky), "--client", "--control", filepath.Join(shortDir(t), "control"))
 	for range 2 {
 		l.vring.crash()
 		l.waitCarrier(true)
@@ -41,7 +41,7 @@ func inheritSocket(fd int, env ...string) starter {
 		path := filepath.Join(shortDir(t), "inherited.sock")
 		d := &daemon{t: t, Socket: path, env: env, inherited: make([]*os.File, fd-first+1)}
 		d.inherited[fd-first] = listenUnix(t, path)
-		d.args = append([]string{command, "--fd", strconv.Itoa(fd)}, args...)
+		d.args = append([]string{command, "--fd", strconv.Itoa(fd), "--control", path + ".ctl"}, args...)
 		d.start()
 		t.Cleanup(d.terminate)
 		return d
@@ -66,7 +66,7 @@ func TestVringServesOnAnInheritedSocket(t *testing.T) {
 	require.NoError(t, l.guest.Kill())
 	l.startGuest()
 	l.requireNetwork()
-	l.requireNoLeak(before)
+	l.vring.requireNoLeak(before)
 }
 
 // systemd passes the first socket of a unit as file descriptor 3, keeps it open itself when the service crashes, and is
