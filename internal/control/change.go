@@ -19,7 +19,7 @@ import (
 const (
 	// changeRate is how many changes are made in a second, after changeBurst at once. Others are refused: each of them stops the threads
 	// of guests for a turn, and asks the broker.
-	changeRate, changeBurst = 20, 100
+	changeRate, changeBurst = 200, 200
 	// maxItems bounds each list of a request.
 	maxItems = 4096
 	// maxFaults bounds what an answer tells of many things that are wrong.

@@ -311,7 +311,7 @@ func TestTooManyChangesAreRefused(t *testing.T) {
 		{"PUT", "/v1/log-level", `{"level": "debug"}`}, {"PUT", "/v1/forwards", "[]"}, {"POST", "/v1/reload", ""}, {"GET", "/v1/config/diff", ""},
 		{"PUT", "/v1/policy", `{"rules": [], "restrict": true, "allow_host": []}`}, {"PATCH", "/v1/forwards", `{"add": [{"text": "1:2"}]}`},
 	} {
-		require.Contains(t, b.refuse(429, ask[0], ask[1], ask[2]).Text, "more than 20 changes in a second")
+		require.Contains(t, b.refuse(429, ask[0], ask[1], ask[2]).Text, "more than 200 changes in a second")
 	}
 	status, _ := b.ask("GET", "/v1/forwards", "")
 	require.Equal(t, http.StatusOK, status)
