@@ -60,7 +60,11 @@ func guestsOf(s *daemon.Status) []api.Guest {
 }
 
 func pairOf(p *daemon.PairStatus) api.Pair {
-	pair := api.Pair{Turns: p.Thread.Turns, Polled: p.Thread.Polled, Sleeps: p.Thread.Sleeps, PollUS: p.Thread.PollMicroseconds}
+	t := &p.Thread
+	pair := api.Pair{
+		Turns: t.Turns, Polled: t.Polled, Sleeps: t.Sleeps, PollUS: t.PollMicroseconds,
+		FromGuestFrames: t.FromGuestFrames, FromGuestBytes: t.FromGuestBytes, ToGuestFrames: t.ToGuestFrames, ToGuestBytes: t.ToGuestBytes,
+	}
 	if p.CPU >= 0 {
 		pair.CPU = &p.CPU
 	}

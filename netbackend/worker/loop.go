@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 const (
@@ -240,7 +241,7 @@ func (l *loop) turn(now int64) {
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.writer)
 	l.nEvents = 0
 	t := turnStats{
-		at: now, taken: done, sent: bytesIn(chains[:done]),
+		at: now, taken: done, sent: bytesIn(chains[:done], uint32(vnet.HeaderLength(l.features))),
 		given: int(l.writer.Frames - frames), received: l.writer.Bytes - bytes,
 	}
 	if len(chains) > 0 {
@@ -251,6 +252,8 @@ func (l *loop) turn(now int64) {
 	l.tx.kicked, l.rx.kicked = more, false
 	t.noRoom, t.more = called && l.starved, l.again || l.blocked
 	l.stats.Turns++
+	l.stats.FromGuestFrames += uint64(done)
+	l.stats.FromGuestBytes += t.sent
 	l.finish(t)
 	if !l.again && l.plan.mode == block {
 		l.prepareSleep(now)
@@ -301,10 +304,10 @@ func (l *loop) spin() bool {
 	return false
 }
 
-// bytesIn returns how many bytes chains hold.
-func bytesIn(chains []virtqueue.Chain) (n uint64) {
+// bytesIn returns how many bytes the frames in chains have, each of which begins with a header. That of a malformed chain has none.
+func bytesIn(chains []virtqueue.Chain, header uint32) (n uint64) {
 	for i := range chains {
-		n += uint64(chains[i].Len)
+		n += uint64(max(chains[i].Len, header) - header)
 	}
 	return n
 }

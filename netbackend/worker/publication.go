@@ -16,9 +16,13 @@ var ErrUnread = errors.New("counters change faster than they can be read")
 
 // Stats counts what a thread has done. They are plain numbers for the thread itself; see [Thread] and [Device.Counters].
 type Stats struct {
-	Turns  uint64 `counter:"turns" help:"Turns of the thread: times that it looked after its rings and sockets."`
-	Polled uint64 `counter:"polled" help:"Times that the thread found work by looking, without having slept."`
-	Sleeps uint64 `counter:"sleeps" help:"Times that the thread went to sleep."`
+	Turns           uint64 `counter:"turns" help:"Turns of the thread: times that it looked after its rings and sockets."`
+	Polled          uint64 `counter:"polled" help:"Times that the thread found work by looking, without having slept."`
+	Sleeps          uint64 `counter:"sleeps" help:"Times that the thread went to sleep."`
+	FromGuestFrames uint64 `counter:"from_guest_frames" help:"Frames of the guest that left its ring, malformed ones among them."`
+	FromGuestBytes  uint64 `counter:"from_guest_bytes" unit:"bytes" help:"Bytes of these frames, without virtio-net headers."`
+	ToGuestFrames   uint64 `counter:"to_guest_frames" help:"Frames that the guest got."`
+	ToGuestBytes    uint64 `counter:"to_guest_bytes" unit:"bytes" help:"Bytes of frames that the guest got, without virtio-net headers."`
 	// Returned are the guest's receive buffers that could carry nothing.
 	Returned         netbackend.ReturnedBuffers
 	PollMicroseconds uint64 `counter:"poll_us" unit:"microseconds" kind:"gauge" help:"How long the thread looks at its rings at present before it sleeps."`
@@ -108,6 +112,7 @@ func (d *Device) Counters(i int) (Counters, error) {
 func (l *loop) counted() Stats {
 	s := l.stats
 	s.Returned = l.writer.Returned
+	s.ToGuestFrames, s.ToGuestBytes = l.writer.Frames, l.writer.Bytes
 	s.PollMicroseconds = uint64(l.moderation.poller.window / 1000)
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
@@ -206,4 +207,26 @@ func TestReadersSeeTheCountersOfOneMoment(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
+}
+
+// Frames are counted both ways, without the virtio-net headers in front of them. One that is too short for a header has no bytes.
+func TestFramesAndBytesAreCountedBothWays(t *testing.T) {
+	b := newBench(t, vqtest.Memfd)
+	b.port.set(func() { b.port.reply = make([]byte, 90) })
+	b.up()
+	b.post(3)
+	b.send(make([]byte, 60))
+	b.send(make([]byte, 1000))
+	_, ok := b.tx.Add(vqtest.Buf{GPA: b.mem.Alloc(vnet.HeaderLen, 16), Len: vnet.HeaderLen - 1})
+	require.True(t, ok)
+	if b.tx.Publish() {
+		signal(b.fds[1].Kick)
+	}
+	b.eventually(func() bool { return b.port.count() == 3 }, "frames are missing")
+	b.caughtUp()
+	stats, _ := published(t, b.Device)
+	require.EqualValues(t, 3, stats.FromGuestFrames)
+	require.EqualValues(t, 60+1000, stats.FromGuestBytes)
+	require.EqualValues(t, 3, stats.ToGuestFrames)
+	require.EqualValues(t, 3*90, stats.ToGuestBytes)
 }

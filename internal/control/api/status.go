@@ -47,6 +47,11 @@ type Pair struct {
 	Polled uint64 `json:"polled"`
 	Sleeps uint64 `json:"sleeps"`
 	PollUS uint64 `json:"poll_us"`
+
+	FromGuestFrames uint64 `json:"from_guest_frames"`
+	FromGuestBytes  uint64 `json:"from_guest_bytes"` // without virtio-net headers, as to the guest
+	ToGuestFrames   uint64 `json:"to_guest_frames"`
+	ToGuestBytes    uint64 `json:"to_guest_bytes"`
 }
 
 // Counters are those of a guest's queue pair. GET /v1/counters answers with those of all.
