@@ -40,6 +40,8 @@ type Config struct {
 	// Memory bounds what front ends can have the server map. The zero value means that no other guest is served by this
 	// process: guestmem.LimitsFor(1).
 	Memory guestmem.Limits
+	// Staged is called with each new Stage, on a goroutine that must not be held up; nil for nobody. A guest decides how often.
+	Staged func(Stage)
 	// Log gets what a user should know, key-value pairs only; nil discards it.
 	Log *slog.Logger
 
@@ -81,6 +83,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Staged == nil {
+		c.Staged = func(Stage) {}
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Second

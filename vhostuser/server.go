@@ -88,7 +88,7 @@ func (s *Server) session(ctx context.Context, conn *fdconn.Conn, quiet bool) ses
 		steps: s.steps, hint: s.cfg.QueuesHint, wait: s.wait.patience,
 	})
 	session.story.quiet = quiet
-	session.story.stage = func(now Stage) { s.stage.Store(int32(now)) }
+	session.story.stage = s.setStage
 	session.story.stage(Connected)
 	defer session.story.stage(NoFrontEnd)
 	reason := session.run(ctx)

@@ -17,3 +17,9 @@ func (s Stage) String() string {
 
 // Stage returns how far the front end that is served has come. Anybody may call it.
 func (s *Server) Stage() Stage { return Stage(s.stage.Load()) }
+
+// setStage follows the front end that is served.
+func (s *Server) setStage(now Stage) {
+	s.stage.Store(int32(now))
+	s.cfg.Staged(now)
+}

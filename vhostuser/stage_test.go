@@ -11,7 +11,8 @@ import (
 
 func TestTheStageFollowsAFrontEndAndItsGuest(t *testing.T) {
 	var server *Server
-	s := serveEdited(t, Config{}, func(edited *Server) { server = edited })
+	told := make(chan Stage, 10)
+	s := serveEdited(t, Config{Staged: func(now Stage) { told <- now }}, func(edited *Server) { server = edited })
 	at := func(want Stage) {
 		t.Helper()
 		require.Eventually(t, func() bool { return server.Stage() == want }, time.Minute, time.Millisecond, want)
@@ -24,5 +25,8 @@ func TestTheStageFollowsAFrontEndAndItsGuest(t *testing.T) {
 	at(DriverUp)
 	require.NoError(t, fe.Close())
 	at(NoFrontEnd)
+	for _, want := range []Stage{Connected, DriverUp, NoFrontEnd} {
+		require.Equal(t, want, <-told)
+	}
 	require.Equal(t, []string{"waiting", "connected", "up"}, []string{NoFrontEnd.String(), Connected.String(), DriverUp.String()})
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/integration/lab/process"
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
 )
 
@@ -125,6 +126,6 @@ func TestTheBrokerRemovesTheSocketOfAVringThatIsKilled(t *testing.T) {
 
 func TestAResolvConfThatCannotBeReadIsAWarning(t *testing.T) {
 	var log bytes.Buffer
-	teller{log: slog.New(slog.NewTextHandler(&log, nil))}.tell(daemon.ResolversUnreadable{Reason: "no such file"})
+	teller{log: slog.New(slog.NewTextHandler(&log, nil)), events: control.NewEvents()}.tell(daemon.ResolversUnreadable{Reason: "no such file"})
 	require.Contains(t, log.String(), `level=WARN msg="the host's resolvers cannot be read; until they can, guests' names are not resolved" reason="no such file"`)
 }

@@ -8,12 +8,12 @@ import (
 )
 
 // serveControl answers at a daemon's control socket, if it has one, until stop is called.
-func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source) (stop func()) {
+func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source, events *control.Events) (stop func()) {
 	if d.Control() == nil {
 		return func() {}
 	}
 	server := control.NewServer(control.Config{
-		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) },
+		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) }, Events: events,
 	})
 	log.Info("control socket", "path", d.Control().Addr().String())
 	go server.Serve(d.Control())

@@ -51,6 +51,7 @@ Watch it:
   vring ctl status --watch                          again each second
   vring ctl counters 10.0.2.15 --watch=5s           what one guest has counted, and how fast
   vring ctl guests -o json                          for programs
+  vring ctl events                                  what happens, as it happens
 
 Change it, while guests are served and their connections go on:
   vring ctl forward add 8080:80
@@ -72,7 +73,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand(), c.forwardCommand(),
+	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand(), c.forwardCommand(),
 		c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand())
 	for _, verb := range withThoseBelow(cmd) {
 		verb.SuggestionsMinimumDistance = cmd.SuggestionsMinimumDistance

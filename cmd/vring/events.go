@@ -8,17 +8,20 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
 )
 
 // teller prints what happens to a daemon. Its methods may be called by several goroutines.
 type teller struct {
-	log *slog.Logger
-	out console
+	log    *slog.Logger
+	out    console
+	events *control.Events // which clients of the control socket follow
 }
 
 // tell prints an event.
 func (t teller) tell(e daemon.Event) {
+	t.events.Tell(e)
 	switch e := e.(type) {
 	case daemon.ManagerUnreachable:
 		t.log.Warn("the service manager cannot be told that vring is ready", "err", e.Err)

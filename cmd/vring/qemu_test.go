@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/cmd/vring/doctor"
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
 )
 
@@ -168,7 +169,7 @@ func TestErrorsBesideAJSONLogAreJSON(t *testing.T) {
 
 func TestTrafficBesideAJSONLogIsJSON(t *testing.T) {
 	var printed bytes.Buffer
-	teller{out: newConsole(&printed, daemon.FormatJSON)}.tell(daemon.Traffic{Guest: "a", Rates: daemon.Rates{FromGuest: 1, FromGuestGbit: 2}})
+	teller{out: newConsole(&printed, daemon.FormatJSON), events: control.NewEvents()}.tell(daemon.Traffic{Guest: "a", Rates: daemon.Rates{FromGuest: 1, FromGuestGbit: 2}})
 	traffic := requireObjects(t, printed.String(), "traffic")
 	require.Len(t, traffic, 1)
 	require.InDelta(t, 1, traffic[0]["from_guest_frames_per_second"], 0)

@@ -103,6 +103,7 @@ func (r *reloader) reload() (done control.Reloaded, err error) {
 	defer r.mu.Unlock()
 	r.daemon.Reload(func() { done, err = r.adopt() })
 	r.tell(&done, err)
+	r.service.events.Reloaded(&done, err)
 	return done, err
 }
 

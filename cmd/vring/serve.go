@@ -90,6 +90,5 @@ func (f *serveFlags) serve(ctx context.Context, whole func() (daemon.Config, err
 	if err != nil {
 		return err
 	}
-	s := service{checked: checked, config: checked.Config(), queuesHint: f.queuesHint, stderr: f.cmd.ErrOrStderr()}
-	return s.serve(ctx)
+	return newService(checked, f.queuesHint, f.cmd.ErrOrStderr(), nil).serve(ctx)
 }

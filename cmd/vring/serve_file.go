@@ -49,8 +49,7 @@ docs/config.md explains a file for two guests.`,
 			if err != nil {
 				return err
 			}
-			s := service{checked: checked, config: checked.Config(), queuesHint: fileQueuesHint, stderr: cmd.ErrOrStderr(), file: file}
-			return s.serve(cmd.Context())
+			return newService(checked, fileQueuesHint, cmd.ErrOrStderr(), file).serve(cmd.Context())
 		},
 	}
 }

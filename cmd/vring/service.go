@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/broker"
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/supervisor"
 )
@@ -20,6 +21,13 @@ type service struct {
 	queuesHint string        // how a user gives the guest more queue pairs
 	stderr     io.Writer
 	file       *sourceFile // that the configuration comes from; nil for flags
+	events     *control.Events
+}
+
+func newService(checked *daemon.Checked, queuesHint string, stderr io.Writer, file *sourceFile) *service {
+	return &service{
+		checked: checked, config: checked.Config(), queuesHint: queuesHint, stderr: stderr, file: file, events: control.NewEvents(),
+	}
 }
 
 // serve serves guests until ctx ends. With a sandbox, the process that the user has started has another one do that: see
@@ -54,7 +62,7 @@ func (s *service) serve(ctx context.Context) error {
 // program is what the daemon gets from this program.
 func (s *service) program() (daemon.Program, error) {
 	level := new(slog.LevelVar)
-	out := teller{s.logger(level), s.console()}
+	out := teller{log: s.logger(level), out: s.console(), events: s.events}
 	argv, err := brokerProgram()
 	return daemon.Program{
 		ConfigFile: s.file.path(), ChangesForwards: s.file != nil || s.config.HasControl(), Tell: out.tell, Log: out.log, Level: level,
@@ -93,7 +101,7 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 		return spell(err)
 	}
 	follow := newReloader(s, d, program.Log)
-	stopControl := serveControl(d, program.Log, follow.source())
+	stopControl := serveControl(d, program.Log, follow.source(), s.events)
 	defer stopControl()
 	stopMetrics := serveMetrics(d, program.Log)
 	defer stopMetrics()

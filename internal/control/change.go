@@ -58,6 +58,9 @@ func (s *Server) change(alter func(*daemon.Config) error) (any, error) {
 	if err != nil {
 		return nil, refused(&done, err)
 	}
+	if len(made) > 0 {
+		s.Events.changed(&done, made)
+	}
 	return changed(&done, made, nil), nil
 }
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -71,6 +72,45 @@ func (c *Client) Do(ctx context.Context, method, path string, question, answer a
 		return fmt.Errorf("%s: what it answers is not understood: %w; is it the control socket of a vring?", c.path, err)
 	}
 	return nil
+}
+
+// maxEventLine bounds a line of events, in bytes.
+const maxEventLine = 1 << 20
+
+// Follow calls each with events that the answer at path tells, which are server-sent events with JSON as their data, until each returns an error,
+// which Follow returns, or ctx ends. The error is io.EOF when the server has nothing more to tell, and a RefusedError if it tells nothing.
+func (c *Client) Follow(ctx context.Context, path string, each func(*api.Event) error) error {
+	response, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusBadRequest {
+		text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.path, err)
+		}
+		return refusedError(response, text)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxEventLine)
+	for lines.Scan() {
+		data, found := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
+		if !found {
+			continue // its ID and kind are in the data, too
+		}
+		event := new(api.Event)
+		if err := json.Unmarshal(data, event); err != nil {
+			return fmt.Errorf("%s: an event is not understood: %w", c.path, err)
+		}
+		if err := each(event); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return io.EOF // be it in the middle of what could not be sent any more
 }
 
 // send sends a request.

@@ -46,6 +46,11 @@ func checkType(r *http.Request, body []byte) error {
 // cut is a text of the client's that an answer repeats.
 func cut(text string) string {
 	const most = 100
+	return cutAt(text, most)
+}
+
+// cutAt is a text of which so many bytes are told at most.
+func cutAt(text string, most int) string {
 	if len(text) > most {
 		return text[:most] + "..."
 	}

@@ -33,23 +33,30 @@ type Config struct {
 	Version string // of vring
 	Source  Source
 	Told    func(Told) // is called with what became of a change, on any goroutine; nil for nobody
+	Events  *Events    // that clients are told of; the server adds what it changes. nil for no others
 }
 
 // Server answers requests.
 type Server struct {
 	Config
-	conns *connections
-	page  *metrics.Page
-	pace  *rate.Limiter                                                  // of changes
-	apply func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
-	http  *http.Server
+	conns   *connections
+	streams *streams
+	page    *metrics.Page
+	pace    *rate.Limiter                                                  // of changes
+	apply   func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
+	http    *http.Server
 }
 
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
 	s := &Server{
-		Config: c, conns: newConnections(roomy), page: metrics.NewPage(c.Daemon), pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
+		Config: c, conns: newConnections(roomy), streams: newStreams(), page: metrics.NewPage(c.Daemon),
+		pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
 	}
+	if s.Events == nil {
+		s.Events = NewEvents()
+	}
+	s.Events.begin(c.Daemon.Published().Guests)
 	if s.Told == nil {
 		s.Told = func(Told) {}
 	}
@@ -68,8 +75,18 @@ func newHTTP(handler http.Handler, conns *connections, log *slog.Logger) *http.S
 // Serve answers the requests that come by connections of l, until that or the server is closed.
 func (s *Server) Serve(l net.Listener) { _ = s.http.Serve(l) }
 
-// Close closes all connections. Requests that are being carried out go on.
-func (s *Server) Close() { _ = s.http.Close() }
+// Close closes all connections. Requests that are being carried out go on. Clients that follow events get the last ones, if they read them
+// at once.
+func (s *Server) Close() {
+	follow := s.streams.any()
+	s.Events.close()
+	if follow {
+		ctx, cancel := context.WithTimeout(context.Background(), farewell)
+		defer cancel()
+		_ = s.http.Shutdown(ctx)
+	}
+	_ = s.http.Close()
+}
 
 // route is what can be asked for.
 type route struct {
@@ -88,6 +105,7 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
+		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},
 		{http.MethodGet, "/v1/forwards", http.StatusOK, (*Server).forwards},
@@ -144,6 +162,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
 	release()
 	if err != nil {
 		writeError(w, err)
+		return
+	}
+	if s, ok := answer.(*stream); ok {
+		s.send(w, r)
 		return
 	}
 	write(w, route.status, answer)

@@ -3,6 +3,7 @@ package control
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/vringnet/vring/internal/control/api"
@@ -30,14 +31,30 @@ func (s *Server) guests(*http.Request, []byte) (any, error) {
 
 func (s *Server) guest(r *http.Request, _ []byte) (any, error) {
 	now := s.Daemon.Published()
-	var names []string
 	for _, g := range guestsOf(&now) {
 		if g.Name == r.PathValue("name") {
 			return &g, nil
 		}
-		names = append(names, g.Name)
 	}
-	return nil, failed(http.StatusNotFound, "there is no guest %q; there are %q", r.PathValue("name"), names)
+	return nil, noGuest(r.PathValue("name"), &now)
+}
+
+// noGuest is that there is no guest of a name.
+func noGuest(name string, now *daemon.Status) error {
+	var names []string
+	for i := range now.Guests {
+		names = append(names, now.Guests[i].Name)
+	}
+	return failed(http.StatusNotFound, "there is no guest %q; there are %q", cut(name), names)
+}
+
+// checkGuest returns why there is no guest of a name.
+func (s *Server) checkGuest(name string) error {
+	now := s.Daemon.Published()
+	if slices.ContainsFunc(now.Guests, func(g daemon.GuestStatus) bool { return g.Name == name }) {
+		return nil
+	}
+	return noGuest(name, &now)
 }
 
 // guestsOf are the guests of a status.

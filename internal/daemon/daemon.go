@@ -191,6 +191,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	}
 	d.program.Manager(servicemanager.Ready)
 	stop := d.meterTraffic()
+	defer context.AfterFunc(ctx, func() { d.tell(Stopping{}) })()
 	err := d.serveAll(ctx)
 	d.program.Manager(servicemanager.Stopping)
 	err = d.end(err)

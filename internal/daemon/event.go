@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/vhostuser"
 )
 
 // Event is something that happens to a daemon and that users may learn of: one of the types below. Events of several guests
@@ -25,6 +26,11 @@ type (
 	Notice struct {
 		Guest string // its name, "" for the only one
 		netbackend.Notice
+	}
+	// StageChanged is that a guest's front end has come or gone, or its driver. The guest decides how often.
+	StageChanged struct {
+		Guest string // its name, "" for the only one
+		Stage vhostuser.Stage
 	}
 	// GuestStopped is that a guest is not served any more, though it should be.
 	GuestStopped struct {
@@ -53,15 +59,19 @@ type (
 	ControlMissing struct{ Err error }
 	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
 	ResolversUnreadable struct{ Reason string }
+	// Stopping is that the daemon was told to end, and begins to.
+	Stopping struct{}
 )
 
 func (ManagerUnreachable) event()  {}
 func (RunsAsRoot) event()          {}
 func (Ready) event()               {}
 func (Notice) event()              {}
+func (StageChanged) event()        {}
 func (GuestStopped) event()        {}
 func (Counted) event()             {}
 func (Traffic) event()             {}
 func (BrokerEnded) event()         {}
 func (ControlMissing) event()      {}
 func (ResolversUnreadable) event() {}
+func (Stopping) event()            {}

@@ -110,7 +110,7 @@ func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, erro
 	if err != nil {
 		return nil, err
 	}
-	s.server, err = d.newServer(i, s.device, log, limits)
+	s.server, err = d.newServer(i, s, log, limits)
 	if err != nil {
 		return nil, errors.Join(cannotListen(optionSocketPath, d.config.FrontEnds.socket(i), err), s.device.Close())
 	}
@@ -118,11 +118,12 @@ func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, erro
 }
 
 // newServer opens where the front ends of guest i come from.
-func (d *Daemon) newServer(i int, device vhostuser.Device, log *slog.Logger, limits guestmem.Limits) (*vhostuser.Server, error) {
+func (d *Daemon) newServer(i int, s *served, log *slog.Logger, limits guestmem.Limits) (*vhostuser.Server, error) {
 	from := &d.config.FrontEnds
 	c := vhostuser.Config{
 		SocketPath: from.socket(i), Client: from.Client, SocketMode: from.SocketMode, SocketGroup: from.group(),
-		Dial: d.dial, KeepFile: d.broker.Removes, Device: device, Log: log, Memory: limits, QueuesHint: d.program.QueuesHint,
+		Dial: d.dial, KeepFile: d.broker.Removes, Device: s.device, Log: log, Memory: limits, QueuesHint: d.program.QueuesHint,
+		Staged: func(now vhostuser.Stage) { d.tell(StageChanged{s.label, now}) },
 	}
 	if from.FD != nil {
 		c.FD = *from.FD
