@@ -1,21 +1,13 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // putArrival writes a into the IP header ip, whose other fields are there.
 func putArrival(a hostsock.Arrival, ip []byte) {
-	if a == (hostsock.Arrival{}) {
-		return
+	if a != (hostsock.Arrival{}) {
+		netpkt.SetHops(ip, a.HopLimit, a.TrafficClass)
 	}
-	if ip[0]>>4 == 4 {
-		ip[1], ip[8] = a.TrafficClass, a.HopLimit
-		sumIPv4(ip)
-		return
-	}
-	binary.BigEndian.PutUint16(ip, 6<<12|uint16(a.TrafficClass)<<4)
-	ip[7] = a.HopLimit
 }

@@ -7,20 +7,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 func TestRulesAndForwardsAreBounded(t *testing.T) {
 	forward := func(port int, count uint16) spec.Forward {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(port >> 8), byte(port)}), 8080)
-		return spec.Forward{Proto: protoTCP, Host: at, Guest: netip.AddrPortFrom(netip.Addr{}, 80), Count: count}
+		return spec.Forward{Proto: netpkt.TCP, Host: at, Guest: netip.AddrPortFrom(netip.Addr{}, 80), Count: count}
 	}
 	var many []spec.Forward
 	for i := range MaxForwards {
 		many = append(many, forward(i+1, 1))
 	}
 	rules := slices.Repeat([]spec.Rule{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}}, MaxRules)
-	services := slices.Repeat([]spec.HostService{{Proto: protoTCP, Port: 80}}, MaxRules)
+	services := slices.Repeat([]spec.HostService{{Proto: netpkt.TCP, Port: 80}}, MaxRules)
 	for name, c := range map[string]struct {
 		set  func(*Config)
 		want string
@@ -43,7 +44,7 @@ func TestRulesAndForwardsAreBounded(t *testing.T) {
 		}, "go beyond 65535"},
 		"a forward of none": {func(c *Config) { c.Forwards = []spec.Forward{forward(1, 0)} }, "it has no port"},
 		"a range of a path": {func(c *Config) {
-			c.Forwards = []spec.Forward{{Proto: protoTCP, Path: "/tmp/s", Guest: netip.MustParseAddrPort("10.0.2.15:80"), Count: 2}}
+			c.Forwards = []spec.Forward{{Proto: netpkt.TCP, Path: "/tmp/s", Guest: netip.MustParseAddrPort("10.0.2.15:80"), Count: 2}}
 		},
 			"a unix socket leads to one port"},
 	} {

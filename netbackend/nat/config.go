@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -185,8 +186,8 @@ func (c *Config) Check() error {
 	if c.Prefix6.IsValid() {
 		errs = multierror.Append(errs, checkAddresses(c.Prefix6, c.Gateway6, c.DNS6, c.Guest6)...)
 	}
-	if c.WindowScale > maxScale {
-		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, maxScale))
+	if c.WindowScale > netpkt.MaxScale {
+		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, netpkt.MaxScale))
 	}
 	errs = multierror.Append(errs, c.checkPolicy()...)
 	errs = multierror.Append(errs, c.checkForwards()...)
@@ -231,7 +232,7 @@ func (c *Config) checkService(s spec.HostService) error {
 		return fmt.Errorf("host service %s: the guest has no IPv6; write an IPv4 address, or none", s)
 	case inNetwork && a != c.Gateway && a != c.Gateway6:
 		return fmt.Errorf("host service %s: the address is in the guest's own network; the host is %s there", s, c.Gateway)
-	case s.Proto == protoICMP && inNetwork:
+	case s.Proto == netpkt.ICMP && inNetwork:
 		return fmt.Errorf("host service %s: the router always answers", s)
 	}
 	return nil

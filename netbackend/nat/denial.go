@@ -3,6 +3,7 @@ package nat
 import (
 	"fmt"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -35,7 +36,7 @@ func (e *icmpSender) forgetTold() { clear(e.told) }
 func (e *icmpSender) opener(key *flowKey) string {
 	name := spec.ProtoName(key.Proto)
 	switch {
-	case key.Proto == protoICMP:
+	case key.Proto == netpkt.ICMP:
 		return fmt.Sprintf("%s:%s", name, key.Remote.Netip())
 	case e.shard.nets.IsGateway(&key.Remote):
 		return fmt.Sprintf("%s:%d", name, key.RemotePort)

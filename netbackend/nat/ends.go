@@ -4,6 +4,8 @@ import (
 	"iter"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // endCause is why a connection of TCP did not end by itself: who reset it, or what became of it before it was open. Each
@@ -103,7 +105,7 @@ func (e Ends) Help(name string) string {
 
 // end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told.
 func (s *shard) end(f *flow, c endCause) {
-	if f.key.Proto == protoTCP && f.state != stateReset {
+	if f.key.Proto == netpkt.TCP && f.state != stateReset {
 		s.counters.Ends[c]++
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -56,9 +57,9 @@ func (p *Port) answersItself(key *flowKey) string {
 		return "it is the name server: vring asks the host's resolvers, or those of --dns"
 	case !s.nets.IsOurs(&key.Remote):
 		return ""
-	case key.Proto == protoICMP:
+	case key.Proto == netpkt.ICMP:
 		return "vring answers echo requests to its own addresses"
-	case key.Proto == protoUDP && key.RemotePort == dhcpServerPort && key.Remote.Is4():
+	case key.Proto == netpkt.UDP && key.RemotePort == dhcpServerPort && key.Remote.Is4():
 		return "it is the DHCP server, which vring is itself"
 	}
 	return ""
@@ -139,7 +140,7 @@ func parseTarget(text string) (Target, error) {
 	if !ok {
 		return Target{}, errors.New("it begins with no protocol")
 	}
-	if proto == protoICMP {
+	if proto == netpkt.ICMP {
 		addr, err := netip.ParseAddr(strings.Trim(end, "[]"))
 		return Target{Proto: proto, Addr: addr.Unmap()}, checkTarget(addr, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -40,7 +41,7 @@ func (f *FlowFilter) matches(of *flow) bool {
 	case f.Proto != 0 && f.Proto != k.Proto,
 		f.Inbound != nil && *f.Inbound != (of.bits&inbound != 0),
 		f.Guest.IsValid() && f.Guest != k.Guest.Netip(),
-		f.GuestPort != 0 && (f.GuestPort != k.GuestPort || k.Proto == protoICMP),
+		f.GuestPort != 0 && (f.GuestPort != k.GuestPort || k.Proto == netpkt.ICMP),
 		f.State != "" && f.State != stateName(of):
 		return false
 	}
@@ -92,7 +93,7 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flo
 
 // kill ends a flow since somebody wants it.
 func (p *Port) kill(f *flow) {
-	if f.key.Proto == protoTCP && f.state != stateHeader { // of which the guest knows nothing
+	if f.key.Proto == netpkt.TCP && f.state != stateHeader { // of which the guest knows nothing
 		p.tcp.resetGuest(f, endKilled)
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -147,7 +148,7 @@ func (e *acceptor) prepareForwards() {
 }
 
 func (e *acceptor) prepareForward(l *listener) {
-	if e.shard.cfg.UDPGRO && l.proto == protoUDP && e.shard.takesUSO(&l.to.Addr) {
+	if e.shard.cfg.UDPGRO && l.proto == netpkt.UDP && e.shard.takesUSO(&l.to.Addr) {
 		l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 	}
 }
@@ -190,7 +191,7 @@ func (e *acceptor) acceptAll(t *turn) {
 
 // answerCall takes what has come in on one forward, and tells whether that was possible now.
 func (e *acceptor) answerCall(t *turn, l *listener) bool {
-	if l.proto == protoUDP {
+	if l.proto == netpkt.UDP {
 		e.udp.receiveForwarded(t, l)
 		return !t.rxFull
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -101,7 +102,7 @@ func (p *Port) followForwards(t *turn, after *forwardSet) {
 		}
 		if was != nil {
 			budget -= p.inbound.quit(t, uint32(i), budget)
-			orphans = orphans || was.what.Proto == protoUDP
+			orphans = orphans || was.what.Proto == netpkt.UDP
 		}
 		if is != nil {
 			p.inbound.begin(uint32(i), is)
@@ -140,7 +141,7 @@ func (e *acceptor) begin(index uint32, b *boundForward) {
 func (e *acceptor) quit(t *turn, index uint32, most int) (taken int) {
 	l := e.listeners.ofForward(index)
 	if e.shard.listening && e.shard.worker != nil {
-		if l.proto == protoTCP && !l.isShut() && e.acceptAt == 0 {
+		if l.proto == netpkt.TCP && !l.isShut() && e.acceptAt == 0 {
 			taken = e.acceptSome(t, l, most)
 		}
 		e.shard.worker.Unregister(int(l.FD))
@@ -157,7 +158,7 @@ func (e *udpEngine) isOrphan(f *flow) bool {
 // endOrphans ends the flows of this queue pair that have come by forwards that are over.
 func (e *udpEngine) endOrphans(t *turn) {
 	t.flows.each(t.me, func(f *flow) {
-		if f.key.Proto == protoUDP && e.isOrphan(f) {
+		if f.key.Proto == netpkt.UDP && e.isOrphan(f) {
 			t.remove(f)
 		}
 	})

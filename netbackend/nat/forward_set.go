@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -243,7 +244,7 @@ func (c *Config) bind(b BoundForward) *boundForward {
 	l := listener{
 		Socket: b.Socket, proto: b.Forward.Proto, acceptProxy: b.Forward.AcceptProxy, sendProxy: b.Forward.SendProxy, to: to,
 	}
-	if l.proto == protoUDP {
+	if l.proto == netpkt.UDP {
 		l.shared = &sharedSocket{
 			fd: l.FD, guest: l.to, sender: udpSender{v6: b.Forward.Host.Addr().Is6()},
 			asksWays: b.Forward.Host.Addr().IsUnspecified() && l.AsksWays(),

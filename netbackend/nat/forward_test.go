@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -52,7 +53,7 @@ func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {
 		var err error
 		cfg.AllowHost, err = spec.ParseHostServices(text)
 		require.NoError(t, err)
-		goesTo := func(to netip.Addr) policy.Verdict { return judged(t, &cfg, protoTCP, netip.AddrPortFrom(to, 80)) }
+		goesTo := func(to netip.Addr) policy.Verdict { return judged(t, &cfg, netpkt.TCP, netip.AddrPortFrom(to, 80)) }
 		require.Equal(t, want.v4, goesTo(cfg.Gateway) == policy.Allowed, text)
 		require.Equal(t, want.v6, goesTo(cfg.Gateway6) == policy.Allowed, text)
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -15,7 +17,7 @@ import (
 func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
 	cfg := DefaultConfig()
 	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
-	cfg.AllowHost = []spec.HostService{{Proto: protoUDP, Port: 9}, {Proto: protoTCP, Port: 9}}
+	cfg.AllowHost = []spec.HostService{{Proto: netpkt.UDP, Port: 9}, {Proto: netpkt.TCP, Port: 9}}
 	ports, err := NewPairs(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -33,8 +35,8 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
 // Between the look for a flow and the making of it another queue pair may make it. Then the guest's frame waits, as for a flow that
 // was another pair's before: nothing is refused, and nothing is left of the attempt.
 func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
-	syn := &segment{flags: flagSYN, seq: 1}
-	datagram := &packet{l4: make([]byte, udpLen)}
+	syn := &segment{Segment: netpkt.Segment{Flags: netpkt.SYN, Seq: seqnum.From(1)}}
+	datagram := &packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}
 	gateway := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().Gateway), Port: 9}
 	server := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().DNS), Port: dnsPort}
 	for name, begin := range map[string]struct {
@@ -42,14 +44,14 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		to    ipaddr.Endpoint
 		fn    func(p *Port, key *flowKey) (retry bool)
 	}{
-		"connection":                    {protoTCP, gateway, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
-		"connection to the name server": {protoTCP, server, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
-		"association": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
-			f, at := p.udp.associate(&p.turn, key, datagram, udpLen)
+		"connection":                    {netpkt.TCP, gateway, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"connection to the name server": {netpkt.TCP, server, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"association": {netpkt.UDP, gateway, func(p *Port, key *flowKey) bool {
+			f, at := p.udp.associate(&p.turn, key, datagram, netpkt.UDPLen)
 			require.Nil(t, f)
 			return at == elsewhere
 		}},
-		"association that shares a socket": {protoUDP, gateway, func(p *Port, key *flowKey) bool {
+		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowKey) bool {
 			f, at := p.udp.share(&p.turn, key, gateway, classAssociations)
 			require.Nil(t, f)
 			require.Empty(t, p.shard.pairs.mappings.of)

@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -14,19 +15,8 @@ import (
 // Fragments of UDP, TCP and echo requests are put together (RFC 791 section 3.2, RFC 8200 section 4.5). To the guest, datagrams
 // and echo replies go in fragments; TCP has no need of them.
 
-const (
-	moreFragments   = 0x2000
-	fragmentOffset  = 0x1fff
-	dontFragmentBit = 0x40 // of the first byte of the field
-	fragmentField   = 6    // where flags and offset stand in the IPv4 header
-	identification  = 4    // and the identification
-
-	maxIPv4Payload = 65535 - ipv4Len
-	maxIPPayload   = ipfrag.MaxPayload // of either version
-
-	// assemblyHead is the room in front of a packet that is put together, for the headers that frames have there.
-	assemblyHead = vnet.HeaderLen + etherLen + ipv6Len
-)
+// assemblyHead is the room in front of a packet that is put together, for the headers that frames have there.
+const assemblyHead = vnet.HeaderLen + netpkt.EtherLen + netpkt.IPv6Len
 
 // fragmenter gives the guest what fits no frame of its own.
 type fragmenter struct {
@@ -34,42 +24,35 @@ type fragmenter struct {
 	long  longDatagram
 }
 
-// fragment is what the IP header says of a fragment of the guest's.
-type fragment struct {
-	proto uint8
-	id    uint32
-	start int // of its payload in that of the whole packet
-	more  bool
-}
-
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
-func (p *Port) fragment(t *turn, k *packet, f fragment) (retry bool) {
-	if !carries(&k.src, f.proto) {
-		p.unspoken(t, k, f.proto, f.start == 0)
+func (p *Port) fragment(t *turn, k *packet) (retry bool) {
+	f := k.Part
+	if !carries(&k.Src, k.Proto) {
+		p.unspoken(t, k, k.Proto, f.Start == 0)
 		return false
 	}
-	n, most := k.l4Len, maxIPPayload
-	if k.src.Is4() {
-		most = maxIPv4Payload
+	n, most := k.L4Len, ipfrag.MaxPayload
+	if k.Src.Is4() {
+		most = netpkt.MaxIPv4Payload
 	}
-	if n == 0 || f.start+n > most || (f.more && n%ipfrag.Unit != 0) {
+	if n == 0 || f.Start+n > most || (f.More && n%ipfrag.Unit != 0) {
 		t.counters.Malformed++
 		return false
 	}
-	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.src, Dst: k.dst, ID: f.id, Proto: f.proto}, t.now)
+	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.Src, Dst: k.Dst, ID: f.ID, Proto: k.Proto}, t.now)
 	t.counters.FragmentsEvicted += uint64(evicted)
 	p.tendAt = min(p.tendAt, p.reassembly.Next())
 	if a.Len() == 0 {
 		a.Tag = uint8(t.from)
 	}
-	dropped, ok := a.Add(f.start, n, f.more)
+	dropped, ok := a.Add(f.Start, n, f.More)
 	if !ok {
 		t.counters.FragmentOverlaps += uint64(dropped)
 		return false
 	}
-	guestmem.CopyFrom(a.Bytes(f.start, n), k.chain.Iov, k.l4Offset)
-	if f.start == 0 {
-		a.HopLimit, a.TrafficClass = k.hops, k.tos
+	guestmem.CopyFrom(a.Bytes(f.Start, n), k.chain.Iov, k.L4Offset)
+	if f.Start == 0 {
+		a.HopLimit, a.TrafficClass = k.Hops, k.TOS
 	}
 	retry = a.Complete() && p.assembled(t, a)
 	if retry {
@@ -85,9 +68,12 @@ func (p *Port) assembled(t *turn, a *ipfrag.Packet) (retry bool) {
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(b))
 	p.whole.Len = uint32(len(b))
 	retry = p.packet(t, &packet{
-		chain: &p.whole, l4: b[assemblyHead:], l4Offset: assemblyHead, l4Len: a.Len(),
-		src: a.Src, dst: a.Dst, hops: a.HopLimit, tos: a.TrafficClass, assembled: true,
-	}, &vnet.Header{}, a.Proto)
+		Packet: netpkt.Packet{
+			Src: a.Src, Dst: a.Dst, L4: b[assemblyHead:], L4Offset: assemblyHead, L4Len: a.Len(), Proto: a.Proto,
+			Hops: a.HopLimit, TOS: a.TrafficClass,
+		},
+		chain: &p.whole, assembled: true,
+	}, &vnet.Header{})
 	if retry {
 		return true
 	}
@@ -122,7 +108,7 @@ func (e *fragmenter) cut(t *turn, key *flowKey, payload []byte, segment int) {
 		segment = len(payload)
 	}
 	d.key, d.to, d.arrival, d.segment = *key, t.to, hostsock.Arrival{}, segment
-	d.end = udpLen + copy(d.buf[udpLen:], payload)
+	d.end = netpkt.UDPLen + copy(d.buf[netpkt.UDPLen:], payload)
 	e.beginDatagram(0)
 	e.sendFragments(t)
 }
@@ -130,13 +116,13 @@ func (e *fragmenter) cut(t *turn, key *flowKey, payload []byte, segment int) {
 // prepare makes room for the longest there is.
 func (d *longDatagram) prepare() {
 	if d.buf == nil {
-		d.buf = make([]byte, udpLen+maxDatagram)
+		d.buf = make([]byte, netpkt.UDPLen+maxDatagram)
 	}
 }
 
 // countLong gives a datagram that goes in fragments its identification.
 func (e *fragmenter) countLong(d *longDatagram) {
-	if d.n > udpLen+e.longest(&d.key.Guest) {
+	if d.n > netpkt.UDPLen+e.longest(&d.key.Guest) {
 		e.shard.counters.LongDatagrams++
 	}
 	d.count++
@@ -147,17 +133,17 @@ func (e *fragmenter) countLong(d *longDatagram) {
 func (e *fragmenter) beginDatagram(at int) {
 	d := &e.long
 	d.at, d.sent = at, 0
-	d.n = udpLen + min(d.segment, d.end-at-udpLen)
+	d.n = netpkt.UDPLen + min(d.segment, d.end-at-netpkt.UDPLen)
 	e.countLong(d)
 	udp := d.buf[at : at+d.n]
-	putUDP(udp, d.key.RemotePort, d.key.GuestPort, d.n)
+	netpkt.PutUDP(udp, d.key.RemotePort, d.key.GuestPort, d.n)
 	sum := vnet.Sum(udp, pseudoSum(&d.key, d.n))
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(sum))
+	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(sum))
 }
 
 // longest is the length of the longest UDP payload that one frame to the guest can carry.
 func (e *fragmenter) longest(guest *ipaddr.Addr) int {
-	return e.largestPacket(guest) - guest.HeaderLen() - udpLen
+	return e.largestPacket(guest) - guest.HeaderLen() - netpkt.UDPLen
 }
 
 // largestPacket is the length of the longest packet that is not made fragments of. Routers do not cut those of IPv6 (RFC 8200
@@ -187,7 +173,7 @@ func (e *fragmenter) sendLong(t *turn, d *longDatagram) bool {
 		if !e.sendPieces(t, d) {
 			return false
 		}
-		if at := d.at + d.n - udpLen; at+udpLen < d.end {
+		if at := d.at + d.n - netpkt.UDPLen; at+netpkt.UDPLen < d.end {
 			e.beginDatagram(at)
 		} else {
 			d.n, d.sent = 0, 0
@@ -203,7 +189,7 @@ func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
 	whole := d.n <= packet-ipLen
 	most := d.n
 	if !whole {
-		most = (packet - ipLen - fragmentLen(&d.key.Guest)) &^ (ipfrag.Unit - 1)
+		most = (packet - ipLen - netpkt.FragmentOverhead(&d.key.Guest)) &^ (ipfrag.Unit - 1)
 	}
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)
@@ -218,46 +204,18 @@ func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
 	return true
 }
 
-// fragmentLen is how much longer the headers of a fragment to a are than those of a whole packet.
-func fragmentLen(a *ipaddr.Addr) int {
-	if a.Is4() {
-		return 0
-	}
-	return fragmentHeader
-}
-
-// putFragment writes the headers in front of the next n bytes of d to p.slow, and returns their length. whole tells that
+// putFragment writes the headers in front of the next n bytes of d to t.slow, and returns their length. whole tells that
 // there is nothing else.
 func (e *fragmenter) putFragment(t *turn, d *longDatagram, n int, whole bool) int {
-	more := d.sent+n < d.n
 	headers := t.putIP(t.slow, &d.key.Remote, &d.key.Guest, d.key.Proto, n)
-	ip := t.slow[etherLen:headers]
+	ip := t.slow[netpkt.EtherLen:headers]
 	putArrival(d.arrival, ip)
-	if d.key.Guest.Is4() {
-		field := uint16(d.sent / ipfrag.Unit)
-		if more {
-			field |= moreFragments
-		}
-		binary.BigEndian.PutUint16(ip[identification:], uint16(d.id))
-		binary.BigEndian.PutUint16(ip[fragmentField:], field) // without "don't fragment"
-		sumIPv4(ip)
+	if whole && !d.key.Guest.Is4() {
 		return headers
 	}
-	if whole {
-		return headers
-	}
-	binary.BigEndian.PutUint16(ip[4:], uint16(fragmentHeader+n))
-	proto := ip[6]
-	ip[6] = protoFragment
-	field := uint16(d.sent)
-	if more {
-		field |= moreFragments6
-	}
-	b := t.slow[headers : headers+fragmentHeader]
-	b[0], b[1] = proto, 0
-	binary.BigEndian.PutUint16(b[2:], field)
-	binary.BigEndian.PutUint32(b[4:], d.id)
-	return headers + fragmentHeader
+	more := netpkt.FragmentOverhead(&d.key.Guest)
+	netpkt.PutPart(ip, t.slow[headers:headers+more], netpkt.Part{ID: d.id, Start: d.sent, More: d.sent+n < d.n}, n)
+	return headers + more
 }
 
 // forgetFragments drops what is left of datagrams in either direction: the guest is gone.

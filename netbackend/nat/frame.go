@@ -3,51 +3,27 @@ package nat
 import (
 	"encoding/binary"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-const (
-	etherLen = 14
-	ipv4Len  = 20 // without options
-	ipv6Len  = 40 // without extension headers
-	tcpLen   = 20 // without options
-	udpLen   = 8
-
-	etherIPv4 = vnet.EtherTypeIPv4
-	etherIPv6 = vnet.EtherTypeIPv6
-	etherARP  = 0x0806
-
-	protoICMP = unix.IPPROTO_ICMP
-	protoTCP  = unix.IPPROTO_TCP
-	protoUDP  = unix.IPPROTO_UDP
-)
-
 // packet is what is known of a frame while it is handled. All of it was checked against the frame's length.
 type packet struct {
+	netpkt.Packet
 	chain     *virtqueue.Chain
-	l4        []byte // the part of the transport header and payload that was copied, in the Port's scratch
-	l4Offset  int    // of the transport header in the chain, in bytes
-	l4Len     int    // of transport header and payload, in bytes
-	src, dst  ipaddr.Addr
-	hops      uint8 // time to live, or hop limit
-	tos       uint8 // traffic class: DSCP and ECN
-	whole     bool  // no router may cut the packet
-	assembled bool  // it came in fragments
-	segment   int   // payload of each datagram that a UDP packet is to be cut into, 0 for none
+	assembled bool // it came in fragments
+	segment   int  // payload of each datagram that a UDP packet is to be cut into, 0 for none
 }
 
 // frame handles one frame of the guest. It, and what it calls for the frame, report whether the frame is to be tried again later:
 // another queue pair has its flow.
 func (p *Port) frame(t *turn, c *virtqueue.Chain) (retry bool) {
 	t.counters.FramesIn++
-	if int64(c.Len) < int64(t.headerLen+etherLen) {
+	if int64(c.Len) < int64(t.headerLen+netpkt.EtherLen) {
 		t.counters.Malformed++
 		return false
 	}
@@ -67,11 +43,11 @@ func (p *Port) frame(t *turn, c *virtqueue.Chain) (retry bool) {
 	}
 	t.learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
 	switch etherType {
-	case etherIPv4:
+	case netpkt.EtherIPv4:
 		return p.ipv4(t, c, &h, head)
-	case etherIPv6:
+	case netpkt.EtherIPv6:
 		return p.ipv6(t, c, &h, head)
-	case etherARP:
+	case netpkt.EtherARP:
 		p.link.arp(t, c)
 	default:
 		t.counters.Unsupported++
@@ -151,37 +127,23 @@ func (t *turn) moved(f *flow) {
 	t.learnAddress(&f.key.Guest, f.host)
 }
 
-// ipv4 checks an IPv4 header (RFC 791 section 3.1) and hands on what it carries.
+// ipv4 checks an IPv4 header and hands on what it carries.
 func (p *Port) ipv4(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
-	start := t.headerLen + etherLen
-	ip := head[start:]
-	if len(ip) < ipv4Len || ip[0]>>4 != 4 {
+	start := t.headerLen + netpkt.EtherLen
+	k := packet{chain: c}
+	if !k.ParseIPv4(head[start:], start, int64(c.Len)) {
 		t.counters.Malformed++
 		return false
 	}
-	headerLen, total := int(ip[0]&15)*4, int(binary.BigEndian.Uint16(ip[2:]))
-	// What follows the packet is the padding of a short frame (IEEE 802.3 section 3.2.7), and not part of it.
-	if headerLen < ipv4Len || total < headerLen || int64(start+total) > int64(c.Len) || len(ip) < headerLen {
-		t.counters.Malformed++
-		return false
+	if !k.Part.IsAll() {
+		return p.fragment(t, &k)
 	}
-	k := packet{
-		chain: c, l4: ip[headerLen:min(len(ip), total)], l4Offset: start + headerLen, l4Len: total - headerLen,
-		src: ipaddr.From4(ip[12:]), dst: ipaddr.From4(ip[16:]),
-		hops: ip[8], tos: ip[1], whole: ip[fragmentField]&dontFragmentBit != 0,
-	}
-	if field := binary.BigEndian.Uint16(ip[fragmentField:]); field&(moreFragments|fragmentOffset) != 0 {
-		return p.fragment(t, &k, fragment{
-			proto: ip[9], id: uint32(binary.BigEndian.Uint16(ip[identification:])),
-			start: int(field&fragmentOffset) * ipfrag.Unit, more: field&moreFragments != 0,
-		})
-	}
-	return p.packet(t, &k, h, ip[9])
+	return p.packet(t, &k, h)
 }
 
 // packet handles a whole packet of either version of IP.
-func (p *Port) packet(t *turn, k *packet, h *vnet.Header, proto uint8) (retry bool) {
-	if t.others[k.src] {
+func (p *Port) packet(t *turn, k *packet, h *vnet.Header) (retry bool) {
+	if t.others[k.Src] {
 		t.counters.Impostors++
 		return false
 	}
@@ -189,21 +151,21 @@ func (p *Port) packet(t *turn, k *packet, h *vnet.Header, proto uint8) (retry bo
 		k.segment = int(h.GSOSize)
 	}
 	switch {
-	case proto == protoTCP:
+	case k.Proto == netpkt.TCP:
 		return p.tcp.tcp(t, k)
-	case proto == protoUDP:
+	case k.Proto == netpkt.UDP:
 		return p.udp.datagram(t, k)
-	case proto == icmpProto(&k.src):
+	case k.Proto == netpkt.ICMPProto(&k.Src):
 		if k.assembled {
 			return p.assembledICMP(t, k)
 		}
-		if k.src.HeaderLen()+k.l4Len > t.mtu {
+		if k.Src.HeaderLen()+k.L4Len > t.mtu {
 			t.counters.Malformed++ // it would have come in fragments
 			return false
 		}
 		return p.controlMessage(t, k)
 	default:
-		p.unspoken(t, k, proto, true)
+		p.unspoken(t, k, k.Proto, true)
 	}
 	return false
 }
@@ -211,15 +173,15 @@ func (p *Port) packet(t *turn, k *packet, h *vnet.Header, proto uint8) (retry bo
 // key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.
 func (s *shard) key(k *packet, proto uint8) (key flowKey, ok bool) {
 	key = flowKey{
-		Guest: k.src, Remote: k.dst, Proto: proto,
-		GuestPort: binary.BigEndian.Uint16(k.l4), RemotePort: binary.BigEndian.Uint16(k.l4[2:]),
+		Guest: k.Src, Remote: k.Dst, Proto: proto,
+		GuestPort: binary.BigEndian.Uint16(k.L4), RemotePort: binary.BigEndian.Uint16(k.L4[2:]),
 	}
-	return key, key.GuestPort != 0 && key.RemotePort != 0 && s.conversational(k) && !s.nets.IsBroadcast(&k.dst)
+	return key, key.GuestPort != 0 && key.RemotePort != 0 && s.conversational(k) && !s.nets.IsBroadcast(&k.Dst)
 }
 
 // conversational tells whether the addresses of a packet can be those of a conversation.
 func (s *shard) conversational(k *packet) bool {
-	return k.src.IsUnicast() && k.dst.IsUnicast() && !s.nets.IsOurs(&k.src) && !k.src.IsLoopback()
+	return k.Src.IsUnicast() && k.Dst.IsUnicast() && !s.nets.IsOurs(&k.Src) && !k.Src.IsLoopback()
 }
 
 // appendRange appends the bytes [offset, offset+n) of iov to dst, without looking at them. !ok means that dst is full,
@@ -255,41 +217,21 @@ func (t *turn) copyFrame(c *virtqueue.Chain) []byte {
 }
 
 // putIP writes the Ethernet and IP headers of a packet to the host p.to of the guest into b, and returns their length. proto is
-// protoTCP, protoUDP or protoICMP, and n the length of what follows.
+// netpkt.TCP, netpkt.UDP or netpkt.ICMP, and n the length of what follows.
 func (t *turn) putIP(b []byte, src, dst *ipaddr.Addr, proto uint8, n int) (headers int) {
 	hosts.PutMAC(b, t.hosts.MAC(t.to))
 	copy(b[6:], t.cfg.GatewayMAC[:])
 	if dst.Is4() {
-		binary.BigEndian.PutUint16(b[12:], etherIPv4)
-		putIPv4(b[etherLen:etherLen+ipv4Len], src, dst, proto, n)
+		binary.BigEndian.PutUint16(b[12:], netpkt.EtherIPv4)
+		netpkt.PutIPv4(b[netpkt.EtherLen:netpkt.EtherLen+netpkt.IPv4Len], src, dst, proto, n)
 		if t.pairs.paths.Any() {
-			t.permitFragments(b[etherLen:], dst, proto, n)
+			t.permitFragments(b[netpkt.EtherLen:], dst, proto, n)
 		}
-		return etherLen + ipv4Len
+		return netpkt.EtherLen + netpkt.IPv4Len
 	}
-	binary.BigEndian.PutUint16(b[12:], etherIPv6)
-	putIPv6(b[etherLen:etherLen+ipv6Len], src, dst, proto, n)
-	return etherLen + ipv6Len
-}
-
-// hopsToGuest is the time to live of what the guest gets.
-const hopsToGuest = 64
-
-func putIPv4(ip []byte, src, dst *ipaddr.Addr, proto uint8, n int) {
-	clear(ip)
-	ip[0] = 0x45
-	binary.BigEndian.PutUint16(ip[2:], uint16(ipv4Len+n))
-	ip[fragmentField] = dontFragmentBit
-	ip[8], ip[9] = hopsToGuest, proto
-	copy(ip[12:], src[12:])
-	copy(ip[16:], dst[12:])
-	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
-}
-
-// sumIPv4 writes the checksum of an IPv4 header of putIPv4 that was changed.
-func sumIPv4(ip []byte) {
-	ip[10], ip[11] = 0, 0
-	binary.BigEndian.PutUint16(ip[10:], ^vnet.Sum(ip, 0))
+	binary.BigEndian.PutUint16(b[12:], netpkt.EtherIPv6)
+	netpkt.PutIPv6(b[netpkt.EtherLen:netpkt.EtherLen+netpkt.IPv6Len], src, dst, proto, n)
+	return netpkt.EtherLen + netpkt.IPv6Len
 }
 
 // send writes a whole frame of ours to the guest, and tells whether there was room.

@@ -9,6 +9,8 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 )
 
 // The host's kernel completes a connection to a forward before the engine, let alone the guest, learns of it. A gate makes
@@ -55,11 +57,11 @@ type gate struct {
 	listeners []*listener
 	open      bool
 	to        ipaddr.Endpoint
-	key       flowKey // of the last knock
-	iss       uint32  // of the last knock
-	at        int64   // when to knock again
-	knocked   int64   // when that was done last
-	delay     int64   // between knocks while it is shut
+	key       flowKey      // of the last knock
+	iss       seqnum.Value // of the last knock
+	at        int64        // when to knock again
+	knocked   int64        // when that was done last
+	delay     int64        // between knocks while it is shut
 }
 
 // begin makes the gates of the first forwards.
@@ -169,14 +171,14 @@ func (e *acceptor) knock(t *turn, g *gate) {
 			return
 		}
 	}
-	g.key = flowKey{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: protoTCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
+	g.key = flowKey{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: netpkt.TCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
 	g.key.RemotePort = e.knockPort(t, &g.key)
 	if !t.freePort(&g.key) {
 		return
 	}
-	g.iss = t.identity.initial(&g.key, t.now)
+	g.iss = seqnum.From(t.identity.initial(&g.key, t.now))
 	t.counters.Knocks++
-	e.tcp.sendBare(t, &g.key, flagSYN, g.iss, 0) // if it is lost, there will be another one
+	e.tcp.sendBare(t, &g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
 }
 
 // knockPort chooses a port for a knock. Clients do not begin connections from these (RFC 6335 section 6).
@@ -186,27 +188,27 @@ func (e *acceptor) knockPort(t *turn, key *flowKey) uint16 {
 }
 
 // gateAnswered takes a segment without a connection into account, and tells whether it answers a knock.
-func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack uint32) bool {
+func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack seqnum.Value) bool {
 	g := t.pairs.gates.of(key)
 	if g == nil {
 		return false
 	}
 	t.pairs.gates.mu.Lock()
 	defer t.pairs.gates.mu.Unlock()
-	if g.key != *key || flags&flagACK == 0 || ack != g.iss+1 {
+	if g.key != *key || flags&netpkt.ACK == 0 || ack != g.iss.Plus(1) {
 		return false
 	}
 	switch {
-	case flags&flagRST != 0:
+	case flags&netpkt.RST != 0:
 		e.shutGate(g)
-	case flags&flagSYN != 0:
+	case flags&netpkt.SYN != 0:
 		e.openGate(t, g)
 	}
 	return true
 }
 
 // knockFailed takes note that the segment of key with a sequence number did not get to the guest, and reports whether it was a knock.
-func (e *gateKeeper) knockFailed(key *flowKey, seq uint32) bool {
+func (e *gateKeeper) knockFailed(key *flowKey, seq seqnum.Value) bool {
 	g := e.shard.pairs.gates.of(key)
 	if g == nil {
 		return false

@@ -1,8 +1,9 @@
 package nat
 
 import (
-	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"time"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 )
 
 // Connections stand still while nobody is there who could know them. For how long depends on what has gone.

@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/virtqueue/guestmem"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+)
 
 // hooks are what the parts of the engine that know no protocol ask of those that do. All of them are set when the engine is made.
 // None is called for each frame. What lives on the stack is passed by value: the compiler cannot know what they do with a pointer.
@@ -56,16 +59,16 @@ func (p *Port) resolverHooks() resolverHooks {
 // closing lets a flow's protocol know that it is about to end.
 func (p *Port) closing(t *turn, f *flow) {
 	switch f.key.Proto {
-	case protoTCP:
+	case netpkt.TCP:
 		p.names.endStream(f)
-	case protoUDP:
+	case netpkt.UDP:
 		p.udp.leaveSocket(t, f)
 	}
 }
 
 // evicted ends a flow for the sake of another one.
 func (p *Port) evicted(t *turn, f *flow) {
-	if f.key.Proto == protoTCP {
+	if f.key.Proto == netpkt.TCP {
 		p.tcp.resetEvicted(t, f)
 	}
 	p.drop(f, endEvicted)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // What a guest does not read stays in the host's kernel, in the receive buffer of the flow's socket, and what the host's peer does not
@@ -109,7 +110,7 @@ const (
 
 func kindOf(f *flow) socketKind {
 	switch {
-	case f.key.Proto != protoTCP:
+	case f.key.Proto != netpkt.TCP:
 		return datagrams
 	case f.bits&unixSocket != 0:
 		return local

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // listenerSet are the sockets by which others come to the guest: those of the forwards, and those of mappings. A listener stays where
@@ -94,7 +95,7 @@ func (e *listenerSet) vacancy() *listener {
 
 // vacate frees the record of the listener of a mapping.
 func (e *listenerSet) vacate(l *listener) {
-	*l = listener{Socket: forward.Socket{FD: -1}, index: l.index, proto: protoUDP}
+	*l = listener{Socket: forward.Socket{FD: -1}, index: l.index, proto: netpkt.UDP}
 	e.vacant = append(e.vacant, l.index)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -53,7 +54,7 @@ func (c *Config) openGroups() (*multicast.Reflector, error) {
 // are not to hear its questions.
 func (c *Config) opensDiscovery() bool {
 	for _, s := range c.AllowHost {
-		if s.Proto == protoUDP && s.Addr.IsValid() && (s.Port == multicast.MDNSPort || s.Port == multicast.SSDPPort) {
+		if s.Proto == netpkt.UDP && s.Addr.IsValid() && (s.Port == multicast.MDNSPort || s.Port == multicast.SSDPPort) {
 			return true
 		}
 	}
@@ -62,24 +63,24 @@ func (c *Config) opensDiscovery() bool {
 
 // toGroup handles a datagram of the guest to a group, and reports whether it was one for the host's networks.
 func (e *groupReflector) toGroup(t *turn, k *packet) bool {
-	if t.pairs.groups == nil || len(k.l4) < udpLen {
+	if t.pairs.groups == nil || len(k.L4) < netpkt.UDPLen {
 		return false
 	}
-	to := ipaddr.Endpoint{Addr: k.dst, Port: binary.BigEndian.Uint16(k.l4[2:])}
+	to := ipaddr.Endpoint{Addr: k.Dst, Port: binary.BigEndian.Uint16(k.L4[2:])}
 	group, ok := multicast.Of(to.Netip())
-	from := ipaddr.Endpoint{Addr: k.src, Port: binary.BigEndian.Uint16(k.l4)}
-	if !ok || from.Port == 0 || !k.src.IsUnicast() || t.nets.IsOurs(&k.src) || k.src.IsLoopback() || k.src.Is4() != k.dst.Is4() {
+	from := ipaddr.Endpoint{Addr: k.Src, Port: binary.BigEndian.Uint16(k.L4)}
+	if !ok || from.Port == 0 || !k.Src.IsUnicast() || t.nets.IsOurs(&k.Src) || k.Src.IsLoopback() || k.Src.Is4() != k.Dst.Is4() {
 		return false
 	}
 	if !t.allow(slowGroup) {
 		return true
 	}
-	if !e.policy.Permits(policy.Destination{Endpoint: to, Proto: protoUDP}) {
+	if !e.policy.Permits(policy.Destination{Endpoint: to, Proto: netpkt.UDP}) {
 		t.counters.Denied++
 		return true
 	}
-	length := int(binary.BigEndian.Uint16(k.l4[4:]))
-	if k.segment != 0 || k.assembled || length-udpLen > multicast.MaxPayload {
+	length := int(binary.BigEndian.Uint16(k.L4[4:]))
+	if k.segment != 0 || k.assembled || length-netpkt.UDPLen > multicast.MaxPayload {
 		t.counters.MulticastUnsent++
 		return true
 	}
@@ -87,7 +88,7 @@ func (e *groupReflector) toGroup(t *turn, k *packet) bool {
 	if message == nil {
 		return true
 	}
-	t.learnAddress(&k.src, t.from)
+	t.learnAddress(&k.Src, t.from)
 	switch t.pairs.groups.Send(t.now, group, from.Netip(), message) {
 	case multicast.Sent:
 		t.counters.MulticastSent++
@@ -106,7 +107,7 @@ func (e *groupReflector) toGroup(t *turn, k *packet) bool {
 
 // mayAnswer reports whether the guest may hear of a sender of the host's networks.
 func (e *groupReflector) mayAnswer(d *multicast.Datagram) bool {
-	from := policy.Destination{Endpoint: ipaddr.EndpointFrom(d.From), Proto: protoUDP}
+	from := policy.Destination{Endpoint: ipaddr.EndpointFrom(d.From), Proto: netpkt.UDP}
 	if from.Addr.IsLinkLocal() {
 		if d.Own {
 			return e.policy.Opens(from)
@@ -166,7 +167,7 @@ func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
 // unicast is to come from the guest's own link (RFC 6762 section 11). SSDP comes from the device, unless it has a link-local
 // address, which on the guest's link would be another device's.
 func (e *groupReflector) giveFromGroup(t *turn, d *multicast.Datagram) {
-	key := flowKey{Proto: protoUDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
+	key := flowKey{Proto: netpkt.UDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
 	t.to = hosts.Any
 	var mac uint64
 	if d.Asked {
@@ -186,7 +187,7 @@ func (e *groupReflector) giveFromGroup(t *turn, d *multicast.Datagram) {
 	if d.Group == multicast.MDNS || key.Remote.IsLinkLocal() {
 		key.Remote = *router
 	}
-	if udpLen+len(d.Payload)+key.Guest.HeaderLen() > t.mtu {
+	if netpkt.UDPLen+len(d.Payload)+key.Guest.HeaderLen() > t.mtu {
 		t.counters.MulticastDistorted++
 		return
 	}
@@ -209,20 +210,20 @@ func groupMAC(group netip.Addr) uint64 {
 
 // groupFrame builds the frame for a datagram, in scratch.
 func (e *groupReflector) groupFrame(t *turn, mac uint64, key *flowKey, d *multicast.Datagram) []byte {
-	n := udpLen + len(d.Payload)
+	n := netpkt.UDPLen + len(d.Payload)
 	if e.groupNews.frame == nil {
-		e.groupNews.frame = make([]byte, etherLen+ipv6Len+udpLen+multicast.MaxPayload)
+		e.groupNews.frame = make([]byte, netpkt.EtherLen+netpkt.IPv6Len+netpkt.UDPLen+multicast.MaxPayload)
 	}
 	b := e.groupNews.frame[:udpHeaders(&key.Guest)+len(d.Payload)]
-	headers := t.putIP(b, &key.Remote, &key.Guest, protoUDP, n)
+	headers := t.putIP(b, &key.Remote, &key.Guest, netpkt.UDP, n)
 	hosts.PutMAC(b, mac)
 	if d.Group == multicast.MDNS {
-		putArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[etherLen:headers])
+		putArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[netpkt.EtherLen:headers])
 	}
 	udp := b[headers:]
-	putUDP(udp, key.RemotePort, key.GuestPort, n)
-	copy(udp[udpLen:], d.Payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudoSum(key, n))))
+	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, n)
+	copy(udp[netpkt.UDPLen:], d.Payload)
+	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(vnet.Sum(udp, pseudoSum(key, n))))
 	return b
 }
 

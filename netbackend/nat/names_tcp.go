@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -282,7 +283,7 @@ func (e *nameRelay) streamsNext(t *turn) int64 {
 // endStream takes note that a connection to the name server is over. If its resolver has been sent something, and has ended it or
 // was silent for long, the next one goes elsewhere.
 func (e *nameRelay) endStream(f *flow) {
-	if f.key.Proto != protoTCP || !e.shard.isQuery(&f.key) {
+	if f.key.Proto != netpkt.TCP || !e.shard.isQuery(&f.key) {
 		return
 	}
 	s := e.shard.pairs.streams.find(f)

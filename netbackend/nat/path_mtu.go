@@ -1,9 +1,8 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // A guest may route, to containers or into a VPN, over links that carry less than its own. Its kernel drops what does not
@@ -24,7 +23,7 @@ func (e *tcpEngine) setMSS(f conn, mss uint16) {
 func (e *tcpEngine) fitPath(f conn) (shorter bool) {
 	c := f.tcp
 	before := c.mss
-	room := max(e.shard.pathMTU(&f.key.Guest), minMTU) - (f.headers() - etherLen)
+	room := max(e.shard.pathMTU(&f.key.Guest), minMTU) - (f.headers() - netpkt.EtherLen)
 	c.mss = uint16(min(int(f.tcp.fullMSS), room))
 	return c.mss < before
 }
@@ -43,16 +42,20 @@ func (e *tcpEngine) widen(t *turn, f conn) {
 	}
 }
 
-// permitFragments lets routers cut a packet to the guest, with a header as putIPv4 writes it and n bytes behind it, if it is too
+// packetSize is how long the packets of a connection are at most that are not to be cut.
+func (e *tcpEngine) packetSize(of *flow) int {
+	f := e.conn(of)
+	return f.headers() - netpkt.EtherLen + int(f.tcp.mss)
+}
+
+// permitFragments lets routers cut a packet to the guest, with a header as netpkt.PutIPv4 writes it and n bytes behind it, if it is too
 // long for its path. TCP has been told to be shorter; it is cut only where the path is narrower than it can be.
 func (s *shard) permitFragments(ip []byte, dst *ipaddr.Addr, proto uint8, n int) {
 	mtu := s.pathMTU(dst)
-	if ipv4Len+n <= mtu || proto == protoTCP && mtu >= minMTU {
+	if netpkt.IPv4Len+n <= mtu || proto == netpkt.TCP && mtu >= minMTU {
 		return
 	}
 	const leastCut = 512 // so many bytes are in each packet at least that the guest's kernel makes of a frame
 	s.packetID += uint16(1 + n/leastCut)
-	binary.BigEndian.PutUint16(ip[identification:], s.packetID-uint16(n/leastCut))
-	ip[fragmentField] = 0
-	sumIPv4(ip[:ipv4Len])
+	netpkt.PermitFragments(ip, s.packetID-uint16(n/leastCut))
 }

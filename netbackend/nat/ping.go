@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -28,23 +29,23 @@ type pingEngine struct {
 // kernel puts an identifier of its own in the place of the guest's, and gives the socket the replies.
 
 // pingRequest is the newest request of a series, for errors to quote.
-type pingRequest struct{ head [icmpLen]byte }
+type pingRequest struct{ head [netpkt.ICMPLen]byte }
 
 // pingTimeout ends a series after silence (RFC 5508 section 3.2 asks for at least a minute).
 const pingTimeout = int64(60e9)
 
 // pingSocket opens a socket for pings to an address.
 func pingSocket(to *ipaddr.Addr) (int, error) {
-	return unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(icmpProto(to)))
+	return unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(netpkt.ICMPProto(to)))
 }
 
 // ping passes on an echo request of the guest.
 func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
 	key := flowKey{
-		Guest: k.src, Remote: k.dst, Proto: protoICMP,
-		GuestPort: binary.BigEndian.Uint16(k.l4[4:]), // the identifier
+		Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP,
+		GuestPort: binary.BigEndian.Uint16(k.L4[4:]), // the identifier
 	}
-	if k.hops <= 1 && e.icmp.outlived(t, k, &key, k.l4Len) {
+	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, k.L4Len) {
 		return false
 	}
 	f, at := t.find(&key)
@@ -62,25 +63,25 @@ func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
 func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 	to, verdict := e.policy.Judge(destinationOf(key))
 	if verdict != policy.Allowed {
-		e.icmp.reject(t, key, verdict, k.l4Len, k.l4)
+		e.icmp.reject(t, key, verdict, k.L4Len, k.L4)
 		return nil, nowhere
 	}
 	if !t.mayBegin() {
 		return nil, nowhere
 	}
 	if !t.admit(classAssociations) {
-		e.icmp.sendUnreachable(t, key, codeHost, k.l4Len, k.l4)
+		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
 		return nil, nowhere
 	}
 	fd, err := pingSocket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		t.counters.PingForbidden++
-		e.icmp.sendUnreachable(t, key, codeProhibited, k.l4Len, k.l4)
+		e.icmp.sendUnreachable(t, key, netpkt.CodeProhibited, k.L4Len, k.L4)
 		return nil, nowhere
 	case err != nil:
 		t.hit(limitHost)
-		e.icmp.sendUnreachable(t, key, codeHost, k.l4Len, k.l4)
+		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
 		return nil, nowhere
 	}
 	hostsock.KeepErrors(&to.Addr, fd, 1)
@@ -88,7 +89,7 @@ func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 	hostsock.WantArrivals(&to.Addr, fd)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		e.pingRefused(t, key, err, k.l4Len, k.l4)
+		e.pingRefused(t, key, err, k.L4Len, k.L4)
 		return nil, nowhere
 	}
 	f, at := t.create(key, fd, statePing, 0, classAssociations)
@@ -118,13 +119,13 @@ func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
 	if e.sources.keepUp(f); f.state != statePing {
 		return
 	}
-	iov, ok := appendRange(t.pieces[:0], k.chain.Iov, k.l4Offset, k.l4Len)
+	iov, ok := appendRange(t.pieces[:0], k.chain.Iov, k.L4Offset, k.L4Len)
 	if !ok {
 		t.counters.Malformed++ // more pieces than one call takes
 		return
 	}
 	f.sender.set(f.fd, t.mannerOf(k))
-	e.requests.At(f.index).head = [icmpLen]byte(k.l4)
+	e.requests.At(f.index).head = [netpkt.ICMPLen]byte(k.L4)
 	for range errorBurst {
 		_, errno := t.msg.Send(f.fd, iov, 0)
 		switch errno {
@@ -147,7 +148,7 @@ func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
 			return
 		}
 		if earlier == 0 {
-			e.pingRefused(t, &f.key, errno, k.l4Len, k.l4)
+			e.pingRefused(t, &f.key, errno, k.L4Len, k.L4)
 			return
 		}
 	}
@@ -182,10 +183,10 @@ func (e *pingEngine) servicePing(t *turn, f *flow) outcome {
 // what is a reply to it. The kernel looks at identifiers only, and takes replies from anybody.
 func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.Errno {
 	iov := lease.Frame(0)
-	head := t.slow[:icmpLen]
-	room := t.mtu - int(f.ipLen) - icmpLen
+	head := t.slow[:netpkt.ICMPLen]
+	room := t.mtu - int(f.ipLen) - netpkt.ICMPLen
 	pieces := append(t.pieces[:0], guestmem.PieceOf(head))
-	pieces, fits := appendRange(pieces, iov, etherLen+int(f.ipLen)+icmpLen, room)
+	pieces, fits := appendRange(pieces, iov, netpkt.EtherLen+int(f.ipLen)+netpkt.ICMPLen, room)
 	if fits && len(pieces) < cap(pieces) {
 		pieces = append(pieces, guestmem.PieceOf(t.bounceFor(0)))
 	}
@@ -193,7 +194,7 @@ func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.
 	if errno != 0 {
 		return errno
 	}
-	if n < icmpLen || head[0] != echoReply(&f.key.Guest) || t.msg.From().Addr != f.key.Remote {
+	if n < netpkt.ICMPLen || head[0] != netpkt.EchoReply(&f.key.Guest) || t.msg.From().Addr != f.key.Remote {
 		return 0
 	}
 	if f.bits&isNew != 0 {
@@ -203,7 +204,7 @@ func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.
 	switch {
 	case truncated:
 		t.counters.NoRoom++ // the guest's buffers are too small for even one frame
-	case n > icmpLen+room:
+	case n > netpkt.ICMPLen+room:
 		e.longReply(t, f, iov, head, room, n)
 	default:
 		e.commitPing(t, f, lease, head, n)
@@ -215,15 +216,15 @@ func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.
 // the frame.
 func (e *pingEngine) commitPing(t *turn, f *flow, lease netbackend.Lease, head []byte, n int) {
 	iov := lease.Frame(0)
-	headers := t.putIP(t.template[:], &f.key.Remote, &f.key.Guest, protoICMP, n)
-	putArrival(t.msg.Arrived, t.template[etherLen:headers])
-	b := t.template[:headers+icmpLen]
+	headers := t.putIP(t.template[:], &f.key.Remote, &f.key.Guest, netpkt.ICMP, n)
+	putArrival(t.msg.Arrived, t.template[netpkt.EtherLen:headers])
+	b := t.template[:headers+netpkt.ICMPLen]
 	icmp := b[headers:]
 	copy(icmp, head)
 	icmp[2], icmp[3] = 0, 0
 	binary.BigEndian.PutUint16(icmp[4:], f.key.GuestPort)
-	sum := vnet.Sum(icmp, icmpSum(&f.key.Remote, &f.key.Guest, n))
-	binary.BigEndian.PutUint16(icmp[2:], ^t.sumRange(iov, headers+icmpLen, n-icmpLen, sum))
+	sum := vnet.Sum(icmp, netpkt.ICMPSum(&f.key.Remote, &f.key.Guest, n))
+	binary.BigEndian.PutUint16(icmp[2:], ^t.sumRange(iov, headers+netpkt.ICMPLen, n-netpkt.ICMPLen, sum))
 	guestmem.CopyTo(iov, 0, b)
 	var h vnet.Header
 	lease.Commit(&h, headers+n)
@@ -238,7 +239,7 @@ func (e *pingEngine) pingFailed(t *turn, f *flow, errno unix.Errno) {
 		t.worker.Fault(errno)
 	default:
 		if n, told := e.readPingErrors(t, f); n == 0 && !told {
-			e.pingRefused(t, &f.key, errno, icmpLen, e.requests.At(f.index).head[:])
+			e.pingRefused(t, &f.key, errno, netpkt.ICMPLen, e.requests.At(f.index).head[:])
 		}
 	}
 }

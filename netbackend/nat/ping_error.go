@@ -1,11 +1,10 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // readPingErrors tells the guest what became of echo requests of a series. It returns how many errors were of requests sent
@@ -34,21 +33,10 @@ func (e *pingEngine) tellPingError(t *turn, f *flow, fault *hostsock.Error) {
 		t.counters.PingRefused++
 		return
 	}
-	m.key, m.n, m.l4 = &f.key, icmpLen, e.requests.At(f.index).head[:]
-	if quoted := t.quote[:min(fault.N, len(t.quote))]; fault.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= icmpLen {
-		restoreIdentifier(quoted, f.key.GuestPort)
-		m.n, m.l4, m.payload = fault.N, quoted[:icmpLen], quoted[icmpLen:]
+	m.key, m.n, m.l4 = &f.key, netpkt.ICMPLen, e.requests.At(f.index).head[:]
+	if quoted := t.quote[:min(fault.N, len(t.quote))]; fault.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= netpkt.ICMPLen {
+		netpkt.ReplaceIdentifier(quoted, f.key.GuestPort)
+		m.n, m.l4, m.payload = fault.N, quoted[:netpkt.ICMPLen], quoted[netpkt.ICMPLen:]
 	}
 	e.icmp.sendError(t, m)
-}
-
-// restoreIdentifier writes the guest's identifier into an ICMP header in the place of the kernel's, and corrects the checksum
-// by the difference (RFC 1624). In IPv6 the host's address stays in the sum, which nobody looks at in a quote.
-func restoreIdentifier(icmp []byte, id uint16) {
-	sum := uint32(^binary.BigEndian.Uint16(icmp[2:])) + uint32(^binary.BigEndian.Uint16(icmp[4:])) + uint32(id)
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	binary.BigEndian.PutUint16(icmp[2:], ^uint16(sum))
-	binary.BigEndian.PutUint16(icmp[4:], id)
 }

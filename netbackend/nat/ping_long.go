@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -15,16 +16,16 @@ import (
 // and errors are short.
 func (p *Port) assembledICMP(t *turn, k *packet) (retry bool) {
 	switch {
-	case len(k.l4) < icmpLen:
+	case len(k.L4) < netpkt.ICMPLen:
 		t.counters.Malformed++
 	case !t.conversational(k):
-		p.misaddressed(t, k, protoICMP)
-	case !isEchoRequest(&k.src, k.l4):
+		p.misaddressed(t, k, netpkt.ICMP)
+	case !netpkt.IsEchoRequest(&k.Src, k.L4):
 		t.counters.Unsupported++
-	case !t.nets.IsOurs(&k.dst):
+	case !t.nets.IsOurs(&k.Dst):
 		return p.ping.ping(t, k)
 	case t.allow(slowEcho):
-		p.fragments.sendLongReply(t, &flowKey{Guest: k.src, Remote: k.dst, Proto: protoICMP}, hostsock.Arrival{}, k.l4)
+		p.fragments.sendLongReply(t, &flowKey{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP}, hostsock.Arrival{}, k.L4)
 	}
 	return false
 }
@@ -34,8 +35,8 @@ func (p *Port) assembledICMP(t *turn, k *packet) (retry bool) {
 func (e *pingEngine) longReply(t *turn, f *flow, iov []guestmem.Iovec, head []byte, room, n int) {
 	b := append(t.overflow[:0], head...)
 	b = append(b, make([]byte, room)...)
-	guestmem.CopyFrom(b[icmpLen:], iov, etherLen+int(f.ipLen)+icmpLen)
-	b = append(b, t.bounceFor(0)[:n-icmpLen-room]...)
+	guestmem.CopyFrom(b[netpkt.ICMPLen:], iov, netpkt.EtherLen+int(f.ipLen)+netpkt.ICMPLen)
+	b = append(b, t.bounceFor(0)[:n-netpkt.ICMPLen-room]...)
 	t.overflow = b
 	binary.BigEndian.PutUint16(b[4:], f.key.GuestPort)
 	e.fragments.sendLongReply(t, &f.key, t.msg.Arrived, b)
@@ -53,8 +54,8 @@ func (e *fragmenter) sendLongReply(t *turn, key *flowKey, how hostsock.Arrival, 
 	d.n = copy(d.buf, icmp)
 	d.end = d.n
 	b := d.buf[:d.n]
-	b[0], b[1], b[2], b[3] = echoReply(&key.Guest), 0, 0, 0
-	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, icmpSum(&key.Remote, &key.Guest, d.n)))
+	b[0], b[1], b[2], b[3] = netpkt.EchoReply(&key.Guest), 0, 0, 0
+	binary.BigEndian.PutUint16(b[2:], ^vnet.Sum(b, netpkt.ICMPSum(&key.Remote, &key.Guest, d.n)))
 	e.countLong(d)
 	e.sendFragments(t)
 }

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 )
 
@@ -90,7 +91,7 @@ func (p *Port) judgeAgain(f *flow, cause endCause) bool {
 		return true
 	}
 	p.shard.counters.Withdrawn++
-	if f.key.Proto == protoTCP {
+	if f.key.Proto == netpkt.TCP {
 		p.tcp.resetGuest(f, cause)
 		return false
 	}
@@ -114,7 +115,7 @@ func (p *Port) isOpenStill(f *flow) bool {
 // datagram. If it is the same as ever, its next one begins the flow anew. A connection cannot be taken over: it was made with
 // its peer.
 func (p *Port) isTakenOver(f *flow) bool {
-	if f.key.Proto != protoUDP {
+	if f.key.Proto != netpkt.UDP {
 		return false
 	}
 	peer := &p.udp.peerOf(f).Addr

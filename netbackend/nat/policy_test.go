@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -57,7 +58,7 @@ func TestAResolverMayBeAMetadataServiceThatTheGuestCannotName(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, cfg.Resolvers[0], to)
 	for _, port := range []string{"53", "80", "32526"} {
-		v := judged(t, &cfg, protoUDP, netip.MustParseAddrPort("168.63.129.16:"+port))
+		v := judged(t, &cfg, netpkt.UDP, netip.MustParseAddrPort("168.63.129.16:"+port))
 		require.Equal(t, policy.IsUnlisted, v, port)
 	}
 }
@@ -75,7 +76,7 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 	adopter.shard.connected = true
 	arrive := func(port uint16) *flow {
 		to := netip.MustParseAddr("192.0.2.7")
-		f, _ := adopter.shard.flows.insert(&flowKey{Remote: ipaddr.From(to), RemotePort: port, Proto: protoUDP}, adopter.shard.me, adopter.udp.begin(udpFlow{}))
+		f, _ := adopter.shard.flows.insert(&flowKey{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.me, adopter.udp.begin(udpFlow{}))
 		require.NotNil(t, f)
 		f.fd, f.state = -1, stateUDP
 		adopter.adopt(f)

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/virtqueue"
@@ -18,9 +19,9 @@ import (
 const (
 	// headCopy is how much of a frame is copied before anything is decided by it: a virtio-net header, Ethernet, and
 	// IPv4 and TCP with all the options they can have. IPv6 has fewer.
-	headCopy = vnet.HeaderLen + etherLen + 60 + 60
+	headCopy = vnet.HeaderLen + netpkt.EtherLen + 60 + 60
 	// slowCopy is the longest frame that a service of ours (ARP, DHCP, ICMP) looks at: the longest of all.
-	slowCopy = vnet.HeaderLen + etherLen + 65535
+	slowCopy = vnet.HeaderLen + netpkt.EtherLen + 65535
 
 	maxIovecs = 1024 // of one system call (UIO_MAXIOV)
 )
@@ -324,7 +325,7 @@ func (p *Port) event(t *turn, e netbackend.Event) {
 	}
 	if e.Events&unix.EPOLLPRI != 0 {
 		f.bits |= readable
-		if f.key.Proto == protoTCP {
+		if f.key.Proto == netpkt.TCP {
 			p.tcp.markArrived(f)
 		}
 	}
@@ -478,7 +479,7 @@ func (p *Port) abandonAll(c endCause) {
 
 // drop ends a flow whose guest is gone, or that has to go: the host's side learns it by a reset.
 func (p *Port) drop(f *flow, c endCause) {
-	if f.key.Proto == protoTCP {
+	if f.key.Proto == netpkt.TCP {
 		p.tcp.abandon(f, c)
 		return
 	}
@@ -537,7 +538,7 @@ func (t *turn) setHost(f *flow, c flowClass) {
 // register has the worker watch a flow's socket. Only a connection waits for room in its socket.
 func (s *shard) register(f *flow) error {
 	t := token(tokenFlow, s.flows.Generation(f.index), f.index)
-	if f.key.Proto == protoTCP {
+	if f.key.Proto == netpkt.TCP {
 		return s.worker.Register(int(f.fd), t)
 	}
 	return s.worker.RegisterInput(int(f.fd), t)

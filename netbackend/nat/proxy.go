@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -79,7 +80,7 @@ func (e *tcpEngine) putHeader(f conn, offset uint32, iov []guestmem.Iovec, most 
 
 // awaitHeader keeps a connection that a forward took until its header has come.
 func (e *tcpEngine) awaitHeader(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
-	key := flowKey{Guest: to.Addr, GuestPort: to.Port, Proto: protoTCP, RemotePort: caller.source.Port}
+	key := flowKey{Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP, RemotePort: caller.source.Port}
 	if !t.freePort(&key) || !t.admit(classCalls) {
 		e.turnAway(fd, endNoRoom)
 		return

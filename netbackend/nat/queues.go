@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -408,7 +409,7 @@ func (p *Port) closePost() {
 
 // release frees the record of a flow, which nobody can be looking at.
 func (s *shard) release(f *flow) {
-	if f.key.Proto == protoUDP {
+	if f.key.Proto == netpkt.UDP {
 		s.hooks.released(f)
 	}
 	s.flows.Release(f.index)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 func TestTheHostOfAFlowCostsItsRecordNothing(t *testing.T) {
@@ -62,7 +63,7 @@ func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {
 	p.shard.worker = deafWorker{}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	key := flowKey{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: protoUDP}
+	key := flowKey{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: netpkt.UDP}
 	f, _ := p.turn.createWith(&key, fd, stateUDP, 0, classAssociations, p.udp.begin(udpFlow{via: 7}))
 	require.NotNil(t, f)
 	require.EqualValues(t, 7, p.udp.of(f).via)

@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
@@ -129,12 +130,12 @@ func (l *linkLayer) ask(t *turn, guest ipaddr.Addr) {
 		t.reply(l.ndpServer.Ask(guest.Netip()))
 		return
 	}
-	b := t.template[:etherLen+28]
+	b := t.template[:netpkt.EtherLen+28]
 	for i := range 6 {
 		b[i] = 0xff
 	}
 	copy(b[6:], t.cfg.GatewayMAC[:])
-	binary.BigEndian.PutUint16(b[12:], etherARP)
+	binary.BigEndian.PutUint16(b[12:], netpkt.EtherARP)
 	// Ethernet, IPv4, the lengths of their addresses, a request.
 	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
 	copy(b[22:], t.cfg.GatewayMAC[:])
@@ -154,17 +155,17 @@ func (l *linkLayer) askOnce(t *turn, guest ipaddr.Addr) {
 // copyPayload copies the payload of a datagram, whose length with the UDP header is that, for those who are in no hurry. nil if
 // the frame is too long.
 func (t *turn) copyPayload(k *packet, length int) []byte {
-	start := k.l4Offset - t.headerLen
+	start := k.L4Offset - t.headerLen
 	frame := t.copyFrame(k.chain)
 	if frame == nil {
 		return nil
 	}
-	return frame[start+udpLen : start+length]
+	return frame[start+netpkt.UDPLen : start+length]
 }
 
 // forDHCP tells whether a datagram to the DHCP port is for us.
 func (s *shard) forDHCP(k *packet) bool {
-	return k.dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.dst.Is4() && s.nets.IsOurs(&k.dst)
+	return k.Dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.Dst.Is4() && s.nets.IsOurs(&k.Dst)
 }
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
@@ -176,26 +177,26 @@ func (e *localServices) dhcp(t *turn, k *packet, length int) {
 	if message == nil {
 		return
 	}
-	if k.src.IsUnicast() && t.nets.Contains(&k.src) {
-		t.learnAddress(&k.src, t.from)
+	if k.Src.IsUnicast() && t.nets.Contains(&k.Src) {
+		t.learnAddress(&k.Src, t.from)
 	}
 	answer, ok := e.dhcpServer.Answer(t.now, message)
 	if !ok {
 		return
 	}
 	e.leased(t, answer.Given, answer.Declined, answer.Ask)
-	if answer.Message == nil || len(answer.Message) > t.mtu-ipv4Len-udpLen {
+	if answer.Message == nil || len(answer.Message) > t.mtu-netpkt.IPv4Len-netpkt.UDPLen {
 		return
 	}
 	t.reply(t.udpFrame(answer.To.MAC, &flowKey{
-		Proto: protoUDP, Remote: t.nets.V4.Gateway, RemotePort: dhcpServerPort,
+		Proto: netpkt.UDP, Remote: t.nets.V4.Gateway, RemotePort: dhcpServerPort,
 		Guest: ipaddr.From(answer.To.IP), GuestPort: dhcpClientPort,
 	}, answer.Message))
 }
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
 func forDHCP6(k *packet) bool {
-	return binary.BigEndian.Uint16(k.l4[2:]) == dhcp6.ServerPort && k.src.IsLinkLocal() && k.dst == ipaddr.From(dhcp6.Servers)
+	return binary.BigEndian.Uint16(k.L4[2:]) == dhcp6.ServerPort && k.Src.IsLinkLocal() && k.Dst == ipaddr.From(dhcp6.Servers)
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
@@ -214,11 +215,11 @@ func (e *localServices) dhcp6(t *turn, k *packet, length int) {
 		return
 	}
 	e.leased(t, answer.Given, answer.Declined, answer.Ask)
-	if answer.Message == nil || len(answer.Message) > e.fragments.longest(&k.src) {
+	if answer.Message == nil || len(answer.Message) > e.fragments.longest(&k.Src) {
 		return
 	}
 	t.reply(t.udpFrame(mac, &flowKey{
-		Proto: protoUDP, Remote: t.nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.src, GuestPort: dhcp6.ClientPort,
+		Proto: netpkt.UDP, Remote: t.nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.Src, GuestPort: dhcp6.ClientPort,
 	}, answer.Message))
 }
 
@@ -230,11 +231,11 @@ func (s *shard) isQuery(key *flowKey) bool {
 // udpFrame builds a datagram to the guest, from the remote end of key.
 func (t *turn) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
 	b := make([]byte, udpHeaders(&key.Guest)+len(payload))
-	n := udpLen + len(payload)
-	udp := b[t.putIP(b, &key.Remote, &key.Guest, protoUDP, n):]
+	n := netpkt.UDPLen + len(payload)
+	udp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.UDP, n):]
 	copy(b, mac[:])
-	putUDP(udp, key.RemotePort, key.GuestPort, n)
-	copy(udp[udpLen:], payload)
-	binary.BigEndian.PutUint16(udp[6:], udpChecksum(vnet.Sum(udp, pseudoSum(key, n))))
+	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, n)
+	copy(udp[netpkt.UDPLen:], payload)
+	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(vnet.Sum(udp, pseudoSum(key, n))))
 	return b
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -70,7 +71,7 @@ func (p *Port) usage() []Usage {
 // describeNow describes a flow, with why it stands still if it does.
 func (p *Port) describeNow(f *flow, now int64) FlowInfo {
 	info := p.describe(f, now)
-	if why := p.standstill(); why != "" && f.key.Proto == protoTCP {
+	if why := p.standstill(); why != "" && f.key.Proto == netpkt.TCP {
 		info.State += " (" + why + ")"
 	}
 	return info

@@ -1,13 +1,13 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -35,30 +35,30 @@ type tcpEngine struct {
 // Towards the guest, names are those of RFC 9293 section 3.3.1. The bytes from sndUna on are still in the receive
 // queue of the host's socket, which is the retransmission buffer: they leave it when the guest has acknowledged them.
 type tcpFlow struct {
-	irs     uint32 // the guest's initial sequence number
-	rcvNxt  uint32 // all before it was taken by the host's socket, and is acknowledged
-	rcvEdge uint32 // first sequence number beyond the window that the guest knows; it never moves back
-	room    uint32 // size of the window when it was last measured
-	taken   uint32 // bytes taken since
-	iss     uint32
-	sndUna  uint32
-	sndNxt  uint32
-	sndMax  uint32 // one beyond all that was ever sent
-	recover uint32 // fast recovery ends when this is acknowledged (RFC 6582)
-	sndWnd  uint32 // in bytes
-	maxWnd  uint32 // largest seen
-	wl1     uint32 // sequence and acknowledgement number of the last window update
-	wl2     uint32
-	drop    uint32   // acknowledged by the guest, and not yet removed from the socket's queue
-	peek    uint32   // the kernel's peek offset in that queue
-	rttSeq  uint32   // acknowledging this ends the round trip that is being measured
-	resent  uint32   // end of what was repeated last
-	recent  uint32   // timestamp that the guest is echoed (TS.Recent of RFC 7323)
-	sacked  seqRange // the first bytes beyond sndUna that the guest says it has, none if empty
+	irs     seqnum.Value // the guest's initial sequence number
+	rcvNxt  seqnum.Value // all before it was taken by the host's socket, and is acknowledged
+	rcvEdge seqnum.Value // first sequence number beyond the window that the guest knows; it never moves back
+	room    uint32       // size of the window when it was last measured
+	taken   uint32       // bytes taken since
+	iss     seqnum.Value
+	sndUna  seqnum.Value
+	sndNxt  seqnum.Value
+	sndMax  seqnum.Value // one beyond all that was ever sent
+	recover seqnum.Value // fast recovery ends when this is acknowledged (RFC 6582)
+	sndWnd  uint32       // in bytes
+	maxWnd  uint32       // largest seen
+	wl1     seqnum.Value // sequence and acknowledgement number of the last window update
+	wl2     seqnum.Value
+	drop    uint32       // acknowledged by the guest, and not yet removed from the socket's queue
+	peek    uint32       // the kernel's peek offset in that queue
+	rttSeq  seqnum.Value // acknowledging this ends the round trip that is being measured
+	resent  seqnum.Value // end of what was repeated last
+	recent  uint32       // timestamp that the guest is echoed (TS.Recent of RFC 7323)
+	sacked  seqnum.Range // the first bytes beyond sndUna that the guest says it has, none if empty
 
-	srtt, rttvar int32  // microseconds (RFC 6298)
-	hostMark     uint32 // of the host's urgent byte, see urgency
-	rto          int64  // nanoseconds
+	srtt, rttvar int32        // microseconds (RFC 6298)
+	hostMark     seqnum.Value // of the host's urgent byte, see urgency
+	rto          int64        // nanoseconds
 	rttStart     int64
 	heard        int64 // when the guest last sent data
 
@@ -73,7 +73,7 @@ type tcpFlow struct {
 	silence  uint8  // how often watch has looked since the guest's last segment
 
 	urgency   urgency
-	guestMark uint32 // of the guest's urgent byte
+	guestMark seqnum.Value // of the guest's urgent byte
 
 	cause   endCause // why the host's side is dead
 	fullMSS uint16   // what mss is where the path is as wide as the guest's link; see fitPath
@@ -92,6 +92,14 @@ func (e *tcpEngine) conn(f *flow) conn { return conn{f, e.conns.At(f.index)} }
 // begin makes the connection of a flow that was just created.
 func (e *tcpEngine) begin(f *flow) conn { return conn{f, e.conns.Make(f.index)} }
 
+// segment is a TCP segment of the guest, copied.
+type segment struct {
+	netpkt.Segment
+	offset int   // of the payload in the chain, in bytes
+	hops   uint8 // time to live of the packet
+	tos    uint8 // and its traffic class
+}
+
 const (
 	initialRTO = int64(1e9)   // RFC 6298 section 2
 	minRTO     = int64(200e6) // a guest may delay acknowledgements as long, and may not be running
@@ -108,17 +116,18 @@ const (
 
 // tcp handles a TCP segment of the guest.
 func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
-	s, ok := parseSegment(k)
-	if !ok {
+	s := segment{hops: k.Hops, tos: k.TOS}
+	if !s.Parse(k.L4, k.L4Len) {
 		t.counters.Malformed++
 		return false
 	}
-	key, ok := t.key(k, protoTCP)
+	s.offset = k.L4Offset + s.Offset
+	key, ok := t.key(k, netpkt.TCP)
 	if !ok {
-		t.hooks.misaddressed(t, *k, protoTCP)
+		t.hooks.misaddressed(t, *k, netpkt.TCP)
 		return false
 	}
-	if k.hops <= 1 && e.icmp.outlived(t, k, &key, k.l4Len) {
+	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, k.L4Len) {
 		return false
 	}
 	found, at := t.find(&key)
@@ -144,11 +153,11 @@ func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
 
 // tcpUnknown handles a segment that belongs to no connection.
 func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
-	knocked := e.gates.gateAnswered(t, key, s.flags, s.ack)
-	if s.flags&flagRST != 0 {
+	knocked := e.gates.gateAnswered(t, key, s.Flags, s.Ack)
+	if s.Flags&netpkt.RST != 0 {
 		return false
 	}
-	if s.flags&(flagSYN|flagACK) == flagSYN {
+	if s.Flags&(netpkt.SYN|netpkt.ACK) == netpkt.SYN {
 		return e.connect(t, key, s)
 	}
 	if !knocked {
@@ -160,9 +169,9 @@ func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
 
 // refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
 func (e *tcpEngine) refuse(t *turn, key *flowKey, s *segment) {
-	seq, ack, flags := s.ack, uint32(0), uint8(flagRST)
-	if s.flags&flagACK == 0 {
-		seq, ack, flags = 0, s.seq+s.length(), flagRST|flagACK
+	seq, ack, flags := s.Ack, seqnum.Value{}, uint8(netpkt.RST)
+	if s.Flags&netpkt.ACK == 0 {
+		seq, ack, flags = seqnum.Value{}, s.Seq.Plus(s.Len()), netpkt.RST|netpkt.ACK
 	}
 	t.counters.ResetsSent++
 	e.sendBare(t, key, flags, seq, ack)
@@ -171,11 +180,11 @@ func (e *tcpEngine) refuse(t *turn, key *flowKey, s *segment) {
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
 func (e *tcpEngine) tcpWhileConnecting(t *turn, f conn, s *segment) (retry bool) {
 	switch {
-	case s.flags&flagRST != 0:
-		if s.seq == f.tcp.rcvNxt || s.seq == f.tcp.irs {
+	case s.Flags&netpkt.RST != 0:
+		if s.Seq == f.tcp.rcvNxt || s.Seq == f.tcp.irs {
 			e.abandon(f.flow, endWithdrawn)
 		}
-	case s.flags&flagSYN != 0 && s.seq != f.tcp.irs:
+	case s.Flags&netpkt.SYN != 0 && s.Seq != f.tcp.irs:
 		key := f.key
 		e.abandon(f.flow, endReplaced)
 		return e.connect(t, &key, s)
@@ -186,30 +195,30 @@ func (e *tcpEngine) tcpWhileConnecting(t *turn, f conn, s *segment) (retry bool)
 // tcpWhileSynSent handles the guest's answer to our SYN (RFC 9293 section 3.10.7.3).
 func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	c := f.tcp
-	if s.flags&flagACK != 0 && s.ack != c.iss+1 {
-		if s.flags&flagRST == 0 {
+	if s.Flags&netpkt.ACK != 0 && s.Ack != c.iss.Plus(1) {
+		if s.Flags&netpkt.RST == 0 {
 			t.counters.Ends[endMisanswered]++
 			e.refuse(t, &f.key, s)
 		}
 		return
 	}
-	if s.flags&flagRST != 0 {
-		if s.flags&flagACK != 0 {
+	if s.Flags&netpkt.RST != 0 {
+		if s.Flags&netpkt.ACK != 0 {
 			e.gates.refusedBy(&f.key)
 			e.abandon(f.flow, endRefused)
 		}
 		return
 	}
-	if s.flags&(flagSYN|flagACK) != flagSYN|flagACK {
+	if s.Flags&(netpkt.SYN|netpkt.ACK) != netpkt.SYN|netpkt.ACK {
 		return
 	}
 	e.tcpOptions(f, s)
-	c.rcvNxt, c.rcvEdge = s.seq+1, s.seq+1
-	c.irs = s.seq
-	c.sndUna, c.sndNxt, c.sndMax = s.ack, s.ack, s.ack
-	e.established(f, s, s.window) // the window of a SYN is not scaled
+	c.rcvNxt, c.rcvEdge = s.Seq.Plus(1), s.Seq.Plus(1)
+	c.irs = s.Seq
+	c.sndUna, c.sndNxt, c.sndMax = s.Ack, s.Ack, s.Ack
+	e.established(f, s, s.Window) // the window of a SYN is not scaled
 	f.bits |= ackDue
-	if s.flags&flagURG != 0 {
+	if s.Flags&netpkt.URG != 0 {
 		e.noteMark(f, s)
 	}
 }
@@ -221,7 +230,7 @@ func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 	e.shard.leaveClass(f.flow)
 	c := f.tcp
 	c.retries, c.rto = 0, initialRTO
-	c.wl1, c.wl2 = s.seq, s.ack
+	c.wl1, c.wl2 = s.Seq, s.Ack
 	c.sndWnd, c.maxWnd = window, window
 	e.shard.wheel.Set(f.index, 0)
 	e.shard.run.push(e.shard.flows, f.flow)
@@ -230,20 +239,20 @@ func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 
 // tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
 func (e *tcpEngine) tcpOptions(f conn, s *segment) {
-	o := parseOptions(s.options)
+	o := netpkt.ParseSYNOptions(s.Options)
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
-	mss := min(max(int(o.mss), leastMSS), e.shard.mtu-int(f.ipLen)-tcpLen)
-	if o.scales {
+	mss := min(max(int(o.MSS), leastMSS), e.shard.mtu-int(f.ipLen)-netpkt.TCPLen)
+	if o.Scales {
 		f.bits |= guestScales
-		f.tcp.sndScale, f.tcp.rcvScale = o.scale, e.shard.cfg.WindowScale
+		f.tcp.sndScale, f.tcp.rcvScale = o.Scale, e.shard.cfg.WindowScale
 	}
-	if o.sacks {
+	if o.SACKs {
 		f.bits |= guestSACKs
 	}
-	if o.times && f.bits&inbound == 0 { // ours does not offer them
+	if o.Times && f.bits&inbound == 0 { // ours does not offer them
 		f.bits |= guestTimes
-		f.tcp.recent = o.stamp
-		mss -= timesLen // an MSS does not count options (RFC 6691)
+		f.tcp.recent = o.Stamp
+		mss -= netpkt.TimesLen // an MSS does not count options (RFC 6691)
 	}
 	e.setMSS(f, uint16(mss))
 }
@@ -252,43 +261,43 @@ func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bool) {
 	c := f.tcp
 	c.silence = 0
-	if s.flags&(flagRST|flagSYN) != 0 {
+	if s.Flags&(netpkt.RST|netpkt.SYN) != 0 {
 		e.flushOutgoing(t) // what came before counts first
 		if f.state == stateDead {
 			return false
 		}
 	}
 	switch {
-	case s.flags&flagRST != 0:
+	case s.Flags&netpkt.RST != 0:
 		e.tcpReset(t, f, s)
 		return false
-	case s.flags&flagSYN != 0:
+	case s.Flags&netpkt.SYN != 0:
 		return e.tcpRepeatedSyn(t, f, s)
-	case s.flags&flagACK == 0:
+	case s.Flags&netpkt.ACK == 0:
 		return false
 	case f.bits&guestTimes != 0 && !e.timely(t, f, s):
 		t.counters.TCPOutdated++
 		e.owe(f.flow, ackDue)
 		return false
-	case f.state == stateSynRcvd && s.ack != c.iss+1:
+	case f.state == stateSynRcvd && s.Ack != c.iss.Plus(1):
 		t.counters.Ends[endMisanswered]++
 		e.refuse(t, &f.key, s)
 		return false
 	case f.state == stateSynRcvd:
-		c.sndUna = s.ack
-		e.established(f, s, s.window<<c.sndScale)
+		c.sndUna = s.Ack
+		e.established(f, s, s.Window<<c.sndScale)
 	}
-	if after(s.seq, c.rcvEdge) {
+	if s.Seq.After(c.rcvEdge) {
 		e.owe(f.flow, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
 		return false
 	}
-	if tos := s.tos &^ ecnBits; tos != f.sender.manner.tos && s.n > 0 {
+	if tos := s.tos &^ ecnBits; tos != f.sender.manner.tos && s.N > 0 {
 		if e.mark(t, f.flow, tos); f.state == stateDead {
 			return false
 		}
 	}
 	if e.tcpAck(t, f, s) {
-		if s.flags&flagURG != 0 {
+		if s.Flags&netpkt.URG != 0 {
 			e.noteMark(f, s)
 		}
 		e.tcpData(t, f, s, k.chain)
@@ -299,12 +308,12 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 // tcpReset handles the guest's reset (RFC 5961 section 3.2).
 func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 	c := f.tcp
-	if s.seq == c.rcvNxt {
+	if s.Seq == c.rcvNxt {
 		e.gates.endedBy(t, &f.key)
 		e.abandon(f.flow, endByGuest)
 		return
 	}
-	if after(s.seq, c.rcvNxt) && before(s.seq, c.rcvEdge) {
+	if s.Seq.After(c.rcvNxt) && s.Seq.Before(c.rcvEdge) {
 		e.owe(f.flow, ackDue)
 	}
 }
@@ -313,9 +322,9 @@ func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 // one means that the guest has begun anew and knows nothing of the old connection.
 func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 	switch {
-	case s.flags&flagACK != 0:
+	case s.Flags&netpkt.ACK != 0:
 		e.owe(f.flow, ackDue)
-	case s.seq != f.tcp.irs:
+	case s.Seq != f.tcp.irs:
 		key := f.key
 		e.abandon(f.flow, endReplaced)
 		return e.connect(t, &key, s)
@@ -338,13 +347,13 @@ func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
 	c := f.tcp
 	holes := e.tcpSACK(f, s)
 	switch {
-	case after(s.ack, c.sndMax):
+	case s.Ack.After(c.sndMax):
 		e.owe(f.flow, ackDue)
 		return false
-	case after(s.ack, c.sndUna):
+	case s.Ack.After(c.sndUna):
 		e.tcpAcked(t, f, s)
-	case s.ack == c.sndUna && s.n == 0 && s.flags&flagFIN == 0 && c.sndUna != c.sndMax &&
-		(holes || s.window<<c.sndScale == c.sndWnd):
+	case s.Ack == c.sndUna && s.N == 0 && s.Flags&netpkt.FIN == 0 && c.sndUna != c.sndMax &&
+		(holes || s.Window<<c.sndScale == c.sndWnd):
 		e.tcpDuplicateAck(f)
 	}
 	e.tcpWindow(f, s)
@@ -354,8 +363,8 @@ func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
 // tcpAcked takes note that the guest has all before what s acknowledges.
 func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	c := f.tcp
-	ack := s.ack
-	n := ack - c.sndUna
+	ack := s.Ack
+	n := ack.Since(c.sndUna)
 	e.measureRTT(t, f, s)
 	if f.bits&finSent != 0 && ack == c.sndMax {
 		f.bits |= finAcked
@@ -364,7 +373,7 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	}
 	c.drop += f.tcp.proxied.headerAcked(n)
 	c.sndUna = ack
-	if before(c.sndNxt, ack) {
+	if c.sndNxt.Before(ack) {
 		c.sndNxt = ack
 	}
 	e.afterTimeout(f, ack)
@@ -373,7 +382,7 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	c.rto = c.baseRTO()
 	if f.bits&recovering != 0 {
 		f.bits &^= resendDue
-		if atLeast(ack, c.recover) {
+		if ack.AtLeast(c.recover) {
 			f.bits &^= recovering
 		} else {
 			f.bits |= resendDue // the next hole (RFC 6582 section 3.2)
@@ -390,7 +399,7 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 // measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
 func (e *tcpEngine) measureRTT(t *turn, f conn, s *segment) {
 	c := f.tcp
-	r, ok := t.now-c.rttStart, f.bits&timing != 0 && atLeast(s.ack, c.rttSeq)
+	r, ok := t.now-c.rttStart, f.bits&timing != 0 && s.Ack.AtLeast(c.rttSeq)
 	if f.bits&timing == 0 && (c.retries > 0 || f.bits&(recovering|timedOut) != 0) {
 		r, ok = e.sinceEcho(t, f, s)
 	}
@@ -422,7 +431,7 @@ func (e *tcpEngine) tcpDuplicateAck(f conn) {
 	if c.dupAcks < threshold {
 		c.dupAcks++
 	}
-	if c.sacked.length() >= threshold*uint32(c.mss) {
+	if c.sacked.Len() >= threshold*uint32(c.mss) {
 		c.dupAcks = threshold // one segment that the guest has behind the hole stands for many (RFC 6675 section 4)
 	}
 	if c.dupAcks < threshold || f.bits&recovering != 0 {
@@ -435,11 +444,11 @@ func (e *tcpEngine) tcpDuplicateAck(f conn) {
 // tcpWindow takes the guest's window, unless the segment is older than one already seen.
 func (e *tcpEngine) tcpWindow(f conn, s *segment) {
 	c := f.tcp
-	if before(s.ack, c.sndUna) || before(s.seq, c.wl1) || (s.seq == c.wl1 && before(s.ack, c.wl2)) {
+	if s.Ack.Before(c.sndUna) || s.Seq.Before(c.wl1) || (s.Seq == c.wl1 && s.Ack.Before(c.wl2)) {
 		return
 	}
-	c.wl1, c.wl2 = s.seq, s.ack
-	w := s.window << c.sndScale
+	c.wl1, c.wl2 = s.Seq, s.Ack
+	w := s.Window << c.sndScale
 	if w > c.sndWnd {
 		e.shard.run.push(e.shard.flows, f.flow)
 	}
@@ -465,7 +474,7 @@ func (e *tcpEngine) probeAnswered(f conn) {
 // outgoing is a run of the guest's bytes that are to go out by one system call.
 type outgoing struct {
 	conn // with no flow if there is nothing
-	end  uint32
+	end  seqnum.Value
 	n    int
 	fin  bool
 	iov  []guestmem.Iovec
@@ -474,7 +483,7 @@ type outgoing struct {
 }
 
 // expected is the sequence number of the first byte of the guest that was neither taken nor queued.
-func (e *tcpEngine) expected(f conn) uint32 {
+func (e *tcpEngine) expected(f conn) seqnum.Value {
 	if e.out.flow == f.flow {
 		return e.out.end
 	}
@@ -482,13 +491,13 @@ func (e *tcpEngine) expected(f conn) uint32 {
 }
 
 // takesFrom tells whether the host's socket has taken all before seq, and may take more.
-func (f conn) takesFrom(seq uint32) bool {
+func (f conn) takesFrom(seq seqnum.Value) bool {
 	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0
 }
 
 // tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
 func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
-	if s.n == 0 && s.flags&flagFIN == 0 {
+	if s.N == 0 && s.Flags&netpkt.FIN == 0 {
 		e.answerProbe(f, s)
 		return
 	}
@@ -498,20 +507,20 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 	}
 	conn := f.tcp
 	next := e.expected(f)
-	skip := next - s.seq // already taken; repeated bytes are cut off
-	if after(s.seq, next) {
+	skip := next.Since(s.Seq) // already taken; repeated bytes are cut off
+	if s.Seq.After(next) {
 		t.counters.TCPOutOfOrder++
 		conn.dupDue = min(conn.dupDue+1, 3)
 		t.run.push(t.flows, f.flow)
 		return
 	}
-	fin := s.flags&flagFIN != 0
-	if e.out.fin && e.out.flow == f.flow || skip > uint32(s.n) || (skip == uint32(s.n) && !fin) {
+	fin := s.Flags&netpkt.FIN != 0
+	if e.out.fin && e.out.flow == f.flow || skip > uint32(s.N) || (skip == uint32(s.N) && !fin) {
 		e.owe(f.flow, ackDue)
 		return
 	}
-	n := uint32(s.n) - skip
-	if room := conn.rcvEdge - next; n > room {
+	n := uint32(s.N) - skip
+	if room := conn.rcvEdge.Since(next); n > room {
 		n, fin = room, false
 	}
 	if n == 0 && !fin {
@@ -527,16 +536,16 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 
 // answerProbe answers a keepalive or window probe: a segment without data from before what was acknowledged.
 func (e *tcpEngine) answerProbe(f conn, s *segment) {
-	if s.seq == f.tcp.rcvNxt-1 {
+	if s.Seq == f.tcp.rcvNxt.Minus(1) {
 		e.watchHost(f.flow)
 	}
-	if before(s.seq, f.tcp.rcvNxt) || after(s.seq, f.tcp.rcvEdge) {
+	if s.Seq.Before(f.tcp.rcvNxt) || s.Seq.After(f.tcp.rcvEdge) {
 		e.owe(f.flow, ackDue)
 	}
 }
 
 // queue appends n bytes of the guest's to what goes out next.
-func (e *tcpEngine) queue(t *turn, f conn, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+func (e *tcpEngine) queue(t *turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
 	if e.out.flow != f.flow {
 		e.flushOutgoing(t)
 		if f.state != stateOpen {
@@ -559,7 +568,7 @@ func (e *tcpEngine) queue(t *turn, f conn, seq uint32, offset, n int, fin bool, 
 	}
 	e.out.iov = iov
 	e.out.n += n
-	e.out.end = seq + uint32(n)
+	e.out.end = seq.Plus(uint32(n))
 	e.out.fin = fin
 }
 
@@ -580,8 +589,8 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 	}
 	e.acknowledge(t, f, n, fin)
 	if fin {
-		f.tcp.rcvNxt++
-		if atMost(f.tcp.rcvEdge, f.tcp.rcvNxt) {
+		f.tcp.rcvNxt = f.tcp.rcvNxt.Plus(1)
+		if f.tcp.rcvEdge.AtMost(f.tcp.rcvNxt) {
 			f.tcp.rcvEdge = f.tcp.rcvNxt
 		}
 		f.bits |= guestFIN
@@ -616,7 +625,7 @@ func (e *tcpEngine) deliver(t *turn, f conn, iov []guestmem.Iovec, n int, flags 
 		e.hostFailed(f, errno)
 		return false
 	}
-	f.tcp.rcvNxt += uint32(sent)
+	f.tcp.rcvNxt = f.tcp.rcvNxt.Plus(uint32(sent))
 	f.tcp.taken += uint32(sent)
 	f.fromGuest += uint64(sent)
 	if sent == n {
@@ -697,20 +706,13 @@ func (e *tcpEngine) tellUnanswered(f conn) {
 }
 
 // sendBare sends a segment without data, and without a connection to speak of.
-func (e *tcpEngine) sendBare(t *turn, key *flowKey, flags uint8, seq, ack uint32) bool {
-	b := t.template[:etherLen+key.Guest.HeaderLen()+tcpLen]
-	e.putTCP(b[len(b)-tcpLen:], key, flags, seq, ack, 0)
+func (e *tcpEngine) sendBare(t *turn, key *flowKey, flags uint8, seq, ack seqnum.Value) bool {
+	b := t.template[:netpkt.EtherLen+key.Guest.HeaderLen()+netpkt.TCPLen]
+	putTCP(b[len(b)-netpkt.TCPLen:], key, flags, seq, ack, 0)
 	return e.sendTCP(t, b, key)
 }
 
-// putTCP writes a TCP header without options or checksum.
-func (e *tcpEngine) putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack uint32, window uint16) {
-	clear(tcp[:tcpLen])
-	binary.BigEndian.PutUint16(tcp[0:], key.RemotePort)
-	binary.BigEndian.PutUint16(tcp[2:], key.GuestPort)
-	binary.BigEndian.PutUint32(tcp[4:], seq)
-	binary.BigEndian.PutUint32(tcp[8:], ack)
-	tcp[12] = tcpLen / 4 << 4
-	tcp[13] = flags
-	binary.BigEndian.PutUint16(tcp[14:], window)
+// putTCP writes the TCP header of a segment to the guest, without options or checksum.
+func putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack seqnum.Value, window uint16) {
+	netpkt.PutTCP(tcp, key.RemotePort, key.GuestPort, flags, seq, ack, window)
 }

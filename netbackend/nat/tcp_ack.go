@@ -33,7 +33,7 @@ func (e *tcpEngine) mayDelayAck(f conn, n int) bool {
 	c := f.tcp
 	mss := uint32(c.mss)
 	return c.answers >= trust && uint32(n) < mss && f.bits&(ackDue|ackDelayed|stalled) == 0 && e.shard.wheel.Deadline(f.index) == 0 &&
-		c.sndUna == c.sndMax && c.rcvEdge-c.rcvNxt >= 4*mss
+		c.sndUna == c.sndMax && c.rcvEdge.Since(c.rcvNxt) >= 4*mss
 }
 
 // acked takes note that a segment to the guest has carried the acknowledgement.

@@ -9,7 +9,9 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 )
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
@@ -34,7 +36,7 @@ func (e *tcpEngine) connect(t *turn, key *flowKey, s *segment) (retry bool) {
 	fd, set, err := e.dial(t, to, key, s)
 	if err != nil {
 		errno, _ := err.(unix.Errno)
-		if !e.icmp.unreachableSYN(t, key, s.seq, errno) {
+		if !e.icmp.unreachableSYN(t, key, s.Seq, errno) {
 			e.refuse(t, key, s)
 		}
 		return false
@@ -57,7 +59,7 @@ func (e *tcpEngine) connecting(t *turn, key *flowKey, fd int, set udpSender, s *
 	t.counters.TCPFlows++
 	f := e.begin(created)
 	f.sender = set
-	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.seq, s.seq+1, s.seq+1
+	f.tcp.irs, f.tcp.rcvNxt, f.tcp.rcvEdge = s.Seq, s.Seq.Plus(1), s.Seq.Plus(1)
 	f.tcp.rto = initialRTO
 	e.tcpOptions(f, s)
 	return created, here
@@ -109,9 +111,9 @@ func (e *tcpEngine) checkConnect(t *turn, f conn) {
 	}
 	e.arrive(f.flow)
 	c := f.tcp
-	c.iss = t.identity.initial(&f.key, t.now)
-	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss+1, c.iss+1
-	c.rcvEdge = c.rcvNxt + synWindow
+	c.iss = seqnum.From(t.identity.initial(&f.key, t.now))
+	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss.Plus(1), c.iss.Plus(1)
+	c.rcvEdge = c.rcvNxt.Plus(synWindow)
 	f.state = stateSynRcvd
 	f.bits |= synDue
 }
@@ -169,7 +171,7 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 		return
 	}
 	key := flowKey{
-		Guest: to.Addr, GuestPort: to.Port, Proto: protoTCP,
+		Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP,
 		Remote: t.nets.AsSeen(&caller.source.Addr, &to.Addr), RemotePort: caller.source.Port,
 	}
 	if !t.freePort(&key) || !t.admit(classCalls) {
@@ -186,10 +188,10 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 	f := e.begin(created)
 	e.startHeader(f, caller)
 	c := f.tcp
-	c.iss = t.identity.initial(&key, t.now)
-	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss+1, c.iss+1
+	c.iss = seqnum.From(t.identity.initial(&key, t.now))
+	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss.Plus(1), c.iss.Plus(1)
 	c.rto = initialRTO
-	e.setMSS(f, defaultMSS)
+	e.setMSS(f, netpkt.DefaultMSS)
 	t.run.push(t.flows, f.flow)
 }
 

@@ -1,20 +1,20 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 const (
 	// largestFrame is the longest that the guest gets. In IPv6 it could be longer, but drivers have no room for more.
-	largestFrame = etherLen + 65535
+	largestFrame = netpkt.EtherLen + 65535
 	// share is how many bytes a flow may send to the guest in one turn before others have theirs.
 	share = 256 << 10
 	// persistDelay is how long a closed window is left alone before it is probed.
@@ -127,7 +127,7 @@ func (e *tcpEngine) sendData(t *turn, f conn) outcome {
 	c := f.tcp
 	for budget := share; e.hasMore(f); {
 		hole := c.skipSACKed()
-		flight := c.sndNxt - c.sndUna
+		flight := c.sndNxt.Since(c.sndUna)
 		if !e.windowOpen(t, f, flight) {
 			return idle
 		}
@@ -154,7 +154,7 @@ func (e *tcpEngine) sendData(t *turn, f conn) outcome {
 // stream, or of the stream.
 func (e *tcpEngine) hasMore(f conn) bool {
 	c := f.tcp
-	return f.bits&(readable|hostEOF) == readable || c.sndNxt-c.sndUna < uint32(f.tcp.proxied.left)
+	return f.bits&(readable|hostEOF) == readable || c.sndNxt.Since(c.sndUna) < uint32(f.tcp.proxied.left)
 }
 
 // windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
@@ -196,12 +196,13 @@ func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
 		return nothing
 	}
 	n := e.peek(t, f, offset-uint32(f.tcp.proxied.left), lease.Frames(), each)
-	seq, left := f.tcp.sndUna+offset, n
+	seq, left := f.tcp.sndUna.Plus(offset), n
 	for i := 0; left > 0; i++ {
 		part := min(left, each)
 		e.commitSegment(t, f, lease, i, seq, part)
-		seq += uint32(part)
-		e.sent(t, f, seq-uint32(part), seq)
+		end := seq.Plus(uint32(part))
+		e.sent(t, f, seq, end)
+		seq = end
 		left -= part
 	}
 	if n < 2*each {
@@ -236,12 +237,12 @@ func (e *tcpEngine) sendSegment(t *turn, f conn, offset uint32, most int) int {
 	if n <= 0 {
 		return nothing
 	}
-	seq := c.sndUna + offset
+	seq := c.sndUna.Plus(offset)
 	e.commitSegment(t, f, lease, 0, seq, n)
 	if n == e.largestSegment(f) {
 		f.bits |= bulk
 	}
-	if end := seq + uint32(n); offset == c.sndNxt-c.sndUna {
+	if end := seq.Plus(uint32(n)); offset == c.sndNxt.Since(c.sndUna) {
 		e.sent(t, f, seq, end)
 	}
 	return n
@@ -266,14 +267,14 @@ func (e *tcpEngine) largestSegment(f conn) int {
 }
 
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
-func (e *tcpEngine) sent(t *turn, f conn, seq, end uint32) {
+func (e *tcpEngine) sent(t *turn, f conn, seq, end seqnum.Value) {
 	c := f.tcp
 	if f.bits&timing == 0 && seq == c.sndMax {
 		f.bits |= timing
 		c.rttSeq, c.rttStart = end, t.now
 	}
 	c.sndNxt = end
-	if after(end, c.sndMax) {
+	if end.After(c.sndMax) {
 		c.sndMax = end
 	}
 	if t.wheel.Deadline(f.index) == 0 || f.bits&persisting != 0 {
@@ -379,14 +380,14 @@ func (e *tcpEngine) peekFailed(f conn, offset uint32, errno unix.Errno) {
 
 // commitSegment writes the headers in front of n bytes of data in frame i of lease, and gives the guest the frame, which is the
 // next of the lease.
-func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int, seq uint32, n int) {
+func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int, seq seqnum.Value, n int) {
 	iov := lease.Frame(i)
 	headers := f.headers()
 	b := t.template[:headers]
-	tcp := b[t.putIP(b, &f.key.Remote, &f.key.Guest, protoTCP, headers-f.l4()+n):]
-	flags := uint8(flagACK)
+	tcp := b[t.putIP(b, &f.key.Remote, &f.key.Guest, netpkt.TCP, headers-f.l4()+n):]
+	flags := uint8(netpkt.ACK)
 	if f.bits&readable == 0 || n < e.largestSegment(f) {
-		flags |= flagPSH
+		flags |= netpkt.PSH
 	}
 	e.putSegment(t, b, f, flags, seq)
 	e.acked(f.flow)
@@ -395,10 +396,10 @@ func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int
 	sum := pseudoSum(&f.key, len(tcp)+n)
 	if t.guestCsum {
 		e.offload(&h, f, n)
-		binary.BigEndian.PutUint16(tcp[16:], sum)
+		netpkt.PutTCPSum(tcp, sum)
 	} else {
 		sum = t.sumRange(iov, headers, n, vnet.Sum(tcp, sum))
-		binary.BigEndian.PutUint16(tcp[16:], ^sum)
+		netpkt.PutTCPSum(tcp, ^sum)
 	}
 	guestmem.CopyTo(iov, 0, b)
 	lease.Commit(&h, headers+n)
@@ -410,7 +411,7 @@ func (e *tcpEngine) offload(h *vnet.Header, f conn, n int) {
 	h.CsumStart, h.CsumOffset = uint16(f.l4()), 16
 	if mss := f.tcp.mss; n > int(mss) {
 		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, mss, uint16(f.headers())
-		if f.ipLen == ipv6Len {
+		if f.ipLen == netpkt.IPv6Len {
 			h.GSOType = vnet.GSOTCPv6
 		}
 	}
@@ -425,12 +426,12 @@ func (e *tcpEngine) sendFIN(t *turn, f conn) outcome {
 	case f.bits&finSent == 0 && c.sndUna != c.sndMax:
 		return idle
 	}
-	if !e.sendControl(t, f, flagFIN|flagACK, c.sndUna) {
+	if !e.sendControl(t, f, netpkt.FIN|netpkt.ACK, c.sndUna) {
 		return starves
 	}
 	f.bits |= finSent
 	e.acked(f.flow)
-	e.sent(t, f, c.sndUna, c.sndUna+1)
+	e.sent(t, f, c.sndUna, c.sndUna.Plus(1))
 	f.bits &^= timing
 	return idle
 }
@@ -439,10 +440,10 @@ func (e *tcpEngine) sendFIN(t *turn, f conn) outcome {
 // it has already (RFC 9293 section 3.8.6.1). It is asked again until it answers.
 func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
 	c := f.tcp
-	if c.announces(c.sndUna) && !e.sendControl(t, f, flagACK, c.sndUna) { // the guest takes no news from an old segment
+	if c.announces(c.sndUna) && !e.sendControl(t, f, netpkt.ACK, c.sndUna) { // the guest takes no news from an old segment
 		return false
 	}
-	if !e.sendControl(t, f, flagACK, c.sndUna-1) {
+	if !e.sendControl(t, f, netpkt.ACK, c.sndUna.Minus(1)) {
 		return false
 	}
 	e.acked(f.flow)
@@ -455,13 +456,13 @@ func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
 func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 	c := f.tcp
 	if f.bits&ackDue != 0 {
-		if !e.sendControl(t, f, flagACK, c.sndNxt) {
+		if !e.sendControl(t, f, netpkt.ACK, c.sndNxt) {
 			return false
 		}
 		e.acked(f.flow)
 	}
 	for ; c.dupDue > 0; c.dupDue-- {
-		if !e.sendControl(t, f, flagACK, c.sndNxt) {
+		if !e.sendControl(t, f, netpkt.ACK, c.sndNxt) {
 			return false
 		}
 	}
@@ -469,7 +470,7 @@ func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 }
 
 // sendControl sends a segment without data.
-func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq uint32) bool {
+func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq seqnum.Value) bool {
 	b := t.template[:f.headers()]
 	e.putSegment(t, b, f, flags, seq)
 	return e.sendTCP(t, b, &f.key)
@@ -477,9 +478,9 @@ func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq uint32) bool {
 
 // sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
 func (e *tcpEngine) sendTCP(t *turn, b []byte, key *flowKey) bool {
-	n := len(b) - etherLen - key.Guest.HeaderLen()
-	tcp := b[t.putIP(b, &key.Remote, &key.Guest, protoTCP, n):]
-	binary.BigEndian.PutUint16(tcp[16:], ^vnet.Sum(tcp, pseudoSum(key, n)))
+	n := len(b) - netpkt.EtherLen - key.Guest.HeaderLen()
+	tcp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.TCP, n):]
+	netpkt.PutTCPSum(tcp, ^vnet.Sum(tcp, pseudoSum(key, n)))
 	return t.send(b)
 }
 
@@ -490,8 +491,8 @@ func (e *tcpEngine) advertise(t *turn, f conn) uint16 {
 		e.measure(t, f)
 	}
 	// Rounded up, for rounding down would take back what was promised (RFC 7323 section 2.3).
-	field := min((c.rcvEdge-c.rcvNxt+1<<c.rcvScale-1)>>c.rcvScale, maxWindow)
-	if edge := c.rcvNxt + field<<c.rcvScale; after(edge, c.rcvEdge) {
+	field := min((c.rcvEdge.Since(c.rcvNxt)+1<<c.rcvScale-1)>>c.rcvScale, maxWindow)
+	if edge := c.rcvNxt.Plus(field << c.rcvScale); edge.After(c.rcvEdge) {
 		c.rcvEdge = edge
 	}
 	return uint16(field)
@@ -515,10 +516,10 @@ func (e *tcpEngine) measure(t *turn, f conn) {
 		room = 0 // a small window is worse than none (RFC 9293 section 3.8.6.2.2)
 	}
 	room = min(room, maxWindow<<c.rcvScale)
-	if edge := c.rcvNxt + room; after(edge, c.rcvEdge) {
+	if edge := c.rcvNxt.Plus(room); edge.After(c.rcvEdge) {
 		c.rcvEdge = edge
 	}
-	c.room, c.taken = c.rcvEdge-c.rcvNxt, 0
+	c.room, c.taken = c.rcvEdge.Since(c.rcvNxt), 0
 	if c.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
 		f.bits |= stalled
 		_ = t.worker.Rearm(int(f.fd), token(tokenFlow, t.flows.Generation(f.index), f.index))
@@ -556,37 +557,36 @@ func (e *tcpEngine) isLocated(t *turn, f conn) bool {
 
 func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 	c := f.tcp
-	flags, ack, window := uint8(flagSYN), uint32(0), uint16(maxWindow)
+	flags, ack, window := uint8(netpkt.SYN), seqnum.Value{}, uint16(maxWindow)
 	options := guestScales | guestSACKs
 	if f.state == stateSynRcvd {
-		flags, ack, window = flagSYN|flagACK, c.rcvNxt, uint16(c.rcvEdge-c.rcvNxt)
+		flags, ack, window = netpkt.SYN|netpkt.ACK, c.rcvNxt, uint16(c.rcvEdge.Since(c.rcvNxt))
 		options = f.bits
 	}
-	n := f.l4() + tcpLen + synOptions
+	n := f.l4() + netpkt.TCPLen + netpkt.SYNOptionsLen
 	if options&guestTimes != 0 {
-		n += timesLen
+		n += netpkt.TimesLen
 	}
 	b := t.template[:n]
 	tcp := b[f.l4():]
-	e.putTCP(tcp, &f.key, flags, c.iss, ack, window)
+	putTCP(tcp, &f.key, flags, c.iss, ack, window)
 	e.chooseSegment(t, f)
-	e.putSynOptions(tcp[tcpLen:], c.ask, options)
+	netpkt.PutSYNOptions(tcp[netpkt.TCPLen:], netpkt.SYNOptions{
+		MSS: c.ask, SACKs: options&guestSACKs != 0, Scales: options&guestScales != 0, Scale: t.cfg.WindowScale,
+	})
 	if options&guestTimes != 0 {
-		e.putTimes(t, tcp[tcpLen+synOptions:], f)
+		e.putTimes(t, tcp[netpkt.TCPLen+netpkt.SYNOptionsLen:], f)
 	}
-	tcp[12] = byte(len(tcp)) / 4 << 4
+	netpkt.SetTCPLen(tcp, len(tcp))
 	return e.sendTCP(t, b, &f.key)
 }
-
-// synOptions is the length of the options of our SYN and SYN-ACK, without timestamps.
-const synOptions = 12
 
 // chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
 // what the kernel calls writable is such a room, that is a quarter of the socket's buffer at most. With TSO, frames are as long as
 // ever.
 func (e *tcpEngine) chooseSegment(t *turn, f conn) {
 	c := f.tcp
-	c.ask = uint16(t.mtu - int(f.ipLen) - tcpLen)
+	c.ask = uint16(t.mtu - int(f.ipLen) - netpkt.TCPLen)
 	if c.ask <= smallSegment || t.mem.Read(f.fd) != 0 {
 		return
 	}
@@ -595,20 +595,6 @@ func (e *tcpEngine) chooseSegment(t *turn, f conn) {
 
 // smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).
 const smallSegment = 4096
-
-func (e *tcpEngine) putSynOptions(b []byte, mss uint16, options flowBits) {
-	for i := range b[:synOptions] {
-		b[i] = optionNop
-	}
-	b[0], b[1] = optionMSS, 4
-	binary.BigEndian.PutUint16(b[2:], mss)
-	if options&guestSACKs != 0 {
-		b[6], b[7] = optionSACKPermitted, 2
-	}
-	if options&guestScales != 0 {
-		b[9], b[10], b[11] = optionScale, 3, e.shard.cfg.WindowScale
-	}
-}
 
 // resetHost ends the host's side of a connection by a reset.
 func (e *tcpEngine) resetHost(f *flow) {
@@ -630,7 +616,7 @@ func (e *tcpEngine) abandon(f *flow, c endCause) {
 // resetEvicted tells the guest that f has to go for another connection.
 func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
 	f := e.conn(of)
-	if f.state != stateHeader && e.sendBare(t, &f.key, flagRST|flagACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+	if f.state != stateHeader && e.sendBare(t, &f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
 		t.counters.ResetsSent++
 	}
 }
@@ -653,7 +639,7 @@ func (e *tcpEngine) resetGuest(f *flow, c endCause) {
 // sendReset sends the reset that is left of a connection.
 func (e *tcpEngine) sendReset(t *turn, f conn) outcome {
 	c := f.tcp
-	if !e.sendBare(t, &f.key, flagRST|flagACK, c.sndMax, c.rcvNxt) {
+	if !e.sendBare(t, &f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
 		return starves
 	}
 	t.counters.ResetsSent++

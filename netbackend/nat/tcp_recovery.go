@@ -1,49 +1,38 @@
 package nat
 
-import "encoding/binary"
-
-// seqRange is a range of sequence numbers [first, end), empty if both are the same.
-type seqRange struct{ first, end uint32 }
-
-func (s seqRange) empty() bool    { return s.first == s.end }
-func (s seqRange) length() uint32 { return s.end - s.first }
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+)
 
 // tcpSACK takes note of the first bytes beyond its acknowledgement that the guest says it has (RFC 2018 section 3). They
 // are not sent again. It may still drop them, so they stay in the socket's queue, and after a timeout they are forgotten.
 // It tells whether the guest says so of any.
 func (e *tcpEngine) tcpSACK(f conn, s *segment) bool {
-	if f.bits&guestSACKs == 0 || len(s.options) == 0 {
+	if f.bits&guestSACKs == 0 || len(s.Options) == 0 {
 		return false
 	}
 	c := f.tcp
-	lowest := seqRange{}
-	eachSACK(s.options, func(b seqRange) {
+	lowest := seqnum.Range{}
+	s.EachSACK(func(b seqnum.Range) {
 		// What lies before the acknowledgement is about segments that came twice (RFC 2883).
-		if before(s.ack, b.first) && before(c.sndUna, b.first) && before(b.first, b.end) && atMost(b.end, c.sndMax) &&
-			(lowest.empty() || before(b.first, lowest.first)) {
+		if s.Ack.Before(b.First) && c.sndUna.Before(b.First) && b.First.Before(b.End) && b.End.AtMost(c.sndMax) &&
+			(lowest.IsEmpty() || b.First.Before(lowest.First)) {
 			lowest = b
 		}
 	})
-	if lowest.empty() {
+	if lowest.IsEmpty() {
 		return false
 	}
 	c.sacked = lowest
 	return true
 }
 
-// eachSACK calls fn for the blocks of a segment's SACK option.
-func eachSACK(options []byte, fn func(seqRange)) {
-	b := findOption(options, optionSACK)
-	for ; len(b) >= 8; b = b[8:] {
-		fn(seqRange{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])})
-	}
-}
-
 // timeOut is called when the guest has not acknowledged in time. It may just not have been running: so only the oldest
 // segment is sent again, and its acknowledgement tells whether the others are missing too (after RFC 5682).
 func (e *tcpEngine) timeOut(t *turn, f conn) {
 	c := f.tcp
-	c.sacked = seqRange{}
+	c.sacked = seqnum.Range{}
 	if f.bits&finSent != 0 || c.sndWnd == 0 {
 		e.rewind(f)
 		return
@@ -55,16 +44,16 @@ func (e *tcpEngine) timeOut(t *turn, f conn) {
 
 // afterTimeout follows the first acknowledgement after a timeout. If it is for more than what was sent again, the guest
 // has the rest as well, or is about to say what it misses. If not, all the rest is sent again.
-func (e *tcpEngine) afterTimeout(f conn, ack uint32) {
+func (e *tcpEngine) afterTimeout(f conn, ack seqnum.Value) {
 	c := f.tcp
-	if !c.sacked.empty() && atLeast(ack, c.sacked.first) {
-		c.sacked = seqRange{}
+	if !c.sacked.IsEmpty() && ack.AtLeast(c.sacked.First) {
+		c.sacked = seqnum.Range{}
 	}
 	if f.bits&timedOut == 0 {
 		return
 	}
 	f.bits &^= timedOut | resendDue
-	if atMost(ack, c.resent) && ack != c.sndMax {
+	if ack.AtMost(c.resent) && ack != c.sndMax {
 		e.rewind(f)
 	}
 }
@@ -88,9 +77,9 @@ func (e *tcpEngine) resend(t *turn, f conn) bool {
 	if f.bits&finSent != 0 || c.sndUna == c.sndMax {
 		return true
 	}
-	most := min(int(c.mss), int(c.sndMax-c.sndUna))
-	if !c.sacked.empty() {
-		most = int(min(c.sacked.first-c.sndUna, largestFrame))
+	most := min(int(c.mss), int(c.sndMax.Since(c.sndUna)))
+	if !c.sacked.IsEmpty() {
+		most = int(min(c.sacked.First.Since(c.sndUna), largestFrame))
 	}
 	t.counters.Retransmits++
 	f.bits &^= timing
@@ -99,23 +88,23 @@ func (e *tcpEngine) resend(t *turn, f conn) bool {
 		f.bits |= resendDue
 		return false
 	}
-	c.resent = c.sndUna + uint32(n)
+	c.resent = c.sndUna.Plus(uint32(n))
 	return true
 }
 
 // skipSACKed moves sndNxt over what the guest has already, and returns how many bytes may be sent from there on without
 // meeting such bytes.
 func (c *tcpFlow) skipSACKed() uint32 {
-	if c.sacked.empty() {
-		return maxWindow << maxScale
+	if c.sacked.IsEmpty() {
+		return maxWindow << netpkt.MaxScale
 	}
-	if c.sndNxt == c.sacked.first {
-		c.sndNxt = c.sacked.end
+	if c.sndNxt == c.sacked.First {
+		c.sndNxt = c.sacked.End
 	}
-	if before(c.sndNxt, c.sacked.first) {
-		return c.sacked.first - c.sndNxt
+	if c.sndNxt.Before(c.sacked.First) {
+		return c.sacked.First.Since(c.sndNxt)
 	}
-	return maxWindow << maxScale
+	return maxWindow << netpkt.MaxScale
 }
 
 // sendShorter sends again what is under way, which was too long.

@@ -1,8 +1,10 @@
 package nat
 
 import (
-	"encoding/binary"
 	"math"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 )
 
 // Timestamps (RFC 7323 section 3) are in use where the guest's SYN offers them. Ours does not: on a link that neither loses
@@ -12,87 +14,71 @@ import (
 // which of the two was answered.
 
 const (
-	// timesLen is the length of the option behind two NOPs, which is how nearly every stack places it, and the only option
-	// of most segments (RFC 7323 appendix A).
-	timesLen  = 12
-	timesLead = optionNop<<24 | optionNop<<16 | optionTimes<<8 | 10
 	// stampUnit is a tick of the clock that the guest sees, in nanoseconds.
 	stampUnit = int64(1e6)
 	// stampAge, in nanoseconds, is after how much silence a timestamp may have wrapped around (RFC 7323 section 5.5).
 	stampAge = int64(24 * 24 * 3600e9)
 )
 
-// readTimes takes the timestamps of a segment out of its options, if it has any.
-func (s *segment) readTimes() {
-	v := s.options
-	if len(v) == timesLen && binary.BigEndian.Uint32(v) == timesLead {
-		s.options = nil
-		v = v[4:]
-	} else if v = findOption(v, optionTimes); len(v) != 8 {
-		return
-	}
-	s.timed, s.stamp, s.echo = true, binary.BigEndian.Uint32(v), binary.BigEndian.Uint32(v[4:])
-}
-
 // timely takes note of the timestamp of a segment, and tells whether the segment is to be looked at: one that is older than
 // what came before is not (PAWS, RFC 7323 section 5). A segment without timestamps passes, though the guest has promised
 // them: as far as anybody knows it is none the worse.
 func (e *tcpEngine) timely(t *turn, f conn, s *segment) bool {
-	s.readTimes()
-	if !s.timed {
+	s.ReadTimes()
+	if !s.Timed {
 		return true
 	}
 	c := f.tcp
-	if before(s.stamp, c.recent) && t.now-c.heard < stampAge {
+	if seqnum.From(s.Stamp).Before(seqnum.From(c.recent)) && t.now-c.heard < stampAge {
 		return false
 	}
 	// Of several segments that one acknowledgement answers, the first one is echoed: the guest is to see the whole delay
 	// (section 4.3).
-	if atMost(s.seq, c.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
-		c.recent = s.stamp
+	if s.Seq.AtMost(c.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
+		c.recent = s.Stamp
 	}
 	return true
 }
 
 // stamp is the time that the guest sees. It begins with a number that tells nothing of the host.
-func (e *tcpEngine) stamp(t *turn, f conn) uint32 { return f.tcp.iss + uint32(t.now/stampUnit) }
+func (e *tcpEngine) stamp(t *turn, f conn) uint32 {
+	return f.tcp.iss.Uint32() + uint32(t.now/stampUnit)
+}
 
 // sinceEcho returns how long ago, in nanoseconds, what a segment echoes was sent. It is not ok if that cannot be.
 func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) {
-	ticks := e.stamp(t, f) - s.echo
-	if !s.timed || ticks > math.MaxInt32 || int64(ticks)*stampUnit > maxRTO {
+	ticks := e.stamp(t, f) - s.Echo
+	if !s.Timed || ticks > math.MaxInt32 || int64(ticks)*stampUnit > maxRTO {
 		return 0, false
 	}
 	return max(int64(ticks), 1) * stampUnit, true
 }
 
 // l4 is where the transport header stands in a frame to the guest.
-func (f *flow) l4() int { return etherLen + int(f.ipLen) }
+func (f *flow) l4() int { return netpkt.EtherLen + int(f.ipLen) }
 
 // headers is the length of what stands in front of the data of a segment to the guest.
 func (f *flow) headers() int {
 	if f.bits&guestTimes != 0 {
-		return f.l4() + tcpLen + timesLen
+		return f.l4() + netpkt.TCPLen + netpkt.TimesLen
 	}
-	return f.l4() + tcpLen
+	return f.l4() + netpkt.TCPLen
 }
 
 // putSegment writes the TCP header of a connection's segment into the frame b, which has room for f.headers().
-func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq uint32) {
+func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq seqnum.Value) {
 	c := f.tcp
 	tcp := b[f.l4():]
-	e.putTCP(tcp, &f.key, flags, seq, c.rcvNxt, e.advertise(t, f))
+	putTCP(tcp, &f.key, flags, seq, c.rcvNxt, e.advertise(t, f))
 	if c.urgency&hostMarked != 0 {
 		c.putMark(tcp, seq)
 	}
 	if f.bits&guestTimes != 0 {
-		e.putTimes(t, tcp[tcpLen:], f)
-		tcp[12] = (tcpLen + timesLen) / 4 << 4
+		e.putTimes(t, tcp[netpkt.TCPLen:], f)
+		netpkt.SetTCPLen(tcp, netpkt.TCPLen+netpkt.TimesLen)
 	}
 }
 
 func (e *tcpEngine) putTimes(t *turn, b []byte, f conn) {
-	binary.BigEndian.PutUint32(b, timesLead)
-	binary.BigEndian.PutUint32(b[4:], e.stamp(t, f))
-	binary.BigEndian.PutUint32(b[8:], f.tcp.recent)
+	netpkt.PutTimes(b, e.stamp(t, f), f.tcp.recent)
 }

@@ -1,11 +1,11 @@
 package nat
 
 import (
-	"encoding/binary"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -33,7 +33,7 @@ func (e *tcpEngine) findMark(t *turn, f conn) {
 	c.urgency &^= hostUrgent
 	if offset, ok := e.markOffset(t, f); ok {
 		c.urgency |= hostMarked
-		c.hostMark = c.sndUna - c.drop + uint32(f.tcp.proxied.left) + offset
+		c.hostMark = c.sndUna.Minus(c.drop).Plus(uint32(f.tcp.proxied.left) + offset)
 	}
 }
 
@@ -97,7 +97,7 @@ func (e *tcpEngine) peekPastMark(t *turn, f *flow, b []byte, n int, errno unix.E
 // isMark tells whether the byte at offset of the host's queue is the one with the mark.
 func (f conn) isMark(offset uint32) bool {
 	t := f.tcp
-	return t.urgency&hostMarked != 0 && t.sndUna+uint32(f.tcp.proxied.left)+offset == t.hostMark
+	return t.urgency&hostMarked != 0 && t.sndUna.Plus(uint32(f.tcp.proxied.left)+offset) == t.hostMark
 }
 
 // stopped tells whether the peek that ended at offset was short for something else than the end of the queue: a mark that is known,
@@ -109,7 +109,7 @@ func (e *tcpEngine) stopped(t *turn, f conn, offset uint32) bool {
 // passMark forgets the mark once its byte was dropped, and looks again for one that could not be found.
 func (e *tcpEngine) passMark(t *turn, f conn) {
 	c := f.tcp
-	if c.urgency&hostMarked != 0 && after(c.sndUna, c.hostMark) {
+	if c.urgency&hostMarked != 0 && c.sndUna.After(c.hostMark) {
 		c.urgency &^= hostMarked
 	}
 	if c.urgency&hostUrgent != 0 {
@@ -118,17 +118,16 @@ func (e *tcpEngine) passMark(t *turn, f conn) {
 }
 
 // announces tells whether a segment that begins at seq can tell the guest of the mark: it is not behind it, nor too far from it.
-func (c *tcpFlow) announces(seq uint32) bool {
+func (c *tcpFlow) announces(seq seqnum.Value) bool {
 	const reach = 65535 // of the pointer
-	return c.urgency&hostMarked != 0 && c.hostMark-seq < reach
+	return c.urgency&hostMarked != 0 && c.hostMark.Since(seq) < reach
 }
 
 // putMark tells the guest of the mark in the TCP header of a segment that begins at seq. The pointer is to the byte behind, as
 // all stacks read it (RFC 6093 section 2.1).
-func (c *tcpFlow) putMark(tcp []byte, seq uint32) {
+func (c *tcpFlow) putMark(tcp []byte, seq seqnum.Value) {
 	if c.announces(seq) {
-		tcp[13] |= flagURG
-		binary.BigEndian.PutUint16(tcp[18:], uint16(c.hostMark+1-seq))
+		netpkt.PutUrgent(tcp, uint16(c.hostMark.Since(seq)+1))
 	}
 }
 
@@ -137,8 +136,8 @@ func (c *tcpFlow) putMark(tcp []byte, seq uint32) {
 func (e *tcpEngine) noteMark(f conn, s *segment) {
 	c := f.tcp
 	next := e.expected(f)
-	mark := s.seq + max(uint32(s.urgent), 1) - 1
-	if before(s.seq+s.length(), next) || before(mark, next) || c.urgency&guestMarked != 0 && atMost(mark, c.guestMark) {
+	mark := s.Seq.Plus(max(uint32(s.Urgent), 1) - 1)
+	if s.Seq.Plus(s.Len()).Before(next) || mark.Before(next) || c.urgency&guestMarked != 0 && mark.AtMost(c.guestMark) {
 		return
 	}
 	c.urgency |= guestMarked
@@ -147,9 +146,9 @@ func (e *tcpEngine) noteMark(f conn, s *segment) {
 
 // queueMarked is queue while a mark of the guest is ahead. The byte with the mark goes out alone, for MSG_OOB marks the last byte
 // that the socket takes. What it does not take, the guest repeats, and then it is the same again.
-func (e *tcpEngine) queueMarked(t *turn, f conn, seq uint32, offset, n int, fin bool, c *virtqueue.Chain) {
+func (e *tcpEngine) queueMarked(t *turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
 	conn := f.tcp
-	before := int(conn.guestMark - seq)
+	before := int(conn.guestMark.Since(seq))
 	if before >= n {
 		e.queue(t, f, seq, offset, n, fin, c)
 		return
@@ -166,12 +165,12 @@ func (e *tcpEngine) queueMarked(t *turn, f conn, seq uint32, offset, n int, fin 
 		e.out.flags = unix.MSG_OOB
 	}
 	e.flushOutgoing(t)
-	if !f.takesFrom(conn.guestMark + 1) {
+	if !f.takesFrom(conn.guestMark.Plus(1)) {
 		return
 	}
 	conn.urgency &^= guestMarked
 	if left := n - before - 1; left > 0 || fin {
-		e.queue(t, f, conn.guestMark+1, offset+before+1, left, fin, c)
+		e.queue(t, f, conn.guestMark.Plus(1), offset+before+1, left, fin, c)
 	}
 }
 

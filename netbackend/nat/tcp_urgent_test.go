@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -76,7 +78,7 @@ func openConnection(t *testing.T, fd int) (*Port, conn) {
 	p, err := New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	opened, _ := p.shard.flows.insert(&flowKey{Proto: protoTCP}, p.shard.me, func(uint32) {})
+	opened, _ := p.shard.flows.insert(&flowKey{Proto: netpkt.TCP}, p.shard.me, func(uint32) {})
 	t.Cleanup(func() { p.shard.flows.unlink(opened) })
 	f := p.tcp.begin(opened)
 	f.fd, f.state = int32(fd), stateOpen
@@ -116,11 +118,11 @@ func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
 	require.NoError(t, unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
 	p, f := openConnection(t, to)
 	const n = 16 << 20
-	f.tcp.rcvEdge = n
-	f.tcp.urgency, f.tcp.guestMark = guestMarked, n-1
+	f.tcp.rcvEdge = seqnum.From(n)
+	f.tcp.urgency, f.tcp.guestMark = guestMarked, seqnum.From(n-1)
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf(make([]byte, n))}, Len: n}
-	p.tcp.queueMarked(&p.turn, f, 0, 0, n, false, &chain)
-	require.Less(t, f.tcp.rcvNxt, uint32(n))
+	p.tcp.queueMarked(&p.turn, f, seqnum.From(0), 0, n, false, &chain)
+	require.Less(t, f.tcp.rcvNxt.Uint32(), uint32(n))
 	require.NotZero(t, f.tcp.rcvNxt)
 	require.Equal(t, guestMarked, f.tcp.urgency, "it is still to come")
 	require.False(t, hasUrgent(t, from))
@@ -141,25 +143,29 @@ func hasUrgent(t *testing.T, fd int) bool {
 func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
 	to, from := streams(t)
 	p, f := openConnection(t, to)
-	f.tcp.rcvEdge = 100
-	f.tcp.urgency, f.tcp.guestMark = guestMarked, 3
+	f.tcp.rcvEdge = seqnum.From(100)
+	f.tcp.urgency, f.tcp.guestMark = guestMarked, seqnum.From(3)
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf([]byte("abcXdef"))}, Len: 7}
-	p.tcp.queueMarked(&p.turn, f, 0, 0, 7, false, &chain)
+	p.tcp.queueMarked(&p.turn, f, seqnum.From(0), 0, 7, false, &chain)
 	require.Zero(t, f.tcp.urgency, "or it would be met again when the numbers have wrapped around")
 	p.tcp.flushOutgoing(&p.turn)
-	require.EqualValues(t, 7, f.tcp.rcvNxt)
+	require.Equal(t, seqnum.From(7), f.tcp.rcvNxt)
 	require.True(t, hasUrgent(t, from))
 }
 
 func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {
-	p, f := &Port{}, conn{&flow{state: stateOpen}, &tcpFlow{rcvNxt: 1000}}
-	for _, s := range []segment{{seq: 990, n: 20, urgent: 10}, {seq: 990, n: 20}, {seq: 980, n: 19, urgent: 30}} {
+	p, f := &Port{}, conn{&flow{state: stateOpen}, &tcpFlow{rcvNxt: seqnum.From(1000)}}
+	segmentAt := func(seq uint32, n int, urgent uint16) segment {
+		return segment{Segment: netpkt.Segment{Seq: seqnum.From(seq), N: n, Urgent: urgent}}
+	}
+	for _, s := range []segment{segmentAt(990, 20, 10), segmentAt(990, 20, 0), segmentAt(980, 19, 30)} {
 		p.tcp.noteMark(f, &s)
 		require.Zero(t, f.tcp.urgency, s, "it would be met when the numbers have wrapped around")
 	}
-	p.tcp.noteMark(f, &segment{seq: 990, n: 20, urgent: 11})
+	s := segmentAt(990, 20, 11)
+	p.tcp.noteMark(f, &s)
 	require.Equal(t, guestMarked, f.tcp.urgency)
-	require.EqualValues(t, 1000, f.tcp.guestMark)
+	require.Equal(t, seqnum.From(1000), f.tcp.guestMark)
 }
 
 // Unix sockets take urgent bytes from Linux 5.15 on. This one takes none at all.
@@ -170,7 +176,7 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	defer unix.Close(pair[1])
 	p, f := &Port{}, conn{&flow{fd: int32(pair[0]), state: stateOpen}, &tcpFlow{}}
 	require.True(t, p.tcp.deliver(&p.turn, f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
-	require.EqualValues(t, 1, f.tcp.rcvNxt)
+	require.Equal(t, seqnum.From(1), f.tcp.rcvNxt)
 	require.Zero(t, f.bits&hostReset)
 	var b [10]byte
 	n, err := unix.Read(pair[1], b[:])

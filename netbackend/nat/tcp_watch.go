@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // A guest can forget its connections without a word: it was restored from a snapshot, its firewall was emptied, it hangs. Of a
@@ -85,7 +86,7 @@ func (e *tcpEngine) watchFlows(t *turn) {
 		e.watches.start(true, t.now)
 	}
 	t.flows.each(t.me, func(f *flow) {
-		if f.key.Proto == protoTCP {
+		if f.key.Proto == netpkt.TCP {
 			e.watchFlow(t, e.conn(f), often, rare)
 		}
 	})
@@ -131,11 +132,11 @@ func (e *tcpEngine) watchHost(f *flow) {
 
 // clampMSS keeps the segments of a connection within an MTU that has become smaller. Other flows stay as they are.
 func (e *tcpEngine) clampMSS(of *flow) {
-	if of.key.Proto != protoTCP {
+	if of.key.Proto != netpkt.TCP {
 		return
 	}
 	f := e.conn(of)
-	e.setMSS(f, min(f.tcp.fullMSS, uint16(e.shard.mtu-(f.headers()-etherLen))))
+	e.setMSS(f, min(f.tcp.fullMSS, uint16(e.shard.mtu-(f.headers()-netpkt.EtherLen))))
 }
 
 // probeAfterRestart asks a guest whose driver is new whether it still knows an open connection. A guest that was rebooted

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // A guest that traces a route sends packets with a small time to live, and reads who says that it has run out. The first to say
@@ -14,11 +15,11 @@ import (
 // outlived reports whether a packet with a time to live of 1 or less ends at the engine, and tells the guest so. n is the packet's
 // length in bytes from its transport header on. Callers look at the time to live first: there is a call less for each frame.
 func (e *icmpSender) outlived(t *turn, k *packet, key *flowKey, n int) bool {
-	if t.nets.IsOurs(&k.dst) {
+	if t.nets.IsOurs(&k.Dst) {
 		return false
 	}
 	t.counters.HopsExceeded++
-	e.hopsExceeded(t, key, n, k.l4)
+	e.hopsExceeded(t, key, n, k.L4)
 	return true
 }
 
@@ -73,17 +74,18 @@ func (e *tcpEngine) tellConnectError(t *turn, f conn) bool {
 	if !ok {
 		return false
 	}
-	syn := quotedSYN(&f.key, f.tcp.irs)
-	e.icmp.sendError(t, icmpError{icmpMessage: m, from: e.icmp.offender(f.flow, &fault), key: &f.key, n: tcpLen, l4: syn[:]})
+	syn := netpkt.QuotedSYN(f.key.GuestPort, f.key.RemotePort, f.tcp.irs)
+	e.icmp.sendError(t, icmpError{Message: m, from: e.icmp.offender(f.flow, &fault), key: &f.key, n: netpkt.TCPLen, l4: syn[:]})
 	return true
 }
 
 // icmpOf returns the ICMP message that was the error, if it is one of the given version of IP that says that a packet has
 // not arrived.
-func icmpOf(e *hostsock.Error, is4 bool) (m icmpMessage, ok bool) {
-	m = icmpMessage{e.Kind, e.Code}
+func icmpOf(e *hostsock.Error, is4 bool) (m netpkt.Message, ok bool) {
+	m = netpkt.Message{Kind: e.Kind, Code: e.Code}
+	origin := uint8(unix.SO_EE_ORIGIN_ICMP6)
 	if is4 {
-		return m, e.Origin == unix.SO_EE_ORIGIN_ICMP && (e.Kind == icmpUnreachable || e.Kind == icmpTimeExceeded)
+		origin = unix.SO_EE_ORIGIN_ICMP
 	}
-	return m, e.Origin == unix.SO_EE_ORIGIN_ICMP6 && (e.Kind == icmp6Unreachable || e.Kind == icmp6TimeExceeded)
+	return m, e.Origin == origin && m.IsLoss(is4)
 }

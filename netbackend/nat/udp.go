@@ -10,9 +10,9 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // udpEngine passes datagrams on. The state of associations and mappings is its own.
@@ -32,7 +32,7 @@ type udpEngine struct {
 	mmsgs   [hostsock.BatchSize]mmsg
 	rxBatch rxBatch
 	batch   hostsock.Batch
-	quoted  [udpLen]byte
+	quoted  [netpkt.UDPLen]byte
 	user    hosts.UserCache // of the address that datagrams went to last by a forward
 }
 
@@ -113,16 +113,16 @@ const (
 
 // datagram handles a UDP datagram of the guest.
 func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
-	if len(k.l4) < udpLen {
+	if len(k.L4) < netpkt.UDPLen {
 		t.counters.Malformed++
 		return false
 	}
-	length := int(binary.BigEndian.Uint16(k.l4[4:]))
-	if length < udpLen || length > k.l4Len {
+	length := int(binary.BigEndian.Uint16(k.L4[4:]))
+	if length < netpkt.UDPLen || length > k.L4Len {
 		t.counters.Malformed++
 		return false
 	}
-	if binary.BigEndian.Uint16(k.l4[2:]) == dhcpServerPort && t.forDHCP(k) {
+	if binary.BigEndian.Uint16(k.L4[2:]) == dhcpServerPort && t.forDHCP(k) {
 		e.hooks.dhcp(t, *k, length)
 		return false
 	}
@@ -131,18 +131,18 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 		return false
 	}
 	if k.segment != 0 {
-		length = k.l4Len // drivers differ in what they write there: the whole, or the length of one datagram
-		if length-udpLen > maxSegments*k.segment {
+		length = k.L4Len // drivers differ in what they write there: the whole, or the length of one datagram
+		if length-netpkt.UDPLen > maxSegments*k.segment {
 			t.counters.Malformed++
 			return false
 		}
 	}
-	key, ok := t.key(k, protoUDP)
+	key, ok := t.key(k, netpkt.UDP)
 	if !ok {
-		t.hooks.misaddressed(t, *k, protoUDP)
+		t.hooks.misaddressed(t, *k, netpkt.UDP)
 		return false
 	}
-	if k.hops <= 1 && e.icmp.outlived(t, k, &key, length) {
+	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, length) {
 		return false
 	}
 	if t.isQuery(&key) {
@@ -162,7 +162,7 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 		return false
 	}
 	t.touch(f)
-	e.enqueue(t, f, k, length-udpLen)
+	e.enqueue(t, f, k, length-netpkt.UDPLen)
 	return false
 }
 
@@ -170,7 +170,7 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 func (e *udpEngine) associate(t *turn, key *flowKey, k *packet, length int) (*flow, where) {
 	to, verdict := e.policy.Judge(destinationOf(key))
 	if verdict != policy.Allowed {
-		e.icmp.reject(t, key, verdict, length, k.l4)
+		e.icmp.reject(t, key, verdict, length, k.L4)
 		return nil, nowhere
 	}
 	if !t.mayBegin() {
@@ -186,7 +186,7 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 	c := classAssociations
 	mapped := t.cfg.EndpointIndependent
 	if !t.admitFlow(c) || !(mapped && e.isMapped(key)) && !t.admitSocket() {
-		e.icmp.sendUnreachable(t, key, codeHost, length, k.l4)
+		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, nowhere
 	}
 	if mapped {
@@ -195,13 +195,13 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.hit(limitHost)
-		e.icmp.sendUnreachable(t, key, codeHost, length, k.l4)
+		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, nowhere
 	}
 	gro, news := e.prepareUDP(fd, &to.Addr, &key.Guest), t.pairs.changes.Number()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
-		e.icmp.undelivered(t, key, err, length, k.l4)
+		e.icmp.undelivered(t, key, err, length, k.L4)
 		return nil, nowhere
 	}
 	f, at := t.createWith(key, fd, stateUDP, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
@@ -221,7 +221,7 @@ func (e *udpEngine) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
-func udpHeaders(a *ipaddr.Addr) int { return etherLen + a.HeaderLen() + udpLen }
+func udpHeaders(a *ipaddr.Addr) int { return netpkt.EtherLen + a.HeaderLen() + netpkt.UDPLen }
 
 // prolong puts the end of an association off. What the guest sends does so if it got through, or if the guest was not told that
 // it did not: a flow that leads nowhere ends, and the next datagram begins a new one.
@@ -233,23 +233,7 @@ func (e *udpEngine) prolong(t *turn, f *flow) {
 	t.wheel.Set(f.index, t.now+timeout)
 }
 
-// putUDP writes a UDP header without checksum. length is that of header and payload.
-func putUDP(b []byte, from, to uint16, length int) {
-	binary.BigEndian.PutUint16(b[0:], from)
-	binary.BigEndian.PutUint16(b[2:], to)
-	binary.BigEndian.PutUint16(b[4:], uint16(length))
-	b[6], b[7] = 0, 0
-}
-
-// pseudoSum is the sum of the pseudo header of a UDP datagram to the guest, n bytes long with its header.
+// pseudoSum is the sum of the pseudo header of a segment or datagram to the guest, n bytes long with its header.
 func pseudoSum(k *flowKey, n int) uint16 {
-	return vnet.PseudoHeaderSum(k.Proto, k.Remote.Bytes(), k.Guest.Bytes(), uint32(n))
-}
-
-// udpChecksum turns a sum into the checksum field: 0 there means none (RFC 768).
-func udpChecksum(sum uint16) uint16 {
-	if sum == 0xffff {
-		return sum
-	}
-	return ^sum
+	return netpkt.PseudoSum(k.Proto, &k.Remote, &k.Guest, n)
 }

@@ -5,15 +5,14 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 const (
 	// errorBurst is how many errors of a socket are told in one turn.
 	errorBurst = 8
 	// quoteLen is how much of a datagram's payload an ICMP message quotes: what fits 576 bytes (RFC 1812 section 4.3.2.3).
-	quoteLen = minMTU - 2*(ipv4Len+udpLen)
-
-	codeHopsExceeded = 0
+	quoteLen = minMTU - 2*(netpkt.IPv4Len+netpkt.UDPLen)
 )
 
 // readErrors tells the guest what became of datagrams of a socket, which is f's own, or common to several flows and locked:
@@ -55,7 +54,7 @@ func (e *udpEngine) tellError(t *turn, f *flow, fault *hostsock.Error) {
 	if !ok {
 		return
 	}
-	m.key, m.n, m.l4, m.payload = &f.key, udpLen+fault.N, e.header(f), t.quote[:min(fault.N, len(t.quote))]
+	m.key, m.n, m.l4, m.payload = &f.key, netpkt.UDPLen+fault.N, e.header(f), t.quote[:min(fault.N, len(t.quote))]
 	e.icmp.sendError(t, m)
 }
 
@@ -65,20 +64,20 @@ func (e *icmpSender) errorMessage(f *flow, fault *hostsock.Error) (m icmpError, 
 	is4 := f.key.Guest.Is4()
 	m.from = e.offender(f, fault)
 	if unix.Errno(fault.Errno) == unix.EMSGSIZE {
-		m.icmpMessage, m.info = tooBig(is4), fault.Info
+		m.Message, m.info = netpkt.TooBig(is4), fault.Info
 		if is4 {
 			m.info = min(fault.Info, 0xffff) // RFC 1191 section 4
 		}
 		return m, true
 	}
-	if m.icmpMessage, ok = icmpOf(fault, is4); ok {
+	if m.Message, ok = icmpOf(fault, is4); ok {
 		return m, true
 	}
 	code, ok := unreachableCode(unix.Errno(fault.Errno))
 	if !ok {
-		code, ok = codePort, unix.Errno(fault.Errno) == unix.ECONNREFUSED
+		code, ok = netpkt.CodePort, unix.Errno(fault.Errno) == unix.ECONNREFUSED
 	}
-	m.icmpMessage = unreachable(is4, code)
+	m.Message = netpkt.Unreachable(is4, code)
 	return m, ok
 }
 
@@ -99,22 +98,19 @@ func (e *icmpSender) offender(f *flow, fault *hostsock.Error) ipaddr.Addr {
 
 // header returns the header of a flow's datagrams without payload, for quotes. It is valid until the next call.
 func (e *udpEngine) header(f *flow) []byte {
-	putUDP(e.quoted[:], f.key.GuestPort, f.key.RemotePort, udpLen)
+	netpkt.PutUDP(e.quoted[:], f.key.GuestPort, f.key.RemotePort, netpkt.UDPLen)
 	return e.quoted[:]
 }
 
 // hopsExceeded tells the guest that its datagram's time to live has run out at the first router, which is the engine.
 func (e *icmpSender) hopsExceeded(t *turn, key *flowKey, n int, l4 []byte) {
-	m := icmpMessage{icmpTimeExceeded, codeHopsExceeded}
-	if !key.Guest.Is4() {
-		m.kind = icmp6TimeExceeded
-	}
-	e.sendError(t, icmpError{from: t.nets.Of(&key.Guest).Gateway, icmpMessage: m, key: key, n: n, l4: l4})
+	m := netpkt.TimeExceeded(key.Guest.Is4(), netpkt.CodeHops)
+	e.sendError(t, icmpError{from: t.nets.Of(&key.Guest).Gateway, Message: m, key: key, n: n, l4: l4})
 }
 
 // icmpError is a message about a datagram of the guest's (RFC 792, RFC 4443), in the guest's version of IP.
 type icmpError struct {
-	icmpMessage
+	netpkt.Message
 	from    ipaddr.Addr
 	info    uint32 // the second word of the message
 	key     *flowKey
@@ -130,12 +126,12 @@ func (e *icmpSender) sendError(t *turn, fault icmpError) {
 		return
 	}
 	ipLen := fault.key.Guest.HeaderLen()
-	headers := etherLen + ipLen + icmpLen + ipLen + icmpLen
+	headers := netpkt.EtherLen + ipLen + netpkt.ICMPLen + ipLen + netpkt.ICMPLen
 	b := t.slow[:headers+len(fault.payload)]
-	quoted := b[ipLen+icmpLen:] // an Ethernet header earlier, which is overwritten below
+	quoted := b[ipLen+netpkt.ICMPLen:] // an Ethernet header earlier, which is overwritten below
 	t.putIP(quoted, &fault.key.Guest, &fault.key.Remote, fault.key.Proto, fault.n)
-	copy(quoted[etherLen+ipLen:], fault.l4[:icmpLen])
+	copy(quoted[netpkt.EtherLen+ipLen:], fault.l4[:netpkt.ICMPLen])
 	copy(b[headers:], fault.payload)
 	t.counters.Unreachables++
-	t.reply(t.putICMP(b, &fault.from, &fault.key.Guest, fault.icmpMessage, fault.info))
+	t.reply(t.putICMP(b, &fault.from, &fault.key.Guest, fault.Message, fault.info))
 }

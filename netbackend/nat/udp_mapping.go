@@ -7,6 +7,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 // With Config.EndpointIndependent, all that a port of the guest sends leaves by one port of the host, whomever it goes to
@@ -110,7 +111,7 @@ func (e *udpEngine) hear(m *mapping) {
 		e.listeners.vacate(l)
 		return
 	}
-	*l = listener{Socket: forward.Socket{FD: m.fd}, proto: protoUDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
+	*l = listener{Socket: forward.Socket{FD: m.fd}, proto: netpkt.UDP, to: m.guest, index: l.index, shared: &m.sharedSocket}
 	l.receiver.gro = e.prepareUDP(int(m.fd), &m.guest.Addr, &m.guest.Addr)
 	m.index, m.heard = l.index, true
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -17,7 +18,7 @@ const (
 	// firstLook is how many datagrams are asked for at first. Most often there is one; only who gets so many may have more.
 	firstLook = 4
 	// leastRoom is the least room in a receive buffer that is good for a datagram by itself.
-	leastRoom = etherLen + 1500
+	leastRoom = netpkt.EtherLen + 1500
 	// bounceLen is what a datagram can have beyond its receive buffer.
 	bounceLen = maxDatagram
 )
@@ -134,7 +135,7 @@ func (e *udpEngine) reserveDatagrams(t *turn, m *rxSource, want int) (n int) {
 		return 0
 	}
 	s := e.receiver(m)
-	frame := etherLen + t.mtu
+	frame := netpkt.EtherLen + t.mtu
 	if !s.long && !s.gro {
 		e.rxBatch.lease = t.rx.Reserve(netbackend.Request{
 			Min: min(frame, leastRoom), Max: frame, Frames: want, Shape: netbackend.OneBuffer,
@@ -144,7 +145,7 @@ func (e *udpEngine) reserveDatagrams(t *turn, m *rxSource, want int) (n int) {
 	if n == 0 {
 		most := frame
 		if s.gro {
-			most = etherLen + 65535
+			most = netpkt.EtherLen + 65535
 		}
 		e.rxBatch.lease = t.rx.Reserve(netbackend.Request{Min: frame, Max: most})
 		if n = e.rxBatch.lease.Len(); n == 0 {
@@ -297,16 +298,16 @@ func (e *udpEngine) appendMessage(t *turn, b []byte, i, headers int) []byte {
 // length of each of several datagrams, 0 for one.
 func (e *udpEngine) commitDatagrams(t *turn, key *flowKey, i, n, segment int) {
 	iov := e.rxBatch.lease.Frame(i)
-	at := t.putIP(t.template[:], &key.Remote, &key.Guest, protoUDP, udpLen+n)
-	headers := at + udpLen
+	at := t.putIP(t.template[:], &key.Remote, &key.Guest, netpkt.UDP, netpkt.UDPLen+n)
+	headers := at + netpkt.UDPLen
 	udp := t.template[at:headers]
-	putUDP(udp, key.RemotePort, key.GuestPort, udpLen+n)
-	sum := pseudoSum(key, udpLen+n)
+	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, netpkt.UDPLen+n)
+	sum := pseudoSum(key, netpkt.UDPLen+n)
 	var h vnet.Header
 	if t.guestCsum {
 		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, uint16(at), 6
 	} else {
-		sum = udpChecksum(t.sumRange(iov, headers, n, vnet.Sum(udp, sum)))
+		sum = netpkt.UDPChecksum(t.sumRange(iov, headers, n, vnet.Sum(udp, sum)))
 	}
 	if segment != 0 && segment < n {
 		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOUDPL4, uint16(segment), uint16(headers)
@@ -369,7 +370,7 @@ func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flo
 // forwardKey names the flow of a peer of a UDP forward, or of a mapping.
 func (e *udpEngine) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
 	return flowKey{
-		Guest: s.guest.Addr, GuestPort: s.guest.Port, Proto: protoUDP,
+		Guest: s.guest.Addr, GuestPort: s.guest.Port, Proto: netpkt.UDP,
 		Remote: e.shard.nets.AsSeen(&peer.Addr, &s.guest.Addr), RemotePort: peer.Port,
 	}
 }
@@ -393,7 +394,7 @@ func (e *fragmenter) reserveDatagram(t *turn) netbackend.Lease {
 	if !e.sendFragments(t) || t.rxFull {
 		return netbackend.Lease{}
 	}
-	n := max(etherLen+t.mtu, netbackend.MinFrame)
+	n := max(netpkt.EtherLen+t.mtu, netbackend.MinFrame)
 	lease := t.rx.Reserve(netbackend.Request{Min: n, Max: n})
 	t.rxFull = lease.Len() == 0
 	return lease

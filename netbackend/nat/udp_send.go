@@ -5,6 +5,8 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -17,8 +19,8 @@ const (
 	// Linux 6.9).
 	maxKernelSegments = 64
 	// maxDatagram is the most payload that a UDP datagram can carry, and maxMessage what several can that are sent as one.
-	maxDatagram = maxIPPayload - udpLen
-	maxMessage  = maxIPv4Payload - udpLen
+	maxDatagram = ipfrag.MaxPayload - netpkt.UDPLen
+	maxMessage  = netpkt.MaxIPv4Payload - netpkt.UDPLen
 )
 
 // txBatch holds the guest's datagrams of one turn until they are sent, each flow's in their order. Nothing is copied: they
@@ -63,7 +65,7 @@ func (e *udpEngine) enqueue(t *turn, f *flow, k *packet, n int) {
 	if k.segment != 0 {
 		segment = k.segment
 	}
-	o.items[o.n] = txItem{iov: k.chain.Iov, offset: k.l4Offset + udpLen, n: n, segment: segment, manner: t.mannerOf(k)}
+	o.items[o.n] = txItem{iov: k.chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.mannerOf(k)}
 	o.n++
 	i := uint16(o.n)
 	udp := e.of(f)
@@ -81,8 +83,8 @@ func (e *udpEngine) enqueue(t *turn, f *flow, k *packet, n int) {
 const usualHops = 64
 
 func (s *shard) mannerOf(k *packet) manner {
-	m := manner{route: mayFragment, hops: s.hopsLeft(k.hops, &k.dst), tos: k.tos}
-	if k.whole {
+	m := manner{route: mayFragment, hops: s.hopsLeft(k.Hops, &k.Dst), tos: k.TOS}
+	if k.Whole {
 		m.route = dontFragment
 	}
 	return m
@@ -178,7 +180,7 @@ func (e *udpEngine) sendAgain(t *turn, f *flow, one *bool, common *sharedSocket,
 	earlier, told := e.readErrors(t, f.fd, f, common)
 	*patience--
 	if !told && earlier == 0 {
-		e.icmp.undelivered(t, &f.key, errno, udpLen, e.header(f))
+		e.icmp.undelivered(t, &f.key, errno, netpkt.UDPLen, e.header(f))
 	}
 	return !told && earlier > 0 && *patience > 0
 }

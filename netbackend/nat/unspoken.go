@@ -9,46 +9,42 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
-const (
-	icmp6ParameterProblem = 4
-	code6NextHeader       = 1 // the next header is unknown, as a protocol is unreachable in IPv4 (RFC 4443 section 3.4)
-	pointerToNextHeader   = 6 // where it stands in the IPv6 header
-	protoNoNextHeader     = unix.IPPROTO_NONE
-)
+const protoNoNextHeader = unix.IPPROTO_NONE
 
 // carries reports whether packets of an IP protocol go on to the host.
 func carries(a *ipaddr.Addr, proto uint8) bool {
-	return proto == protoTCP || proto == protoUDP || proto == icmpProto(a)
+	return proto == netpkt.TCP || proto == netpkt.UDP || proto == netpkt.ICMPProto(a)
 }
 
 // unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
 // the protocol. first is false for fragments behind the first, which are not answered (RFC 1122 section 3.2.2).
 func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
-	if !t.conversational(k) || t.nets.IsBroadcast(&k.dst) {
+	if !t.conversational(k) || t.nets.IsBroadcast(&k.Dst) {
 		p.misaddressed(t, k, proto)
 		return
 	}
 	t.counters.OtherProtocols++
-	if proto == protoNoNextHeader && !k.src.Is4() {
+	if proto == protoNoNextHeader && !k.Src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
 	p.tellProtocol(k, proto)
 	if !first {
 		return
 	}
-	var l4 [icmpLen]byte // a packet of these protocols may be shorter
-	copy(l4[:], k.l4)
+	var l4 [netpkt.ICMPLen]byte // a packet of these protocols may be shorter
+	copy(l4[:], k.L4)
 	m := icmpError{
-		icmpMessage: unreachable(true, codeProtocol), from: t.nets.Of(&k.src).Gateway,
-		key: &flowKey{Guest: k.src, Remote: k.dst, Proto: proto}, n: k.l4Len, l4: l4[:],
+		Message: netpkt.UnknownProtocol(k.Src.Is4()), from: t.nets.Of(&k.Src).Gateway,
+		key: &flowKey{Guest: k.Src, Remote: k.Dst, Proto: proto}, n: k.L4Len, l4: l4[:],
 	}
-	if t.nets.IsOurs(&k.dst) {
-		m.from = k.dst
+	if t.nets.IsOurs(&k.Dst) {
+		m.from = k.Dst
 	}
-	if !k.src.Is4() {
-		m.icmpMessage, m.info = icmpMessage{icmp6ParameterProblem, code6NextHeader}, pointerToNextHeader
+	if !k.Src.Is4() {
+		m.info = netpkt.PointerToNextHeader
 	}
 	p.icmp.sendError(t, m)
 }
@@ -56,13 +52,13 @@ func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
 // misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
 func (p *Port) misaddressed(t *turn, k *packet, proto uint8) {
 	switch {
-	case k.dst.IsMulticast():
-		if proto == protoUDP && p.groups.toGroup(t, k) {
+	case k.Dst.IsMulticast():
+		if proto == netpkt.UDP && p.groups.toGroup(t, k) {
 			return
 		}
 		t.counters.Multicast++
 		p.tellMulticast(k, proto)
-	case k.dst == everybody || t.nets.IsBroadcast(&k.dst):
+	case k.Dst == everybody || t.nets.IsBroadcast(&k.Dst):
 		t.counters.Broadcast++
 	default:
 		t.counters.BadAddress++
@@ -117,12 +113,12 @@ func nameOfProtocol(proto uint8) string {
 // tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
 // not UDP asks routers, of which the engine is the only one.
 func (p *Port) tellMulticast(k *packet, proto uint8) {
-	if proto != protoUDP || len(k.l4) < udpLen || p.shard.pairs.told.multicast.Swap(true) {
+	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || p.shard.pairs.told.multicast.Swap(true) {
 		return
 	}
 	p.shard.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
-		Value: k.dst.Netip().String() + nameOfGroup(uint16(k.l4[2])<<8|uint16(k.l4[3])),
+		Value: k.Dst.Netip().String() + nameOfGroup(uint16(k.L4[2])<<8|uint16(k.L4[3])),
 	})
 }
 
