@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
@@ -73,7 +74,7 @@ type Config struct {
 	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
 	// somebody else to remove them; nil is no.
 	KeepFiles func() bool
-	resolvers *resolverQuotas // that all guests of the process share; nil for a guest without others
+	resolvers *namerelay.Quotas // that all guests of the process share; nil for a guest without others
 	// Slept tells how long the host has been suspended in all since it booted; nil asks the kernel. Any thread may call it.
 	Slept           func() time.Duration
 	InitialSequence func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
@@ -300,9 +301,9 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	shared.dns = newRelay(&cfg)
 	shared.policy.Store(cfg.policy())
 	if cfg.resolvers == nil {
-		cfg.resolvers = newResolverQuotas()
+		cfg.resolvers = namerelay.NewQuotas()
 	}
-	shared.queries.of, shared.streams.stake.of = &cfg.resolvers.queries, &cfg.resolvers.streams
+	shared.names = namerelay.NewGuest(shared.dns, cfg.resolvers)
 	shared.forwards.begin(listen)
 	shared.gates.begin(listen)
 	table := newFlowTable(cfg.MaxFlows)
@@ -391,7 +392,7 @@ func (p *Port) connectParts(has servers, states flowStates) {
 	p.udp.fragments, p.udp.listeners, p.udp.policy = &p.fragments, &p.listeners, &p.policy
 	p.udp.routes, p.udp.hooks, p.udp.states = &p.routes, p.udpHooks(), states.udp
 	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: states.ping}
-	p.names = nameRelay{shard: s, fragments: &p.fragments, tcp: &p.tcp, relay: s.pairs.dns}
+	p.names = nameRelay{shard: s, fragments: &p.fragments, tcp: &p.tcp, relay: namerelay.New(p.relayConfig())}
 	p.inbound = acceptor{shard: s, link: &p.link, listeners: &p.listeners, tcp: &p.tcp, udp: &p.udp}
 	p.groups = groupReflector{shard: s, policy: &p.policy}
 	p.services = localServices{link: &p.link, fragments: &p.fragments, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6}

@@ -68,7 +68,8 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 			require.True(t, begin.fn(p, &key))
 			require.Zero(t, p.shard.counters.ResetsSent)
 			require.Zero(t, p.shard.flows.sockets.Load())
-			require.Zero(t, p.shard.pairs.streams.stake.held)
+			held, _ := p.shard.pairs.names.Streams()
+			require.Zero(t, held)
 		})
 	}
 }

@@ -33,7 +33,7 @@ const (
 // lose deals with the loss of the front end.
 func (p *Port) lose() {
 	p.forgetFragments()
-	p.names.forgetNames()
+	p.names.forget()
 	if p.shard.cfg.ReconnectGrace == 0 {
 		p.bury(endGuestGone)
 		return

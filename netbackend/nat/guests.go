@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -27,7 +28,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		return nil, err
 	}
 	configs := make([]Config, n)
-	c.resolvers = newResolverQuotas()
+	c.resolvers = namerelay.NewQuotas()
 	c.Kernel = c.Kernel.among(n)
 	for i := range configs {
 		configs[i] = c

@@ -44,7 +44,7 @@ func (p *Port) udpHooks() udpHooks {
 	return udpHooks{
 		dhcp:  func(t *turn, k packet, length int) { p.services.dhcp(t, &k, length) },
 		dhcp6: func(t *turn, k packet, length int) { p.services.dhcp6(t, &k, length) },
-		query: func(t *turn, key flowKey, k packet, length int) { p.names.nameQuery(t, &key, &k, length) },
+		query: func(t *turn, key flowKey, k packet, length int) { p.names.query(t, &key, &k, length) },
 	}
 }
 

@@ -2,115 +2,47 @@ package nat
 
 import (
 	"net/netip"
-	"slices"
-	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
-	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
-// A connection to the name server by TCP is one to a resolver of the host. The guest's SYN is answered when one has taken it, so
-// until then another one can be tried, and the guest learns nothing of it. Later the stream is the resolver's: if it fails, the
-// guest sees that, and its next connection goes elsewhere. Guests that keep connections would take the resolver from others, so
-// they may have few, which end when no answer has passed for a while (RFC 7766 section 6.2.3).
-
-const (
-	streamLook = int64(1e9)  // how often connections are looked at
-	streamIdle = int64(10e9) // after how long one ends on which no answer passes
-)
-
-// nameStreams are a guest's connections to the name server. All queue pairs share them.
-type nameStreams struct {
-	stake stake
-
-	open atomic.Int32 // as long as list
-	mu   sync.Mutex
-	list []*nameStream
-}
-
-// nameStream is one of them. It belongs to the thread that has its flow.
-type nameStream struct {
-	flow      uint32 // index
-	to        netip.AddrPort
-	asked     []netip.AddrPort // resolvers that were tried
-	inspector dns.Inspector
-	answered  uint64 // bytes of answers when it was looked at last
-	since     int64  // since when there are no more
-	ending    bool   // both sides were told that it ends
-}
-
-// find returns the connection of a flow, nil if it is none.
-func (n *nameStreams) find(f *flow) *nameStream {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, s := range n.list {
-		if s.flow == f.index {
-			return s
-		}
-	}
-	return nil
-}
-
-func (n *nameStreams) add(s *nameStream) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.list = append(n.list, s)
-	n.open.Add(1)
-}
-
-func (n *nameStreams) remove(s *nameStream) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.list = slices.DeleteFunc(n.list, func(other *nameStream) bool { return other == s })
-	n.open.Add(-1)
-}
-
-// flows returns the indices of the flows.
-func (n *nameStreams) flows() (list []uint32) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, s := range n.list {
-		list = append(list, s.flow)
-	}
-	return list
-}
+// A connection to the name server is a connection like others, but for where it leads: the relay chooses the resolver, and another one
+// if that does not take the connection, before the guest's SYN is answered. It also looks at what the guest sends.
 
 // connectResolver is connect for a connection to the name server.
 func (e *nameRelay) connectResolver(t *turn, key *flowKey, s *segment) (retry bool) {
-	streams := &t.pairs.streams
 	if !t.allow(slowQuery) {
 		e.tcp.refuse(t, key, s)
 		return false
 	}
-	if !streams.stake.take() {
+	stream := e.relay.Begin(t.now)
+	if stream == nil {
 		t.hit(limitStreams)
 		e.tcp.refuse(t, key, s)
 		return false
 	}
-	stream := &nameStream{since: t.now}
 	f, at := e.openStream(t, key, stream, s)
 	if f == nil {
-		streams.stake.give()
+		e.relay.GiveUp()
 		return at == elsewhere
 	}
-	stream.flow = f.index
-	streams.add(stream)
+	e.relay.Started(stream, f.index)
 	e.awaitResolver(t, f)
 	return false
 }
 
 // openStream makes the flow of a stream. It returns nil if there is none to be.
-func (e *nameRelay) openStream(t *turn, key *flowKey, stream *nameStream, s *segment) (*flow, where) {
+func (e *nameRelay) openStream(t *turn, key *flowKey, stream *namerelay.Stream, s *segment) (*flow, where) {
 	if !t.admit(classConnects) {
 		e.tcp.refuse(t, key, s)
 		return nil, nowhere
 	}
-	fd, set, ok := e.dialNext(t, stream, key, s)
+	fd, set, ok := e.dial(t, stream, key, s)
 	if !ok {
 		t.counters.Ends[endConnectFailed]++
 		e.tcp.refuse(t, key, s)
@@ -119,51 +51,33 @@ func (e *nameRelay) openStream(t *turn, key *flowKey, stream *nameStream, s *seg
 	return e.tcp.connecting(t, key, fd, set, s)
 }
 
-// dialNext begins to connect to the next resolver that is to be had, as dial does.
-func (e *nameRelay) dialNext(t *turn, stream *nameStream, key *flowKey, s *segment) (fd int, set udpSender, ok bool) {
-	for {
-		to, ok := e.relay.Next(t.now, dns.TCP, stream.asked)
-		if !ok {
-			return -1, set, false
-		}
-		stream.to, stream.asked = to, append(stream.asked, to)
-		fd, set, err := e.tcp.dial(t, ipaddr.EndpointFrom(to), key, s)
-		if err == nil {
-			return fd, set, true
-		}
-		if isShortage(err) {
-			return -1, set, false
-		}
-		e.streamFailed(to)
-	}
-}
-
-// streamFailed lets the next connections go to other resolvers than to.
-func (e *nameRelay) streamFailed(to netip.AddrPort) {
-	if e.relay.Failed(e.shard.lastTurn, dns.TCP, to) {
-		e.tellResolver(to, " by TCP")
-	}
+// dial begins to connect to the next resolver that is to be had, as tcpEngine.dial does.
+func (e *nameRelay) dial(t *turn, stream *namerelay.Stream, key *flowKey, s *segment) (fd int, set udpSender, ok bool) {
+	ok = e.relay.Dial(t.now, stream, func(to netip.AddrPort) (err error) {
+		fd, set, err = e.tcp.dial(t, ipaddr.EndpointFrom(to), key, s)
+		return err
+	})
+	return fd, set, ok
 }
 
 // awaitResolver sets the time for the host's connect.
 func (e *nameRelay) awaitResolver(t *turn, f *flow) {
-	t.wheel.Set(f.index, t.now+int64(e.relay.Patience()))
+	t.wheel.Set(f.index, t.now+e.relay.Patience())
+}
+
+// streamOf returns the connection to the name server that a flow is, nil if it is none.
+func (e *nameRelay) streamOf(f *flow) *namerelay.Stream {
+	if f.key.Proto != netpkt.TCP || !e.shard.isQuery(&f.key) {
+		return nil
+	}
+	return e.relay.Find(f.index)
 }
 
 // redial connects a flow of which the host's connect has failed, or is not answered, to the next resolver. It reports whether there
 // is one.
-func (e *nameRelay) redial(t *turn, f *flow) bool {
-	if !t.isQuery(&f.key) {
-		return false
-	}
-	stream := t.pairs.streams.find(f)
-	if stream == nil {
-		return false
-	}
-	before := stream.to
-	fd, set, ok := e.dialNext(t, stream, &f.key, &segment{hops: usualHops})
+func (e *nameRelay) redial(t *turn, f *flow, stream *namerelay.Stream) bool {
+	fd, set, ok := e.dial(t, stream, &f.key, &segment{hops: usualHops})
 	if !ok {
-		stream.to = before
 		return false
 	}
 	t.worker.Unregister(int(f.fd))
@@ -183,39 +97,36 @@ func (e *nameRelay) redial(t *turn, f *flow) bool {
 
 // resolverRefused is called when the host's connect has failed. It reports whether another resolver is asked.
 func (e *nameRelay) resolverRefused(t *turn, f *flow) bool {
-	if !t.isQuery(&f.key) {
+	stream := e.streamOf(f)
+	if stream == nil {
 		return false
 	}
-	if stream := t.pairs.streams.find(f); stream != nil {
-		e.streamFailed(stream.to)
-	}
-	return e.redial(t, f)
+	e.relay.Failed(t.now, stream.Resolver())
+	return e.redial(t, f, stream)
 }
 
 // resolverSilent is called when the host's connect takes long. If there is no other resolver, it is waited for.
 func (e *nameRelay) resolverSilent(t *turn, f *flow) {
-	stream := t.pairs.streams.find(f)
+	stream := e.streamOf(f)
 	if stream == nil {
 		return
 	}
-	silent := stream.to
-	if e.redial(t, f) {
-		e.streamFailed(silent)
+	if silent := stream.Resolver(); e.redial(t, f, stream) {
+		e.relay.Failed(t.now, silent)
 	}
 }
 
 // deliverQueries is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in
 // a copy, which the guest cannot change any more.
 func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int) bool {
-	stream := t.pairs.streams.find(f)
+	stream := e.streamOf(f)
 	if stream == nil {
 		return e.tcp.deliverTo(t, f, iov, n)
 	}
 	for offset := 0; offset < n; {
 		b := t.slow[:min(n-offset, len(t.slow))]
 		guestmem.CopyFrom(b, iov, offset)
-		ahead := stream.inspector
-		if ahead.Pass(b) != dns.Ordinary {
+		if !stream.Permits(b) {
 			t.counters.QueriesRefused++
 			e.tcp.resetGuest(f, endNoQuery)
 			return false
@@ -224,7 +135,7 @@ func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int
 		before := f.fromGuest
 		whole := e.tcp.deliverTo(t, f, t.pieces[:1], len(b))
 		if f.fromGuest > before {
-			stream.inspector.Pass(b[:f.fromGuest-before])
+			stream.Sent(b[:f.fromGuest-before])
 		}
 		if !whole {
 			t.counters.TCPRefused += uint64(n - offset - len(b))
@@ -235,71 +146,36 @@ func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int
 	return true
 }
 
-// tendStreams ends connections to the name server on which no answer has passed for a while, or whose resolver is one no more.
+// tendStreams ends connections to the name server that are to end.
 func (e *nameRelay) tendStreams(t *turn) {
-	if e.streamsAt != 0 && t.now >= e.streamsAt {
-		e.tendOpenStreams(t)
-	}
-}
-
-func (e *nameRelay) tendOpenStreams(t *turn) {
-	e.streamsAt = 0
-	for _, i := range t.pairs.streams.flows() {
+	for _, i := range e.relay.Streams() {
 		f := t.flows.at(i)
 		if !t.flows.IsOf(i, t.me) || f.state != stateOpen {
 			continue
 		}
-		if s := t.pairs.streams.find(f); s != nil {
-			e.tendStream(t, f, s)
+		stream := e.streamOf(f)
+		if stream == nil {
+			continue
+		}
+		switch e.relay.Judge(t.now, stream, f.toGuest) {
+		case namerelay.Ends:
+			_ = unix.Shutdown(int(f.fd), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
+			f.bits |= readable | hungUp
+			t.run.push(t.flows, f)
+		case namerelay.Abandoned:
+			e.tcp.abandon(f, endIdle)
 		}
 	}
 }
 
-func (e *nameRelay) tendStream(t *turn, f *flow, s *nameStream) {
-	if f.toGuest != s.answered {
-		s.answered, s.since = f.toGuest, t.now
-	}
-	known := e.relay.Knows(t.now, s.to)
-	switch idle := t.now - s.since; {
-	case idle < streamIdle && known || s.ending && idle < 2*streamIdle:
-	case s.ending:
-		e.tcp.abandon(f, endIdle)
-	default:
-		s.ending, s.since = true, t.now
-		_ = unix.Shutdown(int(f.fd), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
-		f.bits |= readable | hungUp
-		t.run.push(t.flows, f)
-	}
-}
-
-// streamsNext returns when connections are looked at, 0 for never.
-func (e *nameRelay) streamsNext(t *turn) int64 {
-	if e.streamsAt == 0 && t.pairs.streams.open.Load() > 0 {
-		e.streamsAt = t.now + streamLook
-	}
-	return e.streamsAt
-}
-
-// endStream takes note that a connection to the name server is over. If its resolver has been sent something, and has ended it or
-// was silent for long, the next one goes elsewhere.
+// endStream takes note that a flow is over, which may be a connection to the name server.
 func (e *nameRelay) endStream(f *flow) {
-	if f.key.Proto != netpkt.TCP || !e.shard.isQuery(&f.key) {
+	stream := e.streamOf(f)
+	if stream == nil {
 		return
 	}
-	s := e.shard.pairs.streams.find(f)
-	if s == nil {
-		return
-	}
-	e.shard.pairs.streams.remove(s)
-	e.shard.pairs.streams.stake.give()
-	ended := f.bits&(hostEOF|hostReset|hungUp) != 0 && !s.ending
-	late := e.shard.lastTurn-f.begun >= int64(e.relay.Patience())
-	switch {
-	case f.toGuest > 0:
-		if e.relay.Answered(e.shard.lastTurn, dns.TCP, s.to) {
-			e.tellRecovered(s.to)
-		}
-	case f.fromGuest > 0 && (ended || late):
-		e.streamFailed(s.to)
-	}
+	e.relay.Over(e.shard.lastTurn, stream, namerelay.Course{
+		FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: e.shard.lastTurn - f.begun,
+		EndedByHost: f.bits&(hostEOF|hostReset|hungUp) != 0,
+	})
 }

@@ -165,7 +165,7 @@ func (p *Port) setMTU(mtu int) {
 
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
-	p.names.forgetNames()
+	p.names.forget()
 	p.abandonAll(endClosed)
 	p.closePost()
 	p.udp.closeMappings()
@@ -214,8 +214,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 		t.again = true
 	}
 	t.followHosts()
-	p.names.tendNames(t)
-	p.names.tendStreams(t)
+	p.names.tend(t)
 	p.awaitReturn(t)
 	p.tcp.watch(t)
 	p.inbound.tendGates(t)
@@ -303,7 +302,7 @@ func (p *Port) event(t *turn, e netbackend.Event) {
 		p.news.Wake()
 		return
 	case tokenName:
-		p.names.nameEvent(t, gen, index)
+		p.names.event(t, gen, index)
 		return
 	case tokenListener:
 		p.listeners.event(p.listeners.ofForward(index), e.Events&unix.EPOLLERR != 0)

@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
@@ -60,8 +61,7 @@ type pairs struct {
 	leases    leases
 	told      told
 	dns       *dns.Relay
-	queries   stake // of the resolvers' places
-	streams   nameStreams
+	names     *namerelay.Guest
 
 	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
 	repoliced atomic.Int64           // when one of them adopted it last, 0 for never

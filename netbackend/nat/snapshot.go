@@ -65,7 +65,9 @@ func (p *Port) usage() []Usage {
 	for c := classNone + 1; c < classes; c++ {
 		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
 	}
-	return append(u, p.shard.pairs.queries.usage("queries"), p.shard.pairs.streams.stake.usage("name server connections"))
+	queries, mostQueries := p.shard.pairs.names.Queries()
+	streams, mostStreams := p.shard.pairs.names.Streams()
+	return append(u, Usage{"queries", queries, mostQueries}, Usage{"name server connections", streams, mostStreams})
 }
 
 // describeNow describes a flow, with why it stands still if it does.

@@ -1,0 +1,75 @@
+package namerelay
+
+import (
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/services/dns"
+)
+
+// Config is what a Relay uses of its queue pair. All functions are called on its thread, within calls of the Relay's methods. None may
+// call the Relay.
+type Config struct {
+	Guest *Guest
+	// Sockets is how many sockets the guest may have in all. Queries leave half of them to flows, though the guest's quota has more.
+	Sockets func() int
+	// Open connects a socket for datagrams to a resolver. Its events name gen and index to Event. ErrNoRoom tells that there is no room
+	// for a socket, any other error that the resolver cannot be reached.
+	Open func(to netip.AddrPort, gen, index uint32) (fd int, err error)
+	// Close closes a socket of Open.
+	Close func(fd int)
+	// Reply sends the guest an answer, and reports whether there was room for it.
+	Reply func(to *Client, answer []byte) bool
+	// Left is told that a resolver does not answer, and others are asked before it from now on. Back is told that it answers again.
+	Left func(to netip.AddrPort, by dns.Transport)
+	Back func(to netip.AddrPort)
+	// Buffer is where messages of resolvers are read, as long as the longest datagram. It is used during a call only.
+	Buffer []byte
+}
+
+// Client is who has asked.
+type Client struct {
+	Key  flowtable.Key
+	Host hosts.ID // of the guest
+}
+
+// Relay passes on the queries of one queue pair, and looks after the connections to the name server that it has. It is not safe for
+// concurrent use. Times are nanoseconds of the turn's clock.
+type Relay struct {
+	cfg     Config
+	relay   *dns.Relay
+	queries queries
+	lookAt  int64 // when connections are looked at again, 0 for never
+}
+
+// New returns a relay without queries.
+func New(cfg Config) Relay { return Relay{cfg: cfg, relay: cfg.Guest.resolvers} }
+
+// failed takes note that a resolver cannot be reached, or has failed.
+func (r *Relay) failed(now int64, by dns.Transport, to netip.AddrPort) {
+	if r.relay.Failed(now, by, to) {
+		r.cfg.Left(to, by)
+	}
+}
+
+// answered takes note that a resolver has answered.
+func (r *Relay) answered(now int64, by dns.Transport, to netip.AddrPort) {
+	if r.relay.Answered(now, by, to) {
+		r.cfg.Back(to)
+	}
+}
+
+// Forgive forgets which resolvers have failed.
+func (r *Relay) Forgive() { r.relay.Forgive() }
+
+// IsShortage reports whether err says that the host lacks something just now, which is nobody's fault.
+func IsShortage(err error) bool {
+	switch err {
+	case ErrNoRoom, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EINTR:
+		return true
+	}
+	return false
+}
