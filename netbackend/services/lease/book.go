@@ -185,8 +185,8 @@ func (b *Book) primary(now int64, c Client) Outcome {
 	if b.isFixed(b.cfg.Primary) || b.isDeclined(now, c, b.cfg.Primary) {
 		return None
 	}
-	owner := b.owner()
-	if owner == c.MAC || owner == [6]byte{} {
+	rivals := b.rivals(c.MAC)
+	if rivals == [2][6]byte{} {
 		return Given
 	}
 	at, asked := b.askedFor(now, c.MAC)
@@ -194,7 +194,7 @@ func (b *Book) primary(now int64, c Client) Outcome {
 	case !asked:
 		b.ask(now, c.MAC)
 		return Ask
-	case b.cfg.Heard(owner) >= at:
+	case b.cfg.Heard(rivals[0]) >= at || b.cfg.Heard(rivals[1]) >= at:
 		return None
 	case now-at < int64(answerTime):
 		return Wait
@@ -221,17 +221,18 @@ func (b *Book) ask(now int64, mac [6]byte) {
 	b.asked = append(b.asked, question{mac, now})
 }
 
-// owner returns the MAC address of the host that has the promised address, zero if none has.
-func (b *Book) owner() [6]byte {
-	if user := b.cfg.User(b.cfg.Primary); user != [6]byte{} {
-		return user
-	}
-	for i := range b.entries {
-		if b.entries[i].addr == b.cfg.Primary {
-			return b.entries[i].client.MAC
+// rivals returns the hosts other than one that have the promised address: the one that was given it, and the one that uses it on the
+// link, zero for none. A host with two network cards may answer for the address of one on the other, so who uses it need not own it.
+func (b *Book) rivals(mac [6]byte) (rivals [2][6]byte) {
+	for _, e := range b.entries {
+		if e.addr == b.cfg.Primary && e.client.MAC != mac {
+			rivals[0] = e.client.MAC
 		}
 	}
-	return [6]byte{}
+	if user := b.cfg.User(b.cfg.Primary); user != mac {
+		rivals[1] = user
+	}
+	return rivals
 }
 
 // give makes a the address of c, and of nobody else.

@@ -135,10 +135,26 @@ func TestAHostThatUsesThePromisedAddressWithoutALeaseKeepsIt(t *testing.T) {
 	require.Equal(t, primary, l.takes(client(1)))
 }
 
+// Linux answers by each of its network cards for all of its addresses. So the second card of a machine seems to use the address of the first.
+func TestWhoAnswersForThePromisedAddressBesideItsHostDoesNotGetIt(t *testing.T) {
+	l := newLink(t)
+	l.takes(client(1))
+	_, outcome := l.Offer(l.now, client(2), nobody)
+	require.Equal(t, lease.Ask, outcome)
+	l.now++
+	l.heard[client(1).MAC], l.heard[client(2).MAC] = l.now, l.now
+	l.users[primary] = client(2).MAC // the answer that came last
+	require.NotEqual(t, primary, l.takes(client(2)))
+	require.Equal(t, primary, l.takes(client(1)))
+}
+
 func TestTheHostThatTakesAnAddressOverKeepsItsLease(t *testing.T) {
 	l := newLink(t)
 	second := l.second(client(2))
 	l.users[primary], l.users[second] = client(7).MAC, client(8).MAC // as after the failover of a bond
+	_, outcome := l.Take(l.now, client(7), primary)
+	require.Equal(t, lease.Ask, outcome, "the host that it was given to may be there")
+	l.now += int64(time.Second)
 	require.Equal(t, primary, l.takes(client(7)))
 	a, outcome := l.Take(l.now, client(8), second)
 	require.Equal(t, lease.Given, outcome)
