@@ -22,6 +22,7 @@ needs=(
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
+	mke2fs:e2fsprogs
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring

@@ -2,11 +2,14 @@ package integration
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -204,4 +207,70 @@ func TestTheLabPagesVLANsWorkOrAreRefusedWithTheReason(t *testing.T) {
 	require.Error(t, p.Wait(soon))
 	require.Contains(t, p.Output(), "CONFIG_BRIDGE_VLAN_FILTERING")
 	require.Contains(t, strings.ToLower(p.Output()), "operation not supported")
+}
+
+// docs/uml.md and the README's command, with a root file system of busybox alone. All that its shell types are the page's lines for
+// the guest; then it serves a page of its own.
+func TestTheUserModeLinuxPageWorksAsItIsWritten(t *testing.T) {
+	r := newReader(t)
+	start := blocksOf(t, "uml.md", "Start it")
+	root := filepath.Join(r.dir, "root")
+	r.furnish(root, append(linesOf(start, true, "modprobe", "ip", "udhcpc"),
+		"mkdir -p /www", "echo served by the guest >/www/index.html", "httpd -f -h /www")...)
+	modules, err := userland.Forky.File("/usr/lib/uml/modules")
+	require.NoError(t, err)
+	for _, line := range linesOf(blocksOf(t, "uml.md", "The driver of the network card"), false, "cp", "mke2fs") {
+		line = strings.Replace(line, "/usr/lib/uml/modules", modules, 1)
+		r.run(regexp.MustCompile(`\broot`).ReplaceAllLiteralString(line, root)) // the folder, and the image beside it
+	}
+	r.types(linesOf(start, false, "vring")...)
+	uml := r.bootsUML(linesOf(start, false, "linux.uml"))
+	require.Eventually(t, func() bool {
+		page, err := r.Run("busybox wget -q -O - http://127.0.0.1:8080/")
+		return err == nil && page == "served by the guest\n"
+	}, soon, 100*time.Millisecond)
+	require.Contains(t, uml.Output(), "lease of 10.0.2.15 obtained from 10.0.2.2")
+	r.daemons[0].waitOutput(`msg="guest receives now"`)
+}
+
+// bootsUML runs User-mode Linux by the page's command line, which is also the README's, in the reader's folder.
+func (r *reader) bootsUML(lines []string) *testGuest {
+	r.t.Helper()
+	require.Len(r.t, lines, 1)
+	readme, err := os.ReadFile(filepath.Join(guest.ProjectRoot(), "README.md"))
+	require.NoError(r.t, err)
+	require.Contains(r.t, string(readme), "`"+lines[0]+"`")
+	words := strings.Fields(strings.ReplaceAll(lines[0], "/tmp/", r.dir+"/"))
+	program, err := userland.Forky.Tool(words[0])
+	require.NoError(r.t, err)
+	cmd := exec.Command(program, words[1:]...)
+	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), "HOME="+r.dir) // it keeps a folder in its user's home
+	p, err := process.Start(limited(r.t), cmd, process.Options{Thread: userland.Forky.Thread(nil)})
+	require.NoError(r.t, err)
+	return endWithTest(r.t, &testGuest{Process: p})
+}
+
+// furnish makes a folder that is the root file system of a small Linux system: its first program is busybox's, which runs the lines.
+func (r *reader) furnish(root string, lines ...string) {
+	r.t.Helper()
+	for _, dir := range []string{"bin", "dev", "etc/udhcpc", "lib/modules", "proc", "sbin", "sys", "usr/bin", "usr/sbin"} {
+		require.NoError(r.t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+	}
+	busybox, err := guest.FindTool("busybox")
+	require.NoError(r.t, err)
+	program, err := os.ReadFile(busybox)
+	require.NoError(r.t, err)
+	require.NoError(r.t, os.WriteFile(filepath.Join(root, "bin", "busybox"), program, 0o755))
+	require.NoError(r.t, os.Symlink("../bin/busybox", filepath.Join(root, "sbin", "init")))
+	for _, name := range []string{"sh", "mount"} {
+		require.NoError(r.t, os.Symlink("busybox", filepath.Join(root, "bin", name)))
+	}
+	for name, script := range map[string][]string{
+		"rc": append([]string{"mount -t proc proc /proc", "mount -t sysfs sysfs /sys", "mount -o remount,rw /", "busybox --install -s"}, lines...),
+		// What the client does with a lease is the system's business.
+		"udhcpc/default.script": {`[ "$1" != bound ] || ip address add $ip/$mask dev $interface`, `[ "$1" != bound ] || ip route add default via $router`},
+	} {
+		require.NoError(r.t, os.WriteFile(filepath.Join(root, "etc", name), []byte("#!/bin/sh\n"+strings.Join(script, "\n")+"\n"), 0o755))
+	}
+	require.NoError(r.t, os.WriteFile(filepath.Join(root, "etc", "inittab"), []byte("::sysinit:/etc/rc\n"), 0o644))
 }
