@@ -22,6 +22,7 @@ needs=(
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
+	dropbear:dropbear-bin                         # an SSH server that runs in guests
 	mke2fs:e2fsprogs
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh

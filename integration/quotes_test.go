@@ -104,6 +104,15 @@ func TestQEMUsSwitchesShortenTheGuestsFrames(t *testing.T) {
 	})
 }
 
+// domainOfThePage returns the domain that the libvirt page shows.
+func domainOfThePage(t *testing.T) string {
+	t.Helper()
+	_, text, found := strings.Cut(readPage(t, "libvirt.md"), "```xml\n")
+	require.True(t, found)
+	text, _, _ = strings.Cut(text, "```")
+	return text
+}
+
 // The domain of the libvirt page has shared memory, and the socket that the unit makes.
 func TestTheDomainOfTheLibvirtPageFitsTheUnit(t *testing.T) {
 	var domain struct {
@@ -119,10 +128,7 @@ func TestTheDomainOfTheLibvirtPageFitsTheUnit(t *testing.T) {
 			} `xml:"source"`
 		} `xml:"devices>interface"`
 	}
-	_, text, found := strings.Cut(readPage(t, "libvirt.md"), "```xml\n")
-	require.True(t, found)
-	text, _, _ = strings.Cut(text, "```")
-	require.NoError(t, xml.Unmarshal([]byte(text), &domain))
+	require.NoError(t, xml.Unmarshal([]byte(domainOfThePage(t)), &domain))
 	require.Equal(t, "shared", domain.Access.Mode)
 	require.Equal(t, "vhostuser", domain.Interface.Type)
 	require.Equal(t, "unix", domain.Interface.Source.Type)

@@ -25,6 +25,8 @@ packages=(
 	# What runs in guests beside the above, and what it talks to: see field_clients_test.go and field_leases_test.go.
 	curl openssh-client openssh-server bind9-dnsutils tftp-hpa dnsmasq-base rsync tnftp vsftpd openvpn
 	udhcpc dhcpcd-base systemd network-manager dbus
+	# For libvirt_test.go.
+	libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
 )
 
 options=(

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cavaliergopher/cpio"
@@ -21,6 +23,8 @@ type Image struct {
 	Busybox string   // static busybox for the shell, or empty
 	// Programs are programs of the host for the guest's "run", with the libraries that they need.
 	Programs []string
+	// Files are more files: the path of each in the guest, and that of the file of the host that it is a copy of.
+	Files map[string]string
 }
 
 // Write writes the archive in the "newc" format that the kernel unpacks. It is not compressed: unpacking costs an
@@ -54,7 +58,16 @@ func (im Image) write(w *cpio.Writer) error {
 			return err
 		}
 	}
-	return addPrograms(w, im.Programs)
+	have := make(map[string]bool)
+	if err := addPrograms(w, im.Programs, have); err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(im.Files)) {
+		if err := addAt(w, path, im.Files[path], 0o644, have); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addFile copies a file of the host into the archive.

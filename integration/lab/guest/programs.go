@@ -11,16 +11,16 @@ import (
 	"github.com/cavaliergopher/cpio"
 )
 
-// addPrograms copies programs of the host into the archive's bin, and their libraries to where they are on the host.
-func addPrograms(w *cpio.Writer, programs []string) error {
-	have := make(map[string]bool) // directories and libraries
+// addPrograms copies programs of the host into the archive's bin, and their libraries to where they are on the host. have is what the
+// archive has: directories and files.
+func addPrograms(w *cpio.Writer, programs []string, have map[string]bool) error {
 	for _, program := range programs {
 		libraries, err := librariesOf(program)
 		if err != nil {
 			return err
 		}
 		for _, library := range libraries {
-			if err := addLibrary(w, library, have); err != nil {
+			if err := addAt(w, library, library, 0o755, have); err != nil {
 				return err
 			}
 		}
@@ -31,13 +31,13 @@ func addPrograms(w *cpio.Writer, programs []string) error {
 	return nil
 }
 
-// addLibrary copies a file to the same place in the archive, with the directories above it, unless it is there.
-func addLibrary(w *cpio.Writer, file string, have map[string]bool) error {
-	if have[file] {
+// addAt copies a file of the host to an absolute path in the archive, with the directories above it, unless it is there.
+func addAt(w *cpio.Writer, path, file string, perm cpio.FileMode, have map[string]bool) error {
+	if have[path] {
 		return nil
 	}
-	have[file] = true
-	for _, dir := range directoriesAbove(file) {
+	have[path] = true
+	for _, dir := range directoriesAbove(path) {
 		if have[dir] {
 			continue
 		}
@@ -46,7 +46,7 @@ func addLibrary(w *cpio.Writer, file string, have map[string]bool) error {
 			return err
 		}
 	}
-	return addFile(w, strings.TrimPrefix(file, "/"), file, 0o755)
+	return addFile(w, strings.TrimPrefix(path, "/"), file, perm)
 }
 
 // directoriesAbove returns the directories of an absolute path, from the root down, without the root.
