@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/integration/lab/process"
 	"github.com/vringnet/vring/integration/lab/qemu"
 	"github.com/vringnet/vring/integration/lab/userland"
 )
@@ -67,4 +71,52 @@ func testIPXE(t *testing.T, kind kind) {
 		return strings.Contains(m.Output(), "net0: 10.0.2.15/255.255.255.0 gw 10.0.2.2")
 	}, soon, 10*time.Millisecond, "iPXE has no lease")
 	require.Eventually(t, func() bool { return strings.Contains(m.Output(), word) }, soon, 10*time.Millisecond, "iPXE does not boot")
+}
+
+// docs/network.md, with the TFTP server that it names: firmware tells its architecture, and gets the page's file for that from the page's
+// server. It is a script of iPXE's, which the BIOS runs by that; UEFI finds that it is none of its programs.
+func TestFirmwareGetsTheBootFileOfItsArchitecture(t *testing.T) {
+	t.Run("BIOS", func(t *testing.T) {
+		t.Parallel()
+		testBootFile(t, "undionly.kpxe", bootWord, qemu.Options{})
+	})
+	t.Run("UEFI", func(t *testing.T) {
+		t.Parallel()
+		testBootFile(t, "snponly.efi", "NBP filename is snponly.efi", qemu.Options{Firmware: "/usr/share/ovmf/OVMF.fd", Device: []string{"romfile="}})
+	})
+}
+
+// bootWord is what the script prints.
+const bootWord = "this was booted by TFTP"
+
+// testBootFile boots a machine from the network. It fetches the file, and its firmware prints something about it.
+func testBootFile(t *testing.T, file, printed string, machine qemu.Options) {
+	r := newReader(t)
+	require.NoError(t, os.WriteFile(filepath.Join(r.dir, file), []byte("#!ipxe\necho "+bootWord+"\nsleep 3600\n"), 0o644))
+	blocks := blocksOf(t, "network.md", "Booting from the network")
+	server := r.servesTFTP(linesOf(blocks, false, "dnsmasq"))
+	r.types(linesOf(blocks, false, "vring")...)
+
+	machine.Userland, machine.Dir, machine.Socket = userland.Forky, shortDir(t), r.daemons[0].Socket
+	m, err := qemu.Start(limited(t), machine)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Kill()) }()
+	sent := "sent " + filepath.Join(r.dir, file) + " to 127.0.0.1"
+	require.Eventually(t, func() bool { return strings.Contains(server.Output(), sent) }, 2*soon, tick, sent)
+	require.Eventually(t, func() bool { return strings.Contains(m.Output(), printed) }, soon, tick, printed)
+}
+
+// servesTFTP starts the page's TFTP server, with the reader's folder for its files.
+func (r *reader) servesTFTP(lines []string) *process.Process {
+	r.t.Helper()
+	require.Len(r.t, lines, 1)
+	require.NoError(r.t, os.Chmod(r.dir, 0o755)) // it gives its rights up
+	words := append(strings.Fields(strings.Replace(lines[0], "/srv/tftp", r.dir, 1)), "--conf-file=/dev/null", "--pid-file=", "--log-facility=-")
+	program, err := userland.Forky.Tool(words[0])
+	require.NoError(r.t, err)
+	p, err := process.Start(limited(r.t), exec.Command(program, words[1:]...), process.Options{Thread: userland.Forky.Thread(r.Enter)})
+	require.NoError(r.t, err)
+	r.t.Cleanup(func() { require.NoError(r.t, p.Kill()) })
+	require.Eventually(r.t, func() bool { return strings.Contains(p.Output(), "TFTP root is") }, soon, tick, "%s", p.Output())
+	return p
 }

@@ -17,11 +17,15 @@ import (
 
 // foreignOptions are long options of other programs that the documentation names.
 var foreignOptions = map[string]string{
-	"--no-map-gw":   "passt",
-	"--vhost-user":  "passt",
-	"--now":         "systemctl",
-	"--reason":      "virsh",
-	"--unix-socket": "curl",
+	"--no-map-gw":          "passt",
+	"--vhost-user":         "passt",
+	"--now":                "systemctl",
+	"--reason":             "virsh",
+	"--unix-socket":        "curl",
+	"--keep-in-foreground": "dnsmasq",
+	"--enable-tftp":        "dnsmasq",
+	"--tftp-root":          "dnsmasq",
+	"--tftp-single-port":   "dnsmasq",
 }
 
 var (

@@ -30,6 +30,8 @@ type Options struct {
 	Dir string
 	// Initrd is the guest's initramfs. Without one the machine boots from the network (iPXE), and has no Console.
 	Initrd string
+	// Firmware is a file of the userland with firmware other than the BIOS, such as that of UEFI.
+	Firmware string
 	// KernelArgs are added to the kernel's command line.
 	KernelArgs string
 	// Socket is the vhost-user back end that QEMU connects to. If it and TAP are empty, Netdev counts.
@@ -121,6 +123,9 @@ func commandLine(opt Options) ([]string, error) {
 		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", size), "-machine", "q35,memory-backend=m",
 		"-nographic", "-nodefaults", "-serial", "mon:stdio",
 		"-qmp", "unix:" + monitorSocket(opt.Dir) + ",server=on,wait=off",
+	}
+	if opt.Firmware != "" {
+		args = append(args, "-bios", opt.Firmware)
 	}
 	args = append(args, network(opt)...)
 	if opt.Initrd == "" {
