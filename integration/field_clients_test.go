@@ -118,8 +118,29 @@ for option in "" -R "-P 4" -6 -u; do
 	cat $work/out
 done
 `, want: []string{`"protocol":	"UDP"`, `"sum_received"`}, reduce: iperfTotals},
+		{name: "avahi", script: startAvahi + `
+found() { avahi-browse -r -p -t _ipp._tcp | grep "^=;.*;IPv4;" | cut -d";" -f4-; }
+until [ "$(found)" ] || [ $(date +%s) -ge $end ]; do :; done
+found
+avahi-resolve -4 -n printer.local
+avahi-resolve -a 198.18.7.2
+kill $avahi $bus; wait
+`, want: []string{"avahi-browse 0", "Field\\032Printer;Internet Printer;local;printer.local;198.18.7.2;631;\"rp=queue\"", "printer.local\t198.18.7.2",
+			"198.18.7.2\tprinter.local"}},
 	}
 }
+
+// startAvahi starts mDNS software for clients, on a machine that is called $name.local.
+const startAvahi = `
+avahi-browse --version
+end=$(($(date +%s) + 60))
+mkdir -p /run/dbus
+dbus-daemon --system --nofork --nopidfile >/run/dbus.log 2>&1 & bus=$!
+until [ -S /run/dbus/system_bus_socket ] || [ $(date +%s) -ge $end ]; do sleep 0.1; done
+printf "[server]\nhost-name=${name:-client}\n" >/run/avahi.conf
+avahi-daemon --no-drop-root --no-rlimits -f /run/avahi.conf >/run/avahi.log 2>&1 & avahi=$!
+until avahi-daemon --check || [ $(date +%s) -ge $end ]; do sleep 0.1; done
+`
 
 // posted is what the world's web server answers to who sends test data to it.
 func posted(method string, seed uint64, n int64) string {
@@ -136,7 +157,9 @@ func TestClientsInAGuestDoWhatTheyDoOnTheHost(t *testing.T) {
 	f.serveNames()
 	f.serveFiles()
 	f.serve("iperf3", "-s")
-	f.start("--udp-filtering", "address-dependent") // a TFTP server answers from another port
+	f.servePrinter()
+	f.start("--udp-filtering", "address-dependent", // a TFTP server answers from another port
+		"--multicast", fieldWire)
 	f.configure()
 	for _, c := range fieldClients() {
 		t.Run(c.name, func(t *testing.T) { f.compare(t, c) })

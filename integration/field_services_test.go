@@ -173,6 +173,13 @@ func (f *field) serveFiles() {
 	f.serveSSH()
 }
 
+// servePrinter announces a printer of the world by mDNS.
+func (f *field) servePrinter() {
+	f.serve("sh", f.write("printer", "name=printer"+startAvahi+`
+exec avahi-publish-service "Field Printer" _ipp._tcp 631 rp=queue
+`))
+}
+
 // folder makes a folder for a service.
 func (f *field) folder(name string) (path string) {
 	f.t.Helper()

@@ -24,7 +24,7 @@ packages=(
 	iproute2 ethtool iperf3 socat tcpdump busybox-static ca-certificates
 	# What runs in guests beside the above, and what it talks to: see field_clients_test.go and field_leases_test.go.
 	curl openssh-client openssh-server bind9-dnsutils tftp-hpa dnsmasq-base rsync tnftp vsftpd openvpn
-	udhcpc dhcpcd-base systemd network-manager dbus
+	udhcpc dhcpcd-base systemd network-manager dbus avahi-daemon avahi-utils
 	# For libvirt_test.go.
 	libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
 )
