@@ -24,9 +24,10 @@ func testTwoQueuePairs(t *testing.T, kind kind) {
 	const streams, size = 4, 16 << 20
 	server, gate := serveTCP(t, size), freePort(t)
 	peers := [2]*mirror{newMirror(t), newMirror(t)}
-	l := newLab(t, kind, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
+	more, args := serveBehindTheCard(t, 3)
+	l := newLab(t, kind, append(args, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port),
 		"-p", fmt.Sprintf("gate:%d:%d", gate, guestTCPPort), "--udp-endpoint-independent",
-		"--allow-host", fmt.Sprintf("udp:%d", peers[0].port), "--allow-host", fmt.Sprintf("udp:%d", peers[1].port))
+		"--allow-host", fmt.Sprintf("udp:%d", peers[0].port), "--allow-host", fmt.Sprintf("udp:%d", peers[1].port))...)
 	l.requireNetwork()
 	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond, "the guest's port was open, and is not now")
 	var calls [streams]*guest.Call
@@ -50,6 +51,15 @@ func testTwoQueuePairs(t *testing.T, kind kind) {
 	require.NoError(t, listen.Event(l.ctx, nil))
 	require.NoError(t, listen.Wait(l.ctx, nil))
 	require.Eventually(t, func() bool { return isRefused(gate) }, soon, 5*time.Millisecond)
+	if kind.userland == userland.Forky {
+		more.join(l)
+		for _, receive := range []bool{false, true} {
+			more.talk(receive, func() {
+				l.do(nil, "run", "ethtool", "-L", card, "combined", 1)
+				l.do(nil, "run", "ethtool", "-L", card, "combined", 2)
+			})
+		}
+	}
 	moved := uint64(0)
 	for pair, counted := range l.vring.countersOf(2) {
 		require.NotZero(t, counted.of(t, "frames_in"), "queue pair %d", pair)
