@@ -7,13 +7,14 @@ import (
 	"github.com/vringnet/vring/internal/daemon"
 )
 
-// serveControl answers at a daemon's control socket, if it has one, until stop is called.
-func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source, events *control.Events) (stop func()) {
+// serveControl answers at a daemon's control socket, if it has one, until stop is called. Who asks for the end of the process there has end
+// called.
+func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source, events *control.Events, end func()) (stop func()) {
 	if d.Control() == nil {
 		return func() {}
 	}
 	server := control.NewServer(control.Config{
-		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) }, Events: events,
+		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) }, Events: events, Stop: end,
 	})
 	log.Info("control socket", "path", d.Control().Addr().String())
 	go server.Serve(d.Control())

@@ -19,8 +19,8 @@ import (
 
 // change prints what a request has changed.
 func (c *ctl) change(cmd *cobra.Command, ask func(context.Context, *control.Client, *changedReport) error) error {
-	if c.watch != 0 {
-		return wrongUse(errors.New("--watch is for what is looked at; this changes something, once"))
+	if err := c.checkOnce(); err != nil {
+		return err
 	}
 	return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 		r := new(changedReport)

@@ -100,8 +100,10 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	if err := d.Confine(); err != nil {
 		return spell(err)
 	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	follow := newReloader(s, d, program.Log)
-	stopControl := serveControl(d, program.Log, follow.source(), s.events)
+	stopControl := serveControl(d, program.Log, follow.source(), s.events, end)
 	defer stopControl()
 	stopMetrics := serveMetrics(d, program.Log)
 	defer stopMetrics()

@@ -34,6 +34,7 @@ type Config struct {
 	Source  Source
 	Told    func(Told) // is called with what became of a change, on any goroutine; nil for nobody
 	Events  *Events    // that clients are told of; the server adds what it changes. nil for no others
+	Stop    func()     // asks the process to end, and returns at once
 }
 
 // Server answers requests.
@@ -118,6 +119,7 @@ func routes() []route {
 		{http.MethodPut, "/v1/policy", http.StatusOK, (*Server).replacePolicy},
 		{http.MethodGet, "/v1/log-level", http.StatusOK, (*Server).logLevel},
 		{http.MethodPut, "/v1/log-level", http.StatusOK, (*Server).setLogLevel},
+		{http.MethodPost, "/v1/stop", http.StatusOK, (*Server).stop},
 		{http.MethodPost, "/v1/reload", http.StatusOK, (*Server).reload},
 		{http.MethodGet, "/v1/config", http.StatusOK, (*Server).config},
 		{http.MethodGet, "/v1/config/diff", http.StatusOK, (*Server).configDiff},
@@ -164,11 +166,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
 		writeError(w, err)
 		return
 	}
-	if s, ok := answer.(*stream); ok {
-		s.send(w, r)
-		return
+	switch answer := answer.(type) {
+	case *stream:
+		answer.send(w, r)
+	case *lastAnswer:
+		write(w, route.status, answer.answer)
+		_ = http.NewResponseController(w).Flush() // the connection is closed soon
+		answer.then()
+	default:
+		write(w, route.status, answer)
 	}
-	write(w, route.status, answer)
 }
 
 // unreadBody is why the body of a request was not read.

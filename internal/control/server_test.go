@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type bench struct {
 	client *Client
 	level  *slog.LevelVar
 	file   *fileOfTest
+	stops  atomic.Int32 // how often the process was asked to end
 	doc    *openapi3.T
 	routes routers.Router
 }
@@ -66,7 +68,7 @@ func newBenchOf(t testing.TB, config daemon.Config, guests int) *bench {
 	b.file = newFileOfTest(t, d, &config)
 	b.routes, err = gorillamux.NewRouter(b.doc)
 	require.NoError(t, err)
-	b.server = NewServer(Config{Daemon: d, Log: slog.New(slog.DiscardHandler), Version: "v1.2.3", Source: b.file.source()})
+	b.server = NewServer(Config{Daemon: d, Log: slog.New(slog.DiscardHandler), Version: "v1.2.3", Source: b.file.source(), Stop: func() { b.stops.Add(1) }})
 	b.server.http.ReadTimeout, b.server.http.WriteTimeout = 5*time.Minute, 5*time.Minute // a busy machine is no slow client
 	b.client = NewClient(b.path)
 	served := make(chan struct{})
@@ -148,6 +150,16 @@ func TestAStatusIsAnswered(t *testing.T) {
 	require.Len(t, counters, 2)
 	require.Equal(t, "10.0.2.16", counters[1].Guest)
 	require.Contains(t, counters[1].Counters, "frames_in")
+}
+
+func TestTheProcessIsAskedToEnd(t *testing.T) {
+	b := newBench(t, 1)
+	require.Contains(t, b.refuse(http.StatusBadRequest, http.MethodPost, "/v1/stop", `{"now": true}`).Text, "it must be empty")
+	require.Zero(t, b.stops.Load())
+	status, text := b.ask(http.MethodPost, "/v1/stop", "")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, `"stopping": true`)
+	require.Eventually(t, func() bool { return b.stops.Load() == 1 }, time.Minute, time.Millisecond, "the answer comes first")
 }
 
 func TestMetricsAreAnsweredInThePrometheusFormat(t *testing.T) {
