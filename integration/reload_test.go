@@ -72,6 +72,9 @@ func testFollowing(t *testing.T, kind kind) {
 	l.waitReceived(64 << 10)
 	l.requireForwardsByCtl()
 	l.requirePolicyByCtl(busy.Port)
+	l.vring.ctl("policy", "replace", "--allow-host", fmt.Sprint("tcp:", busy.Port), "--allow-host", fmt.Sprint("tcp:", service.Port))
+	l.requireDrainByCtl(dial)
+	l.vring.ctl("reload")
 	l.waitReceived(64 << 10)
 	require.False(t, ended(load), "the connection goes on")
 	require.Contains(t, l.vring.ctl("config", "diff"), "it is as "+path+" says")
@@ -123,4 +126,20 @@ func (l *lab) requirePolicyByCtl(busy int) {
 	reset := doomed.Wait(l.ctx, nil)
 	require.Error(l.t, reset)
 	require.Regexp(l.t, "connection reset|broken pipe", reset.Error(), "one of those that read and write learns of the reset first")
+}
+
+// requireDrainByCtl lets nothing new begin, and takes that back.
+func (l *lab) requireDrainByCtl(dial func() error) {
+	l.t.Helper()
+	port := freePort(l.t)
+	l.vring.ctl("forward", "add", fmt.Sprintf("%d:%d", port, guestTCPPort))
+	require.NoError(l.t, dial())
+	require.Contains(l.t, l.vring.ctl("drain", "--timeout", "1h"), "draining: nothing new begins")
+	_, err := net.Dial("tcp4", local(port))
+	require.ErrorIs(l.t, err, syscall.ECONNREFUSED)
+	require.ErrorContains(l.t, dial(), "connection refused")
+	l.waitReceived(64 << 10)
+	require.Contains(l.t, l.vring.ctl("drain", "--cancel"), "not draining")
+	require.NoError(l.t, dial())
+	l.transferBy("tcp4", local(port))
 }

@@ -26,7 +26,12 @@ func TestTheStageFollowsAFrontEndAndItsGuest(t *testing.T) {
 	require.NoError(t, fe.Close())
 	at(NoFrontEnd)
 	for _, want := range []Stage{Connected, DriverUp, NoFrontEnd} {
-		require.Equal(t, want, <-told)
+		select {
+		case now := <-told:
+			require.Equal(t, want, now)
+		case <-time.After(time.Minute):
+			require.Fail(t, "the stage is not told", want)
+		}
 	}
 	require.Equal(t, []string{"waiting", "connected", "up"}, []string{NoFrontEnd.String(), Connected.String(), DriverUp.String()})
 }

@@ -141,6 +141,9 @@ func eventText(e *api.Event) string {
 		}
 		parts = append(parts, text)
 	}
+	if e.Until != "" {
+		add("until %s", e.Until)
+	}
 	if e.Lost > 0 {
 		add("%d events were not read in time", e.Lost)
 	}

@@ -39,7 +39,11 @@ func (s *statusReport) print(w io.Writer) {
 	fmt.Fprintf(w, "vring %s, up %s, %d bytes of heap, %d goroutines\n",
 		s.Version, time.Duration(s.UptimeSeconds)*time.Second, s.Process.HeapBytes, s.Process.Goroutines)
 	fmt.Fprintf(w, "sandbox: %s\n", sandboxLine(s.Sandbox))
-	fmt.Fprintf(w, "control socket: %d connections\n\n", s.Control.Connections)
+	fmt.Fprintf(w, "control socket: %d connections\n", s.Control.Connections)
+	if s.Drain != nil {
+		fmt.Fprintln(w, drainLine(s.Drain))
+	}
+	fmt.Fprintln(w)
 	printGuests(w, s.Guests)
 }
 

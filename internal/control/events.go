@@ -75,9 +75,23 @@ func (e *Events) Tell(happened daemon.Event) {
 		e.add(api.Event{Kind: api.EventBrokerEnded}, nil)
 	case daemon.ResolversUnreadable:
 		e.add(api.Event{Kind: api.EventResolversGone, Text: now.Reason}, nil)
+	case daemon.DrainChanged:
+		e.drain(now)
 	case daemon.Stopping:
 		e.add(api.Event{Kind: api.EventStopping}, nil)
 	}
+}
+
+// drain adds that nothing new may begin, or that it may again.
+func (e *Events) drain(now daemon.DrainChanged) {
+	event := api.Event{Kind: api.EventDrainCancelled}
+	if now.Draining {
+		event.Kind = api.EventDraining
+	}
+	if !now.Until.IsZero() {
+		event.Until = now.Until.UTC().Format(eventTime)
+	}
+	e.add(event, nil)
 }
 
 // Reloaded adds that the configuration file was read again, with what became of that.

@@ -123,6 +123,8 @@ func TestEachKindOfEventIsDescribed(t *testing.T) {
 	require.NoError(t, err)
 	events.Reloaded(&done, nil)
 	events.Reloaded(&Reloaded{Applied: daemon.Applied{Gaps: []daemon.Gap{{}}}}, errors.New("wrong"))
+	events.Tell(daemon.DrainChanged{Draining: true, Until: time.Now()})
+	events.Tell(daemon.DrainChanged{})
 	events.Tell(daemon.Stopping{})
 	kept, _, _, _ := events.next(0, "", maxKeptBytes)
 	for range maxKept {
@@ -253,9 +255,12 @@ func TestSoManyClientsFollowEventsAtMost(t *testing.T) {
 	for range maxStreams {
 		all = append(all, b.startFollowing(t))
 	}
-	status, text := b.ask(http.MethodGet, "/v1/events", "")
-	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, text, "16 clients follow events already; end one of them")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	refused := new(RefusedError)
+	require.ErrorAs(t, b.client.Follow(ctx, "/v1/events", nil), &refused)
+	require.Equal(t, http.StatusServiceUnavailable, refused.Status)
+	require.Contains(t, refused.Error(), "16 clients follow events already; end one of them")
 	require.NoError(t, all[3].Close())
 	require.Eventually(t, func() bool { return b.following() == maxStreams-1 }, time.Minute, time.Millisecond, "its end is noticed")
 	b.follow(t, "/v1/events")

@@ -18,6 +18,9 @@ func (s *Server) status(*http.Request, []byte) (any, error) {
 		Sandbox: []api.Wall{}, Guests: guestsOf(&now),
 		Control: api.Control{Connections: s.conns.count()},
 	}
+	if drain := s.drainNow(); drain.Draining {
+		answer.Drain = drain
+	}
 	for _, w := range now.Sandbox {
 		answer.Sandbox = append(answer.Sandbox, api.Wall(w))
 	}

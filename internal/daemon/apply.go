@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -112,6 +113,9 @@ func (d *Daemon) apply(after Config) (Applied, error) {
 		if c != nil && !slices.Contains(needed, c) {
 			needed, errs = append(needed, c), multierror.Append(errs, c.check(&after))
 		}
+	}
+	if d.drain != nil && slices.ContainsFunc(done.Changed, func(f Field) bool { return strings.HasPrefix(f.Path, "NAT.") }) {
+		errs = multierror.Append(errs, errDraining)
 	}
 	if err := errs.ErrorOrNil(); err != nil {
 		return Applied{}, err

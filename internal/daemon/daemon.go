@@ -53,8 +53,12 @@ type Daemon struct {
 	walls       sandbox.State
 	since       time.Time
 
-	applying sync.Mutex // guards now, and is held while it is changed
+	applying sync.Mutex // guards what follows, and is held while it is changed
 	now      Config     // config with what Change has changed
+	drain    *draining  // nil if what is new may begin
+	ending   bool       // guests are not served any more
+
+	lookers sync.WaitGroup // those who look whether a drain is over
 }
 
 // network is what guests are connected to, as it was configured.
@@ -193,6 +197,7 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	stop := d.meterTraffic()
 	defer context.AfterFunc(ctx, func() { d.tell(Stopping{}) })()
 	err := d.serveAll(ctx)
+	d.endDrain()
 	d.program.Manager(servicemanager.Stopping)
 	err = d.end(err)
 	stop()

@@ -59,6 +59,11 @@ type (
 	ControlMissing struct{ Err error }
 	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
 	ResolversUnreadable struct{ Reason string }
+	// DrainChanged is that nothing new may begin, or that it may again.
+	DrainChanged struct {
+		Draining bool
+		Until    time.Time // when the daemon ends all the same; zero for never
+	}
 	// Stopping is that the daemon was told to end, and begins to.
 	Stopping struct{}
 )
@@ -74,4 +79,5 @@ func (Traffic) event()             {}
 func (BrokerEnded) event()         {}
 func (ControlMissing) event()      {}
 func (ResolversUnreadable) event() {}
+func (DrainChanged) event()        {}
 func (Stopping) event()            {}

@@ -13,6 +13,7 @@ type Event struct {
 	Text     string `json:"text,omitempty"`  // what a notice says, or the reason of another event
 	Key      string `json:"key,omitempty"`   // what Value of a notice is
 	Value    string `json:"value,omitempty"`
+	Until    string `json:"until,omitempty"` // when a process that drains ends all the same
 	// More are events like this one that were left out before it, as too many came.
 	More uint64 `json:"more,omitempty"`
 	// Lost are events that this client has not read in time (EventLost). The next event that there is has the ID that follows this one's.
@@ -28,23 +29,25 @@ type Event struct {
 
 // Kinds of events.
 const (
-	EventFrontEnd      = "frontend"             // a front end has come or gone, or its guest's driver
-	EventNotice        = "notice"               // a guest's network tells something, such as what was denied
-	EventChanged       = "changed"              // the configuration was changed at the control socket
-	EventReloaded      = "reloaded"             // the configuration file was read again
-	EventNotReloaded   = "not-reloaded"         // the configuration file was read again, and is wrong
-	EventGuestStopped  = "guest-stopped"        // a guest is not served any more
-	EventBrokerEnded   = "broker-ended"         // what the broker does is not done any more
-	EventResolversGone = "resolvers-unreadable" // the host's resolvers are not known
-	EventStopping      = "stopping"             // the process ends
-	EventLost          = "lost"                 // the client has lost events
-	MaxEventValues     = 20                     // of Changed and Undone together, of Gaps, and of LostForwards
+	EventFrontEnd       = "frontend"             // a front end has come or gone, or its guest's driver
+	EventNotice         = "notice"               // a guest's network tells something, such as what was denied
+	EventChanged        = "changed"              // the configuration was changed at the control socket
+	EventReloaded       = "reloaded"             // the configuration file was read again
+	EventNotReloaded    = "not-reloaded"         // the configuration file was read again, and is wrong
+	EventGuestStopped   = "guest-stopped"        // a guest is not served any more
+	EventBrokerEnded    = "broker-ended"         // what the broker does is not done any more
+	EventResolversGone  = "resolvers-unreadable" // the host's resolvers are not known
+	EventDraining       = "draining"             // nothing new may begin
+	EventDrainCancelled = "drain-cancelled"      // it may again
+	EventStopping       = "stopping"             // the process ends
+	EventLost           = "lost"                 // the client has lost events
+	MaxEventValues      = 20                     // of Changed and Undone together, of Gaps, and of LostForwards
 )
 
 // EventKinds are all kinds of events.
 func EventKinds() []string {
 	return []string{
-		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestStopped, EventBrokerEnded, EventResolversGone,
+		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventDraining, EventDrainCancelled,
 		EventStopping, EventLost,
 	}
 }

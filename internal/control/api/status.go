@@ -7,6 +7,7 @@ type Status struct {
 	Process       Process `json:"process"`
 	Sandbox       []Wall  `json:"sandbox"` // none if there is no sandbox
 	Control       Control `json:"control"`
+	Drain         *Drain  `json:"drain,omitempty"` // missing if it does not drain
 	Guests        []Guest `json:"guests"`
 }
 
