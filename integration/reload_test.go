@@ -122,7 +122,11 @@ func (l *lab) requirePolicyByCtl(busy int) {
 		require.Fail(l.t, "the guest's connection does not come")
 	}
 	l.waitReceived(64 << 10)
-	require.Contains(l.t, l.vring.ctl(stays...), fmt.Sprint("- allow-host: tcp:", closed))
+	removed := fmt.Sprint("- allow-host: tcp:", closed)
+	require.Contains(l.t, l.vring.ctl(append(slices.Clone(stays), "--keep-established")...), removed)
+	require.Contains(l.t, l.vring.ctl("flows", "10.0.2.15", "--remote", viaGateway(closed), "--state", "open"), viaGateway(closed), "it goes on")
+	l.vring.ctl(append(slices.Clone(stays), "--allow-host", fmt.Sprint("tcp:", closed))...)
+	require.Contains(l.t, l.vring.ctl(stays...), removed)
 	reset := doomed.Wait(l.ctx, nil)
 	require.Error(l.t, reset)
 	require.Regexp(l.t, "connection reset|broken pipe", reset.Error(), "one of those that read and write learns of the reset first")

@@ -118,14 +118,16 @@ func (p *policyReport) print(w io.Writer) {
 func (c *ctl) policyReplaceCommand() *cobra.Command {
 	p := api.Policy{Rules: []api.Rule{}, AllowHost: []string{}}
 	var rules ruleTexts
+	var keep bool
 	cmd := &cobra.Command{
-		Use: "replace [--allow RULE]... [--deny RULE]... [--restrict] [--allow-host SERVICE]...", Short: "Replace where guests may go", Args: noArgs,
+		Use: "replace [--allow RULE]... [--deny RULE]... [--restrict] [--allow-host SERVICE]... [--keep-established]", Short: "Replace where guests may go", Args: noArgs,
 		Long: `Replace where guests may go, by flags as those of vring nat: what is not given is not there any more.
   vring ctl policy replace --allow 192.168.1.7:443 --deny 192.168.0.0/16
   vring ctl policy replace --restrict --allow tcp:192.0.2.0/24:443 --allow-host tcp:5432
   vring ctl policy replace --restrict=false         no rules and no services: what a guest may reach by default
 
-All of it is adopted, or nothing. Connections that are open and that the new policy closes end at once.`,
+All of it is adopted, or nothing. Connections that are open and that the new policy closes end at once. With --keep-established they
+go on, until another policy is adopted or their destination becomes the host's own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.ContainsFunc([]string{"allow", "deny", "restrict", "allow-host"}, cmd.Flags().Changed) {
 				return wrongUse(errors.New("no policy is given; write --allow, --deny, --restrict or --allow-host, or --restrict=false to remove all rules and services"))
@@ -138,7 +140,11 @@ All of it is adopted, or nothing. Connections that are open and that the new pol
 				}
 			}
 			return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
-				return client.Do(ctx, http.MethodPut, "/v1/policy", &p, r)
+				path := "/v1/policy"
+				if keep {
+					path += "?keep-established=true"
+				}
+				return client.Do(ctx, http.MethodPut, path, &p, r)
 			})
 		},
 	}
@@ -146,6 +152,7 @@ All of it is adopted, or nothing. Connections that are open and that the new pol
 	rules.add(f)
 	f.BoolVar(&p.Restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
 	f.StringArrayVar(&p.AllowHost, "allow-host", []string{}, "open a service of the host to guests (repeatable)")
+	f.BoolVar(&keep, "keep-established", false, "let connections go on that the new policy closes to others")
 	return cmd
 }
 

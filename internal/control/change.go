@@ -36,11 +36,16 @@ func (s *Server) admitChange() error {
 
 // change changes the configuration. alter changes a copy of it, and returns what is wrong with the request.
 func (s *Server) change(alter func(*daemon.Config) error) (any, error) {
+	return s.changeBy(s.apply, alter)
+}
+
+// changeBy is change by a method of the daemon.
+func (s *Server) changeBy(apply func(func(*daemon.Config) error) (daemon.Applied, error), alter func(*daemon.Config) error) (any, error) {
 	if err := s.admitChange(); err != nil {
 		return nil, err
 	}
 	var made []configfile.Difference
-	done, err := s.apply(func(c *daemon.Config) error {
+	done, err := apply(func(c *daemon.Config) error {
 		before := *c
 		if c.NAT != nil {
 			n := *c.NAT
@@ -182,7 +187,11 @@ type wantedPolicy struct {
 	AllowHost *[]string   `json:"allow_host"`
 }
 
-func (s *Server) replacePolicy(_ *http.Request, body []byte) (any, error) {
+func (s *Server) replacePolicy(r *http.Request, body []byte) (any, error) {
+	keep, err := keepsEstablished(r)
+	if err != nil {
+		return nil, err
+	}
 	p, err := read[wantedPolicy](body)
 	if err != nil {
 		return nil, err
@@ -198,7 +207,11 @@ func (s *Server) replacePolicy(_ *http.Request, body []byte) (any, error) {
 	if err := multierror.Append(nil, err, wrong).ErrorOrNil(); err != nil {
 		return nil, refused(&daemon.Applied{}, err)
 	}
-	return s.change(func(c *daemon.Config) error {
+	apply := s.apply
+	if keep {
+		apply = s.Daemon.ChangeKeepingFlows
+	}
+	return s.changeBy(apply, func(c *daemon.Config) error {
 		n, err := natOf(c, "policy")
 		if err != nil {
 			return err
@@ -206,6 +219,23 @@ func (s *Server) replacePolicy(_ *http.Request, body []byte) (any, error) {
 		n.Rules, n.Restrict, n.AllowHost = rules, *p.Restrict, services
 		return nil
 	})
+}
+
+// keepsEstablished reports whether flows go on that a new policy closes.
+func keepsEstablished(r *http.Request) (keep bool, err error) {
+	const name = "keep-established"
+	for other, values := range r.URL.Query() {
+		switch {
+		case other != name:
+			return false, failed(http.StatusBadRequest, "there is no %q; there is %s", cut(other), name)
+		case len(values) > 1:
+			return false, failed(http.StatusBadRequest, "%s is there %d times; write it once", name, len(values))
+		}
+		if keep, err = strconv.ParseBool(values[0]); err != nil {
+			return false, failed(http.StatusBadRequest, "%s %q: want true or false", name, cut(values[0]))
+		}
+	}
+	return keep, nil
 }
 
 // rulesOf reads rules. The error tells all that is wrong.

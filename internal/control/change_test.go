@@ -181,7 +181,7 @@ func TestThePolicyIsReplaced(t *testing.T) {
 		Rules: []api.Rule{{Allow: "192.0.2.1/32:443"}, {Deny: "tcp:192.0.2.0/24"}}, Restrict: true, AllowHost: []string{"tcp:5432-5440"},
 	}, p)
 	require.NoError(t, b.client.Do(t.Context(), "PUT", "/v1/policy", p, nil), "what is told can be sent as it is")
-	moved := b.change("PUT", "/v1/policy", `{"rules": [{"deny": "tcp:192.0.2.0/24"}, {"allow": "192.0.2.1:443"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`)
+	moved := b.change("PUT", "/v1/policy?keep-established=true", `{"rules": [{"deny": "tcp:192.0.2.0/24"}, {"allow": "192.0.2.1:443"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`)
 	require.Equal(t, []api.Difference{{Key: "rules", Removed: []string{}, Added: []string{}, Moved: true}}, moved.Changed)
 	require.True(t, b.d.Config().NAT.Rules[1].Allow)
 	require.Equal(t, "10.0.2.15", b.d.Networks()[0].NAT.Guest.String())
@@ -380,6 +380,9 @@ func TestRequestsThatLieAreRefused(t *testing.T) {
 		{"PUT", "/v1/guests/10.0.2.16/forwards", `[{"text": "8080:10.0.2.15:80"}]`, 422, "leads to guest 10.0.2.15"},
 		{"PATCH", "/v1/guests/10.0.2.16/forwards", `{"remove": [{"text": "` + there + `"}]}`, 422, "leads to guest 10.0.2.15"},
 		{"PUT", "/v1/policy", `{"rules": []}`, 400, "must all be there"},
+		{"PUT", "/v1/policy?keep-established=perhaps", policy("", ""), 400, `keep-established "perhaps": want true or false`},
+		{"PUT", "/v1/policy?keep-established=1&keep-established=1", policy("", ""), 400, "is there 2 times"},
+		{"PUT", "/v1/policy?keep=1", policy("", ""), 400, `there is no "keep"; there is keep-established`},
 		{"PUT", "/v1/policy", `{"rules": null, "restrict": true, "allow_host": []}`, 400, "must all be there"},
 		{"PUT", "/v1/policy", policy(`{"allow": "1.2.3.4", "deny": "1.2.3.4"}`, ""), 422, "rule 0 has one of allow and deny"},
 		{"PUT", "/v1/policy", policy(`{}`, ""), 422, "rule 0 has one of allow and deny"},

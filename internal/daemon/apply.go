@@ -43,7 +43,7 @@ type Gap struct {
 // changes are those that a daemon can make, by the path of the field.
 type changes map[string]*change
 
-func (d *Daemon) changes() changes {
+func (d *Daemon) changes(keepFlows bool) changes {
 	all := changes{
 		"Log.Level": {
 			check: func(after *Config) error { return after.Log.check() },
@@ -61,7 +61,7 @@ func (d *Daemon) changes() changes {
 	if d.now.NAT != nil {
 		all["NAT.Forwards"] = d.forwardsChange()
 	}
-	policy := d.policyChange()
+	policy := d.policyChange(keepFlows)
 	for _, path := range policyFields() {
 		all[path] = policy
 	}
@@ -84,14 +84,22 @@ func (d *Daemon) Config() Config {
 // each port that cannot be had. Then nothing has changed, but see Applied.
 //
 // Any goroutine may call it.
-func (d *Daemon) Change(change func(*Config) error) (Applied, error) {
+func (d *Daemon) Change(change func(*Config) error) (Applied, error) { return d.change(change, false) }
+
+// ChangeKeepingFlows is Change, but flows that guests have begun go on where a new policy closes them to others. A later policy judges
+// them again.
+func (d *Daemon) ChangeKeepingFlows(change func(*Config) error) (Applied, error) {
+	return d.change(change, true)
+}
+
+func (d *Daemon) change(change func(*Config) error, keepFlows bool) (Applied, error) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	after := clone(d.now)
 	if err := change(&after); err != nil {
 		return Applied{}, err
 	}
-	return d.apply(clone(after)) // change may keep parts of it
+	return d.apply(clone(after), keepFlows) // change may keep parts of it
 }
 
 // Apply is Change to a configuration that does not depend on what there is. The daemon keeps a copy of it.
@@ -103,8 +111,8 @@ func (d *Daemon) Apply(after Config) (Applied, error) {
 }
 
 // apply makes a configuration that of the daemon, which keeps it. The caller has d.applying.
-func (d *Daemon) apply(after Config) (Applied, error) {
-	known, needed := d.changes(), []*change{}
+func (d *Daemon) apply(after Config, keepFlows bool) (Applied, error) {
+	known, needed := d.changes(keepFlows), []*change{}
 	var done Applied
 	var errs *multierror.Error
 	for _, f := range differences(&d.now, &after) {

@@ -14,12 +14,15 @@ func policyFields() []string {
 	return []string{"NAT.AllowHost", "NAT.Rules", "NAT.Restrict", "NAT.Resolvers"}
 }
 
-// policyChange replaces where guests may go.
-func (d *Daemon) policyChange() *change {
+// policyChange replaces where guests may go. With keepFlows, what they have begun goes on.
+func (d *Daemon) policyChange(keepFlows bool) *change {
 	var next *nat.Policy
 	return &change{
 		check: func(after *Config) (err error) {
 			next, err = d.policy(after.NAT)
+			if err == nil && keepFlows {
+				next = next.KeepingFlows()
+			}
 			return err
 		},
 		apply: func(*Config, *Applied) { d.setPolicy(next) },

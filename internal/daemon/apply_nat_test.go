@@ -152,6 +152,42 @@ func TestAllQueuePairsOfAllGuestsFollowAPolicyThatIsApplied(t *testing.T) {
 	require.Equal(t, config.NAT.AllowHost, d.Config().NAT.AllowHost)
 }
 
+func TestFlowsGoOnIfAChangeKeepsThem(t *testing.T) {
+	const pairs = 2
+	d, _ := openedNAT(t, pairs)
+	service, opens := udpService(t)
+	guest := d.guests[1]
+	senders := sendersOf(t, guest)
+	everyPair := func(port uint16) {
+		for pair, s := range senders {
+			s.send(port+uint16(pair), opens.Port, "x")
+		}
+	}
+	policy := func(open ...spec.HostService) func(*Config) error {
+		return func(c *Config) error {
+			c.NAT.AllowHost = open
+			return nil
+		}
+	}
+	_, err := d.Change(policy(opens))
+	require.NoError(t, err)
+	everyPair(1000)
+	hears(t, service, pairs)
+	_, err = d.ChangeKeepingFlows(policy())
+	require.NoError(t, err)
+	everyPair(1000)
+	hears(t, service, pairs)
+	everyPair(2000)
+	require.Eventually(t, func() bool { return engineOf(t, guest).Denied == pairs }, time.Minute, time.Millisecond, "others are closed")
+	require.Zero(t, engineOf(t, guest).Withdrawn)
+	_, err = d.Change(func(c *Config) error {
+		c.NAT.Restrict = true
+		return nil
+	})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return engineOf(t, guest).Withdrawn == pairs }, time.Minute, time.Millisecond, "another policy judges them")
+}
+
 func TestAPolicyThatIsRefusedChangesNothing(t *testing.T) {
 	first, opensFirst := udpService(t)
 	for name, c := range map[string]struct {

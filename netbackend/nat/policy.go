@@ -31,6 +31,15 @@ type Policy struct {
 	resolvers  []netip.AddrPort
 	resolvConf string // "" if it is not looked at
 	discovery  bool   // programs of the host hear the guest's questions by multicast
+	keeps      bool   // flows that have begun go on, whatever it says of them
+}
+
+// KeepingFlows returns the same policy for flows that begin after SetPolicy only: those that there are go on. They still end when their
+// destination becomes the host's own, or when they are judged by another policy.
+func (p *Policy) KeepingFlows() *Policy {
+	keeping := *p
+	keeping.keeps = true
+	return &keeping
 }
 
 // NewPolicy returns the policy of c. The error tells all that is wrong with it. It is good for all guests in the networks of c, and
@@ -70,8 +79,8 @@ func (c *Config) checkPolicy() (faults []error) {
 
 // SetPolicy replaces the policy of the guest whose queue pair p is, of all of its pairs. Each follows it from its next turn on, before
 // it handles a frame: what begins from then on is judged by the new one. Flows that the guest has begun, and that are closed now, end:
-// some of them in this turn, the rest in those that follow it without a pause, see the file policy_again.go. Others go on. No turn
-// is called for. Any thread may call it, one after the other, until the Ports are closed.
+// some of them in this turn, the rest in those that follow it without a pause, see the file policy_again.go. Others go on, and so do all
+// with Policy.KeepingFlows. No turn is called for. Any thread may call it, one after the other, until the Ports are closed.
 func (p *Port) SetPolicy(after *Policy) {
 	s := p.shard.pairs
 	s.policy.Store(after)
@@ -85,6 +94,9 @@ func (p *Port) adoptPolicy(after *Policy) {
 	p.policy.Replace(after.rules)
 	p.icmp.forgetTold()
 	p.judgeNext, p.judgeEach = firstRecord, judgeCost+int64(after.rules.Len())*ruleCost
+	if after.keeps {
+		p.judgeNext = 0
+	}
 }
 
 // judgeSome judges as many flows by a new policy as there is time for in one turn.

@@ -12,7 +12,8 @@ import (
 //
 //   - when routes have changed, flows to addresses that this concerns are judged again, before the guest's next frame is
 //     handled, and end if they are closed now;
-//   - when the user replaces the policy, all flows of the guest's are judged again, see Port.SetPolicy;
+//   - when the user replaces the policy, all flows of the guest's are judged again, see Port.SetPolicy, unless they are to go on
+//     whatever it says: see Policy.KeepingFlows;
 //   - a connect is judged again when it succeeds, for the kernel repeats its SYN, to whoever has the address then.
 //
 // Between the arrival of an address and the end of flows to it is what a thread takes to begin its next turn: it is woken by
@@ -69,7 +70,7 @@ func (p *Port) judgeAdopted(f *flow) bool {
 	const moment = int64(1e9)
 	lately := func(at int64) bool { return at != 0 && p.shard.lastTurn-at < moment }
 	switch {
-	case lately(p.shard.pairs.repoliced.Load()):
+	case lately(p.shard.pairs.repoliced.Load()) && !p.adopted.keeps:
 		return p.judgeAgain(f, endDenied)
 	case lately(p.reviewed):
 		return p.judgeAgain(f, endTakenOver)
@@ -87,7 +88,7 @@ func (p *Port) judged(f *flow) *ipaddr.Addr {
 
 // judgeAgain ends f, which is this pair's, for cause if the policy closes it now. It reports whether f goes on.
 func (p *Port) judgeAgain(f *flow, cause endCause) bool {
-	if p.isOpenStill(f) {
+	if p.isOpenStill(f, cause) {
 		return true
 	}
 	p.shard.counters.Withdrawn++
@@ -99,8 +100,10 @@ func (p *Port) judgeAgain(f *flow, cause endCause) bool {
 	return false
 }
 
-// isOpenStill tells whether f would be let through if it began now. That of a query is for the relay to say.
-func (p *Port) isOpenStill(f *flow) bool {
+// isOpenStill reports whether f may go on. If it is judged by a new policy, it would be let through if it began now. If it is judged since
+// the host's addresses have changed, its destination is not the host's own: nothing else of a verdict changes with them, and the flow
+// may be older than the policy. That of a query is for the relay to say.
+func (p *Port) isOpenStill(f *flow, cause endCause) bool {
 	if f.bits&inbound != 0 {
 		return !p.isTakenOver(f)
 	}
@@ -108,7 +111,7 @@ func (p *Port) isOpenStill(f *flow) bool {
 		return true
 	}
 	_, v := p.policy.Judge(destinationOf(&f.key))
-	return v == policy.Allowed
+	return v == policy.Allowed || cause == endTakenOver && v != policy.IsClosed
 }
 
 // isTakenOver tells whether a peer of a UDP forward may be the host now, where it was somebody else when it sent its last

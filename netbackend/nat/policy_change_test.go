@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat"
@@ -118,6 +119,48 @@ func TestAConnectThatIsUnderWayEndsWhenANewPolicyClosesItsDestination(t *testing
 	require.EqualValues(t, 4, b.port.Counters().Withdrawn)
 }
 
+// A policy that keeps flows closes their destinations for others only, also when the host's addresses change later. The next one judges
+// them as ever.
+func TestFlowsThatANewPolicyKeepsGoOn(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newTakeoverBench(t, setup{})
+	before := b.Sockets()
+	to, taken := netip.MustParseAddrPort("203.0.113.9:80"), serviceAt("2001:db8:9::9", b.udp.LocalAddr())
+	connecting := b.Dial(to)
+	b.Settle()
+	b.send(to)
+	b.send(taken)
+	const flows = 3
+	require.Equal(t, before+flows, b.Sockets())
+	closed := newPolicy(t, func(c *nat.Config) { c.Restrict = true })
+	b.port.SetPolicy(closed.KeepingFlows())
+	b.send(to)
+	b.send(taken)
+	require.Equal(t, porttest.SynSent, connecting.State)
+	require.Equal(t, before+flows, b.Sockets(), "they go on")
+	b.SendDatagram(porttest.Datagram{Src: netip.AddrPortFrom(b.IP, 1025), Dst: to, Payload: []byte("x")})
+	b.Settle()
+	require.Equal(t, before+flows, b.Sockets(), "no others begin")
+
+	dst, err := netlink.ParseIPNet("203.0.113.9/32")
+	require.NoError(t, err)
+	route := &netlink.Route{LinkIndex: up(t, "near").Attrs().Index, Dst: dst, Gw: net.ParseIP("192.0.2.2")}
+	require.NoError(t, netlink.RouteAdd(route))
+	b.send(to)
+	require.Equal(t, before+flows, b.Sockets(), "there is news of the destination, which is not the host's")
+	own(t, taken.Addr().String())
+	b.send(taken)
+	b.hearsNothing()
+	require.Equal(t, before+flows-1, b.Sockets(), "what has become the host's has ended")
+	require.EqualValues(t, 1, b.port.Counters().Withdrawn)
+
+	b.port.SetPolicy(closed)
+	b.Until("they have ended", func() bool { return b.Sockets() == before })
+	require.Equal(t, porttest.Refused, connecting.State)
+}
+
 func TestWhatTheHostBeganGoesOnUnderANewPolicy(t *testing.T) {
 	b, dial := newForward(t, setup{})
 	l := b.Listen(80)
@@ -217,6 +260,32 @@ func TestFlowsThatMoveBetweenQueuePairsFollowANewPolicy(t *testing.T) {
 		change.Wait()
 	}
 	require.NotZero(t, h.moved())
+}
+
+// A connection that moves between pairs right after two policies, of which the first has judged flows, is kept by the second one.
+func TestFlowsThatMoveBetweenQueuePairsAreKept(t *testing.T) {
+	b, h := newQueues(t, 4)
+	second, other := b.newService()
+	go echo(second)
+	b.port.SetPolicy(opening(t, b.server, other))
+	h.follow()
+	var all []*porttest.TCP
+	for range 8 {
+		all = append(all, b.Connect(other))
+	}
+	b.port.SetPolicy(opening(t, other))
+	h.follow()
+	b.port.SetPolicy(opening(t, b.server).KeepingFlows())
+	h.follow()
+	before := h.moved()
+	for i, c := range all {
+		c.Send(noise(20000 + i))
+	}
+	for i, c := range all {
+		c.WaitFor(20000 + i)
+		requireSame(t, noise(20000+i), c.Received())
+	}
+	require.Greater(t, h.moved(), before)
 }
 
 // manyClosed are rules that close n addresses, none of which is asked for.
