@@ -1,6 +1,6 @@
 module github.com/vringnet/vring/bench
 
-go 1.26.3
+go 1.26.7
 
 require (
 	github.com/hashicorp/go-multierror v1.1.1

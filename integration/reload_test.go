@@ -77,6 +77,8 @@ func testFollowing(t *testing.T, kind kind) {
 	l.vring.ctl("reload")
 	l.waitReceived(64 << 10)
 	require.False(t, ended(load), "the connection goes on")
+	l.requireTop(busy.Port)
+	require.Error(t, load.Wait(l.ctx, nil))
 	require.Contains(t, l.vring.ctl("config", "diff"), "it is as "+path+" says")
 	l.requireNetwork()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/configfile"
@@ -68,8 +69,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&c.control, "control", "", "control socket of the vring that is meant")
-	flags.StringVar(&c.socketPath, "socket-path", "", "socket of a guest of the vring that is meant, instead of --control")
+	c.places(flags)
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
@@ -80,6 +80,12 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 		completeFlags(verb)
 	}
 	return cmd
+}
+
+// places adds the flags that say which vring is meant.
+func (c *ctl) places(flags *pflag.FlagSet) {
+	flags.StringVar(&c.control, "control", "", "control socket of the vring that is meant")
+	flags.StringVar(&c.socketPath, "socket-path", "", "socket of a guest of the vring that is meant, instead of --control")
 }
 
 // noVerb tells what verbs there are.
@@ -217,9 +223,9 @@ func (c *ctl) write(w io.Writer, r report) error {
 	return nil
 }
 
-// isTerminal reports whether a person watches.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal reports whether an input or output is a terminal, at which a person sits.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

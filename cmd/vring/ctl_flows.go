@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/cmd/vring/flowlist"
 	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/netbackend/nat"
@@ -63,9 +64,9 @@ func flowsPath(guest string, q url.Values) string {
 
 func (c *ctl) flowsCommand() *cobra.Command {
 	var choice flowChoice
-	var before flowsReport
+	var before flowlist.List
 	var limit int
-	order := "age"
+	order := flowlist.ByAge
 	cmd := &cobra.Command{
 		Use: "flows [GUEST]", Short: "List connections and what else passes", Args: atMostOneGuest, ValidArgsFunction: c.completeGuest,
 		Long: `List the TCP connections, UDP associations and series of echo requests of all guests behind NAT, or of one. A guest is named by
@@ -76,17 +77,17 @@ its address or its socket. With --watch, two columns tell how many bytes pass a 
   vring ctl flows --sort rate --watch               who needs the line
   vring ctl flows kill 10.0.2.15 --guest-port 22    end some`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !slices.Contains(flowOrders, order) {
-				return wrongUse(fmt.Errorf("--sort %q: want one of %q", order, flowOrders))
+			if !slices.Contains(flowlist.Orders(), order) {
+				return wrongUse(fmt.Errorf("--sort %q: want one of %q", order, flowlist.Orders()))
 			}
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 				q := choice.query()
 				q.Set("limit", strconv.Itoa(limit))
 				now, err := askFlows(ctx, client, args, q)
-				now.at = time.Now()
-				now.measure(&before)
-				now.sort(order)
-				before = now
+				now.At = time.Now()
+				now.Measure(&before)
+				now.Sort(order)
+				before = now.List
 				return &now, err
 			})
 		},
@@ -94,7 +95,7 @@ its address or its socket. With --watch, two columns tell how many bytes pass a 
 	choice.flags(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many flows of each guest at most")
 	cmd.Flags().StringVar(&order, "sort", order, "what stands first: the oldest (age), or what most bytes have passed on (bytes), or pass on now (rate, with --watch)")
-	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(flowOrders, cobra.ShellCompDirectiveNoFileComp)) // there is that flag
+	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(flowlist.Orders(), cobra.ShellCompDirectiveNoFileComp)) // there is that flag
 	cmd.AddCommand(c.killCommand())
 	return cmd
 }
@@ -146,19 +147,10 @@ type endedReport api.Ended
 
 func (r *endedReport) print(w io.Writer) { fmt.Fprintf(w, "%d flows ended\n", r.Ended) }
 
-// guestFlow is a flow of a guest.
-type guestFlow struct {
-	Guest string `json:"guest_name"`
-	api.Flow
-	fromRate, toRate float64 // bytes a second
-}
-
 // flowsReport is flows as a person reads them.
 type flowsReport struct {
-	flows    []guestFlow
-	leftOut  []string // guests that have more flows
-	at       time.Time
-	measured bool // the rates are known
+	flowlist.List
+	leftOut []string // guests that have more flows
 }
 
 // askFlows asks for the flows of all guests that have some, or of the one that is named.
@@ -177,9 +169,7 @@ func askFlows(ctx context.Context, client *control.Client, names []string, q url
 		if err != nil {
 			return r, err
 		}
-		for _, f := range answer.Flows {
-			r.flows = append(r.flows, guestFlow{Guest: guests[i].Name, Flow: f})
-		}
+		r.Add(guests[i].Name, answer.Flows)
 		if answer.More {
 			r.leftOut = append(r.leftOut, guests[i].Name)
 		}
@@ -187,61 +177,19 @@ func askFlows(ctx context.Context, client *control.Client, names []string, q url
 	return r, nil
 }
 
-// flowName names a flow: no two have the same name at a time.
-type flowName struct{ guest, proto, end, remote string }
-
-func (f *guestFlow) name() flowName { return flowName{f.Guest, f.Proto, f.Flow.Guest, f.Remote} }
-
-// measure finds out how fast flows are, by how they were before.
-func (r *flowsReport) measure(before *flowsReport) {
-	if before.at.IsZero() {
-		return
-	}
-	r.measured = true
-	was := map[flowName]*guestFlow{}
-	for i := range before.flows {
-		was[before.flows[i].name()] = &before.flows[i]
-	}
-	seconds := r.at.Sub(before.at).Seconds()
-	for i := range r.flows {
-		f := &r.flows[i]
-		from, to := f.FromGuest, f.ToGuest
-		if old := was[f.name()]; old != nil && old.FromGuest <= from && old.ToGuest <= to { // else it is another one by the same name
-			from, to = from-old.FromGuest, to-old.ToGuest
-		}
-		f.fromRate, f.toRate = float64(from)/seconds, float64(to)/seconds
-	}
-}
-
-// flowOrders are the values of --sort.
-var flowOrders = []string{"age", "bytes", "rate"}
-
-// sort sorts by one of flowOrders.
-func (r *flowsReport) sort(order string) {
-	slices.SortStableFunc(r.flows, func(a, b guestFlow) int {
-		switch order {
-		case "bytes":
-			return cmp.Compare(b.FromGuest+b.ToGuest, a.FromGuest+a.ToGuest)
-		case "rate":
-			return cmp.Compare(b.fromRate+b.toRate, a.fromRate+a.toRate)
-		}
-		return cmp.Compare(b.AgeMillis, a.AgeMillis)
-	})
-}
-
 // MarshalJSON implements json.Marshaler.
 func (r *flowsReport) MarshalJSON() ([]byte, error) {
-	return json.Marshal(append([]guestFlow{}, r.flows...))
+	return json.Marshal(append([]flowlist.Flow{}, r.Flows...))
 }
 
 func (r *flowsReport) print(w io.Writer) {
 	heading := "GUEST\tPROTO\tWAY\tGUEST'S END\tREMOTE\tHOST SOCKET\tTARGET\tSTATE\tFROM GUEST\tTO GUEST\tAGE"
-	if r.measured {
+	if r.Measured {
 		heading += "\tFROM/s\tTO/s"
 	}
 	var rows [][]string
-	for i := range r.flows {
-		rows = append(rows, r.row(&r.flows[i]))
+	for i := range r.Flows {
+		rows = append(rows, r.row(&r.Flows[i]))
 	}
 	printTable(w, heading, rows)
 	for _, guest := range r.leftOut {
@@ -249,7 +197,7 @@ func (r *flowsReport) print(w io.Writer) {
 	}
 }
 
-func (r *flowsReport) row(f *guestFlow) []string {
+func (r *flowsReport) row(f *flowlist.Flow) []string {
 	way := "out"
 	if f.Inbound {
 		way = "in"
@@ -259,8 +207,8 @@ func (r *flowsReport) row(f *guestFlow) []string {
 		strconv.FormatUint(f.FromGuest, 10), strconv.FormatUint(f.ToGuest, 10),
 		(time.Duration(f.AgeMillis) * time.Millisecond).Round(time.Second).String(),
 	}
-	if r.measured {
-		row = append(row, fmt.Sprintf("%.0f", f.fromRate), fmt.Sprintf("%.0f", f.toRate))
+	if r.Measured {
+		row = append(row, fmt.Sprintf("%.0f", f.FromRate), fmt.Sprintf("%.0f", f.ToRate))
 	}
 	return row
 }

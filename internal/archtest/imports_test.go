@@ -137,6 +137,7 @@ var allowedImports = map[string][]string{
 	"integration/lab/talk":        {"integration/lab/guest/proto", sys},
 	"integration/lab/tcpdump":     {"integration/lab/guest", "integration/lab/netns", "integration/lab/process"},
 	"integration/lab/testpmd":     {"integration/lab/process", "integration/lab/userland"},
+	"integration/lab/terminal":    {"github.com/charmbracelet/x", "github.com/creack/pty"},
 	"integration/lab/uml":         {"integration/lab/guest", "integration/lab/process", "integration/lab/userland", sys},
 	"integration/lab/userland":    {sys},
 }
