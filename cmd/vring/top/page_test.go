@@ -121,8 +121,9 @@ func TestTheRowThatIsChosenIsOnThePage(t *testing.T) {
 	}
 	p := shown(t, readingAt(1, many...))
 	p.Update(tea.WindowSizeMsg{Width: 100, Height: 14})
+	p.typed("1")
 	for range 100 {
-		p.typed("1", "down")
+		p.typed("down")
 		require.Equal(t, 2, strings.Count(p.text(), "\n> "), "a guest and a flow")
 	}
 	p.typed("end")
@@ -137,18 +138,22 @@ func TestAFlowStaysChosenWhenTheOrderChanges(t *testing.T) {
 	chosen := p.flow().Remote
 	require.Equal(t, "192.0.2.1:2", chosen)
 	p.asking = true
-	p.Update(answered{reading: readingAt(2, "192.0.2.1:9", "192.0.2.1:2")})
+	p.Update(answered{reading: readingAt(3, "192.0.2.1:9", "192.0.2.1:2")})
+	require.Equal(t, chosen, p.now.flows.Flows[0].Remote, "it is the fastest now")
 	require.Equal(t, chosen, p.flow().Remote)
-	p.Update(answered{reading: readingAt(3, "192.0.2.1:9")})
+	p.Update(answered{reading: readingAt(4, "192.0.2.1:9")})
 	require.Equal(t, "192.0.2.1:9", p.flow().Remote, "it has ended")
-	p.Update(answered{reading: readingAt(4)})
+	p.Update(answered{reading: readingAt(5)})
 	require.Nil(t, p.flow())
 }
 
 func TestKeys(t *testing.T) {
-	p := shown(t, readingAt(1, "192.0.2.1:1"))
+	p := shown(t, readingAt(1, "192.0.2.1:1", "192.0.2.1:2"))
+	p.typed("1", "down", "tab")
+	require.Equal(t, 1, p.row)
 	require.NotNil(t, p.typed("down"), "the flows of the other guest are asked for")
 	require.Equal(t, "10.0.2.16", p.guest)
+	require.Zero(t, p.row)
 	require.NotContains(t, p.text(), "192.0.2.1:1", "they are the flows of another guest")
 	require.Nil(t, p.typed("down"), "there is no third one")
 	p.typed("k")
@@ -182,6 +187,18 @@ func TestAPageOutlivesAVringThatIsStartedAgain(t *testing.T) {
 	p.Update(answered{reading: readingAt(2)}) // its clock and its counters began anew
 	require.NotContains(t, p.text(), "-")
 	require.NotContains(t, p.text(), "no answer")
+}
+
+// A counter that is less than before began at 0 in between.
+func TestRatesAreRemembered(t *testing.T) {
+	var m meter
+	for i := range 2 * remembered {
+		m.add(&api.Guest{Pairs: []api.Pair{{FromGuestBytes: 1000}}}, began.Add(time.Duration(i)*time.Second))
+	}
+	require.Len(t, m.fromRates, remembered)
+	m.add(&api.Guest{Pairs: []api.Pair{{FromGuestBytes: 100}}}, m.at.Add(2*time.Second))
+	require.InDelta(t, 400, last(m.fromRates), 1e-9)
+	require.InDelta(t, 400, m.greatest(), 1e-9)
 }
 
 func TestNumbersAreScaled(t *testing.T) {
