@@ -130,7 +130,7 @@ kill $avahi $bus; wait
 	}
 }
 
-// startAvahi starts mDNS software for clients, on a machine that is called $name.local.
+// startAvahi starts mDNS software for clients, on a machine whose name in the local domain is given as $name.
 const startAvahi = `
 avahi-browse --version
 end=$(($(date +%s) + 60))
