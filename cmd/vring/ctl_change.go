@@ -202,10 +202,11 @@ the file is told with line and column. What was changed by vring ctl, and is not
 // configCommand is "vring ctl config".
 func (c *ctl) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "config show|diff", Short: "Tell the configuration as it is now", Args: noVerb,
-		Long: `Tell the configuration as it is now, and in what it differs from the configuration file:
+		Use: "config show|diff|save", Short: "Tell the configuration as it is now, or save it", Args: noVerb,
+		Long: `Tell the configuration as it is now, and in what it differs from the configuration file, or write it there:
   vring ctl config show > vm0.yaml       keep what was changed by vring ctl
-  vring ctl config diff                  what would go back with vring ctl reload`,
+  vring ctl config diff                  what would go back with vring ctl reload
+  vring ctl config save                  write it to the file`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{
@@ -227,7 +228,7 @@ is what is so now, and a minus what the file has instead.`,
 				return r, client.Do(ctx, http.MethodGet, "/v1/config/diff", nil, r)
 			})
 		},
-	})
+	}, c.configSaveCommand())
 	return cmd
 }
 

@@ -18,6 +18,7 @@ import (
 type sourceFile struct {
 	name   string         // as the user has named it
 	groups map[string]int // that it has named; there is no way to look one up from within the sandbox
+	sum    string         // control.Sum of it when it was adopted last; guarded by reloader.mu once there is one
 }
 
 func newSourceFile(name string) *sourceFile { return &sourceFile{name: name, groups: map[string]int{}} }
@@ -39,6 +40,7 @@ func (f *sourceFile) check() (*daemon.Checked, error) {
 	if err != nil {
 		return nil, wrongUse(err)
 	}
+	f.sum = control.Sum(text)
 	file, err := configfile.Parse(f.name, text, f.lookupGroup)
 	if err != nil {
 		return nil, wrongFile(err)
@@ -88,13 +90,41 @@ func (r *reloader) source() control.Source {
 	if r.service.file == nil {
 		return control.Source{Read: func() (daemon.Config, error) { return r.service.config, nil }}
 	}
-	return control.Source{File: r.service.file.name, Reload: r.reload, Read: func() (daemon.Config, error) {
-		file, err := r.read()
-		if err != nil {
-			return daemon.Config{}, err
-		}
-		return file.Config, nil
-	}}
+	return control.Source{
+		File: r.service.file.name, Path: r.service.file.path(), Reload: r.reload, Adopted: r.adopted, Saved: r.saved, Read: r.says,
+	}
+}
+
+// says returns what the file says now.
+func (r *reloader) says() (daemon.Config, error) {
+	file, _, err := r.read()
+	if err != nil {
+		return daemon.Config{}, err
+	}
+	return file.Config, nil
+}
+
+// adopted is control.Sum of the file that was adopted last.
+func (r *reloader) adopted() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.service.file.sum
+}
+
+// saved takes note of a file that was written as what runs.
+func (r *reloader) saved(sum string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	file, is, err := r.read()
+	if err != nil {
+		return err
+	}
+	if is != sum {
+		return fmt.Errorf("%s is not what was saved: somebody else has written it; vring ctl reload adopts it", r.service.file.name)
+	}
+	r.was, r.service.file.sum = file.Config, is
+	r.log.Info("what runs was saved in the configuration file", "file", r.service.file.name)
+	return nil
 }
 
 // reload reads the file again, and adopts all of it or nothing. It logs what has become of it.
@@ -168,24 +198,25 @@ func logForwards(log *slog.Logger, a *daemon.Applied) {
 	}
 }
 
-// read reads the file as it is now.
-func (r *reloader) read() (*configfile.File, error) {
+// read reads the file as it is now. sum is control.Sum of it.
+func (r *reloader) read() (file *configfile.File, sum string, err error) {
 	text, err := r.daemon.ReadConfigFile()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.service.file.name, err)
+		return nil, "", fmt.Errorf("%s: %w", r.service.file.name, err)
 	}
-	return configfile.Parse(r.service.file.name, text, r.service.file.knownGroup)
+	file, err = configfile.Parse(r.service.file.name, text, r.service.file.knownGroup)
+	return file, control.Sum(text), err
 }
 
 // adopt lets the daemon have the configuration of the file as it is now.
 func (r *reloader) adopt() (done control.Reloaded, err error) {
-	file, err := r.read()
+	file, sum, err := r.read()
 	if err != nil {
 		return done, err
 	}
 	done, err = control.Adopt(r.daemon, &r.was, &file.Config)
 	if err == nil {
-		r.was = file.Config
+		r.was, r.service.file.sum = file.Config, sum
 	}
 	return done, file.Locate(err)
 }

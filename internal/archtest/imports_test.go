@@ -68,6 +68,7 @@ var allowedImports = map[string][]string{
 		prom + "/client_golang", prom + "/client_model", prom + "/common/expfmt"},
 	"internal/qemuopt":        {},
 	"internal/regularfile":    {},
+	"internal/replacefile":    {"internal/regularfile"},
 	"internal/sandbox":        {sys, landlock, seccomp, libcap, bpf},
 	"internal/servicemanager": {sys},
 	"internal/socketfile":     {sys},

@@ -37,7 +37,20 @@ func newFileOfTest(t testing.TB, d *daemon.Daemon, c *daemon.Config) *fileOfTest
 }
 
 func (f *fileOfTest) source() Source {
-	return Source{File: "f.yaml", Read: f.read, Reload: f.reload}
+	return Source{File: "f.yaml", Path: "/etc/f.yaml", Read: f.read, Reload: f.reload, Adopted: f.adopted, Saved: f.saved}
+}
+
+func (f *fileOfTest) adopted() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return Sum([]byte(f.text))
+}
+
+func (f *fileOfTest) saved(sum string) error {
+	if sum != f.adopted() {
+		return errors.New("it is not what was saved")
+	}
+	return nil
 }
 
 func (f *fileOfTest) read() (c daemon.Config, err error) {
@@ -209,7 +222,7 @@ func TestAReloadTellsWhatItUndoes(t *testing.T) {
 	differences := []api.Difference{
 		{Key: "log-level", Removed: []string{"info"}, Added: []string{"debug"}}, {Key: "forwards", Removed: []string{}, Added: []string{added}},
 	}
-	require.Equal(t, api.ConfigDiff{File: "f.yaml", Differences: differences}, diff)
+	require.Equal(t, api.ConfigDiff{File: "f.yaml", Path: "/etc/f.yaml", Adopted: b.file.adopted(), Differences: differences}, diff)
 
 	b.file.set("poll-us: 0", "log-level: debug\npoll-us: 7")
 	changed := b.change("POST", "/v1/reload", "")
@@ -441,6 +454,16 @@ func TestRequestsOfOthersThanProgramsAreRefused(t *testing.T) {
 		status, text := b.askWith("PUT", "/v1/log-level", body, map[string]string{"Content-Type": "application/json; charset=UTF-8", "Host": host})
 		require.Equal(t, 200, status, text)
 	}
+}
+
+func TestAFileThatWasSavedIsNoted(t *testing.T) {
+	b := newBench(t, 1)
+	var diff api.ConfigDiff
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/config/diff", nil, &diff))
+	require.Equal(t, "/etc/f.yaml", diff.Path)
+	require.NoError(t, b.client.Do(t.Context(), "POST", "/v1/config/saved", api.ConfigSaved{SHA256: diff.Adopted}, nil))
+	require.Contains(t, b.refuse(422, "POST", "/v1/config/saved", `{"sha256": "0"}`).Text, "not what was saved")
+	require.Contains(t, b.refuse(400, "POST", "/v1/config/saved", `{"sha256": "0", "path": "/etc/passwd"}`).Text, "unknown field")
 }
 
 func TestHalfARequestChangesNothing(t *testing.T) {

@@ -2,6 +2,8 @@ package control
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 
 	"github.com/vringnet/vring/internal/configfile"
@@ -12,10 +14,21 @@ import (
 // Source is where the configuration of a daemon comes from. Its functions may be called by several goroutines.
 type Source struct {
 	File string // its name, "" for a command line
+	Path string // its absolute path, "" for a command line
 	// Read returns what it says now. What is wrong with a file are faults of package configfile.
 	Read func() (daemon.Config, error)
 	// Reload lets the daemon adopt what the file says now, all or nothing; nil for a command line.
 	Reload func() (Reloaded, error)
+	// Adopted is Sum of the file that was adopted last. Saved takes note of one with another Sum, which somebody has written as what runs, so
+	// that it counts as adopted; both are nil for a command line.
+	Adopted func() string
+	Saved   func(sum string) error
+}
+
+// Sum is a short name for the content of a file: its SHA-256, in hexadecimal.
+func Sum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // Reloaded is what became of a file that was read again.
@@ -76,5 +89,27 @@ func (s *Server) configDiff(*http.Request, []byte) (any, error) {
 		return nil, refused(&daemon.Applied{}, err)
 	}
 	now := s.Daemon.Config()
-	return &api.ConfigDiff{File: s.Source.File, Differences: differencesOf(configfile.Diff(&says, &now))}, nil
+	answer := &api.ConfigDiff{File: s.Source.File, Path: s.Source.Path, Differences: differencesOf(configfile.Diff(&says, &now))}
+	if s.Source.Adopted != nil {
+		answer.Adopted = s.Source.Adopted()
+	}
+	return answer, nil
+}
+
+// configSaved lets a file count as adopted that a client has written. Nothing else changes.
+func (s *Server) configSaved(_ *http.Request, body []byte) (any, error) {
+	saved, err := read[api.ConfigSaved](body)
+	if err != nil {
+		return nil, err
+	}
+	if s.Source.Saved == nil {
+		return nil, failed(http.StatusUnprocessableEntity, "this vring was started with flags, and follows no file")
+	}
+	if err := s.admitChange(); err != nil {
+		return nil, err
+	}
+	if err := s.Source.Saved(cut(saved.SHA256)); err != nil {
+		return nil, refused(&daemon.Applied{}, err)
+	}
+	return &saved, nil
 }

@@ -126,6 +126,7 @@ func routes() []route {
 		{http.MethodPost, "/v1/reload", http.StatusOK, (*Server).reload},
 		{http.MethodGet, "/v1/config", http.StatusOK, (*Server).config},
 		{http.MethodGet, "/v1/config/diff", http.StatusOK, (*Server).configDiff},
+		{http.MethodPost, "/v1/config/saved", http.StatusOK, (*Server).configSaved},
 	}
 }
 

@@ -68,7 +68,14 @@ type Gap struct {
 // ConfigDiff is what runs beside what the file says. GET /v1/config/diff answers with it.
 type ConfigDiff struct {
 	File        string       `json:"file"`        // "" for a vring without one: what runs is compared with its start
+	Path        string       `json:"path"`        // the file's absolute path, "" for none
+	Adopted     string       `json:"adopted"`     // SHA-256 of the file as it was when it was adopted last, in hexadecimal; "" without one
 	Differences []Difference `json:"differences"` // none if it is the same
+}
+
+// ConfigSaved says that the configuration file was written as what runs: POST /v1/config/saved has it, and answers with it.
+type ConfigSaved struct {
+	SHA256 string `json:"sha256"` // of the file, in hexadecimal
 }
 
 // Fault is one of several things that are wrong.
