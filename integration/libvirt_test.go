@@ -67,9 +67,31 @@ func (s *session) start(program string, args ...string) *process.Process {
 // virsh runs virsh as the page does, and returns what it prints.
 func (s *session) virsh(args ...string) string {
 	s.t.Helper()
+	printed, err := s.tryVirsh(args...)
+	require.NoError(s.t, err, "virsh %s: %s", strings.Join(args, " "), printed)
+	return printed
+}
+
+// tryVirsh is virsh, which may fail.
+func (s *session) tryVirsh(args ...string) (printed string, err error) {
+	s.t.Helper()
 	p := s.start("virsh", append([]string{"-c", "qemu:///session"}, args...)...)
-	require.NoError(s.t, p.Wait(testLimit), "virsh %s: %s", strings.Join(args, " "), p.Output())
-	return strings.TrimSpace(p.Output())
+	err = p.Wait(testLimit)
+	return strings.TrimSpace(p.Output()), err
+}
+
+// requireSharedMemory checks that libvirt refuses a domain whose memory is not shared, in the words of the page.
+func (s *session) requireSharedMemory(description string) {
+	s.t.Helper()
+	text, err := os.ReadFile(description)
+	require.NoError(s.t, err)
+	file := filepath.Join(s.dir, "private.xml")
+	require.NoError(s.t, os.WriteFile(file, []byte(strings.Replace(string(text), "<access mode='shared'/>", "", 1)), 0o644))
+	printed, err := s.tryVirsh("define", file)
+	require.Error(s.t, err)
+	const refusal = "'interface' requires shared memory"
+	require.Contains(s.t, printed, refusal)
+	require.Contains(s.t, readPage(s.t, "libvirt.md"), "`"+refusal+"`")
 }
 
 // serveLibvirt starts libvirt's daemons, which virsh would start by itself. These end with the test.
@@ -198,9 +220,11 @@ func TestAUsersLibvirtStartsAGuestOnVring(t *testing.T) {
 	s.runs("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
 	vring := s.startVring(socket, "-p", port+":22")
 	s.serveLibvirt()
-	kernel, err := guest.KernelImage(userland.Forky)
+	kernel, err := guest.KernelImage(userland.Bookworm)
 	require.NoError(t, err)
-	s.virsh("define", s.describe(socket, s.lend(kernel), s.sshGuest(key+".pub")))
+	description := s.describe(socket, s.lend(kernel), s.sshGuest(key+".pub"))
+	s.requireSharedMemory(description)
+	s.virsh("define", description)
 	console := s.boot("vm0")
 
 	var lease proto.Lease
@@ -228,7 +252,7 @@ func (s *session) requireNoRights(pid int) {
 // sshGuest makes the image of a guest with an SSH server that lets the owner of a key in.
 func (s *session) sshGuest(publicKey string) (file string) {
 	s.t.Helper()
-	modules, err := guest.KernelModules(userland.Forky)
+	modules, err := guest.KernelModules(userland.Bookworm)
 	require.NoError(s.t, err)
 	busybox, err := guest.FindTool("busybox")
 	require.NoError(s.t, err)
