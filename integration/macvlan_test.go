@@ -102,11 +102,11 @@ func (b *behindTheCard) talk(receive bool, during func()) {
 	b.l.t.Helper()
 	option, enough := "", 1
 	if receive {
-		option, enough = "-R", 4<<20
+		option, enough = "-R", 1<<20
 	}
 	var calls []*guest.Call
 	for i, port := range b.servers {
-		calls = append(calls, b.l.start(fmt.Sprintf("ip netns exec mv%d iperf3 -J %s -n 4M -c 10.0.2.2 -p %d", i, option, port)))
+		calls = append(calls, b.l.start(fmt.Sprintf("ip netns exec mv%d iperf3 -J %s -n 1M -c 10.0.2.2 -p %d", i, option, port)))
 	}
 	during()
 	for _, call := range calls {
