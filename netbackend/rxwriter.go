@@ -1,6 +1,7 @@
 package netbackend
 
 import (
+	"github.com/vringnet/vring/netbackend/capture"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -28,6 +29,7 @@ type RXWriter struct {
 	q         *virtqueue.Queue // nil: there is no room
 	withheld  *virtqueue.Queue // what q is from the next turn on
 	headerLen int
+	direct    bool // headers have vnet.HeaderLen bytes, and nobody captures: the short way, without a question for either
 	mergeable bool
 	starved   bool
 	stuck     bool // the queue has more chains, but cannot hold more of them at a time
@@ -39,6 +41,7 @@ type RXWriter struct {
 	frames    [MaxFrames][]guestmem.Iovec // of the lease
 	left      int                         // frames of it that were not committed
 	serial    uint32                      // of it
+	capture   *capture.Hook               // is shown what is committed; nil for nobody
 
 	// Strict is for tests: who commits a lease that has ended panics.
 	Strict bool
@@ -82,10 +85,20 @@ func (w *RXWriter) Attach(q *virtqueue.Queue, headerLen int, mergeable bool) {
 	w.serial++
 	w.q, w.headerLen, w.mergeable, w.starved, w.n, w.ahead = q, headerLen, mergeable, false, 0, 0
 	w.withheld = nil
+	w.choose()
 	if q != nil {
 		w.ahead = lengthOf(q.Pending())
 	}
 }
+
+// SetCapture shows what is committed from now on to h, which may be nil.
+func (w *RXWriter) SetCapture(h *capture.Hook) {
+	w.capture = h
+	w.choose()
+}
+
+// choose chooses the way that headers take.
+func (w *RXWriter) choose() { w.direct = w.headerLen == vnet.HeaderLen && w.capture == nil }
 
 // Recheck forgets buffers that the driver has taken back since they were fetched. The worker calls it before each turn.
 //
@@ -204,25 +217,33 @@ type FrameMeta struct {
 // commitRun commits frames of OnePiece.
 func (w *RXWriter) commitRun(frames []FrameMeta) {
 	chains := w.q.Pending()[:len(frames)]
+	if !w.direct {
+		w.writeHeaders(frames, chains)
+	}
 	written := w.written[:len(frames)]
-	ahead, bytes, headerLen := 0, uint64(0), uint32(w.headerLen)
+	ahead, bytes, headerLen, direct := 0, uint64(0), uint32(w.headerLen), w.direct
 	for i := range frames {
 		f, c := &frames[i], &chains[i]
 		written[i] = f.Len + headerLen
 		ahead += int(c.Len)
 		bytes += uint64(f.Len)
-		if headerLen != vnet.HeaderLen {
-			h := vnet.FromWords(f.First, f.Rest)
-			w.writeHeader(&h, c.Iov, 1)
-			continue
+		if direct {
+			putHeader(&c.Iov[0], f.First, f.Rest&0xffff|1<<16) // place made sure that it fits
 		}
-		putHeader(&c.Iov[0], f.First, f.Rest&0xffff|1<<16) // place made sure that it fits
 	}
 	w.q.UseRun(written)
 	w.ahead -= ahead
 	w.Bytes += bytes
 	w.Frames += uint64(len(frames))
 	w.n = 0
+}
+
+// writeHeaders writes the headers of a run, each in the format that was negotiated.
+func (w *RXWriter) writeHeaders(frames []FrameMeta, chains []virtqueue.Chain) {
+	for i := range frames {
+		h := vnet.FromWords(frames[i].First, frames[i].Rest)
+		w.writeHeader(&h, chains[i:i+1], int(frames[i].Len)+w.headerLen)
+	}
 }
 
 // reserveOne is the short way for what most frames are: shorter than the first buffer of the oldest chain. It reports false
@@ -431,7 +452,7 @@ func (w *RXWriter) commit(h *vnet.Header, n int) {
 	w.Frames++
 	w.Bytes += uint64(n)
 	if whole := int(chains[0].Len); total <= whole {
-		w.writeHeader(h, chains[0].Iov, 1)
+		w.writeHeader(h, chains[:1], total)
 		w.q.Use(uint32(total))
 		w.ahead -= whole
 		return
@@ -445,7 +466,7 @@ func (w *RXWriter) commitMany(h *vnet.Header, chains []virtqueue.Chain, total in
 	for left := total; left > 0; used++ {
 		left -= int(chains[used].Len)
 	}
-	w.writeHeader(h, chains[0].Iov, used)
+	w.writeHeader(h, chains[:used], total)
 	for range used {
 		whole := int(w.q.Pending()[0].Len)
 		part := min(total, whole)
@@ -455,17 +476,22 @@ func (w *RXWriter) commitMany(h *vnet.Header, chains []virtqueue.Chain, total in
 	}
 }
 
-// writeHeader puts the virtio-net header at the start of the first chain, in the format that was negotiated.
-func (w *RXWriter) writeHeader(h *vnet.Header, iov []guestmem.Iovec, buffers int) {
-	if w.headerLen == vnet.HeaderLen && iov[0].Len >= vnet.HeaderLen {
-		first, rest := h.Words()
-		putHeader(&iov[0], first, rest&0xffff|uint32(buffers)<<16)
+// writeHeader puts the virtio-net header at the start of a frame, in the format that was negotiated. The frame lies in chains, total bytes with
+// its header.
+func (w *RXWriter) writeHeader(h *vnet.Header, chains []virtqueue.Chain, total int) {
+	first := &chains[0].Iov[0]
+	if w.direct && first.Len >= vnet.HeaderLen {
+		words, rest := h.Words()
+		putHeader(first, words, rest&0xffff|uint32(len(chains))<<16)
 		return
 	}
 	v := *h
-	v.NumBuffers = uint16(buffers)
+	v.NumBuffers = uint16(len(chains))
 	v.Encode(w.header[:w.headerLen])
-	guestmem.CopyTo(iov, 0, w.header[:w.headerLen])
+	guestmem.CopyTo(chains[0].Iov, 0, w.header[:w.headerLen])
+	if w.capture != nil {
+		w.capture.ToGuest(&v, chains, total-w.headerLen)
+	}
 }
 
 // putHeader writes what differs. Buffers are used again and again with the same header, and a cache line that is not

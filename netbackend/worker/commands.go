@@ -160,6 +160,7 @@ func (l *loop) forget(r *ring) {
 		l.Unregister(r.fds.Kick)
 	}
 	r.q, r.kicked, r.armed, r.drops, r.waits = nil, false, false, false, false
+	l.capture.seen = 0
 	r.setFDs(noFDs)
 	l.attach()
 }

@@ -69,6 +69,7 @@ type loop struct {
 
 	moderation  moderation
 	plan        sleepPlan // of the last turn
+	capture     captured
 	publication publication
 
 	stats   Stats
@@ -237,9 +238,18 @@ func (l *loop) turn(now int64) {
 	l.tx.kickedOff()
 	l.writer.Recheck()
 	chains, more := l.fetch()
+	if hook := l.capture.wanted.Load(); hook != l.capture.hook {
+		l.setCapture(hook)
+	}
+	if l.capture.hook != nil {
+		l.capture.begin(now, vnet.HeaderLength(l.features), chains)
+	}
 	frames, bytes, called := l.writer.Frames, l.writer.Bytes, l.nEvents > 0
 	done, next := l.port.Turn(now, chains, l.events[:l.nEvents], &l.writer)
 	l.nEvents = 0
+	if l.capture.hook != nil {
+		l.capture.end(len(chains) - done)
+	}
 	t := turnStats{
 		at: now, taken: done, sent: bytesIn(chains[:done], uint32(vnet.HeaderLength(l.features))),
 		given: int(l.writer.Frames - frames), received: l.writer.Bytes - bytes,

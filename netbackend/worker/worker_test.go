@@ -17,6 +17,7 @@ import (
 
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/capture"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -709,6 +710,12 @@ func TestATurnAllocatesNothing(t *testing.T) {
 	})
 	require.Equal(t, driverAllocs, testing.AllocsPerRun(100, turn), "only the test's driver allocates")
 	require.Positive(t, p.chains)
+
+	tap := newTap(t)
+	l.capture.wanted.Store(capture.NewHook([]*capture.Tap{tap}))
+	turn()
+	require.Equal(t, driverAllocs, testing.AllocsPerRun(1000, turn), "nor does a capture, with room and without")
+	require.True(t, tap.Captured() > 0 && tap.Missed() > 0)
 }
 
 type countingPort struct {
