@@ -19,6 +19,7 @@ needs=(
 	ethtool:ethtool
 	iperf3:iperf3                                 # runs in guests too
 	tcpdump:tcpdump
+	tshark:tshark                                 # reads captures; 22 MB to fetch
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more

@@ -34,7 +34,7 @@ func (d *daemon) reload(path, file, said string, times int) {
 }
 
 // A guest whose connection is busy follows the file: what it may reach changes, and a file that is refused changes nothing. Then it
-// follows vring ctl. The connection goes on all the time.
+// follows vring ctl, which also captures its frames. The connection goes on all the time.
 func TestAServedGuestFollowsTheConfigurationFile(t *testing.T) {
 	t.Parallel()
 	onAll(t, testFollowing, onUML(userland.Bookworm), onUML(userland.Forky))
@@ -72,6 +72,7 @@ func testFollowing(t *testing.T, kind kind) {
 	l.waitReceived(64 << 10)
 	l.requireForwardsByCtl()
 	l.requirePolicyByCtl(busy.Port)
+	l.requireCapture()
 	l.vring.ctl("policy", "replace", "--allow-host", fmt.Sprint("tcp:", busy.Port), "--allow-host", fmt.Sprint("tcp:", service.Port))
 	l.requireDrainByCtl(dial)
 	l.vring.ctl("reload")

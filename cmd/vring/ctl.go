@@ -53,6 +53,7 @@ Watch it:
   vring ctl counters 10.0.2.15 --watch=5s           what one guest has counted, and how fast
   vring ctl guests -o json                          for programs
   vring ctl events                                  what happens, as it happens
+  vring ctl capture 10.0.2.15 -w vm.pcapng          the frames of a guest
 
 Change it, while guests are served and their connections go on:
   vring ctl forward add 8080:80
@@ -74,7 +75,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
 	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.flowsCommand(), c.explainCommand(), c.forwardCommand(),
-		c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand(), c.drainCommand(), c.stopCommand())
+		c.captureCommand(), c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand(), c.drainCommand(), c.stopCommand())
 	for _, verb := range withThoseBelow(cmd) {
 		verb.SuggestionsMinimumDistance = cmd.SuggestionsMinimumDistance
 		completeFlags(verb)

@@ -145,3 +145,37 @@ func refusedError(response *http.Response, text []byte) error {
 	}
 	return refused
 }
+
+// Stream is an answer that goes on. One goroutine may read it while another one stops it.
+type Stream struct {
+	io.ReadCloser
+	conn *net.UnixConn
+}
+
+// Stop tells the server to end the stream. What is still told can be read.
+func (s *Stream) Stop() error { return s.conn.CloseWrite() }
+
+// Stream asks for an answer that goes on, by a connection of its own. The caller closes it. The error is a RefusedError if the server has told why
+// there is none.
+func (c *Client) Stream(ctx context.Context, path string) (*Stream, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, err
+	}
+	one := Client{path: c.path, http: http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}}}
+	response, err := one.send(context.WithoutCancel(ctx), http.MethodGet, path, nil) // else its end would close the connection before what is still told
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		defer response.Body.Close()
+		text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.path, err)
+		}
+		return nil, refusedError(response, text)
+	}
+	return &Stream{response.Body, conn.(*net.UnixConn)}, nil
+}

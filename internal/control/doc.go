@@ -10,6 +10,8 @@
 // its answer. Requests and answers have bounds, and
 // so have changes in a second. What a request says is read strictly, and one of a web page is refused.
 //
+// Some answers go on: events, and captures of frames (download). A client that does not read loses some of them, and is told how many.
+//
 // [MetricsServer] answers strangers at a port of TCP, with the page of package metrics and nothing else. It has the same bounds.
 //
 // What does not belong here: who may connect, what a person reads.

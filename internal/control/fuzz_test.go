@@ -56,7 +56,7 @@ func FuzzRequests(f *testing.F) {
 			`[{"proto": "udp", "host_address": "::1", "host_port": 18085, "guest_address": "fd00:10:0:2::15", "guest_port": 1, "count": 2}]`,
 			`[{"text": "unix:/tmp/x:80"}, {"text": "gate:send-proxy-v2:[::1]:18081:80"}]`,
 			`{"rules": [{"allow": "192.0.2.1:443"}, {"deny": "tcp:[2001:db8::/32]:1-2"}], "restrict": true, "allow_host": ["tcp:5432", "icmp:192.0.2.1"]}`,
-			`{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
+			"filter=tcp+port+80&snaplen=128&gso=cut&count=5&duration=1s", "filter=%28ip%5B0%5D&snaplen=99999999999999999999", "count=1&count=2&duration=1e9h&%zz", `{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
 		} {
 			f.Add(uint8(i), "10.0.2.16", []byte(body))
 		}
@@ -65,11 +65,14 @@ func FuzzRequests(f *testing.F) {
 		route := all[int(i)%len(all)]
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), connKey{}, conn))
 		defer cancel()
-		if route.path == "/v1/events" {
+		if route.path == "/v1/events" || strings.HasSuffix(route.path, "/capture") {
 			cancel() // its answer goes on until then
 		}
 		r := httptest.NewRequestWithContext(ctx, route.method, "http://vring/", bytes.NewReader(body))
 		r.URL.Path = strings.Replace(route.path, "{name}", guest, 1)
+		if strings.HasSuffix(route.path, "/capture") {
+			r.URL.RawQuery = string(body)
+		}
 		r.Header.Set("Content-Type", "application/json")
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, r)

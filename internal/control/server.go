@@ -42,6 +42,7 @@ type Server struct {
 	Config
 	conns   *connections
 	streams *streams
+	files   downloads
 	page    *metrics.Page
 	pace    *rate.Limiter                                                  // of changes
 	apply   func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
@@ -51,7 +52,7 @@ type Server struct {
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
 	s := &Server{
-		Config: c, conns: newConnections(roomy), streams: newStreams(), page: metrics.NewPage(c.Daemon),
+		Config: c, conns: newConnections(roomy), streams: newStreams(), files: newDownloads(), page: metrics.NewPage(c.Daemon),
 		pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
 	}
 	if s.Events == nil {
@@ -76,12 +77,13 @@ func newHTTP(handler http.Handler, conns *connections, log *slog.Logger) *http.S
 // Serve answers the requests that come by connections of l, until that or the server is closed.
 func (s *Server) Serve(l net.Listener) { _ = s.http.Serve(l) }
 
-// Close closes all connections. Requests that are being carried out go on. Clients that follow events get the last ones, if they read them
-// at once.
+// Close closes all connections. Requests that are being carried out go on. Clients that follow events get the last ones, and those of
+// captures the end, if they read them at once.
 func (s *Server) Close() {
-	follow := s.streams.any()
+	wait := s.streams.any() || s.files.any()
 	s.Events.close()
-	if follow {
+	s.files.end()
+	if wait {
 		ctx, cancel := context.WithTimeout(context.Background(), farewell)
 		defer cancel()
 		_ = s.http.Shutdown(ctx)
@@ -106,6 +108,7 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
+		{http.MethodGet, "/v1/guests/{name}/capture", http.StatusOK, (*Server).capture},
 		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},
@@ -172,6 +175,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
 	}
 	switch answer := answer.(type) {
 	case *stream:
+		answer.send(w, r)
+	case *download:
 		answer.send(w, r)
 	case *lastAnswer:
 		write(w, route.status, answer.answer)

@@ -59,6 +59,8 @@ type Daemon struct {
 	ending   bool       // guests are not served any more
 
 	lookers sync.WaitGroup // those who look whether a drain is over
+
+	capturing sync.Mutex // guards the captures of all guests
 }
 
 // network is what guests are connected to, as it was configured.

@@ -133,15 +133,9 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // withFlows finds a guest that has flows.
 func (d *Daemon) withFlows(name string) (*served, error) {
-	var names []string
-	for _, s := range d.guests {
-		if s.name == name && s.snapshot == nil {
-			return nil, &NoFlowsError{name}
-		}
-		if s.name == name {
-			return s, nil
-		}
-		names = append(names, s.name)
+	s, err := d.find(name)
+	if err == nil && s.snapshot == nil {
+		return nil, &NoFlowsError{name}
 	}
-	return nil, &NoGuestError{name, names}
+	return s, err
 }

@@ -57,7 +57,8 @@ type served struct {
 	server *vhostuser.Server
 	since  time.Time
 	// looking has room for the one who looks at flows or ends them.
-	looking chan struct{}
+	looking  chan struct{}
+	captures []*Capture // that are running; guarded by Daemon.capturing
 }
 
 // start gives each guest its threads and its socket. After an error d has the guests that were started; the ports of all
