@@ -25,6 +25,7 @@ needs=(
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
 	dropbear:dropbear-bin                         # an SSH server that runs in guests
 	mke2fs:e2fsprogs
+	chromium:chromium                             # shows the web page
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring

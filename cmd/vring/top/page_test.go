@@ -71,7 +71,7 @@ func (p *page) typed(keys ...string) (last tea.Cmd) {
 func TestThePageShowsGuestsAndFlowsWithTheirRates(t *testing.T) {
 	p := shown(t, readingAt(1, "192.0.2.1:443", "192.0.2.2:22"), readingAt(2, "192.0.2.1:443", "192.0.2.2:22"), readingAt(3, "192.0.2.1:443", "192.0.2.2:22"))
 	p.Update(tea.WindowSizeMsg{Width: 100, Height: 12})
-	want := `vring 1.0  up 1m1s  2 guests  heap 10.0 MB  /tmp/vm0.sock.ctl
+	want := `vring 1.0  up 1m1s  guests: 2  heap 10.0 MB  /tmp/vm0.sock.ctl
   GUEST      FRONT END   FROM GUEST                      TO GUEST                   SLEEPS/s
 > 10.0.2.15  up         8.00 Mbit/s               ██  80.0 kbit/s               ▁▁         0
   10.0.2.16  waiting        0 bit/s                       0 bit/s                          0

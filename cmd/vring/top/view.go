@@ -62,7 +62,7 @@ func (p *page) heading() string {
 	}
 	s := &p.now.status
 	up := time.Duration(s.UptimeSeconds) * time.Second
-	text := fmt.Sprintf("vring %s  up %v  %d guests  heap %sB  %s", printable(s.Version), up, len(s.Guests), scaled(float64(s.Process.HeapBytes)), printable(p.socket))
+	text := fmt.Sprintf("vring %s  up %v  guests: %d  heap %sB  %s", printable(s.Version), up, len(s.Guests), scaled(float64(s.Process.HeapBytes)), printable(p.socket))
 	if p.paused {
 		text = "PAUSED  " + text
 	}
