@@ -112,11 +112,14 @@ func (s *shard) end(f *flow, c endCause) {
 
 // hostFailed takes note that the host's side of a connection is dead. What its queue still holds may be sent.
 func (e *tcpEngine) hostFailed(f conn, errno unix.Errno) {
-	f.bits |= hostReset
+	f.tcp.flags |= hostReset
 	if f.tcp.cause == endUnknown {
 		f.tcp.cause = causeOf(errno)
 	}
 }
+
+// hasHostEnded reports whether the host's side of a connection has ended its stream, or is dead, as far as that was seen.
+func (e *tcpEngine) hasHostEnded(f *flow) bool { return e.conn(f).tcp.flags&(hostEOF|hostReset) != 0 }
 
 // causeOf returns what an error of the host's socket says of its connection.
 func causeOf(errno unix.Errno) endCause {

@@ -30,6 +30,9 @@ type flow struct {
 
 	runNext uint32 // run list
 	fd      int32  // host socket, -1 for none
+	bits    flowBits
+	to      uint8 // the queue pair that it is leaving for
+	state   flowState
 
 	begun     int64  // time of the Port's clock
 	fromGuest uint64 // bytes that the host's socket took
@@ -37,17 +40,14 @@ type flow struct {
 
 	classPrev, classNext uint32 // list of the class
 
-	bits   flowBits
-	to     uint8 // the queue pair that it is leaving for
-	state  flowState
 	class  flowClass
 	sender udpSender // of its socket
+	news   uint16    // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
 	memory socketMemory
-	news   uint16 // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
 }
 
-// flowBits is what a flow has on its mind.
-type flowBits uint32
+// flowBits is what is known of any flow, and what is due to it. What only a protocol knows is with its state, see tcpFlags.
+type flowBits uint16
 
 const (
 	onRunList  flowBits = 1 << iota
@@ -59,29 +59,6 @@ const (
 	shared              // the socket is that of a forward or a mapping
 	unixSocket          // the socket is a unix one
 	leaving             // the flow goes to another queue pair
-
-	ackDue      // TCP: the guest is to be sent an acknowledgement
-	ackDelayed  // TCP: it is, unless an answer carries it in time; the timer is that of the delay
-	unanswered  // TCP: the guest has sent data, and nothing was sent to it since
-	synDue      // TCP: the guest is to be sent our SYN or SYN-ACK (again)
-	rstDue      // TCP: the guest is to be sent a reset; nothing else is left of the flow
-	resendDue   // TCP: the oldest unacknowledged segment is to be sent again
-	probeDue    // TCP: the guest's closed window is to be probed
-	hostEOF     // TCP: all of the host's stream was read
-	finSent     // TCP: our FIN was sent, sndMax counts it
-	finAcked    // TCP: and acknowledged
-	guestFIN    // TCP: the guest's FIN was passed on
-	stalled     // TCP: the advertised window is closed until the host socket can be written
-	refused     // TCP: bytes that were within the window did not fit the socket
-	recovering  // TCP: fast recovery until recover is acknowledged
-	hostReset   // TCP: the host's side is dead
-	guestScales // TCP: window scaling is in use
-	guestSACKs  // TCP: the guest may send selective acknowledgements
-	guestTimes  // TCP: segments carry timestamps
-	timedOut    // TCP: the oldest segment was repeated by the timer; the next acknowledgement tells what is missing
-	timing      // TCP: a round trip is being measured
-	persisting  // TCP: the timer is the persist timer
-	bulk        // TCP: the host has filled the largest frame lately
 
 	isNew // the guest began it, and nobody has answered yet; see newFlows
 )

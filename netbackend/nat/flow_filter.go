@@ -34,15 +34,19 @@ func (f *FlowFilter) Check() error {
 	return nil
 }
 
-// matches reports whether f chooses a flow.
+// chooses reports whether filter chooses f.
+func (p *Port) chooses(filter *FlowFilter, f *flow) bool {
+	return filter.matches(f) && (filter.State == "" || filter.State == p.stateOf(f))
+}
+
+// matches reports whether f chooses a flow, as far as its state does not matter.
 func (f *FlowFilter) matches(of *flow) bool {
 	k := &of.key
 	switch {
 	case f.Proto != 0 && f.Proto != k.Proto,
 		f.Inbound != nil && *f.Inbound != (of.bits&inbound != 0),
 		f.Guest.IsValid() && f.Guest != k.Guest.Netip(),
-		f.GuestPort != 0 && (f.GuestPort != k.GuestPort || k.Proto == netpkt.ICMP),
-		f.State != "" && f.State != stateName(of):
+		f.GuestPort != 0 && (f.GuestPort != k.GuestPort || k.Proto == netpkt.ICMP):
 		return false
 	}
 	return !f.Remote.Prefix.IsValid() || f.Remote.Matches(k.Proto, k.RemoteAddrPort())
@@ -83,7 +87,7 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flo
 	left := flowSlice
 	return p.shard.flows.eachFrom(max(from, firstRecord), p.shard.me, func(f *flow) bool {
 		left--
-		if filter.matches(f) {
+		if p.chooses(filter, f) {
 			left -= cost
 			fn(f)
 		}

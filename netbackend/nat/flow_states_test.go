@@ -8,12 +8,17 @@ import (
 
 func TestAllStatesOfFlowsHaveAName(t *testing.T) {
 	named := map[string]bool{}
-	for state := stateUDP; state < stateDead; state++ {
-		for _, bits := range []flowBits{0, guestFIN, finSent, guestFIN | finSent} {
-			name := stateName(&flow{state: state, bits: bits})
-			require.Contains(t, FlowStates(), name)
-			named[name] = true
+	p := &Port{}
+	for _, state := range []flowState{stateUDP, statePing} {
+		named[p.stateOf(&flow{state: state})] = true
+	}
+	for state := stateConnecting; state < stateDead; state++ {
+		for _, flags := range []tcpFlags{0, guestFIN, finSent, guestFIN | finSent} {
+			named[stateName(state, flags)] = true
 		}
+	}
+	for name := range named {
+		require.Contains(t, FlowStates(), name)
 	}
 	require.Len(t, named, len(FlowStates()), "no other has one")
 }

@@ -89,17 +89,6 @@ func (t *turn) learnAddress(a *ipaddr.Addr, id hosts.ID) {
 	}
 }
 
-// located begins connections whose host was found since.
-func (e *tcpEngine) located() {
-	e.shard.found = e.shard.hosts.Found()
-	e.shard.flows.each(e.shard.me, func(f *flow) {
-		if f.state == stateSynSent && f.host == hosts.Any {
-			f.bits |= synDue
-			e.shard.run.push(e.shard.flows, f)
-		}
-	})
-}
-
 // followHosts lets flows follow addresses that have become another host's: a flow in which the guest has nothing to say would
 // not show it. It does so seldom, for all flows are looked at.
 func (t *turn) followHosts() {

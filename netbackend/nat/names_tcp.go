@@ -176,6 +176,6 @@ func (e *nameRelay) endStream(f *flow) {
 	}
 	e.relay.Over(e.shard.lastTurn, stream, namerelay.Course{
 		FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: e.shard.lastTurn - f.begun,
-		EndedByHost: f.bits&(hostEOF|hostReset|hungUp) != 0,
+		EndedByHost: f.bits&hungUp != 0 || e.tcp.hasHostEnded(f),
 	})
 }

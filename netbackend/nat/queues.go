@@ -274,7 +274,7 @@ func (p *Port) adopt(f *flow) {
 	}
 	p.shard.run.push(p.shard.flows, f)
 	if f.state == stateOpen {
-		p.tcp.startWatch(f)
+		p.tcp.watchAdopted(f)
 	}
 	if !p.judgeAdopted(f) {
 		return

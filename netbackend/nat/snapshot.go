@@ -84,7 +84,7 @@ func (p *Port) describe(f *flow, now int64) FlowInfo {
 		Proto: f.key.Proto, Inbound: f.bits&inbound != 0,
 		Guest:  netip.AddrPortFrom(f.key.Guest.Netip(), f.key.GuestPort),
 		Remote: f.key.RemoteAddrPort(),
-		State:  stateName(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
+		State:  p.stateOf(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
 	}
 	if f.fd < 0 {
 		return info
@@ -124,13 +124,23 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 	return ""
 }
 
-// stateName says in a word where a flow stands.
-func stateName(f *flow) string {
+// stateOf says in a word where a flow stands.
+func (p *Port) stateOf(f *flow) string {
 	switch f.state {
 	case stateUDP:
 		return "associated"
 	case statePing:
 		return "pinging"
+	}
+	return p.tcp.stateOf(f)
+}
+
+// stateOf says in a word where a connection stands.
+func (e *tcpEngine) stateOf(f *flow) string { return stateName(f.state, e.conn(f).tcp.flags) }
+
+// stateName says in a word what a state and flags of TCP mean.
+func stateName(state flowState, flags tcpFlags) string {
+	switch state {
 	case stateConnecting:
 		return "connecting" // to the target; the guest waits
 	case stateSynRcvd:
@@ -142,7 +152,7 @@ func stateName(f *flow) string {
 	case stateReset:
 		return "resetting" // the guest is to be told
 	}
-	switch f.bits & (guestFIN | finSent) {
+	switch flags & (guestFIN | finSent) {
 	case guestFIN:
 		return "guest-closed" // the host may still send
 	case finSent:

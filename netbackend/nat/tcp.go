@@ -56,6 +56,7 @@ type tcpFlow struct {
 	recent  uint32       // timestamp that the guest is echoed (TS.Recent of RFC 7323)
 	sacked  seqnum.Range // the first bytes beyond sndUna that the guest says it has, none if empty
 
+	flags        tcpFlags
 	srtt, rttvar int32        // microseconds (RFC 6298)
 	hostMark     seqnum.Value // of the host's urgent byte, see urgency
 	rto          int64        // nanoseconds
@@ -79,6 +80,33 @@ type tcpFlow struct {
 	fullMSS uint16   // what mss is where the path is as wide as the guest's link; see fitPath
 	proxied proxied
 }
+
+// tcpFlags is what is known of a connection, and what is due to its guest.
+type tcpFlags uint32
+
+const (
+	ackDue      tcpFlags = 1 << iota // the guest is to be sent an acknowledgement
+	ackDelayed                       // it is, unless an answer carries it in time; the timer is that of the delay
+	unanswered                       // the guest has sent data, and nothing was sent to it since
+	synDue                           // the guest is to be sent our SYN or SYN-ACK (again)
+	resendDue                        // the oldest unacknowledged segment is to be sent again
+	probeDue                         // the guest's closed window is to be probed
+	hostEOF                          // all of the host's stream was read
+	finSent                          // our FIN was sent, sndMax counts it
+	finAcked                         // and acknowledged
+	guestFIN                         // the guest's FIN was passed on
+	stalled                          // the advertised window is closed until the host socket can be written
+	refused                          // bytes that were within the window did not fit the socket
+	recovering                       // fast recovery until recover is acknowledged
+	hostReset                        // the host's side is dead
+	guestScales                      // window scaling is in use
+	guestSACKs                       // the guest may send selective acknowledgements
+	guestTimes                       // segments carry timestamps
+	timedOut                         // the oldest segment was repeated by the timer; the next acknowledgement tells what is missing
+	timing                           // a round trip is being measured
+	persisting                       // the timer is the persist timer
+	bulk                             // the host has filled the largest frame lately
+)
 
 // conn is a connection: its flow, and the state of TCP, which only tcpEngine has. It is valid as long as the flow.
 type conn struct {
@@ -217,7 +245,7 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	c.irs = s.Seq
 	c.sndUna, c.sndNxt, c.sndMax = s.Ack, s.Ack, s.Ack
 	e.established(f, s, s.Window) // the window of a SYN is not scaled
-	f.bits |= ackDue
+	f.tcp.flags |= ackDue
 	if s.Flags&netpkt.URG != 0 {
 		e.noteMark(f, s)
 	}
@@ -226,7 +254,8 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 // established opens a connection after its handshake. window is the guest's, in bytes.
 func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 	f.state = stateOpen
-	f.bits = f.bits&^synDue | readable
+	f.tcp.flags &^= synDue
+	f.bits |= readable
 	e.shard.leaveClass(f.flow)
 	c := f.tcp
 	c.retries, c.rto = 0, initialRTO
@@ -234,7 +263,7 @@ func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 	c.sndWnd, c.maxWnd = window, window
 	e.shard.wheel.Set(f.index, 0)
 	e.shard.run.push(e.shard.flows, f.flow)
-	e.startWatch(f.flow)
+	e.startWatch(f)
 }
 
 // tcpOptions takes the options of the guest's SYN or SYN-ACK into account.
@@ -243,14 +272,14 @@ func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
 	mss := min(max(int(o.MSS), leastMSS), e.shard.mtu-int(f.ipLen)-netpkt.TCPLen)
 	if o.Scales {
-		f.bits |= guestScales
+		f.tcp.flags |= guestScales
 		f.tcp.sndScale, f.tcp.rcvScale = o.Scale, e.shard.cfg.WindowScale
 	}
 	if o.SACKs {
-		f.bits |= guestSACKs
+		f.tcp.flags |= guestSACKs
 	}
 	if o.Times && f.bits&inbound == 0 { // ours does not offer them
-		f.bits |= guestTimes
+		f.tcp.flags |= guestTimes
 		f.tcp.recent = o.Stamp
 		mss -= netpkt.TimesLen // an MSS does not count options (RFC 6691)
 	}
@@ -275,9 +304,9 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 		return e.tcpRepeatedSyn(t, f, s)
 	case s.Flags&netpkt.ACK == 0:
 		return false
-	case f.bits&guestTimes != 0 && !e.timely(t, f, s):
+	case f.tcp.flags&guestTimes != 0 && !e.timely(t, f, s):
 		t.counters.TCPOutdated++
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 		return false
 	case f.state == stateSynRcvd && s.Ack != c.iss.Plus(1):
 		t.counters.Ends[endMisanswered]++
@@ -288,7 +317,7 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 		e.established(f, s, s.Window<<c.sndScale)
 	}
 	if s.Seq.After(c.rcvEdge) {
-		e.owe(f.flow, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
+		e.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
 		return false
 	}
 	if tos := s.tos &^ ecnBits; tos != f.sender.manner.tos && s.N > 0 {
@@ -314,7 +343,7 @@ func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 		return
 	}
 	if s.Seq.After(c.rcvNxt) && s.Seq.Before(c.rcvEdge) {
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 	}
 }
 
@@ -323,23 +352,23 @@ func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 	switch {
 	case s.Flags&netpkt.ACK != 0:
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 	case s.Seq != f.tcp.irs:
 		key := f.key
 		e.abandon(f.flow, endReplaced)
 		return e.connect(t, &key, s)
 	case f.state == stateSynRcvd:
-		e.owe(f.flow, synDue)
+		e.owe(f, synDue)
 	default:
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 	}
 	return false
 }
 
 // owe notes that something is to be sent to the guest.
-func (e *tcpEngine) owe(f *flow, b flowBits) {
-	f.bits |= b
-	e.shard.run.push(e.shard.flows, f)
+func (e *tcpEngine) owe(f conn, b tcpFlags) {
+	f.tcp.flags |= b
+	e.shard.run.push(e.shard.flows, f.flow)
 }
 
 // tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
@@ -348,7 +377,7 @@ func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
 	holes := e.tcpSACK(f, s)
 	switch {
 	case s.Ack.After(c.sndMax):
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 		return false
 	case s.Ack.After(c.sndUna):
 		e.tcpAcked(t, f, s)
@@ -366,9 +395,9 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	ack := s.Ack
 	n := ack.Since(c.sndUna)
 	e.measureRTT(t, f, s)
-	if f.bits&finSent != 0 && ack == c.sndMax {
-		f.bits |= finAcked
-		e.startWatch(f.flow)
+	if f.tcp.flags&finSent != 0 && ack == c.sndMax {
+		f.tcp.flags |= finAcked
+		e.startWatch(f)
 		n--
 	}
 	c.drop += f.tcp.proxied.headerAcked(n)
@@ -378,14 +407,14 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	}
 	e.afterTimeout(f, ack)
 	c.dupAcks, c.retries = 0, 0
-	f.bits &^= persisting
+	f.tcp.flags &^= persisting
 	c.rto = c.baseRTO()
-	if f.bits&recovering != 0 {
-		f.bits &^= resendDue
+	if f.tcp.flags&recovering != 0 {
+		f.tcp.flags &^= resendDue
 		if ack.AtLeast(c.recover) {
-			f.bits &^= recovering
+			f.tcp.flags &^= recovering
 		} else {
-			f.bits |= resendDue // the next hole (RFC 6582 section 3.2)
+			f.tcp.flags |= resendDue // the next hole (RFC 6582 section 3.2)
 		}
 	}
 	if c.sndUna == c.sndMax {
@@ -399,14 +428,14 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 // measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
 func (e *tcpEngine) measureRTT(t *turn, f conn, s *segment) {
 	c := f.tcp
-	r, ok := t.now-c.rttStart, f.bits&timing != 0 && s.Ack.AtLeast(c.rttSeq)
-	if f.bits&timing == 0 && (c.retries > 0 || f.bits&(recovering|timedOut) != 0) {
+	r, ok := t.now-c.rttStart, f.tcp.flags&timing != 0 && s.Ack.AtLeast(c.rttSeq)
+	if f.tcp.flags&timing == 0 && (c.retries > 0 || f.tcp.flags&(recovering|timedOut) != 0) {
 		r, ok = e.sinceEcho(t, f, s)
 	}
 	if !ok {
 		return
 	}
-	f.bits &^= timing
+	f.tcp.flags &^= timing
 	us := int32(min(r, maxRTO) / microsecond)
 	if c.srtt == 0 {
 		c.srtt, c.rttvar = us, us/2
@@ -434,11 +463,11 @@ func (e *tcpEngine) tcpDuplicateAck(f conn) {
 	if c.sacked.Len() >= threshold*uint32(c.mss) {
 		c.dupAcks = threshold // one segment that the guest has behind the hole stands for many (RFC 6675 section 4)
 	}
-	if c.dupAcks < threshold || f.bits&recovering != 0 {
+	if c.dupAcks < threshold || f.tcp.flags&recovering != 0 {
 		return
 	}
 	c.recover = c.sndMax
-	e.owe(f.flow, recovering|resendDue)
+	e.owe(f, recovering|resendDue)
 }
 
 // tcpWindow takes the guest's window, unless the segment is older than one already seen.
@@ -454,7 +483,7 @@ func (e *tcpEngine) tcpWindow(f conn, s *segment) {
 	}
 	c.sndWnd = w
 	c.maxWnd = max(c.maxWnd, w)
-	if f.bits&persisting != 0 {
+	if f.tcp.flags&persisting != 0 {
 		e.probeAnswered(f)
 	}
 }
@@ -466,7 +495,7 @@ func (e *tcpEngine) probeAnswered(f conn) {
 	if c.sndWnd == 0 || c.sndUna != c.sndMax {
 		return
 	}
-	f.bits &^= persisting | probeDue
+	f.tcp.flags &^= persisting | probeDue
 	c.rto = c.baseRTO()
 	e.shard.wheel.Set(f.index, 0)
 }
@@ -492,7 +521,7 @@ func (e *tcpEngine) expected(f conn) seqnum.Value {
 
 // takesFrom tells whether the host's socket has taken all before seq, and may take more.
 func (f conn) takesFrom(seq seqnum.Value) bool {
-	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.bits&(guestFIN|hostReset) == 0
+	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.tcp.flags&(guestFIN|hostReset) == 0
 }
 
 // tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
@@ -501,8 +530,8 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 		e.answerProbe(f, s)
 		return
 	}
-	if f.bits&(guestFIN|hostReset) != 0 {
-		e.owe(f.flow, ackDue)
+	if f.tcp.flags&(guestFIN|hostReset) != 0 {
+		e.owe(f, ackDue)
 		return
 	}
 	conn := f.tcp
@@ -516,7 +545,7 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 	}
 	fin := s.Flags&netpkt.FIN != 0
 	if e.out.fin && e.out.flow == f.flow || skip > uint32(s.N) || (skip == uint32(s.N) && !fin) {
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 		return
 	}
 	n := uint32(s.N) - skip
@@ -524,7 +553,7 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 		n, fin = room, false
 	}
 	if n == 0 && !fin {
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 		return
 	}
 	if conn.urgency&guestMarked != 0 {
@@ -540,7 +569,7 @@ func (e *tcpEngine) answerProbe(f conn, s *segment) {
 		e.watchHost(f.flow)
 	}
 	if s.Seq.Before(f.tcp.rcvNxt) || s.Seq.After(f.tcp.rcvEdge) {
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 	}
 }
 
@@ -584,7 +613,7 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 		return
 	}
 	if n > 0 && !e.passOn(t, f, iov, n, flags) {
-		e.owe(f.flow, ackDue)
+		e.owe(f, ackDue)
 		return
 	}
 	e.acknowledge(t, f, n, fin)
@@ -593,8 +622,8 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 		if f.tcp.rcvEdge.AtMost(f.tcp.rcvNxt) {
 			f.tcp.rcvEdge = f.tcp.rcvNxt
 		}
-		f.bits |= guestFIN
-		e.startWatch(f.flow)
+		f.tcp.flags |= guestFIN
+		e.startWatch(f)
 		e.gates.endedBy(t, &f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
@@ -633,7 +662,8 @@ func (e *tcpEngine) deliver(t *turn, f conn, iov []guestmem.Iovec, n int, flags 
 	}
 	t.counters.TCPRefused += uint64(n - sent)
 	f.tcp.room = 0 // measure again
-	f.bits = f.bits&^writable | refused | stalled
+	f.bits &^= writable
+	f.tcp.flags |= refused | stalled
 	return false
 }
 
@@ -658,7 +688,7 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 		e.resolver.silent(t, f.flow)
 		return
 	}
-	if f.bits&ackDelayed != 0 {
+	if f.tcp.flags&ackDelayed != 0 {
 		e.ackWasLate(f)
 		return
 	}
@@ -673,16 +703,16 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 	}
 	c.retries++
 	c.rto = min(2*c.rto, maxRTO)
-	f.bits &^= timing | recovering
+	f.tcp.flags &^= timing | recovering
 	switch {
 	case f.state != stateOpen:
 		e.tellUnanswered(f)
-		f.bits |= synDue
+		f.tcp.flags |= synDue
 		t.wheel.Set(f.index, t.now+c.rto) // though the ring be full: who calls does not wait for ever
 	case c.sndUna != c.sndMax:
 		e.timeOut(t, f)
 	default:
-		f.bits |= probeDue
+		f.tcp.flags |= probeDue
 	}
 }
 

@@ -20,10 +20,10 @@ func (e *tcpEngine) acknowledge(t *turn, f conn, n int, fin bool) {
 	wait := e.mayDelayAck(f, n) && !fin
 	f.tcp.heard = t.now
 	if !wait {
-		e.owe(f.flow, unanswered|ackDue)
+		e.owe(f, unanswered|ackDue)
 		return
 	}
-	e.owe(f.flow, unanswered|ackDelayed)
+	e.owe(f, unanswered|ackDelayed)
 	t.wheel.Set(f.index, t.now+ackDelay)
 }
 
@@ -32,33 +32,33 @@ func (e *tcpEngine) acknowledge(t *turn, f conn, n int, fin bool) {
 func (e *tcpEngine) mayDelayAck(f conn, n int) bool {
 	c := f.tcp
 	mss := uint32(c.mss)
-	return c.answers >= trust && uint32(n) < mss && f.bits&(ackDue|ackDelayed|stalled) == 0 && e.shard.wheel.Deadline(f.index) == 0 &&
+	return c.answers >= trust && uint32(n) < mss && f.tcp.flags&(ackDue|ackDelayed|stalled) == 0 && e.shard.wheel.Deadline(f.index) == 0 &&
 		c.sndUna == c.sndMax && c.rcvEdge.Since(c.rcvNxt) >= 4*mss
 }
 
 // acked takes note that a segment to the guest has carried the acknowledgement.
-func (e *tcpEngine) acked(f *flow) {
-	if f.bits&ackDelayed != 0 {
+func (e *tcpEngine) acked(f conn) {
+	if f.tcp.flags&ackDelayed != 0 {
 		e.shard.wheel.Set(f.index, 0)
 	}
-	f.bits &^= ackDue | ackDelayed
+	f.tcp.flags &^= ackDue | ackDelayed
 }
 
 // hastenAck ends the delay of an acknowledgement.
-func (e *tcpEngine) hastenAck(f *flow) {
-	if f.bits&ackDelayed == 0 {
+func (e *tcpEngine) hastenAck(f conn) {
+	if f.tcp.flags&ackDelayed == 0 {
 		return
 	}
 	e.shard.wheel.Set(f.index, 0)
-	f.bits = f.bits&^ackDelayed | ackDue
+	f.tcp.flags = f.tcp.flags&^ackDelayed | ackDue
 }
 
 // answered counts data to the guest that come soon after its own.
 func (e *tcpEngine) answered(t *turn, f conn) {
-	if f.bits&unanswered == 0 {
+	if f.tcp.flags&unanswered == 0 {
 		return
 	}
-	f.bits &^= unanswered
+	f.tcp.flags &^= unanswered
 	c := f.tcp
 	if t.now-c.heard > ackDelay/2 {
 		c.answers = min(c.answers, 0)
@@ -70,5 +70,5 @@ func (e *tcpEngine) answered(t *turn, f conn) {
 // ackWasLate is called when no answer came in time.
 func (e *tcpEngine) ackWasLate(f conn) {
 	f.tcp.answers = distrust
-	f.bits = f.bits&^ackDelayed | ackDue
+	f.tcp.flags = f.tcp.flags&^ackDelayed | ackDue
 }

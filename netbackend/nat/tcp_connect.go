@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -115,7 +116,7 @@ func (e *tcpEngine) checkConnect(t *turn, f conn) {
 	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss.Plus(1), c.iss.Plus(1)
 	c.rcvEdge = c.rcvNxt.Plus(synWindow)
 	f.state = stateSynRcvd
-	f.bits |= synDue
+	f.tcp.flags |= synDue
 }
 
 // connectFailed tells the guest why the host's connect failed (rule T3). A time that has run out is not told: the guest's own
@@ -158,6 +159,16 @@ func (e *acceptor) accept(t *turn, fd int, peer ipaddr.Endpoint, l *listener, ki
 	e.tcp.callGuest(t, fd, l.to, &caller, kind)
 }
 
+// located begins connections whose host was found since.
+func (e *tcpEngine) located() {
+	e.shard.found = e.shard.hosts.Found()
+	e.shard.flows.each(e.shard.me, func(f *flow) {
+		if f.state == stateSynSent && f.host == hosts.Any {
+			e.owe(e.conn(f), synDue)
+		}
+	})
+}
+
 // turnAway resets a connection of a forward for which no guest was called.
 func (e *tcpEngine) turnAway(fd int, c endCause) {
 	e.shard.counters.Ends[c]++
@@ -179,13 +190,14 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 		return
 	}
 	e.setUp(fd)
-	created, _ := t.create(&key, fd, stateSynSent, inbound|synDue|kind, classCalls)
+	created, _ := t.create(&key, fd, stateSynSent, inbound|kind, classCalls)
 	if created == nil {
 		t.counters.Ends[endNoRoom]++
 		return
 	}
 	t.counters.TCPFlows++
 	f := e.begin(created)
+	f.tcp.flags = synDue
 	e.startHeader(f, caller)
 	c := f.tcp
 	c.iss = seqnum.From(t.identity.initial(&key, t.now))

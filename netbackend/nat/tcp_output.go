@@ -45,12 +45,12 @@ func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
 	e.dropAcknowledged(t, f)
 	e.hostWritable(f)
 	result := e.sendStream(t, f)
-	if f.state == stateOpen && f.bits&ackDue != 0 || f.tcp.dupDue > 0 {
+	if f.state == stateOpen && f.tcp.flags&ackDue != 0 || f.tcp.dupDue > 0 {
 		if !e.sendAcks(t, f) {
 			result = starves
 		}
 	}
-	if e.finished(f.flow) {
+	if e.finished(f) {
 		t.remove(f.flow)
 		return idle
 	}
@@ -58,9 +58,9 @@ func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
 }
 
 // finished tells whether both sides have ended their streams, and know it.
-func (e *tcpEngine) finished(f *flow) bool {
+func (e *tcpEngine) finished(f conn) bool {
 	const both = guestFIN | finAcked
-	return f.state == stateOpen && f.bits&both == both && f.bits&ackDue == 0
+	return f.state == stateOpen && f.tcp.flags&both == both && f.tcp.flags&ackDue == 0
 }
 
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
@@ -90,32 +90,32 @@ func (e *tcpEngine) hostWritable(f conn) {
 		return
 	}
 	f.bits &^= writable
-	if f.bits&stalled == 0 {
+	if f.tcp.flags&stalled == 0 {
 		return
 	}
-	f.bits &^= stalled
-	f.bits |= ackDue
+	f.tcp.flags &^= stalled
+	f.tcp.flags |= ackDue
 	f.tcp.room = 0 // measure again
-	if f.bits&refused != 0 {
+	if f.tcp.flags&refused != 0 {
 		// Three of a kind make the guest repeat at once what the socket had refused (RFC 5681 section 3.2).
-		f.bits &^= refused
+		f.tcp.flags &^= refused
 		f.tcp.dupDue = 3
 	}
 }
 
 // sendStream sends the guest what it is to get of the host's stream, and its end.
 func (e *tcpEngine) sendStream(t *turn, f conn) outcome {
-	if f.bits&probeDue != 0 && !e.sendProbe(t, f) {
+	if f.tcp.flags&probeDue != 0 && !e.sendProbe(t, f) {
 		return starves
 	}
-	if f.bits&resendDue != 0 && !e.resend(t, f) {
+	if f.tcp.flags&resendDue != 0 && !e.resend(t, f) {
 		return starves
 	}
 	result := e.sendData(t, f)
 	if result != idle {
 		return result
 	}
-	if f.bits&(hostReset|failed) != 0 {
+	if f.tcp.flags&hostReset != 0 || f.bits&failed != 0 {
 		e.resetGuest(f.flow, e.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
 		return e.sendReset(t, f)
 	}
@@ -154,7 +154,7 @@ func (e *tcpEngine) sendData(t *turn, f conn) outcome {
 // stream, or of the stream.
 func (e *tcpEngine) hasMore(f conn) bool {
 	c := f.tcp
-	return f.bits&(readable|hostEOF) == readable || c.sndNxt.Since(c.sndUna) < uint32(f.tcp.proxied.left)
+	return f.bits&readable != 0 && c.flags&hostEOF == 0 || c.sndNxt.Since(c.sndUna) < uint32(f.tcp.proxied.left)
 }
 
 // windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
@@ -164,9 +164,9 @@ func (e *tcpEngine) windowOpen(t *turn, f conn, flight uint32) bool {
 	if c.sndWnd > flight && (flight == 0 || c.sndWnd-flight >= min(uint32(c.mss), c.maxWnd/2)) {
 		return true
 	}
-	if c.sndUna == c.sndMax && (t.wheel.Deadline(f.index) == 0 || f.bits&ackDelayed != 0) {
-		e.hastenAck(f.flow)
-		f.bits |= persisting
+	if c.sndUna == c.sndMax && (t.wheel.Deadline(f.index) == 0 || f.tcp.flags&ackDelayed != 0) {
+		e.hastenAck(f)
+		f.tcp.flags |= persisting
 		c.rto = max(c.baseRTO(), persistDelay)
 		t.wheel.Set(f.index, t.now+c.rto)
 	}
@@ -182,7 +182,7 @@ const trainFrames = netbackend.MaxFrames
 //
 // It returns how many bytes there were: nothing if it does not come to two frames, or if the flow does not look as if it had so much.
 func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
-	if f.bits&bulk == 0 || offset < uint32(f.tcp.proxied.left) {
+	if f.tcp.flags&bulk == 0 || offset < uint32(f.tcp.proxied.left) {
 		return nothing
 	}
 	each := e.largestSegment(f)
@@ -206,7 +206,7 @@ func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
 		left -= part
 	}
 	if n < 2*each {
-		f.bits &^= bulk
+		f.tcp.flags &^= bulk
 	}
 	return n
 }
@@ -240,7 +240,7 @@ func (e *tcpEngine) sendSegment(t *turn, f conn, offset uint32, most int) int {
 	seq := c.sndUna.Plus(offset)
 	e.commitSegment(t, f, lease, 0, seq, n)
 	if n == e.largestSegment(f) {
-		f.bits |= bulk
+		f.tcp.flags |= bulk
 	}
 	if end := seq.Plus(uint32(n)); offset == c.sndNxt.Since(c.sndUna) {
 		e.sent(t, f, seq, end)
@@ -269,19 +269,19 @@ func (e *tcpEngine) largestSegment(f conn) int {
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
 func (e *tcpEngine) sent(t *turn, f conn, seq, end seqnum.Value) {
 	c := f.tcp
-	if f.bits&timing == 0 && seq == c.sndMax {
-		f.bits |= timing
+	if f.tcp.flags&timing == 0 && seq == c.sndMax {
+		f.tcp.flags |= timing
 		c.rttSeq, c.rttStart = end, t.now
 	}
 	c.sndNxt = end
 	if end.After(c.sndMax) {
 		c.sndMax = end
 	}
-	if t.wheel.Deadline(f.index) == 0 || f.bits&persisting != 0 {
-		if f.bits&persisting != 0 || c.retries == 0 {
+	if t.wheel.Deadline(f.index) == 0 || f.tcp.flags&persisting != 0 {
+		if f.tcp.flags&persisting != 0 || c.retries == 0 {
 			c.rto = c.baseRTO()
 		}
-		f.bits &^= persisting
+		f.tcp.flags &^= persisting
 		t.wheel.Set(f.index, t.now+c.rto)
 	}
 }
@@ -352,7 +352,7 @@ func (e *tcpEngine) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec,
 func (e *tcpEngine) peekedNothing(f conn, skipped int) {
 	f.bits &^= readable
 	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp && f.tcp.urgency&hostMarked == 0 {
-		f.bits |= hostEOF
+		f.tcp.flags |= hostEOF
 	}
 }
 
@@ -390,7 +390,7 @@ func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int
 		flags |= netpkt.PSH
 	}
 	e.putSegment(t, b, f, flags, seq)
-	e.acked(f.flow)
+	e.acked(f)
 	e.answered(t, f)
 	var h vnet.Header
 	sum := pseudoSum(&f.key, len(tcp)+n)
@@ -421,18 +421,18 @@ func (e *tcpEngine) offload(h *vnet.Header, f conn, n int) {
 func (e *tcpEngine) sendFIN(t *turn, f conn) outcome {
 	c := f.tcp
 	switch {
-	case f.bits&hostEOF == 0 || f.bits&finAcked != 0 || c.sndNxt != c.sndUna:
+	case f.tcp.flags&hostEOF == 0 || f.tcp.flags&finAcked != 0 || c.sndNxt != c.sndUna:
 		return idle
-	case f.bits&finSent == 0 && c.sndUna != c.sndMax:
+	case f.tcp.flags&finSent == 0 && c.sndUna != c.sndMax:
 		return idle
 	}
 	if !e.sendControl(t, f, netpkt.FIN|netpkt.ACK, c.sndUna) {
 		return starves
 	}
-	f.bits |= finSent
-	e.acked(f.flow)
+	f.tcp.flags |= finSent
+	e.acked(f)
 	e.sent(t, f, c.sndUna, c.sndUna.Plus(1))
-	f.bits &^= timing
+	f.tcp.flags &^= timing
 	return idle
 }
 
@@ -446,8 +446,8 @@ func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
 	if !e.sendControl(t, f, netpkt.ACK, c.sndUna.Minus(1)) {
 		return false
 	}
-	e.acked(f.flow)
-	f.bits = f.bits&^probeDue | persisting
+	e.acked(f)
+	f.tcp.flags = f.tcp.flags&^probeDue | persisting
 	t.wheel.Set(f.index, t.now+c.rto)
 	return true
 }
@@ -455,11 +455,11 @@ func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
 // sendAcks sends the acknowledgement that is due, and the repetitions that are.
 func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 	c := f.tcp
-	if f.bits&ackDue != 0 {
+	if f.tcp.flags&ackDue != 0 {
 		if !e.sendControl(t, f, netpkt.ACK, c.sndNxt) {
 			return false
 		}
-		e.acked(f.flow)
+		e.acked(f)
 	}
 	for ; c.dupDue > 0; c.dupDue-- {
 		if !e.sendControl(t, f, netpkt.ACK, c.sndNxt) {
@@ -487,7 +487,7 @@ func (e *tcpEngine) sendTCP(t *turn, b []byte, key *flowKey) bool {
 // advertise returns the window field of a segment to the guest. Its right edge never moves back.
 func (e *tcpEngine) advertise(t *turn, f conn) uint16 {
 	c := f.tcp
-	if f.state == stateOpen && f.bits&(guestFIN|stalled) == 0 && 2*c.taken >= c.room {
+	if f.state == stateOpen && f.tcp.flags&(guestFIN|stalled) == 0 && 2*c.taken >= c.room {
 		e.measure(t, f)
 	}
 	// Rounded up, for rounding down would take back what was promised (RFC 7323 section 2.3).
@@ -521,14 +521,14 @@ func (e *tcpEngine) measure(t *turn, f conn) {
 	}
 	c.room, c.taken = c.rcvEdge.Since(c.rcvNxt), 0
 	if c.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
-		f.bits |= stalled
+		f.tcp.flags |= stalled
 		_ = t.worker.Rearm(int(f.fd), token(tokenFlow, t.flows.Generation(f.index), f.index))
 	}
 }
 
 // sendSyn sends our SYN, or our answer to the guest's, if it is due.
 func (e *tcpEngine) sendSyn(t *turn, f conn) outcome {
-	if f.bits&synDue == 0 {
+	if f.tcp.flags&synDue == 0 {
 		return idle
 	}
 	if t.wheel.Deadline(f.index) == 0 {
@@ -537,7 +537,7 @@ func (e *tcpEngine) sendSyn(t *turn, f conn) outcome {
 	if e.isLocated(t, f) && !e.sendSynSegment(t, f) {
 		return starves
 	}
-	f.bits &^= synDue
+	f.tcp.flags &^= synDue
 	return idle
 }
 
@@ -561,7 +561,7 @@ func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 	options := guestScales | guestSACKs
 	if f.state == stateSynRcvd {
 		flags, ack, window = netpkt.SYN|netpkt.ACK, c.rcvNxt, uint16(c.rcvEdge.Since(c.rcvNxt))
-		options = f.bits
+		options = c.flags
 	}
 	n := f.l4() + netpkt.TCPLen + netpkt.SYNOptionsLen
 	if options&guestTimes != 0 {
@@ -627,7 +627,6 @@ func (e *tcpEngine) resetGuest(f *flow, c endCause) {
 	e.shard.end(f, c)
 	e.resetHost(f)
 	f.state = stateReset
-	f.bits |= rstDue
 	if f.class == classNone {
 		e.shard.joinClass(f, classConnects)
 	}

@@ -9,7 +9,7 @@ import (
 // are not sent again. It may still drop them, so they stay in the socket's queue, and after a timeout they are forgotten.
 // It tells whether the guest says so of any.
 func (e *tcpEngine) tcpSACK(f conn, s *segment) bool {
-	if f.bits&guestSACKs == 0 || len(s.Options) == 0 {
+	if f.tcp.flags&guestSACKs == 0 || len(s.Options) == 0 {
 		return false
 	}
 	c := f.tcp
@@ -33,11 +33,11 @@ func (e *tcpEngine) tcpSACK(f conn, s *segment) bool {
 func (e *tcpEngine) timeOut(t *turn, f conn) {
 	c := f.tcp
 	c.sacked = seqnum.Range{}
-	if f.bits&finSent != 0 || c.sndWnd == 0 {
+	if f.tcp.flags&finSent != 0 || c.sndWnd == 0 {
 		e.rewind(f)
 		return
 	}
-	f.bits |= resendDue | timedOut
+	f.tcp.flags |= resendDue | timedOut
 	c.dupAcks = 0
 	t.wheel.Set(f.index, t.now+c.rto)
 }
@@ -49,10 +49,10 @@ func (e *tcpEngine) afterTimeout(f conn, ack seqnum.Value) {
 	if !c.sacked.IsEmpty() && ack.AtLeast(c.sacked.First) {
 		c.sacked = seqnum.Range{}
 	}
-	if f.bits&timedOut == 0 {
+	if f.tcp.flags&timedOut == 0 {
 		return
 	}
-	f.bits &^= timedOut | resendDue
+	f.tcp.flags &^= timedOut | resendDue
 	if ack.AtMost(c.resent) && ack != c.sndMax {
 		e.rewind(f)
 	}
@@ -64,17 +64,18 @@ func (e *tcpEngine) rewind(f conn) {
 	e.shard.counters.Retransmits++
 	f.tcp.sndNxt = f.tcp.sndUna
 	f.tcp.dupAcks = 0
-	f.bits = f.bits&^hostEOF | readable // the end is found again behind the data
+	f.tcp.flags &^= hostEOF // it is found again behind the data
+	f.bits |= readable
 	if f.tcp.sndWnd == 0 {
-		f.bits |= probeDue
+		f.tcp.flags |= probeDue
 	}
 }
 
 // resend repeats the oldest segment that the guest misses, or all up to what it says it has.
 func (e *tcpEngine) resend(t *turn, f conn) bool {
 	c := f.tcp
-	f.bits &^= resendDue
-	if f.bits&finSent != 0 || c.sndUna == c.sndMax {
+	f.tcp.flags &^= resendDue
+	if f.tcp.flags&finSent != 0 || c.sndUna == c.sndMax {
 		return true
 	}
 	most := min(int(c.mss), int(c.sndMax.Since(c.sndUna)))
@@ -82,10 +83,10 @@ func (e *tcpEngine) resend(t *turn, f conn) bool {
 		most = int(min(c.sacked.First.Since(c.sndUna), largestFrame))
 	}
 	t.counters.Retransmits++
-	f.bits &^= timing
+	f.tcp.flags &^= timing
 	n := e.sendSegment(t, f, 0, most)
 	if n == noRoom {
-		f.bits |= resendDue
+		f.tcp.flags |= resendDue
 		return false
 	}
 	c.resent = c.sndUna.Plus(uint32(n))
@@ -111,10 +112,10 @@ func (c *tcpFlow) skipSACKed() uint32 {
 func (e *tcpEngine) sendShorter(t *turn, of *flow) {
 	f := e.conn(of)
 	c := f.tcp
-	if f.state != stateOpen || f.bits&finSent != 0 || c.sndUna == c.sndMax {
+	if f.state != stateOpen || f.tcp.flags&finSent != 0 || c.sndUna == c.sndMax {
 		return
 	}
-	f.bits &^= recovering | resendDue | timedOut | timing
+	f.tcp.flags &^= recovering | resendDue | timedOut | timing
 	c.rto = c.baseRTO()
 	t.wheel.Set(f.index, t.now+c.rto)
 	e.rewind(f)

@@ -34,7 +34,7 @@ func (e *tcpEngine) timely(t *turn, f conn, s *segment) bool {
 	}
 	// Of several segments that one acknowledgement answers, the first one is echoed: the guest is to see the whole delay
 	// (section 4.3).
-	if s.Seq.AtMost(c.rcvNxt) && f.bits&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
+	if s.Seq.AtMost(c.rcvNxt) && f.tcp.flags&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
 		c.recent = s.Stamp
 	}
 	return true
@@ -58,8 +58,8 @@ func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) 
 func (f *flow) l4() int { return netpkt.EtherLen + int(f.ipLen) }
 
 // headers is the length of what stands in front of the data of a segment to the guest.
-func (f *flow) headers() int {
-	if f.bits&guestTimes != 0 {
+func (f conn) headers() int {
+	if f.tcp.flags&guestTimes != 0 {
 		return f.l4() + netpkt.TCPLen + netpkt.TimesLen
 	}
 	return f.l4() + netpkt.TCPLen
@@ -73,7 +73,7 @@ func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq seqnu
 	if c.urgency&hostMarked != 0 {
 		c.putMark(tcp, seq)
 	}
-	if f.bits&guestTimes != 0 {
+	if f.tcp.flags&guestTimes != 0 {
 		e.putTimes(t, tcp[netpkt.TCPLen:], f)
 		netpkt.SetTCPLen(tcp, netpkt.TCPLen+netpkt.TimesLen)
 	}

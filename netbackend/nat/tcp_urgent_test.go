@@ -177,7 +177,7 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	p, f := &Port{}, conn{&flow{fd: int32(pair[0]), state: stateOpen}, &tcpFlow{}}
 	require.True(t, p.tcp.deliver(&p.turn, f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
 	require.Equal(t, seqnum.From(1), f.tcp.rcvNxt)
-	require.Zero(t, f.bits&hostReset)
+	require.Zero(t, f.tcp.flags&hostReset)
 	var b [10]byte
 	n, err := unix.Read(pair[1], b[:])
 	require.NoError(t, err)
@@ -185,6 +185,7 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 }
 
 // Marks are rare, and there may be hundreds of thousands of connections: what is to be remembered of a mark lies where there was room.
+// With the record that each flow has, 104 bytes at most, that is 296 for a connection.
 func TestTheStateOfAConnectionIsNoLargerThanItHasToBe(t *testing.T) {
-	require.LessOrEqual(t, reflect.TypeFor[tcpFlow]().Size(), uintptr(184))
+	require.LessOrEqual(t, reflect.TypeFor[tcpFlow]().Size(), uintptr(192))
 }

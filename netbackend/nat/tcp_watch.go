@@ -27,9 +27,9 @@ const (
 // patience is for how many looks the guest may be silent on an open connection, and whether those are often: at a forward
 // 20 to 30 seconds, on a half-closed connection 60 to 70, on another two to three hours (RFC 9293
 // section 3.8.4).
-func (f *flow) patience() (looks uint8, often bool) {
+func (f conn) patience() (looks uint8, often bool) {
 	switch {
-	case f.bits&(guestFIN|finAcked) != 0:
+	case f.tcp.flags&(guestFIN|finAcked) != 0:
 		return 6, true
 	case f.bits&inbound != 0:
 		return 2, true
@@ -65,10 +65,13 @@ func (w *watchTimes) take(now int64) (often, rare bool) {
 func (w *watchTimes) next() int64 { return netbackend.Earlier(w.often, w.rare) }
 
 // startWatch makes sure that an open connection is looked at.
-func (e *tcpEngine) startWatch(f *flow) {
+func (e *tcpEngine) startWatch(f conn) {
 	_, often := f.patience()
 	e.watches.start(often, e.shard.lastTurn)
 }
+
+// watchAdopted is startWatch for a connection that was another queue pair's.
+func (e *tcpEngine) watchAdopted(f *flow) { e.startWatch(e.conn(f)) }
 
 // watch looks at all connections if it is time. It ends when there are none.
 func (e *tcpEngine) watch(t *turn) {
@@ -98,7 +101,7 @@ func (e *tcpEngine) watchFlow(t *turn, f conn, often, rare bool) {
 	if f.state != stateOpen {
 		return
 	}
-	e.startWatch(f.flow)
+	e.startWatch(f)
 	looks, isOften := f.patience()
 	if isOften && !often || !isOften && !rare {
 		return
@@ -115,7 +118,7 @@ func (e *tcpEngine) watchFlow(t *turn, f conn, often, rare bool) {
 // askAbout lets the guest tell whether it still knows a connection. It is asked again until it answers, or is given up.
 func (e *tcpEngine) askAbout(f conn) {
 	f.tcp.rto = max(f.tcp.baseRTO(), persistDelay)
-	e.owe(f.flow, probeDue)
+	e.owe(f, probeDue)
 }
 
 // watchHost lets the kernel find out whether the host's peer is still there, because the guest wants to know: it has sent
