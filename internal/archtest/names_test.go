@@ -92,7 +92,7 @@ func missingShort(packages, types []*declared, first, span string, forUsers bool
 
 // fileName reports whether a name with a dot is that of a file.
 func fileName(name string) bool {
-	for _, suffix := range []string{".go", ".md", ".sh", ".conf", ".sock", ".service", ".xml", ".svg"} {
+	for _, suffix := range []string{".go", ".md", ".sh", ".conf", ".sock", ".service", ".xml", ".svg", ".rst"} {
 		if strings.HasSuffix(name, suffix) {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 )
 
 // callerPorts is how many ports a peer of a forward may have in the eyes of the guest: its own, and others where that is taken,
@@ -79,7 +80,7 @@ func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, ke
 	}
 	n, ok := t.pairs.ways.take(c.Way)
 	if !ok {
-		t.hit(limitPeers)
+		t.hit(limits.Peers)
 		return nil
 	}
 	udp := udpFlow{peer: c.Peer, via: s.via, way: n}

@@ -1,6 +1,10 @@
 package nat
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+)
 
 // flowClass is a kind of flow that may have to go for another one. An open connection is in none: it ends for its own reasons
 // only.
@@ -27,10 +31,10 @@ func (s *shard) classLimit(c flowClass) int {
 }
 
 // limit returns the limit that is hit when a flow of a class is given up.
-func (c flowClass) limit() limit {
-	return [classes]limit{
-		classConnects: limitConnects, classCalls: limitCalls, classAssociations: limitAssociations,
-		classPeers: limitPeers, classStrangers: limitStrangers,
+func (c flowClass) limit() limits.Limit {
+	return [classes]limits.Limit{
+		classConnects: limits.Connects, classCalls: limits.Calls, classAssociations: limits.Associations,
+		classPeers: limits.Peers, classStrangers: limits.Strangers,
 	}[c]
 }
 
@@ -109,7 +113,7 @@ func (t *turn) admitFlow(c flowClass) bool {
 	for t.flows.Full() {
 		if !t.evict(t.largestClass(classConnects, classStrangers)) {
 			t.evictUnderPressure(classStrangers)
-			t.hit(limitFlows)
+			t.hit(limits.Flows)
 			return false
 		}
 	}
@@ -176,7 +180,7 @@ func (t *turn) admitSocket() bool {
 	for int(t.flows.sockets.Load()) >= t.maxSockets() {
 		if !t.evict(t.largestClass(classConnects, classAssociations)) {
 			t.evictUnderPressure(classAssociations)
-			t.hit(limitSockets)
+			t.hit(limits.Sockets)
 			return false
 		}
 	}
@@ -188,7 +192,7 @@ func (t *turn) admitSocket() bool {
 func (t *turn) admitPeer() bool {
 	t.enforceLimit(classPeers)
 	if t.flows.Full() && !t.evict(classPeers) {
-		t.hit(limitFlows)
+		t.hit(limits.Flows)
 		return false
 	}
 	return true

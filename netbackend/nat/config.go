@@ -290,7 +290,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	}
 	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: hosts.New(), groups: groups}
 	shared.leases = newLeases(&cfg, shared.hosts)
-	shared.budgets.fill()
+	shared.budgets.Fill()
 	if cfg.Kernel.guests == 0 {
 		cfg.Kernel = cfg.Kernel.among(1)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // FlowFilter chooses flows: those that have all that is set of it. The zero FlowFilter chooses all.
@@ -98,8 +99,8 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flo
 // kill ends a flow since somebody wants it.
 func (p *Port) kill(f *flow) {
 	if f.key.Proto == netpkt.TCP && f.state != stateHeader { // of which the guest knows nothing
-		p.tcp.resetGuest(f, endKilled)
+		p.tcp.resetGuest(f, stats.EndKilled)
 		return
 	}
-	p.drop(f, endKilled)
+	p.drop(f, stats.EndKilled)
 }

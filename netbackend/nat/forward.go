@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -241,7 +242,7 @@ const acceptRetry = int64(100e6)
 func (e *acceptor) acceptFailed(t *turn, err error) {
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		e.acceptAt = t.now + acceptRetry
 	default:
 		t.again = true

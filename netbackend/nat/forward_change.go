@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -133,7 +134,7 @@ func (e *acceptor) begin(index uint32, b *boundForward) {
 	}
 	e.prepareForward(&l)
 	if e.shard.listening && e.register(&l) != nil {
-		e.shard.hit(limitHost)
+		e.shard.hit(limits.Host)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // Connections stand still while nobody is there who could know them. For how long depends on what has gone.
@@ -35,7 +36,7 @@ func (p *Port) lose() {
 	p.forgetFragments()
 	p.names.forget()
 	if p.shard.cfg.ReconnectGrace == 0 {
-		p.bury(endGuestGone)
+		p.bury(stats.EndGuestGone)
 		return
 	}
 	p.shard.gone, p.goneUntil = frontEndGone, 0
@@ -50,7 +51,7 @@ func (p *Port) driverReset(reset bool) {
 }
 
 // bury takes the guest for dead: all its connections end.
-func (p *Port) bury(c endCause) {
+func (p *Port) bury(c stats.CloseReason) {
 	p.shard.gone = nothingGone
 	p.abandonAll(c)
 	p.shard.from = hosts.Any
@@ -83,11 +84,11 @@ func (p *Port) patienceFor(a absence) time.Duration {
 }
 
 // cause is why connections end of a guest that has gone so.
-func (a absence) cause() endCause {
+func (a absence) cause() stats.CloseReason {
 	if a == driverGone {
-		return endDriverGone
+		return stats.EndDriverGone
 	}
-	return endGuestGone
+	return stats.EndGuestGone
 }
 
 // hasGuest tells whether there is a guest to call. One whose driver has just reset its device may be back in a moment.

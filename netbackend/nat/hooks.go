@@ -2,6 +2,7 @@ package nat
 
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -34,7 +35,7 @@ type udpHooks struct {
 func (p *Port) shardHooks() hooks {
 	return hooks{
 		closing: func(f *flow) { p.closing(&p.turn, f) }, released: p.udp.released, evicted: p.evicted, located: p.tcp.located,
-		judge:        func(f *flow) bool { return p.judgeAgain(f, endTakenOver) },
+		judge:        func(f *flow) bool { return p.judgeAgain(f, stats.EndTakenOver) },
 		misaddressed: func(t *turn, k packet, proto uint8) { p.misaddressed(t, &k, proto) },
 	}
 }
@@ -71,5 +72,5 @@ func (p *Port) evicted(t *turn, f *flow) {
 	if f.key.Proto == netpkt.TCP {
 		p.tcp.resetEvicted(t, f)
 	}
-	p.drop(f, endEvicted)
+	p.drop(f, stats.EndEvicted)
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -44,7 +45,7 @@ func (p *Port) controlMessage(t *turn, k *packet) (retry bool) {
 	if !t.nets.IsOurs(&k.Dst) {
 		return p.ping.ping(t, k)
 	}
-	if !t.allow(slowEcho) {
+	if !t.allow(limits.Echo) {
 		return false
 	}
 	start := k.L4Offset - t.headerLen

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // A guest answers packets of the engine by ICMP errors: one is too big for a link behind the guest, nobody listens on a port,
@@ -107,7 +109,7 @@ func (p *Port) tooBig(t *turn, f *flow, r *report) {
 		t.counters.StrayReports++
 		return
 	}
-	if !t.allow(slowPathMTU) {
+	if !t.allow(limits.PathMTU) {
 		return
 	}
 	narrower := t.pairs.paths.Narrow(&f.key.Guest, mtu, t.now)
@@ -133,7 +135,7 @@ func (p *Port) unreached(t *turn, f *flow, r *report) {
 	case f.state == stateSynSent || f.state == stateSynRcvd:
 		t.counters.ReportsHeeded++
 		p.gates.refusedBy(&f.key)
-		p.drop(f, endUnreachable)
+		p.drop(f, stats.EndUnreachable)
 	case f.state == stateUDP && r.Complaint == netpkt.NobodyTakes && !mapped:
 		t.counters.ReportsHeeded++
 		t.remove(f)

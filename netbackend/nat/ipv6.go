@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/ndp"
@@ -51,7 +52,7 @@ func (p *Port) ipv6(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (r
 
 // ndp answers a message of neighbour discovery.
 func (l *linkLayer) ndp(t *turn, k *packet) {
-	if !t.allow(slowNDP) {
+	if !t.allow(limits.NDP) {
 		return
 	}
 	frame := t.copyFrame(k.chain)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
@@ -157,7 +158,7 @@ func (s *shard) shrink(fd int32, option int, size uint32, allowed int64) {
 	if int64(size) <= allowed {
 		return
 	}
-	s.hit(limitMemory)
+	s.hit(limits.Memory)
 	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, int(allowed/2))
 }
 

@@ -12,9 +12,8 @@ import (
 
 // memoryBench is a turn that has nothing but sockets' memory.
 func memoryBench(budget int64) *turn {
-	p := &turn{shard: shard{pairs: &pairs{}}}
+	p := &turn{shard: shard{pairs: &pairs{}, worker: deafWorker{}}}
 	p.pairs.memory.budget = budget
-	p.nextReport[limitMemory] = math.MaxInt64 // nobody is told
 	return p
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -72,7 +73,7 @@ func (e *groupReflector) toGroup(t *turn, k *packet) bool {
 	if !ok || from.Port == 0 || !k.Src.IsUnicast() || t.nets.IsOurs(&k.Src) || k.Src.IsLoopback() || k.Src.Is4() != k.Dst.Is4() {
 		return false
 	}
-	if !t.allow(slowGroup) {
+	if !t.allow(limits.Group) {
 		return true
 	}
 	if !e.policy.Permits(policy.Destination{Endpoint: to, Proto: netpkt.UDP}) {
@@ -157,7 +158,7 @@ func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
 		t.counters.MulticastDistorted++
 	case !e.mayAnswer(d):
 		t.counters.MulticastDenied++
-	case !t.allow(slowHeard):
+	case !t.allow(limits.Heard):
 	default:
 		e.giveFromGroup(t, d)
 	}

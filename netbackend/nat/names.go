@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -58,7 +59,7 @@ func (e *nameRelay) query(t *turn, key *flowKey, k *packet, length int) {
 
 // ask passes on a query, if the guest may have another one.
 func (e *nameRelay) ask(t *turn, key *flowKey, message []byte) {
-	if !t.allow(slowQuery) {
+	if !t.allow(limits.Query) {
 		return
 	}
 	switch e.relay.Ask(t.now, &namerelay.Client{Key: *key, Host: t.from}, message) {
@@ -67,7 +68,7 @@ func (e *nameRelay) ask(t *turn, key *flowKey, message []byte) {
 	case namerelay.Refused:
 		t.counters.QueriesRefused++
 	case namerelay.TooMany:
-		t.hit(limitQueries)
+		t.hit(limits.Queries)
 	}
 }
 
@@ -80,7 +81,7 @@ func (e *nameRelay) openSocket(t *turn, resolver netip.AddrPort, gen, index uint
 	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil { // that the host does not speak that version of IP is one reason
 		if namerelay.IsShortage(err) {
-			t.hit(limitHost)
+			t.hit(limits.Host)
 		}
 		return -1, err
 	}
@@ -88,7 +89,7 @@ func (e *nameRelay) openSocket(t *turn, resolver netip.AddrPort, gen, index uint
 	sender := udpSender{v6: !to.Addr.Is4()}
 	sender.set(int32(fd), manner{route: mayFragment})
 	if err := t.worker.RegisterInput(fd, token(tokenName, gen, index)); err != nil {
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		_ = unix.Close(fd)
 		return -1, namerelay.ErrNoRoom
 	}

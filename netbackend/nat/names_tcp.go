@@ -6,8 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -16,13 +18,13 @@ import (
 
 // connectResolver is connect for a connection to the name server.
 func (e *nameRelay) connectResolver(t *turn, key *flowKey, s *segment) (retry bool) {
-	if !t.allow(slowQuery) {
+	if !t.allow(limits.Query) {
 		e.tcp.refuse(t, key, s)
 		return false
 	}
 	stream := e.relay.Begin(t.now)
 	if stream == nil {
-		t.hit(limitStreams)
+		t.hit(limits.Streams)
 		e.tcp.refuse(t, key, s)
 		return false
 	}
@@ -44,7 +46,7 @@ func (e *nameRelay) openStream(t *turn, key *flowKey, stream *namerelay.Stream, 
 	}
 	fd, set, ok := e.dial(t, stream, key, s)
 	if !ok {
-		t.counters.Ends[endConnectFailed]++
+		t.counters.Ends[stats.EndConnectFailed]++
 		e.tcp.refuse(t, key, s)
 		return nil, nowhere
 	}
@@ -87,8 +89,8 @@ func (e *nameRelay) redial(t *turn, f *flow, stream *namerelay.Stream) bool {
 	t.flows.Renew(f.index) // no event of the old socket is one of this
 	f.bits &^= readable | writable | hungUp | failed
 	if t.register(f) != nil {
-		t.hit(limitHost)
-		e.tcp.resetGuest(f, endNoRoom)
+		t.hit(limits.Host)
+		e.tcp.resetGuest(f, stats.EndNoRoom)
 		return true
 	}
 	e.awaitResolver(t, f)
@@ -128,7 +130,7 @@ func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int
 		guestmem.CopyFrom(b, iov, offset)
 		if !stream.Permits(b) {
 			t.counters.QueriesRefused++
-			e.tcp.resetGuest(f, endNoQuery)
+			e.tcp.resetGuest(f, stats.EndNoQuery)
 			return false
 		}
 		t.pieces[0] = guestmem.PieceOf(b)
@@ -163,7 +165,7 @@ func (e *nameRelay) tendStreams(t *turn) {
 			f.bits |= readable | hungUp
 			t.run.push(t.flows, f)
 		case namerelay.Abandoned:
-			e.tcp.abandon(f, endIdle)
+			e.tcp.abandon(f, stats.EndIdle)
 		}
 	}
 }

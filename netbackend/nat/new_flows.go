@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+)
 
 // Each flow that the guest begins costs the host more than a frame: a socket, and on hosts that track connections an entry that stays
 // for up to two minutes after the flow. So flows that nobody has answered yet have a rate, with a large burst: a program may begin
@@ -63,7 +66,7 @@ func (t *turn) mayBegin() bool {
 	if t.pairs.newFlows.take(t.now) {
 		return true
 	}
-	t.hit(limitNewFlows)
+	t.hit(limits.NewFlows)
 	return false
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -80,7 +81,7 @@ func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 		e.icmp.sendUnreachable(t, key, netpkt.CodeProhibited, k.L4Len, k.L4)
 		return nil, nowhere
 	case err != nil:
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
 		return nil, nowhere
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -24,7 +25,7 @@ func (p *Port) assembledICMP(t *turn, k *packet) (retry bool) {
 		t.counters.Unsupported++
 	case !t.nets.IsOurs(&k.Dst):
 		return p.ping.ping(t, k)
-	case t.allow(slowEcho):
+	case t.allow(limits.Echo):
 		p.fragments.sendLongReply(t, &flowKey{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP}, hostsock.Arrival{}, k.L4)
 	}
 	return false

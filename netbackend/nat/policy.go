@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // MaxRules is how many Rules a Config may have, and how many services in AllowHost. A new flow is compared with all rules at worst.
@@ -104,7 +105,7 @@ func (p *Port) judgeSome(t *turn) {
 	left := judgeSlice
 	p.judgeNext = t.flows.eachFrom(p.judgeNext, t.me, func(f *flow) bool {
 		left -= p.judgeEach
-		if !p.judgeAgain(f, endDenied) {
+		if !p.judgeAgain(f, stats.EndDenied) {
 			left -= endCost
 		}
 		return left > 0

@@ -4,6 +4,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // A verdict of the policy holds as long as what it was made from. An address that nobody had, or that was another machine's,
@@ -46,7 +47,7 @@ func (p *Port) review(t *turn) {
 	t.flows.each(t.me, func(f *flow) {
 		if changed.Covers(p.judged(f)) {
 			judged++
-			p.judgeAgain(f, endTakenOver)
+			p.judgeAgain(f, stats.EndTakenOver)
 		}
 	})
 	changed.Forget()
@@ -71,9 +72,9 @@ func (p *Port) judgeAdopted(f *flow) bool {
 	lately := func(at int64) bool { return at != 0 && p.shard.lastTurn-at < moment }
 	switch {
 	case lately(p.shard.pairs.repoliced.Load()) && !p.adopted.keeps:
-		return p.judgeAgain(f, endDenied)
+		return p.judgeAgain(f, stats.EndDenied)
 	case lately(p.reviewed):
-		return p.judgeAgain(f, endTakenOver)
+		return p.judgeAgain(f, stats.EndTakenOver)
 	}
 	return true
 }
@@ -87,7 +88,7 @@ func (p *Port) judged(f *flow) *ipaddr.Addr {
 }
 
 // judgeAgain ends f, which is this pair's, for cause if the policy closes it now. It reports whether f goes on.
-func (p *Port) judgeAgain(f *flow, cause endCause) bool {
+func (p *Port) judgeAgain(f *flow, cause stats.CloseReason) bool {
 	if p.isOpenStill(f, cause) {
 		return true
 	}
@@ -103,7 +104,7 @@ func (p *Port) judgeAgain(f *flow, cause endCause) bool {
 // isOpenStill reports whether f may go on. If it is judged by a new policy, it would be let through if it began now. If it is judged since
 // the host's addresses have changed, its destination is not the host's own: nothing else of a verdict changes with them, and the flow
 // may be older than the policy. That of a query is for the relay to say.
-func (p *Port) isOpenStill(f *flow, cause endCause) bool {
+func (p *Port) isOpenStill(f *flow, cause stats.CloseReason) bool {
 	if f.bits&inbound != 0 {
 		return !p.isTakenOver(f)
 	}
@@ -111,7 +112,7 @@ func (p *Port) isOpenStill(f *flow, cause endCause) bool {
 		return true
 	}
 	_, v := p.policy.Judge(destinationOf(&f.key))
-	return v == policy.Allowed || cause == endTakenOver && v != policy.IsClosed
+	return v == policy.Allowed || cause == stats.EndTakenOver && v != policy.IsClosed
 }
 
 // isTakenOver tells whether a peer of a UDP forward may be the host now, where it was somebody else when it sent its last

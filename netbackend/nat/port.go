@@ -9,9 +9,11 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -166,7 +168,7 @@ func (p *Port) setMTU(mtu int) {
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
 	p.names.forget()
-	p.abandonAll(endClosed)
+	p.abandonAll(stats.EndClosed)
 	p.closePost()
 	p.udp.closeMappings()
 	last := p.shard.pairs.open.Add(-1) == 0
@@ -472,12 +474,12 @@ func (s *shard) closeSocket(f *flow) {
 }
 
 // abandonAll ends all flows of this queue pair.
-func (p *Port) abandonAll(c endCause) {
+func (p *Port) abandonAll(c stats.CloseReason) {
 	p.shard.flows.each(p.shard.me, func(f *flow) { p.drop(f, c) })
 }
 
 // drop ends a flow whose guest is gone, or that has to go: the host's side learns it by a reset.
-func (p *Port) drop(f *flow, c endCause) {
+func (p *Port) drop(f *flow, c stats.CloseReason) {
 	if f.key.Proto == netpkt.TCP {
 		p.tcp.abandon(f, c)
 		return
@@ -497,7 +499,7 @@ func (t *turn) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	f, at := t.flows.insert(key, t.me, prepare)
 	if f == nil {
 		if at == nowhere {
-			t.hit(limitFlows)
+			t.hit(limits.Flows)
 		}
 		if bits&shared == 0 {
 			resetSocket(fd)
@@ -511,7 +513,7 @@ func (t *turn) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 		return f, here
 	}
 	if err := t.register(f); err != nil {
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		_ = unix.Close(fd)
 		f.fd = -1
 		t.remove(f)
@@ -547,6 +549,12 @@ func (s *shard) register(f *flow) error {
 func (s *shard) warn(message, key, value string) {
 	s.worker.Raise(netbackend.Notice{Level: int(slog.LevelWarn), Message: message, Key: key, Value: value})
 }
+
+// Counters is what the engine counts.
+type Counters = stats.Counters
+
+// Ends counts connections that did not end by themselves, by cause.
+type Ends = stats.Ends
 
 // Counters returns what the engine has counted. The worker's thread may call it, or anybody after Close.
 func (p *Port) Counters() Counters { return p.shard.counters }

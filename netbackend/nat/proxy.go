@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -82,12 +83,12 @@ func (e *tcpEngine) putHeader(f conn, offset uint32, iov []guestmem.Iovec, most 
 func (e *tcpEngine) awaitHeader(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
 	key := flowKey{Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP, RemotePort: caller.source.Port}
 	if !t.freePort(&key) || !t.admit(classCalls) {
-		e.turnAway(fd, endNoRoom)
+		e.turnAway(fd, stats.EndNoRoom)
 		return
 	}
 	f, _ := t.create(&key, fd, stateHeader, inbound|readable|kind, classCalls)
 	if f == nil {
-		t.counters.Ends[endNoRoom]++
+		t.counters.Ends[stats.EndNoRoom]++
 		return
 	}
 	e.begin(f).tcp.proxied = *caller
@@ -118,9 +119,9 @@ func (e *tcpEngine) readHeader(t *turn, f conn) {
 	case err == nil:
 		e.takeHeader(t, f, &h, uint32(length))
 	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !t.cfg.PeekOffset && f.queued() > n:
-		e.abandon(f.flow, endBadHeader) // with urgent data in it, which this kernel does not let one look behind
+		e.abandon(f.flow, stats.EndBadHeader) // with urgent data in it, which this kernel does not let one look behind
 	case n == 0 || f.bits&hungUp != 0:
-		e.abandon(f.flow, endCutHeader)
+		e.abandon(f.flow, stats.EndCutHeader)
 	}
 }
 

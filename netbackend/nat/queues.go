@@ -11,12 +11,14 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -49,7 +51,7 @@ type pairs struct {
 	open      atomic.Int32  // ports that are not closed yet
 	forwards  forwards
 	gates     gates
-	budgets   budgets
+	budgets   limits.Budgets
 	newFlows  newFlows
 	memory    kernelMemory
 	changes   route.ChangeCount
@@ -243,7 +245,7 @@ func (p *Port) handOver(f *flow) {
 	p.shard.flows.Send(f.index, to.me)
 	if !to.post.put(func(b *postbox) { b.flows = append(b.flows, f.index) }) {
 		p.adopt(f)
-		p.drop(f, endClosed)
+		p.drop(f, stats.EndClosed)
 		return
 	}
 	p.shard.counters.FlowsMoved++
@@ -259,13 +261,13 @@ func (p *Port) adopt(f *flow) {
 	p.shard.wheel.Join(f.index)
 	if f.fd >= 0 && f.bits&shared == 0 {
 		if err := p.shard.register(f); err != nil {
-			p.shard.hit(limitHost)
-			p.drop(f, endNoRoom)
+			p.shard.hit(limits.Host)
+			p.drop(f, stats.EndNoRoom)
 			return
 		}
 	}
 	if !p.shard.connected && p.shard.gone != frontEndGone {
-		p.drop(f, endGuestGone)
+		p.drop(f, stats.EndGuestGone)
 		return
 	}
 	if p.udp.isOrphan(f) {
@@ -334,7 +336,7 @@ func (p *Port) giveListeners(to *shard) {
 func (p *Port) takeListeners() {
 	p.shard.listening = true
 	if p.listenToHost() != nil {
-		p.shard.hit(limitHost)
+		p.shard.hit(limits.Host)
 	}
 }
 
@@ -400,7 +402,7 @@ func (p *Port) closePost() {
 	for _, i := range left {
 		p.adopt(p.shard.flows.at(i))
 	}
-	p.abandonAll(endClosed)
+	p.abandonAll(stats.EndClosed)
 	if p.shard.worker != nil {
 		p.shard.worker.Unregister(b.fd)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
@@ -94,7 +95,7 @@ func (c *Config) resolvConf() string {
 
 // arp answers for the engine's addresses.
 func (l *linkLayer) arp(t *turn, c *virtqueue.Chain) {
-	if !t.allow(slowARP) {
+	if !t.allow(limits.ARP) {
 		return
 	}
 	frame := t.copyFrame(c)
@@ -170,7 +171,7 @@ func (s *shard) forDHCP(k *packet) bool {
 
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
 func (e *localServices) dhcp(t *turn, k *packet, length int) {
-	if !t.allow(slowDHCP) {
+	if !t.allow(limits.DHCP) {
 		return
 	}
 	message := t.copyPayload(k, length)
@@ -201,7 +202,7 @@ func forDHCP6(k *packet) bool {
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
 func (e *localServices) dhcp6(t *turn, k *packet, length int) {
-	if !t.allow(slowDHCP) {
+	if !t.allow(limits.DHCP) {
 		return
 	}
 	message := t.copyPayload(k, length)

@@ -8,7 +8,9 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -24,17 +26,17 @@ type shard struct {
 	follows   atomic.Uint64 // number of the forwardSet that this queue pair follows
 	listening bool          // the forwards' listeners are in this queue pair's epoll set
 
-	cfg        *Config
-	worker     netbackend.Worker
-	hooks      hooks
-	flows      *flowTable
-	wheel      timerwheel.Wheel
-	run        runList
-	starved    runList // flows that wait for receive buffers of the guest
-	classes    [classes]flowList
-	nextReport [limits]int64 // when the user may be told of a limit again
-	counters   Counters
-	memory     memoryLook
+	cfg      *Config
+	worker   netbackend.Worker
+	hooks    hooks
+	flows    *flowTable
+	wheel    timerwheel.Wheel
+	run      runList
+	starved  runList // flows that wait for receive buffers of the guest
+	classes  [classes]flowList
+	reports  limits.Reports
+	counters stats.Counters
+	memory   memoryLook
 
 	headerLen int  // of the virtio-net header, as negotiated
 	guestCsum bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)

@@ -3,6 +3,7 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 )
 
@@ -30,7 +31,7 @@ func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flo
 	}
 	t.enforceLimit(classStrangers)
 	if t.flows.Full() && !t.evict(classStrangers) {
-		t.hit(limitFlows)
+		t.hit(limits.Flows)
 		return nil
 	}
 	f, _ := t.createWith(key, -1, stateUDP, shared, classStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -76,8 +77,8 @@ type tcpFlow struct {
 	urgency   urgency
 	guestMark seqnum.Value // of the guest's urgent byte
 
-	cause   endCause // why the host's side is dead
-	fullMSS uint16   // what mss is where the path is as wide as the guest's link; see fitPath
+	cause   stats.CloseReason // why the host's side is dead
+	fullMSS uint16            // what mss is where the path is as wide as the guest's link; see fitPath
 	proxied proxied
 }
 
@@ -189,7 +190,7 @@ func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
 		return e.connect(t, key, s)
 	}
 	if !knocked {
-		t.counters.Ends[endForgotten]++
+		t.counters.Ends[stats.EndForgotten]++
 	}
 	e.refuse(t, key, s)
 	return false
@@ -210,11 +211,11 @@ func (e *tcpEngine) tcpWhileConnecting(t *turn, f conn, s *segment) (retry bool)
 	switch {
 	case s.Flags&netpkt.RST != 0:
 		if s.Seq == f.tcp.rcvNxt || s.Seq == f.tcp.irs {
-			e.abandon(f.flow, endWithdrawn)
+			e.abandon(f.flow, stats.EndWithdrawn)
 		}
 	case s.Flags&netpkt.SYN != 0 && s.Seq != f.tcp.irs:
 		key := f.key
-		e.abandon(f.flow, endReplaced)
+		e.abandon(f.flow, stats.EndReplaced)
 		return e.connect(t, &key, s)
 	}
 	return false
@@ -225,7 +226,7 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	c := f.tcp
 	if s.Flags&netpkt.ACK != 0 && s.Ack != c.iss.Plus(1) {
 		if s.Flags&netpkt.RST == 0 {
-			t.counters.Ends[endMisanswered]++
+			t.counters.Ends[stats.EndMisanswered]++
 			e.refuse(t, &f.key, s)
 		}
 		return
@@ -233,7 +234,7 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	if s.Flags&netpkt.RST != 0 {
 		if s.Flags&netpkt.ACK != 0 {
 			e.gates.refusedBy(&f.key)
-			e.abandon(f.flow, endRefused)
+			e.abandon(f.flow, stats.EndRefused)
 		}
 		return
 	}
@@ -309,7 +310,7 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 		e.owe(f, ackDue)
 		return false
 	case f.state == stateSynRcvd && s.Ack != c.iss.Plus(1):
-		t.counters.Ends[endMisanswered]++
+		t.counters.Ends[stats.EndMisanswered]++
 		e.refuse(t, &f.key, s)
 		return false
 	case f.state == stateSynRcvd:
@@ -339,7 +340,7 @@ func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 	c := f.tcp
 	if s.Seq == c.rcvNxt {
 		e.gates.endedBy(t, &f.key)
-		e.abandon(f.flow, endByGuest)
+		e.abandon(f.flow, stats.EndByGuest)
 		return
 	}
 	if s.Seq.After(c.rcvNxt) && s.Seq.Before(c.rcvEdge) {
@@ -355,7 +356,7 @@ func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 		e.owe(f, ackDue)
 	case s.Seq != f.tcp.irs:
 		key := f.key
-		e.abandon(f.flow, endReplaced)
+		e.abandon(f.flow, stats.EndReplaced)
 		return e.connect(t, &key, s)
 	case f.state == stateSynRcvd:
 		e.owe(f, synDue)
@@ -682,7 +683,7 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 		t.remove(f.flow)
 		return
 	case stateHeader:
-		e.abandon(f.flow, endLateHeader)
+		e.abandon(f.flow, stats.EndLateHeader)
 		return
 	case stateConnecting:
 		e.resolver.silent(t, f.flow)
@@ -692,9 +693,9 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 		e.ackWasLate(f)
 		return
 	}
-	limit, cause := uint8(maxRetries), endUnacked
+	limit, cause := uint8(maxRetries), stats.EndUnacked
 	if f.state != stateOpen {
-		limit, cause = maxSynRetries, endUnanswered
+		limit, cause = maxSynRetries, stats.EndUnanswered
 	}
 	if c.retries >= limit {
 		t.counters.Timeouts++

@@ -10,9 +10,11 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
@@ -70,7 +72,7 @@ func (e *tcpEngine) connecting(t *turn, key *flowKey, fd int, set udpSender, s *
 func (e *tcpEngine) dial(t *turn, to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
 	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		return -1, set, err
 	}
 	hostsock.ReadInline(fd)
@@ -127,11 +129,11 @@ func (e *tcpEngine) connectFailed(t *turn, f conn, errno unix.Errno) {
 		return
 	}
 	if errno == unix.ETIMEDOUT || e.tellConnectError(t, f) || e.icmp.unreachableSYN(t, &f.key, f.tcp.irs, errno) {
-		t.end(f.flow, endConnectFailed)
+		e.end(f.flow, stats.EndConnectFailed)
 		t.remove(f.flow)
 		return
 	}
-	e.resetGuest(f.flow, endConnectFailed)
+	e.resetGuest(f.flow, stats.EndConnectFailed)
 }
 
 // synWindow is the window in bytes that our SYN-ACK offers; the first acknowledgement opens it further. Every new
@@ -142,7 +144,7 @@ const synWindow = 14600
 func (e *acceptor) accept(t *turn, fd int, peer ipaddr.Endpoint, l *listener, kind flowBits) {
 	t.counters.Accepts++
 	if !t.hasGuest() {
-		e.tcp.turnAway(fd, endNoGuest)
+		e.tcp.turnAway(fd, stats.EndNoGuest)
 		return
 	}
 	if kind == unixSocket {
@@ -170,7 +172,7 @@ func (e *tcpEngine) located() {
 }
 
 // turnAway resets a connection of a forward for which no guest was called.
-func (e *tcpEngine) turnAway(fd int, c endCause) {
+func (e *tcpEngine) turnAway(fd int, c stats.CloseReason) {
 	e.shard.counters.Ends[c]++
 	resetSocket(fd)
 }
@@ -178,7 +180,7 @@ func (e *tcpEngine) turnAway(fd int, c endCause) {
 // callGuest begins the guest's side of a connection that a forward took. kind is unixSocket or 0.
 func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
 	if !t.hasGuest() {
-		e.turnAway(fd, endNoGuest)
+		e.turnAway(fd, stats.EndNoGuest)
 		return
 	}
 	key := flowKey{
@@ -186,13 +188,13 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 		Remote: t.nets.AsSeen(&caller.source.Addr, &to.Addr), RemotePort: caller.source.Port,
 	}
 	if !t.freePort(&key) || !t.admit(classCalls) {
-		e.turnAway(fd, endNoRoom)
+		e.turnAway(fd, stats.EndNoRoom)
 		return
 	}
 	e.setUp(fd)
 	created, _ := t.create(&key, fd, stateSynSent, inbound|kind, classCalls)
 	if created == nil {
-		t.counters.Ends[endNoRoom]++
+		t.counters.Ends[stats.EndNoRoom]++
 		return
 	}
 	t.counters.TCPFlows++

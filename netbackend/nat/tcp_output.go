@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -607,8 +608,8 @@ func (e *tcpEngine) resetHost(f *flow) {
 }
 
 // abandon ends a connection whose guest is gone: the host's side learns it by a reset.
-func (e *tcpEngine) abandon(f *flow, c endCause) {
-	e.shard.end(f, c)
+func (e *tcpEngine) abandon(f *flow, c stats.CloseReason) {
+	e.end(f, c)
 	e.resetHost(f)
 	e.shard.remove(f)
 }
@@ -623,8 +624,8 @@ func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
 
 // resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
 // closed at once.
-func (e *tcpEngine) resetGuest(f *flow, c endCause) {
-	e.shard.end(f, c)
+func (e *tcpEngine) resetGuest(f *flow, c stats.CloseReason) {
+	e.end(f, c)
 	e.resetHost(f)
 	f.state = stateReset
 	if f.class == classNone {

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -194,7 +195,7 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 	}
 	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, nowhere
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
@@ -122,7 +123,7 @@ type icmpError struct {
 // sendError sends the guest an ICMP message that quotes the IP header of its packet, made anew, and the beginning of what
 // was in it.
 func (e *icmpSender) sendError(t *turn, fault icmpError) {
-	if !t.allow(slowError) {
+	if !t.allow(limits.Error) {
 		return
 	}
 	ipLen := fault.key.Guest.HeaderLen()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
@@ -86,7 +87,7 @@ func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr)
 func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
 	fd, err := unix.Socket(guest.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.hit(limitHost)
+		t.hit(limits.Host)
 		return nil
 	}
 	m := &mapping{sharedSocket: sharedSocket{
@@ -107,7 +108,7 @@ func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
 func (e *udpEngine) hear(m *mapping) {
 	l := e.listeners.vacancy()
 	if err := e.shard.worker.RegisterInput(int(m.fd), token(tokenMapping, 0, l.index)); err != nil {
-		e.shard.hit(limitHost)
+		e.shard.hit(limits.Host)
 		e.listeners.vacate(l)
 		return
 	}

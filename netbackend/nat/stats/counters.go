@@ -1,4 +1,4 @@
-package nat
+package stats
 
 // Counters is what the engine counts. Each dropped frame is in exactly one of the first group.
 type Counters struct {
@@ -16,7 +16,7 @@ type Counters struct {
 	HopsExceeded   uint64 `counter:"hops_exceeded" help:"Datagrams whose time to live ended here."`
 	NoRoom         uint64 `counter:"no_room" help:"Replies and datagrams that found no receive buffer."`
 	NoGuest        uint64 `counter:"no_guest" help:"Forwarded datagrams for a guest that has not been heard of."`
-	Strangers      uint64 `counter:"strangers" help:"Datagrams from somebody the guest has not sent to, or that answer no query."` // see Config.UDPFiltering
+	Strangers      uint64 `counter:"strangers" help:"Datagrams from somebody the guest has not sent to, or that answer no query."` // see nat.Config.UDPFiltering
 	UDPRefused     uint64 `counter:"udp_refused" help:"Datagrams that the socket of the host did not take."`
 	PingForbidden  uint64 `counter:"ping_forbidden" help:"Echo requests that the host forbids to send."` // see hostcaps.CheckPing
 	PingRefused    uint64 `counter:"ping_refused" help:"Echo requests that the socket of the host did not take."`
@@ -25,13 +25,13 @@ type Counters struct {
 	MulticastKept   uint64 `counter:"multicast_kept" help:"Announcements of the guest by mDNS and SSDP, and its claims of names, which stay in its network."`
 	MulticastUnsent uint64 `counter:"multicast_unsent" help:"Questions by mDNS and SSDP that no interface took, or that were too long."`
 
-	// Frames beyond what the engine answers in a second, which are dropped; see slowKind.
+	// Frames beyond what the engine answers in a second, which are dropped; see package limits.
 	ARPOverBudget     uint64 `counter:"arp_over_budget" help:"Frames of ARP beyond what is answered in a second."`
 	NDPOverBudget     uint64 `counter:"ndp_over_budget" help:"Messages of neighbour discovery beyond what is answered in a second."`
 	DHCPOverBudget    uint64 `counter:"dhcp_over_budget" help:"Messages of DHCP beyond what is answered in a second."`
 	EchoOverBudget    uint64 `counter:"echo_over_budget" help:"Echo requests to the router beyond what is answered in a second."`
-	BuffersBounded    uint64 `counter:"buffers_bounded" help:"Times that the buffer of a socket was made smaller."`                          // see kernelMemory
-	NewFlowsOverRate  uint64 `counter:"new_flows_over_rate" help:"First packets of flows that came when too many others were not answered."` // see newFlows
+	BuffersBounded    uint64 `counter:"buffers_bounded" help:"Times that the buffer of a socket was made smaller."`                          // see nat/kernel_memory.go
+	NewFlowsOverRate  uint64 `counter:"new_flows_over_rate" help:"First packets of flows that came when too many others were not answered."` // see nat/new_flows.go
 	QueriesOverBudget uint64 `counter:"queries_over_budget" help:"DNS queries beyond what is passed on in a second."`                        // a connection to the name server is refused
 	ErrorsOverBudget  uint64 `counter:"errors_over_budget" help:"ICMP errors that were not sent, beyond what is sent in a second."`
 	PathsOverBudget   uint64 `counter:"paths_over_budget" help:"ICMP errors of the guest about packets that are too big, beyond what is heeded in a second."`
@@ -64,7 +64,7 @@ type Counters struct {
 	UDPSends      uint64 `counter:"udp_sends" help:"System calls spent on sending datagrams."`
 	UDPReceives   uint64 `counter:"udp_receives" help:"System calls spent on receiving datagrams."`
 	UDPExpired    uint64 `counter:"udp_expired" help:"UDP associations that ended by silence."`
-	StrangersIn   uint64 `counter:"strangers_in" help:"Ends that the guest had not sent to, and that were let in."` // see Config.UDPFiltering
+	StrangersIn   uint64 `counter:"strangers_in" help:"Ends that the guest had not sent to, and that were let in."` // see nat.Config.UDPFiltering
 	SourcesMoved  uint64 `counter:"sources_moved" help:"Sockets connected again because addresses or routes of the host had changed."`
 	PingFlows     uint64 `counter:"ping_flows" help:"Series of echo requests that were begun."`
 	LongDatagrams uint64 `counter:"long_datagrams" help:"Datagrams sent to the guest in fragments."`
@@ -95,7 +95,7 @@ type Counters struct {
 
 	Ends Ends // connections that did not end by themselves, by cause
 
-	// Flows given up for newer ones; see flowClass.
+	// Flows given up for newer ones; see nat/class.go.
 	ConnectsEvicted     uint64 `counter:"connects_evicted" help:"Connections of the guest that were not open yet, given up for newer flows."`
 	CallsEvicted        uint64 `counter:"calls_evicted" help:"Forwarded connections that the guest had not answered, given up for newer flows."`
 	AssociationsEvicted uint64 `counter:"associations_evicted" help:"UDP associations and series of pings of the guest, given up for newer flows."`

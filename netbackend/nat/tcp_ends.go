@@ -1,0 +1,50 @@
+package nat
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/nat/stats"
+)
+
+// end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told.
+func (e *tcpEngine) end(f *flow, c stats.CloseReason) {
+	if f.state != stateReset {
+		e.shard.counters.Ends[c]++
+	}
+}
+
+// hostFailed takes note that the host's side of a connection is dead. What its queue still holds may be sent.
+func (e *tcpEngine) hostFailed(f conn, errno unix.Errno) {
+	f.tcp.flags |= hostReset
+	if f.tcp.cause == stats.EndUnknown {
+		f.tcp.cause = causeOf(errno)
+	}
+}
+
+// hasHostEnded reports whether the host's side of a connection has ended its stream, or is dead, as far as that was seen.
+func (e *tcpEngine) hasHostEnded(f *flow) bool { return e.conn(f).tcp.flags&(hostEOF|hostReset) != 0 }
+
+// causeOf returns what an error of the host's socket says of its connection.
+func causeOf(errno unix.Errno) stats.CloseReason {
+	switch errno {
+	case 0:
+		return stats.EndUnknown
+	case unix.ECONNRESET, unix.EPIPE:
+		return stats.EndByHost
+	case unix.ETIMEDOUT:
+		return stats.EndHostTimeout
+	}
+	return stats.EndHostFailed
+}
+
+// hostError finds out why the host's side of a connection is dead, if no call has told.
+func (e *tcpEngine) hostError(f conn) stats.CloseReason {
+	if f.tcp.cause != stats.EndUnknown {
+		return f.tcp.cause
+	}
+	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return stats.EndHostFailed
+	}
+	return causeOf(unix.Errno(errno))
+}
