@@ -56,7 +56,7 @@ func (e *udpEngine) isOf(f *flow, s *sharedSocket, c *hostsock.Caller) bool {
 	if udp.way == 0 && !s.asksWays && c.Scope == 0 {
 		return true
 	}
-	w := e.shard.pairs.ways.at(udp.way)
+	w := e.guest.ways.at(udp.way)
 	return w.Same(&c.Way)
 }
 
@@ -78,7 +78,7 @@ func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, ke
 	if !t.admitPeer() {
 		return nil
 	}
-	n, ok := t.pairs.ways.take(c.Way)
+	n, ok := e.guest.ways.take(c.Way)
 	if !ok {
 		t.hit(limits.Peers)
 		return nil
@@ -86,7 +86,7 @@ func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, ke
 	udp := udpFlow{peer: c.Peer, via: s.via, way: n}
 	f, _ := t.createWith(key, int(s.fd), stateUDP, inbound|shared, classPeers, e.begin(udp))
 	if f == nil {
-		t.pairs.ways.give(n)
+		e.guest.ways.give(n)
 		return nil
 	}
 	t.counters.UDPFlows++
@@ -97,9 +97,9 @@ func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, ke
 // chooseLink finds out whether answers to f's peer can leave by the interface that it is asked by. Without a route there, the
 // kernel would take the peer for a neighbour.
 func (e *udpEngine) chooseLink(f *flow) {
-	f.news = e.shard.pairs.changes.Number()
+	f.news = e.sources.changes()
 	udp := e.of(f)
-	w := e.shard.pairs.ways.at(udp.way)
+	w := e.guest.ways.at(udp.way)
 	udp.byLink = w.Link != 0 && e.routes.Reaches(&udp.peer.Addr, w.Link)
 }
 
@@ -109,10 +109,10 @@ func (e *udpEngine) wayBack(f *flow) hostsock.Way {
 	if udp.way == 0 {
 		return hostsock.Way{}
 	}
-	if f.news != e.shard.pairs.changes.Number() {
+	if f.news != e.sources.changes() {
 		e.chooseLink(f)
 	}
-	w := e.shard.pairs.ways.at(udp.way)
+	w := e.guest.ways.at(udp.way)
 	if !udp.byLink {
 		w.Link = 0
 	}

@@ -210,7 +210,7 @@ func (s *shard) largestClass(first, last flowClass) flowClass {
 }
 
 // maxSockets is how many sockets the guest's flows may have, be they of one or mappings. Forwards have the others.
-func (s *shard) maxSockets() int { return s.cfg.MaxSockets - s.pairs.forwards.current.Load().count }
+func (s *shard) maxSockets() int { return s.cfg.MaxSockets - int(s.pairs.ofForwards.Load()) }
 
 // evict gives up the flow of a class that was idle longest, and tells whether there was one. If that is a connection, both
 // sides learn it by a reset.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
-	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
@@ -275,59 +274,17 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	identity, err := newISNSource(cfg.InitialSequence)
-	if err != nil {
-		return nil, err
-	}
-	groups, err := cfg.openGroups()
-	if err != nil {
-		return nil, err
-	}
-	listen, err := listenAll(&cfg)
-	if err != nil {
-		closeGroups(groups)
-		return nil, err
-	}
-	shared := &pairs{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}, hosts: hosts.New(), groups: groups}
-	shared.leases = newLeases(&cfg, shared.hosts)
-	shared.budgets.Fill()
 	if cfg.Kernel.guests == 0 {
 		cfg.Kernel = cfg.Kernel.among(1)
 	}
-	shared.newFlows.fill(&cfg.Kernel)
-	shared.memory.budget = cfg.Kernel.Memory
-	shared.sources.Fill(sourceTries)
-	shared.strangers.Fill(strangersJudged)
-	shared.dns = newRelay(&cfg)
-	shared.policy.Store(cfg.policy())
 	if cfg.resolvers == nil {
 		cfg.resolvers = namerelay.NewQuotas()
 	}
-	shared.names = namerelay.NewGuest(shared.dns, cfg.resolvers)
-	shared.forwards.begin(listen)
-	shared.gates.begin(listen)
-	table := newFlowTable(cfg.MaxFlows)
-	states := newFlowStates(table)
-	for i := range cfg.Queues {
-		var p *Port
-		if p, err = newPort(&cfg, shared, table, states, identity, uint32(i)); err != nil {
-			break
-		}
-		ports = append(ports, p)
-		shared.shards = append(shared.shards, p.shard)
-		shared.open.Add(1)
+	g, err := newGuest(&cfg)
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
-		return ports, nil
-	}
-	for _, p := range ports {
-		_ = p.Close()
-	}
-	if len(ports) == 0 {
-		closeAll(listen)
-		closeGroups(groups)
-	}
-	return nil, err
+	return g.newPorts(&cfg)
 }
 
 // networksOf returns the networks of a guest. An address of IPv6 that there is not is the zero one.
@@ -348,54 +305,56 @@ func (c *Config) checkQueues() error {
 }
 
 // newPort makes the i-th queue pair.
-func newPort(cfg *Config, shared *pairs, table *flowTable, states flowStates, identity isnSource, i uint32) (*Port, error) {
-	p := &Port{reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
+func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
+	p := &Port{guest: g, reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
 	p.turn.shard = shard{
-		id: i, me: i + 1, pairs: shared, hosts: shared.hosts, listening: i == 0,
-		cfg: cfg, mtu: cfg.MTU, others: setOf(cfg.Others), flows: table, wheel: timerwheel.New(table.timers), identity: identity,
+		id: i, me: i + 1, pairs: &g.pairs, hosts: g.hosts, listening: i == 0,
+		cfg: cfg, mtu: cfg.MTU, others: setOf(cfg.Others), flows: g.flows, wheel: timerwheel.New(g.flows.timers), identity: g.identity,
 	}
 	p.shard = &p.turn.shard
 	nets := networksOf(cfg)
-	p.adopted, p.following = shared.policy.Load(), shared.forwards.current.Load()
+	p.adopted, p.following = g.policy.Load(), g.forwards.current.Load()
 	p.shard.nets, p.policy = &nets, policy.New(p.adopted.rules, &nets, &p.routes)
 	p.turn.slow = make([]byte, slowCopy)
 	p.turn.bounce = make([]byte, hostsock.BatchSize*bounceLen)
 	p.sleep.begin(cfg.Slept)
-	search := searchList(cfg, func() []string { return shared.dns.Search(p.shard.lastTurn) })
-	servers, err := newServers(cfg, &shared.leases, search)
+	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.lastTurn) })
+	servers, err := newServers(cfg, &g.leases, search)
 	if err != nil {
 		return nil, err
 	}
-	p.connectParts(servers, states)
+	p.connectParts(servers, g)
 	if err := p.open(); err != nil {
-		return nil, fmt.Errorf("queue pair %d: %w", i, err)
+		return nil, err
 	}
 	return p, nil
 }
 
 // connectParts gives each part what it uses, before any of them has something to do. No other function reaches into a part. The
 // order is that of the parts: each knows only earlier ones, and asks later ones by its hooks.
-func (p *Port) connectParts(has servers, states flowStates) {
+func (p *Port) connectParts(has servers, g *guest) {
 	s := p.shard
 	s.hooks = p.shardHooks()
-	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp}
+	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp, guestAt: &g.advertiseAt}
 	p.icmp = icmpSender{shard: s, routes: &p.routes, told: map[policy.Destination]bool{}}
-	p.sources = sourceKeeper{shard: s, routes: &p.routes}
+	p.sources = sourceKeeper{shard: s, routes: &p.routes, news: &g.changes, tries: &g.sourceTries}
 	p.fragments.shard = s
 	p.listeners = listenerSet{shard: s, forward: p.following.listeners()}
-	p.gates = gateKeeper{shard: s}
+	p.gates = gateKeeper{shard: s, link: &p.link, ofGuest: &g.gates}
 	p.tcp = tcpEngine{
-		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), conns: states.tcp,
+		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), conns: g.states.tcp,
 		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, maxIovecs)},
 	}
 	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources
 	p.udp.fragments, p.udp.listeners, p.udp.policy = &p.fragments, &p.listeners, &p.policy
-	p.udp.routes, p.udp.hooks, p.udp.states = &p.routes, p.udpHooks(), states.udp
-	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: states.ping}
+	p.udp.routes, p.udp.hooks, p.udp.states, p.udp.guest = &p.routes, p.udpHooks(), g.states.udp, g.udp
+	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: g.states.ping}
 	p.names = nameRelay{shard: s, fragments: &p.fragments, tcp: &p.tcp, relay: namerelay.New(p.relayConfig())}
-	p.inbound = acceptor{shard: s, link: &p.link, listeners: &p.listeners, tcp: &p.tcp, udp: &p.udp}
-	p.groups = groupReflector{shard: s, policy: &p.policy}
-	p.services = localServices{link: &p.link, fragments: &p.fragments, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6}
+	p.inbound = acceptor{shard: s, listeners: &p.listeners, tcp: &p.tcp, udp: &p.udp}
+	p.groups = groupReflector{shard: s, policy: &p.policy, reflector: g.reflector}
+	p.services = localServices{
+		link: &p.link, fragments: &p.fragments, leases: &g.leases, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6,
+	}
 	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.flows.at(i)) }
 }
 

@@ -105,7 +105,6 @@ type listener struct {
 // acceptor takes connections by forwards, and gives the forwards of both protocols their turns.
 type acceptor struct {
 	shard     *shard
-	link      *linkLayer
 	listeners *listenerSet
 	tcp       *tcpEngine
 	udp       *udpEngine
@@ -154,18 +153,14 @@ func (e *acceptor) prepareForward(l *listener) {
 	}
 }
 
-// closeListeners gives the forwards' ports back with the last queue pair: until then, others may send by them.
-func (e *acceptor) closeListeners(last bool) {
+// closeListeners lets no more clients come by forwards. Their ports stay open: other queue pairs may send by them.
+func (e *acceptor) closeListeners() {
 	for l := range e.listeners.forwards() {
 		if e.shard.worker != nil && e.shard.listening {
 			e.shard.worker.Unregister(int(l.FD))
 		}
 	}
 	e.listeners.forgetForwards()
-	e.shard.announce(followsAll)
-	if last {
-		e.shard.pairs.forwards.closeAll(&e.shard.pairs.memory)
-	}
 }
 
 const (

@@ -20,7 +20,7 @@ const (
 var ErrNotFollowed = errors.New("a thread of the guest does not answer, so what it may use is not closed yet")
 
 // Forwards returns the forwards of the guest whose queue pair p is, each of one port. Any goroutine may call it.
-func (p *Port) Forwards() []spec.Forward { return p.shard.pairs.forwards.list() }
+func (p *Port) Forwards() []spec.Forward { return p.guest.forwards.list() }
 
 // ChangeForwards takes forwards from the guest whose queue pair p is, of all of its pairs, and gives it others, whose sockets are p's
 // from now on. Those that are not named are not touched. It returns when the sockets of those that quit are closed.
@@ -36,9 +36,9 @@ func (p *Port) Forwards() []spec.Forward { return p.shard.pairs.forwards.list() 
 // by the next change, or with the engine; ReviveForwards takes it back. errClosed is that the engine is closed, and add with it.
 func (p *Port) ChangeForwards(quit []spec.Forward, add []BoundForward, wake func()) (err error) {
 	s := p.shard.pairs
-	s.forwards.changes.Lock()
-	defer s.forwards.changes.Unlock()
-	s.forwards.closeLeft(s)
+	p.guest.forwards.changes.Lock()
+	defer p.guest.forwards.changes.Unlock()
+	p.guest.forwards.closeLeft(s)
 	for len(quit)+len(add) > 0 {
 		nQuit := min(len(quit), forwardStep)
 		nAdd := min(len(add), forwardStep-nQuit)
@@ -62,7 +62,7 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	for i := range add {
 		bound[i] = p.shard.cfg.bind(add[i])
 	}
-	set, left := s.forwards.publish(quit, bound)
+	set, left := p.guest.forwards.publish(quit, bound)
 	if set == nil {
 		for _, b := range bound {
 			b.close(&s.memory)
@@ -71,8 +71,8 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	}
 	p.gates.replaceGates(left, bound)
 	wake()
-	followed := s.forwards.await(s, set.number, patience)
-	s.forwards.closeLeft(s)
+	followed := p.guest.forwards.await(s, set.number, patience)
+	p.guest.forwards.closeLeft(s)
 	if !followed {
 		return ErrNotFollowed
 	}
@@ -82,12 +82,12 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 // ReviveForwards gives the guest back what ChangeForwards has returned ErrNotFollowed for.
 func (p *Port) ReviveForwards(wake func()) {
 	s := p.shard.pairs
-	s.forwards.changes.Lock()
-	defer s.forwards.changes.Unlock()
-	set, revived := s.forwards.revive()
+	p.guest.forwards.changes.Lock()
+	defer p.guest.forwards.changes.Unlock()
+	set, revived := p.guest.forwards.revive()
 	p.gates.replaceGates(nil, revived)
 	wake()
-	s.forwards.await(s, set.number, forwardPatience)
+	p.guest.forwards.await(s, set.number, forwardPatience)
 }
 
 // followForwards adopts the forwards of now, as far as they have changed for this queue pair.
@@ -113,14 +113,14 @@ func (p *Port) followForwards(t *turn, after *forwardSet) {
 		p.udp.endOrphans(t)
 	}
 	p.following = after
-	t.announce(after.number)
+	p.announce(after.number)
 }
 
 // announce tells who changes forwards which set this queue pair follows.
-func (s *shard) announce(number uint64) {
-	s.follows.Store(number)
+func (p *Port) announce(number uint64) {
+	p.shard.follows.Store(number)
 	select {
-	case s.pairs.forwards.moved <- struct{}{}:
+	case p.guest.forwards.moved <- struct{}{}:
 	default:
 	}
 }

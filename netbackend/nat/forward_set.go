@@ -65,6 +65,7 @@ type forwards struct {
 	current atomic.Pointer[forwardSet]
 	moved   chan struct{} // a queue pair follows another set, or none any more; buffered
 	changes sync.Mutex    // is held during a change
+	sockets *atomic.Int32 // that current takes of the guest's share; the shards read it
 
 	mu      sync.Mutex      // guards what follows, and the storing of current
 	leaving []*boundForward // out of current; their sockets may be in use
@@ -75,9 +76,16 @@ type forwards struct {
 const followsAll = ^uint64(0)
 
 // begin makes the first set.
-func (s *forwards) begin(bound []*boundForward) {
+func (s *forwards) begin(bound []*boundForward, sockets *atomic.Int32) {
+	s.sockets = sockets
 	s.moved = make(chan struct{}, 1)
-	s.current.Store(&forwardSet{bound: bound, count: len(bound)})
+	s.store(&forwardSet{bound: bound, count: len(bound)})
+}
+
+// store makes a set the current one.
+func (s *forwards) store(set *forwardSet) {
+	s.current.Store(set)
+	s.sockets.Store(int32(set.count))
 }
 
 // list returns what is open.
@@ -114,7 +122,7 @@ func (s *forwards) publish(quit []spec.Forward, add []*boundForward) (*forwardSe
 			after.count++
 		}
 	}
-	s.current.Store(after)
+	s.store(after)
 	return after, left
 }
 
@@ -145,7 +153,7 @@ func (s *forwards) revive() (after *forwardSet, revived []*boundForward) {
 		after.bound[b.listener.index] = b
 	}
 	revived, s.leaving = s.leaving, nil
-	s.current.Store(after)
+	s.store(after)
 	return after, revived
 }
 

@@ -54,7 +54,7 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowKey) bool {
 			f, at := p.udp.share(&p.turn, key, gateway, classAssociations)
 			require.Nil(t, f)
-			require.Empty(t, p.shard.pairs.mappings.of)
+			require.Empty(t, p.guest.udp.mappings.of)
 			return at == elsewhere
 		}},
 	} {
@@ -68,7 +68,7 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 			require.True(t, begin.fn(p, &key))
 			require.Zero(t, p.shard.counters.ResetsSent)
 			require.Zero(t, p.shard.flows.sockets.Load())
-			held, _ := p.shard.pairs.names.Streams()
+			held, _ := p.guest.names.Streams()
 			require.Zero(t, held)
 		})
 	}

@@ -40,7 +40,11 @@ const (
 )
 
 // gateKeeper opens and shuts the gates.
-type gateKeeper struct{ shard *shard }
+type gateKeeper struct {
+	shard   *shard
+	link    *linkLayer
+	ofGuest *gates
+}
 
 // gates are the gates of a guest. Any queue pair may use them.
 type gates struct {
@@ -94,7 +98,7 @@ func (s *gates) replace(quit, add []*boundForward) {
 }
 
 // replaceGates takes forwards from their gates, and gives others gates. Any goroutine may call it.
-func (e *gateKeeper) replaceGates(quit, add []*boundForward) { e.shard.pairs.gates.replace(quit, add) }
+func (e *gateKeeper) replaceGates(quit, add []*boundForward) { e.ofGuest.replace(quit, add) }
 
 // add gives a forward that is shut its gate. If that is open, the guest is asked again: then the port is opened, too.
 func (s *gates) add(all gateMap, l *listener) {
@@ -119,7 +123,7 @@ func (s *gates) of(key *flowKey) *gate {
 
 // shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
 func (e *gateKeeper) shutGates() {
-	s := &e.shard.pairs.gates
+	s := e.ofGuest
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range *s.all.Load() {
@@ -130,11 +134,11 @@ func (e *gateKeeper) shutGates() {
 }
 
 // tendGates knocks where it is time.
-func (e *acceptor) tendGates(t *turn) {
+func (e *gateKeeper) tendGates(t *turn) {
 	if at := e.gateAt(); at == 0 || t.now < at {
 		return
 	}
-	s := &t.pairs.gates
+	s := e.ofGuest
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := int64(0)
@@ -148,16 +152,16 @@ func (e *acceptor) tendGates(t *turn) {
 }
 
 // gateAt returns when tendGates has something to do, 0 for never.
-func (e *acceptor) gateAt() int64 {
+func (e *gateKeeper) gateAt() int64 {
 	if !e.shard.leads() {
 		return 0
 	}
-	return e.shard.pairs.gates.at.Load()
+	return e.ofGuest.at.Load()
 }
 
 // knock asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
 // asked first.
-func (e *acceptor) knock(t *turn, g *gate) {
+func (e *gateKeeper) knock(t *turn, g *gate) {
 	g.knocked = t.now
 	if g.open {
 		g.at = t.now + openKnock
@@ -178,23 +182,23 @@ func (e *acceptor) knock(t *turn, g *gate) {
 	}
 	g.iss = seqnum.From(t.identity.initial(&g.key, t.now))
 	t.counters.Knocks++
-	e.tcp.sendBare(t, &g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
+	t.sendBare(&g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
 }
 
 // knockPort chooses a port for a knock. Clients do not begin connections from these (RFC 6335 section 6).
-func (e *acceptor) knockPort(t *turn, key *flowKey) uint16 {
+func (e *gateKeeper) knockPort(t *turn, key *flowKey) uint16 {
 	const first, ports = 512, 512
 	return first + uint16(t.identity.initial(key, t.now)>>16)%ports
 }
 
 // gateAnswered takes a segment without a connection into account, and tells whether it answers a knock.
 func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack seqnum.Value) bool {
-	g := t.pairs.gates.of(key)
+	g := e.ofGuest.of(key)
 	if g == nil {
 		return false
 	}
-	t.pairs.gates.mu.Lock()
-	defer t.pairs.gates.mu.Unlock()
+	e.ofGuest.mu.Lock()
+	defer e.ofGuest.mu.Unlock()
 	if g.key != *key || flags&netpkt.ACK == 0 || ack != g.iss.Plus(1) {
 		return false
 	}
@@ -209,12 +213,12 @@ func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack seqnum
 
 // knockFailed takes note that the segment of key with a sequence number did not get to the guest, and reports whether it was a knock.
 func (e *gateKeeper) knockFailed(key *flowKey, seq seqnum.Value) bool {
-	g := e.shard.pairs.gates.of(key)
+	g := e.ofGuest.of(key)
 	if g == nil {
 		return false
 	}
-	e.shard.pairs.gates.mu.Lock()
-	defer e.shard.pairs.gates.mu.Unlock()
+	e.ofGuest.mu.Lock()
+	defer e.ofGuest.mu.Unlock()
 	if g.key != *key || g.iss != seq {
 		return false
 	}
@@ -235,12 +239,12 @@ func (e *gateKeeper) endedBy(t *turn, key *flowKey) {
 
 // withOpenGate calls fn for the gate of a port of the guest, if it has one that is open.
 func (e *gateKeeper) withOpenGate(key *flowKey, fn func(*gate)) {
-	g := e.shard.pairs.gates.of(key)
+	g := e.ofGuest.of(key)
 	if g == nil {
 		return
 	}
-	e.shard.pairs.gates.mu.Lock()
-	defer e.shard.pairs.gates.mu.Unlock()
+	e.ofGuest.mu.Lock()
+	defer e.ofGuest.mu.Unlock()
 	if g.open {
 		fn(g)
 	}
@@ -250,7 +254,7 @@ func (e *gateKeeper) withOpenGate(key *flowKey, fn func(*gate)) {
 
 // knockAt brings the next knock forward.
 func (e *gateKeeper) knockAt(g *gate, at int64) {
-	s := &e.shard.pairs.gates
+	s := e.ofGuest
 	g.at = min(g.at, at)
 	s.at.Store(netbackend.Earlier(s.at.Load(), g.at))
 	if to := e.shard.pairs.lowest(); to != nil && to != e.shard {

@@ -56,8 +56,8 @@ func (p *Port) bury(c stats.CloseReason) {
 	p.abandonAll(c)
 	p.shard.from = hosts.Any
 	p.shard.hosts.Forget()
-	p.shard.pairs.leases.free()
-	p.shard.pairs.advertiseAt.Store(0)
+	p.services.freeLeases()
+	p.link.advertiseNever()
 }
 
 // awaitReturn takes the guest for dead if what has gone stays away.

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -17,6 +18,7 @@ type linkLayer struct {
 	shard     *shard
 	arpServer *arp.Responder
 	ndpServer *ndp.Responder // nil if the guest has no network of IPv6
+	guestAt   *atomic.Int64  // of the guest: when the router is advertised in IPv6, 0 for never
 }
 
 // hasIPv6 tells whether the guest has a network of IPv6. It takes an MTU that IPv6 can do with (RFC 8200 section 5).
@@ -80,10 +82,10 @@ func (l *linkLayer) ndp(t *turn, k *packet) {
 
 // begun6 takes note that the guest speaks IPv6.
 func (l *linkLayer) begun6(t *turn) {
-	if t.pairs.advertiseAt.Load() != 0 {
+	if l.guestAt.Load() != 0 {
 		return
 	}
-	t.pairs.advertiseAt.Store(max(t.now, 1)) // 0 would be never
+	l.guestAt.Store(max(t.now, 1)) // 0 would be never
 	if to := t.pairs.lowest(); to != nil && to != &t.shard {
 		to.post.nudge() // it leads
 	}
@@ -97,13 +99,22 @@ func (l *linkLayer) advertiseRouter(t *turn) {
 	if t.hasIPv6() {
 		t.reply(l.ndpServer.Advertisement(t.mtu))
 	}
-	t.pairs.advertiseAt.Store(t.now + ndp.Interval*int64(time.Second))
+	l.guestAt.Store(t.now + ndp.Interval*int64(time.Second))
 }
+
+// advertiseSoon has the router advertised with the next turn, if it is advertised at all: what was told has lapsed. advertiseNever ends
+// it until the guest speaks IPv6 again.
+func (l *linkLayer) advertiseSoon(now int64) {
+	if l.guestAt.Load() != 0 {
+		l.guestAt.Store(max(now, 1)) // 0 would be never
+	}
+}
+func (l *linkLayer) advertiseNever() { l.guestAt.Store(0) }
 
 // advertiseAt returns when advertiseRouter has something to do, 0 for never.
 func (l *linkLayer) advertiseAt() int64 {
 	if !l.shard.leads() {
 		return 0
 	}
-	return l.shard.pairs.advertiseAt.Load()
+	return l.guestAt.Load()
 }

@@ -70,6 +70,9 @@ func (l *leases) free() {
 	}
 }
 
+// freeLeases forgets who has which address.
+func (e *localServices) freeLeases() { e.leases.free() }
+
 // leased takes note of what came of a message of DHCP, of either version: the host that has sent it has an address, found it in
 // use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
 func (e *localServices) leased(t *turn, given, declined, ask netip.Addr) {

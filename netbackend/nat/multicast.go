@@ -33,6 +33,7 @@ const newsOfGroups = 1
 type groupReflector struct {
 	shard     *shard
 	policy    *policy.Policy
+	reflector *multicast.Reflector // of the guest; nil without Config.Multicast
 	groupNews groupNews
 }
 
@@ -64,7 +65,7 @@ func (c *Config) opensDiscovery() bool {
 
 // toGroup handles a datagram of the guest to a group, and reports whether it was one for the host's networks.
 func (e *groupReflector) toGroup(t *turn, k *packet) bool {
-	if t.pairs.groups == nil || len(k.L4) < netpkt.UDPLen {
+	if e.reflector == nil || len(k.L4) < netpkt.UDPLen {
 		return false
 	}
 	to := ipaddr.Endpoint{Addr: k.Dst, Port: binary.BigEndian.Uint16(k.L4[2:])}
@@ -90,7 +91,7 @@ func (e *groupReflector) toGroup(t *turn, k *packet) bool {
 		return true
 	}
 	t.learnAddress(&k.Src, t.from)
-	switch t.pairs.groups.Send(t.now, group, from.Netip(), message) {
+	switch e.reflector.Send(t.now, group, from.Netip(), message) {
 	case multicast.Sent:
 		t.counters.MulticastSent++
 	case multicast.SentInstead:
@@ -119,14 +120,14 @@ func (e *groupReflector) mayAnswer(d *multicast.Datagram) bool {
 	return v == policy.Allowed
 }
 
-// refreshGroups looks at the interfaces again if links or addresses of the host have changed.
-func (e *groupReflector) refreshGroups() {
-	if e.shard.pairs.groups == nil || !e.shard.listening {
+// refreshGroups looks at the interfaces again if links or addresses of the host have changed: changes is another number then.
+func (e *groupReflector) refreshGroups(changes uint16) {
+	if e.reflector == nil || !e.shard.listening {
 		return
 	}
-	if n := e.shard.pairs.changes.Number(); n != e.groupNews.seen {
-		e.groupNews.seen = n
-		e.tellLinks(e.shard.pairs.groups.Refresh())
+	if changes != e.groupNews.seen {
+		e.groupNews.seen = changes
+		e.tellLinks(e.reflector.Refresh())
 	}
 }
 
@@ -137,7 +138,7 @@ func (e *groupReflector) receiveFromGroups(t *turn) {
 		return
 	}
 	for range multicastBurst {
-		d := t.pairs.groups.Receive(t.now)
+		d := e.reflector.Receive(t.now)
 		if d.Kind == multicast.Nothing {
 			e.groupNews.due = false
 			return
@@ -245,15 +246,15 @@ func (e *groupReflector) tellLinks(changes []multicast.Change) {
 
 // listenToGroups has the worker watch the guest's Reflector, and stopListeningToGroups undoes it.
 func (e *groupReflector) listenToGroups() error {
-	if e.shard.pairs.groups == nil {
+	if e.reflector == nil {
 		return nil
 	}
-	return e.shard.worker.RegisterInput(e.shard.pairs.groups.FD(), token(tokenNews, 0, newsOfGroups))
+	return e.shard.worker.RegisterInput(e.reflector.FD(), token(tokenNews, 0, newsOfGroups))
 }
 
 func (e *groupReflector) stopListeningToGroups() {
-	if e.shard.pairs.groups != nil && e.shard.worker != nil {
-		e.shard.worker.Unregister(e.shard.pairs.groups.FD())
+	if e.reflector != nil && e.shard.worker != nil {
+		e.shard.worker.Unregister(e.reflector.FD())
 	}
 }
 
@@ -263,7 +264,7 @@ func (e *groupReflector) closeGroups(last bool) {
 		e.stopListeningToGroups()
 	}
 	if last {
-		closeGroups(e.shard.pairs.groups)
+		closeGroups(e.reflector)
 	}
 }
 
@@ -283,7 +284,7 @@ func (c *Config) groupFiles() int {
 
 // setLoop sets whether programs of the host hear the guest's questions. Any thread may call it.
 func (e *groupReflector) setLoop(loop bool) {
-	if r := e.shard.pairs.groups; r != nil {
+	if r := e.reflector; r != nil {
 		r.SetLoop(loop)
 	}
 }

@@ -32,7 +32,7 @@ type nameRelay struct {
 func (p *Port) relayConfig() namerelay.Config {
 	t := &p.turn
 	return namerelay.Config{
-		Guest: p.shard.pairs.names, Buffer: p.turn.slow, Sockets: p.shard.maxSockets,
+		Guest: p.guest.names, Buffer: p.turn.slow, Sockets: p.shard.maxSockets,
 		Open:  func(to netip.AddrPort, gen, index uint32) (int, error) { return p.names.openSocket(t, to, gen, index) },
 		Close: func(fd int) { p.names.closeSocket(fd) },
 		Reply: func(to *namerelay.Client, answer []byte) bool { return p.names.reply(t, *to, answer) },

@@ -86,7 +86,7 @@ func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 		return nil, nowhere
 	}
 	hostsock.KeepErrors(&to.Addr, fd, 1)
-	news := t.pairs.changes.Number()
+	news := e.sources.changes()
 	hostsock.WantArrivals(&to.Addr, fd)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)

@@ -83,9 +83,8 @@ func (c *Config) checkPolicy() (faults []error) {
 // some of them in this turn, the rest in those that follow it without a pause, see the file policy_again.go. Others go on, and so do all
 // with Policy.KeepingFlows. No turn is called for. Any thread may call it, one after the other, until the Ports are closed.
 func (p *Port) SetPolicy(after *Policy) {
-	s := p.shard.pairs
-	s.policy.Store(after)
-	s.dns.Use(after.resolvers, after.resolvConf)
+	p.guest.policy.Store(after)
+	p.guest.dns.Use(after.resolvers, after.resolvConf)
 	p.groups.setLoop(after.discovery)
 }
 
@@ -110,6 +109,6 @@ func (p *Port) judgeSome(t *turn) {
 		}
 		return left > 0
 	})
-	t.pairs.repoliced.Store(t.now)
+	p.guest.repoliced.Store(t.now)
 	t.again = t.again || p.judgeNext != 0
 }

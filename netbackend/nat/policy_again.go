@@ -71,7 +71,7 @@ func (p *Port) judgeAdopted(f *flow) bool {
 	const moment = int64(1e9)
 	lately := func(at int64) bool { return at != 0 && p.shard.lastTurn-at < moment }
 	switch {
-	case lately(p.shard.pairs.repoliced.Load()) && !p.adopted.keeps:
+	case lately(p.guest.repoliced.Load()) && !p.adopted.keeps:
 		return p.judgeAgain(f, stats.EndDenied)
 	case lately(p.reviewed):
 		return p.judgeAgain(f, stats.EndTakenOver)

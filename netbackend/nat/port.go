@@ -33,6 +33,7 @@ const (
 type Port struct {
 	turn      turn
 	shard     *shard // that of turn, for what is done between turns
+	guest     *guest // what all queue pairs share
 	routes    route.Table
 	policy    policy.Policy
 	link      linkLayer
@@ -173,7 +174,11 @@ func (p *Port) Close() error {
 	p.udp.closeMappings()
 	last := p.shard.pairs.open.Add(-1) == 0
 	p.groups.closeGroups(last)
-	p.inbound.closeListeners(last)
+	p.inbound.closeListeners()
+	p.announce(followsAll)
+	if last {
+		p.guest.forwards.closeAll(&p.shard.pairs.memory)
+	}
 	p.closeNews()
 	p.routes.Close()
 	return nil
@@ -184,14 +189,14 @@ func (p *Port) Close() error {
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
 	t.begin(now, rx)
-	forwards := t.pairs.forwards.current.Load() // before the postbox is emptied, see forwards
+	forwards := p.guest.forwards.current.Load() // before the postbox is emptied, see forwards
 	if !t.alone() {
 		t.beginTurn()
 		defer t.endTurn()
 		t.recycle()
 		p.readPost(t)
 	}
-	if after := t.pairs.policy.Load(); after != p.adopted {
+	if after := p.guest.policy.Load(); after != p.adopted {
 		p.adoptPolicy(after)
 	}
 	if p.judgeNext != 0 {
@@ -219,7 +224,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.names.tend(t)
 	p.awaitReturn(t)
 	p.tcp.watch(t)
-	p.inbound.tendGates(t)
+	p.gates.tendGates(t)
 	p.link.advertiseRouter(t)
 	p.fragments.sendFragments(t)
 	p.inbound.acceptAll(t)
@@ -259,7 +264,7 @@ func (p *Port) nextTurn(t *turn) int64 {
 	next = netbackend.Earlier(next, p.names.next(t))
 	next = netbackend.Earlier(next, p.link.advertiseAt())
 	next = netbackend.Earlier(next, p.reassembly.Next())
-	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.nextWatch(), p.inbound.gateAt()))
+	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.nextWatch(), p.gates.gateAt()))
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.

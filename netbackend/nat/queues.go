@@ -9,17 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
-	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
-	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
-	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
-	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
-	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/stats"
-	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // maxPairs is how many queue pairs a guest may have.
@@ -44,33 +38,24 @@ const maxPairs = 32
 //
 // A pair whose receive ring does not run gives its flows, mappings and the listeners to the lowest that runs (settle).
 
-// pairs is what the queue pairs of a guest share beside the table of flows.
+// pairs is what shards of a guest know of each other and have in common, beside the table of flows. What parts of the engine share
+// with those of other queue pairs is theirs, see guest.
 type pairs struct {
-	shards    []*shard
-	running   atomic.Uint32 // a bit for each pair whose receive ring runs
-	open      atomic.Int32  // ports that are not closed yet
-	forwards  forwards
-	gates     gates
-	budgets   limits.Budgets
-	newFlows  newFlows
-	memory    kernelMemory
-	changes   route.ChangeCount
-	paths     pathmtu.Table
-	ways      ways
-	strangers ratelimit.Bucket // judged of all that send to mappings
-	sources   ratelimit.Bucket // looks for another source address that errors may cause
-	hosts     *hosts.Table
-	leases    leases
-	told      told
-	dns       *dns.Relay
-	names     *namerelay.Guest
+	shards     []*shard
+	running    atomic.Uint32 // a bit for each pair whose receive ring runs
+	open       atomic.Int32  // ports that are not closed yet
+	ofForwards atomic.Int32  // sockets of forwards; the guest's flows have the others
+	budgets    limits.Budgets
+	newFlows   newFlows
+	memory     kernelMemory
+	paths      pathmtu.Table
+}
 
-	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
-	repoliced atomic.Int64           // when one of them adopted it last, 0 for never
-
-	mappings    mappings
-	advertiseAt atomic.Int64         // when the router is advertised in IPv6, 0 for never
-	groups      *multicast.Reflector // nil without Config.Multicast
+// begin sets the limits, before the first queue pair is made.
+func (s *pairs) begin(l *KernelLimits) {
+	s.budgets.Fill()
+	s.newFlows.fill(l)
+	s.memory.budget = l.Memory
 }
 
 // lowest returns the lowest pair whose receive ring runs, nil if none does.

@@ -29,6 +29,7 @@ const (
 type localServices struct {
 	link        *linkLayer
 	fragments   *fragmenter
+	leases      *leases // of the guest
 	dhcpServer  *dhcp4.Server
 	dhcp6Server *dhcp6.Server // nil if the guest has no network of IPv6
 }

@@ -63,9 +63,7 @@ func (p *Port) lookForSleep(t *turn) {
 		return // one queue pair does it for all
 	}
 	p.names.forgive()
-	if t.pairs.advertiseAt.Load() != 0 {
-		t.pairs.advertiseAt.Store(max(t.now, 1)) // 0 would be never
-	}
+	p.link.advertiseSoon(t.now)
 	t.worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the host was suspended", Key: "for", Value: slept.Round(time.Second).String(),
 	})

@@ -65,8 +65,8 @@ func (p *Port) usage() []Usage {
 	for c := classNone + 1; c < classes; c++ {
 		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
 	}
-	queries, mostQueries := p.shard.pairs.names.Queries()
-	streams, mostStreams := p.shard.pairs.names.Streams()
+	queries, mostQueries := p.guest.names.Queries()
+	streams, mostStreams := p.guest.names.Streams()
 	return append(u, Usage{"queries", queries, mostQueries}, Usage{"name server connections", streams, mostStreams})
 }
 

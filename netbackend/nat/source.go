@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 )
 
@@ -17,7 +18,15 @@ import (
 type sourceKeeper struct {
 	shard  *shard
 	routes *route.Table
+	news   *route.ChangeCount // of the guest
+	tries  *ratelimit.Bucket  // looks for another source address that errors may cause, of the guest
 }
+
+// changes returns a number that is another one after each change of the host's addresses and routes.
+func (e *sourceKeeper) changes() uint16 { return e.news.Number() }
+
+// read reads what has changed, as route.News.Read does.
+func (e *sourceKeeper) read(news *route.News, now int64) (more bool) { return news.Read(now, e.news) }
 
 // sourceTries is how many flows a second are looked at because of errors.
 const sourceTries = 200
@@ -25,7 +34,7 @@ const sourceTries = 200
 // keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
 // f may be over afterwards.
 func (e *sourceKeeper) keepUp(f *flow) {
-	if f.bits&shared == 0 && f.news != e.shard.pairs.changes.Number() {
+	if f.bits&shared == 0 && f.news != e.changes() {
 		e.renewSource(f)
 	}
 }
@@ -36,7 +45,7 @@ func (e *sourceKeeper) recovers(t *turn, f *flow, errno unix.Errno) bool {
 	if f.bits&shared != 0 {
 		return false
 	}
-	return isAboutSource(errno) && t.pairs.sources.Take(t.now) && e.renewSource(f)
+	return isAboutSource(errno) && e.tries.Take(t.now) && e.renewSource(f)
 }
 
 // isAboutSource tells whether sending can have failed with errno because of the source address or the interface: either may be the
@@ -52,7 +61,7 @@ func isAboutSource(errno unix.Errno) bool {
 // renewSource connects f's socket again if it would have another source address then, and its present one is not as good. It
 // tells whether that was done. If it fails, f is over.
 func (e *sourceKeeper) renewSource(f *flow) bool {
-	f.news = e.shard.pairs.changes.Number()
+	f.news = e.changes()
 	if f.fd < 0 {
 		return false
 	}

@@ -49,11 +49,11 @@ func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *
 	case AddressAndPortDependent:
 		return false
 	case AddressDependent:
-		if !t.pairs.mappings.hasSentTo(s.guest, &c.Peer.Addr) {
+		if !e.guest.mappings.hasSentTo(s.guest, &c.Peer.Addr) {
 			return false
 		}
 	}
-	if !t.pairs.strangers.Take(t.now) {
+	if !e.guest.strangers.Take(t.now) {
 		return false
 	}
 	to, v := e.policy.Judge(destinationOf(key))

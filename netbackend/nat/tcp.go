@@ -203,7 +203,7 @@ func (e *tcpEngine) refuse(t *turn, key *flowKey, s *segment) {
 		seq, ack, flags = seqnum.Value{}, s.Seq.Plus(s.Len()), netpkt.RST|netpkt.ACK
 	}
 	t.counters.ResetsSent++
-	e.sendBare(t, key, flags, seq, ack)
+	t.sendBare(key, flags, seq, ack)
 }
 
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
@@ -737,10 +737,10 @@ func (e *tcpEngine) tellUnanswered(f conn) {
 }
 
 // sendBare sends a segment without data, and without a connection to speak of.
-func (e *tcpEngine) sendBare(t *turn, key *flowKey, flags uint8, seq, ack seqnum.Value) bool {
+func (t *turn) sendBare(key *flowKey, flags uint8, seq, ack seqnum.Value) bool {
 	b := t.template[:netpkt.EtherLen+key.Guest.HeaderLen()+netpkt.TCPLen]
 	putTCP(b[len(b)-netpkt.TCPLen:], key, flags, seq, ack, 0)
-	return e.sendTCP(t, b, key)
+	return t.sendTCP(b, key)
 }
 
 // putTCP writes the TCP header of a segment to the guest, without options or checksum.

@@ -474,11 +474,11 @@ func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq seqnum.Value) bool {
 	b := t.template[:f.headers()]
 	e.putSegment(t, b, f, flags, seq)
-	return e.sendTCP(t, b, &f.key)
+	return t.sendTCP(b, &f.key)
 }
 
 // sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
-func (e *tcpEngine) sendTCP(t *turn, b []byte, key *flowKey) bool {
+func (t *turn) sendTCP(b []byte, key *flowKey) bool {
 	n := len(b) - netpkt.EtherLen - key.Guest.HeaderLen()
 	tcp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.TCP, n):]
 	netpkt.PutTCPSum(tcp, ^vnet.Sum(tcp, pseudoSum(key, n)))
@@ -579,7 +579,7 @@ func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 		e.putTimes(t, tcp[netpkt.TCPLen+netpkt.SYNOptionsLen:], f)
 	}
 	netpkt.SetTCPLen(tcp, len(tcp))
-	return e.sendTCP(t, b, &f.key)
+	return t.sendTCP(b, &f.key)
 }
 
 // chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
@@ -617,7 +617,7 @@ func (e *tcpEngine) abandon(f *flow, c stats.CloseReason) {
 // resetEvicted tells the guest that f has to go for another connection.
 func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
 	f := e.conn(of)
-	if f.state != stateHeader && e.sendBare(t, &f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+	if f.state != stateHeader && t.sendBare(&f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
 		t.counters.ResetsSent++
 	}
 }
@@ -639,7 +639,7 @@ func (e *tcpEngine) resetGuest(f *flow, c stats.CloseReason) {
 // sendReset sends the reset that is left of a connection.
 func (e *tcpEngine) sendReset(t *turn, f conn) outcome {
 	c := f.tcp
-	if !e.sendBare(t, &f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
+	if !t.sendBare(&f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
 		return starves
 	}
 	t.counters.ResetsSent++

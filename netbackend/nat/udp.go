@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 )
 
@@ -28,6 +29,7 @@ type udpEngine struct {
 	routes    *route.Table
 	hooks     udpHooks
 	states    flowtable.Slab[udpFlow] // of the guest, as those of tcpEngine
+	guest     *udpGuest
 
 	txBatch txBatch
 	mmsgs   [hostsock.BatchSize]mmsg
@@ -35,6 +37,20 @@ type udpEngine struct {
 	batch   hostsock.Batch
 	quoted  [netpkt.UDPLen]byte
 	user    hosts.UserCache // of the address that datagrams went to last by a forward
+}
+
+// udpGuest is what UDP has of a guest. All of its queue pairs use it.
+type udpGuest struct {
+	mappings  mappings
+	ways      ways
+	strangers ratelimit.Bucket // judged of all that send to mappings
+}
+
+// newUDPGuest returns what UDP has of a guest that was not heard of yet.
+func newUDPGuest() *udpGuest {
+	g := &udpGuest{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}}
+	g.strangers.Fill(strangersJudged)
+	return g
 }
 
 // udpFlow is an association between a port of the guest and one remote endpoint. Its socket is connected, so that the
@@ -199,7 +215,7 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, nowhere
 	}
-	gro, news := e.prepareUDP(fd, &to.Addr, &key.Guest), t.pairs.changes.Number()
+	gro, news := e.prepareUDP(fd, &to.Addr, &key.Guest), e.sources.changes()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		e.icmp.undelivered(t, key, err, length, k.L4)

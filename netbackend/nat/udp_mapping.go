@@ -46,7 +46,7 @@ func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 
 // isMapped tells whether there is a mapping for the guest's end of a flow.
 func (e *udpEngine) isMapped(key *flowKey) bool {
-	return e.shard.pairs.mappings.find(key.GuestSide()) != nil
+	return e.guest.mappings.find(key.GuestSide()) != nil
 }
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
@@ -67,7 +67,7 @@ func (e *udpEngine) share(t *turn, key *flowKey, to ipaddr.Endpoint, c flowClass
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.
 func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
-	s := &t.pairs.mappings
+	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
@@ -129,7 +129,7 @@ func (e *udpEngine) unhear(m *mapping) {
 
 // quitMapping takes a flow off the mapping of a port of the guest, which sent to an address.
 func (e *udpEngine) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
-	s := &e.shard.pairs.mappings
+	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
@@ -161,14 +161,14 @@ func (e *udpEngine) leaveSocket(t *turn, f *flow) {
 // endMapping closes the socket of a mapping that nobody reads but this pair.
 func (e *udpEngine) endMapping(m *mapping) {
 	e.unhear(m)
-	delete(e.shard.pairs.mappings.of, m.guest)
+	delete(e.guest.mappings.of, m.guest)
 	_ = unix.Close(int(m.fd))
 	e.shard.pairs.memory.forget(&m.memory)
 }
 
 // tendMapping does what is to be done for a mapping that was given to this pair, or whose last flow is gone.
 func (e *udpEngine) tendMapping(guest ipaddr.Endpoint) {
-	s := &e.shard.pairs.mappings
+	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.of[guest]
@@ -183,7 +183,7 @@ func (e *udpEngine) tendMapping(guest ipaddr.Endpoint) {
 
 // giveMappings gives all that this pair reads to another one.
 func (e *udpEngine) giveMappings(to *shard) {
-	s := &e.shard.pairs.mappings
+	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for guest, m := range s.of {
@@ -200,7 +200,7 @@ func (e *udpEngine) giveMappings(to *shard) {
 
 // closeMappings ends what this pair reads. Flows of other pairs may send by it as long as they are.
 func (e *udpEngine) closeMappings() {
-	s := &e.shard.pairs.mappings
+	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.of {
@@ -230,4 +230,4 @@ func (e *udpEngine) isOfMapping(f *flow) bool { return f.bits&shared != 0 && e.o
 func (e *udpEngine) peerOf(f *flow) *ipaddr.Endpoint { return &e.of(f).peer }
 
 // released gives back what a flow has held that nobody can be looking at any more.
-func (e *udpEngine) released(f *flow) { e.shard.pairs.ways.give(e.of(f).way) }
+func (e *udpEngine) released(f *flow) { e.guest.ways.give(e.of(f).way) }

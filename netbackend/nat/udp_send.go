@@ -318,7 +318,7 @@ func (e *udpEngine) commonSocket(f *flow) *sharedSocket {
 	}
 	udp := e.of(f)
 	if udp.via == viaMapping {
-		return &e.shard.pairs.mappings.find(f.key.GuestSide()).sharedSocket
+		return &e.guest.mappings.find(f.key.GuestSide()).sharedSocket
 	}
 	return e.listeners.ofForward(udp.via - 1).shared
 }

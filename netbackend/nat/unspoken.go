@@ -85,7 +85,7 @@ func (t *told) newProtocol(proto uint8) bool {
 }
 
 func (p *Port) tellProtocol(k *packet, proto uint8) {
-	if p.shard.pairs.told.newProtocol(proto) {
+	if p.guest.told.newProtocol(proto) {
 		p.shard.warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
 			fmt.Sprintf("%d%s", proto, nameOfProtocol(proto)))
 	}
@@ -113,7 +113,7 @@ func nameOfProtocol(proto uint8) string {
 // tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
 // not UDP asks routers, of which the engine is the only one.
 func (p *Port) tellMulticast(k *packet, proto uint8) {
-	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || p.shard.pairs.told.multicast.Swap(true) {
+	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || p.guest.told.multicast.Swap(true) {
 		return
 	}
 	p.shard.worker.Raise(netbackend.Notice{

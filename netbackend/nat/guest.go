@@ -1,0 +1,99 @@
+package nat
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/services/dns"
+)
+
+// guest is what the queue pairs of one guest share, sorted by the part that owns it. connectParts gives each part of each queue pair
+// its own, by a pointer; what is Port's, Port reaches here. Everything in it is safe for use by the threads of all pairs.
+type guest struct {
+	// Of the shards.
+	pairs    pairs
+	flows    *flowTable
+	hosts    *hosts.Table
+	identity isnSource
+
+	advertiseAt atomic.Int64         // of linkLayer
+	changes     route.ChangeCount    // of sourceKeeper
+	sourceTries ratelimit.Bucket     // of sourceKeeper
+	gates       gates                // of gateKeeper
+	states      flowStates           // of tcpEngine, udpEngine and pingEngine
+	udp         *udpGuest            // of udpEngine
+	names       *namerelay.Guest     // of nameRelay
+	reflector   *multicast.Reflector // of groupReflector
+	leases      leases               // of localServices
+
+	// Of Port.
+	forwards  forwards
+	dns       *dns.Relay
+	told      told
+	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
+	repoliced atomic.Int64           // when a queue pair adopted it last, 0 for never
+}
+
+// newGuest makes what the queue pairs of a guest share, with the ports of its forwards open. cfg was checked.
+func newGuest(cfg *Config) (*guest, error) {
+	g := &guest{hosts: hosts.New(), udp: newUDPGuest(), dns: newRelay(cfg)}
+	var err error
+	if g.identity, err = newISNSource(cfg.InitialSequence); err != nil {
+		return nil, err
+	}
+	if g.reflector, err = cfg.openGroups(); err != nil {
+		return nil, err
+	}
+	bound, err := listenAll(cfg)
+	if err != nil {
+		closeGroups(g.reflector)
+		return nil, err
+	}
+	g.forwards.begin(bound, &g.pairs.ofForwards)
+	g.gates.begin(bound)
+	g.leases = newLeases(cfg, g.hosts)
+	g.pairs.begin(&cfg.Kernel)
+	g.sourceTries.Fill(sourceTries)
+	g.policy.Store(cfg.policy())
+	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
+	g.flows = newFlowTable(cfg.MaxFlows)
+	g.states = newFlowStates(g.flows)
+	return g, nil
+}
+
+// close closes what newGuest has opened, of a guest that has no queue pair yet.
+func (g *guest) close() {
+	g.forwards.closeAll(&g.pairs.memory)
+	closeGroups(g.reflector)
+}
+
+// newPorts makes the queue pairs of a guest, or none.
+func (g *guest) newPorts(cfg *Config) (ports []*Port, err error) {
+	for i := range cfg.Queues {
+		var p *Port
+		p, err = newPort(cfg, g, uint32(i))
+		if err != nil {
+			g.closePorts(ports)
+			return nil, fmt.Errorf("queue pair %d: %w", i, err)
+		}
+		ports = append(ports, p)
+		g.pairs.shards = append(g.pairs.shards, p.shard)
+		g.pairs.open.Add(1)
+	}
+	return ports, nil
+}
+
+// closePorts closes queue pairs, with all that they share.
+func (g *guest) closePorts(ports []*Port) {
+	for _, p := range ports {
+		_ = p.Close()
+	}
+	if len(ports) == 0 {
+		g.close()
+	}
+}
