@@ -50,10 +50,10 @@ func (p *Port) driverReset(reset bool) {
 	p.shard.reset = reset
 }
 
-// bury takes the guest for dead: all its connections end.
+// bury takes the guest for dead: all its flows end, see departure.
 func (p *Port) bury(c stats.CloseReason) {
 	p.shard.gone = nothingGone
-	p.abandonAll(c)
+	p.beginDeparture(c)
 	p.shard.from = hosts.Any
 	p.shard.hosts.Forget()
 	p.services.freeLeases()

@@ -56,9 +56,10 @@ type Port struct {
 	judgeEach  int64    // of a flow by that policy, in nanoseconds
 	following  *forwardSet
 	news       route.News
-	reviewAt   int64              // flows are not judged again before
-	reviewed   int64              // when they were judged again last, 0 for never
-	goneUntil  int64              // when the guest is taken for dead, 0 for never
+	reviewAt   int64 // flows are not judged again before
+	reviewed   int64 // when they were judged again last, 0 for never
+	goneUntil  int64 // when the guest is taken for dead, 0 for never
+	departure  departure
 	sleep      sleepWatch         // of the host
 	reassembly ipfrag.Reassembler // of the guest's packets
 	whole      virtqueue.Chain    // a datagram that was put together
@@ -184,8 +185,8 @@ func (p *Port) Close() error {
 	return nil
 }
 
-// Turn implements netbackend.Port. It takes all of the guest's frames always: what a socket refuses is not
-// acknowledged, and the guest sends it again.
+// Turn implements netbackend.Port. It takes all of the guest's frames, unless flows of one before it are left, see departure: what a
+// socket refuses is not acknowledged, and the guest sends it again.
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
 	t.begin(now, rx)
@@ -214,7 +215,12 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	if now >= p.tendAt {
 		p.tendBeforeFrames(t)
 	}
-	done = p.frames(t, tx)
+	departing := p.isDeparting()
+	if departing {
+		p.departSome()
+	} else {
+		done = p.frames(t, tx)
+	}
 	p.tcp.flushOutgoing(t)
 	p.udp.sendQueued(t)
 	if t.wheel.Advance(now, p.onExpired) {
@@ -227,6 +233,9 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.gates.tendGates(t)
 	p.link.advertiseRouter(t)
 	p.fragments.sendFragments(t)
+	if departing || p.isDeparting() {
+		return done, now // the last slice, too, is followed by a turn, for what has waited
+	}
 	p.inbound.acceptAll(t)
 	p.serve(t)
 	if t.again || t.run.count > 0 {

@@ -202,6 +202,11 @@ func (p *Port) grant(key *flowKey, to *shard) {
 		to.post.nudge()
 		return
 	}
+	if p.isDeparting() { // whoever asks is another guest
+		p.drop(f, p.departure.cause)
+		to.post.nudge()
+		return
+	}
 	p.letGo(f, to)
 }
 
@@ -250,6 +255,10 @@ func (p *Port) adopt(f *flow) {
 			p.drop(f, stats.EndNoRoom)
 			return
 		}
+	}
+	if p.isDeparting() {
+		p.drop(f, p.departure.cause)
+		return
 	}
 	if !p.shard.connected && p.shard.gone != frontEndGone {
 		p.drop(f, stats.EndGuestGone)
@@ -302,6 +311,8 @@ func (p *Port) settle() {
 	}
 	if !p.shard.receiving {
 		p.udp.giveMappings(to)
+	}
+	if !p.shard.receiving && !p.isDeparting() {
 		p.shard.flows.each(p.shard.me, func(f *flow) {
 			p.tcp.probeAfterRestart(f) // the driver may be new
 			p.letGo(f, to)

@@ -191,7 +191,7 @@ func TestAQueryThatIsRepeatedIsAskedOfTheNextResolver(t *testing.T) {
 }
 
 func TestAQueryHasFewSocketsAtOnce(t *testing.T) {
-	r := newRig(t, 3)
+	r := newRig(t, 5)
 	for range 10 {
 		r.ask(question(7))
 		require.LessOrEqual(t, len(r.opened()), 3)

@@ -146,7 +146,7 @@ func TestPacketsThatContradictTheirFrameAreRefused(t *testing.T) {
 	}{
 		"IPv4: another version":        {true, func(b []byte) { b[0] = 0x65 }, 28},
 		"IPv4: header too short":       {true, func(b []byte) { b[0] = 0x44 }, 28},
-		"IPv4: options not there":      {true, func(b []byte) { b[0] = 0x4f }, 1000},
+		"IPv4: options not there":      {true, func(b []byte) { b[0], b[3] = 0x4f, 68 }, 1000},
 		"IPv4: header behind the end":  {true, func(b []byte) { b[0], b[3] = 0x46, 20 }, 28},
 		"IPv4: longer than its frame":  {true, func(b []byte) { b[3] = 29 }, 28},
 		"IPv4: length of nearly all":   {true, func(b []byte) { b[2], b[3] = 0xff, 0xff }, 28},

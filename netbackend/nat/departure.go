@@ -1,0 +1,40 @@
+package nat
+
+import "github.com/vringnet/vring/netbackend/nat/stats"
+
+// When a guest is taken for dead, all of its flows end. Each costs some calls of the kernel, and a guest may have 16384, so that all at
+// once would hold the thread for a third of a second, and whoever waits for it: the front end, whose rings are stopped, and the control
+// plane, which gives a thread up that does not answer. So they end in slices, one a turn, and turns follow each other until all have
+// ended.
+//
+// Another guest may be there before that, with flows of the same ports. It is to meet nothing of the last one. So until all have ended,
+// the guest's frames stay in its ring, forwards take no clients, no flow is served, and another queue pair that asks for a flow finds
+// that there is none. With a thousand flows that takes as long as a round trip to another continent; guests boot slower.
+//
+// An engine that is closed, though, ends its flows at once: there is no turn after that.
+
+// departure is the end of all flows of a guest that is gone, on one queue pair. The zero value is over.
+type departure struct {
+	next  uint32 // the record to go on with, 0 if there are no more
+	cause stats.CloseReason
+}
+
+// isDeparting reports whether flows of a guest that is gone are left.
+func (p *Port) isDeparting() bool { return p.departure.next != 0 }
+
+// beginDeparture begins to end all flows of this queue pair. If there are few, that is all.
+func (p *Port) beginDeparture(c stats.CloseReason) {
+	p.departure = departure{next: firstRecord, cause: c}
+	p.departSome()
+}
+
+// departSome ends as many flows as there is time for in one turn.
+func (p *Port) departSome() {
+	d := &p.departure
+	left := judgeSlice
+	d.next = p.shard.flows.eachFrom(d.next, p.shard.me, func(f *flow) bool {
+		p.drop(f, d.cause)
+		left -= endCost
+		return left > 0
+	})
+}
