@@ -86,10 +86,13 @@
 //     what fits no frame of its own.
 //   - listenerSet, gateKeeper: the sockets of forwards and mappings, and the gates.
 //   - tcpEngine, udpEngine, pingEngine: the protocols, each with its state of the flows that are its own.
-//   - nameRelay, acceptor, groupReflector, localServices: queries to resolvers; who comes by forwards; multicast; DHCP.
+//   - nameRelay, acceptor, groupReflector, localServices: sockets and frames for package namerelay; who comes by forwards; multicast; DHCP.
 //   - Port: the order of a turn, and who gets a frame or an event; flows between queue pairs; the guest's coming and going.
 //
 // What an earlier part has to ask of a later one it asks by its hooks (file hooks.go), which Port sets.
+//
+// What the queue pairs of a guest share is made once (guest), and each part is given its own of it. Packages below have what needs nothing
+// of a shard: headers of packets (netpkt), sequence numbers (seqnum), queries to resolvers (namerelay), counters (stats), limits.
 //
 // # Concurrency
 //
