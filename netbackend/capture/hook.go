@@ -23,7 +23,12 @@ func NewHook(taps []*Tap) *Hook {
 }
 
 // Begin begins a turn at a time in nanoseconds, with virtio-net headers of headerLen bytes.
-func (h *Hook) Begin(now int64, headerLen int) { h.now, h.headerLen = now, headerLen }
+func (h *Hook) Begin(now int64, headerLen int) {
+	h.now, h.headerLen = now, headerLen
+	for _, t := range h.taps {
+		t.begin()
+	}
+}
 
 // FromGuest captures frames that the guest has sent: one in each chain, behind its header. Chains that hold no frame are left out.
 func (h *Hook) FromGuest(chains []virtqueue.Chain) {

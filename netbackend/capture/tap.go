@@ -68,7 +68,7 @@ type Tap struct {
 	// The writer's own.
 	_       cacheLine
 	written uint64 // bytes put into the ring since the beginning
-	freed   uint64 // read, as last seen
+	freed   uint64 // read, as it was when the turn began
 	taken   uint64 // frames put into the ring
 	lost    uint64 // frames that found no room
 
@@ -123,6 +123,9 @@ func (t *Tap) put(now int64, toGuest bool, h *vnet.Header, chains []virtqueue.Ch
 	t.taken++
 }
 
+// begin looks how far the reader is: once a turn, since what the reader writes is in its processor's cache. It is for the writer.
+func (t *Tap) begin() { t.freed = t.read.Load() }
+
 // place returns room in one piece for a record of n bytes, nil if there is none.
 func (t *Tap) place(n int) []byte {
 	n = (n + 7) &^ 7
@@ -132,10 +135,7 @@ func (t *Tap) place(n int) []byte {
 		rest = toEnd
 	}
 	if t.written+uint64(n+rest)-t.freed > uint64(len(t.ring)) {
-		t.freed = t.read.Load()
-		if t.written+uint64(n+rest)-t.freed > uint64(len(t.ring)) {
-			return nil
-		}
+		return nil
 	}
 	if rest > 0 {
 		t.skip(at, rest)
