@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	cdpbrowser "github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
@@ -112,6 +113,23 @@ func (b *browser) picture(name string) {
 	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name), png, 0o644))
 }
 
+// requireCapture downloads a capture of the guest, whose connection to guestTCPPort is busy.
+func (b *browser) requireCapture() {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	_, err := chromedp.Call(b.ctx, cdpbrowser.SetDownloadBehavior, cdpbrowser.SetDownloadBehaviorParams{
+		Behavior: cdpbrowser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir,
+	})
+	require.NoError(b.t, err)
+	b.do(chromedp.SetValue("#filter", fmt.Sprint("tcp port ", guestTCPPort)), chromedp.SetValue("#duration", "200ms"),
+		chromedp.Click("#capture-form button"))
+	file := filepath.Join(dir, "10.0.2.15.pcapng")
+	require.Eventually(b.t, func() bool { _, err := os.Stat(file); return err == nil }, soon, 10*time.Millisecond)
+	text, err := exec.Command("tcpdump", "-n", "-r", file).Output()
+	require.NoError(b.t, err)
+	require.Contains(b.t, string(text), fmt.Sprintf("10.0.2.15.%d > 10.0.2.2.", guestTCPPort))
+}
+
 // A user adds a forward on the web page, uses it, sees the connection, ends it, and removes the forward.
 func TestAGuestIsServedByWayOfTheWebPage(t *testing.T) {
 	t.Parallel()
@@ -141,6 +159,7 @@ func TestAGuestIsServedByWayOfTheWebPage(t *testing.T) {
 	b.theme("dark")
 	require.NotEqual(t, light, b.tells("getComputedStyle(document.body).backgroundColor"))
 	b.picture("ui-dark.png")
+	b.requireCapture()
 	b.press("End the flow of 10.0.2.15:")
 	b.eventually("document.querySelector('#flows').children.length === 0")
 

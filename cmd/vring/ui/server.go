@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -74,7 +76,8 @@ func newProxy(control string) http.Handler {
 				r.Out.Header.Set("Content-Type", kind)
 			}
 		},
-		FlushInterval: -1, // events and captures go on for long
+		ModifyResponse: nameCapture,
+		FlushInterval:  -1, // events and captures go on for long
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if long := new(http.MaxBytesError); errors.As(err, &long) {
 				refuse(w, http.StatusRequestEntityTooLarge, "the body of the request has more than %d bytes", long.Limit)
@@ -84,6 +87,16 @@ func newProxy(control string) http.Handler {
 		},
 		ErrorLog: log.New(noLog{}, "", 0),
 	}
+}
+
+// nameCapture gives what a browser downloads the name of the guest.
+func nameCapture(r *http.Response) error {
+	path := strings.Split(r.Request.URL.Path, "/") // "", v1, guests, its name, capture
+	if r.StatusCode == http.StatusOK && path[len(path)-1] == "capture" {
+		name := mime.FormatMediaType("attachment", map[string]string{"filename": strings.Join(path[3:len(path)-1], "-") + ".pcapng"})
+		r.Header.Set("Content-Disposition", name)
+	}
+	return nil
 }
 
 // URL is where the page is, for the user alone: it has the token.

@@ -157,6 +157,21 @@ func TestRequestsThatAreNotThePagesAreRefused(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, "a link to the page is no harm")
 }
 
+func TestACaptureIsAFileNamedAfterItsGuest(t *testing.T) {
+	s := serve(t)
+	for path, want := range map[string]string{
+		"/v1/guests/10.0.2.15/capture?count=1": "attachment; filename=10.0.2.15.pcapng",
+		"/v1/guests/%2Ftmp%2Fvm0.sock/capture": "attachment; filename=-tmp-vm0.sock.pcapng",
+		"/v1/guests/%22%0D%0Aa%3A%20b/capture": "attachment; filename*=utf-8''%22%0D%0Aa%3A%20b.pcapng",
+		"/v1/guests/10.0.2.15/flows":           "",
+	} {
+		response, err := s.browser().Get("http://" + s.host() + path)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, want, response.Header.Get("Content-Disposition"), path)
+	}
+}
+
 func TestABodyIsBounded(t *testing.T) {
 	s := serve(t)
 	r, err := http.NewRequestWithContext(t.Context(), "PATCH", "http://"+s.host()+"/v1/forwards", strings.NewReader(strings.Repeat(" ", maxBody+1)))
