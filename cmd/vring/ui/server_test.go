@@ -122,6 +122,7 @@ func TestThePageAsksTheControlSocket(t *testing.T) {
 func TestRequestsThatAreNotThePagesAreRefused(t *testing.T) {
 	s := serve(t)
 	b, stranger := s.browser(), &http.Client{Timeout: time.Minute}
+	stranger.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	origin := "http://" + s.host()
 	for name, c := range map[string]struct {
 		client       *http.Client
@@ -143,6 +144,7 @@ func TestRequestsThatAreNotThePagesAreRefused(t *testing.T) {
 		"what another port looks at":      {b, "GET", "/v1/status", map[string]string{"Sec-Fetch-Site": "same-site"}, http.StatusForbidden},
 		"a change that the page has not":  {b, "POST", "/v1/stop", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"forwards that are all replaced":  {b, "PUT", "/v1/forwards", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
+		"forwards of one guest":           {b, "PATCH", "/v1/guests/10.0.2.15/forwards", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"what lies above the page":        {b, "GET", "/../doc.go", nil, http.StatusNotFound},
 		"what lies above what is allowed": {b, "DELETE", "/v1/guests/a/../../forwards/flows", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"no file of the page":             {b, "GET", "/server.go", nil, http.StatusNotFound},
