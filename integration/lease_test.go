@@ -45,6 +45,7 @@ func TestAGuestOfUserModeLinuxGetsItsLease(t *testing.T) {
 	atOnceOnAll(t, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, toldByLease...)
 		l.requireTold(l.lease())
+		require.Regexp(t, `10\.0\.2\.15 +[0-9a-f:]{17} +\S+ +kept`, l.vring.ctl("leases", "10.0.2.15"))
 		l.requireNetwork()
 	}, onUML(userland.Bookworm), onUML(userland.Forky))
 }

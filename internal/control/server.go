@@ -107,6 +107,8 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}", http.StatusOK, (*Server).guest},
 		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
+		{http.MethodGet, "/v1/guests/{name}/leases", http.StatusOK, (*Server).leases},
+		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/guests/{name}/capture", http.StatusOK, (*Server).capture},
 		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},

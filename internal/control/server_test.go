@@ -26,6 +26,7 @@ import (
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/metrics"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/nat"
 )
 
 // bench is a daemon that is controlled, and what a test asks it by.
@@ -297,6 +298,22 @@ func TestFlowsOfAGuestThatIsNotBehindNATAreUnknown(t *testing.T) {
 
 // guest returns the name of the first guest.
 func (b *bench) guest() string { return b.d.Published().Guests[0].Name }
+
+func TestLeasesAndResolversAreTold(t *testing.T) {
+	b := newBench(t, 1)
+	status, text := b.ask(http.MethodGet, "/v1/guests/10.0.2.15/leases", "")
+	require.Equal(t, http.StatusOK, status, text)
+	require.Equal(t, "[]\n", text, "nobody has asked for one")
+	var resolvers api.Resolvers
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.15/resolvers", nil, &resolvers))
+	require.Equal(t, api.Resolvers{PatienceMillis: 1500, Resolvers: []api.Resolver{{Address: "127.0.0.1:9", First: true}}}, resolvers)
+	for _, what := range []string{"leases", "resolvers"} {
+		require.Contains(t, b.refuse(http.StatusNotFound, http.MethodGet, "/v1/guests/10.0.2.99/"+what, "").Text, "there are")
+	}
+	lease := leaseOf(&nat.Lease{Addr: netip.MustParseAddr("10.0.2.200"), MAC: [6]byte{2, 0, 0, 0, 0, 1}, Name: "a\xffb", Left: 90500 * time.Millisecond})
+	left := int64(90)
+	require.Equal(t, api.Lease{Address: "10.0.2.200", MAC: "02:00:00:00:00:01", Name: "a?b", LeftSeconds: &left}, lease)
+}
 
 func TestADestinationIsExplained(t *testing.T) {
 	b := newBench(t, 1)

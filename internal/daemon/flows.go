@@ -74,9 +74,33 @@ func (d *Daemon) Explain(guest string, to nat.Target) (nat.Explanation, error) {
 	if err != nil {
 		return nat.Explanation{}, err
 	}
-	x := new(nat.Explanation) // to which the thread may write after an error
-	if err := s.device.Do(0, func(t *worker.Thread) { *x = t.Port().(*nat.Port).Explain(to) }); err != nil {
-		return nat.Explanation{}, fmt.Errorf("guest %s: %w", s.name, err)
+	return askEngine(s, func(p *nat.Port, _ int64) nat.Explanation { return p.Explain(to) })
+}
+
+// Leases returns the addresses that hosts of a guest have by DHCP, as nat's Port.Leases does. Any goroutine may call it between Open and the
+// end of Serve. The error is a NoGuestError, a NoFlowsError, or tells of a thread that does not answer.
+func (d *Daemon) Leases(guest string) ([]nat.Lease, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nil, err
+	}
+	return askEngine(s, (*nat.Port).Leases)
+}
+
+// Resolvers returns what is known of the resolvers that answer a guest's names, as nat's Port.Resolvers does. It is called, and fails, as Leases.
+func (d *Daemon) Resolvers(guest string) (nat.Resolvers, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nat.Resolvers{}, err
+	}
+	return askEngine(s, (*nat.Port).Resolvers)
+}
+
+// askEngine asks the first queue pair of a guest, on its thread.
+func askEngine[T any](s *served, ask func(p *nat.Port, now int64) T) (answer T, err error) {
+	x := new(T) // to which the thread may write after an error
+	if err := s.device.Do(0, func(t *worker.Thread) { *x = ask(t.Port().(*nat.Port), t.Now()) }); err != nil {
+		return answer, fmt.Errorf("guest %s: %w", s.name, err)
 	}
 	return *x, nil
 }

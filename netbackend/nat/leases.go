@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
 )
@@ -61,6 +62,26 @@ func pool4(network netip.Prefix) (first netip.Addr, count int) {
 	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(base[:])+hosts-1-n)
 	return netip.AddrFrom4(b), int(n)
 }
+
+// Lease is an address that one of the guest's hosts has by DHCP.
+type Lease = lease.Lease
+
+// Leases returns the addresses that the guest's hosts have by DHCP, and those that the configuration gives to hosts: of IPv4, then of IPv6. now is
+// by the clock of Turn. Any goroutine may call it.
+func (p *Port) Leases(now int64) []Lease {
+	l := &p.guest.leases
+	all := l.v4.Leases(now)
+	if l.v6 != nil {
+		all = append(all, l.v6.Leases(now)...)
+	}
+	return all
+}
+
+// Resolvers is what is known of those that answer the guest's names.
+type Resolvers = dns.State
+
+// Resolvers returns what is known of those that answer the guest's names. now is by the clock of Turn. Any goroutine may call it.
+func (p *Port) Resolvers(now int64) Resolvers { return p.guest.dns.State(now) }
 
 // free lets another guest have the promised addresses.
 func (l *leases) free() {

@@ -203,3 +203,14 @@ func TestABootpClientGetsNoAddressThatEnds(t *testing.T) {
 		require.Nil(t, answer.Message)
 	}
 }
+
+func TestTheNameOfAClientIsRemembered(t *testing.T) {
+	now := int64(3600e9)
+	cfg := config()
+	cfg.Book = book(&now, nil)
+	s := server(t, cfg)
+	a, _ := ask(t, s, request(dhcpv4.MessageTypeDiscover, dhcpv4.WithOption(dhcpv4.OptHostName("web"))))
+	require.Empty(t, cfg.Book.Leases(now)[0].Name, "nothing is its own yet")
+	ask(t, s, request(dhcpv4.MessageTypeRequest, requested(a.YourIPAddr), identifier(serverIP), dhcpv4.WithOption(dhcpv4.OptHostName("web"))))
+	require.Equal(t, []lease.Lease{{Addr: cfg.Guest, MAC: [6]byte(mac), Name: "web"}}, cfg.Book.Leases(now))
+}

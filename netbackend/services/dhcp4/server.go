@@ -207,7 +207,7 @@ func (s *Server) discover(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.D
 	if outcome != lease.Given {
 		return s.without(outcome, answer)
 	}
-	answer.Given = a
+	s.given(m, a, answer)
 	r := s.lease(m, dhcpv4.MessageTypeAck, a)
 	r.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil))
 	return r
@@ -226,8 +226,14 @@ func (s *Server) request(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DH
 	case a != want:
 		return s.refuse(m, a)
 	}
-	answer.Given = a
+	s.given(m, a, answer)
 	return s.lease(m, dhcpv4.MessageTypeAck, a)
+}
+
+// given takes note that the client has an address, and of how it calls itself (RFC 2132 section 3.14).
+func (s *Server) given(m *dhcpv4.DHCPv4, a netip.Addr, answer *Answer) {
+	answer.Given = a
+	s.cfg.Book.SetName([6]byte(m.ClientHWAddr), m.HostName())
 }
 
 // without answers a client for which there is no address, at least not yet: by nothing, so that it asks again.
@@ -327,7 +333,7 @@ func (s *Server) bootp(now int64, m *dhcpv4.DHCPv4, answer *Answer) *dhcpv4.DHCP
 	if outcome != lease.Given || !s.cfg.Book.Permanent(a) {
 		return s.without(outcome, answer)
 	}
-	answer.Given = a
+	s.given(m, a, answer)
 	r := s.describe(s.blank(m))
 	s.address(r, a)
 	return r

@@ -144,3 +144,22 @@ func TestResolversAreForgivenTogether(t *testing.T) {
 	require.Equal(t, []byte{1, 2, 3}, order(r, second, dns.TCP))
 	require.True(t, r.Failed(second, dns.UDP, a[0]), "which is news again")
 }
+
+func TestWhatIsKnownOfResolversIsTold(t *testing.T) {
+	r, a := three(t, "options timeout:3")
+	r.Failed(second, dns.UDP, a[0])
+	r.Answered(2*second, dns.TCP, a[1])
+	s := r.State(4 * second)
+	require.NotEmpty(t, s.File)
+	require.Equal(t, 3*time.Second, s.Patience)
+	require.Equal(t, []dns.ResolverState{
+		{Addr: a[0], UDP: dns.HealthState{Failed: true, Ago: 3 * time.Second, Again: 7 * time.Second}},
+		{Addr: a[1], First: true, Answered: true, Ago: 2 * time.Second},
+		{Addr: a[2]},
+	}, s.Resolvers)
+	require.Zero(t, r.State(1000 * second).Resolvers[0].UDP.Again)
+	r.Use([]netip.AddrPort{a[2]}, "")
+	require.Empty(t, r.State(4*second).File)
+	require.True(t, r.State(4 * second).Resolvers[0].First)
+	require.Empty(t, dns.New(dns.Config{}).State(0).Resolvers)
+}

@@ -21,6 +21,8 @@ const (
 	askTime    = 30 * time.Second
 	// maxDeclined bounds how many addresses are remembered that hosts found in use.
 	maxDeclined = 16
+	// maxNames bounds how many names of hosts are remembered, and maxName each, in bytes.
+	maxNames, maxName = 256, 255
 	// maxAsked bounds for how many hosts the promised address is asked for at once.
 	maxAsked = 64
 )
@@ -65,6 +67,7 @@ type Book struct {
 	entries  []entry // one for each address that is given, at most
 	declined []refusal
 	asked    []question
+	names    map[[6]byte]string // that hosts call themselves by, by MAC address; maxNames at most
 }
 
 // entry is an address that is given.

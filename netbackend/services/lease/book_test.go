@@ -3,6 +3,7 @@ package lease_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -298,4 +299,45 @@ func TestALeaseThatHasRunOutGoesToOthersLast(t *testing.T) {
 			l.second(client(n)) // those that have run out are better than none
 		}
 	}
+}
+
+func TestLeasesAreListed(t *testing.T) {
+	fixed := client(7)
+	l := newLink(t, func(c *lease.Config) {
+		c.Fixed = map[[6]byte]netip.Addr{fixed.MAC: netip.MustParseAddr("10.0.2.50")}
+	})
+	require.Len(t, l.Leases(l.now), 1)
+	first, second, offered := client(1), client(2), client(3)
+	a, outcome := l.Take(l.now, first, nobody)
+	require.Equal(t, lease.Given, outcome)
+	require.Equal(t, primary, a)
+	l.SetName(first.MAC, "one")
+	l.SetName(fixed.MAC, strings.Repeat("x", 1000))
+	l.SetName(first.MAC, "")
+	b, outcome := l.Take(l.now, second, netip.MustParseAddr("10.0.2.192"))
+	require.Equal(t, lease.Given, outcome)
+	_, outcome = l.Offer(l.now, offered, netip.MustParseAddr("10.0.2.199"))
+	require.Equal(t, lease.Given, outcome)
+	require.Equal(t, []lease.Lease{
+		{Addr: primary, MAC: first.MAC, Name: "one"},
+		{Addr: netip.MustParseAddr("10.0.2.50"), MAC: fixed.MAC, Name: strings.Repeat("x", 255), Fixed: true},
+		{Addr: b, MAC: second.MAC, Left: lease.PoolTime},
+		{Addr: netip.MustParseAddr("10.0.2.199"), MAC: offered.MAC, Left: time.Minute},
+	}, l.Leases(l.now))
+	l.now += int64(time.Hour)
+	require.Len(t, l.Leases(l.now), 3, "what was offered only is over")
+	l.now += int64(2 * time.Hour)
+	require.Len(t, l.Leases(l.now), 2, "the first one keeps its address")
+}
+
+func TestAGuestThatCallsItselfByManyNamesCostsNoMemory(t *testing.T) {
+	l := newLink(t)
+	a, _ := l.Take(l.now, client(1), nobody)
+	require.Equal(t, primary, a)
+	for i := range 100000 {
+		l.SetName([6]byte{4, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}, "name")
+	}
+	l.SetName(client(1).MAC, "one")
+	require.Equal(t, "one", l.Leases(l.now)[0].Name)
+	require.Less(t, l.Names(), 300)
 }

@@ -1,0 +1,32 @@
+package api
+
+// Lease is an address that a host behind a guest's network card has by DHCP. GET /v1/guests/{name}/leases answers with all of them.
+type Lease struct {
+	Address     string `json:"address"`
+	MAC         string `json:"mac"`
+	Name        string `json:"name"`         // as the host calls itself; "" if it has not said
+	Fixed       bool   `json:"fixed"`        // the configuration gives it to that host, which may not be there
+	LeftSeconds *int64 `json:"left_seconds"` // until it may be given to others; null for one that its host keeps
+}
+
+// Resolvers is who answers a guest's names: the answer of GET /v1/guests/{name}/resolvers.
+type Resolvers struct {
+	File           string     `json:"file"`        // that they are read from; "" for those of the configuration, or none
+	PatienceMillis int64      `json:"patience_ms"` // how long one may be silent before the next one is asked, too
+	Resolvers      []Resolver `json:"resolvers"`   // in their order; those of a file are known once the guest has asked
+}
+
+// Resolver is one of those.
+type Resolver struct {
+	Address    string           `json:"address"`
+	First      bool             `json:"first"`                 // the next query by UDP goes there first, unless the file says that they take turns
+	AnsweredMS *int64           `json:"answered_ms"`           // how long ago it has answered last; null for never
+	UDP        *ResolverFailure `json:"udp_failure,omitempty"` // missing while it works
+	TCP        *ResolverFailure `json:"tcp_failure,omitempty"`
+}
+
+// ResolverFailure is that a resolver has failed by one transport, and has not answered since.
+type ResolverFailure struct {
+	AgoMillis   int64 `json:"ago_ms"`
+	AgainMillis int64 `json:"again_ms"` // until it is tried again; 0 if by the next query
+}

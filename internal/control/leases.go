@@ -1,0 +1,57 @@
+package control
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/netbackend/nat"
+)
+
+func (s *Server) leases(r *http.Request, _ []byte) (any, error) {
+	leases, err := s.Daemon.Leases(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	all := []api.Lease{}
+	for i := range leases {
+		all = append(all, leaseOf(&leases[i]))
+	}
+	return all, nil
+}
+
+func leaseOf(l *nat.Lease) api.Lease {
+	lease := api.Lease{
+		Address: l.Addr.String(), MAC: net.HardwareAddr(l.MAC[:]).String(), Name: strings.ToValidUTF8(l.Name, "?"), Fixed: l.Fixed,
+	}
+	if l.Left > 0 {
+		left := int64(l.Left / time.Second)
+		lease.LeftSeconds = &left
+	}
+	return lease
+}
+
+func (s *Server) resolvers(r *http.Request, _ []byte) (any, error) {
+	now, err := s.Daemon.Resolvers(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	answer := &api.Resolvers{File: now.File, PatienceMillis: now.Patience.Milliseconds(), Resolvers: []api.Resolver{}}
+	for _, v := range now.Resolvers {
+		resolver := api.Resolver{Address: v.Addr.String(), First: v.First}
+		if v.Answered {
+			ago := v.Ago.Milliseconds()
+			resolver.AnsweredMS = &ago
+		}
+		if v.UDP.Failed {
+			resolver.UDP = &api.ResolverFailure{AgoMillis: v.UDP.Ago.Milliseconds(), AgainMillis: v.UDP.Again.Milliseconds()}
+		}
+		if v.TCP.Failed {
+			resolver.TCP = &api.ResolverFailure{AgoMillis: v.TCP.Ago.Milliseconds(), AgainMillis: v.TCP.Again.Milliseconds()}
+		}
+		answer.Resolvers = append(answer.Resolvers, resolver)
+	}
+	return answer, nil
+}
