@@ -2,12 +2,15 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/internal/control"
+	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
 
@@ -31,12 +34,16 @@ func TestWhatRunsIsSavedInTheFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(before), string(kept), "comments and all")
 	require.Equal(t, "it is as "+r.path+" says\n", c.requireCtl("config", "diff"))
-	require.Contains(t, c.requireCtl("reload"), "nothing has changed")
-	requireListens(t, port, true)
 
 	c.requireCtl("policy", "replace", "--restrict")
 	require.Contains(t, c.requireCtl("config", "save", "-o", "json"), `"key": "restrict"`, "again, without a reload")
 	require.Contains(t, c.requireCtl("reload"), "nothing has changed")
+	requireListens(t, port, true)
+
+	client := control.NewClient(c.control)
+	defer client.Close()
+	err = client.Do(t.Context(), http.MethodPost, "/v1/config/saved", api.ConfigSaved{SHA256: control.Sum(kept)}, nil)
+	require.ErrorContains(t, err, "is not what was saved")
 }
 
 func TestAFileThatSomebodyHasChangedIsNotSaved(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -242,6 +243,7 @@ func write(w http.ResponseWriter, status int, answer any) {
 		panic(err) // types of package api can be written
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(text.Len())) // so that it is whole, also if the process ends then
 	w.WriteHeader(status)
 	_, _ = w.Write(text.Bytes())
 }

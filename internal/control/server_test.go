@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -161,6 +163,19 @@ func TestTheProcessIsAskedToEnd(t *testing.T) {
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, text, `"stopping": true`)
 	require.Eventually(t, func() bool { return b.stops.Load() == 1 }, time.Minute, time.Millisecond, "the answer comes first")
+
+	stopping := b.server.Config
+	stopping.Stop = func() { runtime.Goexit() } // the connection is closed, as by the end of the process
+	c, err := net.Dial("unix", b.listenElsewhere(NewServer(stopping)))
+	require.NoError(t, err)
+	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(c, "POST /v1/stop HTTP/1.1\r\nHost: vring\r\n\r\n")
+	require.NoError(t, err)
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	require.NoError(t, err)
+	whole, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, text, string(whole))
 }
 
 func TestMetricsAreAnsweredInThePrometheusFormat(t *testing.T) {
