@@ -15,8 +15,8 @@ func newTop() *cobra.Command {
 		Use:   "top",
 		Short: "Show a vring that serves guests as a page in the terminal",
 		Long: `Show a vring that serves guests as a page in the terminal: guests and their traffic, the flows of one of them, what was counted,
-forwards. It is asked once a second, at its control socket, which is found as vring ctl finds it. Keys choose, sort and end flows; ? lists
-them.
+forwards. It is asked once a second, at its control socket, which is found as vring ctl finds it. Keys choose, sort and end flows, and
+capture a guest's frames to a file; ? lists them.
 
   vring top
   vring top --socket-path /tmp/vm0.sock`,

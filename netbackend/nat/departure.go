@@ -9,7 +9,7 @@ import "github.com/vringnet/vring/netbackend/nat/stats"
 //
 // Another guest may be there before that, with flows of the same ports. It is to meet nothing of the last one. So until all have ended,
 // the guest's frames stay in its ring, forwards take no clients, no flow is served, and another queue pair that asks for a flow finds
-// that there is none. With a thousand flows that takes as long as a round trip to another continent; guests boot slower.
+// that there is none. With a thousand flows that takes some ten milliseconds; a guest takes longer to boot.
 //
 // An engine that is closed, though, ends its flows at once: there is no turn after that.
 

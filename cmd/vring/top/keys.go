@@ -16,6 +16,7 @@ var keys = [][2]string{
 	{"1, 2, 3", "list flows, counters or forwards"},
 	{"s", "sort flows by rate, bytes or age"},
 	{"k", "end the flow that is chosen, after a question"},
+	{"c", "capture the guest to a file of the current directory, and end that"},
 	{"p", "pause, and go on"},
 	{"?", "show or hide this help"},
 	{"q, ctrl+c", "quit"},
@@ -43,6 +44,8 @@ func (p *page) press(key string) tea.Cmd {
 		p.list, p.row, p.inList = list(key[0]-'1'), 0, true
 	case "s":
 		p.nextOrder()
+	case "c":
+		return p.record()
 	case "k":
 		p.askWhetherToEnd()
 	default:

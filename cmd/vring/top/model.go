@@ -49,6 +49,8 @@ type page struct {
 	paused  bool
 	help    bool
 
+	recording *recording // nil for none
+
 	asking bool
 	round  int // counts questions, so that a timer of an earlier one is known
 }
@@ -114,6 +116,10 @@ func (p *page) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case ended:
 		p.message = endedText(msg)
 		return p, p.ask()
+	case recordingBegun:
+		return p, p.begun(msg)
+	case recordingEnded:
+		p.over(msg)
 	case tea.KeyPressMsg:
 		return p, p.press(msg.String())
 	}

@@ -82,7 +82,7 @@ func TestThePageShowsGuestsAndFlowsWithTheirRates(t *testing.T) {
   tcp    out  10.0.2.15:40000  192.0.2.1:443  open   8.00 Mbit/s   0 bit/s   5s
 
 
-tab guests/list  1 2 3 lists  s sort  k end flow  p pause  ? help  q quit`
+tab guests/list  1 2 3 lists  s sort  k end flow  c capture  p pause  ? help  q quit`
 	require.Equal(t, want, p.text())
 
 	p.typed("2")

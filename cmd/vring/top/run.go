@@ -2,6 +2,7 @@ package top
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -20,6 +21,9 @@ func Run(ctx context.Context, path string, in io.Reader, out io.Writer) error {
 	defer cancel() // of questions under way
 	p := newPage(asking, client, path, glyphsFor(os.Environ()))
 	_, err := tea.NewProgram(p, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(out), tea.WithoutSignalHandler()).Run()
+	if told := p.finish(); told != "" {
+		fmt.Fprintln(out, told)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -66,6 +66,9 @@ func (p *page) heading() string {
 	if p.paused {
 		text = "PAUSED  " + text
 	}
+	if p.recording != nil {
+		text = "CAPTURE " + printable(p.recording.text()) + "  " + text
+	}
 	return bold.Render(text)
 }
 
@@ -77,7 +80,7 @@ func (p *page) footing() string {
 	case p.message != "":
 		return bold.Render(printable(p.message))
 	}
-	return faint.Render("tab guests/list  1 2 3 lists  s sort  k end flow  p pause  ? help  q quit")
+	return faint.Render("tab guests/list  1 2 3 lists  s sort  k end flow  c capture  p pause  ? help  q quit")
 }
 
 func helpLines() (lines []string) {
