@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/integration/lab/guest/proto"
 	"github.com/vringnet/vring/integration/lab/userland"
 )
 
@@ -78,10 +79,28 @@ func testFollowing(t *testing.T, kind kind) {
 	l.vring.ctl("reload")
 	l.waitReceived(64 << 10)
 	require.False(t, ended(load), "the connection goes on")
+	l.requireLinkByCtl()
 	l.requireTop(busy.Port)
 	require.Error(t, load.Wait(l.ctx, nil))
 	require.Contains(t, l.vring.ctl("config", "diff"), "it is as "+path+" says")
 	l.requireNetwork()
+}
+
+// requireLinkByCtl takes the link down, and up again.
+func (l *lab) requireLinkByCtl() {
+	l.t.Helper()
+	const guest, router = "10.0.2.15", "10.0.2.2"
+	answered := func() int {
+		var echoes proto.Echoes
+		l.do(&echoes, "ping", router, 1)
+		return echoes.Answered
+	}
+	require.Equal(l.t, 1, answered())
+	l.vring.ctl("link", guest, "down")
+	require.Zero(l.t, answered())
+	l.vring.ctl("link", guest, "up")
+	require.Equal(l.t, 1, answered())
+	l.waitReceived(64 << 10) // a connection goes on
 }
 
 // requireForwardsByCtl adds a forward, uses it, and removes it.

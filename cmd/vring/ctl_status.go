@@ -76,11 +76,11 @@ func printGuests(w io.Writer, guests []api.Guest) {
 			turns, sleeps = turns+p.Turns, sleeps+p.Sleeps
 		}
 		rows = append(rows, []string{
-			g.Name, cmp.Or(g.Socket, "-"), g.FrontEnd, strconv.Itoa(len(g.Pairs)), strconv.FormatUint(turns, 10), strconv.FormatUint(sleeps, 10),
+			g.Name, cmp.Or(g.Socket, "-"), g.FrontEnd, g.Link, strconv.Itoa(len(g.Pairs)), strconv.FormatUint(turns, 10), strconv.FormatUint(sleeps, 10),
 			strconv.FormatUint(g.Disabled, 10),
 		})
 	}
-	printTable(w, "GUEST\tSOCKET\tFRONT END\tQUEUE PAIRS\tTURNS\tSLEEPS\tDROPPED WHILE DISABLED", rows)
+	printTable(w, "GUEST\tSOCKET\tFRONT END\tLINK\tQUEUE PAIRS\tTURNS\tSLEEPS\tDROPPED WHILE DISABLED", rows)
 }
 
 func (c *ctl) guestsCommand() *cobra.Command {

@@ -61,7 +61,7 @@ func TestARunningVringIsAsked(t *testing.T) {
 			c := startControlled(t, "--sandbox", mode)
 			status, stdout, stderr := c.ctl("status")
 			require.Equal(t, exitOK, status, stderr)
-			require.Regexp(t, `(?s)^vring devel, up .*GUEST +SOCKET +FRONT END.*10\.0\.2\.15 +`+c.socket+` +waiting +1 `, stdout)
+			require.Regexp(t, `(?s)^vring devel, up .*GUEST +SOCKET +FRONT END.*10\.0\.2\.15 +`+c.socket+` +waiting +up +1 `, stdout)
 			_, stdout, _ = c.ctl("guests", "10.0.2.16", "-o", "json")
 			var guests []api.Guest
 			require.NoError(t, json.Unmarshal([]byte(stdout), &guests))
@@ -76,6 +76,17 @@ func TestARunningVringIsAsked(t *testing.T) {
 			require.Equal(t, "[]\n", stdout)
 			_, stdout, _ = c.ctl("flows", "kill", "10.0.2.15", "--proto", "tcp")
 			require.Equal(t, "0 flows ended\n", stdout)
+			for _, state := range []string{"down", "up"} {
+				_, stdout, _ = c.ctl("link", c.socket, state)
+				require.Equal(t, "link "+state+"\n", stdout)
+				_, stdout, _ = c.ctl("link", "10.0.2.15")
+				require.Equal(t, "link "+state+"\n", stdout)
+				_, stdout, _ = c.ctl("guests")
+				require.Regexp(t, `(?m)^10\.0\.2\.15 .* waiting +`+state+` +1 `, stdout)
+			}
+			status, _, stderr = c.ctl("link", "10.0.2.15", "sideways")
+			require.Equal(t, exitUsage, status)
+			require.Contains(t, stderr, `unexpected "sideways"; want up or down`)
 			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:10.0.2.2:22")
 			require.Equal(t, "closed:     it is a service of the host, which is closed unless it is opened\n"+
 				"opened by   --allow-host tcp:22\naddress of  the host's loopback\n", stdout)

@@ -56,7 +56,7 @@ func FuzzRequests(f *testing.F) {
 			`[{"proto": "udp", "host_address": "::1", "host_port": 18085, "guest_address": "fd00:10:0:2::15", "guest_port": 1, "count": 2}]`,
 			`[{"text": "unix:/tmp/x:80"}, {"text": "gate:send-proxy-v2:[::1]:18081:80"}]`,
 			`{"rules": [{"allow": "192.0.2.1:443"}, {"deny": "tcp:[2001:db8::/32]:1-2"}], "restrict": true, "allow_host": ["tcp:5432", "icmp:192.0.2.1"]}`,
-			"filter=tcp+port+80&snaplen=128&gso=cut&count=5&duration=1s", "filter=%28ip%5B0%5D&snaplen=99999999999999999999", "count=1&count=2&duration=1e9h&%zz", `{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
+			"filter=tcp+port+80&snaplen=128&gso=cut&count=5&duration=1s", "filter=%28ip%5B0%5D&snaplen=99999999999999999999", "count=1&count=2&duration=1e9h&%zz", `{"state": "down"}`, `{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
 		} {
 			f.Add(uint8(i), "10.0.2.16", []byte(body))
 		}

@@ -112,6 +112,8 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/guests/{name}/capture", http.StatusOK, (*Server).capture},
+		{http.MethodGet, "/v1/guests/{name}/link", http.StatusOK, (*Server).link},
+		{http.MethodPut, "/v1/guests/{name}/link", http.StatusOK, (*Server).setLink},
 		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},

@@ -66,7 +66,7 @@ func guestsOf(s *daemon.Status) []api.Guest {
 	for i := range s.Guests {
 		g := &s.Guests[i]
 		guest := api.Guest{
-			Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
+			Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Link: linkOf(g), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
 		}
 		if g.Err != nil {
 			guest.Error = g.Err.Error()

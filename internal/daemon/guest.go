@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,6 +61,9 @@ type served struct {
 	// looking has room for the one who looks at flows or ends them.
 	looking  chan struct{}
 	captures []*Capture // that are running; guarded by Daemon.capturing
+
+	linking  sync.Mutex  // is held while the link is taken up or down
+	linkDown atomic.Bool // as it was set last
 }
 
 // start gives each guest its threads and its socket. After an error d has the guests that were started; the ports of all

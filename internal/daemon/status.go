@@ -32,7 +32,8 @@ type GuestStatus struct {
 	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
 	Err       error  // why flows and usage of some are not known
-	Disabled  uint64 // frames on rings that the front end had disabled
+	LinkDown  bool   // by SetLink
+	Disabled  uint64 // frames on rings that the front end had disabled, or while the link was down
 	LostLines uint64 // notices that were left out
 }
 
@@ -139,7 +140,7 @@ func (s *served) status() GuestStatus {
 
 // published is the status without what threads are asked for.
 func (s *served) published() GuestStatus {
-	g := GuestStatus{Name: s.name, Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
+	g := GuestStatus{Name: s.name, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
 	var errs []error
 	for i := range s.counters {
 		counters, err := s.device.Counters(i)

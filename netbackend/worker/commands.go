@@ -124,6 +124,10 @@ func (l *loop) startRing(r *ring, cfg virtqueue.Config, fds virtqueue.RingFDs) e
 	if r == l.rx && l.first && !r.resumed {
 		l.unfilled, l.emptyAt = true, l.now()+emptyPatience
 	}
+	if _, err := l.settle(r); err != nil {
+		l.forget(r)
+		return err
+	}
 	l.state.Reset = false
 	l.changed()
 	return nil
@@ -159,7 +163,7 @@ func (l *loop) forget(r *ring) {
 	if r.fds.Kick >= 0 {
 		l.Unregister(r.fds.Kick)
 	}
-	r.q, r.kicked, r.armed, r.drops, r.waits = nil, false, false, false, false
+	r.q, r.kicked, r.armed, r.refused, r.drops, r.waits = nil, false, false, false, false, false
 	l.capture.seen = 0
 	r.setFDs(noFDs)
 	l.attach()
@@ -168,20 +172,43 @@ func (l *loop) forget(r *ring) {
 // enableRing enables or disables a ring. What waits in a transmit ring that was not enabled yet since it was set up is kept:
 // many front ends send SET_VRING_KICK before SET_VRING_ENABLE.
 func (l *loop) enableRing(r *ring, on bool) error {
-	drops := !on && r.q != nil
-	if r.enabled == on && r.drops == drops {
-		return nil
+	r.wanted, r.refused = on, !on && r.q != nil
+	changed, err := l.settle(r)
+	if changed {
+		l.changed()
 	}
-	r.enabled, r.drops = on, drops
-	var err error
-	if r.q != nil {
-		r.q.Rewind()
-		if r == l.tx && drops {
-			err = guestmem.Guard(l.discard)
+	return err
+}
+
+// setLink takes the link of the guest up or down. While it is down, rings are as if the front end had disabled them while they ran.
+func (l *loop) setLink(up bool) {
+	l.down = !up
+	for _, r := range l.rings {
+		if _, err := l.settle(r); err != nil {
+			l.condemn(err)
+			return
 		}
 	}
 	l.changed()
-	return err
+}
+
+// settle lets frames pass through a ring, keeps them away from it, or drops them, as the front end and the link have it now. It reports whether
+// that is something else than before. The error is a fault in the guest's memory.
+func (l *loop) settle(r *ring) (changed bool, err error) {
+	enabled := r.wanted && !l.down
+	drops := r.q != nil && !enabled && (r.wanted || r.refused)
+	if r.enabled == enabled && r.drops == drops {
+		return false, nil
+	}
+	r.enabled, r.drops = enabled, drops
+	if r.q == nil {
+		return true, nil
+	}
+	r.q.Rewind()
+	if r == l.tx && drops {
+		err = guestmem.Guard(l.discard)
+	}
+	return true, err
 }
 
 // discard drops the frames of a transmit ring that is disabled from now on, and asks for a kick for those that come yet.
@@ -219,7 +246,7 @@ func (l *loop) setCall(r *ring, fd int) error {
 func (l *loop) reset() {
 	for _, r := range l.rings {
 		l.forget(r)
-		r.enabled, r.drops, r.state = false, false, virtqueue.State{}
+		r.wanted, r.enabled, r.state = false, false, virtqueue.State{}
 	}
 	l.memory, l.features, l.fault, l.unfilled, l.emptyAt = nil, 0, nil, false, 0
 	l.state = netbackend.RingState{}

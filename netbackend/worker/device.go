@@ -190,7 +190,7 @@ func (d *Device) Features() uint64 { return d.features }
 // QueuePairs returns the number of queue pairs: rings 2i take frames to the guest, rings 2i+1 bring its own.
 func (d *Device) QueuePairs() int { return len(d.loops) }
 
-// Dropped returns how many frames the guest sent on rings that the front end had disabled; they went nowhere. Anybody may
+// Dropped returns how many frames the guest sent on rings that the front end had disabled, or while its link was down; they went nowhere. Anybody may
 // call it.
 func (d *Device) Dropped() uint64 { return d.dropped.Load() }
 
@@ -243,6 +243,21 @@ func (d *Device) StopRing(i int) (state virtqueue.State, err error) {
 // transmit ring that is disabled while it runs drops its frames; one that was not enabled yet since StartRing keeps them.
 func (d *Device) EnableRing(i int, on bool) error {
 	return d.ring(i, func(l *loop, r *ring) error { return l.enableRing(r, on) })
+}
+
+// SetLink takes the link of the guest up, as it is at first, or down. While it is down, all rings are as if they were disabled while they ran,
+// whatever front ends do: what the guest sends is dropped and counted, and it gets nothing. The guest is not told. Any goroutine may call it. A
+// thread that does not answer in time does so before its next turn; the error is ErrCondemned then.
+func (d *Device) SetLink(up bool) error {
+	if d.hasEnded() {
+		return nil
+	}
+	return d.together(func(l *loop) error {
+		return l.call(func() error {
+			l.setLink(up)
+			return nil
+		})
+	})
 }
 
 // SetKick replaces the kick fd of ring i; -1 means that the driver does not kick, and the ring is polled.

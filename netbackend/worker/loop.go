@@ -74,6 +74,7 @@ type loop struct {
 
 	stats   Stats
 	fault   error // what the Port said through Worker.Fault
+	down    bool  // the link of the guest is down
 	ready   [maxEvents]unix.EpollEvent
 	events  [maxEvents]netbackend.Event
 	nEvents int

@@ -15,9 +15,11 @@ type ring struct {
 	sockets struct{ kick, call bool } // which of fds are sockets, as User-mode Linux passes them, instead of eventfds
 	kicked  bool                      // since the last turn
 	armed   bool                      // the guest was asked to kick
-	enabled bool
-	drops   bool // the ring was disabled while it ran: what comes is dropped
-	resumed bool // the ring did not begin at index 0
+	wanted  bool                      // the front end has enabled it
+	refused bool                      // the front end has disabled it while it ran
+	enabled bool                      // frames may pass, as far as that is for others to say than the driver
+	drops   bool                      // what the driver makes available is dropped
+	resumed bool                      // the ring did not begin at index 0
 
 	// Of a receive ring that held too little: what had been done with it then, and, if it waits for more buffers than are
 	// available, the driver's index at that time.

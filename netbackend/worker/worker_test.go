@@ -301,6 +301,61 @@ func TestARingKeepsNoFramesWhenItIsDisabled(t *testing.T) {
 	b.taken(1, "an enabled ring carries frames again")
 }
 
+// Whatever front ends and drivers do, and whether a frame was there before or comes later.
+func TestALinkThatIsDownCarriesNothing(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.reply = []byte("reply")
+	b.up()
+	b.post(8)
+	b.port.set(func() { b.port.accept = func([]byte) bool { return false } })
+	b.send([]byte("left in the ring"))
+	b.eventually(func() bool { b.port.mu.Lock(); defer b.port.mu.Unlock(); return b.port.turns > 0 }, "no turn")
+	require.NoError(t, b.SetLink(false))
+	require.EqualValues(t, 1, b.tx.UsedIdx())
+	require.Equal(t, netbackend.RingState{Connected: true}, b.state())
+	b.port.set(func() { b.port.accept = nil })
+	b.send([]byte("sent while it is down"))
+	b.eventually(func() bool { return b.Dropped() == 2 }, "a kick was asked for")
+
+	for i := range 2 {
+		require.NoError(t, b.EnableRing(i, false))
+		require.NoError(t, b.EnableRing(i, true))
+	}
+	b.send([]byte("the front end lets it pass"))
+	b.eventually(func() bool { return b.Dropped() == 3 }, "the link is still down")
+	_, err := b.StopRing(1)
+	require.NoError(t, err)
+	b.send([]byte("there before the ring starts"))
+	cfg := b.tx.Layout()
+	cfg.State = virtqueue.SplitState(3)
+	require.NoError(t, b.StartRing(1, cfg, b.fds[1]))
+	require.EqualValues(t, 4, b.Dropped())
+	require.NoError(t, b.Reset())
+	require.NoError(t, b.SetLink(false))
+	require.Zero(t, b.port.count())
+	require.Zero(t, b.rx.UsedIdx())
+}
+
+func TestALinkThatIsUpAgainCarriesFrames(t *testing.T) {
+	b := newBench(t, vqtest.Heap)
+	b.port.reply = []byte("reply")
+	require.NoError(t, b.SetLink(false))
+	b.up()
+	b.post(8)
+	b.send([]byte("lost"))
+	b.eventually(func() bool { return b.Dropped() == 1 }, "the link was down before the front end came")
+	require.NoError(t, b.SetLink(true))
+	b.send([]byte("carried"))
+	b.taken(1, "the link is up")
+	require.EqualValues(t, 1, b.rx.UsedIdx())
+
+	require.NoError(t, b.EnableRing(1, false))
+	require.NoError(t, b.SetLink(false))
+	require.NoError(t, b.SetLink(true))
+	b.send([]byte("lost, too"))
+	b.eventually(func() bool { return b.Dropped() == 2 }, "what the front end has disabled stays so")
+}
+
 func TestADisabledRingGetsNothing(t *testing.T) {
 	b := newBench(t, vqtest.Heap)
 	b.port.reply = []byte("reply")

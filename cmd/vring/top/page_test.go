@@ -22,7 +22,7 @@ func readingAt(seconds int, flows ...string) *reading {
 	r := &reading{at: began.Add(time.Duration(seconds) * time.Second), guest: "10.0.2.15"}
 	r.status = api.Status{Version: "1.0", UptimeSeconds: 61, Process: api.Process{HeapBytes: 10e6}, Guests: []api.Guest{
 		{Name: "10.0.2.15", FrontEnd: "up", Pairs: []api.Pair{{FromGuestBytes: sent / 4}, {FromGuestBytes: sent - sent/4, ToGuestBytes: sent / 100}}},
-		{Name: "10.0.2.16", FrontEnd: "waiting", Pairs: []api.Pair{{}}},
+		{Name: "10.0.2.16", FrontEnd: "up", Link: api.LinkDown, Pairs: []api.Pair{{}}},
 	}}
 	r.counters = []api.Counters{
 		{Guest: "10.0.2.15", Counters: map[string]uint64{"denied": 7, "frames_in": uint64(seconds) * 10, "malformed": 0}},
@@ -72,9 +72,9 @@ func TestThePageShowsGuestsAndFlowsWithTheirRates(t *testing.T) {
 	p := shown(t, readingAt(1, "192.0.2.1:443", "192.0.2.2:22"), readingAt(2, "192.0.2.1:443", "192.0.2.2:22"), readingAt(3, "192.0.2.1:443", "192.0.2.2:22"))
 	p.Update(tea.WindowSizeMsg{Width: 100, Height: 12})
 	want := `vring 1.0  up 1m1s  guests: 2  heap 10.0 MB  /tmp/vm0.sock.ctl
-  GUEST      FRONT END   FROM GUEST                      TO GUEST                   SLEEPS/s
-> 10.0.2.15  up         8.00 Mbit/s               ██  80.0 kbit/s               ▁▁         0
-  10.0.2.16  waiting        0 bit/s                       0 bit/s                          0
+  GUEST      FRONT END       FROM GUEST                   TO GUEST                SLEEPS/s
+> 10.0.2.15  up             8.00 Mbit/s            ██  80.0 kbit/s            ▁▁         0
+  10.0.2.16  up, link down      0 bit/s                    0 bit/s                       0
 
 [1] flows of 10.0.2.15 by rate (2)   [2] counters (2)   [3] forwards (1)
   PROTO  WAY  GUEST'S END      REMOTE         STATE   FROM GUEST  TO GUEST  AGE

@@ -106,12 +106,15 @@ func (p *page) guestLines() []string {
 }
 
 func (p *page) guestRow(g *api.Guest) []string {
-	m := p.meters[g.Name]
-	const others = 72 // columns of everything else
+	m, stage := p.meters[g.Name], g.FrontEnd
+	if g.Link == api.LinkDown {
+		stage += ", link down"
+	}
+	const others = 77 // columns of everything else
 	width := clamp((p.width-others)/2+1, remembered/2+1)
 	most := m.greatest()
 	return []string{
-		g.Name, g.FrontEnd, scaled(last(m.fromRates)) + "bit/s", p.sparkline(m.fromRates, most, width),
+		g.Name, stage, scaled(last(m.fromRates)) + "bit/s", p.sparkline(m.fromRates, most, width),
 		scaled(last(m.toRates)) + "bit/s", p.sparkline(m.toRates, most, width), fmt.Sprintf("%.0f", m.sleepsRate),
 	}
 }

@@ -9,6 +9,7 @@ type Event struct {
 	Guest string `json:"guest,omitempty"` // its name; "" for an event of the whole process
 	// FrontEnd is how far the front end has come (EventFrontEnd), as in Guest.
 	FrontEnd string `json:"frontend,omitempty"`
+	Link     string `json:"link,omitempty"`  // LinkUp or LinkDown (EventLink)
 	Level    string `json:"level,omitempty"` // of a notice: debug, info, warn or error
 	Text     string `json:"text,omitempty"`  // what a notice says, or the reason of another event
 	Key      string `json:"key,omitempty"`   // what Value of a notice is
@@ -39,6 +40,7 @@ const (
 	EventResolversGone  = "resolvers-unreadable" // the host's resolvers are not known
 	EventDraining       = "draining"             // nothing new may begin
 	EventDrainCancelled = "drain-cancelled"      // it may again
+	EventLink           = "link"                 // the link of a guest was taken up or down
 	EventStopping       = "stopping"             // the process ends
 	EventLost           = "lost"                 // the client has lost events
 	MaxEventValues      = 20                     // of Changed and Undone together, of Gaps, and of LostForwards
@@ -48,6 +50,6 @@ const (
 func EventKinds() []string {
 	return []string{
 		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventDraining, EventDrainCancelled,
-		EventStopping, EventLost,
+		EventLink, EventStopping, EventLost,
 	}
 }

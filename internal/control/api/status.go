@@ -35,6 +35,7 @@ type Guest struct {
 	Name     string `json:"name"`     // its address, its TAP device, or its socket
 	Socket   string `json:"socket"`   // at which its front end is met; "" for one that was inherited
 	FrontEnd string `json:"frontend"` // waiting (for one), connected, or up: its guest's driver is
+	Link     string `json:"link"`     // up, or down if it was taken down by PUT /v1/guests/{name}/link
 	Pairs    []Pair `json:"pairs"`    // its queue pairs
 	Disabled uint64 `json:"frames_on_disabled_rings"`
 	LogLines uint64 `json:"log_lines_left_out"`

@@ -169,7 +169,7 @@ function showPicture(guests) {
     const rate = last(m.from) + last(m.to);
     svg.append(drawing("path", {
       class: "link", d: `M ${width / 2} 84 C ${width / 2} ${y - 20}, ${x + box / 2} 100, ${x + box / 2} ${y}`,
-      "stroke-width": thickness(rate).toFixed(1), opacity: g.frontend === "up" ? 1 : 0.3,
+      "stroke-width": thickness(rate).toFixed(1), opacity: g.frontend === "up" && g.link === "up" ? 1 : 0.3,
     }));
     boxes.push(guestBox(g, x, y, box, m));
   });
@@ -183,15 +183,18 @@ function labelled(x, y, width, height, text) {
     drawing("text", { x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle" }, text));
 }
 
+// stageOf is how far a guest has come.
+const stageOf = (g) => g.frontend + (g.link === "down" ? ", link down" : "");
+
 function guestBox(g, x, y, box, m) {
   const rates = `${bits(last(m.from))} out, ${bits(last(m.to))} in`;
   const shown = g.name.length > 26 ? "…" + g.name.slice(-25) : g.name;
   const e = drawing("g", {
-    role: "button", tabindex: 0, "data-guest": g.name, "aria-pressed": g.name === state.guest, "aria-label": `guest ${g.name}, ${g.frontend}, ${rates}`,
+    role: "button", tabindex: 0, "data-guest": g.name, "aria-pressed": g.name === state.guest, "aria-label": `guest ${g.name}, ${stageOf(g)}, ${rates}`,
   },
   drawing("rect", { x, y, width: box, height: 66, rx: 6 }),
   drawing("text", { x: x + 8, y: y + 18 }, shown),
-  drawing("text", { x: x + 8, y: y + 36, class: "stage" }, g.frontend),
+  drawing("text", { x: x + 8, y: y + 36, class: "stage" }, stageOf(g)),
   drawing("text", { x: x + 8, y: y + 54, class: "stage" }, `↑ ${bits(last(m.from))}  ↓ ${bits(last(m.to))}`));
   e.addEventListener("click", () => choose(g.name));
   e.addEventListener("keydown", (event) => {
@@ -361,13 +364,13 @@ function followEvents() {
   const source = new EventSource("/v1/events");
   const kinds = [
     "frontend", "notice", "changed", "reloaded", "not-reloaded", "guest-stopped", "broker-ended", "resolvers-unreadable", "draining",
-    "drain-cancelled", "stopping", "lost",
+    "drain-cancelled", "link", "stopping", "lost",
   ];
   for (const kind of kinds) source.addEventListener(kind, (event) => showEvent(JSON.parse(event.data)));
 }
 
 function eventText(e) {
-  const parts = [e.guest, e.kind, e.frontend, e.text, e.key && `${e.key}=${e.value}`, e.lost && `${e.lost} events were not read in time`];
+  const parts = [e.guest, e.kind, e.frontend, e.link, e.text, e.key && `${e.key}=${e.value}`, e.lost && `${e.lost} events were not read in time`];
   for (const d of e.changed || []) {
     parts.push(`${d.key}:`, ...(d.removed || []).map((v) => "-" + v), ...(d.added || []).map((v) => "+" + v));
   }

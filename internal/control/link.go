@@ -1,0 +1,49 @@
+package control
+
+import (
+	"net/http"
+
+	"github.com/vringnet/vring/internal/control/api"
+	"github.com/vringnet/vring/internal/daemon"
+)
+
+func (s *Server) link(r *http.Request, _ []byte) (any, error) {
+	now := s.Daemon.Published()
+	for i := range now.Guests {
+		if g := &now.Guests[i]; g.Name == r.PathValue("name") {
+			return &api.Link{State: linkOf(g)}, nil
+		}
+	}
+	return nil, noGuest(r.PathValue("name"), &now)
+}
+
+// linkOf is the state of a guest's link.
+func linkOf(g *daemon.GuestStatus) string {
+	if g.LinkDown {
+		return api.LinkDown
+	}
+	return api.LinkUp
+}
+
+func (s *Server) setLink(r *http.Request, body []byte) (any, error) {
+	want, err := read[api.Link](body)
+	if err != nil {
+		return nil, err
+	}
+	if want.State != api.LinkUp && want.State != api.LinkDown {
+		return nil, failed(http.StatusUnprocessableEntity, "state %q: want up or down", cut(want.State))
+	}
+	name := r.PathValue("name")
+	if err := s.checkGuest(name); err != nil {
+		return nil, err
+	}
+	if err := s.admitChange(); err != nil {
+		return nil, err
+	}
+	if err := s.Daemon.SetLink(name, want.State == api.LinkUp); err != nil {
+		return nil, failed(http.StatusServiceUnavailable, "guest %s: %v; its thread does so before it handles a frame again", name, err)
+	}
+	s.Log.Info("link set on demand", "guest", name, "state", want.State)
+	s.Events.add(api.Event{Kind: api.EventLink, Link: want.State}, &name)
+	return &want, nil
+}
