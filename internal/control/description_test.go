@@ -58,7 +58,7 @@ func apiTypes() map[string]reflect.Type {
 		reflect.TypeFor[api.Control](), reflect.TypeFor[api.Guest](), reflect.TypeFor[api.Pair](), reflect.TypeFor[api.Counters](),
 		reflect.TypeFor[api.Flow](), reflect.TypeFor[api.Flows](), reflect.TypeFor[api.Ended](), reflect.TypeFor[api.Explanation](),
 		reflect.TypeFor[api.Forward](), reflect.TypeFor[api.ForwardChange](), reflect.TypeFor[api.Rule](), reflect.TypeFor[api.Policy](),
-		reflect.TypeFor[api.LogLevel](), reflect.TypeFor[api.Changed](), reflect.TypeFor[api.Difference](), reflect.TypeFor[api.Gap](),
+		reflect.TypeFor[api.Link](), reflect.TypeFor[api.LogLevel](), reflect.TypeFor[api.Changed](), reflect.TypeFor[api.Difference](), reflect.TypeFor[api.Gap](),
 		reflect.TypeFor[api.ConfigDiff](), reflect.TypeFor[api.Fault](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.Stopping](), reflect.TypeFor[api.Drain](),
 		reflect.TypeFor[api.DrainRequest](), reflect.TypeFor[api.ConfigSaved](), reflect.TypeFor[api.Lease](), reflect.TypeFor[api.Resolvers](), reflect.TypeFor[api.Resolver](),
 		reflect.TypeFor[api.ResolverFailure](),
