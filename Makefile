@@ -90,6 +90,8 @@ packages: # both at once: each ends with a long test of one package, which keeps
 	@$(MAKE) --no-print-directory -j2 --output-sync=target unit arm64
 
 # The longest package is named first, for go test begins with it: it keeps one processor busy as long as all others the second.
+# A program with the race detector sleeps for a second before it ends, and tests start hundreds of programs.
+unit: export GORACE = atexit_sleep_ms=0
 unit: # with the race detector; house rules
 	@$(GO) test -count=1 -timeout 40m -race ./netbackend/nat $$($(GO) list ./... | grep -v /integration) ./integration/lab/guest/... ./integration/lab/process
 	@cd bench && $(GO) test -count=1 -timeout 40m -race $$($(GO) list ./... | grep -v /singlestep)
