@@ -80,8 +80,9 @@ busybox | head -1
 udhcpc -i eth0 -f -q -n >udhcpc.log 2>&1
 udhcpc -i eth0 -f >>udhcpc.log 2>&1 &
 client=$!
-has_address; show
-wait_for '[ $(count ACK) -ge 2 ]'
+wait_for '[ $(count ACK) -ge 2 ]' # before that, the address of the first one may be there
+has_address
+wait_for 'ip route | grep -q default'; show
 kill -USR1 $client
 wait_for '[ $(count ACK) -ge 3 ]'; echo renewed
 kill -USR2 $client

@@ -220,8 +220,8 @@ func TestTheUserModeLinuxPageWorksAsItIsWritten(t *testing.T) {
 	modules, err := userland.Forky.File("/usr/lib/uml/modules")
 	require.NoError(t, err)
 	for _, line := range linesOf(blocksOf(t, "uml.md", "The driver of the network card"), false, "cp", "mke2fs") {
-		line = strings.Replace(line, "/usr/lib/uml/modules", modules, 1)
-		r.run(regexp.MustCompile(`\broot`).ReplaceAllLiteralString(line, root)) // the folder, and the image beside it
+		line = regexp.MustCompile(`\broot`).ReplaceAllLiteralString(line, root) // the folder, and the image beside it
+		r.run(strings.Replace(line, "/usr/lib/uml/modules", modules, 1))        // which may be below a root, too
 	}
 	r.types(linesOf(start, false, "vring")...)
 	uml := r.bootsUML(linesOf(start, false, "linux.uml"))
