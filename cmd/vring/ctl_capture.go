@@ -167,7 +167,7 @@ func (c *ctl) runCapture(cmd *cobra.Command, f *captureFlags, args []string) err
 		if err != nil {
 			return err
 		}
-		stream, err := client.Stream(ctx, "/v1/guests/"+url.PathEscape(guests[0].Name)+"/capture?"+q.Encode())
+		stream, err := client.Stream(ctx, control.GuestPath(guests[0].Name, "capture", q))
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ whether it may go there, which option decides that, and by which address of the 
 					return nil, err
 				}
 				x := new(explanationReport)
-				path := "/v1/guests/" + url.PathEscape(guests[0].Name) + "/explain?" + url.Values{"to": {args[1]}}.Encode()
+				path := control.GuestPath(guests[0].Name, "explain", url.Values{"to": {args[1]}})
 				return x, client.Do(ctx, http.MethodGet, path, nil, x)
 			})
 		},

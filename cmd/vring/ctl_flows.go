@@ -57,11 +57,6 @@ func (f *flowChoice) query() url.Values {
 	return q
 }
 
-// flowsPath is where the flows of a guest are.
-func flowsPath(guest string, q url.Values) string {
-	return "/v1/guests/" + url.PathEscape(guest) + "/flows?" + q.Encode()
-}
-
 func (c *ctl) flowsCommand() *cobra.Command {
 	var choice flowChoice
 	var before flowlist.List
@@ -125,7 +120,7 @@ beginning another one; rules do.
 					return nil, err
 				}
 				r := new(endedReport)
-				return r, client.Do(ctx, http.MethodDelete, flowsPath(guests[0].Name, q), nil, r)
+				return r, client.Do(ctx, http.MethodDelete, control.GuestPath(guests[0].Name, "flows", q), nil, r)
 			})
 		},
 	}
@@ -155,26 +150,13 @@ type flowsReport struct {
 
 // askFlows asks for the flows of all guests that have some, or of the one that is named.
 func askFlows(ctx context.Context, client *control.Client, names []string, q url.Values) (r flowsReport, err error) {
-	guests, err := askGuests(ctx, client, names)
-	if err != nil {
-		return r, err
-	}
-	for i := range guests {
-		var answer api.Flows
-		err := client.Do(ctx, http.MethodGet, flowsPath(guests[i].Name, q), nil, &answer)
-		refused := new(control.RefusedError)
-		if errors.As(err, &refused) && refused.Status == http.StatusUnprocessableEntity && len(names) == 0 {
-			continue // it is not behind NAT
-		}
-		if err != nil {
-			return r, err
-		}
-		r.Add(guests[i].Name, answer.Flows)
+	err = ofGuests(ctx, client, names, "flows", q, func(guest string, answer *api.Flows) {
+		r.Add(guest, answer.Flows)
 		if answer.More {
-			r.leftOut = append(r.leftOut, guests[i].Name)
+			r.leftOut = append(r.leftOut, guest)
 		}
-	}
-	return r, nil
+	})
+	return r, err
 }
 
 // MarshalJSON implements json.Marshaler.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/control/api"
 )
 
@@ -32,5 +33,5 @@ func TestAChoiceOfFlowsIsAskedForAsItWasWritten(t *testing.T) {
 	require.Empty(t, (&flowChoice{}).query().Encode())
 	choice := flowChoice{proto: "tcp", direction: "in", guestAddress: "10.0.2.15", remote: "tcp:[2001:db8::/32]:443", state: "open", guestPort: 22}
 	require.Equal(t, "/v1/guests/tap%2F0/flows?direction=in&guest-address=10.0.2.15&guest-port=22&proto=tcp&"+
-		"remote=tcp%3A%5B2001%3Adb8%3A%3A%2F32%5D%3A443&state=open", flowsPath("tap/0", choice.query()))
+		"remote=tcp%3A%5B2001%3Adb8%3A%3A%2F32%5D%3A443&state=open", control.GuestPath("tap/0", "flows", choice.query()))
 }

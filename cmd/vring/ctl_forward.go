@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -68,7 +67,7 @@ func forwardsPath(ctx context.Context, client *control.Client, names []string) (
 	if err != nil {
 		return "", err
 	}
-	return "/v1/guests/" + url.PathEscape(guests[0].Name) + "/forwards", nil
+	return control.GuestPath(guests[0].Name, "forwards", nil), nil
 }
 
 // forwardsReport is a list of forwards as a person reads it.

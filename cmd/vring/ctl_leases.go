@@ -17,14 +17,14 @@ import (
 )
 
 // ofGuests asks for what the guests behind NAT have, or the one that is named.
-func ofGuests[T any](ctx context.Context, client *control.Client, names []string, what string, each func(guest string, answer *T)) error {
+func ofGuests[T any](ctx context.Context, client *control.Client, names []string, what string, q url.Values, each func(guest string, answer *T)) error {
 	guests, err := askGuests(ctx, client, names)
 	if err != nil {
 		return err
 	}
 	for i := range guests {
 		answer := new(T)
-		err := client.Do(ctx, http.MethodGet, "/v1/guests/"+url.PathEscape(guests[i].Name)+"/"+what, nil, answer)
+		err := client.Do(ctx, http.MethodGet, control.GuestPath(guests[i].Name, what, q), nil, answer)
 		refused := new(control.RefusedError)
 		if errors.As(err, &refused) && refused.Status == http.StatusUnprocessableEntity && len(names) == 0 {
 			continue // it is not behind NAT
@@ -45,7 +45,7 @@ that host is there or not; what is kept stays its host's without being asked for
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 				r := leasesReport{}
-				err := ofGuests(ctx, client, args, "leases", func(guest string, answer *[]api.Lease) {
+				err := ofGuests(ctx, client, args, "leases", nil, func(guest string, answer *[]api.Lease) {
 					for _, l := range *answer {
 						r = append(r, guestLease{guest, l})
 					}
@@ -89,7 +89,7 @@ and when they are tried again. Resolvers of a file are known once the guest has 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 				r := resolversReport{}
-				err := ofGuests(ctx, client, args, "resolvers", func(guest string, answer *api.Resolvers) {
+				err := ofGuests(ctx, client, args, "resolvers", nil, func(guest string, answer *api.Resolvers) {
 					r = append(r, guestResolvers{guest, *answer})
 				})
 				return r, err

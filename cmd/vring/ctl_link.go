@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,7 @@ import (
 
 func (c *ctl) linkCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "link GUEST [up|down]", Short: "Cut a guest off, or let it on again", Args: linkArgs, ValidArgsFunction: c.completeLink,
+		Use: "link GUEST [up|down]", Short: "Take the link of a guest down or up", Args: linkArgs, ValidArgsFunction: c.completeLink,
 		Long: `Take the link of a guest down or up, or tell which it is. While it is down, what the guest sends is dropped and counted, and it gets
 nothing, whatever its front end does. Nothing ends by that: connections go on when the link is up again, if that is soon enough for both of their
 ends. The guest is not told. Only its front end can take the carrier from it: QEMU's set_link does. The link is up when vring is started again.
@@ -24,15 +23,17 @@ ends. The guest is not told. Only its front end can take the carrier from it: QE
   vring ctl link 10.0.2.15 down
   vring ctl link 10.0.2.15 up`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 2 && c.watch != 0 {
-				return wrongUse(errors.New("--watch: the link is set once; leave it out"))
+			if len(args) == 2 {
+				if err := c.checkOnce(); err != nil {
+					return err
+				}
 			}
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 				guests, err := askGuests(ctx, client, args[:1])
 				if err != nil {
 					return nil, err
 				}
-				r, path := new(linkReport), "/v1/guests/"+url.PathEscape(guests[0].Name)+"/link"
+				r, path := new(linkReport), control.GuestPath(guests[0].Name, "link", nil)
 				if len(args) == 1 {
 					return r, client.Do(ctx, http.MethodGet, path, nil, r)
 				}

@@ -137,6 +137,15 @@ func (c *Client) send(ctx context.Context, method, path string, question any) (*
 	return response, err
 }
 
+// GuestPath is the path at which something of a guest is asked for, such as flows. q chooses of it; nil for all.
+func GuestPath(guest, what string, q url.Values) string {
+	path := "/v1/guests/" + url.PathEscape(guest) + "/" + what
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	return path
+}
+
 // refusedError is the error that an answer tells.
 func refusedError(response *http.Response, text []byte) error {
 	refused := &RefusedError{Status: response.StatusCode}

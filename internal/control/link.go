@@ -8,13 +8,11 @@ import (
 )
 
 func (s *Server) link(r *http.Request, _ []byte) (any, error) {
-	now := s.Daemon.Published()
-	for i := range now.Guests {
-		if g := &now.Guests[i]; g.Name == r.PathValue("name") {
-			return &api.Link{State: linkOf(g)}, nil
-		}
+	g, err := s.publishedGuest(r.PathValue("name"))
+	if err != nil {
+		return nil, err
 	}
-	return nil, noGuest(r.PathValue("name"), &now)
+	return &api.Link{State: linkOf(g)}, nil
 }
 
 // linkOf is the state of a guest's link.

@@ -3,7 +3,6 @@ package control
 import (
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/vringnet/vring/internal/control/api"
@@ -33,50 +32,53 @@ func (s *Server) guests(*http.Request, []byte) (any, error) {
 }
 
 func (s *Server) guest(r *http.Request, _ []byte) (any, error) {
-	now := s.Daemon.Published()
-	for _, g := range guestsOf(&now) {
-		if g.Name == r.PathValue("name") {
-			return &g, nil
-		}
+	g, err := s.publishedGuest(r.PathValue("name"))
+	if err != nil {
+		return nil, err
 	}
-	return nil, noGuest(r.PathValue("name"), &now)
+	answer := guestOf(g)
+	return &answer, nil
 }
 
-// noGuest is that there is no guest of a name.
-func noGuest(name string, now *daemon.Status) error {
+// publishedGuest returns what is known of a guest.
+func (s *Server) publishedGuest(name string) (*daemon.GuestStatus, error) {
+	now := s.Daemon.Published()
 	var names []string
 	for i := range now.Guests {
+		if now.Guests[i].Name == name {
+			return &now.Guests[i], nil
+		}
 		names = append(names, now.Guests[i].Name)
 	}
-	return failed(http.StatusNotFound, "there is no guest %q; there are %q", cut(name), names)
+	return nil, failed(http.StatusNotFound, "there is no guest %q; there are %q", cut(name), names)
 }
 
 // checkGuest returns why there is no guest of a name.
 func (s *Server) checkGuest(name string) error {
-	now := s.Daemon.Published()
-	if slices.ContainsFunc(now.Guests, func(g daemon.GuestStatus) bool { return g.Name == name }) {
-		return nil
-	}
-	return noGuest(name, &now)
+	_, err := s.publishedGuest(name)
+	return err
 }
 
 // guestsOf are the guests of a status.
 func guestsOf(s *daemon.Status) []api.Guest {
 	all := []api.Guest{}
 	for i := range s.Guests {
-		g := &s.Guests[i]
-		guest := api.Guest{
-			Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Link: linkOf(g), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
-		}
-		if g.Err != nil {
-			guest.Error = g.Err.Error()
-		}
-		for j := range g.Pairs {
-			guest.Pairs = append(guest.Pairs, pairOf(&g.Pairs[j]))
-		}
-		all = append(all, guest)
+		all = append(all, guestOf(&s.Guests[i]))
 	}
 	return all
+}
+
+func guestOf(g *daemon.GuestStatus) api.Guest {
+	guest := api.Guest{
+		Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Link: linkOf(g), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
+	}
+	if g.Err != nil {
+		guest.Error = g.Err.Error()
+	}
+	for i := range g.Pairs {
+		guest.Pairs = append(guest.Pairs, pairOf(&g.Pairs[i]))
+	}
+	return guest
 }
 
 func pairOf(p *daemon.PairStatus) api.Pair {

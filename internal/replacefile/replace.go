@@ -22,9 +22,9 @@ var ErrChanged = errors.New("the file has changed meanwhile")
 // the file, and its owner as far as this process may give files away. Through a symbolic link, the file is replaced that it leads to. Replace
 // returns when the disk has the new content.
 //
-// Each is written beside its place and renamed, so at any moment the file has one content or the other. After an error nothing has changed, but
-// there may be a new file with the old content; unless the last step has failed, which makes sure that the disk has the new one. It
-// is looked whether the file has changed right before it is renamed: who writes it in that very moment is overwritten.
+// Each is written beside its place and renamed, so at any moment the file has one content or the other. After an error the
+// file is unchanged, though the backup may be there; only the last step, which waits for the disk, can fail when the new content is in place.
+// Replace checks right before the rename that the file has not changed. A write between this check and the rename is lost.
 func Replace(path string, before, after []byte) error {
 	r, err := begin(path, before, after)
 	if err != nil {

@@ -21,15 +21,7 @@ func (d *Device) SetCapture(i int, hook *capture.Hook) { d.loops[i].capture.want
 // AdoptCaptures has all threads adopt what SetCapture has set, and waits for it: what was set before is not written to any more. It
 // wakes them. A thread that does not answer in time does so before its next turn; the error is ErrCondemned then. Any goroutine may call it.
 func (d *Device) AdoptCaptures() error {
-	if d.hasEnded() {
-		return nil
-	}
-	return d.together(func(l *loop) error {
-		return l.call(func() error {
-			l.setCapture(l.capture.wanted.Load())
-			return nil
-		})
-	})
+	return d.tellAll(func(l *loop) { l.setCapture(l.capture.wanted.Load()) })
 }
 
 // Now returns the time of the device in nanoseconds, which turns and captured frames have. Anybody may call it.

@@ -249,15 +249,7 @@ func (d *Device) EnableRing(i int, on bool) error {
 // whatever front ends do: what the guest sends is dropped and counted, and it gets nothing. The guest is not told. Any goroutine may call it. A
 // thread that does not answer in time does so before its next turn; the error is ErrCondemned then.
 func (d *Device) SetLink(up bool) error {
-	if d.hasEnded() {
-		return nil
-	}
-	return d.together(func(l *loop) error {
-		return l.call(func() error {
-			l.setLink(up)
-			return nil
-		})
-	})
+	return d.tellAll(func(l *loop) { l.setLink(up) })
 }
 
 // SetKick replaces the kick fd of ring i; -1 means that the driver does not kick, and the ring is polled.
@@ -390,6 +382,20 @@ func (d *Device) each(fn func(*loop) error) error {
 func (d *Device) eachAnyway(fn func(*loop) error) error {
 	return d.together(func(l *loop) error {
 		return d.call(l, func() error { return fn(l) })
+	})
+}
+
+// tellAll runs fn on all threads between two turns, and waits for that. Unlike each it is for what does not belong to a session, on any goroutine:
+// a device that is condemned is told, too, and none is condemned by it. There is nobody to tell after Close.
+func (d *Device) tellAll(fn func(*loop)) error {
+	if d.hasEnded() {
+		return nil
+	}
+	return d.together(func(l *loop) error {
+		return l.call(func() error {
+			fn(l)
+			return nil
+		})
 	})
 }
 

@@ -65,7 +65,7 @@ func (r *reading) readFlows(ctx context.Context, client *control.Client, guest s
 		return nil
 	}
 	var answer api.Flows
-	err := client.Do(ctx, http.MethodGet, flowsPath(guest, url.Values{"limit": {strconv.Itoa(mostFlows)}}), nil, &answer)
+	err := client.Do(ctx, http.MethodGet, control.GuestPath(guest, "flows", url.Values{"limit": {strconv.Itoa(mostFlows)}}), nil, &answer)
 	r.guest, r.more = guest, answer.More
 	r.flows.Add(guest, answer.Flows)
 	r.flows.At = time.Now()
@@ -81,11 +81,6 @@ func known(err error) error {
 	return err
 }
 
-// flowsPath is where the flows of a guest are.
-func flowsPath(guest string, q url.Values) string {
-	return "/v1/guests/" + url.PathEscape(guest) + "/flows?" + q.Encode()
-}
-
 // end ends one flow, and returns how many that were.
 func end(ctx context.Context, client *control.Client, f *flowlist.Flow) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -95,6 +90,6 @@ func end(ctx context.Context, client *control.Client, f *flowlist.Flow) (int, er
 		return 0, err
 	}
 	var answer api.Ended
-	err = client.Do(ctx, http.MethodDelete, flowsPath(f.Guest, q), nil, &answer)
+	err = client.Do(ctx, http.MethodDelete, control.GuestPath(f.Guest, "flows", q), nil, &answer)
 	return answer.Ended, err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -56,7 +55,7 @@ func (p *page) record() tea.Cmd {
 
 // beginRecording captures to a new file in the current directory, which only this user can read.
 func beginRecording(ctx context.Context, client *control.Client, guest string, now time.Time) (*recording, error) {
-	stream, err := client.Stream(ctx, "/v1/guests/"+url.PathEscape(guest)+"/capture")
+	stream, err := client.Stream(ctx, control.GuestPath(guest, "capture", nil))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package ui
 
 import (
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -78,7 +77,7 @@ func (s *Server) matches(token string) bool {
 	return subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 1
 }
 
-// what the page changes, by method.
+// changes are the paths that the page changes, by method.
 var changes = map[string]*regexp.Regexp{
 	http.MethodPatch:  regexp.MustCompile(`^/v1/forwards$`),
 	http.MethodPut:    regexp.MustCompile(`^/v1/policy$`),
@@ -98,13 +97,4 @@ func allowed(method, path string) bool {
 func cut(text string) string {
 	const most = 100
 	return text[:min(len(text), most)]
-}
-
-// quoted is text in JSON.
-func quoted(text string) []byte {
-	q, err := json.Marshal(text)
-	if err != nil {
-		return []byte(`""`)
-	}
-	return q
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"github.com/vringnet/vring/internal/control/api"
 )
 
 const (
@@ -141,5 +144,5 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func refuse(w http.ResponseWriter, status int, format string, args ...any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, `{"error":%s}`, quoted(fmt.Sprintf(format, args...)))
+	_ = json.NewEncoder(w).Encode(api.Error{Text: fmt.Sprintf(format, args...)}) // else the browser has gone
 }
