@@ -148,6 +148,7 @@ func TestFlowsThatANewPolicyKeepsGoOn(t *testing.T) {
 	require.NoError(t, err)
 	route := &netlink.Route{LinkIndex: up(t, "near").Attrs().Index, Dst: dst, Gw: net.ParseIP("192.0.2.2")}
 	require.NoError(t, netlink.RouteAdd(route))
+	require.NoError(t, netlink.RouteDel(route)) // one that ends may have stood in front of a route to the host
 	b.send(to)
 	require.Equal(t, before+flows, b.Sockets(), "there is news of the destination, which is not the host's")
 	own(t, taken.Addr().String())
