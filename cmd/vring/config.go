@@ -211,5 +211,5 @@ func wrongFile(err error) error {
 	if err == nil {
 		return nil
 	}
-	return usageError{flatten(err)}
+	return usageError{configfile.Flatten(err)}
 }

@@ -141,7 +141,7 @@ func (r *reloader) reload() (done control.Reloaded, err error) {
 func (r *reloader) tell(done *control.Reloaded, err error) {
 	logForwards(r.log, &done.Applied)
 	if err != nil {
-		for _, fault := range flatten(err) {
+		for _, fault := range configfile.Flatten(err) {
 			r.log.Error("the configuration file is not adopted, and nothing changes", "fault", fault)
 		}
 		return

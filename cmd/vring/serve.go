@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 
+	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
 )
@@ -75,7 +76,7 @@ func (f *serveFlags) config() (daemon.Config, error) {
 func (f *serveFlags) check(c *daemon.Config, unread ...error) (*daemon.Checked, error) {
 	checked, err := c.Check()
 	faults := unread
-	for _, err := range flatten(err) {
+	for _, err := range configfile.Flatten(err) {
 		if fault := new(daemon.Fault); !errors.As(err, &fault) || !fault.Empty { // see emptyValues
 			faults = append(faults, err)
 		}

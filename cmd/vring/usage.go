@@ -17,7 +17,7 @@ type usageError struct{ faults []error }
 func wrongUse(faults ...error) error {
 	var all []error
 	for _, err := range faults {
-		for _, fault := range flatten(err) {
+		for _, fault := range configfile.Flatten(err) {
 			all = append(all, spell(fault))
 		}
 	}
@@ -25,27 +25,6 @@ func wrongUse(faults ...error) error {
 		return nil
 	}
 	return usageError{all}
-}
-
-// flatten takes an error apart that consists of several.
-func flatten(err error) []error {
-	if err == nil {
-		return nil
-	}
-	var parts []error
-	switch e := err.(type) {
-	case interface{ WrappedErrors() []error }: // go-multierror
-		parts = e.WrappedErrors()
-	case interface{ Unwrap() []error }:
-		parts = e.Unwrap()
-	default:
-		return []error{err}
-	}
-	var all []error
-	for _, part := range parts {
-		all = append(all, flatten(part)...)
-	}
-	return all
 }
 
 func (e usageError) Error() string {

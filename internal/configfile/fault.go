@@ -162,20 +162,26 @@ func inOrder(a, b error) int {
 	return cmp.Or(cmp.Compare(f.Line, g.Line), cmp.Compare(f.Column, g.Column))
 }
 
-// Flatten takes an error apart that consists of several: none for nil.
+// Flatten takes an error apart that consists of several, by multierror or by errors.Join: none for nil. One that says more about several
+// stays whole.
 func Flatten(err error) []error {
-	several := new(multierror.Error)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &several):
-		var all []error
-		for _, one := range several.Errors {
-			all = append(all, Flatten(one)...)
-		}
-		return all
 	}
-	return []error{err}
+	var parts []error
+	switch e := err.(type) {
+	case interface{ WrappedErrors() []error }: // go-multierror
+		parts = e.WrappedErrors()
+	case interface{ Unwrap() []error }:
+		parts = e.Unwrap()
+	default:
+		return []error{err}
+	}
+	var all []error
+	for _, part := range parts {
+		all = append(all, Flatten(part)...)
+	}
+	return all
 }
 
 // KeysOf returns the names of the keys that set fields, each once.
