@@ -22,7 +22,7 @@ import (
 // and receive buffers. They are tags of fields. A new counter gets its name here; a name that is here stays.
 const (
 	promisedNAT = `
-accepts arp_over_budget associations_evicted bad_address bad_header broadcast buffers_bounded calls_evicted connects_evicted
+accepts arp_over_budget associations_evicted bad_address bad_header broadcast buffers_bounded calls calls_evicted connects_evicted
 denied dhcp_over_budget echo_over_budget ended_address_taken_over ended_bad_proxy_header ended_by_guest ended_by_host
 ended_connect_failed ended_cut_proxy_header ended_denied ended_driver_gone ended_evicted ended_for_no_reason ended_guest_gone
 ended_host_failed ended_host_timed_out ended_idle ended_late_proxy_header ended_misanswered_by_guest ended_no_guest

@@ -342,7 +342,7 @@ func (p *Port) connectParts(has servers, g *guest) {
 	p.listeners = listenerSet{shard: s, forward: p.following.listeners()}
 	p.gates = gateKeeper{shard: s, link: &p.link, ofGuest: &g.gates}
 	p.tcp = tcpEngine{
-		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), conns: g.states.tcp,
+		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), calls: &g.calls, conns: g.states.tcp,
 		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, maxIovecs)},
 	}
 	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources

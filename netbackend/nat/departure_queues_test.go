@@ -40,7 +40,7 @@ func TestAFlowOfAGuestThatIsGoneIsNotHandedOver(t *testing.T) {
 	require.True(t, fast.shard.post.any.Load(), "it looks again")
 
 	f = insert(fast)
-	fast.letGo(f, slow.shard)
+	fast.shard.letGo(f, slow.shard)
 	fast.shard.run = runList{}
 	f.bits &^= onRunList
 	fast.handOver(f)

@@ -55,12 +55,13 @@ const (
 	writable            // the host socket said that it can be written
 	hungUp              // EPOLLRDHUP: the host's FIN has arrived, though perhaps unread data stand before it
 	failed              // EPOLLERR: the host's side is dead, though perhaps unread data stand before its end
-	inbound             // the host began it, through a forward
+	inbound             // the host began it
 	shared              // the socket is that of a forward or a mapping
 	unixSocket          // the socket is a unix one
 	leaving             // the flow goes to another queue pair
-
-	isNew // the guest began it, and nobody has answered yet; see newFlows
+	direct              // the host began it, and not by a forward; see Call
+	awaited             // the client waits for what the guest answers, and somebody else has its socket, too; see Call
+	isNew               // the guest began it, and nobody has answered yet; see newFlows
 )
 
 // flowState is where a flow stands.

@@ -108,8 +108,9 @@ type acceptor struct {
 	listeners *listenerSet
 	tcp       *tcpEngine
 	udp       *udpEngine
-	acceptAt  int64  // no connection is accepted before, 0 if they may be now
-	unixPort  uint16 // of the last client of a unix socket, counted from firstAnyPort
+	calls     []*Call // that were asked for since the last turn
+	acceptAt  int64   // no connection is accepted before, 0 if they may be now
+	unixPort  uint16  // of the last client of a unix socket, counted from firstAnyPort
 }
 
 // listenAll opens all ports of the forwards, or none.
@@ -161,6 +162,7 @@ func (e *acceptor) closeListeners() {
 		}
 	}
 	e.listeners.forgetForwards()
+	e.failCalls()
 }
 
 const (
@@ -174,6 +176,9 @@ const (
 func (e *acceptor) acceptAll(t *turn) {
 	if t.now >= e.acceptAt {
 		e.acceptAt = 0
+	}
+	if len(e.calls) > 0 {
+		e.placeCalls(t)
 	}
 	turns, busy := 0, 0
 	for ; turns < e.listeners.waiting() && busy < callBurst; turns++ {

@@ -25,6 +25,7 @@ type guest struct {
 	changes     route.ChangeCount    // of sourceKeeper
 	sourceTries ratelimit.Bucket     // of sourceKeeper
 	gates       gates                // of gateKeeper
+	calls       calls                // of tcpEngine
 	states      flowStates           // of tcpEngine, udpEngine and pingEngine
 	udp         *udpGuest            // of udpEngine
 	names       *namerelay.Guest     // of nameRelay

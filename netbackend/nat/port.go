@@ -502,7 +502,7 @@ func (p *Port) drop(f *flow, c stats.CloseReason) {
 }
 
 // create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. If that
-// cannot be done, it returns nil and closes fd; it is elsewhere if another queue pair has made it in the meantime.
+// cannot be done, it returns nil and refuses fd; it is elsewhere if another queue pair has made it in the meantime.
 func (t *turn) create(key *flowKey, fd int, state flowState, bits flowBits, c flowClass) (*flow, where) {
 	return t.createWith(key, fd, state, bits, c, func(uint32) {})
 }
@@ -515,9 +515,7 @@ func (t *turn) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 		if at == nowhere {
 			t.hit(limits.Flows)
 		}
-		if bits&shared == 0 {
-			resetSocket(fd)
-		}
+		refuseSocket(fd, bits)
 		return nil, at
 	}
 	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, t.now
@@ -528,7 +526,7 @@ func (t *turn) createWith(key *flowKey, fd int, state flowState, bits flowBits, 
 	}
 	if err := t.register(f); err != nil {
 		t.hit(limits.Host)
-		_ = unix.Close(fd)
+		refuseSocket(fd, bits)
 		f.fd = -1
 		t.remove(f)
 		return nil, nowhere

@@ -207,18 +207,18 @@ func (p *Port) grant(key *flowKey, to *shard) {
 		to.post.nudge()
 		return
 	}
-	p.letGo(f, to)
+	p.shard.letGo(f, to)
 }
 
 // letGo lets f go to another pair when it has its next turn. Who was to get it before looks again.
-func (p *Port) letGo(f *flow, to *shard) {
+func (s *shard) letGo(f *flow, to *shard) {
 	if f.bits&leaving != 0 && uint32(f.to) != to.id {
-		p.shard.pairs.shards[f.to].post.nudge()
+		s.pairs.shards[f.to].post.nudge()
 	}
 	f.bits |= leaving
 	f.to = uint8(to.id)
-	p.shard.run.move(p.shard.flows, &p.shard.starved)
-	p.shard.run.push(p.shard.flows, f)
+	s.run.move(s.flows, &s.starved)
+	s.run.push(s.flows, f)
 }
 
 // handOver gives a flow, which stands on no run list, to the pair that it is to go to.
@@ -276,7 +276,7 @@ func (p *Port) adopt(f *flow) {
 		return
 	}
 	if to := p.shard.pairs.lowest(); to != nil && !p.shard.receiving {
-		p.letGo(f, to) // this pair has ceased to run meanwhile
+		p.shard.letGo(f, to) // this pair has ceased to run meanwhile
 	}
 }
 
@@ -315,7 +315,7 @@ func (p *Port) settle() {
 	if !p.shard.receiving && !p.isDeparting() {
 		p.shard.flows.each(p.shard.me, func(f *flow) {
 			p.tcp.probeAfterRestart(f) // the driver may be new
-			p.letGo(f, to)
+			p.shard.letGo(f, to)
 		})
 	}
 }

@@ -29,7 +29,8 @@ type Usage struct {
 // FlowInfo describes a TCP connection, a UDP association, or a series of echo requests.
 type FlowInfo struct {
 	Proto     uint8          // unix.IPPROTO_TCP, unix.IPPROTO_UDP or unix.IPPROTO_ICMP
-	Inbound   bool           // the host began it, through a forward
+	Inbound   bool           // the host began it
+	By        Origin         // how the host began it, "" if it did not
 	Guest     netip.AddrPort // the guest's end
 	Remote    netip.AddrPort // the other end, as the guest sees it
 	Host      netip.AddrPort // the engine's socket; the zero AddrPort if there is none any more
@@ -39,6 +40,28 @@ type FlowInfo struct {
 	FromGuest uint64         // bytes of payload that the host's socket took; echo requests are not counted
 	ToGuest   uint64         // bytes of payload that the guest acknowledged; with UDP, was sent
 	Age       time.Duration
+}
+
+// Origin is how the host has begun a flow.
+type Origin string
+
+// All that there are.
+const (
+	OriginForward Origin = "forward"
+	OriginConnect Origin = "connect" // by a Call for the client of a unix socket
+	OriginSOCKS   Origin = "socks"   // by a Call for the client of a port
+)
+
+func originOf(b flowBits) Origin {
+	switch {
+	case b&inbound == 0:
+		return ""
+	case b&direct == 0:
+		return OriginForward
+	case b&unixSocket != 0:
+		return OriginConnect
+	}
+	return OriginSOCKS
 }
 
 // ProtoName returns "tcp", "udp" or "icmp".
@@ -81,7 +104,7 @@ func (p *Port) describeNow(f *flow, now int64) FlowInfo {
 
 func (p *Port) describe(f *flow, now int64) FlowInfo {
 	info := FlowInfo{
-		Proto: f.key.Proto, Inbound: f.bits&inbound != 0,
+		Proto: f.key.Proto, Inbound: f.bits&inbound != 0, By: originOf(f.bits),
 		Guest:  netip.AddrPortFrom(f.key.Guest.Netip(), f.key.GuestPort),
 		Remote: f.key.RemoteAddrPort(),
 		State:  p.stateOf(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),

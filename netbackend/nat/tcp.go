@@ -22,6 +22,7 @@ type tcpEngine struct {
 	gates    *gateKeeper
 	policy   *policy.Policy
 	resolver resolverHooks
+	calls    *calls                  // of the guest; all queue pairs share them
 	conns    flowtable.Slab[tcpFlow] // of the guest; all queue pairs share it, and each has what belongs to its own flows
 
 	out          outgoing
@@ -246,6 +247,9 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	c.irs = s.Seq
 	c.sndUna, c.sndNxt, c.sndMax = s.Ack, s.Ack, s.Ack
 	e.established(f, s, s.Window) // the window of a SYN is not scaled
+	if f.bits&awaited != 0 {
+		e.callAccepted(f)
+	}
 	f.tcp.flags |= ackDue
 	if s.Flags&netpkt.URG != 0 {
 		e.noteMark(f, s)
@@ -697,6 +701,9 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 	if f.state != stateOpen {
 		limit, cause = maxSynRetries, stats.EndUnanswered
 	}
+	if f.bits&awaited != 0 {
+		limit = callRetries
+	}
 	if c.retries >= limit {
 		t.counters.Timeouts++
 		e.resetGuest(f.flow, cause)
@@ -722,7 +729,7 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 func (e *tcpEngine) tellUnanswered(f conn) {
 	const patience = 3 // repetitions; the third is sent after seven seconds
 	a := f.key.Guest
-	if f.bits&inbound == 0 || f.tcp.retries != patience || e.unansweredAt[a] {
+	if f.bits&(inbound|direct) != inbound || f.tcp.retries != patience || e.unansweredAt[a] {
 		return
 	}
 	if e.unansweredAt == nil {

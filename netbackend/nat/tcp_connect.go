@@ -183,19 +183,26 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 		e.turnAway(fd, stats.EndNoGuest)
 		return
 	}
+	if e.callWith(t, fd, to, caller, kind) == nil {
+		t.counters.Ends[stats.EndNoRoom]++
+	}
+}
+
+// callWith makes the flow of a connection to the guest, for a client with a socket. If that cannot be done, it returns nil, and has refused
+// the socket.
+func (e *tcpEngine) callWith(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) *flow {
 	key := flowKey{
 		Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP,
 		Remote: t.nets.AsSeen(&caller.source.Addr, &to.Addr), RemotePort: caller.source.Port,
 	}
 	if !t.freePort(&key) || !t.admit(classCalls) {
-		e.turnAway(fd, stats.EndNoRoom)
-		return
+		refuseSocket(fd, kind)
+		return nil
 	}
 	e.setUp(fd)
 	created, _ := t.create(&key, fd, stateSynSent, inbound|kind, classCalls)
 	if created == nil {
-		t.counters.Ends[stats.EndNoRoom]++
-		return
+		return nil
 	}
 	t.counters.TCPFlows++
 	f := e.begin(created)
@@ -207,12 +214,20 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 	c.rto = initialRTO
 	e.setMSS(f, netpkt.DefaultMSS)
 	t.run.push(t.flows, f.flow)
+	return created
 }
 
 // resetSocket closes a connected socket so that its peer sees a reset.
 func resetSocket(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	_ = unix.Close(fd)
+}
+
+// refuseSocket resets the socket of a flow that there will not be, unless it is others', too.
+func refuseSocket(fd int, bits flowBits) {
+	if bits&(shared|awaited) == 0 {
+		resetSocket(fd)
+	}
 }
 
 // firstAnyPort is the first of the ports that mean nothing (RFC 6335 section 6).

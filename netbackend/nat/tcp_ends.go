@@ -6,10 +6,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
-// end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told.
+// end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told. Who waits for it is told.
 func (e *tcpEngine) end(f *flow, c stats.CloseReason) {
 	if f.state != stateReset {
 		e.shard.counters.Ends[c]++
+	}
+	if f.bits&awaited != 0 {
+		e.callFailed(f, c)
 	}
 }
 

@@ -82,6 +82,7 @@ type Counters struct {
 	WindowReads   uint64 `counter:"window_reads" help:"System calls spent on finding what a socket of the host will take."`
 	Peeks         uint64 `counter:"peeks" help:"System calls spent on what sockets of the host have for the guest."`
 	Accepts       uint64 `counter:"accepts" help:"Connections taken by forwards."`
+	Calls         uint64 `counter:"calls" help:"Connections into the guest that somebody has asked for without a forward."`
 	Knocks        uint64 `counter:"knocks" help:"Times that a port of the guest was asked for a gated forward."`
 	GatesOpened   uint64 `counter:"gates_opened" help:"Times that a gate was opened."`
 	GatesShut     uint64 `counter:"gates_shut" help:"Times that a gate was shut."`
