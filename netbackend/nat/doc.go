@@ -86,7 +86,8 @@
 //     what fits no frame of its own.
 //   - listenerSet, gateKeeper: the sockets of forwards and mappings, and the gates.
 //   - tcpEngine, udpEngine, pingEngine: the protocols, each with its state of the flows that are its own.
-//   - nameRelay, acceptor, groupReflector, localServices: sockets and frames for package namerelay; who comes by forwards; multicast; DHCP.
+//   - nameRelay, acceptor, groupReflector, localServices: sockets and frames for package namerelay; who comes by forwards, and by calls
+//     (file call.go); multicast; DHCP.
 //   - Port: the order of a turn, and who gets a frame or an event; flows between queue pairs; the guest's coming and going.
 //
 // What an earlier part has to ask of a later one it asks by its hooks (file hooks.go), which Port sets.
