@@ -20,10 +20,10 @@ import (
 
 // Call is a connection into the guest that somebody asks for.
 type Call struct {
-	// Socket is connected to the client: a stream of TCP, or a unix one, as Unix tells. It does not block. It is the engine's from
+	// Socket is connected to the client: a stream of TCP, or a unix one, as UnixSocket tells. It does not block. It is the engine's from
 	// Port.Call on, and is closed whatever happens. A caller who is to tell the client why there is no connection has a duplicate.
-	Socket int
-	Unix   bool
+	Socket     int
+	UnixSocket bool
 	// To is an address and a port of the guest, or of a host behind its card; see Config.CheckCall.
 	To netip.AddrPort
 	// Client is whom the guest sees, as it sees clients of forwards. The zero AddrPort is the gateway.
@@ -125,7 +125,7 @@ func (e *acceptor) failCalls() {
 func (e *acceptor) placeCall(t *turn, c *Call) {
 	t.counters.Calls++
 	kind, peer := direct, ipaddr.EndpointFrom(c.Client)
-	if c.Unix {
+	if c.UnixSocket {
 		kind |= unixSocket
 	}
 	if !c.Client.IsValid() {

@@ -71,7 +71,7 @@ func (b *bench) place(kind, to, greeting string) *callClient {
 	x := new(callClient)
 	x.Conn, x.kept = kinds[kind](b.t)
 	b.port.Call(&nat.Call{
-		Socket: duplicate(b.t, x.kept), Unix: kind == "unix", To: netip.MustParseAddrPort(to), Greeting: []byte(greeting),
+		Socket: duplicate(b.t, x.kept), UnixSocket: kind == "unix", To: netip.MustParseAddrPort(to), Greeting: []byte(greeting),
 		Accepted: func() { x.accepted = true },
 		Failed:   func(f nat.CallFailure) { x.failures = append(x.failures, f) },
 	})
@@ -251,7 +251,7 @@ func TestCallsFollowTheQueuesThatRun(t *testing.T) {
 		done := make(chan string, 1)
 		require.NoError(t, h.device.Do(0, func(w *worker.Thread) {
 			w.Port().(*nat.Port).Call(&nat.Call{
-				Socket: duplicate(t, served), Unix: true, To: netip.MustParseAddrPort("10.0.2.15:80"), Greeting: []byte("hello"),
+				Socket: duplicate(t, served), UnixSocket: true, To: netip.MustParseAddrPort("10.0.2.15:80"), Greeting: []byte("hello"),
 				Accepted: func() { done <- "accepted" }, Failed: func(f nat.CallFailure) { done <- fmt.Sprint(f) },
 			})
 		}))
