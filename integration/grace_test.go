@@ -76,6 +76,10 @@ func TestANewGuestWithinTheGraceEndsTheConnectionsOfTheOld(t *testing.T) {
 	out := <-called
 	_, in := l.connectIn(endless)
 	conns := map[string]net.Conn{"out of the guest": out, "into the guest": in}
+	for way, conn := range conns { // one that the guest has not taken yet ends with the guest
+		_, err := io.ReadFull(conn, make([]byte, 1))
+		require.NoError(t, err, way)
+	}
 
 	require.NoError(t, l.guest.Kill())
 	for way, conn := range conns {
