@@ -67,7 +67,7 @@ func usualPlaces() []string {
 // usualSockets are the control sockets in usual places that this user may use, at least by their owner.
 func usualSockets() (all []string) {
 	for _, dir := range usualPlaces() {
-		for _, pattern := range []string{"*", "*/*"} {
+		for _, pattern := range []string{"*", runPrefix + "*/*", "*/*"} {
 			if pattern == "*/*" && filepath.Base(dir) != "vring" { // each guest may have a directory of its own there
 				continue
 			}

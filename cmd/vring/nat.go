@@ -131,26 +131,31 @@ Answers to connections that came in through a forward always pass.`,
 			return flags.serve(cmd.Context(), flags.whole)
 		},
 	}
-	flags.add(cmd)
-	flags.queuesHint = queuesHint
-	f := cmd.Flags()
-	f.StringArrayVarP(&flags.forwards, "forward", "p", nil, "forward a port or a unix socket of the host into the guest; see above (repeatable)")
-	f.StringArrayVar(&flags.allowHost, "allow-host", nil, "open a service of the host to the guest: "+spec.HostServiceForm+" (repeatable)")
-	flags.rules.add(f)
-	f.BoolVar(&flags.restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
-	f.StringVar(&flags.network, "network", "10.0.2.0/24", "IPv4 network of the guest: the router is .2, the name server .3, the guest .15")
-	f.StringVar(&flags.network6, "network6", defaultNetwork6, "IPv6 network of the guest, a /64: the router is ::2, the name server ::3; or off")
-	f.IntVar(&flags.mtu, "mtu", 1500, "MTU of the guest in bytes, announced by DHCP and router advertisements")
-	f.StringArrayVar(&flags.dns, "dns", nil, "resolver for the guest's queries: "+daemon.ResolverForm+" (repeatable; default: those of /etc/resolv.conf)")
-	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
-	f.BoolVar(&flags.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
-	f.StringVar(&flags.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
-	f.StringArrayVar(&flags.multicast, "multicast", nil, "interface of the host in whose network the guest finds services by mDNS and SSDP (repeatable; default: in none)")
-	f.DurationVar(&flags.grace, "reconnect-grace", 0, "how long to keep connections while the front end is disconnected or the guest is suspended (default 0: reset at once, or 5s after the driver has reset its device)")
-	f.StringVar(&flags.hostname, "hostname", "", "host name that DHCP announces to the guest")
-	f.StringVar(&flags.domain, "domain", "", "domain name that DHCP announces to the guest")
-	flags.hosts.add(f)
+	flags.addNAT(cmd)
 	return &networkCommand{cmd, flags.whole}
+}
+
+// addNAT adds all flags of "vring nat" to a command.
+func (f *natFlags) addNAT(cmd *cobra.Command) {
+	f.add(cmd)
+	f.queuesHint = queuesHint
+	set := cmd.Flags()
+	set.StringArrayVarP(&f.forwards, "forward", "p", nil, "forward a port or a unix socket of the host into the guest; see above (repeatable)")
+	set.StringArrayVar(&f.allowHost, "allow-host", nil, "open a service of the host to the guest: "+spec.HostServiceForm+" (repeatable)")
+	f.rules.add(set)
+	set.BoolVar(&f.restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
+	set.StringVar(&f.network, "network", "10.0.2.0/24", "IPv4 network of the guest: the router is .2, the name server .3, the guest .15")
+	set.StringVar(&f.network6, "network6", defaultNetwork6, "IPv6 network of the guest, a /64: the router is ::2, the name server ::3; or off")
+	set.IntVar(&f.mtu, "mtu", 1500, "MTU of the guest in bytes, announced by DHCP and router advertisements")
+	set.StringArrayVar(&f.dns, "dns", nil, "resolver for the guest's queries: "+daemon.ResolverForm+" (repeatable; default: those of /etc/resolv.conf)")
+	set.IntVar(&f.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
+	set.BoolVar(&f.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
+	set.StringVar(&f.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
+	set.StringArrayVar(&f.multicast, "multicast", nil, "interface of the host in whose network the guest finds services by mDNS and SSDP (repeatable; default: in none)")
+	set.DurationVar(&f.grace, "reconnect-grace", 0, "how long to keep connections while the front end is disconnected or the guest is suspended (default 0: reset at once, or 5s after the driver has reset its device)")
+	set.StringVar(&f.hostname, "hostname", "", "host name that DHCP announces to the guest")
+	set.StringVar(&f.domain, "domain", "", "domain name that DHCP announces to the guest")
+	f.hosts.add(set)
 }
 
 // config turns the flags into a configuration. The error holds all that cannot be read.

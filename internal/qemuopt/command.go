@@ -37,28 +37,38 @@ func (g *Guest) machine() string {
 	return "-accel " + accel + smp + " -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem"
 }
 
+// Names in a command line: of the socket, and of the kind of card.
+const (
+	ChardevID = "vring"
+	Card      = "virtio-net-pci"
+)
+
 // Chardev returns the value of -chardev: the socket.
 func (g *Guest) Chardev() string {
 	if g.Listen {
-		return "socket,id=vring,path=" + escape(g.Socket) + ",server=on,wait=off"
+		return "socket,id=" + ChardevID + ",path=" + escape(g.Socket) + ",server=on,wait=off"
 	}
-	return "socket,id=vring,path=" + escape(g.Socket) + "," + g.Version.Reconnect()
+	return "socket,id=" + ChardevID + ",path=" + escape(g.Socket) + "," + g.Version.Reconnect()
 }
 
 // escape writes a value of QEMU's options, in which a comma is doubled.
 func escape(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
 // Netdev returns the value of -netdev.
-func (g *Guest) Netdev() string {
+func (g *Guest) Netdev() string { return g.NetdevOf("net") }
+
+// NetdevOf is Netdev with an ID of its own.
+func (g *Guest) NetdevOf(id string) string {
+	value := "vhost-user,id=" + id + ",chardev=" + ChardevID
 	if g.Queues > 1 {
-		return fmt.Sprintf("vhost-user,id=net,chardev=vring,queues=%d", g.Queues)
+		value += fmt.Sprintf(",queues=%d", g.Queues)
 	}
-	return "vhost-user,id=net,chardev=vring"
+	return value
 }
 
 // Device returns the value of -device: the guest's card.
 func (g *Guest) Device() string {
-	device := "virtio-net-pci,netdev=net,mac=" + g.MAC
+	device := Card + ",netdev=net,mac=" + g.MAC
 	if g.Queues > 1 {
 		device += ",mq=on"
 	}

@@ -19,8 +19,8 @@ const (
 	Reloading State = "RELOADING=1" // until Ready comes again
 )
 
-// socketVariable names the manager's socket in the environment.
-const socketVariable = "NOTIFY_SOCKET"
+// SocketVariable names the manager's socket in the environment.
+const SocketVariable = "NOTIFY_SOCKET"
 
 // Manager is told how the service is. The zero value tells nobody.
 type Manager struct {
@@ -30,13 +30,13 @@ type Manager struct {
 
 // Connect connects to the service manager, if there is one. Without one it returns the zero value.
 func Connect() (Manager, error) {
-	name := os.Getenv(socketVariable)
+	name := os.Getenv(SocketVariable)
 	if name == "" {
 		return Manager{}, nil
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err != nil {
-		return Manager{}, fmt.Errorf("%s %s: %w", socketVariable, name, err)
+		return Manager{}, fmt.Errorf("%s %s: %w", SocketVariable, name, err)
 	}
 	m := Manager{conn: conn}
 	var raw syscall.RawConn

@@ -22,7 +22,7 @@ type correction struct {
 const morePrefix = " -p "
 
 var (
-	qemuForward  = regexp.MustCompile(`^(?i:hostfwd=)?(tcp|udp):([^:\[\]]*|\[[^\]]*\]):(\d+)-([^:\[\]]*|\[[^\]]*\]):(\d+)$`)
+	qemuForward  = regexp.MustCompile(`^(?i:hostfwd=)?(tcp|udp|):([^:\[\]]*|\[[^\]]*\]):(\d+)-([^:\[\]]*|\[[^\]]*\]):(\d+)$`)
 	dockerSuffix = regexp.MustCompile(`^(.+)/(?i:(tcp|udp))$`)
 	passtAddress = regexp.MustCompile(`^([^/%]+)(?:%[^/]*)?/(\d.*)$`)
 	frontWord    = regexp.MustCompile(`^(?i:gate|accept-proxy|send-proxy|send-proxy-v2|tcp|udp|unix):`)
