@@ -8,6 +8,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/vringnet/vring/integration/lab/guest"
@@ -44,6 +45,9 @@ type Options struct {
 	// Listen turns the roles round: QEMU listens on Socket, also again when the back end has gone. Start then waits for the
 	// back end, because QEMU does.
 	Listen bool
+	// Wrapper is a command that starts QEMU: its own command line is behind it. The machine then has private memory, and a card without
+	// what a vhost-user back end needs: that is for Wrapper to add.
+	Wrapper []string
 	// TAP is the name of an existing TAP device that QEMU serves itself, instead of a back end on Socket.
 	TAP string
 	// MemorySlots is how many memory devices may be plugged in, see QMP.PlugMemory. The machine then has 512 MiB without them
@@ -77,7 +81,8 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, in, out, err := process.StartInteractive(ctx, exec.Command(path, args...), process.Options{
+	argv := slices.Concat(opt.Wrapper, []string{path}, args)
+	p, in, out, err := process.StartInteractive(ctx, exec.Command(argv[0], argv[1:]...), process.Options{
 		Output: opt.Output, Thread: opt.Userland.Thread(opt.Thread),
 	})
 	if err != nil {
@@ -120,9 +125,11 @@ func commandLine(opt Options) ([]string, error) {
 	}
 	args := []string{
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", strconv.Itoa(max(1, opt.Queues)), "-m", fmt.Sprintf("%dM", size) + slots,
-		"-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", size), "-machine", "q35,memory-backend=m",
-		"-nographic", "-nodefaults", "-serial", "mon:stdio",
+		"-nographic", "-nodefaults", "-serial", "mon:stdio", "-machine", "q35",
 		"-qmp", "unix:" + monitorSocket(opt.Dir) + ",server=on,wait=off",
+	}
+	if len(opt.Wrapper) == 0 {
+		args = append(args, "-object", fmt.Sprintf("memory-backend-memfd,id=m,size=%dM,share=on", size), "-machine", "memory-backend=m")
 	}
 	if opt.Firmware != "" {
 		args = append(args, "-bios", opt.Firmware)
@@ -142,7 +149,7 @@ func commandLine(opt Options) ([]string, error) {
 // network returns the arguments for the network card.
 func network(opt Options) []string {
 	device := "virtio-net-pci,netdev=" + netdevID
-	if opt.Userland == userland.Bookworm {
+	if opt.Userland == userland.Bookworm && len(opt.Wrapper) == 0 {
 		device += ",vectors=0" // QEMU 7.2 dies in its MSI-X code when a driver starts a vhost-user device under TCG
 	}
 	if opt.Initrd != "" {

@@ -14,15 +14,11 @@ import (
 	"github.com/vringnet/vring/integration/lab/userland"
 )
 
-// The harness itself is tested against QEMU's own network, so that a failure elsewhere is not the harness's.
+// The harness itself is tested against QEMU's own network, so that a failure elsewhere is not the harness's. One generation of QEMU is
+// enough: what is other in the other one, all tests with it need.
 func TestAGuestBootsResetsAndEnds(t *testing.T) {
-	for _, u := range []userland.Userland{userland.Bookworm, userland.Forky} {
-		t.Run(u.String(), func(t *testing.T) { testBootsResetsAndEnds(t, u) })
-	}
-}
-
-func testBootsResetsAndEnds(t *testing.T, u userland.Userland) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	const u = userland.Forky
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	m, err := Start(ctx, Options{Userland: u, Dir: t.TempDir(), Initrd: testImage(ctx, t, u)})
 	require.NoError(t, err)
