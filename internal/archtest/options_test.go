@@ -154,7 +154,8 @@ func faultsOfCommand(line string, commands map[string]map[string]bool) []string 
 		return []string{"there is no command " + m[1]}
 	}
 	var faults []string
-	for _, word := range strings.Fields(m[2]) {
+	own, _, _ := strings.Cut(" "+m[2]+" ", " -- ") // what is behind is another program's
+	for _, word := range strings.Fields(own) {
 		option, _, _ := strings.Cut(word, "=")
 		if strings.HasPrefix(option, "-") && strings.Trim(option, "-") != "" && !flags[option] {
 			faults = append(faults, "the command has no option "+option)

@@ -123,7 +123,7 @@ func TestTheProgramStartsWhenTheSidecarIsReadyAndTheSidecarEndsAfterIt(t *testin
 	status, output := b.end()
 	require.Equal(t, 7, status)
 	require.Empty(t, output)
-	b.waitFor("sidecar-ended")
+	require.FileExists(t, filepath.Join(b.dir, "sidecar-ended"), "it has ended when Run returns")
 }
 
 func TestTheStatusOfAProgramThatASignalEndsIsThatOfAShell(t *testing.T) {
