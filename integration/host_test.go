@@ -31,7 +31,7 @@ type transferred struct {
 }
 
 // exchange sends n bytes of test data over conn, at the same time reads to the end, and closes.
-func exchange(conn net.Conn, n int64) transferred {
+func exchange(conn io.ReadWriteCloser, n int64) transferred {
 	defer conn.Close()
 	sent := make(chan error, 1)
 	go func() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"testing"
 
@@ -188,8 +189,14 @@ func (l *lab) transferIn() {
 // transferBy is transferIn by another way into the guest, and returns what the guest has seen of it.
 func (l *lab) transferBy(network, address string) (got proto.Transfer) {
 	l.t.Helper()
-	listen, conn := l.connectBy(network, address, labBytes)
-	done := exchange(conn, labBytes)
+	return l.transferOn(func() io.ReadWriteCloser { return dialAt(l.ctx, l.t, network, address) })
+}
+
+// transferOn is transferIn on a connection that dial makes. Its write side can be closed alone.
+func (l *lab) transferOn(dial func() io.ReadWriteCloser) (got proto.Transfer) {
+	l.t.Helper()
+	listen := l.listen(labBytes)
+	done := exchange(dial(), labBytes)
 	require.NoError(l.t, done.err)
 	requirePattern(l.t, guestSeed, labBytes, done.got)
 	require.NoError(l.t, listen.Event(l.ctx, &got))
@@ -207,9 +214,16 @@ func (l *lab) connectIn(n int64) (*guest.Call, net.Conn) {
 // connectBy is connectIn by another way into the guest.
 func (l *lab) connectBy(network, address string, n int64) (*guest.Call, net.Conn) {
 	l.t.Helper()
+	listen := l.listen(n)
+	return listen, dialAt(l.ctx, l.t, network, address)
+}
+
+// listen starts a server in the guest that sends n bytes on one connection.
+func (l *lab) listen(n int64) *guest.Call {
+	l.t.Helper()
 	listen := l.guest.Start("tcp-listen", guestTCPPort, n, guestSeed)
 	require.NoError(l.t, listen.Event(l.ctx, nil))
-	return listen, dialAt(l.ctx, l.t, network, address)
+	return listen
 }
 
 // requirePattern checks what came over a connection.

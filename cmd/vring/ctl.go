@@ -55,6 +55,9 @@ Watch it:
   vring ctl events                                  what happens, as it happens
   vring ctl capture 10.0.2.15 -w vm.pcapng          the frames of a guest
 
+Connect to a guest, without a forward:
+  vring ctl connect 10.0.2.15:22
+
 Change it, while guests are served and their connections go on:
   vring ctl forward add 8080:80
   vring ctl policy replace --deny 192.168.0.0/16
@@ -74,7 +77,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.linkCommand(), c.flowsCommand(), c.explainCommand(), c.leasesCommand(),
+	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.linkCommand(), c.connectCommand(), c.flowsCommand(), c.explainCommand(), c.leasesCommand(),
 		c.resolversCommand(), c.forwardCommand(), c.captureCommand(), c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand(),
 		c.drainCommand(), c.stopCommand())
 	for _, verb := range withThoseBelow(cmd) {

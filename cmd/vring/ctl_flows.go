@@ -179,10 +179,18 @@ func (r *flowsReport) print(w io.Writer) {
 	}
 }
 
+// wayIn says how the host began a flow.
+func wayIn(by string) string {
+	if by == string(nat.OriginForward) {
+		return "in"
+	}
+	return by
+}
+
 func (r *flowsReport) row(f *flowlist.Flow) []string {
 	way := "out"
 	if f.Inbound {
-		way = "in"
+		way = wayIn(f.By)
 	}
 	row := []string{
 		f.Guest, f.Proto, way, f.Flow.Guest, f.Remote, cmp.Or(f.Host, "-"), cmp.Or(f.Target, "-"), f.State,

@@ -146,6 +146,60 @@ func GuestPath(guest, what string, q url.Values) string {
 	return path
 }
 
+// Connection is one to a guest. One goroutine may read it, and another one write it.
+type Connection struct {
+	*net.UnixConn
+	reader *bufio.Reader
+}
+
+// Read implements io.Reader.
+func (c *Connection) Read(p []byte) (int, error) { return c.reader.Read(p) }
+
+// WriteTo implements io.WriterTo: what came with the answer is first.
+func (c *Connection) WriteTo(w io.Writer) (int64, error) { return c.reader.WriteTo(w) }
+
+// Connect connects to a port of a guest, or of a host behind its card, as ParseGuestPort reads it. The caller closes the connection. The error is
+// a RefusedError if the server has told why there is none.
+func (c *Client) Connect(ctx context.Context, guest, to string) (*Connection, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	connected, err := upgrade(ctx, conn.(*net.UnixConn), GuestPath(guest, "connect", url.Values{"to": {to}}))
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return connected, nil
+}
+
+// upgrade asks for the upgrade of a connection.
+func upgrade(ctx context.Context, conn *net.UnixConn, path string) (*Connection, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://vring"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", upgradeProtocol)
+	if err := r.Write(conn); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, r)
+	if err != nil {
+		return nil, fmt.Errorf("the control socket does not answer: %w", err)
+	}
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return &Connection{conn, reader}, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	return nil, refusedError(response, text)
+}
+
 // refusedError is the error that an answer tells.
 func refusedError(response *http.Response, text []byte) error {
 	refused := &RefusedError{Status: response.StatusCode}

@@ -180,7 +180,7 @@ func (q *flowQuery) readGuestPort(text string) error {
 // flowOf is a flow as programs read it.
 func flowOf(f *nat.FlowInfo) api.Flow {
 	flow := api.Flow{
-		Proto: f.ProtoName(), Inbound: f.Inbound, Guest: f.Guest.String(), Remote: f.Remote.String(), Host: f.Path, Target: nameOfEnd(f.Target), State: f.State,
+		Proto: f.ProtoName(), Inbound: f.Inbound, By: string(f.By), Guest: f.Guest.String(), Remote: f.Remote.String(), Host: f.Path, Target: nameOfEnd(f.Target), State: f.State,
 		FromGuest: f.FromGuest, ToGuest: f.ToGuest, AgeMillis: f.Age.Milliseconds(),
 	}
 	if flow.Host == "" {

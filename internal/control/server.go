@@ -41,19 +41,20 @@ type Config struct {
 // Server answers requests.
 type Server struct {
 	Config
-	conns   *connections
-	streams *streams
-	files   downloads
-	page    *metrics.Page
-	pace    *rate.Limiter                                                  // of changes
-	apply   func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
-	http    *http.Server
+	conns      *connections
+	streams    *streams
+	connecting chan struct{} // has an element for each client that waits for a guest to accept it
+	files      downloads
+	page       *metrics.Page
+	pace       *rate.Limiter                                                  // of changes
+	apply      func(alter func(*daemon.Config) error) (daemon.Applied, error) // the daemon's; tests keep away what would leave the loopback
+	http       *http.Server
 }
 
 // NewServer returns a server. Its daemon is open.
 func NewServer(c Config) *Server {
 	s := &Server{
-		Config: c, conns: newConnections(roomy), streams: newStreams(), files: newDownloads(), page: metrics.NewPage(c.Daemon),
+		Config: c, conns: newConnections(roomy), streams: newStreams(), connecting: make(chan struct{}, maxConnecting), files: newDownloads(), page: metrics.NewPage(c.Daemon),
 		pace: rate.NewLimiter(changeRate, changeBurst), apply: c.Daemon.Change,
 	}
 	if s.Events == nil {
@@ -112,6 +113,7 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/guests/{name}/capture", http.StatusOK, (*Server).capture},
+		{http.MethodPost, "/v1/guests/{name}/connect", http.StatusSwitchingProtocols, (*Server).connect},
 		{http.MethodGet, "/v1/guests/{name}/link", http.StatusOK, (*Server).link},
 		{http.MethodPut, "/v1/guests/{name}/link", http.StatusOK, (*Server).setLink},
 		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},
@@ -183,6 +185,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, route *route) {
 		answer.send(w, r)
 	case *download:
 		answer.send(w, r)
+	case *toGuest:
+		answer.send(w)
 	case *lastAnswer:
 		write(w, route.status, answer.answer)
 		_ = http.NewResponseController(w).Flush() // the connection is closed soon

@@ -3,7 +3,8 @@ package api
 // Flow is a TCP connection, a UDP association, or a series of echo requests.
 type Flow struct {
 	Proto     string `json:"proto"`            // tcp, udp or icmp
-	Inbound   bool   `json:"inbound"`          // the host began it, through a forward
+	Inbound   bool   `json:"inbound"`          // the host began it
+	By        string `json:"by"`               // how the host began it: forward, connect or socks; "" if it did not
 	Guest     string `json:"guest"`            // the guest's end, with its port
 	Remote    string `json:"remote"`           // the other end as the guest sees it
 	Host      string `json:"host"`             // the host's socket: its address, or the path of a unix one; "" if there is none any more
