@@ -60,7 +60,7 @@ var allowedImports = map[string][]string{
 		"netbackend/nat/spec", xtime, sys, multierr},
 	"internal/control/api": {},
 	"internal/counting":    {},
-	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
+	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec", "netbackend/nat/stats",
 		"netbackend/capture", "netbackend/capture/filter", "netbackend/capture/pcapng", "netbackend/stub", "tap", "netbackend/services/hostconf", "internal/broker", "internal/sandbox", "internal/hostcaps",
 		"internal/counting", "internal/servicemanager", sys, multierr},
 	"internal/hostcaps": {sys},
