@@ -114,7 +114,7 @@ var allowedImports = map[string][]string{
 	"netbackend/nat/internal/netpkt":  {"netbackend/nat/internal/ipaddr", "netbackend/nat/internal/seqnum", "virtqueue/vnet", sys},
 	"netbackend/nat/internal/pathmtu": {"netbackend/nat/internal/ipaddr"},
 	"netbackend/nat/internal/seqnum":  {},
-	"netbackend/nat/internal/policy": {"netbackend/nat/internal/guestnet", "netbackend/nat/internal/ipaddr",
+	"netbackend/nat/internal/policy": {"netbackend/nat/internal/flowtable", "netbackend/nat/internal/guestnet", "netbackend/nat/internal/ipaddr",
 		"netbackend/nat/internal/route", "netbackend/nat/spec"},
 	"netbackend/nat/internal/quota":      {},
 	"netbackend/nat/internal/ratelimit":  {},

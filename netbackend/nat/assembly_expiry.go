@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -17,7 +18,7 @@ func (e *icmpSender) tellIncomplete(t *turn, a *ipfrag.Packet) {
 	}
 	m := icmpError{
 		Message: netpkt.TimeExceeded(k.Src.Is4(), netpkt.CodeReassembly), from: t.nets.Of(&k.Src).Gateway,
-		key: &flowKey{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ProtoOf(a.Proto)}, n: a.Len(), l4: k.L4,
+		key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ProtoOf(a.Proto)}, n: a.Len(), l4: k.L4,
 	}
 	t.to = hosts.ID(a.Tag)
 	e.sendError(t, m)

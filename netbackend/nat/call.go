@@ -89,7 +89,7 @@ func (s *calls) take(index uint32) *Call {
 
 // Call calls the guest. It is for the worker's thread, between two turns, of any of the guest's queue pairs; or for anybody after Close.
 func (p *Port) Call(c *Call) {
-	if p.shard.follows.Load() == followsAll {
+	if p.guest.forwards.isClosed(p.shard.id) {
 		c.fail(stats.EndClosed, false)
 		return
 	}
@@ -148,7 +148,7 @@ func (e *tcpEngine) placeCall(t *turn, c *Call, caller *proxied, kind flowBits) 
 	}
 	e.calls.add(f.index, c)
 	if to := t.pairs.lowest(); to != nil && to != e.shard {
-		e.shard.letGo(f, to) // this one's receive ring may not run
+		e.shard.scheduleMove(f, to) // this one's receive ring may not run
 	}
 }
 
@@ -175,6 +175,6 @@ func (e *tcpEngine) callAccepted(f conn) {
 // callFailed tells who waits for the guest that a call has ended.
 func (e *tcpEngine) callFailed(f *flow, cause stats.CloseReason) {
 	f.bits &^= awaited
-	e.takeSocket(f)
+	e.shard.takeSocket(f)
 	e.calls.take(f.index).fail(cause, f.host != hosts.Any)
 }

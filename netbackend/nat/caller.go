@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 )
@@ -26,7 +27,7 @@ func (e *udpEngine) callerOf(s *sharedSocket, i int) (c hostsock.Caller) {
 }
 
 // callerFlow finds the flow of a caller. If there is none, free is a key for it, which is the zero key if it cannot have one.
-func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *flow, free flowKey) {
+func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *flow, free flowtable.Key) {
 	key := e.forwardKey(s, c.Peer)
 	for i := range byte(callerPorts) {
 		if i > 0 {
@@ -36,12 +37,12 @@ func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *flow, fr
 		switch {
 		case f == nil && s.via == viaMapping:
 			return nil, key
-		case f == nil && free == flowKey{}:
+		case f == nil && free == flowtable.Key{}:
 			free = key
 		case f != nil && e.isOf(f, s, c):
-			return f, flowKey{}
+			return f, flowtable.Key{}
 		case s.via == viaMapping:
-			return nil, flowKey{} // a peer that the guest has sent to has no other port
+			return nil, flowtable.Key{} // a peer that the guest has sent to has no other port
 		}
 	}
 	return nil, free
@@ -61,7 +62,7 @@ func (e *udpEngine) isOf(f *flow, s *sharedSocket, c *hostsock.Caller) bool {
 }
 
 // otherPort returns a port that stands for that of a caller, always the same one for each i.
-func (e *udpEngine) otherPort(c *hostsock.Caller, key *flowKey, i byte) uint16 {
+func (e *udpEngine) otherPort(c *hostsock.Caller, key *flowtable.Key, i byte) uint16 {
 	var b [3*16 + 4 + 4 + 1]byte
 	copy(b[0:], key.Guest[:])
 	copy(b[16:], c.Peer.Addr[:])
@@ -74,7 +75,7 @@ func (e *udpEngine) otherPort(c *hostsock.Caller, key *flowKey, i byte) uint16 {
 }
 
 // beginCaller makes a flow for the first datagram of a caller to a forward; nil if there is to be none.
-func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowKey) *flow {
+func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *flow {
 	if !t.admitPeer() {
 		return nil
 	}
@@ -84,7 +85,7 @@ func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, ke
 		return nil
 	}
 	udp := udpFlow{peer: c.Peer, via: s.via, way: n}
-	f, _ := t.createWith(key, int(s.fd), stateUDP, inbound|shared, classPeers, e.begin(udp))
+	f, _ := t.createWith(key, int(s.fd), stateActive, inbound|shared, classPeers, e.begin(udp))
 	if f == nil {
 		e.guest.ways.give(n)
 		return nil

@@ -20,6 +20,9 @@ const (
 	classes
 )
 
+// maxStrangers is how many strangers may be let in at once.
+const maxStrangers = 1024
+
 // classLimit returns how many flows of a class the guest may have. So that one kind does not take the place of all others, that is
 // a quarter of the table.
 func (s *shard) classLimit(c flowClass) int {
@@ -129,7 +132,7 @@ func (t *turn) enforceLimit(c flowClass) { t.evictDownTo(c, t.classLimit(c)-1) }
 func (t *turn) evictDownTo(c flowClass, most int) {
 	for t.classSize(c) > most {
 		if q, _ := t.largestShard(c, c); q != &t.shard {
-			q.post.put(func(b *postbox) { b.overLimit |= 1 << c })
+			q.mailbox.put(func(m *mail) { m.overLimit |= 1 << c })
 			return
 		}
 		if !t.evict(c) {
@@ -160,7 +163,7 @@ func (s *shard) largestShard(first, last flowClass) (*shard, flowClass) {
 // evictUnderPressure has another queue pair give up a flow of the largest of the classes up to last: this one has none.
 func (s *shard) evictUnderPressure(last flowClass) {
 	if q, c := s.largestShard(classConnects, last); q != s {
-		q.post.put(func(b *postbox) { b.underPressure |= 1 << c })
+		q.mailbox.put(func(m *mail) { m.underPressure |= 1 << c })
 	}
 }
 
@@ -177,7 +180,7 @@ func (t *turn) evictRequested(overLimit, underPressure uint) {
 }
 
 func (t *turn) admitSocket() bool {
-	for int(t.flows.sockets.Load()) >= t.maxSockets() {
+	for t.sockets() >= t.maxSockets() {
 		if !t.evict(t.largestClass(classConnects, classAssociations)) {
 			t.evictUnderPressure(classAssociations)
 			t.hit(limits.Sockets)
@@ -208,6 +211,10 @@ func (s *shard) largestClass(first, last flowClass) flowClass {
 	}
 	return found
 }
+
+// sockets returns how many sockets the guest's flows and mappings have, and countSockets takes note of n more of them.
+func (s *shard) sockets() int         { return int(s.flows.sockets.Load()) }
+func (s *shard) countSockets(n int32) { s.flows.sockets.Add(n) }
 
 // maxSockets is how many sockets the guest's flows may have, be they of one or mappings. Forwards have the others.
 func (s *shard) maxSockets() int { return s.cfg.MaxSockets - int(s.pairs.ofForwards.Load()) }

@@ -8,18 +8,15 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-multierror"
-	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
-	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
-	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -167,7 +164,7 @@ func (c *Config) SetNetwork6(prefix netip.Prefix) error {
 }
 
 const (
-	minMTU = 576 // every host must take such a packet (RFC 791 section 3.1), DHCP relies on it
+	minMTU = netpkt.MinMTU4 // DHCP relies on it
 	maxMTU = 65520
 	// MinMTU6 is the least MTU with which a guest has IPv6 (RFC 8200 section 5). With a smaller one Prefix6 does not count.
 	MinMTU6 = 1280
@@ -274,7 +271,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	if cfg.Kernel.guests == 0 {
+	if !cfg.Kernel.isDivided() {
 		cfg.Kernel = cfg.Kernel.among(1)
 	}
 	if cfg.resolvers == nil {
@@ -306,17 +303,14 @@ func (c *Config) checkQueues() error {
 
 // newPort makes the i-th queue pair.
 func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
-	p := &Port{guest: g, reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
-	p.turn.shard = shard{
-		id: i, me: i + 1, pairs: &g.pairs, hosts: g.hosts, listening: i == 0,
-		cfg: cfg, mtu: cfg.MTU, others: setOf(cfg.Others), flows: g.flows, wheel: timerwheel.New(g.flows.timers), identity: g.identity,
-	}
-	p.shard = &p.turn.shard
+	p := &Port{guest: g, cfg: cfg, reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
 	nets := networksOf(cfg)
+	p.turn.setUp(i, shardConfig{
+		MaxFlows: cfg.MaxFlows, MaxSockets: cfg.MaxSockets, Queues: cfg.Queues, GatewayMAC: cfg.GatewayMAC, MTU: cfg.MTU, Others: setOf(cfg.Others),
+	}, &g.pairs, &nets)
+	p.shard = &p.turn.shard
 	p.adopted, p.following = g.policy.Load(), g.forwards.current.Load()
-	p.shard.nets, p.policy = &nets, policy.New(p.adopted.rules, &nets, &p.routes)
-	p.turn.slow = make([]byte, slowCopy)
-	p.turn.bounce = make([]byte, hostsock.BatchSize*bounceLen)
+	p.policy = policy.New(p.adopted.rules, &nets, &p.routes)
 	p.sleep.begin(cfg.Slept)
 	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.lastTurn) })
 	servers, err := newServers(cfg, &g.leases, search)
@@ -333,7 +327,7 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 // connectParts gives each part what it uses, before any of them has something to do. No other function reaches into a part. The
 // order is that of the parts: each knows only earlier ones, and asks later ones by its hooks.
 func (p *Port) connectParts(has servers, g *guest) {
-	s := p.shard
+	s, cfg := p.shard, p.cfg
 	s.hooks = p.shardHooks()
 	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp, guestAt: &g.advertiseAt}
 	p.icmp = icmpSender{shard: s, routes: &p.routes, told: map[policy.Destination]bool{}}
@@ -342,10 +336,14 @@ func (p *Port) connectParts(has servers, g *guest) {
 	p.listeners = listenerSet{shard: s, forward: p.following.listeners()}
 	p.gates = gateKeeper{shard: s, link: &p.link, ofGuest: &g.gates}
 	p.tcp = tcpEngine{
-		shard: s, link: &p.link, icmp: &p.icmp, gates: &p.gates, policy: &p.policy, resolver: p.resolverHooks(), calls: &g.calls, conns: g.states.tcp,
+		shard: s, cfg: tcpConfig{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
+		link: &p.link, icmp: &p.icmp, policy: &p.policy, hooks: p.tcpHooks(), calls: &g.calls, conns: g.states.tcp,
 		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, maxIovecs)},
 	}
 	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources
+	p.udp.cfg = udpConfig{
+		Segments: cfg.UDPSegment, GRO: cfg.UDPGRO, EndpointIndependent: cfg.EndpointIndependent, Filtering: cfg.UDPFiltering,
+	}
 	p.udp.fragments, p.udp.listeners, p.udp.policy = &p.fragments, &p.listeners, &p.policy
 	p.udp.routes, p.udp.hooks, p.udp.states, p.udp.guest = &p.routes, p.udpHooks(), g.states.udp, g.udp
 	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: g.states.ping}
@@ -367,13 +365,10 @@ func (p *Port) open() (err error) {
 		p.routes.Close()
 		return err
 	}
-	if p.shard.alone() {
-		return nil
-	}
-	if p.shard.post.fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	if err := p.shard.openMailbox(); err != nil {
 		p.news.Close()
 		p.routes.Close()
-		return fmt.Errorf("postbox: %w", err)
+		return fmt.Errorf("mailbox: %w", err)
 	}
 	return nil
 }

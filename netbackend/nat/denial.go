@@ -3,6 +3,7 @@ package nat
 import (
 	"fmt"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -13,9 +14,9 @@ const maxDenialsTold = 64
 
 // deny counts a denial, and tells the user of the first one to a service under this policy, naming the option that opens it. What a rule
 // closes is closed as the user wished, and not told.
-func (e *icmpSender) deny(key *flowKey, v policy.Verdict) {
+func (e *icmpSender) deny(key *flowtable.Key, v policy.Verdict) {
 	e.shard.counters.Denied++
-	d := destinationOf(key)
+	d := policy.DestinationOf(key)
 	if v != policy.IsClosed && v != policy.IsUnlisted || e.told[d] || len(e.told) >= maxDenialsTold {
 		return
 	}
@@ -33,7 +34,7 @@ func (e *icmpSender) deny(key *flowKey, v policy.Verdict) {
 func (e *icmpSender) forgetTold() { clear(e.told) }
 
 // opener returns the value of the flag that opens the destination of key.
-func (e *icmpSender) opener(key *flowKey) string {
+func (e *icmpSender) opener(key *flowtable.Key) string {
 	name := spec.ProtoName(key.Proto)
 	switch {
 	case key.Proto == netpkt.ICMP:

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -30,11 +31,11 @@ type Explanation struct {
 // about ICMP: see ParseTarget. Limits on how many flows there may be are not asked. The worker's thread may call it, or anybody after
 // Close. It takes a few system calls, and sends nothing.
 func (p *Port) Explain(to Target) Explanation {
-	key := flowKey{Proto: to.Proto, Remote: ipaddr.From(to.Addr), RemotePort: to.Port}
+	key := flowtable.Key{Proto: to.Proto, Remote: ipaddr.From(to.Addr), RemotePort: to.Port}
 	if why := p.answersItself(&key); why != "" {
 		return Explanation{Allowed: true, Why: why}
 	}
-	e := p.policy.Explain(destinationOf(&key))
+	e := p.policy.Explain(policy.DestinationOf(&key))
 	x := Explanation{Allowed: e.Verdict == policy.Allowed, Owner: e.Owner, By: p.decidedBy(&key, &e)}
 	x.Why = why(&e, x.By != "")
 	switch e.Verdict {
@@ -50,7 +51,7 @@ func (p *Port) Explain(to Target) Explanation {
 }
 
 // answersItself says how the engine answers what is meant for itself, "" for what is not.
-func (p *Port) answersItself(key *flowKey) string {
+func (p *Port) answersItself(key *flowtable.Key) string {
 	s := p.shard
 	switch {
 	case s.isQuery(key):
@@ -59,14 +60,14 @@ func (p *Port) answersItself(key *flowKey) string {
 		return ""
 	case key.Proto == netpkt.ICMP:
 		return "vring answers echo requests to its own addresses"
-	case key.Proto == netpkt.UDP && key.RemotePort == dhcpServerPort && key.Remote.Is4():
+	case key.Proto == netpkt.UDP && key.RemotePort == netpkt.DHCPServerPort && key.Remote.Is4():
 		return "it is the DHCP server, which vring is itself"
 	}
 	return ""
 }
 
 // decidedBy returns the option that decides, "" for none.
-func (p *Port) decidedBy(key *flowKey, e *policy.Explanation) string {
+func (p *Port) decidedBy(key *flowtable.Key, e *policy.Explanation) string {
 	switch {
 	case e.Opened:
 		return "--allow-host " + p.icmp.opener(key)

@@ -8,9 +8,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/timerwheel"
 )
 
-// flowKey names a flow as the guest sees it.
-type flowKey = flowtable.Key
-
 // none is the index of no flow. Indices start at 1, so that a zero value is none as well.
 const (
 	none        = flowtable.None
@@ -23,7 +20,7 @@ const (
 // pair may read it during a turn in which lookup gave it the record. What only one protocol knows of a flow is not here, but with
 // its engine; see flowStates.
 type flow struct {
-	key   flowKey
+	key   flowtable.Key
 	ipLen uint8    // of the IP header in front of what goes to the guest
 	host  hosts.ID // of the guest, hosts.Any if it is not known yet
 	index uint32   // of this record
@@ -64,20 +61,14 @@ const (
 	isNew               // the guest began it, and nobody has answered yet; see newFlows
 )
 
-// flowState is where a flow stands.
+// flowState is where a flow stands. Of a flow that is found by its key it is that of its protocol.
 type flowState uint8
 
 const (
-	stateFree       flowState = iota
-	stateUDP                  // datagrams pass
-	statePing                 // echo requests and replies pass
-	stateConnecting           // TCP: the guest's SYN waits for the host's connect
-	stateSynRcvd              // TCP: we answered the guest's SYN
-	stateHeader               // TCP: a forward took it, and its PROXY header is awaited; the guest knows nothing of it
-	stateSynSent              // TCP: we sent a SYN to the guest
-	stateOpen                 // TCP: data may pass
-	stateReset                // TCP: only the reset to the guest is left
-	stateDead                 // the flow is over; the run list frees its record
+	stateFree      flowState = iota
+	stateDead                // the flow is over; the run list frees its record
+	stateActive              // packets pass: for protocols that have no other states
+	protocolStates           // the first of those that a protocol has itself
 )
 
 // flowTable has the flows of a guest, whose queue pairs share it: a record for each key of its table.
@@ -114,7 +105,7 @@ func (t *flowTable) at(i uint32) *flow { return t.records.At(i) }
 
 // lookup returns the flow of a key, nil if there is none. Any queue pair may call it during a turn. Of another's flow it may use
 // what does not change only; see flow.
-func (t *flowTable) lookup(k *flowKey) *flow {
+func (t *flowTable) lookup(k *flowtable.Key) *flow {
 	i := t.Lookup(k)
 	if i == none {
 		return nil
@@ -133,7 +124,7 @@ func (t *flowTable) byIndex(i, gen, owner uint32) *flow {
 // insert makes a record for k that belongs to owner. Before anybody else can find it, prepare is called, which makes what others may
 // read of the flow. It returns nil if there is no room, or if
 // another queue pair has made one in the meantime, which is elsewhere.
-func (t *flowTable) insert(k *flowKey, owner uint32, prepare func(i uint32)) (f *flow, at where) {
+func (t *flowTable) insert(k *flowtable.Key, owner uint32, prepare func(i uint32)) (f *flow, at where) {
 	i, exists := t.Insert(k, owner, func(i uint32) {
 		*t.records.Make(i) = flow{key: *k, index: i, fd: -1, ipLen: uint8(k.Guest.HeaderLen())}
 		t.timers.Make(i)

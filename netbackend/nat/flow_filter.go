@@ -7,7 +7,6 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/spec"
-	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // FlowFilter chooses flows: those that have all that is set of it. The zero FlowFilter chooses all.
@@ -75,7 +74,7 @@ func (p *Port) Flows(now int64, from uint32, filter *FlowFilter) (some []FlowInf
 // it by a reset. Those that have ended before, and whose guest is yet to be told, are none of them.
 func (p *Port) EndFlows(from uint32, filter *FlowFilter) (ended int, next uint32) {
 	next = p.someFlows(from, filter, killCost, func(f *flow) {
-		if f.state != stateReset {
+		if !p.tcp.isOver(f) {
 			p.kill(f)
 			ended++
 		}
@@ -98,9 +97,9 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flo
 
 // kill ends a flow since somebody wants it.
 func (p *Port) kill(f *flow) {
-	if f.key.Proto == netpkt.TCP && f.state != stateHeader { // of which the guest knows nothing
-		p.tcp.resetGuest(f, stats.EndKilled)
+	if f.key.Proto == netpkt.TCP {
+		p.tcp.kill(f)
 		return
 	}
-	p.drop(f, stats.EndKilled)
+	p.shard.remove(f)
 }

@@ -4,15 +4,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
 
 func TestAllStatesOfFlowsHaveAName(t *testing.T) {
 	named := map[string]bool{}
 	p := &Port{}
-	for _, state := range []flowState{stateUDP, statePing} {
-		named[p.stateOf(&flow{state: state})] = true
+	for _, proto := range []uint8{netpkt.UDP, netpkt.ICMP} {
+		named[p.stateOf(&flow{key: flowtable.Key{Proto: proto}, state: stateActive})] = true
 	}
-	for state := stateConnecting; state < stateDead; state++ {
+	for state := stateConnecting; state <= stateReset; state++ {
 		for _, flags := range []tcpFlags{0, guestFIN, finSent, guestFIN | finSent} {
 			named[stateName(state, flags)] = true
 		}

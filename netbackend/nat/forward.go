@@ -144,12 +144,13 @@ func closeAll(opened []*boundForward) {
 // prepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
 func (e *acceptor) prepareForwards() {
 	for l := range e.listeners.forwards() {
-		e.prepareForward(l)
+		e.udp.prepareForward(l)
 	}
 }
 
-func (e *acceptor) prepareForward(l *listener) {
-	if e.shard.cfg.UDPGRO && l.proto == netpkt.UDP && e.shard.takesUSO(&l.to.Addr) {
+// prepareForward is prepareForwards for one of them.
+func (e *udpEngine) prepareForward(l *listener) {
+	if e.cfg.GRO && l.proto == netpkt.UDP && e.shard.takesUSO(&l.to.Addr) {
 		l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 	}
 }

@@ -38,7 +38,7 @@ func (p *Port) ChangeForwards(quit []spec.Forward, add []BoundForward, wake func
 	s := p.shard.pairs
 	p.guest.forwards.changes.Lock()
 	defer p.guest.forwards.changes.Unlock()
-	p.guest.forwards.closeLeft(s)
+	p.guest.forwards.closeLeft(&s.memory)
 	for len(quit)+len(add) > 0 {
 		nQuit := min(len(quit), forwardStep)
 		nAdd := min(len(add), forwardStep-nQuit)
@@ -60,7 +60,7 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	s := p.shard.pairs
 	bound := make([]*boundForward, len(add))
 	for i := range add {
-		bound[i] = p.shard.cfg.bind(add[i])
+		bound[i] = p.cfg.bind(add[i])
 	}
 	set, left := p.guest.forwards.publish(quit, bound)
 	if set == nil {
@@ -71,8 +71,8 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	}
 	p.gates.replaceGates(left, bound)
 	wake()
-	followed := p.guest.forwards.await(s, set.number, patience)
-	p.guest.forwards.closeLeft(s)
+	followed := p.guest.forwards.await(set.number, patience)
+	p.guest.forwards.closeLeft(&s.memory)
 	if !followed {
 		return ErrNotFollowed
 	}
@@ -81,18 +81,17 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 
 // ReviveForwards gives the guest back what ChangeForwards has returned ErrNotFollowed for.
 func (p *Port) ReviveForwards(wake func()) {
-	s := p.shard.pairs
 	p.guest.forwards.changes.Lock()
 	defer p.guest.forwards.changes.Unlock()
 	set, revived := p.guest.forwards.revive()
 	p.gates.replaceGates(nil, revived)
 	wake()
-	p.guest.forwards.await(s, set.number, forwardPatience)
+	p.guest.forwards.await(set.number, forwardPatience)
 }
 
 // followForwards adopts the forwards of now, as far as they have changed for this queue pair.
 func (p *Port) followForwards(t *turn, after *forwardSet) {
-	if t.follows.Load() == followsAll {
+	if p.guest.forwards.isClosed(t.id) {
 		return // the queue pair is closed
 	}
 	before, orphans, budget := p.following, false, acceptBurst
@@ -118,11 +117,7 @@ func (p *Port) followForwards(t *turn, after *forwardSet) {
 
 // announce tells who changes forwards which set this queue pair follows.
 func (p *Port) announce(number uint64) {
-	p.shard.follows.Store(number)
-	select {
-	case p.guest.forwards.moved <- struct{}{}:
-	default:
-	}
+	p.guest.forwards.follow(p.shard.id, number)
 }
 
 // begin lets clients come by a forward.
@@ -132,7 +127,7 @@ func (e *acceptor) begin(index uint32, b *boundForward) {
 	if e.shard.worker == nil {
 		return // Start does the rest
 	}
-	e.prepareForward(&l)
+	e.udp.prepareForward(&l)
 	if e.shard.listening && e.register(&l) != nil {
 		e.shard.hit(limits.Host)
 	}

@@ -20,7 +20,7 @@ import (
 //
 // A forward has an index, by which UDP flows name it (udpFlow.via), and which no other forward gets before its socket is closed. So
 // that a flow on its way between two pairs is not taken for one of another forward, a pair looks which set is to be followed before it
-// empties its postbox, and follows it after that.
+// empties its mailbox, and follows it after that.
 
 // BoundForward is a forward of one port, or of a unix socket, that is open.
 type BoundForward struct {
@@ -62,10 +62,11 @@ func (s *forwardSet) listeners() []*listener {
 
 // forwards are those of a guest, with what is under way between two sets.
 type forwards struct {
-	current atomic.Pointer[forwardSet]
-	moved   chan struct{} // a queue pair follows another set, or none any more; buffered
-	changes sync.Mutex    // is held during a change
-	sockets *atomic.Int32 // that current takes of the guest's share; the shards read it
+	current   atomic.Pointer[forwardSet]
+	moved     chan struct{}   // a queue pair follows another set, or none any more; buffered
+	changes   sync.Mutex      // is held during a change
+	sockets   *atomic.Int32   // that current takes of the guest's share; the shards read it
+	following []atomic.Uint64 // number of the set that each queue pair follows
 
 	mu      sync.Mutex      // guards what follows, and the storing of current
 	leaving []*boundForward // out of current; their sockets may be in use
@@ -76,7 +77,8 @@ type forwards struct {
 const followsAll = ^uint64(0)
 
 // begin makes the first set.
-func (s *forwards) begin(bound []*boundForward, sockets *atomic.Int32) {
+func (s *forwards) begin(bound []*boundForward, pairs int, sockets *atomic.Int32) {
+	s.following = make([]atomic.Uint64, pairs)
 	s.sockets = sockets
 	s.moved = make(chan struct{}, 1)
 	s.store(&forwardSet{bound: bound, count: len(bound)})
@@ -185,15 +187,15 @@ func (b *boundForward) place(index uint32) {
 }
 
 // closeLeft closes those that no queue pair can be using any more.
-func (s *forwards) closeLeft(p *pairs) {
+func (s *forwards) closeLeft(memory *kernelMemory) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	following := p.followed()
+	following := s.followed()
 	s.leaving = slices.DeleteFunc(s.leaving, func(b *boundForward) bool {
 		if following < b.quitWith {
 			return false
 		}
-		b.close(&p.memory)
+		b.close(memory)
 		return true
 	})
 }
@@ -219,24 +221,36 @@ func (b *boundForward) close(memory *kernelMemory) {
 	b.listener.Close()
 }
 
+// follow takes note that a queue pair follows a set.
+func (s *forwards) follow(pair uint32, number uint64) {
+	s.following[pair].Store(number)
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+// isClosed reports whether a queue pair is closed.
+func (s *forwards) isClosed(pair uint32) bool { return s.following[pair].Load() == followsAll }
+
 // followed is the number of the set that all queue pairs follow, or have followed.
-func (s *pairs) followed() uint64 {
+func (s *forwards) followed() uint64 {
 	number := followsAll
-	for _, q := range s.shards {
-		number = min(number, q.follows.Load())
+	for i := range s.following {
+		number = min(number, s.following[i].Load())
 	}
 	return number
 }
 
 // await waits until all queue pairs follow a set, for a limited time, and reports whether they do.
-func (s *forwards) await(p *pairs, number uint64, patience time.Duration) bool {
+func (s *forwards) await(number uint64, patience time.Duration) bool {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	for p.followed() < number {
+	for s.followed() < number {
 		select {
 		case <-s.moved:
 		case <-timer.C:
-			return p.followed() >= number
+			return s.followed() >= number
 		}
 	}
 	return true

@@ -6,15 +6,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // newRivals returns the first of two queue pairs of a guest, and a function by which the second one makes a flow.
-func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
+func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 	cfg := DefaultConfig()
 	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
 	cfg.AllowHost = []spec.HostService{{Proto: netpkt.UDP, Port: 9}, {Proto: netpkt.TCP, Port: 9}}
@@ -25,7 +26,7 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowKey)) {
 			require.NoError(t, p.Close())
 		}
 	})
-	return ports[0], func(key *flowKey) {
+	return ports[0], func(key *flowtable.Key) {
 		f, at := ports[1].shard.flows.insert(key, ports[1].shard.me, ports[1].udp.begin(udpFlow{}))
 		require.Equal(t, here, at)
 		t.Cleanup(func() { ports[1].shard.flows.unlink(f) })
@@ -42,16 +43,16 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 	for name, begin := range map[string]struct {
 		proto uint8
 		to    ipaddr.Endpoint
-		fn    func(p *Port, key *flowKey) (retry bool)
+		fn    func(p *Port, key *flowtable.Key) (retry bool)
 	}{
-		"connection":                    {netpkt.TCP, gateway, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
-		"connection to the name server": {netpkt.TCP, server, func(p *Port, key *flowKey) bool { return p.tcp.connect(&p.turn, key, syn) }},
-		"association": {netpkt.UDP, gateway, func(p *Port, key *flowKey) bool {
+		"connection":                    {netpkt.TCP, gateway, func(p *Port, key *flowtable.Key) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"connection to the name server": {netpkt.TCP, server, func(p *Port, key *flowtable.Key) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"association": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
 			f, at := p.udp.associate(&p.turn, key, datagram, netpkt.UDPLen)
 			require.Nil(t, f)
 			return at == elsewhere
 		}},
-		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowKey) bool {
+		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
 			f, at := p.udp.share(&p.turn, key, gateway, classAssociations)
 			require.Nil(t, f)
 			require.Empty(t, p.guest.udp.mappings.of)
@@ -60,26 +61,16 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, rival := newRivals(t)
-			p.shard.worker, p.turn.rxFull = deafWorker{}, true
-			key := flowKey{
-				Guest: ipaddr.From(p.shard.cfg.Guest), GuestPort: 1024, Remote: begin.to.Addr, RemotePort: begin.to.Port, Proto: begin.proto,
+			p.shard.worker, p.turn.rxFull = porttest.DeafWorker{}, true
+			key := flowtable.Key{
+				Guest: ipaddr.From(p.cfg.Guest), GuestPort: 1024, Remote: begin.to.Addr, RemotePort: begin.to.Port, Proto: begin.proto,
 			}
 			rival(&key)
 			require.True(t, begin.fn(p, &key))
 			require.Zero(t, p.shard.counters.ResetsSent)
-			require.Zero(t, p.shard.flows.sockets.Load())
+			require.Zero(t, p.shard.sockets())
 			held, _ := p.guest.names.Streams()
 			require.Zero(t, held)
 		})
 	}
 }
-
-// deafWorker watches nothing.
-type deafWorker struct{}
-
-func (deafWorker) Register(int, uint64) error      { return nil }
-func (deafWorker) RegisterInput(int, uint64) error { return nil }
-func (deafWorker) Unregister(int)                  {}
-func (deafWorker) Rearm(int, uint64) error         { return nil }
-func (deafWorker) Raise(netbackend.Notice)         {}
-func (deafWorker) Fault(error)                     {}

@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -87,7 +88,7 @@ func (p *Port) assembled(t *turn, a *ipfrag.Packet) (retry bool) {
 // fragments, or several that the kernel has put together for a guest that wants them one by one. There is one such at a
 // time: as long as the guest has no room for all of it, nothing else is received.
 type longDatagram struct {
-	key     flowKey
+	key     flowtable.Key
 	to      hosts.ID
 	arrival hostsock.Arrival
 	id      uint32 // of the fragments
@@ -101,7 +102,7 @@ type longDatagram struct {
 }
 
 // cut begins to send payload in datagrams of segment bytes, 0 for a single one.
-func (e *fragmenter) cut(t *turn, key *flowKey, payload []byte, segment int) {
+func (e *fragmenter) cut(t *turn, key *flowtable.Key, payload []byte, segment int) {
 	d := &e.long
 	d.prepare()
 	if segment == 0 {
@@ -116,7 +117,7 @@ func (e *fragmenter) cut(t *turn, key *flowKey, payload []byte, segment int) {
 // prepare makes room for the longest there is.
 func (d *longDatagram) prepare() {
 	if d.buf == nil {
-		d.buf = make([]byte, netpkt.UDPLen+maxDatagram)
+		d.buf = make([]byte, netpkt.UDPLen+bounceLen)
 	}
 }
 

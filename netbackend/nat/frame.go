@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -78,15 +79,23 @@ func (t *turn) learnAddress(a *ipaddr.Addr, id hosts.ID) {
 	if !t.hosts.Learn(a, id, t.now) {
 		return
 	}
+	t.foundMore()
 	t.hooks.located()
 	if t.alone() {
 		return
 	}
 	for _, q := range t.pairs.shards {
 		if q != &t.shard {
-			q.post.nudge() // its connections may wait for that
+			q.wake() // its connections may wait for that
 		}
 	}
+}
+
+// foundMore reports whether hosts of the guest were found since it was asked last.
+func (s *shard) foundMore() bool {
+	before := s.found
+	s.found = s.hosts.Found()
+	return s.found != before
 }
 
 // followHosts lets flows follow addresses that have become another host's: a flow in which the guest has nothing to say would
@@ -160,8 +169,8 @@ func (p *Port) packet(t *turn, k *packet, h *vnet.Header) (retry bool) {
 }
 
 // key returns the flow that ports of a packet name; !ok if its addresses or ports cannot be those of a conversation.
-func (s *shard) key(k *packet, proto uint8) (key flowKey, ok bool) {
-	key = flowKey{
+func (s *shard) key(k *packet, proto uint8) (key flowtable.Key, ok bool) {
+	key = flowtable.Key{
 		Guest: k.Src, Remote: k.Dst, Proto: proto,
 		GuestPort: binary.BigEndian.Uint16(k.L4), RemotePort: binary.BigEndian.Uint16(k.L4[2:]),
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -18,8 +19,8 @@ import (
 // answers. The socket stays bound all the time, so that nobody else gets the port, and shutdown(2) and listen(2) shut and
 // open it.
 //
-// Whether the guest's port answers is found out by knocking: a SYN from the gateway's address, and a reset for the SYN-ACK
-// that comes of it. The handshake is never completed, so accept(2) in the guest does not return. The engine knocks
+// Whether the guest's port answers is found out by probes: a SYN from the gateway's address, and a reset for the SYN-ACK
+// that comes of it. The handshake is never completed, so accept(2) in the guest does not return. The engine probes
 //
 //   - when the guest's rings start, and as long as the gate is shut: after 50 ms, and then after twice the time, up to 1 s;
 //   - when the guest ends a connection, for that may be the last that is heard of a service;
@@ -27,16 +28,16 @@ import (
 //     client would be accepted and reset instead of refused, once. A frame each way and a reset in 5 s are nothing to a
 //     guest, and shorter intervals would serve nobody, since a refusal by the guest shuts the gate at once.
 //
-// With several queue pairs, the one with the listeners knocks, and any may get the answer, or learn that the guest has
-// ended a connection. So gates are shared by all, under a lock, which is taken once a knock or connection.
+// With several queue pairs, the one with the listeners probes, and any may get the answer, or learn that the guest has
+// ended a connection. So gates are shared by all, under a lock, which is taken once a probe or connection.
 //
 // A gate that is open is shut by a refusal, not by silence: a guest whose backlog is full does not answer either, and its
 // clients are to try again.
 
 const (
-	firstKnock = int64(50e6)
-	lastKnock  = int64(1e9)
-	openKnock  = int64(5e9)
+	firstProbe = int64(50e6)
+	lastProbe  = int64(1e9)
+	openProbe  = int64(5e9)
 )
 
 // gateKeeper opens and shuts the gates.
@@ -50,7 +51,7 @@ type gateKeeper struct {
 type gates struct {
 	mu  sync.Mutex
 	all atomic.Pointer[gateMap] // it is replaced by who has mu, and does not change itself
-	at  atomic.Int64            // when one of them is to be knocked at, 0 for never
+	at  atomic.Int64            // when one of them is to be probed, 0 for never
 }
 
 // gateMap are gates by the port of the guest.
@@ -61,22 +62,22 @@ type gate struct {
 	listeners []*listener
 	open      bool
 	to        ipaddr.Endpoint
-	key       flowKey      // of the last knock
-	iss       seqnum.Value // of the last knock
-	at        int64        // when to knock again
-	knocked   int64        // when that was done last
-	delay     int64        // between knocks while it is shut
+	key       flowtable.Key // of the last probe
+	iss       seqnum.Value  // of the last probe
+	at        int64         // when to probe again
+	probed    int64         // when that was done last
+	delay     int64         // between probes while it is shut
 }
 
 // begin makes the gates of the first forwards.
 func (s *gates) begin(bound []*boundForward) {
 	s.all.Store(&gateMap{})
 	s.replace(nil, bound)
-	s.at.Store(0) // the guest is not there yet, see shutGates
+	s.at.Store(0) // the guest is not there yet, see closeGates
 }
 
 // replace takes forwards from their gates, and gives others gates: one for each port of the guest to which gated forwards lead. A gate
-// without forwards goes, and one that is new is knocked at at once. Any goroutine may call it.
+// without forwards goes, and one that is new is probed at once. Any goroutine may call it.
 func (s *gates) replace(quit, add []*boundForward) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +105,7 @@ func (e *gateKeeper) replaceGates(quit, add []*boundForward) { e.ofGuest.replace
 func (s *gates) add(all gateMap, l *listener) {
 	g := all[l.to]
 	if g == nil {
-		g = &gate{to: l.to, delay: firstKnock}
+		g = &gate{to: l.to, delay: firstProbe}
 		all[l.to] = g
 	}
 	g.listeners = append(g.listeners, l)
@@ -113,7 +114,7 @@ func (s *gates) add(all gateMap, l *listener) {
 }
 
 // of returns the gate of a port of the guest, nil if it has none.
-func (s *gates) of(key *flowKey) *gate {
+func (s *gates) of(key *flowtable.Key) *gate {
 	all := *s.all.Load()
 	if len(all) == 0 {
 		return nil
@@ -121,20 +122,20 @@ func (s *gates) of(key *flowKey) *gate {
 	return all[ipaddr.Endpoint{Addr: key.Guest, Port: key.GuestPort}]
 }
 
-// shutGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
-func (e *gateKeeper) shutGates() {
+// closeGates shuts all gates: the guest is gone, or another one begins, who is asked at once.
+func (e *gateKeeper) closeGates() {
 	s := e.ofGuest
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range *s.all.Load() {
-		e.shutGate(g)
+		e.closeGate(g)
 		g.at = max(e.shard.lastTurn, 1) // 0 would be never
 		s.at.Store(g.at)
 	}
 }
 
-// tendGates knocks where it is time.
-func (e *gateKeeper) tendGates(t *turn) {
+// runGateTimers probes where it is time.
+func (e *gateKeeper) runGateTimers(t *turn) {
 	if at := e.gateAt(); at == 0 || t.now < at {
 		return
 	}
@@ -144,14 +145,14 @@ func (e *gateKeeper) tendGates(t *turn) {
 	next := int64(0)
 	for _, g := range *s.all.Load() {
 		if g.at <= t.now {
-			e.knock(t, g)
+			e.probe(t, g)
 		}
 		next = netbackend.Earlier(next, g.at)
 	}
 	s.at.Store(next)
 }
 
-// gateAt returns when tendGates has something to do, 0 for never.
+// gateAt returns when runGateTimers has something to do, 0 for never.
 func (e *gateKeeper) gateAt() int64 {
 	if !e.shard.leads() {
 		return 0
@@ -159,40 +160,40 @@ func (e *gateKeeper) gateAt() int64 {
 	return e.ofGuest.at.Load()
 }
 
-// knock asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
+// probe asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
 // asked first.
-func (e *gateKeeper) knock(t *turn, g *gate) {
-	g.knocked = t.now
+func (e *gateKeeper) probe(t *turn, g *gate) {
+	g.probed = t.now
 	if g.open {
-		g.at = t.now + openKnock
+		g.at = t.now + openProbe
 	} else {
 		g.at = t.now + g.delay
-		g.delay = min(2*g.delay, lastKnock)
+		g.delay = min(2*g.delay, lastProbe)
 	}
 	if t.to = t.hosts.User(&g.to.Addr); t.to == hosts.Any {
 		e.link.askOnce(t, g.to.Addr)
-		if t.hosts.MAC(hosts.Any) == 0 || g.delay <= 2*firstKnock {
+		if t.hosts.MAC(hosts.Any) == 0 || g.delay <= 2*firstProbe {
 			return
 		}
 	}
-	g.key = flowKey{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: netpkt.TCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
-	g.key.RemotePort = e.knockPort(t, &g.key)
+	g.key = flowtable.Key{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: netpkt.TCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
+	g.key.RemotePort = e.probePort(t, &g.key)
 	if !t.freePort(&g.key) {
 		return
 	}
 	g.iss = seqnum.From(t.identity.initial(&g.key, t.now))
 	t.counters.Knocks++
-	t.sendBare(&g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
+	sendControlSegment(t, &g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
 }
 
-// knockPort chooses a port for a knock. Clients do not begin connections from these (RFC 6335 section 6).
-func (e *gateKeeper) knockPort(t *turn, key *flowKey) uint16 {
+// probePort chooses a port for a probe. Clients do not begin connections from these (RFC 6335 section 6).
+func (e *gateKeeper) probePort(t *turn, key *flowtable.Key) uint16 {
 	const first, ports = 512, 512
 	return first + uint16(t.identity.initial(key, t.now)>>16)%ports
 }
 
-// gateAnswered takes a segment without a connection into account, and tells whether it answers a knock.
-func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack seqnum.Value) bool {
+// onProbeReply takes a segment without a connection into account, and tells whether it answers a probe.
+func (e *gateKeeper) onProbeReply(t *turn, key *flowtable.Key, flags uint8, ack seqnum.Value) bool {
 	g := e.ofGuest.of(key)
 	if g == nil {
 		return false
@@ -204,15 +205,15 @@ func (e *gateKeeper) gateAnswered(t *turn, key *flowKey, flags uint8, ack seqnum
 	}
 	switch {
 	case flags&netpkt.RST != 0:
-		e.shutGate(g)
+		e.closeGate(g)
 	case flags&netpkt.SYN != 0:
 		e.openGate(t, g)
 	}
 	return true
 }
 
-// knockFailed takes note that the segment of key with a sequence number did not get to the guest, and reports whether it was a knock.
-func (e *gateKeeper) knockFailed(key *flowKey, seq seqnum.Value) bool {
+// probeFailed takes note that the segment of key with a sequence number did not get to the guest, and reports whether it was a probe.
+func (e *gateKeeper) probeFailed(key *flowtable.Key, seq seqnum.Value) bool {
 	g := e.ofGuest.of(key)
 	if g == nil {
 		return false
@@ -223,22 +224,22 @@ func (e *gateKeeper) knockFailed(key *flowKey, seq seqnum.Value) bool {
 		return false
 	}
 	e.shard.counters.ReportsHeeded++
-	e.shutGate(g)
+	e.closeGate(g)
 	return true
 }
 
-// refusedBy notes that the guest has refused a client.
-func (e *gateKeeper) refusedBy(key *flowKey) {
-	e.withOpenGate(key, e.shutGate)
+// onGuestRefused notes that the guest has refused a client.
+func (e *gateKeeper) onGuestRefused(key *flowtable.Key) {
+	e.withOpenGate(key, e.closeGate)
 }
 
-// endedBy notes that the guest has ended a connection.
-func (e *gateKeeper) endedBy(t *turn, key *flowKey) {
-	e.withOpenGate(key, func(g *gate) { e.knockAt(g, max(t.now, g.knocked+firstKnock)) })
+// onGuestClosed notes that the guest has ended a connection.
+func (e *gateKeeper) onGuestClosed(t *turn, key *flowtable.Key) {
+	e.withOpenGate(key, func(g *gate) { e.probeAt(g, max(t.now, g.probed+firstProbe)) })
 }
 
 // withOpenGate calls fn for the gate of a port of the guest, if it has one that is open.
-func (e *gateKeeper) withOpenGate(key *flowKey, fn func(*gate)) {
+func (e *gateKeeper) withOpenGate(key *flowtable.Key, fn func(*gate)) {
 	g := e.ofGuest.of(key)
 	if g == nil {
 		return
@@ -252,19 +253,19 @@ func (e *gateKeeper) withOpenGate(key *flowKey, fn func(*gate)) {
 
 // What follows is for who has the lock.
 
-// knockAt brings the next knock forward.
-func (e *gateKeeper) knockAt(g *gate, at int64) {
+// probeAt brings the next probe forward.
+func (e *gateKeeper) probeAt(g *gate, at int64) {
 	s := e.ofGuest
 	g.at = min(g.at, at)
 	s.at.Store(netbackend.Earlier(s.at.Load(), g.at))
 	if to := e.shard.pairs.lowest(); to != nil && to != e.shard {
-		to.post.nudge() // it has the listeners, and sleeps until it was to knock next
+		to.wake() // it has the listeners, and sleeps until it was to probe next
 	}
 }
 
-// shutGate makes the host's ports refuse connections. Those that the kernel has completed, and the engine not taken, are
+// closeGate makes the host's ports refuse connections. Those that the kernel has completed, and the engine not taken, are
 // reset.
-func (e *gateKeeper) shutGate(g *gate) {
+func (e *gateKeeper) closeGate(g *gate) {
 	if !g.open {
 		return
 	}
@@ -272,11 +273,11 @@ func (e *gateKeeper) shutGate(g *gate) {
 	for _, l := range g.listeners {
 		l.shut()
 	}
-	g.open, g.delay = false, firstKnock
-	e.knockAt(g, e.shard.lastTurn+firstKnock)
+	g.open, g.delay = false, firstProbe
+	e.probeAt(g, e.shard.lastTurn+firstProbe)
 }
 
-// openGate makes the host's ports take connections. One that cannot is tried again with the next knock.
+// openGate makes the host's ports take connections. One that cannot is tried again with the next probe.
 func (e *gateKeeper) openGate(t *turn, g *gate) {
 	for _, l := range g.listeners {
 		if err := l.open(); err != nil {
@@ -285,7 +286,7 @@ func (e *gateKeeper) openGate(t *turn, g *gate) {
 	}
 	if !g.open {
 		t.counters.GatesOpened++
-		g.open, g.at = true, t.now+openKnock
+		g.open, g.at = true, t.now+openProbe
 	}
 }
 

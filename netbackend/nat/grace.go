@@ -35,7 +35,7 @@ const (
 func (p *Port) lose() {
 	p.forgetFragments()
 	p.names.forget()
-	if p.shard.cfg.ReconnectGrace == 0 {
+	if p.cfg.ReconnectGrace == 0 {
 		p.bury(stats.EndGuestGone)
 		return
 	}
@@ -78,9 +78,9 @@ func (p *Port) awaitReturn(t *turn) {
 
 func (p *Port) patienceFor(a absence) time.Duration {
 	if a == driverGone {
-		return max(driverPatience, p.shard.cfg.ReconnectGrace)
+		return max(driverPatience, p.cfg.ReconnectGrace)
 	}
-	return p.shard.cfg.ReconnectGrace
+	return p.cfg.ReconnectGrace
 }
 
 // cause is why connections end of a guest that has gone so.

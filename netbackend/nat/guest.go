@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
@@ -15,11 +14,7 @@ import (
 // guest is what the queue pairs of one guest share, sorted by the part that owns it. connectParts gives each part of each queue pair
 // its own, by a pointer; what is Port's, Port reaches here. Everything in it is safe for use by the threads of all pairs.
 type guest struct {
-	// Of the shards.
-	pairs    pairs
-	flows    *flowTable
-	hosts    *hosts.Table
-	identity isnSource
+	pairs pairs // of the shards
 
 	advertiseAt atomic.Int64         // of linkLayer
 	changes     route.ChangeCount    // of sourceKeeper
@@ -42,9 +37,9 @@ type guest struct {
 
 // newGuest makes what the queue pairs of a guest share, with the ports of its forwards open. cfg was checked.
 func newGuest(cfg *Config) (*guest, error) {
-	g := &guest{hosts: hosts.New(), udp: newUDPGuest(), dns: newRelay(cfg)}
-	var err error
-	if g.identity, err = newISNSource(cfg.InitialSequence); err != nil {
+	g := &guest{udp: newUDPGuest(), dns: newRelay(cfg)}
+	err := g.pairs.setUp(cfg.MaxFlows, &cfg.Kernel, cfg.InitialSequence)
+	if err != nil {
 		return nil, err
 	}
 	if g.reflector, err = cfg.openGroups(); err != nil {
@@ -55,15 +50,13 @@ func newGuest(cfg *Config) (*guest, error) {
 		closeGroups(g.reflector)
 		return nil, err
 	}
-	g.forwards.begin(bound, &g.pairs.ofForwards)
+	g.forwards.begin(bound, cfg.Queues, &g.pairs.ofForwards)
 	g.gates.begin(bound)
-	g.leases = newLeases(cfg, g.hosts)
-	g.pairs.begin(&cfg.Kernel)
+	g.leases = newLeases(cfg, g.pairs.hosts)
 	g.sourceTries.Fill(sourceTries)
 	g.policy.Store(cfg.policy())
 	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
-	g.flows = newFlowTable(cfg.MaxFlows)
-	g.states = newFlowStates(g.flows)
+	g.states = newFlowStates(g.pairs.flows)
 	return g, nil
 }
 
@@ -83,8 +76,7 @@ func (g *guest) newPorts(cfg *Config) (ports []*Port, err error) {
 			return nil, fmt.Errorf("queue pair %d: %w", i, err)
 		}
 		ports = append(ports, p)
-		g.pairs.shards = append(g.pairs.shards, p.shard)
-		g.pairs.open.Add(1)
+		p.shard.join()
 	}
 	return ports, nil
 }

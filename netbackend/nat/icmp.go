@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -56,13 +57,13 @@ func (p *Port) controlMessage(t *turn, k *packet) (retry bool) {
 	// The request becomes the answer, behind headers without options.
 	b := frame[start-netpkt.EtherLen-k.Src.HeaderLen() : start+k.L4Len]
 	rest := binary.BigEndian.Uint32(frame[start+4:])
-	t.reply(t.putICMP(b, &k.Dst, &k.Src, netpkt.Message{Kind: netpkt.EchoReply(&k.Src)}, rest))
+	t.reply(putICMP(t, b, &k.Dst, &k.Src, netpkt.Message{Kind: netpkt.EchoReply(&k.Src)}, rest))
 	return false
 }
 
 // putICMP makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
 // second word.
-func (t *turn) putICMP(b []byte, src, dst *ipaddr.Addr, m netpkt.Message, rest uint32) []byte {
+func putICMP(t *turn, b []byte, src, dst *ipaddr.Addr, m netpkt.Message, rest uint32) []byte {
 	n := len(b) - netpkt.EtherLen - dst.HeaderLen()
 	icmp := b[t.putIP(b, src, dst, netpkt.ICMP, n):]
 	copy(icmp, []byte{m.Kind, m.Code, 0, 0})
@@ -73,7 +74,7 @@ func (t *turn) putICMP(b []byte, src, dst *ipaddr.Addr, m netpkt.Message, rest u
 
 // reject tells the guest that the policy is against its datagram or echo request. l4 is the packet's transport header,
 // n its length from there on.
-func (e *icmpSender) reject(t *turn, key *flowKey, v policy.Verdict, n int, l4 []byte) {
+func (e *icmpSender) reject(t *turn, key *flowtable.Key, v policy.Verdict, n int, l4 []byte) {
 	e.deny(key, v)
 	e.sendUnreachable(t, key, e.rejection(key, v), n, l4)
 }
@@ -81,7 +82,7 @@ func (e *icmpSender) reject(t *turn, key *flowKey, v policy.Verdict, n int, l4 [
 // rejection returns the code for what the policy is against. Behind the gateway, the truth is that somebody filters: a
 // port said to be closed would make the user search at the other end. The engine's own addresses are like a host on
 // which nothing listens.
-func (e *icmpSender) rejection(key *flowKey, v policy.Verdict) uint8 {
+func (e *icmpSender) rejection(key *flowtable.Key, v policy.Verdict) uint8 {
 	switch {
 	case e.shard.nets.IsOurs(&key.Remote):
 		return netpkt.CodePort
@@ -113,7 +114,7 @@ func unreachableCode(errno unix.Errno) (code uint8, ok bool) {
 }
 
 // undelivered tells the guest, if ICMP can, why its datagram led nowhere; else that nobody listens there.
-func (e *icmpSender) undelivered(t *turn, key *flowKey, err error, n int, l4 []byte) {
+func (e *icmpSender) undelivered(t *turn, key *flowtable.Key, err error, n int, l4 []byte) {
 	errno, _ := err.(unix.Errno)
 	code, ok := unreachableCode(errno)
 	if !ok {
@@ -123,7 +124,7 @@ func (e *icmpSender) undelivered(t *turn, key *flowKey, err error, n int, l4 []b
 }
 
 // unreachableSYN tells the guest, if ICMP can, why its SYN with the sequence number seq led nowhere.
-func (e *icmpSender) unreachableSYN(t *turn, key *flowKey, seq seqnum.Value, errno unix.Errno) bool {
+func (e *icmpSender) unreachableSYN(t *turn, key *flowtable.Key, seq seqnum.Value, errno unix.Errno) bool {
 	code, ok := unreachableCode(errno)
 	if !ok {
 		return false
@@ -135,7 +136,7 @@ func (e *icmpSender) unreachableSYN(t *turn, key *flowKey, seq seqnum.Value, err
 
 // sendUnreachable sends the guest an ICMP message "destination unreachable" about its packet with the transport header l4;
 // n is what the packet's length was from there on. code is IPv4's.
-func (e *icmpSender) sendUnreachable(t *turn, key *flowKey, code uint8, n int, l4 []byte) {
+func (e *icmpSender) sendUnreachable(t *turn, key *flowtable.Key, code uint8, n int, l4 []byte) {
 	e.sendError(t, icmpError{
 		from: t.nets.Of(&key.Guest).Gateway, Message: netpkt.Unreachable(key.Guest.Is4(), code), key: key, n: n, l4: l4,
 	})

@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -19,10 +20,10 @@ import (
 // report is an ICMP error of the guest.
 type report struct {
 	netpkt.Complaint
-	mtu  int          // too big: what fits, in bytes, 0 if that was not told
-	key  flowKey      // of the flow that the packet belongs to, by its quote
-	size int          // of the packet in bytes
-	seq  seqnum.Value // TCP: its sequence number
+	mtu  int           // too big: what fits, in bytes, 0 if that was not told
+	key  flowtable.Key // of the flow that the packet belongs to, by its quote
+	size int           // of the packet in bytes
+	seq  seqnum.Value  // TCP: its sequence number
 }
 
 // shortly is how much longer a UDP flow may be silent of which a datagram did not get there, in nanoseconds.
@@ -46,7 +47,7 @@ func readReport(k *packet) (r report, ok bool) {
 	if !ok || q.Src != k.Dst { // who is told of a packet has sent it
 		return r, false
 	}
-	r.key = flowKey{Guest: q.Dst, Remote: q.Src, GuestPort: q.DstPort, RemotePort: q.SrcPort, Proto: q.Proto}
+	r.key = flowtable.Key{Guest: q.Dst, Remote: q.Src, GuestPort: q.DstPort, RemotePort: q.SrcPort, Proto: q.Proto}
 	r.size, r.seq = q.Size, q.Seq
 	return r, true
 }
@@ -62,7 +63,7 @@ func (p *Port) report(t *turn, k *packet) (retry bool) {
 	switch {
 	case at == elsewhere:
 		return true
-	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.knockFailed(&r.key, r.seq):
+	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.probeFailed(&r.key, r.seq):
 	case f == nil || !p.mayHaveSent(f, &r):
 		t.counters.StrayReports++
 	case r.Complaint == netpkt.DoesNotFit:
@@ -132,14 +133,14 @@ func (p *Port) tooBig(t *turn, f *flow, r *report) {
 func (p *Port) unreached(t *turn, f *flow, r *report) {
 	mapped := p.udp.isOfMapping(f)
 	switch {
-	case f.state == stateSynSent || f.state == stateSynRcvd:
+	case p.tcp.isHandshake(f):
 		t.counters.ReportsHeeded++
-		p.gates.refusedBy(&f.key)
+		p.gates.onGuestRefused(&f.key)
 		p.drop(f, stats.EndUnreachable)
-	case f.state == stateUDP && r.Complaint == netpkt.NobodyTakes && !mapped:
+	case f.key.Proto == netpkt.UDP && r.Complaint == netpkt.NobodyTakes && !mapped:
 		t.counters.ReportsHeeded++
 		t.remove(f)
-	case f.state == stateUDP && t.wheel.Deadline(f.index) > t.now+shortly:
+	case f.key.Proto == netpkt.UDP && t.wheel.Deadline(f.index) > t.now+shortly:
 		t.counters.ReportsHeeded++
 		t.wheel.Set(f.index, t.now+shortly)
 	default:

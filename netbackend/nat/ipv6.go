@@ -86,8 +86,8 @@ func (l *linkLayer) begun6(t *turn) {
 		return
 	}
 	l.guestAt.Store(max(t.now, 1)) // 0 would be never
-	if to := t.pairs.lowest(); to != nil && to != &t.shard {
-		to.post.nudge() // it leads
+	if to := t.pairs.lowest(); to != nil && to != l.shard {
+		to.wake() // it leads
 	}
 }
 

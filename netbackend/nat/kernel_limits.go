@@ -18,6 +18,9 @@ func usualKernelLimits() KernelLimits {
 	return KernelLimits{UnansweredFlows: usualNewFlows, Memory: usualKernelMemory}
 }
 
+// isDivided reports whether among has divided the limits.
+func (l *KernelLimits) isDivided() bool { return l.guests != 0 }
+
 // among divides the limits among n guests.
 func (l KernelLimits) among(n int) KernelLimits {
 	l.guests, l.commonFlows = n, newCommonFlows(l.UnansweredFlows)

@@ -49,9 +49,12 @@ func (m *kernelMemory) allowance() int64 { return max((m.budget-m.held.Load())/8
 func (m *kernelMemory) pressed() bool { return m.held.Load() >= m.budget/2 }
 
 // usage returns how much of the budget is used up, in KiB.
-func (m *kernelMemory) usage(name string) Usage {
-	return Usage{Name: name, Used: int(m.held.Load() >> 10), Most: int(m.budget >> 10)}
+func (m *kernelMemory) usage() (used, most int) {
+	return int(m.held.Load() >> 10), int(m.budget >> 10)
 }
+
+// bytes returns how much the kernel holds.
+func (m *kernelMemory) bytes() int64 { return m.held.Load() }
 
 // socketMemory is what is known of a socket's buffers. It belongs to the queue pair that has the socket, and goes with it to another.
 type socketMemory struct {
@@ -92,6 +95,9 @@ func (t *turn) lookAtMemory() (all bool) {
 	l.chunk, l.at = 0, t.now+lookInterval
 	return true
 }
+
+// nextMemoryLook returns when lookAtMemory has something to do.
+func (t *turn) nextMemoryLook() int64 { return t.memory.at }
 
 // lookAtFlow looks at the socket of a flow of this queue pair.
 func (t *turn) lookAtFlow(f *flow) {

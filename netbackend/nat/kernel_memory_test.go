@@ -8,11 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 // memoryBench is a turn that has nothing but sockets' memory.
 func memoryBench(budget int64) *turn {
-	p := &turn{shard: shard{pairs: &pairs{}, worker: deafWorker{}}}
+	p := &turn{shard: shard{pairs: &pairs{}, worker: porttest.DeafWorker{}}}
 	p.pairs.memory.budget = budget
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -169,7 +170,7 @@ func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
 // unicast is to come from the guest's own link (RFC 6762 section 11). SSDP comes from the device, unless it has a link-local
 // address, which on the guest's link would be another device's.
 func (e *groupReflector) giveFromGroup(t *turn, d *multicast.Datagram) {
-	key := flowKey{Proto: netpkt.UDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
+	key := flowtable.Key{Proto: netpkt.UDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
 	t.to = hosts.Any
 	var mac uint64
 	if d.Asked {
@@ -211,7 +212,7 @@ func groupMAC(group netip.Addr) uint64 {
 }
 
 // groupFrame builds the frame for a datagram, in scratch.
-func (e *groupReflector) groupFrame(t *turn, mac uint64, key *flowKey, d *multicast.Datagram) []byte {
+func (e *groupReflector) groupFrame(t *turn, mac uint64, key *flowtable.Key, d *multicast.Datagram) []byte {
 	n := netpkt.UDPLen + len(d.Payload)
 	if e.groupNews.frame == nil {
 		e.groupNews.frame = make([]byte, netpkt.EtherLen+netpkt.IPv6Len+netpkt.UDPLen+multicast.MaxPayload)

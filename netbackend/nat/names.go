@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -42,7 +43,7 @@ func (p *Port) relayConfig() namerelay.Config {
 }
 
 // query handles datagrams of the guest to the name server. length is that of UDP header and payload.
-func (e *nameRelay) query(t *turn, key *flowKey, k *packet, length int) {
+func (e *nameRelay) query(t *turn, key *flowtable.Key, k *packet, length int) {
 	payload := t.copyPayload(k, length)
 	if payload == nil {
 		return
@@ -58,7 +59,7 @@ func (e *nameRelay) query(t *turn, key *flowKey, k *packet, length int) {
 }
 
 // ask passes on a query, if the guest may have another one.
-func (e *nameRelay) ask(t *turn, key *flowKey, message []byte) {
+func (e *nameRelay) ask(t *turn, key *flowtable.Key, message []byte) {
 	if !t.allow(limits.Query) {
 		return
 	}
@@ -93,7 +94,7 @@ func (e *nameRelay) openSocket(t *turn, resolver netip.AddrPort, gen, index uint
 		_ = unix.Close(fd)
 		return -1, namerelay.ErrNoRoom
 	}
-	t.flows.sockets.Add(1)
+	t.countSockets(1)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		e.closeSocket(fd)
 		return -1, err
@@ -105,7 +106,7 @@ func (e *nameRelay) openSocket(t *turn, resolver netip.AddrPort, gen, index uint
 func (e *nameRelay) closeSocket(fd int) {
 	e.shard.worker.Unregister(fd)
 	_ = unix.Close(fd)
-	e.shard.flows.sockets.Add(-1)
+	e.shard.countSockets(-1)
 }
 
 // event takes what a resolver has answered.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
@@ -17,7 +18,7 @@ import (
 // if that does not take the connection, before the guest's SYN is answered. It also looks at what the guest sends.
 
 // connectResolver is connect for a connection to the name server.
-func (e *nameRelay) connectResolver(t *turn, key *flowKey, s *segment) (retry bool) {
+func (e *nameRelay) connectResolver(t *turn, key *flowtable.Key, s *segment) (retry bool) {
 	if !t.allow(limits.Query) {
 		e.tcp.refuse(t, key, s)
 		return false
@@ -39,7 +40,7 @@ func (e *nameRelay) connectResolver(t *turn, key *flowKey, s *segment) (retry bo
 }
 
 // openStream makes the flow of a stream. It returns nil if there is none to be.
-func (e *nameRelay) openStream(t *turn, key *flowKey, stream *namerelay.Stream, s *segment) (*flow, where) {
+func (e *nameRelay) openStream(t *turn, key *flowtable.Key, stream *namerelay.Stream, s *segment) (*flow, where) {
 	if !t.admit(classConnects) {
 		e.tcp.refuse(t, key, s)
 		return nil, nowhere
@@ -54,7 +55,7 @@ func (e *nameRelay) openStream(t *turn, key *flowKey, stream *namerelay.Stream, 
 }
 
 // dial begins to connect to the next resolver that is to be had, as tcpEngine.dial does.
-func (e *nameRelay) dial(t *turn, stream *namerelay.Stream, key *flowKey, s *segment) (fd int, set udpSender, ok bool) {
+func (e *nameRelay) dial(t *turn, stream *namerelay.Stream, key *flowtable.Key, s *segment) (fd int, set udpSender, ok bool) {
 	ok = e.relay.Dial(t.now, stream, func(to netip.AddrPort) (err error) {
 		fd, set, err = e.tcp.dial(t, ipaddr.EndpointFrom(to), key, s)
 		return err
@@ -82,14 +83,7 @@ func (e *nameRelay) redial(t *turn, f *flow, stream *namerelay.Stream) bool {
 	if !ok {
 		return false
 	}
-	t.worker.Unregister(int(f.fd))
-	_ = unix.Close(int(f.fd))
-	t.pairs.memory.forget(&f.memory)
-	f.fd, f.sender = int32(fd), set
-	t.flows.Renew(f.index) // no event of the old socket is one of this
-	f.bits &^= readable | writable | hungUp | failed
-	if t.register(f) != nil {
-		t.hit(limits.Host)
+	if t.replaceSocket(f, fd, set) != nil {
 		e.tcp.resetGuest(f, stats.EndNoRoom)
 		return true
 	}
@@ -152,7 +146,7 @@ func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int
 func (e *nameRelay) tendStreams(t *turn) {
 	for _, i := range e.relay.Streams() {
 		f := t.flows.at(i)
-		if !t.flows.IsOf(i, t.me) || f.state != stateOpen {
+		if !t.flows.IsOf(i, t.me) || !e.tcp.isOpen(f) {
 			continue
 		}
 		stream := e.streamOf(f)
@@ -163,7 +157,7 @@ func (e *nameRelay) tendStreams(t *turn) {
 		case namerelay.Ends:
 			_ = unix.Shutdown(int(f.fd), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
 			f.bits |= readable | hungUp
-			t.run.push(t.flows, f)
+			t.schedule(f)
 		case namerelay.Abandoned:
 			e.tcp.abandon(f, stats.EndIdle)
 		}

@@ -20,11 +20,10 @@ func (n *newFlows) begin(now int64, tries int) (begun int) {
 // newFlowsOf returns those of so many guests of a process, by the default configuration.
 func newFlowsOf(t *testing.T, guests int) []newFlows {
 	t.Helper()
-	configs, err := DefaultConfig().ForGuests(guests)
-	require.NoError(t, err)
+	limits := usualKernelLimits().among(guests)
 	all := make([]newFlows, guests)
 	for i := range all {
-		all[i].fill(&configs[i].Kernel)
+		all[i].fill(&limits)
 	}
 	return all
 }

@@ -23,7 +23,7 @@ func (e *tcpEngine) setMSS(f conn, mss uint16) {
 func (e *tcpEngine) fitPath(f conn) (shorter bool) {
 	c := f.tcp
 	before := c.mss
-	room := max(e.shard.pathMTU(&f.key.Guest), minMTU) - (f.headers() - netpkt.EtherLen)
+	room := max(e.shard.pathMTU(&f.key.Guest), netpkt.MinMTU4) - (f.headers() - netpkt.EtherLen)
 	c.mss = uint16(min(int(f.tcp.fullMSS), room))
 	return c.mss < before
 }
@@ -52,7 +52,7 @@ func (e *tcpEngine) packetSize(of *flow) int {
 // long for its path. TCP has been told to be shorter; it is cut only where the path is narrower than it can be.
 func (s *shard) permitFragments(ip []byte, dst *ipaddr.Addr, proto uint8, n int) {
 	mtu := s.pathMTU(dst)
-	if netpkt.IPv4Len+n <= mtu || proto == netpkt.TCP && mtu >= minMTU {
+	if netpkt.IPv4Len+n <= mtu || proto == netpkt.TCP && mtu >= netpkt.MinMTU4 {
 		return
 	}
 	const leastCut = 512 // so many bytes are in each packet at least that the guest's kernel makes of a frame

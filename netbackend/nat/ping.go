@@ -42,7 +42,7 @@ func pingSocket(to *ipaddr.Addr) (int, error) {
 
 // ping passes on an echo request of the guest.
 func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
-	key := flowKey{
+	key := flowtable.Key{
 		Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP,
 		GuestPort: binary.BigEndian.Uint16(k.L4[4:]), // the identifier
 	}
@@ -61,8 +61,8 @@ func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
 }
 
 // openPing makes a flow for the first request of a series. It returns nil if there is to be none.
-func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
-	to, verdict := e.policy.Judge(destinationOf(key))
+func (e *pingEngine) openPing(t *turn, key *flowtable.Key, k *packet) (*flow, where) {
+	to, verdict := e.policy.Judge(policy.DestinationOf(key))
 	if verdict != policy.Allowed {
 		e.icmp.reject(t, key, verdict, k.L4Len, k.L4)
 		return nil, nowhere
@@ -93,7 +93,7 @@ func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 		e.pingRefused(t, key, err, k.L4Len, k.L4)
 		return nil, nowhere
 	}
-	f, at := t.create(key, fd, statePing, 0, classAssociations)
+	f, at := t.create(key, fd, stateActive, 0, classAssociations)
 	t.began(f, at)
 	if f != nil {
 		t.counters.PingFlows++
@@ -105,7 +105,7 @@ func (e *pingEngine) openPing(t *turn, key *flowKey, k *packet) (*flow, where) {
 }
 
 // pingRefused tells the guest why its echo request was not sent, or not received.
-func (e *pingEngine) pingRefused(t *turn, key *flowKey, err error, n int, l4 []byte) {
+func (e *pingEngine) pingRefused(t *turn, key *flowtable.Key, err error, n int, l4 []byte) {
 	errno, _ := err.(unix.Errno)
 	if code, ok := unreachableCode(errno); ok {
 		e.icmp.sendUnreachable(t, key, code, n, l4)
@@ -117,7 +117,7 @@ func (e *pingEngine) pingRefused(t *turn, key *flowKey, err error, n int, l4 []b
 // sendPing gives a request to the kernel, which fills in identifier and checksum.
 func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
 	t.touch(f)
-	if e.sources.keepUp(f); f.state != statePing {
+	if e.sources.keepUp(f); f.state != stateActive {
 		return
 	}
 	iov, ok := appendRange(t.pieces[:0], k.chain.Iov, k.L4Offset, k.L4Len)
@@ -140,7 +140,7 @@ func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
 		if e.sources.recovers(t, f, errno) {
 			continue
 		}
-		if f.state != statePing {
+		if f.state != stateActive {
 			return
 		}
 		// It may tell of earlier requests; then this one was not sent.
@@ -165,7 +165,7 @@ func (e *pingEngine) servicePing(t *turn, f *flow) outcome {
 			return more
 		}
 	}
-	for range udpBurst {
+	for range datagramBurst {
 		if f.bits&readable == 0 {
 			return idle
 		}

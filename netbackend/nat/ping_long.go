@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/binary"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -26,7 +27,7 @@ func (p *Port) assembledICMP(t *turn, k *packet) (retry bool) {
 	case !t.nets.IsOurs(&k.Dst):
 		return p.ping.ping(t, k)
 	case t.allow(limits.Echo):
-		p.fragments.sendLongReply(t, &flowKey{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP}, hostsock.Arrival{}, k.L4)
+		p.fragments.sendLongReply(t, &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP}, hostsock.Arrival{}, k.L4)
 	}
 	return false
 }
@@ -44,7 +45,7 @@ func (e *pingEngine) longReply(t *turn, f *flow, iov []guestmem.Iovec, head []by
 }
 
 // sendLongReply begins to send the reply that icmp is, or is the request of, in fragments.
-func (e *fragmenter) sendLongReply(t *turn, key *flowKey, how hostsock.Arrival, icmp []byte) {
+func (e *fragmenter) sendLongReply(t *turn, key *flowtable.Key, how hostsock.Arrival, icmp []byte) {
 	if e.long.n > 0 {
 		t.counters.NoRoom++ // the guest has no room for the one before
 		return

@@ -6,7 +6,6 @@ import (
 
 	"github.com/hashicorp/go-multierror"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/nat/stats"
@@ -18,11 +17,6 @@ const MaxRules = 16384
 // NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
 // for nothing else opens it.
 func NamesLinkLocal(r spec.Rule) bool { return policy.NamesLinkLocal(r) }
-
-// destinationOf is where a flow of the guest's goes, for the policy.
-func destinationOf(k *flowKey) policy.Destination {
-	return policy.Destination{Endpoint: ipaddr.Endpoint{Addr: k.Remote, Port: k.RemotePort}, Proto: k.Proto}
-}
 
 // Policy is where a guest may go: what AllowHost, Rules, Restrict and Resolvers of a Config say, ready for Port.SetPolicy. It does
 // not change.

@@ -108,10 +108,10 @@ func (p *Port) isOpenStill(f *flow, cause stats.CloseReason) bool {
 	if f.bits&inbound != 0 {
 		return !p.isTakenOver(f)
 	}
-	if f.state == stateReset || p.shard.isQuery(&f.key) {
+	if p.tcp.isOver(f) || p.shard.isQuery(&f.key) {
 		return true
 	}
-	_, v := p.policy.Judge(destinationOf(&f.key))
+	_, v := p.policy.Judge(policy.DestinationOf(&f.key))
 	return v == policy.Allowed || cause == stats.EndTakenOver && v != policy.IsClosed
 }
 

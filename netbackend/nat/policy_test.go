@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -76,18 +77,18 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 	adopter.shard.connected = true
 	arrive := func(port uint16) *flow {
 		to := netip.MustParseAddr("192.0.2.7")
-		f, _ := adopter.shard.flows.insert(&flowKey{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.me, adopter.udp.begin(udpFlow{}))
+		f, _ := adopter.shard.flows.insert(&flowtable.Key{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.me, adopter.udp.begin(udpFlow{}))
 		require.NotNil(t, f)
-		f.fd, f.state = -1, stateUDP
+		f.fd, f.state = -1, stateActive
 		adopter.adopt(f)
 		return f
 	}
 	const second = int64(1e9)
 	adopter.shard.lastTurn = 100 * second
-	require.Equal(t, stateUDP, arrive(1).state)
+	require.Equal(t, stateActive, arrive(1).state)
 	cfg.Rules = rules(t, "-192.0.2.0/24")
 	adopter.policy.Replace(cfg.policy().rules)
-	require.Equal(t, stateUDP, arrive(2).state, "nothing has changed lately")
+	require.Equal(t, stateActive, arrive(2).state, "nothing has changed lately")
 	other.turn.begin(100*second, nil)
 	other.adoptPolicy(cfg.policy())
 	other.judgeSome(&other.turn)

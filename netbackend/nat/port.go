@@ -33,6 +33,7 @@ const (
 type Port struct {
 	turn      turn
 	shard     *shard // that of turn, for what is done between turns
+	cfg       *Config
 	guest     *guest // what all queue pairs share
 	routes    route.Table
 	policy    policy.Policy
@@ -50,10 +51,9 @@ type Port struct {
 	groups    groupReflector
 	services  localServices
 
-	arrived    []uint32 // scratch of readPost
-	adopted    *Policy  // that of policy
-	judgeNext  uint32   // the record that judgeSome goes on with, 0 if all are judged
-	judgeEach  int64    // of a flow by that policy, in nanoseconds
+	adopted    *Policy // that of policy
+	judgeNext  uint32  // the record that judgeSome goes on with, 0 if all are judged
+	judgeEach  int64   // of a flow by that policy, in nanoseconds
 	following  *forwardSet
 	news       route.News
 	reviewAt   int64 // flows are not judged again before
@@ -73,10 +73,10 @@ type Port struct {
 func (p *Port) Offers() uint64 {
 	offers := uint64(vnet.FeatureCSum | vnet.FeatureGuestCSum | vnet.FeatureHostECN | vnet.FeatureGuestECN |
 		vnet.FeatureHostTSO4 | vnet.FeatureGuestTSO4 | vnet.FeatureHostTSO6 | vnet.FeatureGuestTSO6)
-	if p.shard.cfg.UDPSegment {
+	if p.cfg.UDPSegment {
 		offers |= vnet.FeatureHostUSO
 	}
-	if p.shard.cfg.UDPGRO {
+	if p.cfg.UDPGRO {
 		offers |= vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6
 	}
 	return offers
@@ -114,10 +114,8 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	if err := w.RegisterInput(p.news.FD(), token(tokenNews, 0, 0)); err != nil {
 		return err
 	}
-	if !p.shard.alone() {
-		if err := w.RegisterInput(p.shard.post.fd, token(tokenPost, 0, 0)); err != nil {
-			return err
-		}
+	if err := p.shard.watchMail(); err != nil {
+		return err
 	}
 	if !p.shard.listening {
 		return nil
@@ -137,7 +135,7 @@ func (p *Port) listenToHost() error {
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.setMTU(s.MTU)
 	if !s.Connected || s.Receive != p.shard.receiving && !p.shard.othersRun() {
-		p.gates.shutGates() // first: a client that is reset, and calls again, is to be refused
+		p.gates.closeGates() // first: a client that is reset, and calls again, is to be refused
 	}
 	switch {
 	case p.shard.connected && !s.Connected:
@@ -150,17 +148,15 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 		p.shard.flows.each(p.shard.me, p.tcp.probeAfterRestart)
 	}
 	p.shard.connected, p.shard.receiving = s.Connected, s.Receive
-	if !p.shard.alone() {
-		p.ringsChanged()
-	}
+	p.shard.announceRunning()
 }
 
 // setMTU takes the guest's MTU in bytes as the front end has set it, 0 if it has not.
 func (p *Port) setMTU(mtu int) {
 	before := p.shard.mtu
-	p.shard.mtu = p.shard.cfg.MTU
+	p.shard.mtu = p.cfg.MTU
 	if mtu != 0 {
-		p.shard.mtu = min(mtu, p.shard.cfg.MTU)
+		p.shard.mtu = min(mtu, p.cfg.MTU)
 	}
 	if p.shard.mtu < before {
 		p.shard.flows.each(p.shard.me, p.tcp.clampMSS)
@@ -171,9 +167,9 @@ func (p *Port) setMTU(mtu int) {
 func (p *Port) Close() error {
 	p.names.forget()
 	p.abandonAll(stats.EndClosed)
-	p.closePost()
+	p.closeMailbox()
 	p.udp.closeMappings()
-	last := p.shard.pairs.open.Add(-1) == 0
+	last := p.shard.leave()
 	p.groups.closeGroups(last)
 	p.inbound.closeListeners()
 	p.announce(followsAll)
@@ -190,12 +186,11 @@ func (p *Port) Close() error {
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
 	t.begin(now, rx)
-	forwards := p.guest.forwards.current.Load() // before the postbox is emptied, see forwards
+	forwards := p.guest.forwards.current.Load() // before the mailbox is emptied, see forwards
 	if !t.alone() {
-		t.beginTurn()
-		defer t.endTurn()
-		t.recycle()
-		p.readPost(t)
+		t.beginReading()
+		defer t.endReading()
+		p.receiveMail(t)
 	}
 	if after := p.guest.policy.Load(); after != p.adopted {
 		p.adoptPolicy(after)
@@ -230,7 +225,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	p.names.tend(t)
 	p.awaitReturn(t)
 	p.tcp.watch(t)
-	p.gates.tendGates(t)
+	p.gates.runGateTimers(t)
 	p.link.advertiseRouter(t)
 	p.fragments.sendFragments(t)
 	if departing || p.isDeparting() {
@@ -238,7 +233,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.inbound.acceptAll(t)
 	p.serve(t)
-	if t.again || t.run.count > 0 {
+	if t.again || t.hasWork() {
 		return done, now
 	}
 	return done, p.nextTurn(t)
@@ -259,7 +254,7 @@ func (p *Port) tendBeforeFrames(t *turn) {
 	if p.groups.isDue() {
 		p.groups.receiveFromGroups(t)
 	}
-	p.tendAt = netbackend.Earlier(t.memory.at, netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
+	p.tendAt = netbackend.Earlier(t.nextMemoryLook(), netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
 	if p.groups.isDue() {
 		p.tendAt = t.now // the rest
 	}
@@ -292,7 +287,7 @@ const (
 	tokenFlow     = iota
 	tokenListener // the port of a forward
 	tokenMapping
-	tokenPost // something is in the postbox
+	tokenMail // something is in the mailbox
 	tokenNews // the host's addresses or routes have changed, or its networks have something for the guest
 	tokenName // a resolver that was asked
 
@@ -307,7 +302,7 @@ func token(kind uint64, gen, index uint32) uint64 {
 func (p *Port) event(t *turn, e netbackend.Event) {
 	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
 	switch e.Token >> 56 {
-	case tokenPost:
+	case tokenMail:
 		return
 	case tokenNews:
 		if index == newsOfGroups {
@@ -353,7 +348,7 @@ func (p *Port) event(t *turn, e netbackend.Event) {
 	if e.Events&unix.EPOLLHUP != 0 {
 		f.bits |= readable // both directions have ended, which need not be an error
 	}
-	t.run.push(t.flows, f)
+	t.schedule(f)
 }
 
 // runList is a list of flows that have something to do, in the order in which they get their turn.
@@ -413,50 +408,44 @@ const (
 
 // serve gives each flow on the run list its turn.
 func (p *Port) serve(t *turn) {
-	if t.starved.count > 0 && t.rx.Available() {
-		t.run.move(t.flows, &t.starved)
-	}
-	for n := t.run.count; n > 0; n-- {
-		f := t.run.pop(t.flows)
-		t.to = f.host
-		if f.bits&leaving != 0 && f.state != stateDead {
+	for n := t.flowsToServe(); n > 0; n-- {
+		f := t.nextFlow()
+		if f.isLeaving() {
 			p.handOver(f)
 			continue
 		}
 		switch p.service(t, f) {
 		case more:
-			t.run.push(t.flows, f)
+			t.schedule(f)
 		case starves:
-			t.starved.push(t.flows, f)
+			t.block(f)
 		}
 	}
-	if t.starved.count > 0 {
-		t.rx.Starve()
-	}
+	t.endServing()
 }
 
 func (p *Port) service(t *turn, f *flow) outcome {
-	switch f.state {
-	case stateDead:
+	if f.state == stateDead {
 		t.retire(f)
 		return idle
-	case stateUDP:
-		return p.udp.serviceUDP(t, f)
-	case statePing:
-		return p.ping.servicePing(t, f)
-	default:
-		return p.tcp.serviceTCP(t, f)
 	}
+	switch f.key.Proto {
+	case netpkt.UDP:
+		return p.udp.serviceUDP(t, f)
+	case netpkt.ICMP:
+		return p.ping.servicePing(t, f)
+	}
+	return p.tcp.serviceTCP(t, f)
 }
 
 // expire is called when a flow's deadline has passed.
 func (p *Port) expire(t *turn, f *flow) {
 	t.to = f.host
-	switch f.state {
-	case stateUDP:
+	switch f.key.Proto {
+	case netpkt.UDP:
 		t.counters.UDPExpired++
 		t.remove(f)
-	case statePing:
+	case netpkt.ICMP:
 		t.remove(f)
 	default:
 		p.tcp.expireTCP(t, f)
@@ -470,7 +459,7 @@ func (s *shard) remove(f *flow) {
 	s.leaveClass(f)
 	s.wheel.Remove(f.index)
 	s.flows.unlink(f)
-	s.run.push(s.flows, f)
+	s.schedule(f)
 }
 
 // closeSocket closes the socket of a flow, or does without the one that it shares.
@@ -485,6 +474,32 @@ func (s *shard) closeSocket(f *flow) {
 		s.pairs.memory.forget(&f.memory)
 	}
 	f.fd = -1
+}
+
+// takeSocket takes the socket of its own from a flow that is to end.
+func (s *shard) takeSocket(f *flow) (fd int) {
+	fd = int(f.fd)
+	s.worker.Unregister(fd)
+	s.countSockets(-1)
+	f.memory.release(f.fd, kindOf(f)) // its next flow looks anew
+	s.pairs.memory.forget(&f.memory)
+	f.fd = -1
+	return fd
+}
+
+// replaceSocket gives a flow another socket, in the place of its own. The error is that the worker cannot watch it.
+func (s *shard) replaceSocket(f *flow, fd int, set udpSender) error {
+	s.worker.Unregister(int(f.fd))
+	_ = unix.Close(int(f.fd))
+	s.pairs.memory.forget(&f.memory)
+	f.fd, f.sender = int32(fd), set
+	s.flows.Renew(f.index) // no event of the old socket is one of this
+	f.bits &^= readable | writable | hungUp | failed
+	if err := s.register(f); err != nil {
+		s.hit(limits.Host)
+		return err
+	}
+	return nil
 }
 
 // abandonAll ends all flows of this queue pair.
@@ -503,13 +518,13 @@ func (p *Port) drop(f *flow, c stats.CloseReason) {
 
 // create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. If that
 // cannot be done, it returns nil and refuses fd; it is elsewhere if another queue pair has made it in the meantime.
-func (t *turn) create(key *flowKey, fd int, state flowState, bits flowBits, c flowClass) (*flow, where) {
+func (t *turn) create(key *flowtable.Key, fd int, state flowState, bits flowBits, c flowClass) (*flow, where) {
 	return t.createWith(key, fd, state, bits, c, func(uint32) {})
 }
 
 // createWith is create for a flow of which others may read more than its key: prepare makes that for its index, before they can find
 // it.
-func (t *turn) createWith(key *flowKey, fd int, state flowState, bits flowBits, c flowClass, prepare func(i uint32)) (*flow, where) {
+func (t *turn) createWith(key *flowtable.Key, fd int, state flowState, bits flowBits, c flowClass, prepare func(i uint32)) (*flow, where) {
 	f, at := t.flows.insert(key, t.me, prepare)
 	if f == nil {
 		if at == nowhere {

@@ -5,6 +5,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
@@ -81,19 +83,19 @@ func (e *tcpEngine) putHeader(f conn, offset uint32, iov []guestmem.Iovec, most 
 
 // awaitHeader keeps a connection that a forward took until its header has come.
 func (e *tcpEngine) awaitHeader(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
-	key := flowKey{Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP, RemotePort: caller.source.Port}
+	key := flowtable.Key{Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP, RemotePort: caller.source.Port}
 	if !t.freePort(&key) || !t.admit(classCalls) {
 		e.turnAway(fd, stats.EndNoRoom)
 		return
 	}
-	f, _ := t.create(&key, fd, stateHeader, inbound|readable|kind, classCalls)
+	f, _ := t.create(&key, fd, stateAwaitProxy, inbound|readable|kind, classCalls)
 	if f == nil {
 		t.counters.Ends[stats.EndNoRoom]++
 		return
 	}
 	e.begin(f).tcp.proxied = *caller
 	t.wheel.Set(f.index, t.now+headerPatience)
-	t.run.push(t.flows, f)
+	t.schedule(f)
 }
 
 // readHeader looks whether a call's header has come, and calls the guest if it has.
@@ -118,7 +120,7 @@ func (e *tcpEngine) readHeader(t *turn, f conn) {
 	switch {
 	case err == nil:
 		e.takeHeader(t, f, &h, uint32(length))
-	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !t.cfg.PeekOffset && f.queued() > n:
+	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !e.cfg.PeekOffset && hostsock.Queued(f.fd) > n:
 		e.abandon(f.flow, stats.EndBadHeader) // with urgent data in it, which this kernel does not let one look behind
 	case n == 0 || f.bits&hungUp != 0:
 		e.abandon(f.flow, stats.EndCutHeader)
@@ -140,19 +142,7 @@ func (e *tcpEngine) takeHeader(t *turn, f conn, h *proxyproto.Header, n uint32) 
 		caller.source, caller.destination, caller.known = ipaddr.EndpointFrom(h.Source), ipaddr.EndpointFrom(h.Destination), true
 	}
 	to, kind := ipaddr.Endpoint{Addr: f.key.Guest, Port: f.key.GuestPort}, f.bits&unixSocket
-	fd := e.takeSocket(f.flow)
+	fd := t.takeSocket(f.flow)
 	t.remove(f.flow)
 	e.callGuest(t, fd, to, &caller, kind)
-}
-
-// takeSocket takes the socket of its own from a flow that is to end.
-func (e *tcpEngine) takeSocket(f *flow) (fd int) {
-	fd = int(f.fd)
-	e.shard.worker.Unregister(fd)
-	e.shard.flows.sockets.Add(-1)
-	s := &f.memory
-	s.release(f.fd, kindOf(f)) // its next flow looks anew
-	e.shard.pairs.memory.forget(s)
-	f.fd = -1
-	return fd
 }

@@ -8,8 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestTheHostOfAFlowCostsItsRecordNothing(t *testing.T) {
@@ -60,11 +62,11 @@ func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {
 	p, err := New(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
-	p.shard.worker = deafWorker{}
+	p.shard.worker = porttest.DeafWorker{}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	key := flowKey{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: netpkt.UDP}
-	f, _ := p.turn.createWith(&key, fd, stateUDP, 0, classAssociations, p.udp.begin(udpFlow{via: 7}))
+	key := flowtable.Key{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: netpkt.UDP}
+	f, _ := p.turn.createWith(&key, fd, stateActive, 0, classAssociations, p.udp.begin(udpFlow{via: 7}))
 	require.NotNil(t, f)
 	require.EqualValues(t, 7, p.udp.of(f).via)
 	require.Panics(t, func() { p.tcp.conn(f) }, "there is no memory for connections")

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -19,11 +20,6 @@ import (
 )
 
 // The services here are rare, so they work on copies and may allocate.
-
-const (
-	dhcpServerPort = 67
-	dhcpClientPort = 68
-)
 
 // localServices answers the guest's messages of DHCP, in both versions of IP.
 type localServices struct {
@@ -165,11 +161,6 @@ func (t *turn) copyPayload(k *packet, length int) []byte {
 	return frame[start+netpkt.UDPLen : start+length]
 }
 
-// forDHCP tells whether a datagram to the DHCP port is for us.
-func (s *shard) forDHCP(k *packet) bool {
-	return k.Dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.Dst.Is4() && s.nets.IsOurs(&k.Dst)
-}
-
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
 func (e *localServices) dhcp(t *turn, k *packet, length int) {
 	if !t.allow(limits.DHCP) {
@@ -190,15 +181,10 @@ func (e *localServices) dhcp(t *turn, k *packet, length int) {
 	if answer.Message == nil || len(answer.Message) > t.mtu-netpkt.IPv4Len-netpkt.UDPLen {
 		return
 	}
-	t.reply(t.udpFrame(answer.To.MAC, &flowKey{
-		Proto: netpkt.UDP, Remote: t.nets.V4.Gateway, RemotePort: dhcpServerPort,
-		Guest: ipaddr.From(answer.To.IP), GuestPort: dhcpClientPort,
+	t.reply(t.udpFrame(answer.To.MAC, &flowtable.Key{
+		Proto: netpkt.UDP, Remote: t.nets.V4.Gateway, RemotePort: netpkt.DHCPServerPort,
+		Guest: ipaddr.From(answer.To.IP), GuestPort: netpkt.DHCPClientPort,
 	}, answer.Message))
-}
-
-// forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
-func forDHCP6(k *packet) bool {
-	return binary.BigEndian.Uint16(k.L4[2:]) == dhcp6.ServerPort && k.Src.IsLinkLocal() && k.Dst == ipaddr.From(dhcp6.Servers)
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
@@ -220,18 +206,13 @@ func (e *localServices) dhcp6(t *turn, k *packet, length int) {
 	if answer.Message == nil || len(answer.Message) > e.fragments.longest(&k.Src) {
 		return
 	}
-	t.reply(t.udpFrame(mac, &flowKey{
+	t.reply(t.udpFrame(mac, &flowtable.Key{
 		Proto: netpkt.UDP, Remote: t.nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.Src, GuestPort: dhcp6.ClientPort,
 	}, answer.Message))
 }
 
-// isQuery tells whether a flow is one to the name server.
-func (s *shard) isQuery(key *flowKey) bool {
-	return key.RemotePort == dnsPort && s.nets.IsDNS(&key.Remote)
-}
-
 // udpFrame builds a datagram to the guest, from the remote end of key.
-func (t *turn) udpFrame(mac [6]byte, key *flowKey, payload []byte) []byte {
+func (t *turn) udpFrame(mac [6]byte, key *flowtable.Key, payload []byte) []byte {
 	b := make([]byte, udpHeaders(&key.Guest)+len(payload))
 	n := netpkt.UDPLen + len(payload)
 	udp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.UDP, n):]

@@ -70,7 +70,7 @@ func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
-	s := Snapshot{Guest: p.shard.cfg.Guest, Counters: p.shard.counters, Usage: p.usage()}
+	s := Snapshot{Guest: p.cfg.Guest, Counters: p.shard.counters, Usage: p.usage()}
 	p.shard.flows.each(p.shard.me, func(f *flow) {
 		s.Flows = append(s.Flows, p.describeNow(f, now))
 	})
@@ -80,10 +80,11 @@ func (p *Port) Snapshot(now int64) Snapshot {
 
 // usage returns the limits of what a guest can fill.
 func (p *Port) usage() []Usage {
+	held, mostHeld := p.shard.pairs.memory.usage()
 	u := []Usage{
 		{"flows", p.shard.flows.Live(), p.shard.flows.Max()},
-		{"sockets", int(p.shard.flows.sockets.Load()), p.shard.maxSockets()},
-		p.shard.pairs.memory.usage("KiB of kernel memory"),
+		{"sockets", p.shard.sockets(), p.shard.maxSockets()},
+		{"KiB of kernel memory", held, mostHeld},
 	}
 	for c := classNone + 1; c < classes; c++ {
 		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
@@ -149,10 +150,10 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 
 // stateOf says in a word where a flow stands.
 func (p *Port) stateOf(f *flow) string {
-	switch f.state {
-	case stateUDP:
+	switch f.key.Proto {
+	case netpkt.UDP:
 		return "associated"
-	case statePing:
+	case netpkt.ICMP:
 		return "pinging"
 	}
 	return p.tcp.stateOf(f)
@@ -168,7 +169,7 @@ func stateName(state flowState, flags tcpFlags) string {
 		return "connecting" // to the target; the guest waits
 	case stateSynRcvd:
 		return "answered" // the guest's SYN was, and its ACK is awaited
-	case stateHeader:
+	case stateAwaitProxy:
 		return "unannounced" // its PROXY header is awaited
 	case stateSynSent:
 		return "calling" // the guest has not answered our SYN yet

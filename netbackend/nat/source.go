@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 )
@@ -66,7 +67,7 @@ func (e *sourceKeeper) renewSource(f *flow) bool {
 		return false
 	}
 	peer, has := hostsock.PeerOf(f.fd), hostsock.NameOf(f.fd)
-	if f.state == statePing {
+	if f.key.Proto == netpkt.ICMP {
 		peer = ipaddr.Endpoint{Addr: f.key.Remote} // the kernel does not name one without a port
 	}
 	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !e.outdated(&peer, &has.Addr) {

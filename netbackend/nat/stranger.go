@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
@@ -18,13 +19,11 @@ const (
 	strangerTimeout = int64(30e9)
 	// strangersJudged is how many strangers are judged in a second, of all that send to a guest. What comes beyond is dropped.
 	strangersJudged = 1000
-	// maxStrangers is how many strangers may be let in at once.
-	maxStrangers = 1024
 )
 
 // letIn makes a flow for the first datagram of a stranger to a mapping, which has the key that the guest sees; nil if that is
 // not let in.
-func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowKey) *flow {
+func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *flow {
 	if !e.mayLetIn(t, s, c, key) {
 		t.counters.Strangers++
 		return nil
@@ -34,7 +33,7 @@ func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flo
 		t.hit(limits.Flows)
 		return nil
 	}
-	f, _ := t.createWith(key, -1, stateUDP, shared, classStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))
+	f, _ := t.createWith(key, -1, stateActive, shared, classStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))
 	if f == nil {
 		return nil
 	}
@@ -44,8 +43,8 @@ func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flo
 }
 
 // mayLetIn tells whether a stranger's datagrams are for the guest.
-func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowKey) bool {
-	switch t.cfg.UDPFiltering {
+func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) bool {
+	switch e.cfg.Filtering {
 	case AddressAndPortDependent:
 		return false
 	case AddressDependent:
@@ -56,7 +55,7 @@ func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *
 	if !e.guest.strangers.Take(t.now) {
 		return false
 	}
-	to, v := e.policy.Judge(destinationOf(key))
+	to, v := e.policy.Judge(policy.DestinationOf(key))
 	return v == policy.Allowed && to == c.Peer
 }
 

@@ -16,20 +16,27 @@ import (
 
 // tcpEngine passes connections on. Their state is its own.
 type tcpEngine struct {
-	shard    *shard
-	link     *linkLayer
-	icmp     *icmpSender
-	gates    *gateKeeper
-	policy   *policy.Policy
-	resolver resolverHooks
-	calls    *calls                  // of the guest; all queue pairs share them
-	conns    flowtable.Slab[tcpFlow] // of the guest; all queue pairs share it, and each has what belongs to its own flows
+	shard  *shard
+	cfg    tcpConfig
+	link   *linkLayer
+	icmp   *icmpSender
+	policy *policy.Policy
+	hooks  tcpHooks
+	calls  *calls                  // of the guest; all queue pairs share them
+	conns  flowtable.Slab[tcpFlow] // of the guest; all queue pairs share it, and each has what belongs to its own flows
 
 	out          outgoing
 	watches      watchTimes
 	unansweredAt map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
 	swallow      []byte               // what is read into it is of no interest
 	lead         [proxyproto.MaxWritten]byte
+}
+
+// tcpConfig is what TCP takes from the configuration of its guest.
+type tcpConfig struct {
+	PeekOffset  bool        // the kernel knows SO_PEEK_OFF for TCP
+	WindowScale uint8       // shift of the windows that the guest gets
+	DHCPv6      ipaddr.Addr // what the guest gets by DHCPv6
 }
 
 // tcpFlow is the state of a TCP connection between the guest's segments and the host's socket.
@@ -110,6 +117,16 @@ const (
 	bulk                             // the host has filled the largest frame lately
 )
 
+// States of connections.
+const (
+	stateConnecting = protocolStates + iota // the guest's SYN waits for the host's connect
+	stateSynRcvd                            // we answered the guest's SYN
+	stateAwaitProxy                         // a forward took it, and its PROXY header is awaited; the guest knows nothing of it
+	stateSynSent                            // we sent a SYN to the guest
+	stateOpen                               // data may pass
+	stateReset                              // only the reset to the guest is left
+)
+
 // conn is a connection: its flow, and the state of TCP, which only tcpEngine has. It is valid as long as the flow.
 type conn struct {
 	*flow
@@ -182,15 +199,15 @@ func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
 }
 
 // tcpUnknown handles a segment that belongs to no connection.
-func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
-	knocked := e.gates.gateAnswered(t, key, s.Flags, s.Ack)
+func (e *tcpEngine) tcpUnknown(t *turn, key *flowtable.Key, s *segment) (retry bool) {
+	answered := e.hooks.onProbeReply(t, *key, s.Flags, s.Ack)
 	if s.Flags&netpkt.RST != 0 {
 		return false
 	}
 	if s.Flags&(netpkt.SYN|netpkt.ACK) == netpkt.SYN {
 		return e.connect(t, key, s)
 	}
-	if !knocked {
+	if !answered {
 		t.counters.Ends[stats.EndForgotten]++
 	}
 	e.refuse(t, key, s)
@@ -198,13 +215,13 @@ func (e *tcpEngine) tcpUnknown(t *turn, key *flowKey, s *segment) (retry bool) {
 }
 
 // refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
-func (e *tcpEngine) refuse(t *turn, key *flowKey, s *segment) {
+func (e *tcpEngine) refuse(t *turn, key *flowtable.Key, s *segment) {
 	seq, ack, flags := s.Ack, seqnum.Value{}, uint8(netpkt.RST)
 	if s.Flags&netpkt.ACK == 0 {
 		seq, ack, flags = seqnum.Value{}, s.Seq.Plus(s.Len()), netpkt.RST|netpkt.ACK
 	}
 	t.counters.ResetsSent++
-	t.sendBare(key, flags, seq, ack)
+	sendControlSegment(t, key, flags, seq, ack)
 }
 
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
@@ -234,7 +251,7 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	}
 	if s.Flags&netpkt.RST != 0 {
 		if s.Flags&netpkt.ACK != 0 {
-			e.gates.refusedBy(&f.key)
+			e.hooks.guestRefused(f.key)
 			e.abandon(f.flow, stats.EndRefused)
 		}
 		return
@@ -267,7 +284,7 @@ func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 	c.wl1, c.wl2 = s.Seq, s.Ack
 	c.sndWnd, c.maxWnd = window, window
 	e.shard.wheel.Set(f.index, 0)
-	e.shard.run.push(e.shard.flows, f.flow)
+	e.shard.schedule(f.flow)
 	e.startWatch(f)
 }
 
@@ -278,7 +295,7 @@ func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 	mss := min(max(int(o.MSS), leastMSS), e.shard.mtu-int(f.ipLen)-netpkt.TCPLen)
 	if o.Scales {
 		f.tcp.flags |= guestScales
-		f.tcp.sndScale, f.tcp.rcvScale = o.Scale, e.shard.cfg.WindowScale
+		f.tcp.sndScale, f.tcp.rcvScale = o.Scale, e.cfg.WindowScale
 	}
 	if o.SACKs {
 		f.tcp.flags |= guestSACKs
@@ -343,7 +360,7 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 	c := f.tcp
 	if s.Seq == c.rcvNxt {
-		e.gates.endedBy(t, &f.key)
+		e.hooks.guestClosed(t, f.key)
 		e.abandon(f.flow, stats.EndByGuest)
 		return
 	}
@@ -373,7 +390,7 @@ func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 // owe notes that something is to be sent to the guest.
 func (e *tcpEngine) owe(f conn, b tcpFlags) {
 	f.tcp.flags |= b
-	e.shard.run.push(e.shard.flows, f.flow)
+	e.shard.schedule(f.flow)
 }
 
 // tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
@@ -427,7 +444,7 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 	} else {
 		t.wheel.Set(f.index, t.now+c.rto)
 	}
-	t.run.push(t.flows, f.flow)
+	t.schedule(f.flow)
 }
 
 // measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
@@ -484,7 +501,7 @@ func (e *tcpEngine) tcpWindow(f conn, s *segment) {
 	c.wl1, c.wl2 = s.Seq, s.Ack
 	w := s.Window << c.sndScale
 	if w > c.sndWnd {
-		e.shard.run.push(e.shard.flows, f.flow)
+		e.shard.schedule(f.flow)
 	}
 	c.sndWnd = w
 	c.maxWnd = max(c.maxWnd, w)
@@ -545,7 +562,7 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 	if s.Seq.After(next) {
 		t.counters.TCPOutOfOrder++
 		conn.dupDue = min(conn.dupDue+1, 3)
-		t.run.push(t.flows, f.flow)
+		t.schedule(f.flow)
 		return
 	}
 	fin := s.Flags&netpkt.FIN != 0
@@ -629,7 +646,7 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 		}
 		f.tcp.flags |= guestFIN
 		e.startWatch(f)
-		e.gates.endedBy(t, &f.key)
+		e.hooks.guestClosed(t, f.key)
 		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
 }
@@ -637,7 +654,7 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 // passOn gives the host's socket n bytes, as deliver does.
 func (e *tcpEngine) passOn(t *turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
 	if t.isQuery(&f.key) {
-		return e.resolver.deliver(t, f.flow, iov, n)
+		return e.hooks.resolver.deliver(t, f.flow, iov, n)
 	}
 	return e.deliver(t, f, iov, n, flags)
 }
@@ -681,16 +698,16 @@ func (e *tcpEngine) deliverTo(t *turn, f *flow, iov []guestmem.Iovec, n int) boo
 func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 	f := e.conn(of)
 	c := f.tcp
-	t.run.push(t.flows, f.flow)
+	t.schedule(f.flow)
 	switch f.state {
 	case stateReset:
 		t.remove(f.flow)
 		return
-	case stateHeader:
+	case stateAwaitProxy:
 		e.abandon(f.flow, stats.EndLateHeader)
 		return
 	case stateConnecting:
-		e.resolver.silent(t, f.flow)
+		e.hooks.resolver.silent(t, f.flow)
 		return
 	}
 	if f.tcp.flags&ackDelayed != 0 {
@@ -737,20 +754,20 @@ func (e *tcpEngine) tellUnanswered(f conn) {
 	}
 	e.unansweredAt[a] = true // as many as forwards lead to
 	message := "no answer from the guest at the address that a forward leads to"
-	if a == ipaddr.From(e.shard.cfg.Guest6) {
+	if a == e.cfg.DHCPv6 {
 		message += "; it has this one only if it asks for it by DHCPv6"
 	}
 	e.shard.warn(message, "address", a.Netip().String())
 }
 
-// sendBare sends a segment without data, and without a connection to speak of.
-func (t *turn) sendBare(key *flowKey, flags uint8, seq, ack seqnum.Value) bool {
+// sendControlSegment sends a segment without data, and without a connection to speak of.
+func sendControlSegment(t *turn, key *flowtable.Key, flags uint8, seq, ack seqnum.Value) bool {
 	b := t.template[:netpkt.EtherLen+key.Guest.HeaderLen()+netpkt.TCPLen]
 	putTCP(b[len(b)-netpkt.TCPLen:], key, flags, seq, ack, 0)
-	return t.sendTCP(b, key)
+	return finishSegment(t, b, key)
 }
 
 // putTCP writes the TCP header of a segment to the guest, without options or checksum.
-func putTCP(tcp []byte, key *flowKey, flags uint8, seq, ack seqnum.Value, window uint16) {
+func putTCP(tcp []byte, key *flowtable.Key, flags uint8, seq, ack seqnum.Value, window uint16) {
 	netpkt.PutTCP(tcp, key.RemotePort, key.GuestPort, flags, seq, ack, window)
 }

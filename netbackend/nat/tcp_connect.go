@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -19,11 +20,11 @@ import (
 
 // connect begins the host's side of a connection whose SYN the guest sent. The guest is answered when the host has
 // answered (rule T2 in docs/nat-rules.md).
-func (e *tcpEngine) connect(t *turn, key *flowKey, s *segment) (retry bool) {
+func (e *tcpEngine) connect(t *turn, key *flowtable.Key, s *segment) (retry bool) {
 	if t.isQuery(key) {
-		return e.resolver.connect(t, *key, *s)
+		return e.hooks.resolver.connect(t, *key, *s)
 	}
-	to, verdict := e.policy.Judge(destinationOf(key))
+	to, verdict := e.policy.Judge(policy.DestinationOf(key))
 	if verdict != policy.Allowed {
 		e.icmp.deny(key, verdict)
 		e.refuse(t, key, s)
@@ -50,7 +51,7 @@ func (e *tcpEngine) connect(t *turn, key *flowKey, s *segment) (retry bool) {
 }
 
 // connecting makes the flow of a connection that dial has begun, nil if that cannot be done.
-func (e *tcpEngine) connecting(t *turn, key *flowKey, fd int, set udpSender, s *segment) (*flow, where) {
+func (e *tcpEngine) connecting(t *turn, key *flowtable.Key, fd int, set udpSender, s *segment) (*flow, where) {
 	created, at := t.create(key, fd, stateConnecting, 0, classConnects)
 	switch at {
 	case elsewhere:
@@ -69,7 +70,7 @@ func (e *tcpEngine) connecting(t *turn, key *flowKey, fd int, set udpSender, s *
 }
 
 // dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
-func (e *tcpEngine) dial(t *turn, to ipaddr.Endpoint, key *flowKey, s *segment) (fd int, set udpSender, err error) {
+func (e *tcpEngine) dial(t *turn, to ipaddr.Endpoint, key *flowtable.Key, s *segment) (fd int, set udpSender, err error) {
 	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.hit(limits.Host)
@@ -90,7 +91,7 @@ func (e *tcpEngine) dial(t *turn, to ipaddr.Endpoint, key *flowKey, s *segment) 
 func (e *tcpEngine) setUp(fd int) {
 	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if e.shard.cfg.PeekOffset {
+	if e.cfg.PeekOffset {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, hostsock.SOPeekOff, 0)
 	}
 }
@@ -106,7 +107,7 @@ func (e *tcpEngine) checkConnect(t *turn, f conn) {
 		e.connectFailed(t, f, unix.Errno(errno))
 		return
 	}
-	if !t.hooks.judge(f.flow) {
+	if !e.hooks.judge(f.flow) {
 		return
 	}
 	if f.bits&isNew != 0 {
@@ -125,7 +126,7 @@ func (e *tcpEngine) checkConnect(t *turn, f conn) {
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
 func (e *tcpEngine) connectFailed(t *turn, f conn, errno unix.Errno) {
-	if t.isQuery(&f.key) && e.resolver.refused(t, f.flow) {
+	if t.isQuery(&f.key) && e.hooks.resolver.refused(t, f.flow) {
 		return
 	}
 	if errno == unix.ETIMEDOUT || e.tellConnectError(t, f) || e.icmp.unreachableSYN(t, &f.key, f.tcp.irs, errno) {
@@ -163,7 +164,6 @@ func (e *acceptor) accept(t *turn, fd int, peer ipaddr.Endpoint, l *listener, ki
 
 // located begins connections whose host was found since.
 func (e *tcpEngine) located() {
-	e.shard.found = e.shard.hosts.Found()
 	e.shard.flows.each(e.shard.me, func(f *flow) {
 		if f.state == stateSynSent && f.host == hosts.Any {
 			e.owe(e.conn(f), synDue)
@@ -191,7 +191,7 @@ func (e *tcpEngine) callGuest(t *turn, fd int, to ipaddr.Endpoint, caller *proxi
 // callWith makes the flow of a connection to the guest, for a client with a socket. If that cannot be done, it returns nil, and has refused
 // the socket.
 func (e *tcpEngine) callWith(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) *flow {
-	key := flowKey{
+	key := flowtable.Key{
 		Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP,
 		Remote: t.nets.AsSeen(&caller.source.Addr, &to.Addr), RemotePort: caller.source.Port,
 	}
@@ -213,7 +213,7 @@ func (e *tcpEngine) callWith(t *turn, fd int, to ipaddr.Endpoint, caller *proxie
 	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss.Plus(1), c.iss.Plus(1)
 	c.rto = initialRTO
 	e.setMSS(f, netpkt.DefaultMSS)
-	t.run.push(t.flows, f.flow)
+	t.schedule(f.flow)
 	return created
 }
 
@@ -234,7 +234,7 @@ func refuseSocket(fd int, bits flowBits) {
 const firstAnyPort = 49152
 
 // freePort finds a remote port under which key is not in use yet, the peer's own if possible.
-func (t *turn) freePort(key *flowKey) bool {
+func (t *turn) freePort(key *flowtable.Key) bool {
 	const tries = 64
 	for i := range uint16(tries) {
 		if key.RemotePort != 0 && t.flows.lookup(key) == nil {
@@ -245,27 +245,27 @@ func (t *turn) freePort(key *flowKey) bool {
 	return false
 }
 
-// isnSource makes initial sequence numbers that cannot be guessed, but rise for each pair of endpoints, so that a new
+// idHash makes initial sequence numbers that cannot be guessed, but rise for each pair of endpoints, so that a new
 // connection is not taken for an old one (RFC 6528).
-type isnSource struct {
+type idHash struct {
 	secret [32]byte
 	fixed  func() uint32 // tests choose the numbers
 }
 
-func newISNSource(fixed func() uint32) (isnSource, error) {
-	s := isnSource{fixed: fixed}
+func newIDHash(fixed func() uint32) (idHash, error) {
+	s := idHash{fixed: fixed}
 	_, err := rand.Read(s.secret[:])
 	return s, err
 }
 
 // fragments returns where the identifications of fragments to the guest begin for the pair of addresses in k.
-func (s *isnSource) fragments(k *flowKey) uint32 {
-	pair := flowKey{Guest: k.Guest, Remote: k.Remote, Proto: k.Proto}
+func (s *idHash) fragments(k *flowtable.Key) uint32 {
+	pair := flowtable.Key{Guest: k.Guest, Remote: k.Remote, Proto: k.Proto}
 	return s.initial(&pair, 0)
 }
 
 // initial returns the number for a connection that begins now (nanoseconds). It advances every 64 ns.
-func (s *isnSource) initial(k *flowKey, now int64) uint32 {
+func (s *idHash) initial(k *flowtable.Key, now int64) uint32 {
 	if s.fixed != nil {
 		return s.fixed()
 	}

@@ -16,6 +16,26 @@ func (e *tcpEngine) end(f *flow, c stats.CloseReason) {
 	}
 }
 
+// isOver reports whether f is a connection that has ended, and whose guest is yet to be told.
+func (e *tcpEngine) isOver(f *flow) bool { return f.state == stateReset }
+
+// isOpen reports whether f is an open connection.
+func (e *tcpEngine) isOpen(f *flow) bool { return f.state == stateOpen }
+
+// isHandshake reports whether f is a connection of which the guest was sent the first segment, and that is not open yet.
+func (e *tcpEngine) isHandshake(f *flow) bool {
+	return f.state == stateSynSent || f.state == stateSynRcvd
+}
+
+// kill ends a connection since somebody wants it.
+func (e *tcpEngine) kill(f *flow) {
+	if f.state == stateAwaitProxy { // of which the guest knows nothing
+		e.abandon(f, stats.EndKilled)
+		return
+	}
+	e.resetGuest(f, stats.EndKilled)
+}
+
 // hostFailed takes note that the host's side of a connection is dead. What its queue still holds may be sent.
 func (e *tcpEngine) hostFailed(f conn, errno unix.Errno) {
 	f.tcp.flags |= hostReset

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -32,7 +33,7 @@ func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
 			return idle
 		}
 		return e.sendSyn(t, f)
-	case stateHeader:
+	case stateAwaitProxy:
 		e.readHeader(t, f)
 		return idle
 	case stateReset:
@@ -292,7 +293,7 @@ func (e *tcpEngine) sent(t *turn, f conn, seq, end seqnum.Value) {
 func (e *tcpEngine) peek(t *turn, f conn, offset uint32, frames [][]guestmem.Iovec, each int) int {
 	pieces := t.pieces[:0]
 	skipped := 0
-	if t.cfg.PeekOffset {
+	if e.cfg.PeekOffset {
 		e.movePeek(f, offset)
 	} else {
 		pieces, skipped = e.swallowed(pieces, offset)
@@ -361,11 +362,11 @@ func (e *tcpEngine) peekedNothing(f conn, skipped int) {
 func (e *tcpEngine) peekFailed(f conn, offset uint32, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
-		if !e.shard.cfg.PeekOffset {
+		if !e.cfg.PeekOffset {
 			offset = 0 // where the kernel has begun
 		}
 		if f.isMark(offset) {
-			e.shard.run.push(e.shard.flows, f.flow) // it is there: the kernel says so in front of an urgent byte while a signal is pending
+			e.shard.schedule(f.flow) // it is there: the kernel says so in front of an urgent byte while a signal is pending
 			return
 		}
 		f.bits &^= readable
@@ -474,11 +475,11 @@ func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq seqnum.Value) bool {
 	b := t.template[:f.headers()]
 	e.putSegment(t, b, f, flags, seq)
-	return t.sendTCP(b, &f.key)
+	return finishSegment(t, b, &f.key)
 }
 
-// sendTCP completes the headers of the frame b, whose TCP header stands, and sends it.
-func (t *turn) sendTCP(b []byte, key *flowKey) bool {
+// finishSegment completes the headers of the frame b, whose TCP header stands, and sends it.
+func finishSegment(t *turn, b []byte, key *flowtable.Key) bool {
 	n := len(b) - netpkt.EtherLen - key.Guest.HeaderLen()
 	tcp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.TCP, n):]
 	netpkt.PutTCPSum(tcp, ^vnet.Sum(tcp, pseudoSum(key, n)))
@@ -573,13 +574,13 @@ func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 	putTCP(tcp, &f.key, flags, c.iss, ack, window)
 	e.chooseSegment(t, f)
 	netpkt.PutSYNOptions(tcp[netpkt.TCPLen:], netpkt.SYNOptions{
-		MSS: c.ask, SACKs: options&guestSACKs != 0, Scales: options&guestScales != 0, Scale: t.cfg.WindowScale,
+		MSS: c.ask, SACKs: options&guestSACKs != 0, Scales: options&guestScales != 0, Scale: e.cfg.WindowScale,
 	})
 	if options&guestTimes != 0 {
 		e.putTimes(t, tcp[netpkt.TCPLen+netpkt.SYNOptionsLen:], f)
 	}
 	netpkt.SetTCPLen(tcp, len(tcp))
-	return t.sendTCP(b, &f.key)
+	return finishSegment(t, b, &f.key)
 }
 
 // chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
@@ -617,7 +618,7 @@ func (e *tcpEngine) abandon(f *flow, c stats.CloseReason) {
 // resetEvicted tells the guest that f has to go for another connection.
 func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
 	f := e.conn(of)
-	if f.state != stateHeader && t.sendBare(&f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+	if f.state != stateAwaitProxy && sendControlSegment(t, &f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
 		t.counters.ResetsSent++
 	}
 }
@@ -633,13 +634,13 @@ func (e *tcpEngine) resetGuest(f *flow, c stats.CloseReason) {
 	}
 	const forget = int64(60e9)
 	e.shard.wheel.Set(f.index, e.shard.lastTurn+forget)
-	e.shard.run.push(e.shard.flows, f)
+	e.shard.schedule(f)
 }
 
 // sendReset sends the reset that is left of a connection.
 func (e *tcpEngine) sendReset(t *turn, f conn) outcome {
 	c := f.tcp
-	if !t.sendBare(&f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
+	if !sendControlSegment(t, &f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
 		return starves
 	}
 	t.counters.ResetsSent++

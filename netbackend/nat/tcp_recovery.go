@@ -119,5 +119,5 @@ func (e *tcpEngine) sendShorter(t *turn, of *flow) {
 	c.rto = c.baseRTO()
 	t.wheel.Set(f.index, t.now+c.rto)
 	e.rewind(f)
-	t.run.push(t.flows, f.flow)
+	t.schedule(f.flow)
 }

@@ -55,7 +55,7 @@ func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) 
 }
 
 // l4 is where the transport header stands in a frame to the guest.
-func (f *flow) l4() int { return netpkt.EtherLen + int(f.ipLen) }
+func (f conn) l4() int { return netpkt.EtherLen + int(f.ipLen) }
 
 // headers is the length of what stands in front of the data of a segment to the guest.
 func (f conn) headers() int {

@@ -44,8 +44,8 @@ func (e *tcpEngine) markOffset(t *turn, f conn) (offset uint32, ok bool) {
 	if err != nil || at != 0 {
 		return 0, err == nil
 	}
-	queued := f.queued()
-	if t.cfg.PeekOffset {
+	queued := hostsock.Queued(f.fd)
+	if e.cfg.PeekOffset {
 		e.movePeek(f, 0)
 	}
 	pieces, _ := e.swallowed(t.pieces[:0], uint32(min(queued, maxIovecs*len(e.swallow))))
@@ -61,15 +61,6 @@ func (e *tcpEngine) markOffset(t *turn, f conn) (offset uint32, ok bool) {
 	return uint32(n), n < queued
 }
 
-// queued returns how many bytes are in the host's queue.
-func (f *flow) queued() int {
-	n, err := unix.IoctlGetUint32(int(f.fd), unix.SIOCINQ)
-	if err != nil {
-		return 0 // it is no connection any more
-	}
-	return int(n)
-}
-
 // peekPastMark goes on to look at the beginning of the host's queue where a read into b has ended for a mark, or for a signal in
 // front of one, after n bytes or with errno. It returns what that read should have.
 func (e *tcpEngine) peekPastMark(t *turn, f *flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
@@ -77,15 +68,15 @@ func (e *tcpEngine) peekPastMark(t *turn, f *flow, b []byte, n int, errno unix.E
 		return n, errno
 	}
 	n = max(n, 0)
-	want := min(f.queued(), len(b))
-	for tries := 0; n < want && tries < hostsock.MaxTries && (t.cfg.PeekOffset || n == 0); tries++ {
-		if t.cfg.PeekOffset {
+	want := min(hostsock.Queued(f.fd), len(b))
+	for tries := 0; n < want && tries < hostsock.MaxTries && (e.cfg.PeekOffset || n == 0); tries++ {
+		if e.cfg.PeekOffset {
 			hostsock.SetPeekOffset(f.fd, int32(n))
 		}
 		got, _, _ := t.msg.Receive(f.fd, append(t.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
 		n += max(got, 0)
 	}
-	if t.cfg.PeekOffset {
+	if e.cfg.PeekOffset {
 		hostsock.SetPeekOffset(f.fd, -1)
 	}
 	if n > 0 {

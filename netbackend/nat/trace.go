@@ -3,6 +3,7 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -14,7 +15,7 @@ import (
 
 // outlived reports whether a packet with a time to live of 1 or less ends at the engine, and tells the guest so. n is the packet's
 // length in bytes from its transport header on. Callers look at the time to live first: there is a call less for each frame.
-func (e *icmpSender) outlived(t *turn, k *packet, key *flowKey, n int) bool {
+func (e *icmpSender) outlived(t *turn, k *packet, key *flowtable.Key, n int) bool {
 	if t.nets.IsOurs(&k.Dst) {
 		return false
 	}
@@ -29,7 +30,7 @@ const ecnBits = 3
 
 // depart lets the SYN of a connection leave by fd as the guest sent its own, and returns what was set. The kernel keeps the ICMP
 // message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
-func (e *tcpEngine) depart(fd int, to *ipaddr.Addr, key *flowKey, s *segment) (set udpSender) {
+func (e *tcpEngine) depart(fd int, to *ipaddr.Addr, key *flowtable.Key, s *segment) (set udpSender) {
 	if set.v6 = !to.Is4(); set.v6 {
 		hostsock.KeepErrors(to, fd, 1)
 	}

@@ -15,11 +15,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/services/dhcp6"
 )
 
 // udpEngine passes datagrams on. The state of associations and mappings is its own.
 type udpEngine struct {
 	shard     *shard
+	cfg       udpConfig
 	link      *linkLayer
 	icmp      *icmpSender
 	sources   *sourceKeeper
@@ -37,6 +39,14 @@ type udpEngine struct {
 	batch   hostsock.Batch
 	quoted  [netpkt.UDPLen]byte
 	user    hosts.UserCache // of the address that datagrams went to last by a forward
+}
+
+// udpConfig is what UDP takes from the configuration of its guest.
+type udpConfig struct {
+	Segments            bool // the kernel cuts messages into datagrams (UDP_SEGMENT)
+	GRO                 bool // and puts datagrams together (UDP_GRO)
+	EndpointIndependent bool // each port of the guest has one port of the host
+	Filtering           Filtering
 }
 
 // udpGuest is what UDP has of a guest. All of its queue pairs use it.
@@ -120,8 +130,6 @@ const (
 )
 
 const (
-	udpBurst = 64 // datagrams to the guest that a flow may have in one turn
-	dnsPort  = 53
 	// udpTimeout ends an association after silence (RFC 4787 section 4.3 asks for at least two minutes). A name server
 	// answers once, and soon.
 	udpTimeout = int64(180e9)
@@ -139,7 +147,7 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 		t.counters.Malformed++
 		return false
 	}
-	if binary.BigEndian.Uint16(k.L4[2:]) == dhcpServerPort && t.forDHCP(k) {
+	if binary.BigEndian.Uint16(k.L4[2:]) == netpkt.DHCPServerPort && forDHCP(t, k) {
 		e.hooks.dhcp(t, *k, length)
 		return false
 	}
@@ -183,9 +191,19 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 	return false
 }
 
+// forDHCP tells whether a datagram to the DHCP port is for us.
+func forDHCP(t *turn, k *packet) bool {
+	return k.Dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.Dst.Is4() && t.nets.IsOurs(&k.Dst)
+}
+
+// forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
+func forDHCP6(k *packet) bool {
+	return binary.BigEndian.Uint16(k.L4[2:]) == dhcp6.ServerPort && k.Src.IsLinkLocal() && k.Dst == ipaddr.From(dhcp6.Servers)
+}
+
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
-func (e *udpEngine) associate(t *turn, key *flowKey, k *packet, length int) (*flow, where) {
-	to, verdict := e.policy.Judge(destinationOf(key))
+func (e *udpEngine) associate(t *turn, key *flowtable.Key, k *packet, length int) (*flow, where) {
+	to, verdict := e.policy.Judge(policy.DestinationOf(key))
 	if verdict != policy.Allowed {
 		e.icmp.reject(t, key, verdict, length, k.L4)
 		return nil, nowhere
@@ -199,9 +217,9 @@ func (e *udpEngine) associate(t *turn, key *flowKey, k *packet, length int) (*fl
 }
 
 // associateWith makes a flow that the policy allows.
-func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *packet, length int) (*flow, where) {
+func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowtable.Key, k *packet, length int) (*flow, where) {
 	c := classAssociations
-	mapped := t.cfg.EndpointIndependent
+	mapped := e.cfg.EndpointIndependent
 	if !t.admitFlow(c) || !(mapped && e.isMapped(key)) && !t.admitSocket() {
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, nowhere
@@ -221,7 +239,7 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 		e.icmp.undelivered(t, key, err, length, k.L4)
 		return nil, nowhere
 	}
-	f, at := t.createWith(key, fd, stateUDP, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
+	f, at := t.createWith(key, fd, stateActive, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
 	if f != nil {
 		t.counters.UDPFlows++
 		f.news = news
@@ -234,7 +252,7 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowKey, k *
 // several put together, which guest takes so.
 func (e *udpEngine) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
 	hostsock.KeepErrors(host, fd, 1)
-	return e.shard.takesUSO(guest) && e.shard.cfg.UDPGRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
+	return e.shard.takesUSO(guest) && e.cfg.GRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 }
 
 // udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
@@ -251,6 +269,6 @@ func (e *udpEngine) prolong(t *turn, f *flow) {
 }
 
 // pseudoSum is the sum of the pseudo header of a segment or datagram to the guest, n bytes long with its header.
-func pseudoSum(k *flowKey, n int) uint16 {
+func pseudoSum(k *flowtable.Key, n int) uint16 {
 	return netpkt.PseudoSum(k.Proto, &k.Remote, &k.Guest, n)
 }

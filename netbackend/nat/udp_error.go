@@ -3,17 +3,11 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
-)
-
-const (
-	// errorBurst is how many errors of a socket are told in one turn.
-	errorBurst = 8
-	// quoteLen is how much of a datagram's payload an ICMP message quotes: what fits 576 bytes (RFC 1812 section 4.3.2.3).
-	quoteLen = minMTU - 2*(netpkt.IPv4Len+netpkt.UDPLen)
 )
 
 // readErrors tells the guest what became of datagrams of a socket, which is f's own, or common to several flows and locked:
@@ -104,7 +98,7 @@ func (e *udpEngine) header(f *flow) []byte {
 }
 
 // hopsExceeded tells the guest that its datagram's time to live has run out at the first router, which is the engine.
-func (e *icmpSender) hopsExceeded(t *turn, key *flowKey, n int, l4 []byte) {
+func (e *icmpSender) hopsExceeded(t *turn, key *flowtable.Key, n int, l4 []byte) {
 	m := netpkt.TimeExceeded(key.Guest.Is4(), netpkt.CodeHops)
 	e.sendError(t, icmpError{from: t.nets.Of(&key.Guest).Gateway, Message: m, key: key, n: n, l4: l4})
 }
@@ -114,7 +108,7 @@ type icmpError struct {
 	netpkt.Message
 	from    ipaddr.Addr
 	info    uint32 // the second word of the message
-	key     *flowKey
+	key     *flowtable.Key
 	n       int    // length of the datagram from its transport header on
 	l4      []byte // that header, of which 8 bytes are quoted
 	payload []byte // what is quoted of what follows
@@ -134,5 +128,5 @@ func (e *icmpSender) sendError(t *turn, fault icmpError) {
 	copy(quoted[netpkt.EtherLen+ipLen:], fault.l4[:netpkt.ICMPLen])
 	copy(b[headers:], fault.payload)
 	t.counters.Unreachables++
-	t.reply(t.putICMP(b, &fault.from, &fault.key.Guest, fault.Message, fault.info))
+	t.reply(putICMP(t, b, &fault.from, &fault.key.Guest, fault.Message, fault.info))
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -19,7 +20,7 @@ import (
 
 // mappings are those of a guest, by its ports. Its queue pairs share them: flows of any pair send by a mapping's socket, and
 // one pair reads it, that which made it as long as its receive ring runs. Only the reader closes the socket, for only it
-// knows that it is not just receiving; who takes the last flow off a mapping leaves that to it, in its postbox.
+// knows that it is not just receiving; who takes the last flow off a mapping leaves that to it, in its mailbox.
 type mappings struct {
 	mu sync.Mutex // guards all but what sharedSocket says
 	of map[ipaddr.Endpoint]*mapping
@@ -45,18 +46,18 @@ func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 }
 
 // isMapped tells whether there is a mapping for the guest's end of a flow.
-func (e *udpEngine) isMapped(key *flowKey) bool {
+func (e *udpEngine) isMapped(key *flowtable.Key) bool {
 	return e.guest.mappings.find(key.GuestSide()) != nil
 }
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
-func (e *udpEngine) share(t *turn, key *flowKey, to ipaddr.Endpoint, c flowClass) (*flow, where) {
+func (e *udpEngine) share(t *turn, key *flowtable.Key, to ipaddr.Endpoint, c flowClass) (*flow, where) {
 	guest := key.GuestSide()
 	m := e.joinMapping(t, guest, &to.Addr)
 	if m == nil {
 		return nil, nowhere
 	}
-	f, at := t.createWith(key, int(m.fd), stateUDP, shared, c, e.begin(udpFlow{peer: to, via: viaMapping}))
+	f, at := t.createWith(key, int(m.fd), stateActive, shared, c, e.begin(udpFlow{peer: to, via: viaMapping}))
 	if f == nil {
 		e.quitMapping(guest, &to.Addr)
 		return nil, at
@@ -79,7 +80,7 @@ func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr)
 	}
 	m.sentTo[*to]++
 	if m.users++; m.users == 1 {
-		t.flows.sockets.Add(1)
+		t.countSockets(1)
 	}
 	return m
 }
@@ -92,7 +93,7 @@ func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
 	}
 	m := &mapping{sharedSocket: sharedSocket{
 		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.Addr.Is4()},
-	}, reader: &t.shard, sentTo: map[ipaddr.Addr]int32{}}
+	}, reader: e.shard, sentTo: map[ipaddr.Addr]int32{}}
 	e.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
@@ -139,12 +140,12 @@ func (e *udpEngine) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
 	if m.users--; m.users > 0 {
 		return
 	}
-	e.shard.flows.sockets.Add(-1) // now, and not when it is closed: who makes room is not to go on for its sake
+	e.shard.countSockets(-1) // now, and not when it is closed: who makes room is not to go on for its sake
 	if m.reader == nil || m.reader == e.shard {
 		e.endMapping(m)
 		return
 	}
-	m.reader.post.put(func(b *postbox) { b.mappings = append(b.mappings, guest) })
+	m.reader.sendMapping(guest)
 }
 
 // leaveSocket sends what f still has to send, and takes it off its mapping, if it has one: it is about to end.
@@ -190,7 +191,7 @@ func (e *udpEngine) giveMappings(to *shard) {
 		if m.reader != e.shard {
 			continue
 		}
-		if !to.post.put(func(b *postbox) { b.mappings = append(b.mappings, guest) }) {
+		if !to.sendMapping(guest) {
 			return
 		}
 		e.unhear(m)

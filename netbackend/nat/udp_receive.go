@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
@@ -19,8 +20,6 @@ const (
 	firstLook = 4
 	// leastRoom is the least room in a receive buffer that is good for a datagram by itself.
 	leastRoom = netpkt.EtherLen + 1500
-	// bounceLen is what a datagram can have beyond its receive buffer.
-	bounceLen = maxDatagram
 )
 
 // rxBatch is the scratch for receiving datagrams. Each goes straight into a receive buffer of the guest, and what does not
@@ -72,7 +71,7 @@ func (m *rxSource) common() *sharedSocket {
 // ready tells whether there may be more. drained takes note that there is not.
 func (m *rxSource) ready() bool {
 	if m.flow != nil {
-		return m.flow.state == stateUDP && m.flow.bits&readable != 0
+		return m.flow.state == stateActive && m.flow.bits&readable != 0
 	}
 	return m.listener.ready
 }
@@ -100,10 +99,10 @@ func (e *udpEngine) serviceUDP(t *turn, f *flow) outcome {
 	return e.receive(t, rxSource{flow: f})
 }
 
-// receive takes what has come in, up to udpBurst datagrams.
+// receive takes what has come in, up to datagramBurst datagrams.
 func (e *udpEngine) receive(t *turn, m rxSource) outcome {
 	want := firstLook
-	for budget := udpBurst; m.ready(); {
+	for budget := datagramBurst; m.ready(); {
 		if budget <= 0 {
 			return more
 		}
@@ -169,7 +168,7 @@ func (e *udpEngine) prepare(t *turn, m *rxSource, n int) int {
 			return i
 		}
 		pieces = longer
-		if beyond := maxDatagram - in.room[i]; beyond > 0 {
+		if beyond := bounceLen - in.room[i]; beyond > 0 {
 			pieces = append(pieces, guestmem.PieceOf(t.bounceFor(i)[:beyond]))
 		}
 		e.batch.Set(i, pieces[start:])
@@ -287,7 +286,7 @@ func (e *udpEngine) appendMessage(t *turn, b []byte, i, headers int) []byte {
 	inFrame := min(size, e.rxBatch.room[i])
 	start := len(b)
 	if cap(b)-start < size {
-		b = append(make([]byte, 0, 2*start+maxDatagram), b...)
+		b = append(make([]byte, 0, 2*start+bounceLen), b...)
 	}
 	b = b[:start+inFrame]
 	guestmem.CopyFrom(b[start:], e.rxBatch.lease.Frame(i), headers)
@@ -296,7 +295,7 @@ func (e *udpEngine) appendMessage(t *turn, b []byte, i, headers int) []byte {
 
 // commitDatagrams writes the headers in front of n bytes in frame i of the lease, and gives the guest the frame. segment is the
 // length of each of several datagrams, 0 for one.
-func (e *udpEngine) commitDatagrams(t *turn, key *flowKey, i, n, segment int) {
+func (e *udpEngine) commitDatagrams(t *turn, key *flowtable.Key, i, n, segment int) {
 	iov := e.rxBatch.lease.Frame(i)
 	at := t.putIP(t.template[:], &key.Remote, &key.Guest, netpkt.UDP, netpkt.UDPLen+n)
 	headers := at + netpkt.UDPLen
@@ -358,7 +357,7 @@ func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flo
 	switch {
 	case f != nil:
 		return f
-	case free == flowKey{}:
+	case free == flowtable.Key{}:
 		t.counters.BadAddress++ // the guest speaks to that port by flows of its own
 		return nil
 	case s.via == viaMapping:
@@ -368,8 +367,8 @@ func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flo
 }
 
 // forwardKey names the flow of a peer of a UDP forward, or of a mapping.
-func (e *udpEngine) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
-	return flowKey{
+func (e *udpEngine) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowtable.Key {
+	return flowtable.Key{
 		Guest: s.guest.Addr, GuestPort: s.guest.Port, Proto: netpkt.UDP,
 		Remote: e.shard.nets.AsSeen(&peer.Addr, &s.guest.Addr), RemotePort: peer.Port,
 	}
@@ -377,7 +376,7 @@ func (e *udpEngine) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowKey {
 
 // discard drops what has come in for a guest that is not there, and asks for it.
 func (e *udpEngine) discard(t *turn, l *listener) {
-	for range udpBurst {
+	for range datagramBurst {
 		if _, _, errno := t.msg.Receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
 			l.ready = false
 			break

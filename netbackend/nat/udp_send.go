@@ -5,7 +5,6 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -18,9 +17,8 @@ const (
 	// maxKernelSegments is how many datagrams the kernel cuts one message into (UDP_MAX_SEGMENTS; twice as many since
 	// Linux 6.9).
 	maxKernelSegments = 64
-	// maxDatagram is the most payload that a UDP datagram can carry, and maxMessage what several can that are sent as one.
-	maxDatagram = ipfrag.MaxPayload - netpkt.UDPLen
-	maxMessage  = netpkt.MaxIPv4Payload - netpkt.UDPLen
+	// maxMessage is the most payload that several datagrams can carry that are sent as one.
+	maxMessage = netpkt.MaxIPv4Payload - netpkt.UDPLen
 )
 
 // txBatch holds the guest's datagrams of one turn until they are sent, each flow's in their order. Nothing is copied: they
@@ -124,7 +122,7 @@ func (e *udpEngine) sendFlow(t *turn, f *flow) {
 	udp.first, udp.last = 0, 0
 	e.sources.keepUp(f)
 	patience := errorBurst
-	for at.item != 0 && f.state == stateUDP {
+	for at.item != 0 && f.state == stateActive {
 		n := e.build(t, f, s, *one, at, &w)
 		sent, errno := e.batch.Send(f.fd, n)
 		t.counters.UDPSends++
@@ -154,7 +152,7 @@ func (e *udpEngine) sendAgain(t *turn, f *flow, one *bool, common *sharedSocket,
 		*one = false
 		return true
 	}
-	if f.state != stateUDP {
+	if f.state != stateActive {
 		return false
 	}
 	if l := &e.mmsgs[0]; l.datagrams > 1 {
@@ -191,7 +189,7 @@ func (e *udpEngine) build(t *turn, f *flow, s *udpSender, noGSO bool, at cursor,
 	m := e.txBatch.items[at.item-1].manner
 	s.set(f.fd, m)
 	most := 1
-	if t.cfg.UDPSegment && !noGSO {
+	if e.cfg.Segments && !noGSO {
 		most = maxKernelSegments
 	}
 	pieces := t.pieces[:0]

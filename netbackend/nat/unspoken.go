@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 )
@@ -38,7 +39,7 @@ func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
 	copy(l4[:], k.L4)
 	m := icmpError{
 		Message: netpkt.UnknownProtocol(k.Src.Is4()), from: t.nets.Of(&k.Src).Gateway,
-		key: &flowKey{Guest: k.Src, Remote: k.Dst, Proto: proto}, n: k.L4Len, l4: l4[:],
+		key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: proto}, n: k.L4Len, l4: l4[:],
 	}
 	if t.nets.IsOurs(&k.Dst) {
 		m.from = k.Dst

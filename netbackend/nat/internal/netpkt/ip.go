@@ -35,6 +35,8 @@ const (
 const (
 	// HopLimit is the time to live of what the guest gets.
 	HopLimit = 64
+	// MinMTU4 is the length in bytes of a packet of IPv4 that every host takes (RFC 791 section 3.1).
+	MinMTU4 = 576
 	// MinMTU6 is the least MTU in bytes with which there is IPv6 (RFC 8200 section 5).
 	MinMTU6 = 1280
 	// MaxIPv4Payload is how many bytes are behind an IPv4 header at most.

@@ -20,3 +20,9 @@ func UDPChecksum(sum uint16) uint16 {
 	}
 	return ^sum
 }
+
+// Ports of DHCP (RFC 2131 section 4.1).
+const (
+	DHCPServerPort = 67
+	DHCPClientPort = 68
+)

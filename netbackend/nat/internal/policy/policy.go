@@ -3,6 +3,7 @@ package policy
 import (
 	"net/netip"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -37,6 +38,11 @@ const (
 type Destination struct {
 	ipaddr.Endpoint
 	Proto uint8 // such as unix.IPPROTO_TCP
+}
+
+// DestinationOf returns where a flow of the guest's goes.
+func DestinationOf(k *flowtable.Key) Destination {
+	return Destination{Endpoint: ipaddr.Endpoint{Addr: k.Remote, Port: k.RemotePort}, Proto: k.Proto}
 }
 
 // Config is what a user says of the policy. All of it was checked: see spec.Rule.Check.
