@@ -20,7 +20,6 @@ type part struct {
 
 // parts are the owners in their order: one knows only earlier ones. docs/design.md says what each has.
 var parts = []part{
-	{"shard", "shard"}, {"turn", "turn"},
 	{"linkLayer", "link"}, {"icmpSender", "icmp"}, {"sourceKeeper", "sources"}, {"fragmenter", "fragments"},
 	{"listenerSet", "listeners"}, {"gateKeeper", "gates"},
 	{"tcpEngine", "tcp"}, {"udpEngine", "udp"}, {"pingEngine", "ping"},
@@ -46,6 +45,71 @@ func TestPartsOfTheEngineKeepToThemselves(t *testing.T) {
 	}
 	require.Greater(t, len(files), 50)
 	require.Empty(t, faultsOfParts(files))
+}
+
+// A turn is passed as an argument: what is valid during one must not be used after it. Only Port, which begins turns, has one.
+func TestNobodyKeepsATurn(t *testing.T) {
+	of := func(text string) []string {
+		syntax, err := parser.ParseFile(token.NewFileSet(), "part.go", "package part\n"+text, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		return keepersOfTurns([]sourceFile{{name: "part.go", syntax: syntax}})
+	}
+	require.Empty(t, of("type engine struct { shard *shard.Shard }; func serve(t *shard.Turn) { u := t; u.Send(nil) }"))
+	require.Empty(t, of("type hooks struct { evicted func(*shard.Turn) }"))
+	require.Len(t, of("type engine struct { t *shard.Turn }"), 1)
+	require.Len(t, of("type engine struct { all []*shard.Turn }"), 1)
+	require.Len(t, of("type engine struct { *shard.Turn }"), 1)
+	require.Len(t, of("type last *shard.Turn"), 1)
+	require.Len(t, of("var last *shard.Turn"), 1)
+
+	var files []sourceFile
+	for _, f := range productOf(sourceFiles(t)) {
+		if within(path.Dir(f.name), "netbackend/nat") && path.Dir(f.name) != "netbackend/nat/internal/shard" {
+			files = append(files, f)
+		}
+	}
+	require.Equal(t, []string{"netbackend/nat/port.go: Port"}, keepersOfTurns(files))
+}
+
+// keepersOfTurns returns the types and variables of packages that hold a turn.
+func keepersOfTurns(files []sourceFile) (keepers []string) {
+	for _, f := range files {
+		for _, d := range f.syntax.Decls {
+			gen, ok := d.(*ast.GenDecl)
+			if !ok {
+				continue
+			}
+			for _, spec := range gen.Specs {
+				name := ""
+				switch s := spec.(type) {
+				case *ast.TypeSpec:
+					name = s.Name.Name
+				case *ast.ValueSpec:
+					name = s.Names[0].Name
+				}
+				if holdsTurn(spec) {
+					keepers = append(keepers, f.name+": "+name)
+				}
+			}
+		}
+	}
+	return keepers
+}
+
+// holdsTurn reports whether a declaration names the type of turns elsewhere than in the arguments of a function.
+func holdsTurn(n ast.Node) (holds bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if _, ok := n.(*ast.FuncType); ok {
+			return false
+		}
+		sel, ok := n.(*ast.SelectorExpr)
+		if ok && sel.Sel.Name == "Turn" {
+			x, ok := sel.X.(*ast.Ident)
+			holds = holds || ok && x.Name == "shard"
+		}
+		return true
+	})
+	return holds
 }
 
 // engine is a package of two parts, with body in a method named name of a type.
@@ -83,7 +147,7 @@ func TestOnlyOneFunctionReachesIntoParts(t *testing.T) {
 	}
 }
 
-// faultsOfParts returns where parts know later ones, keep a turn, or use what is another's.
+// faultsOfParts returns where parts know later ones, or use what is another's.
 func faultsOfParts(files []sourceFile) (faults []string) {
 	methods := map[string]bool{} // "type.name"
 	for _, f := range files {
@@ -124,8 +188,6 @@ func faultsOfTypes(d *ast.GenDecl) (faults []string) {
 			other := indexOfPart(receiver(field.Type))
 			switch {
 			case other < 0:
-			case parts[other].typ == "turn" && s.Name.Name != "Port":
-				faults = append(faults, fmt.Sprintf("%s keeps a turn", s.Name.Name))
 			case self >= 0 && other >= self:
 				faults = append(faults, fmt.Sprintf("%s has a %s, which is a later part", s.Name.Name, parts[other].typ))
 			}
@@ -178,11 +240,11 @@ func partIn(e ast.Expr, isPart bool) (typ string) {
 		return ""
 	}
 	holder, ok := sel.X.(*ast.Ident)
-	i := slices.IndexFunc(parts[2:], func(p part) bool { return p.field == sel.Sel.Name })
+	i := slices.IndexFunc(parts, func(p part) bool { return p.field == sel.Sel.Name })
 	if !ok || i < 0 || !isPart && holder.Name != "p" {
 		return ""
 	}
-	return parts[2+i].typ
+	return parts[i].typ
 }
 
 // isFlow reports whether an expression is a flow, by its name.

@@ -5,28 +5,29 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // Packets whose fragments do not all come are given up after ipfrag.Timeout, and the guest is told, if it is known what they were
 // (RFC 792 "time exceeded", RFC 4443 section 3.3).
 
 // tellIncomplete tells the guest that a packet was given up. Without its first fragment nobody knows whose it was.
-func (e *icmpSender) tellIncomplete(t *turn, a *ipfrag.Packet) {
-	k := packet{Packet: netpkt.Packet{Src: a.Src, Dst: a.Dst, L4: a.Bytes(0, netpkt.ICMPLen)}}
+func (e *icmpSender) tellIncomplete(t *shard.Turn, a *ipfrag.Packet) {
+	k := shard.Packet{Packet: netpkt.Packet{Src: a.Src, Dst: a.Dst, L4: a.Bytes(0, netpkt.ICMPLen)}}
 	if !a.KnowsBeginning() || !e.mayBeTold(&k, a.Proto) {
 		return
 	}
 	m := icmpError{
-		Message: netpkt.TimeExceeded(k.Src.Is4(), netpkt.CodeReassembly), from: t.nets.Of(&k.Src).Gateway,
+		Message: netpkt.TimeExceeded(k.Src.Is4(), netpkt.CodeReassembly), from: t.Nets.Of(&k.Src).Gateway,
 		key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ProtoOf(a.Proto)}, n: a.Len(), l4: k.L4,
 	}
-	t.to = hosts.ID(a.Tag)
+	t.To = hosts.ID(a.Tag)
 	e.sendError(t, m)
 }
 
 // mayBeTold reports whether a packet may be answered by an ICMP error: not one from or to many, and none that is an ICMP error
 // itself (RFC 1122 section 3.2.2). It has at least netpkt.ICMPLen bytes.
-func (e *icmpSender) mayBeTold(k *packet, proto uint8) bool {
+func (e *icmpSender) mayBeTold(k *shard.Packet, proto uint8) bool {
 	isError := proto == netpkt.ICMPProto(&k.Src) && !netpkt.IsEchoRequest(&k.Src, k.L4)
-	return !isError && !e.shard.others[k.Src] && e.shard.conversational(k) && !e.shard.nets.IsBroadcast(&k.Dst)
+	return !isError && !e.shard.OtherGuests[k.Src] && e.shard.IsUnicastPeer(k) && !e.shard.Nets.IsBroadcast(&k.Dst)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
@@ -89,7 +90,7 @@ func (s *calls) take(index uint32) *Call {
 
 // Call calls the guest. It is for the worker's thread, between two turns, of any of the guest's queue pairs; or for anybody after Close.
 func (p *Port) Call(c *Call) {
-	if p.guest.forwards.isClosed(p.shard.id) {
+	if p.guest.forwards.isClosed(p.shard.Pair) {
 		c.fail(stats.EndClosed, false)
 		return
 	}
@@ -106,7 +107,7 @@ func (c *Call) fail(cause stats.CloseReason, located bool) {
 }
 
 // placeCalls begins the calls that were asked for since the last turn.
-func (e *acceptor) placeCalls(t *turn) {
+func (e *acceptor) placeCalls(t *shard.Turn) {
 	for i, c := range e.calls {
 		e.placeCall(t, c)
 		e.calls[i] = nil
@@ -122,11 +123,11 @@ func (e *acceptor) failCalls() {
 	e.calls = nil
 }
 
-func (e *acceptor) placeCall(t *turn, c *Call) {
-	t.counters.Calls++
-	kind, peer := direct, ipaddr.EndpointFrom(c.Client)
+func (e *acceptor) placeCall(t *shard.Turn, c *Call) {
+	t.Counters.Calls++
+	kind, peer := shard.Direct, ipaddr.EndpointFrom(c.Client)
 	if c.UnixSocket {
-		kind |= unixSocket
+		kind |= shard.UnixSocket
 	}
 	if !c.Client.IsValid() {
 		peer = e.unixClient()
@@ -136,33 +137,33 @@ func (e *acceptor) placeCall(t *turn, c *Call) {
 }
 
 // placeCall begins the guest's side of a call.
-func (e *tcpEngine) placeCall(t *turn, c *Call, caller *proxied, kind flowBits) {
-	if !t.hasGuest() {
+func (e *tcpEngine) placeCall(t *shard.Turn, c *Call, caller *proxied, kind shard.Bits) {
+	if !t.HasGuest() {
 		e.turnDown(c, stats.EndNoGuest)
 		return
 	}
-	f := e.callWith(t, c.Socket, ipaddr.EndpointFrom(c.To), caller, kind|awaited)
+	f := e.callWith(t, c.Socket, ipaddr.EndpointFrom(c.To), caller, kind|shard.Awaited)
 	if f == nil {
 		e.turnDown(c, stats.EndNoRoom)
 		return
 	}
-	e.calls.add(f.index, c)
-	if to := t.pairs.lowest(); to != nil && to != e.shard {
-		e.shard.scheduleMove(f, to) // this one's receive ring may not run
+	e.calls.add(f.Index, c)
+	if to := t.Pairs.Lowest(); to != nil && to != e.shard {
+		e.shard.ScheduleMove(f, to) // this one's receive ring may not run
 	}
 }
 
 // turnDown ends a call that has no flow.
 func (e *tcpEngine) turnDown(c *Call, cause stats.CloseReason) {
-	e.shard.counters.Ends[cause]++
+	e.shard.Counters.Ends[cause]++
 	c.fail(cause, false)
 }
 
 // callAccepted greets the client of a call that the guest has accepted.
 func (e *tcpEngine) callAccepted(f conn) {
-	f.bits &^= awaited
-	c := e.calls.take(f.index)
-	n, err := unix.SendmsgN(int(f.fd), c.Greeting, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	f.Bits &^= shard.Awaited
+	c := e.calls.take(f.Index)
+	n, err := unix.SendmsgN(int(f.FD), c.Greeting, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	switch errno, _ := err.(unix.Errno); {
 	case err != nil:
 		e.hostFailed(f, errno)
@@ -173,8 +174,8 @@ func (e *tcpEngine) callAccepted(f conn) {
 }
 
 // callFailed tells who waits for the guest that a call has ended.
-func (e *tcpEngine) callFailed(f *flow, cause stats.CloseReason) {
-	f.bits &^= awaited
-	e.shard.takeSocket(f)
-	e.calls.take(f.index).fail(cause, f.host != hosts.Any)
+func (e *tcpEngine) callFailed(f *shard.Flow, cause stats.CloseReason) {
+	f.Bits &^= shard.Awaited
+	e.shard.TakeSocket(f)
+	e.calls.take(f.Index).fail(cause, f.Host != hosts.Any)
 }

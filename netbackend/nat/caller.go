@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // callerPorts is how many ports a peer of a forward may have in the eyes of the guest: its own, and others where that is taken,
@@ -27,13 +28,13 @@ func (e *udpEngine) callerOf(s *sharedSocket, i int) (c hostsock.Caller) {
 }
 
 // callerFlow finds the flow of a caller. If there is none, free is a key for it, which is the zero key if it cannot have one.
-func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *flow, free flowtable.Key) {
+func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *shard.Flow, free flowtable.Key) {
 	key := e.forwardKey(s, c.Peer)
 	for i := range byte(callerPorts) {
 		if i > 0 {
 			key.RemotePort = e.otherPort(c, &key, i)
 		}
-		f = e.shard.flows.lookup(&key)
+		f = e.shard.Flows.Find(&key)
 		switch {
 		case f == nil && s.via == viaMapping:
 			return nil, key
@@ -49,7 +50,7 @@ func (e *udpEngine) callerFlow(s *sharedSocket, c *hostsock.Caller) (f *flow, fr
 }
 
 // isOf tells whether f is the flow of a caller.
-func (e *udpEngine) isOf(f *flow, s *sharedSocket, c *hostsock.Caller) bool {
+func (e *udpEngine) isOf(f *shard.Flow, s *sharedSocket, c *hostsock.Caller) bool {
 	udp := e.of(f)
 	if udp.via != s.via || udp.peer != c.Peer {
 		return false
@@ -71,46 +72,46 @@ func (e *udpEngine) otherPort(c *hostsock.Caller, key *flowtable.Key, i byte) ui
 	binary.NativeEndian.PutUint16(b[50:], c.Peer.Port)
 	binary.NativeEndian.PutUint32(b[52:], c.Scope)
 	b[56] = i
-	return firstAnyPort + uint16(e.shard.flows.Hash(b[:])%(65536-firstAnyPort))
+	return shard.FirstAnyPort + uint16(e.shard.Flows.Hash(b[:])%(65536-shard.FirstAnyPort))
 }
 
 // beginCaller makes a flow for the first datagram of a caller to a forward; nil if there is to be none.
-func (e *udpEngine) beginCaller(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *flow {
-	if !t.admitPeer() {
+func (e *udpEngine) beginCaller(t *shard.Turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *shard.Flow {
+	if !t.AdmitPeer() {
 		return nil
 	}
 	n, ok := e.guest.ways.take(c.Way)
 	if !ok {
-		t.hit(limits.Peers)
+		t.OverLimit(limits.Peers)
 		return nil
 	}
 	udp := udpFlow{peer: c.Peer, via: s.via, way: n}
-	f, _ := t.createWith(key, int(s.fd), stateActive, inbound|shared, classPeers, e.begin(udp))
+	f, _ := t.CreateWith(key, int(s.fd), shard.StateActive, shard.Inbound|shard.SharedSocket, shard.ClassPeers, e.begin(udp))
 	if f == nil {
 		e.guest.ways.give(n)
 		return nil
 	}
-	t.counters.UDPFlows++
+	t.Counters.UDPFlows++
 	e.chooseLink(f)
 	return f
 }
 
 // chooseLink finds out whether answers to f's peer can leave by the interface that it is asked by. Without a route there, the
 // kernel would take the peer for a neighbour.
-func (e *udpEngine) chooseLink(f *flow) {
-	f.news = e.sources.changes()
+func (e *udpEngine) chooseLink(f *shard.Flow) {
+	f.RouteNews = e.sources.changes()
 	udp := e.of(f)
 	w := e.guest.ways.at(udp.way)
 	udp.byLink = w.Link != 0 && e.routes.Reaches(&udp.peer.Addr, w.Link)
 }
 
 // wayBack returns how f's datagrams are to leave by a shared socket.
-func (e *udpEngine) wayBack(f *flow) hostsock.Way {
+func (e *udpEngine) wayBack(f *shard.Flow) hostsock.Way {
 	udp := e.of(f)
 	if udp.way == 0 {
 		return hostsock.Way{}
 	}
-	if f.news != e.sources.changes() {
+	if f.RouteNews != e.sources.changes() {
 		e.chooseLink(f)
 	}
 	w := e.guest.ways.at(udp.way)

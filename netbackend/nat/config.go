@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -53,7 +54,7 @@ type Config struct {
 	Resolvers   []netip.AddrPort   // asked instead of those of ResolvConf, if there are any
 	ResolvConf  string             // where the host keeps its resolvers
 	MaxFlows    int                // connections and associations at once
-	Kernel      KernelLimits       // what else of the host's kernel the guest may use
+	Kernel      shard.KernelLimits // what else of the host's kernel the guest may use
 	MaxSockets  int                // descriptors for them and for forwards; ForGuests divides what the process may have
 	Queues      int                // queue pairs of the guest
 	PeekOffset  bool               // the kernel knows SO_PEEK_OFF for TCP (Linux 6.9); see hostcaps.HasPeekOffset
@@ -88,7 +89,7 @@ func DefaultConfig() Config {
 		MTU:         1500,
 		ResolvConf:  "/etc/resolv.conf",
 		MaxFlows:    16384,
-		Kernel:      usualKernelLimits(),
+		Kernel:      shard.UsualKernelLimits(),
 		MaxSockets:  hostcaps.OpenFiles() - reservedFiles,
 		Queues:      1,
 		PeekOffset:  hostcaps.HasPeekOffset(),
@@ -271,8 +272,8 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	if !cfg.Kernel.isDivided() {
-		cfg.Kernel = cfg.Kernel.among(1)
+	if !cfg.Kernel.IsDivided() {
+		cfg.Kernel = cfg.Kernel.Among(1)
 	}
 	if cfg.resolvers == nil {
 		cfg.resolvers = namerelay.NewQuotas()
@@ -295,8 +296,8 @@ func networksOf(cfg *Config) guestnet.Networks {
 }
 
 func (c *Config) checkQueues() error {
-	if c.Queues < 1 || c.Queues > maxPairs {
-		return fmt.Errorf("--queues %d: want 1 to %d", c.Queues, maxPairs)
+	if c.Queues < 1 || c.Queues > shard.MaxPairs {
+		return fmt.Errorf("--queues %d: want 1 to %d", c.Queues, shard.MaxPairs)
 	}
 	return nil
 }
@@ -305,14 +306,14 @@ func (c *Config) checkQueues() error {
 func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 	p := &Port{guest: g, cfg: cfg, reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
 	nets := networksOf(cfg)
-	p.turn.setUp(i, shardConfig{
+	p.turn.SetUp(i, shard.Config{
 		MaxFlows: cfg.MaxFlows, MaxSockets: cfg.MaxSockets, Queues: cfg.Queues, GatewayMAC: cfg.GatewayMAC, MTU: cfg.MTU, Others: setOf(cfg.Others),
 	}, &g.pairs, &nets)
-	p.shard = &p.turn.shard
+	p.shard = &p.turn.Shard
 	p.adopted, p.following = g.policy.Load(), g.forwards.current.Load()
 	p.policy = policy.New(p.adopted.rules, &nets, &p.routes)
 	p.sleep.begin(cfg.Slept)
-	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.lastTurn) })
+	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.LastTurn) })
 	servers, err := newServers(cfg, &g.leases, search)
 	if err != nil {
 		return nil, err
@@ -328,7 +329,7 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 // order is that of the parts: each knows only earlier ones, and asks later ones by its hooks.
 func (p *Port) connectParts(has servers, g *guest) {
 	s, cfg := p.shard, p.cfg
-	s.hooks = p.shardHooks()
+	s.Hooks = p.shardHooks()
 	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp, guestAt: &g.advertiseAt}
 	p.icmp = icmpSender{shard: s, routes: &p.routes, told: map[policy.Destination]bool{}}
 	p.sources = sourceKeeper{shard: s, routes: &p.routes, news: &g.changes, tries: &g.sourceTries}
@@ -338,7 +339,7 @@ func (p *Port) connectParts(has servers, g *guest) {
 	p.tcp = tcpEngine{
 		shard: s, cfg: tcpConfig{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
 		link: &p.link, icmp: &p.icmp, policy: &p.policy, hooks: p.tcpHooks(), calls: &g.calls, conns: g.states.tcp,
-		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, maxIovecs)},
+		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, shard.MaxIovecs)},
 	}
 	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources
 	p.udp.cfg = udpConfig{
@@ -353,7 +354,7 @@ func (p *Port) connectParts(has servers, g *guest) {
 	p.services = localServices{
 		link: &p.link, fragments: &p.fragments, leases: &g.leases, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6,
 	}
-	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.flows.at(i)) }
+	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.Flows.At(i)) }
 }
 
 // open opens the descriptors that the queue pair has beside its flows, or none.
@@ -365,7 +366,7 @@ func (p *Port) open() (err error) {
 		p.routes.Close()
 		return err
 	}
-	if err := p.shard.openMailbox(); err != nil {
+	if err := p.shard.OpenMailbox(); err != nil {
 		p.news.Close()
 		p.routes.Close()
 		return fmt.Errorf("mailbox: %w", err)

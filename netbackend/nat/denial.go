@@ -15,7 +15,7 @@ const maxDenialsTold = 64
 // deny counts a denial, and tells the user of the first one to a service under this policy, naming the option that opens it. What a rule
 // closes is closed as the user wished, and not told.
 func (e *icmpSender) deny(key *flowtable.Key, v policy.Verdict) {
-	e.shard.counters.Denied++
+	e.shard.Counters.Denied++
 	d := policy.DestinationOf(key)
 	if v != policy.IsClosed && v != policy.IsUnlisted || e.told[d] || len(e.told) >= maxDenialsTold {
 		return
@@ -27,7 +27,7 @@ func (e *icmpSender) deny(key *flowtable.Key, v policy.Verdict) {
 		opener, message = "--allow ", "the guest was denied a destination"
 	}
 	destination := fmt.Sprintf("%s %s", spec.ProtoName(key.Proto), key.RemoteAddrPort())
-	e.shard.warn(message+", which "+opener+e.opener(key)+" opens", "destination", destination)
+	e.shard.Warn(message+", which "+opener+e.opener(key)+" opens", "destination", destination)
 }
 
 // forgetTold lets the user be told of all denials again.
@@ -39,7 +39,7 @@ func (e *icmpSender) opener(key *flowtable.Key) string {
 	switch {
 	case key.Proto == netpkt.ICMP:
 		return fmt.Sprintf("%s:%s", name, key.Remote.Netip())
-	case e.shard.nets.IsGateway(&key.Remote):
+	case e.shard.Nets.IsGateway(&key.Remote):
 		return fmt.Sprintf("%s:%d", name, key.RemotePort)
 	}
 	return fmt.Sprintf("%s:%s", name, key.RemoteAddrPort())

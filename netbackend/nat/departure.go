@@ -1,6 +1,9 @@
 package nat
 
-import "github.com/vringnet/vring/netbackend/nat/stats"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/stats"
+)
 
 // When a guest is taken for dead, all of its flows end. Each costs some calls of the kernel, and a guest may have 16384, so that all at
 // once would hold the thread for a third of a second, and whoever waits for it: the front end, whose rings are stopped, and the control
@@ -24,7 +27,7 @@ func (p *Port) isDeparting() bool { return p.departure.next != 0 }
 
 // beginDeparture begins to end all flows of this queue pair. If there are few, that is all.
 func (p *Port) beginDeparture(c stats.CloseReason) {
-	p.departure = departure{next: firstRecord, cause: c}
+	p.departure = departure{next: shard.FirstRecord, cause: c}
 	p.departSome()
 }
 
@@ -32,7 +35,7 @@ func (p *Port) beginDeparture(c stats.CloseReason) {
 func (p *Port) departSome() {
 	d := &p.departure
 	left := judgeSlice
-	d.next = p.shard.flows.eachFrom(d.next, p.shard.me, func(f *flow) bool {
+	d.next = p.shard.Flows.ForEachFrom(d.next, p.shard.Owner, func(f *shard.Flow) bool {
 		p.drop(f, d.cause)
 		left -= endCost
 		return left > 0

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
@@ -23,34 +24,34 @@ func TestAFlowOfAGuestThatIsGoneIsNotHandedOver(t *testing.T) {
 		}
 	})
 	slow, fast := ports[0], ports[1]
-	slow.shard.worker, fast.shard.worker = porttest.DeafWorker{}, porttest.DeafWorker{}
-	slow.shard.connected, fast.shard.connected = true, true
+	slow.shard.Worker, fast.shard.Worker = porttest.DeafWorker{}, porttest.DeafWorker{}
+	slow.shard.Connected, fast.shard.Connected = true, true
 	key := flowtable.Key{Guest: [16]byte{15: 1}, GuestPort: 1, RemotePort: 2, Proto: netpkt.UDP}
-	insert := func(owner *Port) *flow {
-		f, at := slow.shard.flows.insert(&key, owner.shard.me, owner.udp.begin(udpFlow{}))
-		require.Equal(t, here, at)
-		f.state = stateActive
+	insert := func(owner *Port) *shard.Flow {
+		f, at := slow.shard.Flows.Create(&key, owner.shard.Owner, owner.udp.begin(udpFlow{}))
+		require.Equal(t, shard.Here, at)
+		f.State = shard.StateActive
 		return f
 	}
 
 	f := insert(slow)
-	slow.departure = departure{next: firstRecord, cause: stats.EndGuestGone}
-	fast.shard.takeMail()
+	slow.departure = departure{next: shard.FirstRecord, cause: stats.EndGuestGone}
+	fast.shard.TakeMail()
 	slow.grant(&key, fast.shard)
-	require.Equal(t, stateDead, f.state)
-	require.Nil(t, slow.shard.flows.lookup(&key))
-	require.NotNil(t, fast.shard.takeMail(), "it looks again")
+	require.Equal(t, shard.StateDead, f.State)
+	require.Nil(t, slow.shard.Flows.Find(&key))
+	require.NotNil(t, fast.shard.TakeMail(), "it looks again")
 
 	f = insert(fast)
-	fast.shard.scheduleMove(f, slow.shard)
-	require.Same(t, f, fast.turn.nextFlow())
+	fast.shard.ScheduleMove(f, slow.shard)
+	require.Same(t, f, fast.turn.NextFlow())
 	fast.handOver(f)
 	slow.receiveMail(&slow.turn)
-	require.Equal(t, stateDead, f.state, "nor does it take one")
+	require.Equal(t, shard.StateDead, f.State, "nor does it take one")
 
 	slow.departure = departure{}
 	f = insert(slow)
 	slow.grant(&key, fast.shard)
-	require.True(t, f.isLeaving(), "else it does both")
+	require.True(t, f.IsLeaving(), "else it does both")
 	slow.drop(f, stats.EndClosed)
 }

@@ -54,9 +54,9 @@ func (p *Port) Explain(to Target) Explanation {
 func (p *Port) answersItself(key *flowtable.Key) string {
 	s := p.shard
 	switch {
-	case s.isQuery(key):
+	case s.IsQuery(key):
 		return "it is the name server: vring asks the host's resolvers, or those of --dns"
-	case !s.nets.IsOurs(&key.Remote):
+	case !s.Nets.IsOurs(&key.Remote):
 		return ""
 	case key.Proto == netpkt.ICMP:
 		return "vring answers echo requests to its own addresses"

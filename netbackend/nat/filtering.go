@@ -1,6 +1,8 @@
 package nat
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // Filtering says from whom datagrams may come in for a UDP port of the guest that has sent something (RFC 4787 section 5).
 // All but the first need a socket that everybody can send to, so they come with Config.EndpointIndependent.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -35,16 +36,16 @@ func (f *FlowFilter) Check() error {
 }
 
 // chooses reports whether filter chooses f.
-func (p *Port) chooses(filter *FlowFilter, f *flow) bool {
+func (p *Port) chooses(filter *FlowFilter, f *shard.Flow) bool {
 	return filter.matches(f) && (filter.State == "" || filter.State == p.stateOf(f))
 }
 
 // matches reports whether f chooses a flow, as far as its state does not matter.
-func (f *FlowFilter) matches(of *flow) bool {
-	k := &of.key
+func (f *FlowFilter) matches(of *shard.Flow) bool {
+	k := &of.Key
 	switch {
 	case f.Proto != 0 && f.Proto != k.Proto,
-		f.Inbound != nil && *f.Inbound != (of.bits&inbound != 0),
+		f.Inbound != nil && *f.Inbound != (of.Bits&shard.Inbound != 0),
 		f.Guest.IsValid() && f.Guest != k.Guest.Netip(),
 		f.GuestPort != 0 && (f.GuestPort != k.GuestPort || k.Proto == netpkt.ICMP):
 		return false
@@ -64,7 +65,7 @@ const (
 // later the next of the call before; next is 0 after the last ones. What begins or changes its queue pair between two calls may be left
 // out. now is the time as for Turn. The worker's thread may call it, or anybody after Close.
 func (p *Port) Flows(now int64, from uint32, filter *FlowFilter) (some []FlowInfo, next uint32) {
-	next = p.someFlows(from, filter, describeCost, func(f *flow) {
+	next = p.someFlows(from, filter, describeCost, func(f *shard.Flow) {
 		some = append(some, p.describeNow(f, now))
 	})
 	return some, next
@@ -73,7 +74,7 @@ func (p *Port) Flows(now int64, from uint32, filter *FlowFilter) (some []FlowInf
 // EndFlows ends flows that filter chooses, some at a time, as Flows describes them: it returns how many. Both sides of a connection learn
 // it by a reset. Those that have ended before, and whose guest is yet to be told, are none of them.
 func (p *Port) EndFlows(from uint32, filter *FlowFilter) (ended int, next uint32) {
-	next = p.someFlows(from, filter, killCost, func(f *flow) {
+	next = p.someFlows(from, filter, killCost, func(f *shard.Flow) {
 		if !p.tcp.isOver(f) {
 			p.kill(f)
 			ended++
@@ -83,9 +84,9 @@ func (p *Port) EndFlows(from uint32, filter *FlowFilter) (ended int, next uint32
 }
 
 // someFlows calls fn for flows that filter chooses, each of which costs that much, until a slice is used up.
-func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flow)) (next uint32) {
+func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*shard.Flow)) (next uint32) {
 	left := flowSlice
-	return p.shard.flows.eachFrom(max(from, firstRecord), p.shard.me, func(f *flow) bool {
+	return p.shard.Flows.ForEachFrom(max(from, shard.FirstRecord), p.shard.Owner, func(f *shard.Flow) bool {
 		left--
 		if p.chooses(filter, f) {
 			left -= cost
@@ -96,10 +97,10 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*flo
 }
 
 // kill ends a flow since somebody wants it.
-func (p *Port) kill(f *flow) {
-	if f.key.Proto == netpkt.TCP {
+func (p *Port) kill(f *shard.Flow) {
+	if f.Key.Proto == netpkt.TCP {
 		p.tcp.kill(f)
 		return
 	}
-	p.shard.remove(f)
+	p.shard.Remove(f)
 }

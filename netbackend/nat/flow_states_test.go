@@ -7,13 +7,14 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 func TestAllStatesOfFlowsHaveAName(t *testing.T) {
 	named := map[string]bool{}
 	p := &Port{}
 	for _, proto := range []uint8{netpkt.UDP, netpkt.ICMP} {
-		named[p.stateOf(&flow{key: flowtable.Key{Proto: proto}, state: stateActive})] = true
+		named[p.stateOf(&shard.Flow{Key: flowtable.Key{Proto: proto}, State: shard.StateActive})] = true
 	}
 	for state := stateConnecting; state <= stateReset; state++ {
 		for _, flags := range []tcpFlags{0, guestFIN, finSent, guestFIN | finSent} {

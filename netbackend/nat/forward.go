@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -104,13 +105,13 @@ type listener struct {
 
 // acceptor takes connections by forwards, and gives the forwards of both protocols their turns.
 type acceptor struct {
-	shard     *shard
+	shard     *shard.Shard
 	listeners *listenerSet
 	tcp       *tcpEngine
 	udp       *udpEngine
 	calls     []*Call // that were asked for since the last turn
 	acceptAt  int64   // no connection is accepted before, 0 if they may be now
-	unixPort  uint16  // of the last client of a unix socket, counted from firstAnyPort
+	unixPort  uint16  // of the last client of a unix socket, counted from FirstAnyPort
 }
 
 // listenAll opens all ports of the forwards, or none.
@@ -150,7 +151,7 @@ func (e *acceptor) prepareForwards() {
 
 // prepareForward is prepareForwards for one of them.
 func (e *udpEngine) prepareForward(l *listener) {
-	if e.cfg.GRO && l.proto == netpkt.UDP && e.shard.takesUSO(&l.to.Addr) {
+	if e.cfg.GRO && l.proto == netpkt.UDP && e.shard.TakesUSO(&l.to.Addr) {
 		l.receiver.gro = unix.SetsockoptInt(int(l.FD), hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 	}
 }
@@ -158,8 +159,8 @@ func (e *udpEngine) prepareForward(l *listener) {
 // closeListeners lets no more clients come by forwards. Their ports stay open: other queue pairs may send by them.
 func (e *acceptor) closeListeners() {
 	for l := range e.listeners.forwards() {
-		if e.shard.worker != nil && e.shard.listening {
-			e.shard.worker.Unregister(int(l.FD))
+		if e.shard.Worker != nil && e.shard.Listening {
+			e.shard.Worker.Unregister(int(l.FD))
 		}
 	}
 	e.listeners.forgetForwards()
@@ -174,8 +175,8 @@ const (
 )
 
 // acceptAll takes what has come in on the forwards.
-func (e *acceptor) acceptAll(t *turn) {
-	if t.now >= e.acceptAt {
+func (e *acceptor) acceptAll(t *shard.Turn) {
+	if t.Now >= e.acceptAt {
 		e.acceptAt = 0
 	}
 	if len(e.calls) > 0 {
@@ -187,15 +188,15 @@ func (e *acceptor) acceptAll(t *turn) {
 			busy++
 		}
 	}
-	t.again = t.again || turns < e.listeners.waiting()
+	t.Again = t.Again || turns < e.listeners.waiting()
 	e.listeners.requeue(turns)
 }
 
 // answerCall takes what has come in on one forward, and tells whether that was possible now.
-func (e *acceptor) answerCall(t *turn, l *listener) bool {
+func (e *acceptor) answerCall(t *shard.Turn, l *listener) bool {
 	if l.proto == netpkt.UDP {
 		e.udp.receiveForwarded(t, l)
-		return !t.rxFull
+		return !t.RXFull
 	}
 	if l.isShut() {
 		l.ready = false
@@ -207,14 +208,14 @@ func (e *acceptor) answerCall(t *turn, l *listener) bool {
 	return e.acceptAt == 0
 }
 
-func (e *acceptor) acceptBurst(t *turn, l *listener) {
+func (e *acceptor) acceptBurst(t *shard.Turn, l *listener) {
 	if e.acceptSome(t, l, acceptBurst) == acceptBurst {
-		t.again = true
+		t.Again = true
 	}
 }
 
 // acceptSome takes up to most connections, and returns how many. If there are fewer, there are no more now.
-func (e *acceptor) acceptSome(t *turn, l *listener, most int) (taken int) {
+func (e *acceptor) acceptSome(t *shard.Turn, l *listener, most int) (taken int) {
 	for taken < most {
 		fd, peer, err := unix.Accept4(int(l.FD), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == unix.EAGAIN {
@@ -227,10 +228,10 @@ func (e *acceptor) acceptSome(t *turn, l *listener, most int) (taken int) {
 		}
 		taken++
 		if _, ok := peer.(*unix.SockaddrUnix); ok {
-			e.accept(t, fd, e.unixClient(), l, unixSocket)
+			e.accept(t, fd, e.unixClient(), l, shard.UnixSocket)
 			continue
 		}
-		e.accept(t, fd, ipaddr.EndpointFrom(addrPortOf(peer, nil)), l, 0)
+		e.accept(t, fd, ipaddr.EndpointFrom(hostsock.AddrPortOf(peer, nil)), l, 0)
 	}
 	return taken
 }
@@ -240,13 +241,13 @@ const acceptRetry = int64(100e6)
 
 // acceptFailed deals with connections that ended before they were taken, which are of no interest, and with a lack of
 // descriptors or memory: then the rest waits in the kernel for a while.
-func (e *acceptor) acceptFailed(t *turn, err error) {
+func (e *acceptor) acceptFailed(t *shard.Turn, err error) {
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		t.hit(limits.Host)
-		e.acceptAt = t.now + acceptRetry
+		t.OverLimit(limits.Host)
+		e.acceptAt = t.Now + acceptRetry
 	default:
-		t.again = true
+		t.Again = true
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -35,10 +36,10 @@ func (p *Port) Forwards() []spec.Forward { return p.guest.forwards.list() }
 // ErrNotFollowed is that a thread does not answer. It makes the change before it handles a frame again. What it may be using is closed
 // by the next change, or with the engine; ReviveForwards takes it back. errClosed is that the engine is closed, and add with it.
 func (p *Port) ChangeForwards(quit []spec.Forward, add []BoundForward, wake func()) (err error) {
-	s := p.shard.pairs
+	s := p.shard.Pairs
 	p.guest.forwards.changes.Lock()
 	defer p.guest.forwards.changes.Unlock()
-	p.guest.forwards.closeLeft(&s.memory)
+	p.guest.forwards.closeLeft(&s.Memory)
 	for len(quit)+len(add) > 0 {
 		nQuit := min(len(quit), forwardStep)
 		nAdd := min(len(add), forwardStep-nQuit)
@@ -57,7 +58,7 @@ var errClosed = errors.New("the guest is not served any more")
 
 // changeSome is one step of ChangeForwards.
 func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), patience time.Duration) error {
-	s := p.shard.pairs
+	s := p.shard.Pairs
 	bound := make([]*boundForward, len(add))
 	for i := range add {
 		bound[i] = p.cfg.bind(add[i])
@@ -65,14 +66,14 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	set, left := p.guest.forwards.publish(quit, bound)
 	if set == nil {
 		for _, b := range bound {
-			b.close(&s.memory)
+			b.close(&s.Memory)
 		}
 		return errClosed
 	}
 	p.gates.replaceGates(left, bound)
 	wake()
 	followed := p.guest.forwards.await(set.number, patience)
-	p.guest.forwards.closeLeft(&s.memory)
+	p.guest.forwards.closeLeft(&s.Memory)
 	if !followed {
 		return ErrNotFollowed
 	}
@@ -90,8 +91,8 @@ func (p *Port) ReviveForwards(wake func()) {
 }
 
 // followForwards adopts the forwards of now, as far as they have changed for this queue pair.
-func (p *Port) followForwards(t *turn, after *forwardSet) {
-	if p.guest.forwards.isClosed(t.id) {
+func (p *Port) followForwards(t *shard.Turn, after *forwardSet) {
+	if p.guest.forwards.isClosed(t.Pair) {
 		return // the queue pair is closed
 	}
 	before, orphans, budget := p.following, false, acceptBurst
@@ -117,45 +118,45 @@ func (p *Port) followForwards(t *turn, after *forwardSet) {
 
 // announce tells who changes forwards which set this queue pair follows.
 func (p *Port) announce(number uint64) {
-	p.guest.forwards.follow(p.shard.id, number)
+	p.guest.forwards.follow(p.shard.Pair, number)
 }
 
 // begin lets clients come by a forward.
 func (e *acceptor) begin(index uint32, b *boundForward) {
 	l := b.listener
 	e.listeners.setForward(index, &l)
-	if e.shard.worker == nil {
+	if e.shard.Worker == nil {
 		return // Start does the rest
 	}
 	e.udp.prepareForward(&l)
-	if e.shard.listening && e.register(&l) != nil {
-		e.shard.hit(limits.Host)
+	if e.shard.Listening && e.register(&l) != nil {
+		e.shard.OverLimit(limits.Host)
 	}
 }
 
 // quit lets no more clients come by a forward. Up to most that the kernel has connected still do; it returns how many.
-func (e *acceptor) quit(t *turn, index uint32, most int) (taken int) {
+func (e *acceptor) quit(t *shard.Turn, index uint32, most int) (taken int) {
 	l := e.listeners.ofForward(index)
-	if e.shard.listening && e.shard.worker != nil {
+	if e.shard.Listening && e.shard.Worker != nil {
 		if l.proto == netpkt.TCP && !l.isShut() && e.acceptAt == 0 {
 			taken = e.acceptSome(t, l, most)
 		}
-		e.shard.worker.Unregister(int(l.FD))
+		e.shard.Worker.Unregister(int(l.FD))
 	}
 	e.listeners.setForward(index, nil)
 	return taken
 }
 
 // isOrphan reports whether a flow has come by a UDP forward that is over.
-func (e *udpEngine) isOrphan(f *flow) bool {
-	return f.bits&shared != 0 && e.of(f).via != viaMapping && e.listeners.ofForward(e.of(f).via-1) == nil
+func (e *udpEngine) isOrphan(f *shard.Flow) bool {
+	return f.Bits&shard.SharedSocket != 0 && e.of(f).via != viaMapping && e.listeners.ofForward(e.of(f).via-1) == nil
 }
 
 // endOrphans ends the flows of this queue pair that have come by forwards that are over.
-func (e *udpEngine) endOrphans(t *turn) {
-	t.flows.each(t.me, func(f *flow) {
-		if f.key.Proto == netpkt.UDP && e.isOrphan(f) {
-			t.remove(f)
+func (e *udpEngine) endOrphans(t *shard.Turn) {
+	t.Flows.ForEach(t.Owner, func(f *shard.Flow) {
+		if f.Key.Proto == netpkt.UDP && e.isOrphan(f) {
+			t.Remove(f)
 		}
 	})
 }

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -187,7 +189,7 @@ func (b *boundForward) place(index uint32) {
 }
 
 // closeLeft closes those that no queue pair can be using any more.
-func (s *forwards) closeLeft(memory *kernelMemory) {
+func (s *forwards) closeLeft(memory *shard.KernelMemory) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	following := s.followed()
@@ -201,7 +203,7 @@ func (s *forwards) closeLeft(memory *kernelMemory) {
 }
 
 // closeAll closes all that is open, when no queue pair is.
-func (s *forwards) closeAll(memory *kernelMemory) {
+func (s *forwards) closeAll(memory *shard.KernelMemory) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -214,9 +216,9 @@ func (s *forwards) closeAll(memory *kernelMemory) {
 }
 
 // close closes a forward that nobody uses.
-func (b *boundForward) close(memory *kernelMemory) {
+func (b *boundForward) close(memory *shard.KernelMemory) {
 	if b.listener.shared != nil {
-		memory.forget(&b.listener.shared.memory)
+		memory.Forget(&b.listener.shared.memory)
 	}
 	b.listener.Close()
 }
@@ -268,7 +270,7 @@ func (c *Config) bind(b BoundForward) *boundForward {
 	}
 	if l.proto == netpkt.UDP {
 		l.shared = &sharedSocket{
-			fd: l.FD, guest: l.to, sender: udpSender{v6: b.Forward.Host.Addr().Is6()},
+			fd: l.FD, guest: l.to, sender: hostsock.Sender{V6: b.Forward.Host.Addr().Is6()},
 			asksWays: b.Forward.Host.Addr().IsUnspecified() && l.AsksWays(),
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // A forward may begin at a unix socket of the host instead of a port. Its clients are TCP connections to the guest, which
@@ -18,16 +19,16 @@ import (
 // unixClient is where the guest sees clients of a unix socket: at the gateway, which loopback is shown as, with a port of
 // no meaning.
 func (e *acceptor) unixClient() ipaddr.Endpoint {
-	e.unixPort = e.unixPort%(65535-firstAnyPort) + 1
-	return ipaddr.Endpoint{Addr: e.shard.nets.V4.Loopback, Port: firstAnyPort + e.unixPort}
+	e.unixPort = e.unixPort%(65535-shard.FirstAnyPort) + 1
+	return ipaddr.Endpoint{Addr: e.shard.Nets.V4.Loopback, Port: shard.FirstAnyPort + e.unixPort}
 }
 
 // dropSome removes up to n bytes from the receive queue of a flow's socket. Only TCP can do so without copying them.
-func (e *tcpEngine) dropSome(t *turn, f *flow, n uint32) (int, unix.Errno) {
-	if f.bits&unixSocket == 0 {
-		return hostsock.Discard(f.fd, n)
+func (e *tcpEngine) dropSome(t *shard.Turn, f *shard.Flow, n uint32) (int, unix.Errno) {
+	if f.Bits&shard.UnixSocket == 0 {
+		return hostsock.Discard(f.FD, n)
 	}
-	iov, _ := e.swallowed(t.pieces[:0], min(n, uint32(len(e.swallow))))
-	got, _, errno := t.msg.Receive(f.fd, iov, 0, false)
+	iov, _ := e.swallowed(t.Pieces[:0], min(n, uint32(len(e.swallow))))
+	got, _, errno := t.Msg.Receive(f.FD, iov, 0, false)
 	return got, errno
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
@@ -27,9 +28,9 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 		}
 	})
 	return ports[0], func(key *flowtable.Key) {
-		f, at := ports[1].shard.flows.insert(key, ports[1].shard.me, ports[1].udp.begin(udpFlow{}))
-		require.Equal(t, here, at)
-		t.Cleanup(func() { ports[1].shard.flows.unlink(f) })
+		f, at := ports[1].shard.Flows.Create(key, ports[1].shard.Owner, ports[1].udp.begin(udpFlow{}))
+		require.Equal(t, shard.Here, at)
+		t.Cleanup(func() { ports[1].shard.Flows.Remove(f) })
 	}
 }
 
@@ -37,9 +38,9 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 // was another pair's before: nothing is refused, and nothing is left of the attempt.
 func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 	syn := &segment{Segment: netpkt.Segment{Flags: netpkt.SYN, Seq: seqnum.From(1)}}
-	datagram := &packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}
+	datagram := &shard.Packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}
 	gateway := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().Gateway), Port: 9}
-	server := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().DNS), Port: dnsPort}
+	server := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().DNS), Port: shard.DNSPort}
 	for name, begin := range map[string]struct {
 		proto uint8
 		to    ipaddr.Endpoint
@@ -50,25 +51,25 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		"association": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
 			f, at := p.udp.associate(&p.turn, key, datagram, netpkt.UDPLen)
 			require.Nil(t, f)
-			return at == elsewhere
+			return at == shard.Elsewhere
 		}},
 		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
-			f, at := p.udp.share(&p.turn, key, gateway, classAssociations)
+			f, at := p.udp.share(&p.turn, key, gateway, shard.ClassAssociations)
 			require.Nil(t, f)
 			require.Empty(t, p.guest.udp.mappings.of)
-			return at == elsewhere
+			return at == shard.Elsewhere
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, rival := newRivals(t)
-			p.shard.worker, p.turn.rxFull = porttest.DeafWorker{}, true
+			p.shard.Worker, p.turn.RXFull = porttest.DeafWorker{}, true
 			key := flowtable.Key{
 				Guest: ipaddr.From(p.cfg.Guest), GuestPort: 1024, Remote: begin.to.Addr, RemotePort: begin.to.Port, Proto: begin.proto,
 			}
 			rival(&key)
 			require.True(t, begin.fn(p, &key))
-			require.Zero(t, p.shard.counters.ResetsSent)
-			require.Zero(t, p.shard.sockets())
+			require.Zero(t, p.shard.Counters.ResetsSent)
+			require.Zero(t, p.shard.Sockets())
 			held, _ := p.guest.names.Streams()
 			require.Zero(t, held)
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -21,12 +22,12 @@ const assemblyHead = vnet.HeaderLen + netpkt.EtherLen + netpkt.IPv6Len
 
 // fragmenter gives the guest what fits no frame of its own.
 type fragmenter struct {
-	shard *shard
+	shard *shard.Shard
 	long  longDatagram
 }
 
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
-func (p *Port) fragment(t *turn, k *packet) (retry bool) {
+func (p *Port) fragment(t *shard.Turn, k *shard.Packet) (retry bool) {
 	f := k.Part
 	if !carries(&k.Src, k.Proto) {
 		p.unspoken(t, k, k.Proto, f.Start == 0)
@@ -37,21 +38,21 @@ func (p *Port) fragment(t *turn, k *packet) (retry bool) {
 		most = netpkt.MaxIPv4Payload
 	}
 	if n == 0 || f.Start+n > most || (f.More && n%ipfrag.Unit != 0) {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
-	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.Src, Dst: k.Dst, ID: f.ID, Proto: k.Proto}, t.now)
-	t.counters.FragmentsEvicted += uint64(evicted)
+	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.Src, Dst: k.Dst, ID: f.ID, Proto: k.Proto}, t.Now)
+	t.Counters.FragmentsEvicted += uint64(evicted)
 	p.tendAt = min(p.tendAt, p.reassembly.Next())
 	if a.Len() == 0 {
-		a.Tag = uint8(t.from)
+		a.Tag = uint8(t.From)
 	}
 	dropped, ok := a.Add(f.Start, n, f.More)
 	if !ok {
-		t.counters.FragmentOverlaps += uint64(dropped)
+		t.Counters.FragmentOverlaps += uint64(dropped)
 		return false
 	}
-	guestmem.CopyFrom(a.Bytes(f.Start, n), k.chain.Iov, k.L4Offset)
+	guestmem.CopyFrom(a.Bytes(f.Start, n), k.Chain.Iov, k.L4Offset)
 	if f.Start == 0 {
 		a.HopLimit, a.TrafficClass = k.Hops, k.TOS
 	}
@@ -64,16 +65,16 @@ func (p *Port) fragment(t *turn, k *packet) (retry bool) {
 
 // assembled handles a packet that is complete, as if it had come in one frame. retry tells that its last fragment has to come
 // again.
-func (p *Port) assembled(t *turn, a *ipfrag.Packet) (retry bool) {
+func (p *Port) assembled(t *shard.Turn, a *ipfrag.Packet) (retry bool) {
 	b := a.Buffer()
 	p.whole.Iov = append(p.whole.Iov[:0], guestmem.PieceOf(b))
 	p.whole.Len = uint32(len(b))
-	retry = p.packet(t, &packet{
+	retry = p.packet(t, &shard.Packet{
 		Packet: netpkt.Packet{
 			Src: a.Src, Dst: a.Dst, L4: b[assemblyHead:], L4Offset: assemblyHead, L4Len: a.Len(), Proto: a.Proto,
 			Hops: a.HopLimit, TOS: a.TrafficClass,
 		},
-		chain: &p.whole, assembled: true,
+		Chain: &p.whole, Assembled: true,
 	}, &vnet.Header{})
 	if retry {
 		return true
@@ -102,13 +103,13 @@ type longDatagram struct {
 }
 
 // cut begins to send payload in datagrams of segment bytes, 0 for a single one.
-func (e *fragmenter) cut(t *turn, key *flowtable.Key, payload []byte, segment int) {
+func (e *fragmenter) cut(t *shard.Turn, key *flowtable.Key, payload []byte, segment int) {
 	d := &e.long
 	d.prepare()
 	if segment == 0 {
 		segment = len(payload)
 	}
-	d.key, d.to, d.arrival, d.segment = *key, t.to, hostsock.Arrival{}, segment
+	d.key, d.to, d.arrival, d.segment = *key, t.To, hostsock.Arrival{}, segment
 	d.end = netpkt.UDPLen + copy(d.buf[netpkt.UDPLen:], payload)
 	e.beginDatagram(0)
 	e.sendFragments(t)
@@ -117,17 +118,17 @@ func (e *fragmenter) cut(t *turn, key *flowtable.Key, payload []byte, segment in
 // prepare makes room for the longest there is.
 func (d *longDatagram) prepare() {
 	if d.buf == nil {
-		d.buf = make([]byte, netpkt.UDPLen+bounceLen)
+		d.buf = make([]byte, netpkt.UDPLen+shard.BounceLen)
 	}
 }
 
 // countLong gives a datagram that goes in fragments its identification.
 func (e *fragmenter) countLong(d *longDatagram) {
 	if d.n > netpkt.UDPLen+e.longest(&d.key.Guest) {
-		e.shard.counters.LongDatagrams++
+		e.shard.Counters.LongDatagrams++
 	}
 	d.count++
-	d.id = e.shard.identity.fragments(&d.key) + d.count
+	d.id = e.shard.Identity.Fragments(&d.key) + d.count
 }
 
 // beginDatagram writes the UDP header of the datagram whose payload follows, at a place in p.long's buffer.
@@ -138,7 +139,7 @@ func (e *fragmenter) beginDatagram(at int) {
 	e.countLong(d)
 	udp := d.buf[at : at+d.n]
 	netpkt.PutUDP(udp, d.key.RemotePort, d.key.GuestPort, d.n)
-	sum := vnet.Sum(udp, pseudoSum(&d.key, d.n))
+	sum := vnet.Sum(udp, shard.PseudoSum(&d.key, d.n))
 	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(sum))
 }
 
@@ -151,25 +152,25 @@ func (e *fragmenter) longest(guest *ipaddr.Addr) int {
 // section 5).
 func (e *fragmenter) largestPacket(guest *ipaddr.Addr) int {
 	if guest.Is4() {
-		return e.shard.mtu
+		return e.shard.MTU
 	}
-	return e.shard.pathMTU(guest)
+	return e.shard.PathMTU(guest)
 }
 
 // sendFragments sends what is left of the long datagram, and tells whether there was room for all.
-func (e *fragmenter) sendFragments(t *turn) bool {
+func (e *fragmenter) sendFragments(t *shard.Turn) bool {
 	if e.long.n == 0 {
 		return true
 	}
-	to := t.to
-	t.to = e.long.to
+	to := t.To
+	t.To = e.long.to
 	done := e.sendLong(t, &e.long)
-	t.to = to
+	t.To = to
 	return done
 }
 
 // sendLong is sendFragments for a datagram of which something is left.
-func (e *fragmenter) sendLong(t *turn, d *longDatagram) bool {
+func (e *fragmenter) sendLong(t *shard.Turn, d *longDatagram) bool {
 	for d.n > 0 {
 		if !e.sendPieces(t, d) {
 			return false
@@ -184,7 +185,7 @@ func (e *fragmenter) sendLong(t *turn, d *longDatagram) bool {
 }
 
 // sendPieces sends what is left of the present datagram.
-func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
+func (e *fragmenter) sendPieces(t *shard.Turn, d *longDatagram) bool {
 	ipLen := d.key.Guest.HeaderLen()
 	packet := e.largestPacket(&d.key.Guest)
 	whole := d.n <= packet-ipLen
@@ -195,9 +196,9 @@ func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
 	for d.sent < d.n {
 		n := min(d.n-d.sent, most)
 		headers := e.putFragment(t, d, n, whole)
-		b := t.slow[:headers+n]
+		b := t.Frame[:headers+n]
 		copy(b[headers:], d.buf[d.at+d.sent:d.at+d.sent+n])
-		if !t.send(b) {
+		if !t.Send(b) {
 			return false
 		}
 		d.sent += n
@@ -207,15 +208,15 @@ func (e *fragmenter) sendPieces(t *turn, d *longDatagram) bool {
 
 // putFragment writes the headers in front of the next n bytes of d to t.slow, and returns their length. whole tells that
 // there is nothing else.
-func (e *fragmenter) putFragment(t *turn, d *longDatagram, n int, whole bool) int {
-	headers := t.putIP(t.slow, &d.key.Remote, &d.key.Guest, d.key.Proto, n)
-	ip := t.slow[netpkt.EtherLen:headers]
-	putArrival(d.arrival, ip)
+func (e *fragmenter) putFragment(t *shard.Turn, d *longDatagram, n int, whole bool) int {
+	headers := t.PutIP(t.Frame, &d.key.Remote, &d.key.Guest, d.key.Proto, n)
+	ip := t.Frame[netpkt.EtherLen:headers]
+	shard.PutArrival(d.arrival, ip)
 	if whole && !d.key.Guest.Is4() {
 		return headers
 	}
 	more := netpkt.FragmentOverhead(&d.key.Guest)
-	netpkt.PutPart(ip, t.slow[headers:headers+more], netpkt.Part{ID: d.id, Start: d.sent, More: d.sent+n < d.n}, n)
+	netpkt.PutPart(ip, t.Frame[headers:headers+more], netpkt.Part{ID: d.id, Start: d.sent, More: d.sent+n < d.n}, n)
 	return headers + more
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // The host's kernel completes a connection to a forward before the engine, let alone the guest, learns of it. A gate makes
@@ -42,7 +43,7 @@ const (
 
 // gateKeeper opens and shuts the gates.
 type gateKeeper struct {
-	shard   *shard
+	shard   *shard.Shard
 	link    *linkLayer
 	ofGuest *gates
 }
@@ -129,14 +130,14 @@ func (e *gateKeeper) closeGates() {
 	defer s.mu.Unlock()
 	for _, g := range *s.all.Load() {
 		e.closeGate(g)
-		g.at = max(e.shard.lastTurn, 1) // 0 would be never
+		g.at = max(e.shard.LastTurn, 1) // 0 would be never
 		s.at.Store(g.at)
 	}
 }
 
 // runGateTimers probes where it is time.
-func (e *gateKeeper) runGateTimers(t *turn) {
-	if at := e.gateAt(); at == 0 || t.now < at {
+func (e *gateKeeper) runGateTimers(t *shard.Turn) {
+	if at := e.gateAt(); at == 0 || t.Now < at {
 		return
 	}
 	s := e.ofGuest
@@ -144,7 +145,7 @@ func (e *gateKeeper) runGateTimers(t *turn) {
 	defer s.mu.Unlock()
 	next := int64(0)
 	for _, g := range *s.all.Load() {
-		if g.at <= t.now {
+		if g.at <= t.Now {
 			e.probe(t, g)
 		}
 		next = netbackend.Earlier(next, g.at)
@@ -154,7 +155,7 @@ func (e *gateKeeper) runGateTimers(t *turn) {
 
 // gateAt returns when runGateTimers has something to do, 0 for never.
 func (e *gateKeeper) gateAt() int64 {
-	if !e.shard.leads() {
+	if !e.shard.Leads() {
 		return 0
 	}
 	return e.ofGuest.at.Load()
@@ -162,38 +163,38 @@ func (e *gateKeeper) gateAt() int64 {
 
 // probe asks the guest's port whether it takes connections. If it is not known which host of the guest has the port, the link is
 // asked first.
-func (e *gateKeeper) probe(t *turn, g *gate) {
-	g.probed = t.now
+func (e *gateKeeper) probe(t *shard.Turn, g *gate) {
+	g.probed = t.Now
 	if g.open {
-		g.at = t.now + openProbe
+		g.at = t.Now + openProbe
 	} else {
-		g.at = t.now + g.delay
+		g.at = t.Now + g.delay
 		g.delay = min(2*g.delay, lastProbe)
 	}
-	if t.to = t.hosts.User(&g.to.Addr); t.to == hosts.Any {
+	if t.To = t.Hosts.User(&g.to.Addr); t.To == hosts.Any {
 		e.link.askOnce(t, g.to.Addr)
-		if t.hosts.MAC(hosts.Any) == 0 || g.delay <= 2*firstProbe {
+		if t.Hosts.MAC(hosts.Any) == 0 || g.delay <= 2*firstProbe {
 			return
 		}
 	}
-	g.key = flowtable.Key{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: netpkt.TCP, Remote: t.nets.Of(&g.to.Addr).Gateway}
+	g.key = flowtable.Key{Guest: g.to.Addr, GuestPort: g.to.Port, Proto: netpkt.TCP, Remote: t.Nets.Of(&g.to.Addr).Gateway}
 	g.key.RemotePort = e.probePort(t, &g.key)
-	if !t.freePort(&g.key) {
+	if !t.FreePort(&g.key) {
 		return
 	}
-	g.iss = seqnum.From(t.identity.initial(&g.key, t.now))
-	t.counters.Knocks++
+	g.iss = seqnum.From(t.Identity.Initial(&g.key, t.Now))
+	t.Counters.Knocks++
 	sendControlSegment(t, &g.key, netpkt.SYN, g.iss, seqnum.Value{}) // if it is lost, there will be another one
 }
 
 // probePort chooses a port for a probe. Clients do not begin connections from these (RFC 6335 section 6).
-func (e *gateKeeper) probePort(t *turn, key *flowtable.Key) uint16 {
+func (e *gateKeeper) probePort(t *shard.Turn, key *flowtable.Key) uint16 {
 	const first, ports = 512, 512
-	return first + uint16(t.identity.initial(key, t.now)>>16)%ports
+	return first + uint16(t.Identity.Initial(key, t.Now)>>16)%ports
 }
 
 // onProbeReply takes a segment without a connection into account, and tells whether it answers a probe.
-func (e *gateKeeper) onProbeReply(t *turn, key *flowtable.Key, flags uint8, ack seqnum.Value) bool {
+func (e *gateKeeper) onProbeReply(t *shard.Turn, key *flowtable.Key, flags uint8, ack seqnum.Value) bool {
 	g := e.ofGuest.of(key)
 	if g == nil {
 		return false
@@ -223,7 +224,7 @@ func (e *gateKeeper) probeFailed(key *flowtable.Key, seq seqnum.Value) bool {
 	if g.key != *key || g.iss != seq {
 		return false
 	}
-	e.shard.counters.ReportsHeeded++
+	e.shard.Counters.ReportsHeeded++
 	e.closeGate(g)
 	return true
 }
@@ -234,8 +235,8 @@ func (e *gateKeeper) onGuestRefused(key *flowtable.Key) {
 }
 
 // onGuestClosed notes that the guest has ended a connection.
-func (e *gateKeeper) onGuestClosed(t *turn, key *flowtable.Key) {
-	e.withOpenGate(key, func(g *gate) { e.probeAt(g, max(t.now, g.probed+firstProbe)) })
+func (e *gateKeeper) onGuestClosed(t *shard.Turn, key *flowtable.Key) {
+	e.withOpenGate(key, func(g *gate) { e.probeAt(g, max(t.Now, g.probed+firstProbe)) })
 }
 
 // withOpenGate calls fn for the gate of a port of the guest, if it has one that is open.
@@ -258,8 +259,8 @@ func (e *gateKeeper) probeAt(g *gate, at int64) {
 	s := e.ofGuest
 	g.at = min(g.at, at)
 	s.at.Store(netbackend.Earlier(s.at.Load(), g.at))
-	if to := e.shard.pairs.lowest(); to != nil && to != e.shard {
-		to.wake() // it has the listeners, and sleeps until it was to probe next
+	if to := e.shard.Pairs.Lowest(); to != nil && to != e.shard {
+		to.Wake() // it has the listeners, and sleeps until it was to probe next
 	}
 }
 
@@ -269,24 +270,24 @@ func (e *gateKeeper) closeGate(g *gate) {
 	if !g.open {
 		return
 	}
-	e.shard.counters.GatesShut++
+	e.shard.Counters.GatesShut++
 	for _, l := range g.listeners {
 		l.shut()
 	}
 	g.open, g.delay = false, firstProbe
-	e.probeAt(g, e.shard.lastTurn+firstProbe)
+	e.probeAt(g, e.shard.LastTurn+firstProbe)
 }
 
 // openGate makes the host's ports take connections. One that cannot is tried again with the next probe.
-func (e *gateKeeper) openGate(t *turn, g *gate) {
+func (e *gateKeeper) openGate(t *shard.Turn, g *gate) {
 	for _, l := range g.listeners {
 		if err := l.open(); err != nil {
-			t.warn("the port of a gated forward cannot be opened", "err", err.Error())
+			t.Warn("the port of a gated forward cannot be opened", "err", err.Error())
 		}
 	}
 	if !g.open {
-		t.counters.GatesOpened++
-		g.open, g.at = true, t.now+openProbe
+		t.Counters.GatesOpened++
+		g.open, g.at = true, t.Now+openProbe
 	}
 }
 

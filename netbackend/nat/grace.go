@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
@@ -22,15 +23,6 @@ import (
 // long as that.
 const driverPatience = 5 * time.Second
 
-// absence is what has gone.
-type absence uint8
-
-const (
-	nothingGone absence = iota
-	frontEndGone
-	driverGone
-)
-
 // lose deals with the loss of the front end.
 func (p *Port) lose() {
 	p.forgetFragments()
@@ -39,71 +31,58 @@ func (p *Port) lose() {
 		p.bury(stats.EndGuestGone)
 		return
 	}
-	p.shard.gone, p.goneUntil = frontEndGone, 0
+	p.shard.Gone, p.goneUntil = shard.FrontEndGone, 0
 }
 
 // driverReset takes note of whether the guest's driver has reset its device, and no other has begun since.
 func (p *Port) driverReset(reset bool) {
-	if reset && !p.shard.reset {
-		p.shard.gone, p.goneUntil = driverGone, 0
+	if reset && !p.shard.DriverReset {
+		p.shard.Gone, p.goneUntil = shard.DriverGone, 0
 	}
-	p.shard.reset = reset
+	p.shard.DriverReset = reset
 }
 
 // bury takes the guest for dead: all its flows end, see departure.
 func (p *Port) bury(c stats.CloseReason) {
-	p.shard.gone = nothingGone
+	p.shard.Gone = shard.NothingGone
 	p.beginDeparture(c)
-	p.shard.from = hosts.Any
-	p.shard.hosts.Forget()
+	p.shard.From = hosts.Any
+	p.shard.Hosts.Forget()
 	p.services.freeLeases()
 	p.link.advertiseNever()
 }
 
 // awaitReturn takes the guest for dead if what has gone stays away.
-func (p *Port) awaitReturn(t *turn) {
+func (p *Port) awaitReturn(t *shard.Turn) {
 	switch {
-	case t.gone == nothingGone:
-	case t.gone == driverGone && t.othersRun(): // the new driver has no use for this pair
-		t.gone = nothingGone
+	case t.Gone == shard.NothingGone:
+	case t.Gone == shard.DriverGone && t.OthersRun(): // the new driver has no use for this pair
+		t.Gone = shard.NothingGone
 	case p.goneUntil == 0: // when it was lost, the time was not known
-		p.goneUntil = t.now + int64(p.patienceFor(t.gone))
-	case t.now >= p.goneUntil:
-		p.bury(t.gone.cause())
+		p.goneUntil = t.Now + int64(p.patienceFor(t.Gone))
+	case t.Now >= p.goneUntil:
+		p.bury(t.Gone.Cause())
 	}
-	if t.gone == nothingGone {
+	if t.Gone == shard.NothingGone {
 		p.goneUntil = 0
 	}
 }
 
-func (p *Port) patienceFor(a absence) time.Duration {
-	if a == driverGone {
+func (p *Port) patienceFor(a shard.Absence) time.Duration {
+	if a == shard.DriverGone {
 		return max(driverPatience, p.cfg.ReconnectGrace)
 	}
 	return p.cfg.ReconnectGrace
 }
 
-// cause is why connections end of a guest that has gone so.
-func (a absence) cause() stats.CloseReason {
-	if a == driverGone {
-		return stats.EndDriverGone
-	}
-	return stats.EndGuestGone
-}
-
-// hasGuest tells whether there is a guest to call. One whose driver has just reset its device may be back in a moment.
-func (s *shard) hasGuest() bool {
-	return s.connected && (!s.reset || s.gone == driverGone || s.othersRun())
-}
-
 // standstill says why connections stand still, "" if they do not.
 func (p *Port) standstill() string {
 	switch {
-	case p.shard.gone == frontEndGone:
+	case p.shard.Gone == shard.FrontEndGone:
 		return "no front end"
-	case p.shard.gone == driverGone:
+	case p.shard.Gone == shard.DriverGone:
 		return "no driver"
-	case !p.shard.receiving:
+	case !p.shard.Receiving:
 		return "paused"
 	}
 	return ""

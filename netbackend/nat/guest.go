@@ -4,17 +4,34 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
+
+// flowStates are what the protocols have of a guest's flows, beside their records. They are for the engines of the queue pairs, each
+// of which has those of its protocol and no others.
+type flowStates struct {
+	tcp  flowtable.Slab[tcpFlow]
+	udp  flowtable.Slab[udpFlow]
+	ping flowtable.Slab[pingRequest]
+}
+
+// newFlowStates returns what is empty for the flows of a table.
+func newFlowStates(t *shard.Table) flowStates {
+	return flowStates{
+		flowtable.NewSlab[tcpFlow](t.Table), flowtable.NewSlab[udpFlow](t.Table), flowtable.NewSlab[pingRequest](t.Table),
+	}
+}
 
 // guest is what the queue pairs of one guest share, sorted by the part that owns it. connectParts gives each part of each queue pair
 // its own, by a pointer; what is Port's, Port reaches here. Everything in it is safe for use by the threads of all pairs.
 type guest struct {
-	pairs pairs // of the shards
+	pairs shard.Pairs // of the shards
 
 	advertiseAt atomic.Int64         // of linkLayer
 	changes     route.ChangeCount    // of sourceKeeper
@@ -38,7 +55,7 @@ type guest struct {
 // newGuest makes what the queue pairs of a guest share, with the ports of its forwards open. cfg was checked.
 func newGuest(cfg *Config) (*guest, error) {
 	g := &guest{udp: newUDPGuest(), dns: newRelay(cfg)}
-	err := g.pairs.setUp(cfg.MaxFlows, &cfg.Kernel, cfg.InitialSequence)
+	err := g.pairs.SetUp(cfg.MaxFlows, &cfg.Kernel, cfg.InitialSequence)
 	if err != nil {
 		return nil, err
 	}
@@ -50,19 +67,19 @@ func newGuest(cfg *Config) (*guest, error) {
 		closeGroups(g.reflector)
 		return nil, err
 	}
-	g.forwards.begin(bound, cfg.Queues, &g.pairs.ofForwards)
+	g.forwards.begin(bound, cfg.Queues, &g.pairs.OfForwards)
 	g.gates.begin(bound)
-	g.leases = newLeases(cfg, g.pairs.hosts)
+	g.leases = newLeases(cfg, g.pairs.Hosts)
 	g.sourceTries.Fill(sourceTries)
 	g.policy.Store(cfg.policy())
 	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
-	g.states = newFlowStates(g.pairs.flows)
+	g.states = newFlowStates(g.pairs.Flows)
 	return g, nil
 }
 
 // close closes what newGuest has opened, of a guest that has no queue pair yet.
 func (g *guest) close() {
-	g.forwards.closeAll(&g.pairs.memory)
+	g.forwards.closeAll(&g.pairs.Memory)
 	closeGroups(g.reflector)
 }
 
@@ -76,7 +93,7 @@ func (g *guest) newPorts(cfg *Config) (ports []*Port, err error) {
 			return nil, fmt.Errorf("queue pair %d: %w", i, err)
 		}
 		ports = append(ports, p)
-		p.shard.join()
+		p.shard.Join()
 	}
 	return ports, nil
 }

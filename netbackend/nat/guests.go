@@ -29,7 +29,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 	}
 	configs := make([]Config, n)
 	c.resolvers = namerelay.NewQuotas()
-	c.Kernel = c.Kernel.among(n)
+	c.Kernel = c.Kernel.Among(n)
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
@@ -30,12 +31,12 @@ type report struct {
 const shortly = int64(10e9)
 
 // complaintIn returns what an ICMP message of the guest says of a packet.
-func complaintIn(k *packet) netpkt.Complaint {
+func complaintIn(k *shard.Packet) netpkt.Complaint {
 	return netpkt.Message{Kind: k.L4[0], Code: k.L4[1]}.Complaint(&k.Src)
 }
 
 // readReport reads an ICMP error; !ok if the packet that it quotes cannot be one of the engine's.
-func readReport(k *packet) (r report, ok bool) {
+func readReport(k *shard.Packet) (r report, ok bool) {
 	r.Complaint = complaintIn(k)
 	rest := binary.BigEndian.Uint32(k.L4[4:])
 	if k.Src.Is4() {
@@ -53,19 +54,19 @@ func readReport(k *packet) (r report, ok bool) {
 }
 
 // report deals with an ICMP error of the guest about a packet of the engine's.
-func (p *Port) report(t *turn, k *packet) (retry bool) {
+func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 	r, ok := readReport(k)
 	if !ok {
-		t.counters.StrayReports++
+		t.Counters.StrayReports++
 		return false
 	}
-	f, at := t.find(&r.key)
+	f, at := t.Find(&r.key)
 	switch {
-	case at == elsewhere:
+	case at == shard.Elsewhere:
 		return true
 	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.probeFailed(&r.key, r.seq):
 	case f == nil || !p.mayHaveSent(f, &r):
-		t.counters.StrayReports++
+		t.Counters.StrayReports++
 	case r.Complaint == netpkt.DoesNotFit:
 		p.tooBig(t, f, &r)
 	default:
@@ -76,14 +77,14 @@ func (p *Port) report(t *turn, k *packet) (retry bool) {
 
 // mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell
 // that by.
-func (p *Port) mayHaveSent(f *flow, r *report) bool {
-	return f.key.Proto != netpkt.TCP || p.tcp.isUnderWay(f, r.seq)
+func (p *Port) mayHaveSent(f *shard.Flow, r *report) bool {
+	return f.Key.Proto != netpkt.TCP || p.tcp.isUnderWay(f, r.seq)
 }
 
 // isUnderWay tells whether a segment that begins with seq was sent to the guest, which has not acknowledged it.
-func (e *tcpEngine) isUnderWay(of *flow, seq seqnum.Value) bool {
+func (e *tcpEngine) isUnderWay(of *shard.Flow, seq seqnum.Value) bool {
 	f := e.conn(of)
-	switch f.state {
+	switch f.State {
 	case stateSynSent, stateSynRcvd, stateOpen:
 		return seq.AtLeast(f.tcp.sndUna) && seq.Before(f.tcp.sndMax)
 	}
@@ -92,14 +93,14 @@ func (e *tcpEngine) isUnderWay(of *flow, seq seqnum.Value) bool {
 
 // tooBig makes a flow's packets fit a path, if it is news that they do not. A path is never believed to be so narrow that
 // what its version of IP promises does not pass (RFC 8201 section 4).
-func (p *Port) tooBig(t *turn, f *flow, r *report) {
-	size := t.pathMTU(&f.key.Guest)
-	if f.key.Proto == netpkt.TCP {
+func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
+	size := t.PathMTU(&f.Key.Guest)
+	if f.Key.Proto == netpkt.TCP {
 		size = p.tcp.packetSize(f)
 	}
 	size = min(size, r.size)
 	least := pathmtu.Least
-	if !f.key.Guest.Is4() {
+	if !f.Key.Guest.Is4() {
 		least = netpkt.MinMTU6
 	}
 	mtu := max(r.mtu, pathmtu.Least)
@@ -107,21 +108,21 @@ func (p *Port) tooBig(t *turn, f *flow, r *report) {
 		mtu = pathmtu.Plateau(size)
 	}
 	if mtu >= size || mtu < least {
-		t.counters.StrayReports++
+		t.Counters.StrayReports++
 		return
 	}
-	if !t.allow(limits.PathMTU) {
+	if !t.Allow(limits.PathMTU) {
 		return
 	}
-	narrower := t.pairs.paths.Narrow(&f.key.Guest, mtu, t.now)
-	shorter := f.key.Proto == netpkt.TCP && p.tcp.obeyPath(f)
+	narrower := t.Pairs.Paths.Narrow(&f.Key.Guest, mtu, t.Now)
+	shorter := f.Key.Proto == netpkt.TCP && p.tcp.obeyPath(f)
 	if !narrower && !shorter {
-		t.counters.StrayReports++
+		t.Counters.StrayReports++
 		return
 	}
-	t.counters.PathsNarrowed++
+	t.Counters.PathsNarrowed++
 	p.tcp.watchSoon(t)
-	if f.key.Proto == netpkt.TCP {
+	if f.Key.Proto == netpkt.TCP {
 		p.tcp.sendShorter(t, f)
 	}
 }
@@ -130,20 +131,20 @@ func (p *Port) tooBig(t *turn, f *flow, r *report) {
 // that connects; an open one does not (RFC 5927 section 5.2). A UDP flow to a closed port ends, so that the kernel tells
 // the peer what it sends next; but a port of the host that other flows share stays. If a datagram was lost on the way, the
 // flow has a while to show that it is alive.
-func (p *Port) unreached(t *turn, f *flow, r *report) {
+func (p *Port) unreached(t *shard.Turn, f *shard.Flow, r *report) {
 	mapped := p.udp.isOfMapping(f)
 	switch {
 	case p.tcp.isHandshake(f):
-		t.counters.ReportsHeeded++
-		p.gates.onGuestRefused(&f.key)
+		t.Counters.ReportsHeeded++
+		p.gates.onGuestRefused(&f.Key)
 		p.drop(f, stats.EndUnreachable)
-	case f.key.Proto == netpkt.UDP && r.Complaint == netpkt.NobodyTakes && !mapped:
-		t.counters.ReportsHeeded++
-		t.remove(f)
-	case f.key.Proto == netpkt.UDP && t.wheel.Deadline(f.index) > t.now+shortly:
-		t.counters.ReportsHeeded++
-		t.wheel.Set(f.index, t.now+shortly)
+	case f.Key.Proto == netpkt.UDP && r.Complaint == netpkt.NobodyTakes && !mapped:
+		t.Counters.ReportsHeeded++
+		t.Remove(f)
+	case f.Key.Proto == netpkt.UDP && t.Wheel.Deadline(f.Index) > t.Now+shortly:
+		t.Counters.ReportsHeeded++
+		t.Wheel.Set(f.Index, t.Now+shortly)
 	default:
-		t.counters.StrayReports++
+		t.Counters.StrayReports++
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
@@ -15,35 +16,32 @@ import (
 
 // linkLayer is the engine's part in finding neighbours on the guest's link, by ARP and neighbour discovery.
 type linkLayer struct {
-	shard     *shard
+	shard     *shard.Shard
 	arpServer *arp.Responder
 	ndpServer *ndp.Responder // nil if the guest has no network of IPv6
 	guestAt   *atomic.Int64  // of the guest: when the router is advertised in IPv6, 0 for never
 }
 
-// hasIPv6 tells whether the guest has a network of IPv6. It takes an MTU that IPv6 can do with (RFC 8200 section 5).
-func (s *shard) hasIPv6() bool { return s.nets.V6.Prefix.IsValid() && s.mtu >= netpkt.MinMTU6 }
-
 // ipv6 checks an IPv6 header and hands on what it carries. Of extension headers only that of a fragment is known: hosts put no
 // others in front of what has a place here.
-func (p *Port) ipv6(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
-	start := t.headerLen + netpkt.EtherLen
-	k := packet{chain: c}
+func (p *Port) ipv6(t *shard.Turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {
+	start := t.HeaderLen + netpkt.EtherLen
+	k := shard.Packet{Chain: c}
 	if !k.ParseIPv6(head[start:], start, int64(c.Len)) {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
-	if !t.hasIPv6() {
-		t.counters.Unsupported++
+	if !t.HasIPv6() {
+		t.Counters.Unsupported++
 		return false
 	}
 	if k.Src.Is4() || k.Dst.Is4() {
-		t.counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
+		t.Counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
 		return false
 	}
 	p.link.begun6(t)
 	if !k.TakeFragmentHeader() {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
 	if !k.Part.IsAll() {
@@ -53,53 +51,53 @@ func (p *Port) ipv6(t *turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (r
 }
 
 // ndp answers a message of neighbour discovery.
-func (l *linkLayer) ndp(t *turn, k *packet) {
-	if !t.allow(limits.NDP) {
+func (l *linkLayer) ndp(t *shard.Turn, k *shard.Packet) {
+	if !t.Allow(limits.NDP) {
 		return
 	}
-	frame := t.copyFrame(k.chain)
+	frame := t.CopyFrame(k.Chain)
 	if frame == nil {
 		return
 	}
-	answer, sender, ok := l.ndpServer.Answer(frame, t.mtu)
+	answer, sender, ok := l.ndpServer.Answer(frame, t.MTU)
 	if !ok {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return
 	}
 	if sender.IP.IsValid() {
 		a := ipaddr.From(sender.IP)
-		if t.others[a] {
-			t.counters.Impostors++
+		if t.OtherGuests[a] {
+			t.Counters.Impostors++
 			return
 		}
-		t.learnAddress(&a, t.from)
+		t.LearnAddress(&a, t.From)
 	}
-	t.reply(answer)
+	t.Reply(answer)
 }
 
 // Besides on request, the router is advertised from time to time, so that the guest may go on relying on it. That begins
 // with the first packet of IPv6 that the guest sends: it may have been told by another process, which was restarted.
 
 // begun6 takes note that the guest speaks IPv6.
-func (l *linkLayer) begun6(t *turn) {
+func (l *linkLayer) begun6(t *shard.Turn) {
 	if l.guestAt.Load() != 0 {
 		return
 	}
-	l.guestAt.Store(max(t.now, 1)) // 0 would be never
-	if to := t.pairs.lowest(); to != nil && to != l.shard {
-		to.wake() // it leads
+	l.guestAt.Store(max(t.Now, 1)) // 0 would be never
+	if to := t.Pairs.Lowest(); to != nil && to != l.shard {
+		to.Wake() // it leads
 	}
 }
 
 // advertiseRouter does so if it is time.
-func (l *linkLayer) advertiseRouter(t *turn) {
-	if at := l.advertiseAt(); at == 0 || t.now < at {
+func (l *linkLayer) advertiseRouter(t *shard.Turn) {
+	if at := l.advertiseAt(); at == 0 || t.Now < at {
 		return
 	}
-	if t.hasIPv6() {
-		t.reply(l.ndpServer.Advertisement(t.mtu))
+	if t.HasIPv6() {
+		t.Reply(l.ndpServer.Advertisement(t.MTU))
 	}
-	l.guestAt.Store(t.now + ndp.Interval*int64(time.Second))
+	l.guestAt.Store(t.Now + ndp.Interval*int64(time.Second))
 }
 
 // advertiseSoon has the router advertised with the next turn, if it is advertised at all: what was told has lapsed. advertiseNever ends
@@ -113,7 +111,7 @@ func (l *linkLayer) advertiseNever() { l.guestAt.Store(0) }
 
 // advertiseAt returns when advertiseRouter has something to do, 0 for never.
 func (l *linkLayer) advertiseAt() int64 {
-	if !l.shard.leads() {
+	if !l.shard.Leads() {
 		return 0
 	}
 	return l.guestAt.Load()

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
@@ -96,13 +97,13 @@ func (e *localServices) freeLeases() { e.leases.free() }
 
 // leased takes note of what came of a message of DHCP, of either version: the host that has sent it has an address, found it in
 // use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
-func (e *localServices) leased(t *turn, given, declined, ask netip.Addr) {
+func (e *localServices) leased(t *shard.Turn, given, declined, ask netip.Addr) {
 	if given.IsValid() {
 		a := ipaddr.From(given)
-		t.learnAddress(&a, t.from)
+		t.LearnAddress(&a, t.From)
 	}
 	if declined.IsValid() {
-		t.worker.Raise(netbackend.Notice{
+		t.Worker.Raise(netbackend.Notice{
 			Level: int(slog.LevelWarn), Key: "address", Value: declined.String(),
 			Message: "a host of the guest has declined its address: another one behind the same network card uses it",
 		})

@@ -5,12 +5,13 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // listenerSet are the sockets by which others come to the guest: those of the forwards, and those of mappings. A listener stays where
 // it is as long as it is in the set.
 type listenerSet struct {
-	shard   *shard
+	shard   *shard.Shard
 	forward []*listener // by their indexes in the forwardSet that the queue pair follows; nil for none
 	mapped  []*listener // of mappings, by their indexes
 	called  []*listener // listeners that are ready, in the order in which they get their turn
@@ -29,7 +30,7 @@ func (e *acceptor) registerListeners() error {
 
 // register lets the worker watch the port of a forward.
 func (e *acceptor) register(l *listener) error {
-	return e.shard.worker.RegisterInput(int(l.FD), token(tokenListener, 0, l.index))
+	return e.shard.Worker.RegisterInput(int(l.FD), shard.Token(shard.TokenListener, 0, l.index))
 }
 
 // forwards yields the listeners of the user's forwards.
@@ -106,7 +107,7 @@ func (e *listenerSet) ofMapping(index uint32) *listener { return e.mapped[index]
 // made them.
 func (e *listenerSet) read() func(yield func(*listener) bool) {
 	return func(yield func(*listener) bool) {
-		if e.shard.listening {
+		if e.shard.Listening {
 			for l := range e.forwards() {
 				if !yield(l) {
 					return
@@ -138,7 +139,7 @@ func (e *listenerSet) event(l *listener, failed bool) {
 func (e *listenerSet) quitForwards() {
 	e.called = slices.DeleteFunc(e.called, func(l *listener) bool { return e.isForward(l) })
 	for l := range e.forwards() {
-		e.shard.worker.Unregister(int(l.FD))
+		e.shard.Worker.Unregister(int(l.FD))
 		l.ready, l.failed = false, false
 	}
 }

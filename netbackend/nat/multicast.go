@@ -14,6 +14,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -32,7 +33,7 @@ const newsOfGroups = 1
 
 // groupReflector passes multicast between the guest and networks of the host.
 type groupReflector struct {
-	shard     *shard
+	shard     *shard.Shard
 	policy    *policy.Policy
 	reflector *multicast.Reflector // of the guest; nil without Config.Multicast
 	groupNews groupNews
@@ -65,45 +66,45 @@ func (c *Config) opensDiscovery() bool {
 }
 
 // toGroup handles a datagram of the guest to a group, and reports whether it was one for the host's networks.
-func (e *groupReflector) toGroup(t *turn, k *packet) bool {
+func (e *groupReflector) toGroup(t *shard.Turn, k *shard.Packet) bool {
 	if e.reflector == nil || len(k.L4) < netpkt.UDPLen {
 		return false
 	}
 	to := ipaddr.Endpoint{Addr: k.Dst, Port: binary.BigEndian.Uint16(k.L4[2:])}
 	group, ok := multicast.Of(to.Netip())
 	from := ipaddr.Endpoint{Addr: k.Src, Port: binary.BigEndian.Uint16(k.L4)}
-	if !ok || from.Port == 0 || !k.Src.IsUnicast() || t.nets.IsOurs(&k.Src) || k.Src.IsLoopback() || k.Src.Is4() != k.Dst.Is4() {
+	if !ok || from.Port == 0 || !k.Src.IsUnicast() || t.Nets.IsOurs(&k.Src) || k.Src.IsLoopback() || k.Src.Is4() != k.Dst.Is4() {
 		return false
 	}
-	if !t.allow(limits.Group) {
+	if !t.Allow(limits.Group) {
 		return true
 	}
 	if !e.policy.Permits(policy.Destination{Endpoint: to, Proto: netpkt.UDP}) {
-		t.counters.Denied++
+		t.Counters.Denied++
 		return true
 	}
 	length := int(binary.BigEndian.Uint16(k.L4[4:]))
-	if k.segment != 0 || k.assembled || length-netpkt.UDPLen > multicast.MaxPayload {
-		t.counters.MulticastUnsent++
+	if k.Segment != 0 || k.Assembled || length-netpkt.UDPLen > multicast.MaxPayload {
+		t.Counters.MulticastUnsent++
 		return true
 	}
-	message := t.copyPayload(k, length)
+	message := t.CopyPayload(k, length)
 	if message == nil {
 		return true
 	}
-	t.learnAddress(&k.Src, t.from)
-	switch e.reflector.Send(t.now, group, from.Netip(), message) {
+	t.LearnAddress(&k.Src, t.From)
+	switch e.reflector.Send(t.Now, group, from.Netip(), message) {
 	case multicast.Sent:
-		t.counters.MulticastSent++
+		t.Counters.MulticastSent++
 	case multicast.SentInstead:
-		t.counters.MulticastSent++
-		t.counters.MulticastAsksEvicted++
+		t.Counters.MulticastSent++
+		t.Counters.MulticastAsksEvicted++
 	case multicast.Kept:
-		t.counters.MulticastKept++
+		t.Counters.MulticastKept++
 	case multicast.Malformed:
-		t.counters.Malformed++
+		t.Counters.Malformed++
 	case multicast.Unsent:
-		t.counters.MulticastUnsent++
+		t.Counters.MulticastUnsent++
 	}
 	return true
 }
@@ -123,7 +124,7 @@ func (e *groupReflector) mayAnswer(d *multicast.Datagram) bool {
 
 // refreshGroups looks at the interfaces again if links or addresses of the host have changed: changes is another number then.
 func (e *groupReflector) refreshGroups(changes uint16) {
-	if e.reflector == nil || !e.shard.listening {
+	if e.reflector == nil || !e.shard.Listening {
 		return
 	}
 	if changes != e.groupNews.seen {
@@ -133,34 +134,34 @@ func (e *groupReflector) refreshGroups(changes uint16) {
 }
 
 // receiveFromGroups takes what the networks of the host have for the guest. What is left over is taken in the next turn.
-func (e *groupReflector) receiveFromGroups(t *turn) {
-	if !t.listening {
+func (e *groupReflector) receiveFromGroups(t *shard.Turn) {
+	if !t.Listening {
 		e.groupNews.due = false // whoever listens now is told as well
 		return
 	}
 	for range multicastBurst {
-		d := e.reflector.Receive(t.now)
+		d := e.reflector.Receive(t.Now)
 		if d.Kind == multicast.Nothing {
 			e.groupNews.due = false
 			return
 		}
 		e.fromGroup(t, &d)
 	}
-	t.again = true
+	t.Again = true
 }
 
 // fromGroup handles a datagram of a network of the host.
-func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
+func (e *groupReflector) fromGroup(t *shard.Turn, d *multicast.Datagram) {
 	switch {
 	case d.Kind == multicast.Question:
-		t.counters.MulticastIgnored++
+		t.Counters.MulticastIgnored++
 	case d.Kind == multicast.Stranger:
-		t.counters.MulticastStrangers++
+		t.Counters.MulticastStrangers++
 	case d.Kind == multicast.Distorted:
-		t.counters.MulticastDistorted++
+		t.Counters.MulticastDistorted++
 	case !e.mayAnswer(d):
-		t.counters.MulticastDenied++
-	case !t.allow(limits.Heard):
+		t.Counters.MulticastDenied++
+	case !t.Allow(limits.Heard):
 	default:
 		e.giveFromGroup(t, d)
 	}
@@ -169,36 +170,36 @@ func (e *groupReflector) fromGroup(t *turn, d *multicast.Datagram) {
 // giveFromGroup gives the guest a datagram of a network of the host. mDNS comes from the router, as from every reflector: an answer by
 // unicast is to come from the guest's own link (RFC 6762 section 11). SSDP comes from the device, unless it has a link-local
 // address, which on the guest's link would be another device's.
-func (e *groupReflector) giveFromGroup(t *turn, d *multicast.Datagram) {
+func (e *groupReflector) giveFromGroup(t *shard.Turn, d *multicast.Datagram) {
 	key := flowtable.Key{Proto: netpkt.UDP, RemotePort: d.From.Port(), GuestPort: d.To.Port()}
-	t.to = hosts.Any
+	t.To = hosts.Any
 	var mac uint64
 	if d.Asked {
 		key.Guest = ipaddr.EndpointFrom(d.To).Addr
-		t.to = t.hosts.User(&key.Guest)
-		mac = t.hosts.MAC(t.to)
+		t.To = t.Hosts.User(&key.Guest)
+		mac = t.Hosts.MAC(t.To)
 	} else {
 		group := d.Group.Address(d.Is6)
 		key.Guest, key.GuestPort = ipaddr.From(group), d.Group.Port()
 		mac = groupMAC(group)
 	}
 	key.Remote = ipaddr.From(d.From.Addr())
-	router := &t.nets.V4.Gateway
+	router := &t.Nets.V4.Gateway
 	if d.Is6 {
-		router = &t.nets.LinkLocal
+		router = &t.Nets.LinkLocal
 	}
 	if d.Group == multicast.MDNS || key.Remote.IsLinkLocal() {
 		key.Remote = *router
 	}
-	if netpkt.UDPLen+len(d.Payload)+key.Guest.HeaderLen() > t.mtu {
-		t.counters.MulticastDistorted++
+	if netpkt.UDPLen+len(d.Payload)+key.Guest.HeaderLen() > t.MTU {
+		t.Counters.MulticastDistorted++
 		return
 	}
-	if !t.receiving || !t.send(e.groupFrame(t, mac, &key, d)) {
-		t.counters.NoRoom++
+	if !t.Receiving || !t.Send(e.groupFrame(t, mac, &key, d)) {
+		t.Counters.NoRoom++
 		return
 	}
-	t.counters.MulticastReceived++
+	t.Counters.MulticastReceived++
 }
 
 // groupMAC is where frames to a group go (RFC 1112 section 6.4, RFC 2464 section 7).
@@ -212,21 +213,21 @@ func groupMAC(group netip.Addr) uint64 {
 }
 
 // groupFrame builds the frame for a datagram, in scratch.
-func (e *groupReflector) groupFrame(t *turn, mac uint64, key *flowtable.Key, d *multicast.Datagram) []byte {
+func (e *groupReflector) groupFrame(t *shard.Turn, mac uint64, key *flowtable.Key, d *multicast.Datagram) []byte {
 	n := netpkt.UDPLen + len(d.Payload)
 	if e.groupNews.frame == nil {
 		e.groupNews.frame = make([]byte, netpkt.EtherLen+netpkt.IPv6Len+netpkt.UDPLen+multicast.MaxPayload)
 	}
-	b := e.groupNews.frame[:udpHeaders(&key.Guest)+len(d.Payload)]
-	headers := t.putIP(b, &key.Remote, &key.Guest, netpkt.UDP, n)
+	b := e.groupNews.frame[:shard.UDPHeaders(&key.Guest)+len(d.Payload)]
+	headers := t.PutIP(b, &key.Remote, &key.Guest, netpkt.UDP, n)
 	hosts.PutMAC(b, mac)
 	if d.Group == multicast.MDNS {
-		putArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[netpkt.EtherLen:headers])
+		shard.PutArrival(hostsock.Arrival{HopLimit: multicast.MDNSHops}, b[netpkt.EtherLen:headers])
 	}
 	udp := b[headers:]
 	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, n)
 	copy(udp[netpkt.UDPLen:], d.Payload)
-	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(vnet.Sum(udp, pseudoSum(key, n))))
+	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(vnet.Sum(udp, shard.PseudoSum(key, n))))
 	return b
 }
 
@@ -238,10 +239,10 @@ func (e *groupReflector) tellLinks(changes []multicast.Change) {
 		case c.Gone:
 			level, message = slog.LevelWarn, "an interface of --multicast is gone; it is used again when it comes back"
 		case c.Fault != nil:
-			e.shard.warn("an interface of --multicast is there again, but cannot be used", "error", c.Fault.Error())
+			e.shard.Warn("an interface of --multicast is there again, but cannot be used", "error", c.Fault.Error())
 			continue
 		}
-		e.shard.worker.Raise(netbackend.Notice{Level: int(level), Message: message, Key: "interface", Value: c.Interface})
+		e.shard.Worker.Raise(netbackend.Notice{Level: int(level), Message: message, Key: "interface", Value: c.Interface})
 	}
 }
 
@@ -250,18 +251,18 @@ func (e *groupReflector) listenToGroups() error {
 	if e.reflector == nil {
 		return nil
 	}
-	return e.shard.worker.RegisterInput(e.reflector.FD(), token(tokenNews, 0, newsOfGroups))
+	return e.shard.Worker.RegisterInput(e.reflector.FD(), shard.Token(shard.TokenNews, 0, newsOfGroups))
 }
 
 func (e *groupReflector) stopListeningToGroups() {
-	if e.reflector != nil && e.shard.worker != nil {
-		e.shard.worker.Unregister(e.reflector.FD())
+	if e.reflector != nil && e.shard.Worker != nil {
+		e.shard.Worker.Unregister(e.reflector.FD())
 	}
 }
 
 // closeGroups ends the guest's Reflector with the last of its queue pairs.
 func (e *groupReflector) closeGroups(last bool) {
-	if e.shard.listening {
+	if e.shard.Listening {
 		e.stopListeningToGroups()
 	}
 	if last {

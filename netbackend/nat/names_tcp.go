@@ -6,10 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -18,45 +20,45 @@ import (
 // if that does not take the connection, before the guest's SYN is answered. It also looks at what the guest sends.
 
 // connectResolver is connect for a connection to the name server.
-func (e *nameRelay) connectResolver(t *turn, key *flowtable.Key, s *segment) (retry bool) {
-	if !t.allow(limits.Query) {
+func (e *nameRelay) connectResolver(t *shard.Turn, key *flowtable.Key, s *segment) (retry bool) {
+	if !t.Allow(limits.Query) {
 		e.tcp.refuse(t, key, s)
 		return false
 	}
-	stream := e.relay.Begin(t.now)
+	stream := e.relay.Begin(t.Now)
 	if stream == nil {
-		t.hit(limits.Streams)
+		t.OverLimit(limits.Streams)
 		e.tcp.refuse(t, key, s)
 		return false
 	}
 	f, at := e.openStream(t, key, stream, s)
 	if f == nil {
 		e.relay.GiveUp()
-		return at == elsewhere
+		return at == shard.Elsewhere
 	}
-	e.relay.Started(stream, f.index)
+	e.relay.Started(stream, f.Index)
 	e.awaitResolver(t, f)
 	return false
 }
 
 // openStream makes the flow of a stream. It returns nil if there is none to be.
-func (e *nameRelay) openStream(t *turn, key *flowtable.Key, stream *namerelay.Stream, s *segment) (*flow, where) {
-	if !t.admit(classConnects) {
+func (e *nameRelay) openStream(t *shard.Turn, key *flowtable.Key, stream *namerelay.Stream, s *segment) (*shard.Flow, shard.Where) {
+	if !t.Admit(shard.ClassConnects) {
 		e.tcp.refuse(t, key, s)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	fd, set, ok := e.dial(t, stream, key, s)
 	if !ok {
-		t.counters.Ends[stats.EndConnectFailed]++
+		t.Counters.Ends[stats.EndConnectFailed]++
 		e.tcp.refuse(t, key, s)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	return e.tcp.connecting(t, key, fd, set, s)
 }
 
 // dial begins to connect to the next resolver that is to be had, as tcpEngine.dial does.
-func (e *nameRelay) dial(t *turn, stream *namerelay.Stream, key *flowtable.Key, s *segment) (fd int, set udpSender, ok bool) {
-	ok = e.relay.Dial(t.now, stream, func(to netip.AddrPort) (err error) {
+func (e *nameRelay) dial(t *shard.Turn, stream *namerelay.Stream, key *flowtable.Key, s *segment) (fd int, set hostsock.Sender, ok bool) {
+	ok = e.relay.Dial(t.Now, stream, func(to netip.AddrPort) (err error) {
 		fd, set, err = e.tcp.dial(t, ipaddr.EndpointFrom(to), key, s)
 		return err
 	})
@@ -64,26 +66,26 @@ func (e *nameRelay) dial(t *turn, stream *namerelay.Stream, key *flowtable.Key, 
 }
 
 // awaitResolver sets the time for the host's connect.
-func (e *nameRelay) awaitResolver(t *turn, f *flow) {
-	t.wheel.Set(f.index, t.now+e.relay.Patience())
+func (e *nameRelay) awaitResolver(t *shard.Turn, f *shard.Flow) {
+	t.Wheel.Set(f.Index, t.Now+e.relay.Patience())
 }
 
 // streamOf returns the connection to the name server that a flow is, nil if it is none.
-func (e *nameRelay) streamOf(f *flow) *namerelay.Stream {
-	if f.key.Proto != netpkt.TCP || !e.shard.isQuery(&f.key) {
+func (e *nameRelay) streamOf(f *shard.Flow) *namerelay.Stream {
+	if f.Key.Proto != netpkt.TCP || !e.shard.IsQuery(&f.Key) {
 		return nil
 	}
-	return e.relay.Find(f.index)
+	return e.relay.Find(f.Index)
 }
 
 // redial connects a flow of which the host's connect has failed, or is not answered, to the next resolver. It reports whether there
 // is one.
-func (e *nameRelay) redial(t *turn, f *flow, stream *namerelay.Stream) bool {
-	fd, set, ok := e.dial(t, stream, &f.key, &segment{hops: usualHops})
+func (e *nameRelay) redial(t *shard.Turn, f *shard.Flow, stream *namerelay.Stream) bool {
+	fd, set, ok := e.dial(t, stream, &f.Key, &segment{hops: shard.UsualHops})
 	if !ok {
 		return false
 	}
-	if t.replaceSocket(f, fd, set) != nil {
+	if t.ReplaceSocket(f, fd, set) != nil {
 		e.tcp.resetGuest(f, stats.EndNoRoom)
 		return true
 	}
@@ -92,49 +94,49 @@ func (e *nameRelay) redial(t *turn, f *flow, stream *namerelay.Stream) bool {
 }
 
 // resolverRefused is called when the host's connect has failed. It reports whether another resolver is asked.
-func (e *nameRelay) resolverRefused(t *turn, f *flow) bool {
+func (e *nameRelay) resolverRefused(t *shard.Turn, f *shard.Flow) bool {
 	stream := e.streamOf(f)
 	if stream == nil {
 		return false
 	}
-	e.relay.Failed(t.now, stream.Resolver())
+	e.relay.Failed(t.Now, stream.Resolver())
 	return e.redial(t, f, stream)
 }
 
 // resolverSilent is called when the host's connect takes long. If there is no other resolver, it is waited for.
-func (e *nameRelay) resolverSilent(t *turn, f *flow) {
+func (e *nameRelay) resolverSilent(t *shard.Turn, f *shard.Flow) {
 	stream := e.streamOf(f)
 	if stream == nil {
 		return
 	}
 	if silent := stream.Resolver(); e.redial(t, f, stream) {
-		e.relay.Failed(t.now, silent)
+		e.relay.Failed(t.Now, silent)
 	}
 }
 
 // deliverQueries is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in
 // a copy, which the guest cannot change any more.
-func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int) bool {
+func (e *nameRelay) deliverQueries(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n int) bool {
 	stream := e.streamOf(f)
 	if stream == nil {
 		return e.tcp.deliverTo(t, f, iov, n)
 	}
 	for offset := 0; offset < n; {
-		b := t.slow[:min(n-offset, len(t.slow))]
+		b := t.Frame[:min(n-offset, len(t.Frame))]
 		guestmem.CopyFrom(b, iov, offset)
 		if !stream.Permits(b) {
-			t.counters.QueriesRefused++
+			t.Counters.QueriesRefused++
 			e.tcp.resetGuest(f, stats.EndNoQuery)
 			return false
 		}
-		t.pieces[0] = guestmem.PieceOf(b)
-		before := f.fromGuest
-		whole := e.tcp.deliverTo(t, f, t.pieces[:1], len(b))
-		if f.fromGuest > before {
-			stream.Sent(b[:f.fromGuest-before])
+		t.Pieces[0] = guestmem.PieceOf(b)
+		before := f.FromGuest
+		whole := e.tcp.deliverTo(t, f, t.Pieces[:1], len(b))
+		if f.FromGuest > before {
+			stream.Sent(b[:f.FromGuest-before])
 		}
 		if !whole {
-			t.counters.TCPRefused += uint64(n - offset - len(b))
+			t.Counters.TCPRefused += uint64(n - offset - len(b))
 			return false
 		}
 		offset += len(b)
@@ -143,21 +145,21 @@ func (e *nameRelay) deliverQueries(t *turn, f *flow, iov []guestmem.Iovec, n int
 }
 
 // tendStreams ends connections to the name server that are to end.
-func (e *nameRelay) tendStreams(t *turn) {
+func (e *nameRelay) tendStreams(t *shard.Turn) {
 	for _, i := range e.relay.Streams() {
-		f := t.flows.at(i)
-		if !t.flows.IsOf(i, t.me) || !e.tcp.isOpen(f) {
+		f := t.Flows.At(i)
+		if !t.Flows.IsOf(i, t.Owner) || !e.tcp.isOpen(f) {
 			continue
 		}
 		stream := e.streamOf(f)
 		if stream == nil {
 			continue
 		}
-		switch e.relay.Judge(t.now, stream, f.toGuest) {
+		switch e.relay.Judge(t.Now, stream, f.ToGuest) {
 		case namerelay.Ends:
-			_ = unix.Shutdown(int(f.fd), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
-			f.bits |= readable | hungUp
-			t.schedule(f)
+			_ = unix.Shutdown(int(f.FD), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
+			f.Bits |= shard.Readable | shard.PeerClosed
+			t.Schedule(f)
 		case namerelay.Abandoned:
 			e.tcp.abandon(f, stats.EndIdle)
 		}
@@ -165,13 +167,13 @@ func (e *nameRelay) tendStreams(t *turn) {
 }
 
 // endStream takes note that a flow is over, which may be a connection to the name server.
-func (e *nameRelay) endStream(f *flow) {
+func (e *nameRelay) endStream(f *shard.Flow) {
 	stream := e.streamOf(f)
 	if stream == nil {
 		return
 	}
-	e.relay.Over(e.shard.lastTurn, stream, namerelay.Course{
-		FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: e.shard.lastTurn - f.begun,
-		EndedByHost: f.bits&hungUp != 0 || e.tcp.hasHostEnded(f),
+	e.relay.Over(e.shard.LastTurn, stream, namerelay.Course{
+		FromGuest: f.FromGuest, ToGuest: f.ToGuest, Age: e.shard.LastTurn - f.CreatedAt,
+		EndedByHost: f.Bits&shard.PeerClosed != 0 || e.tcp.hasHostEnded(f),
 	})
 }

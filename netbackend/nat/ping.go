@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -41,7 +42,7 @@ func pingSocket(to *ipaddr.Addr) (int, error) {
 }
 
 // ping passes on an echo request of the guest.
-func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
+func (e *pingEngine) ping(t *shard.Turn, k *shard.Packet) (retry bool) {
 	key := flowtable.Key{
 		Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP,
 		GuestPort: binary.BigEndian.Uint16(k.L4[4:]), // the identifier
@@ -49,41 +50,41 @@ func (e *pingEngine) ping(t *turn, k *packet) (retry bool) {
 	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, k.L4Len) {
 		return false
 	}
-	f, at := t.find(&key)
-	if at == nowhere {
+	f, at := t.Find(&key)
+	if at == shard.Nowhere {
 		f, at = e.openPing(t, &key, k)
 	}
 	if f == nil {
-		return at == elsewhere
+		return at == shard.Elsewhere
 	}
 	e.sendPing(t, f, k)
 	return false
 }
 
 // openPing makes a flow for the first request of a series. It returns nil if there is to be none.
-func (e *pingEngine) openPing(t *turn, key *flowtable.Key, k *packet) (*flow, where) {
+func (e *pingEngine) openPing(t *shard.Turn, key *flowtable.Key, k *shard.Packet) (*shard.Flow, shard.Where) {
 	to, verdict := e.policy.Judge(policy.DestinationOf(key))
 	if verdict != policy.Allowed {
 		e.icmp.reject(t, key, verdict, k.L4Len, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
-	if !t.mayBegin() {
-		return nil, nowhere
+	if !t.MayBegin() {
+		return nil, shard.Nowhere
 	}
-	if !t.admit(classAssociations) {
+	if !t.Admit(shard.ClassAssociations) {
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	fd, err := pingSocket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
-		t.counters.PingForbidden++
+		t.Counters.PingForbidden++
 		e.icmp.sendUnreachable(t, key, netpkt.CodeProhibited, k.L4Len, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	case err != nil:
-		t.hit(limits.Host)
+		t.OverLimit(limits.Host)
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	hostsock.KeepErrors(&to.Addr, fd, 1)
 	news := e.sources.changes()
@@ -91,56 +92,56 @@ func (e *pingEngine) openPing(t *turn, key *flowtable.Key, k *packet) (*flow, wh
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		e.pingRefused(t, key, err, k.L4Len, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
-	f, at := t.create(key, fd, stateActive, 0, classAssociations)
-	t.began(f, at)
+	f, at := t.Create(key, fd, shard.StateActive, 0, shard.ClassAssociations)
+	t.Began(f, at)
 	if f != nil {
-		t.counters.PingFlows++
-		e.requests.Make(f.index)
-		f.sender.v6, f.news = !to.Addr.Is4(), news
-		t.wheel.Set(f.index, t.now+pingTimeout)
+		t.Counters.PingFlows++
+		e.requests.Make(f.Index)
+		f.Sender.V6, f.RouteNews = !to.Addr.Is4(), news
+		t.Wheel.Set(f.Index, t.Now+pingTimeout)
 	}
 	return f, at
 }
 
 // pingRefused tells the guest why its echo request was not sent, or not received.
-func (e *pingEngine) pingRefused(t *turn, key *flowtable.Key, err error, n int, l4 []byte) {
+func (e *pingEngine) pingRefused(t *shard.Turn, key *flowtable.Key, err error, n int, l4 []byte) {
 	errno, _ := err.(unix.Errno)
 	if code, ok := unreachableCode(errno); ok {
 		e.icmp.sendUnreachable(t, key, code, n, l4)
 		return
 	}
-	t.counters.PingRefused++
+	t.Counters.PingRefused++
 }
 
 // sendPing gives a request to the kernel, which fills in identifier and checksum.
-func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
-	t.touch(f)
-	if e.sources.keepUp(f); f.state != stateActive {
+func (e *pingEngine) sendPing(t *shard.Turn, f *shard.Flow, k *shard.Packet) {
+	t.Touch(f)
+	if e.sources.keepUp(f); f.State != shard.StateActive {
 		return
 	}
-	iov, ok := appendRange(t.pieces[:0], k.chain.Iov, k.L4Offset, k.L4Len)
+	iov, ok := shard.AppendRange(t.Pieces[:0], k.Chain.Iov, k.L4Offset, k.L4Len)
 	if !ok {
-		t.counters.Malformed++ // more pieces than one call takes
+		t.Counters.Malformed++ // more pieces than one call takes
 		return
 	}
-	f.sender.set(f.fd, t.mannerOf(k))
-	e.requests.At(f.index).head = [netpkt.ICMPLen]byte(k.L4)
-	for range errorBurst {
-		_, errno := t.msg.Send(f.fd, iov, 0)
+	f.Sender.Set(f.FD, t.MannerOf(k))
+	e.requests.At(f.Index).head = [netpkt.ICMPLen]byte(k.L4)
+	for range shard.ErrorBurst {
+		_, errno := t.Msg.Send(f.FD, iov, 0)
 		switch errno {
 		case 0:
-			t.wheel.Set(f.index, t.now+pingTimeout)
+			t.Wheel.Set(f.Index, t.Now+pingTimeout)
 			return
 		case unix.EFAULT:
-			t.worker.Fault(errno)
+			t.Worker.Fault(errno)
 			return
 		}
 		if e.sources.recovers(t, f, errno) {
 			continue
 		}
-		if f.state != stateActive {
+		if f.State != shard.StateActive {
 			return
 		}
 		// It may tell of earlier requests; then this one was not sent.
@@ -149,62 +150,62 @@ func (e *pingEngine) sendPing(t *turn, f *flow, k *packet) {
 			return
 		}
 		if earlier == 0 {
-			e.pingRefused(t, &f.key, errno, k.L4Len, k.L4)
+			e.pingRefused(t, &f.Key, errno, k.L4Len, k.L4)
 			return
 		}
 	}
-	t.counters.PingRefused++
+	t.Counters.PingRefused++
 }
 
 // servicePing passes the guest the replies to a series, and what became of its requests.
-func (e *pingEngine) servicePing(t *turn, f *flow) outcome {
-	if f.bits&failed != 0 {
-		f.bits &^= failed
-		if n, _ := e.readPingErrors(t, f); n == errorBurst {
-			f.bits |= failed // there may be more
-			return more
+func (e *pingEngine) servicePing(t *shard.Turn, f *shard.Flow) shard.Outcome {
+	if f.Bits&shard.SockError != 0 {
+		f.Bits &^= shard.SockError
+		if n, _ := e.readPingErrors(t, f); n == shard.ErrorBurst {
+			f.Bits |= shard.SockError // there may be more
+			return shard.Again
 		}
 	}
-	for range datagramBurst {
-		if f.bits&readable == 0 {
-			return idle
+	for range shard.DatagramBurst {
+		if f.Bits&shard.Readable == 0 {
+			return shard.Idle
 		}
 		lease := e.fragments.reserveDatagram(t)
 		if lease.Len() == 0 {
-			return starves
+			return shard.NoBuffers
 		}
 		if errno := e.receivePing(t, f, lease); errno != 0 {
 			e.pingFailed(t, f, errno)
 		}
 	}
-	return more
+	return shard.Again
 }
 
 // receivePing reads a message, its header into scratch and the rest to its place in the frame of lease, or beyond, and gives the guest
 // what is a reply to it. The kernel looks at identifiers only, and takes replies from anybody.
-func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.Errno {
+func (e *pingEngine) receivePing(t *shard.Turn, f *shard.Flow, lease netbackend.Lease) unix.Errno {
 	iov := lease.Frame(0)
-	head := t.slow[:netpkt.ICMPLen]
-	room := t.mtu - int(f.ipLen) - netpkt.ICMPLen
-	pieces := append(t.pieces[:0], guestmem.PieceOf(head))
-	pieces, fits := appendRange(pieces, iov, netpkt.EtherLen+int(f.ipLen)+netpkt.ICMPLen, room)
+	head := t.Frame[:netpkt.ICMPLen]
+	room := t.MTU - int(f.IPLen) - netpkt.ICMPLen
+	pieces := append(t.Pieces[:0], guestmem.PieceOf(head))
+	pieces, fits := shard.AppendRange(pieces, iov, netpkt.EtherLen+int(f.IPLen)+netpkt.ICMPLen, room)
 	if fits && len(pieces) < cap(pieces) {
-		pieces = append(pieces, guestmem.PieceOf(t.bounceFor(0)))
+		pieces = append(pieces, guestmem.PieceOf(t.BounceFor(0)))
 	}
-	n, truncated, errno := t.msg.ReceiveArrival(f.fd, pieces)
+	n, truncated, errno := t.Msg.ReceiveArrival(f.FD, pieces)
 	if errno != 0 {
 		return errno
 	}
-	if n < netpkt.ICMPLen || head[0] != netpkt.EchoReply(&f.key.Guest) || t.msg.From().Addr != f.key.Remote {
+	if n < netpkt.ICMPLen || head[0] != netpkt.EchoReply(&f.Key.Guest) || t.Msg.From().Addr != f.Key.Remote {
 		return 0
 	}
-	if f.bits&isNew != 0 {
-		t.wasAnswered(f)
+	if f.Bits&shard.IsNew != 0 {
+		t.WasAnswered(f)
 	}
-	t.wheel.Set(f.index, t.now+pingTimeout)
+	t.Wheel.Set(f.Index, t.Now+pingTimeout)
 	switch {
 	case truncated:
-		t.counters.NoRoom++ // the guest's buffers are too small for even one frame
+		t.Counters.NoRoom++ // the guest's buffers are too small for even one frame
 	case n > netpkt.ICMPLen+room:
 		e.longReply(t, f, iov, head, room, n)
 	default:
@@ -215,32 +216,32 @@ func (e *pingEngine) receivePing(t *turn, f *flow, lease netbackend.Lease) unix.
 
 // commitPing writes the headers in front of a reply of n bytes, with the identifier that the guest chose, and gives it
 // the frame.
-func (e *pingEngine) commitPing(t *turn, f *flow, lease netbackend.Lease, head []byte, n int) {
+func (e *pingEngine) commitPing(t *shard.Turn, f *shard.Flow, lease netbackend.Lease, head []byte, n int) {
 	iov := lease.Frame(0)
-	headers := t.putIP(t.template[:], &f.key.Remote, &f.key.Guest, netpkt.ICMP, n)
-	putArrival(t.msg.Arrived, t.template[netpkt.EtherLen:headers])
-	b := t.template[:headers+netpkt.ICMPLen]
+	headers := t.PutIP(t.Template[:], &f.Key.Remote, &f.Key.Guest, netpkt.ICMP, n)
+	shard.PutArrival(t.Msg.Arrived, t.Template[netpkt.EtherLen:headers])
+	b := t.Template[:headers+netpkt.ICMPLen]
 	icmp := b[headers:]
 	copy(icmp, head)
 	icmp[2], icmp[3] = 0, 0
-	binary.BigEndian.PutUint16(icmp[4:], f.key.GuestPort)
-	sum := vnet.Sum(icmp, netpkt.ICMPSum(&f.key.Remote, &f.key.Guest, n))
-	binary.BigEndian.PutUint16(icmp[2:], ^t.sumRange(iov, headers+netpkt.ICMPLen, n-netpkt.ICMPLen, sum))
+	binary.BigEndian.PutUint16(icmp[4:], f.Key.GuestPort)
+	sum := vnet.Sum(icmp, netpkt.ICMPSum(&f.Key.Remote, &f.Key.Guest, n))
+	binary.BigEndian.PutUint16(icmp[2:], ^t.SumRange(iov, headers+netpkt.ICMPLen, n-netpkt.ICMPLen, sum))
 	guestmem.CopyTo(iov, 0, b)
 	var h vnet.Header
 	lease.Commit(&h, headers+n)
 }
 
-func (e *pingEngine) pingFailed(t *turn, f *flow, errno unix.Errno) {
+func (e *pingEngine) pingFailed(t *shard.Turn, f *shard.Flow, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
-		f.bits &^= readable
+		f.Bits &^= shard.Readable
 	case unix.EFAULT:
-		f.bits &^= readable
-		t.worker.Fault(errno)
+		f.Bits &^= shard.Readable
+		t.Worker.Fault(errno)
 	default:
 		if n, told := e.readPingErrors(t, f); n == 0 && !told {
-			e.pingRefused(t, &f.key, errno, netpkt.ICMPLen, e.requests.At(f.index).head[:])
+			e.pingRefused(t, &f.Key, errno, netpkt.ICMPLen, e.requests.At(f.Index).head[:])
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
@@ -87,22 +88,22 @@ func (p *Port) adoptPolicy(after *Policy) {
 	p.adopted = after
 	p.policy.Replace(after.rules)
 	p.icmp.forgetTold()
-	p.judgeNext, p.judgeEach = firstRecord, judgeCost+int64(after.rules.Len())*ruleCost
+	p.judgeNext, p.judgeEach = shard.FirstRecord, judgeCost+int64(after.rules.Len())*ruleCost
 	if after.keeps {
 		p.judgeNext = 0
 	}
 }
 
 // judgeSome judges as many flows by a new policy as there is time for in one turn.
-func (p *Port) judgeSome(t *turn) {
+func (p *Port) judgeSome(t *shard.Turn) {
 	left := judgeSlice
-	p.judgeNext = t.flows.eachFrom(p.judgeNext, t.me, func(f *flow) bool {
+	p.judgeNext = t.Flows.ForEachFrom(p.judgeNext, t.Owner, func(f *shard.Flow) bool {
 		left -= p.judgeEach
 		if !p.judgeAgain(f, stats.EndDenied) {
 			left -= endCost
 		}
 		return left > 0
 	})
-	p.guest.repoliced.Store(t.now)
-	t.again = t.again || p.judgeNext != 0
+	p.guest.repoliced.Store(t.Now)
+	t.Again = t.Again || p.judgeNext != 0
 }

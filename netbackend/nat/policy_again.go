@@ -4,6 +4,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
@@ -41,19 +42,19 @@ const (
 )
 
 // review judges the flows again to which the host's news may matter.
-func (p *Port) review(t *turn) {
+func (p *Port) review(t *shard.Turn) {
 	changed := p.news.Changes()
 	judged := int64(0)
-	t.flows.each(t.me, func(f *flow) {
+	t.Flows.ForEach(t.Owner, func(f *shard.Flow) {
 		if changed.Covers(p.judged(f)) {
 			judged++
 			p.judgeAgain(f, stats.EndTakenOver)
 		}
 	})
 	changed.Forget()
-	p.reviewed = t.now
-	if pause := judged*reviewPause + int64(t.flows.Live())*lookPause; pause >= leastPause {
-		p.reviewAt = t.now + pause
+	p.reviewed = t.Now
+	if pause := judged*reviewPause + int64(t.Flows.Live())*lookPause; pause >= leastPause {
+		p.reviewAt = t.Now + pause
 	}
 }
 
@@ -67,9 +68,9 @@ func (p *Port) reviewDue() int64 {
 
 // judgeAdopted judges a flow that has come from another queue pair, if flows were judged again a moment ago: it may have been judged
 // by neither. It reports whether the flow goes on.
-func (p *Port) judgeAdopted(f *flow) bool {
+func (p *Port) judgeAdopted(f *shard.Flow) bool {
 	const moment = int64(1e9)
-	lately := func(at int64) bool { return at != 0 && p.shard.lastTurn-at < moment }
+	lately := func(at int64) bool { return at != 0 && p.shard.LastTurn-at < moment }
 	switch {
 	case lately(p.guest.repoliced.Load()) && !p.adopted.keeps:
 		return p.judgeAgain(f, stats.EndDenied)
@@ -80,46 +81,46 @@ func (p *Port) judgeAdopted(f *flow) bool {
 }
 
 // judged returns the address that decides whether f may be.
-func (p *Port) judged(f *flow) *ipaddr.Addr {
-	if f.bits&shared != 0 {
+func (p *Port) judged(f *shard.Flow) *ipaddr.Addr {
+	if f.Bits&shard.SharedSocket != 0 {
 		return &p.udp.peerOf(f).Addr
 	}
-	return &f.key.Remote
+	return &f.Key.Remote
 }
 
 // judgeAgain ends f, which is this pair's, for cause if the policy closes it now. It reports whether f goes on.
-func (p *Port) judgeAgain(f *flow, cause stats.CloseReason) bool {
+func (p *Port) judgeAgain(f *shard.Flow, cause stats.CloseReason) bool {
 	if p.isOpenStill(f, cause) {
 		return true
 	}
-	p.shard.counters.Withdrawn++
-	if f.key.Proto == netpkt.TCP {
+	p.shard.Counters.Withdrawn++
+	if f.Key.Proto == netpkt.TCP {
 		p.tcp.resetGuest(f, cause)
 		return false
 	}
-	p.shard.remove(f)
+	p.shard.Remove(f)
 	return false
 }
 
 // isOpenStill reports whether f may go on. If it is judged by a new policy, it would be let through if it began now. If it is judged since
 // the host's addresses have changed, its destination is not the host's own: nothing else of a verdict changes with them, and the flow
 // may be older than the policy. That of a query is for the relay to say.
-func (p *Port) isOpenStill(f *flow, cause stats.CloseReason) bool {
-	if f.bits&inbound != 0 {
+func (p *Port) isOpenStill(f *shard.Flow, cause stats.CloseReason) bool {
+	if f.Bits&shard.Inbound != 0 {
 		return !p.isTakenOver(f)
 	}
-	if p.tcp.isOver(f) || p.shard.isQuery(&f.key) {
+	if p.tcp.isOver(f) || p.shard.IsQuery(&f.Key) {
 		return true
 	}
-	_, v := p.policy.Judge(policy.DestinationOf(&f.key))
+	_, v := p.policy.Judge(policy.DestinationOf(&f.Key))
 	return v == policy.Allowed || cause == stats.EndTakenOver && v != policy.IsClosed
 }
 
 // isTakenOver tells whether a peer of a UDP forward may be the host now, where it was somebody else when it sent its last
 // datagram. If it is the same as ever, its next one begins the flow anew. A connection cannot be taken over: it was made with
 // its peer.
-func (p *Port) isTakenOver(f *flow) bool {
-	if f.key.Proto != netpkt.UDP {
+func (p *Port) isTakenOver(f *shard.Flow) bool {
+	if f.Key.Proto != netpkt.UDP {
 		return false
 	}
 	peer := &p.udp.peerOf(f).Addr

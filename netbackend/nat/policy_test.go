@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -74,24 +75,24 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 		defer func() { require.NoError(t, p.Close()) }()
 	}
 	adopter, other := ports[1], ports[0]
-	adopter.shard.connected = true
-	arrive := func(port uint16) *flow {
+	adopter.shard.Connected = true
+	arrive := func(port uint16) *shard.Flow {
 		to := netip.MustParseAddr("192.0.2.7")
-		f, _ := adopter.shard.flows.insert(&flowtable.Key{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.me, adopter.udp.begin(udpFlow{}))
+		f, _ := adopter.shard.Flows.Create(&flowtable.Key{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.Owner, adopter.udp.begin(udpFlow{}))
 		require.NotNil(t, f)
-		f.fd, f.state = -1, stateActive
+		f.FD, f.State = -1, shard.StateActive
 		adopter.adopt(f)
 		return f
 	}
 	const second = int64(1e9)
-	adopter.shard.lastTurn = 100 * second
-	require.Equal(t, stateActive, arrive(1).state)
+	adopter.shard.LastTurn = 100 * second
+	require.Equal(t, shard.StateActive, arrive(1).State)
 	cfg.Rules = rules(t, "-192.0.2.0/24")
 	adopter.policy.Replace(cfg.policy().rules)
-	require.Equal(t, stateActive, arrive(2).state, "nothing has changed lately")
-	other.turn.begin(100*second, nil)
+	require.Equal(t, shard.StateActive, arrive(2).State, "nothing has changed lately")
+	other.turn.Begin(100*second, nil)
 	other.adoptPolicy(cfg.policy())
 	other.judgeSome(&other.turn)
-	adopter.shard.lastTurn += second / 2
-	require.Equal(t, stateDead, arrive(3).state)
+	adopter.shard.LastTurn += second / 2
+	require.Equal(t, shard.StateDead, arrive(3).State)
 }

@@ -1,38 +1,24 @@
 package nat
 
 import (
-	"log/slog"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
-	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-const (
-	// headCopy is how much of a frame is copied before anything is decided by it: a virtio-net header, Ethernet, and
-	// IPv4 and TCP with all the options they can have. IPv6 has fewer.
-	headCopy = vnet.HeaderLen + netpkt.EtherLen + 60 + 60
-	// slowCopy is the longest frame that a service of ours (ARP, DHCP, ICMP) looks at: the longest of all.
-	slowCopy = vnet.HeaderLen + netpkt.EtherLen + 65535
-
-	maxIovecs = 1024 // of one system call (UIO_MAXIOV)
-)
-
 // Port is the NAT engine of one queue pair. It implements netbackend.Port. It gives each part its turn, and hands each frame and event
 // to the part that it is for; state that belongs to a part is in the part.
 type Port struct {
-	turn      turn
-	shard     *shard // that of turn, for what is done between turns
+	turn      shard.Turn
+	shard     *shard.Shard // that of turn, for what is done between turns
 	cfg       *Config
 	guest     *guest // what all queue pairs share
 	routes    route.Table
@@ -60,11 +46,11 @@ type Port struct {
 	reviewed   int64 // when they were judged again last, 0 for never
 	goneUntil  int64 // when the guest is taken for dead, 0 for never
 	departure  departure
-	sleep      sleepWatch         // of the host
-	reassembly ipfrag.Reassembler // of the guest's packets
-	whole      virtqueue.Chain    // a datagram that was put together
-	tendAt     int64              // when tendBeforeFrames has something to do, or earlier
-	head       [headCopy]byte     // of the frame that is handled
+	sleep      sleepWatch          // of the host
+	reassembly ipfrag.Reassembler  // of the guest's packets
+	whole      virtqueue.Chain     // a datagram that was put together
+	tendAt     int64               // when tendBeforeFrames has something to do, or earlier
+	head       [shard.HeadLen]byte // of the frame that is handled
 	onExpired  func(i uint32)
 }
 
@@ -82,42 +68,23 @@ func (p *Port) Offers() uint64 {
 	return offers
 }
 
-// takesTSO tells whether the guest, by its address, takes frames of many TCP segments.
-func (s *shard) takesTSO(guest *ipaddr.Addr) bool {
-	if guest.Is4() {
-		return s.takes(vnet.FeatureGuestTSO4)
-	}
-	return s.takes(vnet.FeatureGuestTSO6)
-}
-
-// takesUSO tells whether the guest, by its address, takes frames of many datagrams.
-func (s *shard) takesUSO(guest *ipaddr.Addr) bool {
-	if guest.Is4() {
-		return s.takes(vnet.FeatureGuestUSO4)
-	}
-	return s.takes(vnet.FeatureGuestUSO6)
-}
-
-// takes tells whether the guest has acknowledged an offload, and finishes checksums, without which there is none.
-func (s *shard) takes(offload uint64) bool { return s.guestCsum && s.features&offload != 0 }
-
 // Start implements netbackend.Port.
 func (p *Port) Start(features uint64, w netbackend.Worker) error {
-	p.shard.features = features
-	p.shard.guestCsum = features&vnet.FeatureGuestCSum != 0
-	p.shard.headerLen = vnet.HeaderLength(features)
+	p.shard.Features = features
+	p.shard.GuestCsum = features&vnet.FeatureGuestCSum != 0
+	p.shard.HeaderLen = vnet.HeaderLength(features)
 	p.inbound.prepareForwards()
-	if p.shard.worker != nil {
+	if p.shard.Worker != nil {
 		return nil
 	}
-	p.shard.worker = w
-	if err := w.RegisterInput(p.news.FD(), token(tokenNews, 0, 0)); err != nil {
+	p.shard.Worker = w
+	if err := w.RegisterInput(p.news.FD(), shard.Token(shard.TokenNews, 0, 0)); err != nil {
 		return err
 	}
-	if err := p.shard.watchMail(); err != nil {
+	if err := p.shard.WatchMail(); err != nil {
 		return err
 	}
-	if !p.shard.listening {
+	if !p.shard.Listening {
 		return nil
 	}
 	return p.listenToHost()
@@ -134,32 +101,32 @@ func (p *Port) listenToHost() error {
 // RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see lose.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.setMTU(s.MTU)
-	if !s.Connected || s.Receive != p.shard.receiving && !p.shard.othersRun() {
+	if !s.Connected || s.Receive != p.shard.Receiving && !p.shard.OthersRun() {
 		p.gates.closeGates() // first: a client that is reset, and calls again, is to be refused
 	}
 	switch {
-	case p.shard.connected && !s.Connected:
+	case p.shard.Connected && !s.Connected:
 		p.lose()
 	case s.Connected && !s.Reset:
-		p.shard.gone = nothingGone
+		p.shard.Gone = shard.NothingGone
 	}
 	p.driverReset(s.Connected && s.Reset)
-	if s.Receive && !p.shard.receiving && s.Restarted {
-		p.shard.flows.each(p.shard.me, p.tcp.probeAfterRestart)
+	if s.Receive && !p.shard.Receiving && s.Restarted {
+		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.probeAfterRestart)
 	}
-	p.shard.connected, p.shard.receiving = s.Connected, s.Receive
-	p.shard.announceRunning()
+	p.shard.Connected, p.shard.Receiving = s.Connected, s.Receive
+	p.shard.AnnounceRunning()
 }
 
 // setMTU takes the guest's MTU in bytes as the front end has set it, 0 if it has not.
 func (p *Port) setMTU(mtu int) {
-	before := p.shard.mtu
-	p.shard.mtu = p.cfg.MTU
+	before := p.shard.MTU
+	p.shard.MTU = p.cfg.MTU
 	if mtu != 0 {
-		p.shard.mtu = min(mtu, p.cfg.MTU)
+		p.shard.MTU = min(mtu, p.cfg.MTU)
 	}
-	if p.shard.mtu < before {
-		p.shard.flows.each(p.shard.me, p.tcp.clampMSS)
+	if p.shard.MTU < before {
+		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.clampMSS)
 	}
 }
 
@@ -169,12 +136,12 @@ func (p *Port) Close() error {
 	p.abandonAll(stats.EndClosed)
 	p.closeMailbox()
 	p.udp.closeMappings()
-	last := p.shard.leave()
+	last := p.shard.Leave()
 	p.groups.closeGroups(last)
 	p.inbound.closeListeners()
 	p.announce(followsAll)
 	if last {
-		p.guest.forwards.closeAll(&p.shard.pairs.memory)
+		p.guest.forwards.closeAll(&p.shard.Pairs.Memory)
 	}
 	p.closeNews()
 	p.routes.Close()
@@ -185,11 +152,11 @@ func (p *Port) Close() error {
 // socket refuses is not acknowledged, and the guest sends it again.
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
-	t.begin(now, rx)
+	t.Begin(now, rx)
 	forwards := p.guest.forwards.current.Load() // before the mailbox is emptied, see forwards
-	if !t.alone() {
-		t.beginReading()
-		defer t.endReading()
+	if !t.Alone() {
+		t.BeginReading()
+		defer t.EndReading()
 		p.receiveMail(t)
 	}
 	if after := p.guest.policy.Load(); after != p.adopted {
@@ -218,10 +185,10 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.tcp.flushOutgoing(t)
 	p.udp.sendQueued(t)
-	if t.wheel.Advance(now, p.onExpired) {
-		t.again = true
+	if t.Wheel.Advance(now, p.onExpired) {
+		t.Again = true
 	}
-	t.followHosts()
+	t.FollowHosts()
 	p.names.tend(t)
 	p.awaitReturn(t)
 	p.tcp.watch(t)
@@ -233,7 +200,7 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	p.inbound.acceptAll(t)
 	p.serve(t)
-	if t.again || t.hasWork() {
+	if t.Again || t.HasWork() {
 		return done, now
 	}
 	return done, p.nextTurn(t)
@@ -241,28 +208,28 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 
 // tendBeforeFrames does what is seldom due, and is to be done before the guest's frames are looked at. Turn asks for all of it by
 // one comparison.
-func (p *Port) tendBeforeFrames(t *turn) {
-	if t.now >= p.sleep.at {
+func (p *Port) tendBeforeFrames(t *shard.Turn) {
+	if t.Now >= p.sleep.at {
 		p.lookForSleep(t)
 	}
-	if p.reassembly.Due(t.now) { // what comes too late joins nothing
-		t.counters.FragmentTimeouts += uint64(p.reassembly.Expire(t.now, func(k *ipfrag.Packet) { p.icmp.tellIncomplete(t, k) }))
+	if p.reassembly.Due(t.Now) { // what comes too late joins nothing
+		t.Counters.FragmentTimeouts += uint64(p.reassembly.Expire(t.Now, func(k *ipfrag.Packet) { p.icmp.tellIncomplete(t, k) }))
 	}
-	if t.lookAtMemory() {
+	if t.LookAtMemory() {
 		p.udp.lookAtListeners(t)
 	}
 	if p.groups.isDue() {
 		p.groups.receiveFromGroups(t)
 	}
-	p.tendAt = netbackend.Earlier(t.nextMemoryLook(), netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
+	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
 	if p.groups.isDue() {
-		p.tendAt = t.now // the rest
+		p.tendAt = t.Now // the rest
 	}
 }
 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
-func (p *Port) nextTurn(t *turn) int64 {
-	next := netbackend.Earlier(t.wheel.Next(), p.inbound.next())
+func (p *Port) nextTurn(t *shard.Turn) int64 {
+	next := netbackend.Earlier(t.Wheel.Next(), p.inbound.next())
 	next = netbackend.Earlier(next, p.goneUntil)
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.reviewDue()))
 	next = netbackend.Earlier(next, p.names.next(t))
@@ -272,164 +239,93 @@ func (p *Port) nextTurn(t *turn) int64 {
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.
-func (p *Port) frames(t *turn, tx []virtqueue.Chain) int {
+func (p *Port) frames(t *shard.Turn, tx []virtqueue.Chain) int {
 	for i := range tx {
 		if p.frame(t, &tx[i]) {
-			t.counters.FramesIn--
+			t.Counters.FramesIn--
 			return i
 		}
 	}
 	return len(tx)
 }
 
-// Kinds of tokens: what an event is about stands in the highest byte, a generation below it, an index in the low half.
-const (
-	tokenFlow     = iota
-	tokenListener // the port of a forward
-	tokenMapping
-	tokenMail // something is in the mailbox
-	tokenNews // the host's addresses or routes have changed, or its networks have something for the guest
-	tokenName // a resolver that was asked
-
-	generationMask = flowtable.GenerationMask
-)
-
-func token(kind uint64, gen, index uint32) uint64 {
-	return kind<<56 | uint64(gen)<<32 | uint64(index)
-}
-
 // event takes note of a socket's readiness. What follows from it is done when the flow is served.
-func (p *Port) event(t *turn, e netbackend.Event) {
-	index, gen := uint32(e.Token), uint32(e.Token>>32)&generationMask
+func (p *Port) event(t *shard.Turn, e netbackend.Event) {
+	index, gen := uint32(e.Token), uint32(e.Token>>32)&shard.GenerationMask
 	switch e.Token >> 56 {
-	case tokenMail:
+	case shard.TokenMail:
 		return
-	case tokenNews:
+	case shard.TokenNews:
 		if index == newsOfGroups {
 			p.groups.wake()
-			p.tendAt = t.now
+			p.tendAt = t.Now
 			return
 		}
 		p.news.Wake()
 		return
-	case tokenName:
+	case shard.TokenName:
 		p.names.event(t, gen, index)
 		return
-	case tokenListener:
+	case shard.TokenListener:
 		p.listeners.event(p.listeners.ofForward(index), e.Events&unix.EPOLLERR != 0)
 		return
-	case tokenMapping:
+	case shard.TokenMapping:
 		p.listeners.event(p.listeners.ofMapping(index), e.Events&unix.EPOLLERR != 0)
 		return
 	}
-	f := t.flows.byIndex(index, gen, t.me)
+	f := t.Flows.ByIndex(index, gen, t.Owner)
 	if f == nil {
-		t.counters.StaleEvents++
+		t.Counters.StaleEvents++
 		return
 	}
 	if e.Events&unix.EPOLLIN != 0 {
-		f.bits |= readable
+		f.Bits |= shard.Readable
 	}
 	if e.Events&unix.EPOLLOUT != 0 {
-		f.bits |= writable
+		f.Bits |= shard.Writable
 	}
 	if e.Events&unix.EPOLLPRI != 0 {
-		f.bits |= readable
-		if f.key.Proto == netpkt.TCP {
+		f.Bits |= shard.Readable
+		if f.Key.Proto == netpkt.TCP {
 			p.tcp.markArrived(f)
 		}
 	}
 	if e.Events&unix.EPOLLRDHUP != 0 {
-		f.bits |= hungUp | readable
+		f.Bits |= shard.PeerClosed | shard.Readable
 	}
 	if e.Events&unix.EPOLLERR != 0 {
-		f.bits |= failed | readable | writable
+		f.Bits |= shard.SockError | shard.Readable | shard.Writable
 	}
 	if e.Events&unix.EPOLLHUP != 0 {
-		f.bits |= readable // both directions have ended, which need not be an error
+		f.Bits |= shard.Readable // both directions have ended, which need not be an error
 	}
-	t.schedule(f)
+	t.Schedule(f)
 }
-
-// runList is a list of flows that have something to do, in the order in which they get their turn.
-type runList struct {
-	first, last uint32
-	count       int
-}
-
-// push appends f, unless it stands in a list already.
-func (l *runList) push(t *flowTable, f *flow) {
-	if f.bits&onRunList != 0 {
-		return
-	}
-	f.bits |= onRunList
-	f.runNext = none
-	if l.first == none {
-		l.first = f.index
-	} else {
-		t.at(l.last).runNext = f.index
-	}
-	l.last = f.index
-	l.count++
-}
-
-// pop takes the first flow out of the list.
-func (l *runList) pop(t *flowTable) *flow {
-	f := t.at(l.first)
-	l.first = f.runNext
-	l.count--
-	f.bits &^= onRunList
-	return f
-}
-
-// move appends all of other, and empties it.
-func (l *runList) move(t *flowTable, other *runList) {
-	if other.first == none {
-		return
-	}
-	if l.first == none {
-		l.first = other.first
-	} else {
-		t.at(l.last).runNext = other.first
-	}
-	l.last = other.last
-	l.count += other.count
-	*other = runList{}
-}
-
-// outcome is how the service of a flow ended.
-type outcome uint8
-
-const (
-	idle    outcome = iota // nothing is left to do
-	more                   // its share of this turn is used up
-	starves                // the guest's receive ring had no room
-)
 
 // serve gives each flow on the run list its turn.
-func (p *Port) serve(t *turn) {
-	for n := t.flowsToServe(); n > 0; n-- {
-		f := t.nextFlow()
-		if f.isLeaving() {
+func (p *Port) serve(t *shard.Turn) {
+	for n := t.FlowsToServe(); n > 0; n-- {
+		f := t.NextFlow()
+		if f.IsLeaving() {
 			p.handOver(f)
 			continue
 		}
 		switch p.service(t, f) {
-		case more:
-			t.schedule(f)
-		case starves:
-			t.block(f)
+		case shard.Again:
+			t.Schedule(f)
+		case shard.NoBuffers:
+			t.Block(f)
 		}
 	}
-	t.endServing()
+	t.EndServing()
 }
 
-func (p *Port) service(t *turn, f *flow) outcome {
-	if f.state == stateDead {
-		t.retire(f)
-		return idle
+func (p *Port) service(t *shard.Turn, f *shard.Flow) shard.Outcome {
+	if f.State == shard.StateDead {
+		t.Retire(f)
+		return shard.Idle
 	}
-	switch f.key.Proto {
+	switch f.Key.Proto {
 	case netpkt.UDP:
 		return p.udp.serviceUDP(t, f)
 	case netpkt.ICMP:
@@ -439,142 +335,31 @@ func (p *Port) service(t *turn, f *flow) outcome {
 }
 
 // expire is called when a flow's deadline has passed.
-func (p *Port) expire(t *turn, f *flow) {
-	t.to = f.host
-	switch f.key.Proto {
+func (p *Port) expire(t *shard.Turn, f *shard.Flow) {
+	t.To = f.Host
+	switch f.Key.Proto {
 	case netpkt.UDP:
-		t.counters.UDPExpired++
-		t.remove(f)
+		t.Counters.UDPExpired++
+		t.Remove(f)
 	case netpkt.ICMP:
-		t.remove(f)
+		t.Remove(f)
 	default:
 		p.tcp.expireTCP(t, f)
 	}
 }
 
-// remove ends a flow: its socket is closed, its key is free, and its record will be with the next turn.
-func (s *shard) remove(f *flow) {
-	s.hooks.closing(f)
-	s.closeSocket(f)
-	s.leaveClass(f)
-	s.wheel.Remove(f.index)
-	s.flows.unlink(f)
-	s.schedule(f)
-}
-
-// closeSocket closes the socket of a flow, or does without the one that it shares.
-func (s *shard) closeSocket(f *flow) {
-	switch {
-	case f.fd < 0:
-	case f.bits&shared != 0:
-	default:
-		s.worker.Unregister(int(f.fd))
-		_ = unix.Close(int(f.fd))
-		s.flows.sockets.Add(-1)
-		s.pairs.memory.forget(&f.memory)
-	}
-	f.fd = -1
-}
-
-// takeSocket takes the socket of its own from a flow that is to end.
-func (s *shard) takeSocket(f *flow) (fd int) {
-	fd = int(f.fd)
-	s.worker.Unregister(fd)
-	s.countSockets(-1)
-	f.memory.release(f.fd, kindOf(f)) // its next flow looks anew
-	s.pairs.memory.forget(&f.memory)
-	f.fd = -1
-	return fd
-}
-
-// replaceSocket gives a flow another socket, in the place of its own. The error is that the worker cannot watch it.
-func (s *shard) replaceSocket(f *flow, fd int, set udpSender) error {
-	s.worker.Unregister(int(f.fd))
-	_ = unix.Close(int(f.fd))
-	s.pairs.memory.forget(&f.memory)
-	f.fd, f.sender = int32(fd), set
-	s.flows.Renew(f.index) // no event of the old socket is one of this
-	f.bits &^= readable | writable | hungUp | failed
-	if err := s.register(f); err != nil {
-		s.hit(limits.Host)
-		return err
-	}
-	return nil
-}
-
 // abandonAll ends all flows of this queue pair.
 func (p *Port) abandonAll(c stats.CloseReason) {
-	p.shard.flows.each(p.shard.me, func(f *flow) { p.drop(f, c) })
+	p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) { p.drop(f, c) })
 }
 
 // drop ends a flow whose guest is gone, or that has to go: the host's side learns it by a reset.
-func (p *Port) drop(f *flow, c stats.CloseReason) {
-	if f.key.Proto == netpkt.TCP {
+func (p *Port) drop(f *shard.Flow, c stats.CloseReason) {
+	if f.Key.Proto == netpkt.TCP {
 		p.tcp.abandon(f, c)
 		return
 	}
-	p.shard.remove(f)
-}
-
-// create makes a flow for key, which admit has made room for, with the host socket fd, which is the flow's from now on. If that
-// cannot be done, it returns nil and refuses fd; it is elsewhere if another queue pair has made it in the meantime.
-func (t *turn) create(key *flowtable.Key, fd int, state flowState, bits flowBits, c flowClass) (*flow, where) {
-	return t.createWith(key, fd, state, bits, c, func(uint32) {})
-}
-
-// createWith is create for a flow of which others may read more than its key: prepare makes that for its index, before they can find
-// it.
-func (t *turn) createWith(key *flowtable.Key, fd int, state flowState, bits flowBits, c flowClass, prepare func(i uint32)) (*flow, where) {
-	f, at := t.flows.insert(key, t.me, prepare)
-	if f == nil {
-		if at == nowhere {
-			t.hit(limits.Flows)
-		}
-		refuseSocket(fd, bits)
-		return nil, at
-	}
-	f.fd, f.state, f.bits, f.begun = int32(fd), state, bits, t.now
-	t.setHost(f, c)
-	t.joinClass(f, c)
-	if bits&shared != 0 {
-		return f, here
-	}
-	if err := t.register(f); err != nil {
-		t.hit(limits.Host)
-		refuseSocket(fd, bits)
-		f.fd = -1
-		t.remove(f)
-		return nil, nowhere
-	}
-	t.flows.sockets.Add(1)
-	if t.pairs.memory.pressed() {
-		t.lookAtFlow(f) // it begins with small buffers
-	}
-	return f, here
-}
-
-// setHost finds the host of the guest that a new flow in c belongs to: the one whose frame begins it, or, where none does, the one
-// that uses its address.
-func (t *turn) setHost(f *flow, c flowClass) {
-	if f.bits&inbound != 0 || c == classStrangers {
-		f.host = t.hosts.User(&f.key.Guest)
-		return
-	}
-	t.moved(f)
-}
-
-// register has the worker watch a flow's socket. Only a connection waits for room in its socket.
-func (s *shard) register(f *flow) error {
-	t := token(tokenFlow, s.flows.Generation(f.index), f.index)
-	if f.key.Proto == netpkt.TCP {
-		return s.worker.Register(int(f.fd), t)
-	}
-	return s.worker.RegisterInput(int(f.fd), t)
-}
-
-// warn tells the user of something rare.
-func (s *shard) warn(message, key, value string) {
-	s.worker.Raise(netbackend.Notice{Level: int(slog.LevelWarn), Message: message, Key: key, Value: value})
+	p.shard.Remove(f)
 }
 
 // Counters is what the engine counts.
@@ -584,4 +369,4 @@ type Counters = stats.Counters
 type Ends = stats.Ends
 
 // Counters returns what the engine has counted. The worker's thread may call it, or anybody after Close.
-func (p *Port) Counters() Counters { return p.shard.counters }
+func (p *Port) Counters() Counters { return p.shard.Counters }

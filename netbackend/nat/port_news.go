@@ -1,20 +1,24 @@
 package nat
 
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+)
+
 // followRoutes reads what has changed on the host, and does what follows from it.
-func (p *Port) followRoutes(t *turn) {
-	if p.news.Due(t.now) {
-		t.again = p.sources.read(&p.news, t.now) || t.again
+func (p *Port) followRoutes(t *shard.Turn) {
+	if p.news.Due(t.Now) {
+		t.Again = p.sources.read(&p.news, t.Now) || t.Again
 		p.groups.refreshGroups(p.sources.changes())
 	}
-	if p.news.Changes().Any() && t.now >= p.reviewAt {
+	if p.news.Changes().Any() && t.Now >= p.reviewAt {
 		p.review(t)
 	}
 }
 
 // closeNews closes what followRoutes reads.
 func (p *Port) closeNews() {
-	if p.shard.worker != nil {
-		p.shard.worker.Unregister(p.news.FD())
+	if p.shard.Worker != nil {
+		p.shard.Worker.Unregister(p.news.FD())
 	}
 	p.news.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -46,7 +47,7 @@ func (x *proxied) headerAcked(n uint32) uint32 {
 
 // localEnd returns the address to which the client of an accepted connection has connected.
 func localEnd(fd int) (e ipaddr.Endpoint, ok bool) {
-	a := addrPortOf(unix.Getsockname(fd))
+	a := hostsock.AddrPortOf(unix.Getsockname(fd))
 	if !a.IsValid() {
 		return e, false
 	}
@@ -76,63 +77,63 @@ func (e *tcpEngine) startHeader(f conn, caller *proxied) {
 func (e *tcpEngine) putHeader(f conn, offset uint32, iov []guestmem.Iovec, most int) int {
 	h := e.proxyHeader(f)
 	h = h[len(h)-int(f.tcp.proxied.left)+int(offset):]
-	h = h[:min(len(h), most, capacity(iov)-f.headers())]
+	h = h[:min(len(h), most, shard.Capacity(iov)-f.headers())]
 	guestmem.CopyTo(iov, f.headers(), h)
 	return len(h)
 }
 
 // awaitHeader keeps a connection that a forward took until its header has come.
-func (e *tcpEngine) awaitHeader(t *turn, fd int, to ipaddr.Endpoint, caller *proxied, kind flowBits) {
+func (e *tcpEngine) awaitHeader(t *shard.Turn, fd int, to ipaddr.Endpoint, caller *proxied, kind shard.Bits) {
 	key := flowtable.Key{Guest: to.Addr, GuestPort: to.Port, Proto: netpkt.TCP, RemotePort: caller.source.Port}
-	if !t.freePort(&key) || !t.admit(classCalls) {
+	if !t.FreePort(&key) || !t.Admit(shard.ClassCalls) {
 		e.turnAway(fd, stats.EndNoRoom)
 		return
 	}
-	f, _ := t.create(&key, fd, stateAwaitProxy, inbound|readable|kind, classCalls)
+	f, _ := t.Create(&key, fd, stateAwaitProxy, shard.Inbound|shard.Readable|kind, shard.ClassCalls)
 	if f == nil {
-		t.counters.Ends[stats.EndNoRoom]++
+		t.Counters.Ends[stats.EndNoRoom]++
 		return
 	}
 	e.begin(f).tcp.proxied = *caller
-	t.wheel.Set(f.index, t.now+headerPatience)
-	t.schedule(f)
+	t.Wheel.Set(f.Index, t.Now+headerPatience)
+	t.Schedule(f)
 }
 
 // readHeader looks whether a call's header has come, and calls the guest if it has.
-func (e *tcpEngine) readHeader(t *turn, f conn) {
-	if f.bits&readable == 0 {
+func (e *tcpEngine) readHeader(t *shard.Turn, f conn) {
+	if f.Bits&shard.Readable == 0 {
 		return
 	}
-	f.bits &^= readable // if the header is not complete, its next bytes come with an event of their own
+	f.Bits &^= shard.Readable // if the header is not complete, its next bytes come with an event of their own
 	b := e.swallow[:proxyproto.MaxLen]
-	n, _, errno := t.msg.Receive(f.fd, append(t.pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
+	n, _, errno := t.Msg.Receive(f.FD, append(t.Pieces[:0], guestmem.PieceOf(b)), unix.MSG_PEEK, false)
 	if f.tcp.urgency&hostUrgent != 0 {
-		n, errno = e.peekPastMark(t, f.flow, b, n, errno)
+		n, errno = e.peekPastMark(t, f.Flow, b, n, errno)
 	}
 	if errno == unix.EAGAIN {
 		return
 	}
 	if errno != 0 {
-		e.abandon(f.flow, causeOf(errno))
+		e.abandon(f.Flow, causeOf(errno))
 		return
 	}
 	h, length, err := proxyproto.Parse(b[:n])
 	switch {
 	case err == nil:
 		e.takeHeader(t, f, &h, uint32(length))
-	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !e.cfg.PeekOffset && hostsock.Queued(f.fd) > n:
-		e.abandon(f.flow, stats.EndBadHeader) // with urgent data in it, which this kernel does not let one look behind
-	case n == 0 || f.bits&hungUp != 0:
-		e.abandon(f.flow, stats.EndCutHeader)
+	case !errors.Is(err, proxyproto.ErrShort), f.tcp.urgency&hostUrgent != 0 && !e.cfg.PeekOffset && hostsock.Queued(f.FD) > n:
+		e.abandon(f.Flow, stats.EndBadHeader) // with urgent data in it, which this kernel does not let one look behind
+	case n == 0 || f.Bits&shard.PeerClosed != 0:
+		e.abandon(f.Flow, stats.EndCutHeader)
 	}
 }
 
 // takeHeader removes a header of n bytes from the socket's queue, and calls the guest for the client that it names.
-func (e *tcpEngine) takeHeader(t *turn, f conn, h *proxyproto.Header, n uint32) {
+func (e *tcpEngine) takeHeader(t *shard.Turn, f conn, h *proxyproto.Header, n uint32) {
 	for n > 0 {
-		dropped, errno := e.dropSome(t, f.flow, n)
+		dropped, errno := e.dropSome(t, f.Flow, n)
 		if errno != 0 || dropped == 0 {
-			e.abandon(f.flow, causeOf(errno))
+			e.abandon(f.Flow, causeOf(errno))
 			return
 		}
 		n -= uint32(dropped)
@@ -141,8 +142,8 @@ func (e *tcpEngine) takeHeader(t *turn, f conn, h *proxyproto.Header, n uint32) 
 	if h.Source.IsValid() {
 		caller.source, caller.destination, caller.known = ipaddr.EndpointFrom(h.Source), ipaddr.EndpointFrom(h.Destination), true
 	}
-	to, kind := ipaddr.Endpoint{Addr: f.key.Guest, Port: f.key.GuestPort}, f.bits&unixSocket
-	fd := t.takeSocket(f.flow)
-	t.remove(f.flow)
+	to, kind := ipaddr.Endpoint{Addr: f.Key.Guest, Port: f.Key.GuestPort}, f.Bits&shard.UnixSocket
+	fd := t.TakeSocket(f.Flow)
+	t.Remove(f.Flow)
 	e.callGuest(t, fd, to, &caller, kind)
 }

@@ -3,60 +3,61 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // receiveMail does what other queue pairs ask for.
-func (p *Port) receiveMail(t *turn) {
-	if t.foundMore() {
+func (p *Port) receiveMail(t *shard.Turn) {
+	if t.FoundMore() {
 		p.tcp.located()
 	}
-	m := t.takeMail()
+	m := t.TakeMail()
 	if m == nil {
 		return
 	}
-	for _, i := range m.flows {
-		p.adopt(t.flows.at(i))
+	for _, i := range m.Flows {
+		p.adopt(t.Flows.At(i))
 	}
-	t.eachRequest(m, p.grant)
-	t.evictRequested(m.overLimit, m.underPressure)
-	for _, guest := range m.mappings {
+	t.EachRequest(m, p.grant)
+	t.EvictRequested(m.OverLimit, m.UnderPressure)
+	for _, guest := range m.Mappings {
 		p.udp.tendMapping(guest)
 	}
-	if m.listen {
+	if m.Listen {
 		p.takeListeners()
 	}
-	if m.listen || m.shardsChanged {
+	if m.Listen || m.ShardsChanged {
 		p.rebalance()
 	}
 }
 
 // grant lets a flow go to another pair when the flow has its next turn, which is this one of the Port's.
-func (p *Port) grant(key *flowtable.Key, to *shard) {
-	f := p.shard.flows.lookup(key)
-	if f == nil || !p.shard.flows.IsOf(f.index, p.shard.me) {
-		to.wake()
+func (p *Port) grant(key *flowtable.Key, to *shard.Shard) {
+	f := p.shard.Flows.Find(key)
+	if f == nil || !p.shard.Flows.IsOf(f.Index, p.shard.Owner) {
+		to.Wake()
 		return
 	}
 	if p.isDeparting() { // whoever asks is another guest
 		p.drop(f, p.departure.cause)
-		to.wake()
+		to.Wake()
 		return
 	}
-	p.shard.scheduleMove(f, to)
+	p.shard.ScheduleMove(f, to)
 }
 
 // handOver gives a flow, which stands on no run list, to the pair that it is to go to.
-func (p *Port) handOver(f *flow) {
-	if !p.shard.moveOut(f) {
+func (p *Port) handOver(f *shard.Flow) {
+	if !p.shard.MoveOut(f) {
 		p.adopt(f)
 		p.drop(f, stats.EndClosed)
 	}
 }
 
 // adopt takes a flow that was handed over.
-func (p *Port) adopt(f *flow) {
-	if p.shard.moveIn(f) != nil {
+func (p *Port) adopt(f *shard.Flow) {
+	if p.shard.MoveIn(f) != nil {
 		p.drop(f, stats.EndNoRoom)
 		return
 	}
@@ -64,70 +65,70 @@ func (p *Port) adopt(f *flow) {
 		p.drop(f, p.departure.cause)
 		return
 	}
-	if !p.shard.connected && p.shard.gone != frontEndGone {
+	if !p.shard.Connected && p.shard.Gone != shard.FrontEndGone {
 		p.drop(f, stats.EndGuestGone)
 		return
 	}
 	if p.udp.isOrphan(f) {
-		p.shard.remove(f)
+		p.shard.Remove(f)
 		return
 	}
-	p.shard.schedule(f)
+	p.shard.Schedule(f)
 	if p.tcp.isOpen(f) {
 		p.tcp.watchAdopted(f)
 	}
 	if !p.judgeAdopted(f) {
 		return
 	}
-	if to := p.shard.pairs.lowest(); to != nil && !p.shard.receiving {
-		p.shard.scheduleMove(f, to) // this pair has ceased to run meanwhile
+	if to := p.shard.Pairs.Lowest(); to != nil && !p.shard.Receiving {
+		p.shard.ScheduleMove(f, to) // this pair has ceased to run meanwhile
 	}
 }
 
 // rebalance gives the listeners, and if this pair does not run all its flows and mappings, to the lowest pair that runs.
 func (p *Port) rebalance() {
-	to := p.shard.pairs.lowest()
+	to := p.shard.Pairs.Lowest()
 	if to == nil || to == p.shard {
 		return
 	}
-	if p.shard.listening {
+	if p.shard.Listening {
 		p.giveListeners(to)
 	}
-	if !p.shard.receiving {
+	if !p.shard.Receiving {
 		p.udp.giveMappings(to)
 	}
-	if !p.shard.receiving && !p.isDeparting() {
-		p.shard.flows.each(p.shard.me, func(f *flow) {
+	if !p.shard.Receiving && !p.isDeparting() {
+		p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) {
 			p.tcp.probeAfterRestart(f) // the driver may be new
-			p.shard.scheduleMove(f, to)
+			p.shard.ScheduleMove(f, to)
 		})
 	}
 }
 
-func (p *Port) giveListeners(to *shard) {
-	if !to.sendListeners() {
+func (p *Port) giveListeners(to *shard.Shard) {
+	if !to.SendListeners() {
 		return
 	}
-	p.shard.listening = false
+	p.shard.Listening = false
 	p.groups.stopListeningToGroups()
 	p.listeners.quitForwards()
 }
 
 func (p *Port) takeListeners() {
-	p.shard.listening = true
+	p.shard.Listening = true
 	if p.listenToHost() != nil {
-		p.shard.hit(limits.Host)
+		p.shard.OverLimit(limits.Host)
 	}
 }
 
-// closeMailbox ends what others may leave, and takes what they have left.
+// CloseMailbox ends what others may leave, and takes what they have left.
 func (p *Port) closeMailbox() {
-	if p.shard.alone() {
+	if p.shard.Alone() {
 		return
 	}
-	for _, i := range p.shard.stopMail() {
-		p.adopt(p.shard.flows.at(i))
+	for _, i := range p.shard.StopMail() {
+		p.adopt(p.shard.Flows.At(i))
 	}
 	p.abandonAll(stats.EndClosed)
-	p.shard.closeMailbox()
+	p.shard.CloseMailbox()
 }

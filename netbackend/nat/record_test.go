@@ -11,11 +11,12 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
 
 func TestTheHostOfAFlowCostsItsRecordNothing(t *testing.T) {
-	record := reflect.TypeFor[flow]()
+	record := reflect.TypeFor[shard.Flow]()
 	at := func(name string) uintptr {
 		field, found := record.FieldByName(name)
 		require.True(t, found)
@@ -28,7 +29,7 @@ func TestTheHostOfAFlowCostsItsRecordNothing(t *testing.T) {
 // What a flow takes is what the garbage collector has nothing to look for in.
 func TestRecordsAndStatesOfFlowsHoldNoPointers(t *testing.T) {
 	for _, typ := range []reflect.Type{
-		reflect.TypeFor[flow](), reflect.TypeFor[tcpFlow](), reflect.TypeFor[udpFlow](), reflect.TypeFor[pingRequest](),
+		reflect.TypeFor[shard.Flow](), reflect.TypeFor[tcpFlow](), reflect.TypeFor[udpFlow](), reflect.TypeFor[pingRequest](),
 	} {
 		require.False(t, holdsPointers(typ), typ)
 	}
@@ -52,7 +53,7 @@ func holdsPointers(typ reflect.Type) bool {
 
 // What all flows have, beside their entry in the table (52 bytes) and their timer (24).
 func TestTheRecordOfAFlowIsNoLargerThanItHasToBe(t *testing.T) {
-	require.LessOrEqual(t, reflect.TypeFor[flow]().Size(), uintptr(104))
+	require.LessOrEqual(t, reflect.TypeFor[shard.Flow]().Size(), uintptr(104))
 }
 
 // A guest pays for the protocols that it speaks.
@@ -62,15 +63,15 @@ func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {
 	p, err := New(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
-	p.shard.worker = porttest.DeafWorker{}
+	p.shard.Worker = porttest.DeafWorker{}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	key := flowtable.Key{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: netpkt.UDP}
-	f, _ := p.turn.createWith(&key, fd, stateActive, 0, classAssociations, p.udp.begin(udpFlow{via: 7}))
+	f, _ := p.turn.CreateWith(&key, fd, shard.StateActive, 0, shard.ClassAssociations, p.udp.begin(udpFlow{via: 7}))
 	require.NotNil(t, f)
 	require.EqualValues(t, 7, p.udp.of(f).via)
 	require.Panics(t, func() { p.tcp.conn(f) }, "there is no memory for connections")
-	require.Panics(t, func() { p.ping.requests.At(f.index) })
+	require.Panics(t, func() { p.ping.requests.At(f.Index) })
 }
 
 func TestThePoolIsTheEndOfTheNetwork(t *testing.T) {

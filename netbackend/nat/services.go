@@ -10,13 +10,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/arp"
 	"github.com/vringnet/vring/netbackend/services/dhcp4"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/ndp"
 	"github.com/vringnet/vring/virtqueue"
-	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
 // The services here are rare, so they work on copies and may allocate.
@@ -91,134 +91,104 @@ func (c *Config) resolvConf() string {
 }
 
 // arp answers for the engine's addresses.
-func (l *linkLayer) arp(t *turn, c *virtqueue.Chain) {
-	if !t.allow(limits.ARP) {
+func (l *linkLayer) arp(t *shard.Turn, c *virtqueue.Chain) {
+	if !t.Allow(limits.ARP) {
 		return
 	}
-	frame := t.copyFrame(c)
+	frame := t.CopyFrame(c)
 	if frame == nil {
 		return
 	}
 	reply, sender, ok := l.arpServer.Answer(frame)
 	if !ok {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return
 	}
-	if sender.IP.IsValid() && t.others[ipaddr.From(sender.IP)] {
-		t.counters.Impostors++
+	if sender.IP.IsValid() && t.OtherGuests[ipaddr.From(sender.IP)] {
+		t.Counters.Impostors++
 		return
 	}
 	if sender.IP.IsValid() {
 		a := ipaddr.From(sender.IP)
-		t.learnAddress(&a, t.meet(hosts.PackMAC(sender.MAC)))
+		t.LearnAddress(&a, t.Meet(hosts.PackMAC(sender.MAC)))
 	}
-	t.reply(reply)
-}
-
-// reply sends an answer of a service, if there is one. Whoever asked will ask again if it is lost.
-func (t *turn) reply(frame []byte) {
-	if frame != nil && !t.send(frame) {
-		t.counters.NoRoom++
-	}
+	t.Reply(reply)
 }
 
 // ask asks where an address of the guest is (RFC 826, RFC 4861).
-func (l *linkLayer) ask(t *turn, guest ipaddr.Addr) {
+func (l *linkLayer) ask(t *shard.Turn, guest ipaddr.Addr) {
 	if !guest.Is4() {
-		t.reply(l.ndpServer.Ask(guest.Netip()))
+		t.Reply(l.ndpServer.Ask(guest.Netip()))
 		return
 	}
-	b := t.template[:netpkt.EtherLen+28]
+	b := t.Template[:netpkt.EtherLen+28]
 	for i := range 6 {
 		b[i] = 0xff
 	}
-	copy(b[6:], t.cfg.GatewayMAC[:])
+	copy(b[6:], t.Cfg.GatewayMAC[:])
 	binary.BigEndian.PutUint16(b[12:], netpkt.EtherARP)
 	// Ethernet, IPv4, the lengths of their addresses, a request.
 	copy(b[14:], []byte{0, 1, 8, 0, 6, 4, 0, 1})
-	copy(b[22:], t.cfg.GatewayMAC[:])
-	copy(b[28:], t.nets.V4.Gateway.Bytes())
+	copy(b[22:], t.Cfg.GatewayMAC[:])
+	copy(b[28:], t.Nets.V4.Gateway.Bytes())
 	clear(b[32:38])
 	copy(b[38:], guest.Bytes())
-	t.reply(b)
+	t.Reply(b)
 }
 
 // askOnce is ask, unless that was done just now. What waits for the answer goes on when it is learned.
-func (l *linkLayer) askOnce(t *turn, guest ipaddr.Addr) {
-	if t.hosts.MayAsk(&guest, t.now) {
+func (l *linkLayer) askOnce(t *shard.Turn, guest ipaddr.Addr) {
+	if t.Hosts.MayAsk(&guest, t.Now) {
 		l.ask(t, guest)
 	}
 }
 
-// copyPayload copies the payload of a datagram, whose length with the UDP header is that, for those who are in no hurry. nil if
-// the frame is too long.
-func (t *turn) copyPayload(k *packet, length int) []byte {
-	start := k.L4Offset - t.headerLen
-	frame := t.copyFrame(k.chain)
-	if frame == nil {
-		return nil
-	}
-	return frame[start+netpkt.UDPLen : start+length]
-}
-
 // dhcp answers a DHCP or BOOTP message. length is that of UDP header and payload.
-func (e *localServices) dhcp(t *turn, k *packet, length int) {
-	if !t.allow(limits.DHCP) {
+func (e *localServices) dhcp(t *shard.Turn, k *shard.Packet, length int) {
+	if !t.Allow(limits.DHCP) {
 		return
 	}
-	message := t.copyPayload(k, length)
+	message := t.CopyPayload(k, length)
 	if message == nil {
 		return
 	}
-	if k.Src.IsUnicast() && t.nets.Contains(&k.Src) {
-		t.learnAddress(&k.Src, t.from)
+	if k.Src.IsUnicast() && t.Nets.Contains(&k.Src) {
+		t.LearnAddress(&k.Src, t.From)
 	}
-	answer, ok := e.dhcpServer.Answer(t.now, message)
+	answer, ok := e.dhcpServer.Answer(t.Now, message)
 	if !ok {
 		return
 	}
 	e.leased(t, answer.Given, answer.Declined, answer.Ask)
-	if answer.Message == nil || len(answer.Message) > t.mtu-netpkt.IPv4Len-netpkt.UDPLen {
+	if answer.Message == nil || len(answer.Message) > t.MTU-netpkt.IPv4Len-netpkt.UDPLen {
 		return
 	}
-	t.reply(t.udpFrame(answer.To.MAC, &flowtable.Key{
-		Proto: netpkt.UDP, Remote: t.nets.V4.Gateway, RemotePort: netpkt.DHCPServerPort,
+	t.Reply(t.UDPFrame(answer.To.MAC, &flowtable.Key{
+		Proto: netpkt.UDP, Remote: t.Nets.V4.Gateway, RemotePort: netpkt.DHCPServerPort,
 		Guest: ipaddr.From(answer.To.IP), GuestPort: netpkt.DHCPClientPort,
 	}, answer.Message))
 }
 
 // dhcp6 answers a message of DHCPv6. length is that of UDP header and payload.
-func (e *localServices) dhcp6(t *turn, k *packet, length int) {
-	if !t.allow(limits.DHCP) {
+func (e *localServices) dhcp6(t *shard.Turn, k *shard.Packet, length int) {
+	if !t.Allow(limits.DHCP) {
 		return
 	}
-	message := t.copyPayload(k, length)
+	message := t.CopyPayload(k, length)
 	if message == nil {
 		return
 	}
-	mac := hosts.UnpackMAC(t.hosts.MAC(t.from))
-	answer, ok := e.dhcp6Server.Answer(t.now, mac, message)
+	mac := hosts.UnpackMAC(t.Hosts.MAC(t.From))
+	answer, ok := e.dhcp6Server.Answer(t.Now, mac, message)
 	if !ok {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return
 	}
 	e.leased(t, answer.Given, answer.Declined, answer.Ask)
 	if answer.Message == nil || len(answer.Message) > e.fragments.longest(&k.Src) {
 		return
 	}
-	t.reply(t.udpFrame(mac, &flowtable.Key{
-		Proto: netpkt.UDP, Remote: t.nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.Src, GuestPort: dhcp6.ClientPort,
+	t.Reply(t.UDPFrame(mac, &flowtable.Key{
+		Proto: netpkt.UDP, Remote: t.Nets.LinkLocal, RemotePort: dhcp6.ServerPort, Guest: k.Src, GuestPort: dhcp6.ClientPort,
 	}, answer.Message))
-}
-
-// udpFrame builds a datagram to the guest, from the remote end of key.
-func (t *turn) udpFrame(mac [6]byte, key *flowtable.Key, payload []byte) []byte {
-	b := make([]byte, udpHeaders(&key.Guest)+len(payload))
-	n := netpkt.UDPLen + len(payload)
-	udp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.UDP, n):]
-	copy(b, mac[:])
-	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, n)
-	copy(udp[netpkt.UDPLen:], payload)
-	binary.BigEndian.PutUint16(udp[6:], netpkt.UDPChecksum(vnet.Sum(udp, pseudoSum(key, n))))
-	return b
 }

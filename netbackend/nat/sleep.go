@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // The engine's clock stands still while the host is suspended (CLOCK_MONOTONIC), and so does that of the kernel, whose sockets are
@@ -57,14 +58,14 @@ func hostSlept() time.Duration {
 }
 
 // lookForSleep looks whether the host was suspended, and does what is to be done after that.
-func (p *Port) lookForSleep(t *turn) {
-	slept := p.sleep.look(t.now)
-	if slept == 0 || !t.listening {
+func (p *Port) lookForSleep(t *shard.Turn) {
+	slept := p.sleep.look(t.Now)
+	if slept == 0 || !t.Listening {
 		return // one queue pair does it for all
 	}
 	p.names.forgive()
-	p.link.advertiseSoon(t.now)
-	t.worker.Raise(netbackend.Notice{
+	p.link.advertiseSoon(t.Now)
+	t.Worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the host was suspended", Key: "for", Value: slept.Round(time.Second).String(),
 	})
 }

@@ -8,7 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -52,13 +54,13 @@ const (
 	OriginSOCKS   Origin = "socks"   // by a Call for the client of a port
 )
 
-func originOf(b flowBits) Origin {
+func originOf(b shard.Bits) Origin {
 	switch {
-	case b&inbound == 0:
+	case b&shard.Inbound == 0:
 		return ""
-	case b&direct == 0:
+	case b&shard.Direct == 0:
 		return OriginForward
-	case b&unixSocket != 0:
+	case b&shard.UnixSocket != 0:
 		return OriginConnect
 	}
 	return OriginSOCKS
@@ -70,8 +72,8 @@ func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 // Snapshot describes all flows and counters. now is the time as for Turn. The worker's thread may call it, or anybody
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
-	s := Snapshot{Guest: p.cfg.Guest, Counters: p.shard.counters, Usage: p.usage()}
-	p.shard.flows.each(p.shard.me, func(f *flow) {
+	s := Snapshot{Guest: p.cfg.Guest, Counters: p.shard.Counters, Usage: p.usage()}
+	p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) {
 		s.Flows = append(s.Flows, p.describeNow(f, now))
 	})
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
@@ -80,14 +82,14 @@ func (p *Port) Snapshot(now int64) Snapshot {
 
 // usage returns the limits of what a guest can fill.
 func (p *Port) usage() []Usage {
-	held, mostHeld := p.shard.pairs.memory.usage()
+	held, mostHeld := p.shard.Pairs.Memory.Usage()
 	u := []Usage{
-		{"flows", p.shard.flows.Live(), p.shard.flows.Max()},
-		{"sockets", p.shard.sockets(), p.shard.maxSockets()},
+		{"flows", p.shard.Flows.Live(), p.shard.Flows.Max()},
+		{"sockets", p.shard.Sockets(), p.shard.MaxSockets()},
 		{"KiB of kernel memory", held, mostHeld},
 	}
-	for c := classNone + 1; c < classes; c++ {
-		u = append(u, Usage{c.String(), p.shard.classSize(c), p.shard.classLimit(c)})
+	for c := shard.ClassNone + 1; c < shard.NumClasses; c++ {
+		u = append(u, Usage{c.String(), p.shard.ClassSize(c), p.shard.ClassLimit(c)})
 	}
 	queries, mostQueries := p.guest.names.Queries()
 	streams, mostStreams := p.guest.names.Streams()
@@ -95,49 +97,35 @@ func (p *Port) usage() []Usage {
 }
 
 // describeNow describes a flow, with why it stands still if it does.
-func (p *Port) describeNow(f *flow, now int64) FlowInfo {
+func (p *Port) describeNow(f *shard.Flow, now int64) FlowInfo {
 	info := p.describe(f, now)
-	if why := p.standstill(); why != "" && f.key.Proto == netpkt.TCP {
+	if why := p.standstill(); why != "" && f.Key.Proto == netpkt.TCP {
 		info.State += " (" + why + ")"
 	}
 	return info
 }
 
-func (p *Port) describe(f *flow, now int64) FlowInfo {
+func (p *Port) describe(f *shard.Flow, now int64) FlowInfo {
 	info := FlowInfo{
-		Proto: f.key.Proto, Inbound: f.bits&inbound != 0, By: originOf(f.bits),
-		Guest:  netip.AddrPortFrom(f.key.Guest.Netip(), f.key.GuestPort),
-		Remote: f.key.RemoteAddrPort(),
-		State:  p.stateOf(f), FromGuest: f.fromGuest, ToGuest: f.toGuest, Age: time.Duration(now - f.begun),
+		Proto: f.Key.Proto, Inbound: f.Bits&shard.Inbound != 0, By: originOf(f.Bits),
+		Guest:  netip.AddrPortFrom(f.Key.Guest.Netip(), f.Key.GuestPort),
+		Remote: f.Key.RemoteAddrPort(),
+		State:  p.stateOf(f), FromGuest: f.FromGuest, ToGuest: f.ToGuest, Age: time.Duration(now - f.CreatedAt),
 	}
-	if f.fd < 0 {
+	if f.FD < 0 {
 		return info
 	}
-	if f.bits&unixSocket != 0 {
-		info.Path = pathOf(unix.Getsockname(int(f.fd)))
+	if f.Bits&shard.UnixSocket != 0 {
+		info.Path = pathOf(unix.Getsockname(int(f.FD)))
 		return info
 	}
-	info.Host = addrPortOf(unix.Getsockname(int(f.fd)))
-	if f.bits&shared != 0 {
+	info.Host = hostsock.AddrPortOf(unix.Getsockname(int(f.FD)))
+	if f.Bits&shard.SharedSocket != 0 {
 		info.Target = p.udp.peerOf(f).Netip()
 	} else {
-		info.Target = addrPortOf(unix.Getpeername(int(f.fd)))
+		info.Target = hostsock.AddrPortOf(unix.Getpeername(int(f.FD)))
 	}
 	return info
-}
-
-// addrPortOf takes what getsockname and getpeername return.
-func addrPortOf(sa unix.Sockaddr, err error) netip.AddrPort {
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	switch a := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port)) // the link of a local one does not matter here
-	}
-	return netip.AddrPort{}
 }
 
 // pathOf takes what getsockname returns of a unix socket.
@@ -149,8 +137,8 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 }
 
 // stateOf says in a word where a flow stands.
-func (p *Port) stateOf(f *flow) string {
-	switch f.key.Proto {
+func (p *Port) stateOf(f *shard.Flow) string {
+	switch f.Key.Proto {
 	case netpkt.UDP:
 		return "associated"
 	case netpkt.ICMP:
@@ -160,10 +148,10 @@ func (p *Port) stateOf(f *flow) string {
 }
 
 // stateOf says in a word where a connection stands.
-func (e *tcpEngine) stateOf(f *flow) string { return stateName(f.state, e.conn(f).tcp.flags) }
+func (e *tcpEngine) stateOf(f *shard.Flow) string { return stateName(f.State, e.conn(f).tcp.flags) }
 
 // stateName says in a word what a state and flags of TCP mean.
-func stateName(state flowState, flags tcpFlags) string {
+func stateName(state shard.State, flags tcpFlags) string {
 	switch state {
 	case stateConnecting:
 		return "connecting" // to the target; the guest waits

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // A connected socket keeps the source address that was right when it was connected. When the host's addresses or routes
@@ -17,7 +18,7 @@ import (
 
 // sourceKeeper keeps the source addresses of connected sockets right.
 type sourceKeeper struct {
-	shard  *shard
+	shard  *shard.Shard
 	routes *route.Table
 	news   *route.ChangeCount // of the guest
 	tries  *ratelimit.Bucket  // looks for another source address that errors may cause, of the guest
@@ -34,19 +35,19 @@ const sourceTries = 200
 
 // keepUp looks whether the source address of f's socket is still right, if something has changed since that was last known.
 // f may be over afterwards.
-func (e *sourceKeeper) keepUp(f *flow) {
-	if f.bits&shared == 0 && f.news != e.changes() {
+func (e *sourceKeeper) keepUp(f *shard.Flow) {
+	if f.Bits&shard.SharedSocket == 0 && f.RouteNews != e.changes() {
 		e.renewSource(f)
 	}
 }
 
 // recovers tells whether f's socket, by which sending has failed with errno, has another source address now, so that the same
 // may be tried again. f may be over afterwards.
-func (e *sourceKeeper) recovers(t *turn, f *flow, errno unix.Errno) bool {
-	if f.bits&shared != 0 {
+func (e *sourceKeeper) recovers(t *shard.Turn, f *shard.Flow, errno unix.Errno) bool {
+	if f.Bits&shard.SharedSocket != 0 {
 		return false
 	}
-	return isAboutSource(errno) && e.tries.Take(t.now) && e.renewSource(f)
+	return isAboutSource(errno) && e.tries.Take(t.Now) && e.renewSource(f)
 }
 
 // isAboutSource tells whether sending can have failed with errno because of the source address or the interface: either may be the
@@ -61,21 +62,21 @@ func isAboutSource(errno unix.Errno) bool {
 
 // renewSource connects f's socket again if it would have another source address then, and its present one is not as good. It
 // tells whether that was done. If it fails, f is over.
-func (e *sourceKeeper) renewSource(f *flow) bool {
-	f.news = e.changes()
-	if f.fd < 0 {
+func (e *sourceKeeper) renewSource(f *shard.Flow) bool {
+	f.RouteNews = e.changes()
+	if f.FD < 0 {
 		return false
 	}
-	peer, has := hostsock.PeerOf(f.fd), hostsock.NameOf(f.fd)
-	if f.key.Proto == netpkt.ICMP {
-		peer = ipaddr.Endpoint{Addr: f.key.Remote} // the kernel does not name one without a port
+	peer, has := hostsock.PeerOf(f.FD), hostsock.NameOf(f.FD)
+	if f.Key.Proto == netpkt.ICMP {
+		peer = ipaddr.Endpoint{Addr: f.Key.Remote} // the kernel does not name one without a port
 	}
 	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !e.outdated(&peer, &has.Addr) {
 		return false
 	}
-	e.shard.counters.SourcesMoved++
-	if hostsock.Disconnect(f.fd) != 0 || hostsock.Connect(f.fd, &peer) != 0 {
-		e.shard.remove(f)
+	e.shard.Counters.SourcesMoved++
+	if hostsock.Disconnect(f.FD) != 0 || hostsock.Connect(f.FD, &peer) != 0 {
+		e.shard.Remove(f)
 		return false
 	}
 	return true

@@ -6,6 +6,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // With another [Filtering] than the strictest, a mapping takes datagrams from ends that the guest has not sent to: a TFTP server
@@ -23,27 +24,27 @@ const (
 
 // letIn makes a flow for the first datagram of a stranger to a mapping, which has the key that the guest sees; nil if that is
 // not let in.
-func (e *udpEngine) letIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *flow {
+func (e *udpEngine) letIn(t *shard.Turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) *shard.Flow {
 	if !e.mayLetIn(t, s, c, key) {
-		t.counters.Strangers++
+		t.Counters.Strangers++
 		return nil
 	}
-	t.enforceLimit(classStrangers)
-	if t.flows.Full() && !t.evict(classStrangers) {
-		t.hit(limits.Flows)
+	t.EnforceLimit(shard.ClassStrangers)
+	if t.Flows.Full() && !t.Evict(shard.ClassStrangers) {
+		t.OverLimit(limits.Flows)
 		return nil
 	}
-	f, _ := t.createWith(key, -1, stateActive, shared, classStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))
+	f, _ := t.CreateWith(key, -1, shard.StateActive, shard.SharedSocket, shard.ClassStrangers, e.begin(udpFlow{peer: c.Peer, via: viaMapping}))
 	if f == nil {
 		return nil
 	}
-	t.counters.StrangersIn++
-	t.wheel.Set(f.index, t.now+strangerTimeout)
+	t.Counters.StrangersIn++
+	t.Wheel.Set(f.Index, t.Now+strangerTimeout)
 	return f
 }
 
 // mayLetIn tells whether a stranger's datagrams are for the guest.
-func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) bool {
+func (e *udpEngine) mayLetIn(t *shard.Turn, s *sharedSocket, c *hostsock.Caller, key *flowtable.Key) bool {
 	switch e.cfg.Filtering {
 	case AddressAndPortDependent:
 		return false
@@ -52,7 +53,7 @@ func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *
 			return false
 		}
 	}
-	if !e.guest.strangers.Take(t.now) {
+	if !e.guest.strangers.Take(t.Now) {
 		return false
 	}
 	to, v := e.policy.Judge(policy.DestinationOf(key))
@@ -61,20 +62,20 @@ func (e *udpEngine) mayLetIn(t *turn, s *sharedSocket, c *hostsock.Caller, key *
 
 // befriend makes an association of a stranger's flow, as the guest sends to the stranger now. It tells whether that could be
 // done; if not, the flow is over.
-func (e *udpEngine) befriend(t *turn, f *flow) bool {
-	t.enforceLimit(classAssociations)
+func (e *udpEngine) befriend(t *shard.Turn, f *shard.Flow) bool {
+	t.EnforceLimit(shard.ClassAssociations)
 	var m *mapping
-	if e.isMapped(&f.key) || t.admitSocket() {
-		m = e.joinMapping(t, f.key.GuestSide(), &e.of(f).peer.Addr)
+	if e.isMapped(&f.Key) || t.AdmitSocket() {
+		m = e.joinMapping(t, f.Key.GuestSide(), &e.of(f).peer.Addr)
 	}
 	if m == nil {
-		t.remove(f)
+		t.Remove(f)
 		return false
 	}
-	t.leaveClass(f)
-	t.joinClass(f, classAssociations)
-	f.fd = m.fd
-	t.counters.UDPFlows++
+	t.LeaveClass(f)
+	t.JoinClass(f, shard.ClassAssociations)
+	f.FD = m.fd
+	t.Counters.UDPFlows++
 	e.prolong(t, f)
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/proxyproto"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue"
@@ -16,7 +17,7 @@ import (
 
 // tcpEngine passes connections on. Their state is its own.
 type tcpEngine struct {
-	shard  *shard
+	shard  *shard.Shard
 	cfg    tcpConfig
 	link   *linkLayer
 	icmp   *icmpSender
@@ -119,25 +120,25 @@ const (
 
 // States of connections.
 const (
-	stateConnecting = protocolStates + iota // the guest's SYN waits for the host's connect
-	stateSynRcvd                            // we answered the guest's SYN
-	stateAwaitProxy                         // a forward took it, and its PROXY header is awaited; the guest knows nothing of it
-	stateSynSent                            // we sent a SYN to the guest
-	stateOpen                               // data may pass
-	stateReset                              // only the reset to the guest is left
+	stateConnecting = shard.ProtocolStates + iota // the guest's SYN waits for the host's connect
+	stateSynRcvd                                  // we answered the guest's SYN
+	stateAwaitProxy                               // a forward took it, and its PROXY header is awaited; the guest knows nothing of it
+	stateSynSent                                  // we sent a SYN to the guest
+	stateOpen                                     // data may pass
+	stateReset                                    // only the reset to the guest is left
 )
 
 // conn is a connection: its flow, and the state of TCP, which only tcpEngine has. It is valid as long as the flow.
 type conn struct {
-	*flow
+	*shard.Flow
 	tcp *tcpFlow
 }
 
 // conn returns the connection of a flow of TCP.
-func (e *tcpEngine) conn(f *flow) conn { return conn{f, e.conns.At(f.index)} }
+func (e *tcpEngine) conn(f *shard.Flow) conn { return conn{f, e.conns.At(f.Index)} }
 
 // begin makes the connection of a flow that was just created.
-func (e *tcpEngine) begin(f *flow) conn { return conn{f, e.conns.Make(f.index)} }
+func (e *tcpEngine) begin(f *shard.Flow) conn { return conn{f, e.conns.Make(f.Index)} }
 
 // segment is a TCP segment of the guest, copied.
 type segment struct {
@@ -162,30 +163,30 @@ const (
 )
 
 // tcp handles a TCP segment of the guest.
-func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
+func (e *tcpEngine) tcp(t *shard.Turn, k *shard.Packet) (retry bool) {
 	s := segment{hops: k.Hops, tos: k.TOS}
 	if !s.Parse(k.L4, k.L4Len) {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
 	s.offset = k.L4Offset + s.Offset
-	key, ok := t.key(k, netpkt.TCP)
+	key, ok := t.KeyOf(k, netpkt.TCP)
 	if !ok {
-		t.hooks.misaddressed(t, *k, netpkt.TCP)
+		t.Hooks.Misaddressed(t, *k, netpkt.TCP)
 		return false
 	}
 	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, k.L4Len) {
 		return false
 	}
-	found, at := t.find(&key)
+	found, at := t.Find(&key)
 	switch at {
-	case elsewhere:
+	case shard.Elsewhere:
 		return true
-	case nowhere:
+	case shard.Nowhere:
 		return e.tcpUnknown(t, &key, &s)
 	}
 	f := e.conn(found)
-	switch f.state {
+	switch f.State {
 	case stateConnecting:
 		return e.tcpWhileConnecting(t, f, &s)
 	case stateSynSent:
@@ -199,7 +200,7 @@ func (e *tcpEngine) tcp(t *turn, k *packet) (retry bool) {
 }
 
 // tcpUnknown handles a segment that belongs to no connection.
-func (e *tcpEngine) tcpUnknown(t *turn, key *flowtable.Key, s *segment) (retry bool) {
+func (e *tcpEngine) tcpUnknown(t *shard.Turn, key *flowtable.Key, s *segment) (retry bool) {
 	answered := e.hooks.onProbeReply(t, *key, s.Flags, s.Ack)
 	if s.Flags&netpkt.RST != 0 {
 		return false
@@ -208,51 +209,51 @@ func (e *tcpEngine) tcpUnknown(t *turn, key *flowtable.Key, s *segment) (retry b
 		return e.connect(t, key, s)
 	}
 	if !answered {
-		t.counters.Ends[stats.EndForgotten]++
+		t.Counters.Ends[stats.EndForgotten]++
 	}
 	e.refuse(t, key, s)
 	return false
 }
 
 // refuse answers a segment that belongs to no connection by a reset (RFC 9293 section 3.10.7.1).
-func (e *tcpEngine) refuse(t *turn, key *flowtable.Key, s *segment) {
+func (e *tcpEngine) refuse(t *shard.Turn, key *flowtable.Key, s *segment) {
 	seq, ack, flags := s.Ack, seqnum.Value{}, uint8(netpkt.RST)
 	if s.Flags&netpkt.ACK == 0 {
 		seq, ack, flags = seqnum.Value{}, s.Seq.Plus(s.Len()), netpkt.RST|netpkt.ACK
 	}
-	t.counters.ResetsSent++
+	t.Counters.ResetsSent++
 	sendControlSegment(t, key, flags, seq, ack)
 }
 
 // tcpWhileConnecting handles a segment of a guest that waits for the host's connect.
-func (e *tcpEngine) tcpWhileConnecting(t *turn, f conn, s *segment) (retry bool) {
+func (e *tcpEngine) tcpWhileConnecting(t *shard.Turn, f conn, s *segment) (retry bool) {
 	switch {
 	case s.Flags&netpkt.RST != 0:
 		if s.Seq == f.tcp.rcvNxt || s.Seq == f.tcp.irs {
-			e.abandon(f.flow, stats.EndWithdrawn)
+			e.abandon(f.Flow, stats.EndWithdrawn)
 		}
 	case s.Flags&netpkt.SYN != 0 && s.Seq != f.tcp.irs:
-		key := f.key
-		e.abandon(f.flow, stats.EndReplaced)
+		key := f.Key
+		e.abandon(f.Flow, stats.EndReplaced)
 		return e.connect(t, &key, s)
 	}
 	return false
 }
 
 // tcpWhileSynSent handles the guest's answer to our SYN (RFC 9293 section 3.10.7.3).
-func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
+func (e *tcpEngine) tcpWhileSynSent(t *shard.Turn, f conn, s *segment) {
 	c := f.tcp
 	if s.Flags&netpkt.ACK != 0 && s.Ack != c.iss.Plus(1) {
 		if s.Flags&netpkt.RST == 0 {
-			t.counters.Ends[stats.EndMisanswered]++
-			e.refuse(t, &f.key, s)
+			t.Counters.Ends[stats.EndMisanswered]++
+			e.refuse(t, &f.Key, s)
 		}
 		return
 	}
 	if s.Flags&netpkt.RST != 0 {
 		if s.Flags&netpkt.ACK != 0 {
-			e.hooks.guestRefused(f.key)
-			e.abandon(f.flow, stats.EndRefused)
+			e.hooks.guestRefused(f.Key)
+			e.abandon(f.Flow, stats.EndRefused)
 		}
 		return
 	}
@@ -264,7 +265,7 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 	c.irs = s.Seq
 	c.sndUna, c.sndNxt, c.sndMax = s.Ack, s.Ack, s.Ack
 	e.established(f, s, s.Window) // the window of a SYN is not scaled
-	if f.bits&awaited != 0 {
+	if f.Bits&shard.Awaited != 0 {
 		e.callAccepted(f)
 	}
 	f.tcp.flags |= ackDue
@@ -275,16 +276,16 @@ func (e *tcpEngine) tcpWhileSynSent(t *turn, f conn, s *segment) {
 
 // established opens a connection after its handshake. window is the guest's, in bytes.
 func (e *tcpEngine) established(f conn, s *segment, window uint32) {
-	f.state = stateOpen
+	f.State = stateOpen
 	f.tcp.flags &^= synDue
-	f.bits |= readable
-	e.shard.leaveClass(f.flow)
+	f.Bits |= shard.Readable
+	e.shard.LeaveClass(f.Flow)
 	c := f.tcp
 	c.retries, c.rto = 0, initialRTO
 	c.wl1, c.wl2 = s.Seq, s.Ack
 	c.sndWnd, c.maxWnd = window, window
-	e.shard.wheel.Set(f.index, 0)
-	e.shard.schedule(f.flow)
+	e.shard.Wheel.Set(f.Index, 0)
+	e.shard.Schedule(f.Flow)
 	e.startWatch(f)
 }
 
@@ -292,7 +293,7 @@ func (e *tcpEngine) established(f conn, s *segment, window uint32) {
 func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 	o := netpkt.ParseSYNOptions(s.Options)
 	const leastMSS = 88 // Linux's own lower bound: less serves only those who want to make work
-	mss := min(max(int(o.MSS), leastMSS), e.shard.mtu-int(f.ipLen)-netpkt.TCPLen)
+	mss := min(max(int(o.MSS), leastMSS), e.shard.MTU-int(f.IPLen)-netpkt.TCPLen)
 	if o.Scales {
 		f.tcp.flags |= guestScales
 		f.tcp.sndScale, f.tcp.rcvScale = o.Scale, e.cfg.WindowScale
@@ -300,7 +301,7 @@ func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 	if o.SACKs {
 		f.tcp.flags |= guestSACKs
 	}
-	if o.Times && f.bits&inbound == 0 { // ours does not offer them
+	if o.Times && f.Bits&shard.Inbound == 0 { // ours does not offer them
 		f.tcp.flags |= guestTimes
 		f.tcp.recent = o.Stamp
 		mss -= netpkt.TimesLen // an MSS does not count options (RFC 6691)
@@ -309,12 +310,12 @@ func (e *tcpEngine) tcpOptions(f conn, s *segment) {
 }
 
 // tcpSegment handles a segment of a connection that the guest knows (RFC 9293 section 3.10.7.4).
-func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bool) {
+func (e *tcpEngine) tcpSegment(t *shard.Turn, f conn, s *segment, k *shard.Packet) (retry bool) {
 	c := f.tcp
 	c.silence = 0
 	if s.Flags&(netpkt.RST|netpkt.SYN) != 0 {
 		e.flushOutgoing(t) // what came before counts first
-		if f.state == stateDead {
+		if f.State == shard.StateDead {
 			return false
 		}
 	}
@@ -327,14 +328,14 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 	case s.Flags&netpkt.ACK == 0:
 		return false
 	case f.tcp.flags&guestTimes != 0 && !e.timely(t, f, s):
-		t.counters.TCPOutdated++
+		t.Counters.TCPOutdated++
 		e.owe(f, ackDue)
 		return false
-	case f.state == stateSynRcvd && s.Ack != c.iss.Plus(1):
-		t.counters.Ends[stats.EndMisanswered]++
-		e.refuse(t, &f.key, s)
+	case f.State == stateSynRcvd && s.Ack != c.iss.Plus(1):
+		t.Counters.Ends[stats.EndMisanswered]++
+		e.refuse(t, &f.Key, s)
 		return false
-	case f.state == stateSynRcvd:
+	case f.State == stateSynRcvd:
 		c.sndUna = s.Ack
 		e.established(f, s, s.Window<<c.sndScale)
 	}
@@ -342,8 +343,8 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 		e.owe(f, ackDue) // beyond the window (RFC 9293 section 3.10.7.4, first step)
 		return false
 	}
-	if tos := s.tos &^ ecnBits; tos != f.sender.manner.tos && s.N > 0 {
-		if e.mark(t, f.flow, tos); f.state == stateDead {
+	if tos := s.tos &^ ecnBits; tos != f.Sender.Manner.TrafficClass && s.N > 0 {
+		if e.mark(t, f.Flow, tos); f.State == shard.StateDead {
 			return false
 		}
 	}
@@ -351,17 +352,17 @@ func (e *tcpEngine) tcpSegment(t *turn, f conn, s *segment, k *packet) (retry bo
 		if s.Flags&netpkt.URG != 0 {
 			e.noteMark(f, s)
 		}
-		e.tcpData(t, f, s, k.chain)
+		e.tcpData(t, f, s, k.Chain)
 	}
 	return false
 }
 
 // tcpReset handles the guest's reset (RFC 5961 section 3.2).
-func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
+func (e *tcpEngine) tcpReset(t *shard.Turn, f conn, s *segment) {
 	c := f.tcp
 	if s.Seq == c.rcvNxt {
-		e.hooks.guestClosed(t, f.key)
-		e.abandon(f.flow, stats.EndByGuest)
+		e.hooks.guestClosed(t, f.Key)
+		e.abandon(f.Flow, stats.EndByGuest)
 		return
 	}
 	if s.Seq.After(c.rcvNxt) && s.Seq.Before(c.rcvEdge) {
@@ -371,15 +372,15 @@ func (e *tcpEngine) tcpReset(t *turn, f conn, s *segment) {
 
 // tcpRepeatedSyn handles a SYN on a connection that exists. The same SYN again means that our answer was lost. Another
 // one means that the guest has begun anew and knows nothing of the old connection.
-func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
+func (e *tcpEngine) tcpRepeatedSyn(t *shard.Turn, f conn, s *segment) (retry bool) {
 	switch {
 	case s.Flags&netpkt.ACK != 0:
 		e.owe(f, ackDue)
 	case s.Seq != f.tcp.irs:
-		key := f.key
-		e.abandon(f.flow, stats.EndReplaced)
+		key := f.Key
+		e.abandon(f.Flow, stats.EndReplaced)
 		return e.connect(t, &key, s)
-	case f.state == stateSynRcvd:
+	case f.State == stateSynRcvd:
 		e.owe(f, synDue)
 	default:
 		e.owe(f, ackDue)
@@ -390,11 +391,11 @@ func (e *tcpEngine) tcpRepeatedSyn(t *turn, f conn, s *segment) (retry bool) {
 // owe notes that something is to be sent to the guest.
 func (e *tcpEngine) owe(f conn, b tcpFlags) {
 	f.tcp.flags |= b
-	e.shard.schedule(f.flow)
+	e.shard.Schedule(f.Flow)
 }
 
 // tcpAck handles the acknowledgement and window of a segment, and tells whether the rest of it counts.
-func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
+func (e *tcpEngine) tcpAck(t *shard.Turn, f conn, s *segment) bool {
 	c := f.tcp
 	holes := e.tcpSACK(f, s)
 	switch {
@@ -412,7 +413,7 @@ func (e *tcpEngine) tcpAck(t *turn, f conn, s *segment) bool {
 }
 
 // tcpAcked takes note that the guest has all before what s acknowledges.
-func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
+func (e *tcpEngine) tcpAcked(t *shard.Turn, f conn, s *segment) {
 	c := f.tcp
 	ack := s.Ack
 	n := ack.Since(c.sndUna)
@@ -440,17 +441,17 @@ func (e *tcpEngine) tcpAcked(t *turn, f conn, s *segment) {
 		}
 	}
 	if c.sndUna == c.sndMax {
-		t.wheel.Set(f.index, 0)
+		t.Wheel.Set(f.Index, 0)
 	} else {
-		t.wheel.Set(f.index, t.now+c.rto)
+		t.Wheel.Set(f.Index, t.Now+c.rto)
 	}
-	t.schedule(f.flow)
+	t.Schedule(f.Flow)
 }
 
 // measureRTT takes a round trip that s ends (RFC 6298 section 2). s acknowledges something.
-func (e *tcpEngine) measureRTT(t *turn, f conn, s *segment) {
+func (e *tcpEngine) measureRTT(t *shard.Turn, f conn, s *segment) {
 	c := f.tcp
-	r, ok := t.now-c.rttStart, f.tcp.flags&timing != 0 && s.Ack.AtLeast(c.rttSeq)
+	r, ok := t.Now-c.rttStart, f.tcp.flags&timing != 0 && s.Ack.AtLeast(c.rttSeq)
 	if f.tcp.flags&timing == 0 && (c.retries > 0 || f.tcp.flags&(recovering|timedOut) != 0) {
 		r, ok = e.sinceEcho(t, f, s)
 	}
@@ -501,7 +502,7 @@ func (e *tcpEngine) tcpWindow(f conn, s *segment) {
 	c.wl1, c.wl2 = s.Seq, s.Ack
 	w := s.Window << c.sndScale
 	if w > c.sndWnd {
-		e.shard.schedule(f.flow)
+		e.shard.Schedule(f.Flow)
 	}
 	c.sndWnd = w
 	c.maxWnd = max(c.maxWnd, w)
@@ -519,7 +520,7 @@ func (e *tcpEngine) probeAnswered(f conn) {
 	}
 	f.tcp.flags &^= persisting | probeDue
 	c.rto = c.baseRTO()
-	e.shard.wheel.Set(f.index, 0)
+	e.shard.Wheel.Set(f.Index, 0)
 }
 
 // outgoing is a run of the guest's bytes that are to go out by one system call.
@@ -535,7 +536,7 @@ type outgoing struct {
 
 // expected is the sequence number of the first byte of the guest that was neither taken nor queued.
 func (e *tcpEngine) expected(f conn) seqnum.Value {
-	if e.out.flow == f.flow {
+	if e.out.Flow == f.Flow {
 		return e.out.end
 	}
 	return f.tcp.rcvNxt
@@ -543,11 +544,11 @@ func (e *tcpEngine) expected(f conn) seqnum.Value {
 
 // takesFrom tells whether the host's socket has taken all before seq, and may take more.
 func (f conn) takesFrom(seq seqnum.Value) bool {
-	return f.state == stateOpen && f.tcp.rcvNxt == seq && f.tcp.flags&(guestFIN|hostReset) == 0
+	return f.State == stateOpen && f.tcp.rcvNxt == seq && f.tcp.flags&(guestFIN|hostReset) == 0
 }
 
 // tcpData takes the segment's bytes that the host's socket has not got yet, in order, and its FIN.
-func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
+func (e *tcpEngine) tcpData(t *shard.Turn, f conn, s *segment, c *virtqueue.Chain) {
 	if s.N == 0 && s.Flags&netpkt.FIN == 0 {
 		e.answerProbe(f, s)
 		return
@@ -560,13 +561,13 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 	next := e.expected(f)
 	skip := next.Since(s.Seq) // already taken; repeated bytes are cut off
 	if s.Seq.After(next) {
-		t.counters.TCPOutOfOrder++
+		t.Counters.TCPOutOfOrder++
 		conn.dupDue = min(conn.dupDue+1, 3)
-		t.schedule(f.flow)
+		t.Schedule(f.Flow)
 		return
 	}
 	fin := s.Flags&netpkt.FIN != 0
-	if e.out.fin && e.out.flow == f.flow || skip > uint32(s.N) || (skip == uint32(s.N) && !fin) {
+	if e.out.fin && e.out.Flow == f.Flow || skip > uint32(s.N) || (skip == uint32(s.N) && !fin) {
 		e.owe(f, ackDue)
 		return
 	}
@@ -588,7 +589,7 @@ func (e *tcpEngine) tcpData(t *turn, f conn, s *segment, c *virtqueue.Chain) {
 // answerProbe answers a keepalive or window probe: a segment without data from before what was acknowledged.
 func (e *tcpEngine) answerProbe(f conn, s *segment) {
 	if s.Seq == f.tcp.rcvNxt.Minus(1) {
-		e.watchHost(f.flow)
+		e.watchHost(f.Flow)
 	}
 	if s.Seq.Before(f.tcp.rcvNxt) || s.Seq.After(f.tcp.rcvEdge) {
 		e.owe(f, ackDue)
@@ -596,15 +597,15 @@ func (e *tcpEngine) answerProbe(f conn, s *segment) {
 }
 
 // queue appends n bytes of the guest's to what goes out next.
-func (e *tcpEngine) queue(t *turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
-	if e.out.flow != f.flow {
+func (e *tcpEngine) queue(t *shard.Turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
+	if e.out.Flow != f.Flow {
 		e.flushOutgoing(t)
-		if f.state != stateOpen {
+		if f.State != stateOpen {
 			return
 		}
 		e.out.conn, e.out.end = f, seq
 	}
-	iov, ok := appendRange(e.out.iov, c.Iov, offset, n)
+	iov, ok := shard.AppendRange(e.out.iov, c.Iov, offset, n)
 	if !ok && e.out.n > 0 {
 		e.flushOutgoing(t)
 		if f.takesFrom(seq) {
@@ -614,7 +615,7 @@ func (e *tcpEngine) queue(t *turn, f conn, seq seqnum.Value, offset, n int, fin 
 	}
 	if !ok {
 		e.out = outgoing{iov: e.out.iov[:0]}
-		t.counters.Malformed++ // more pieces than one call takes
+		t.Counters.Malformed++ // more pieces than one call takes
 		return
 	}
 	e.out.iov = iov
@@ -624,14 +625,14 @@ func (e *tcpEngine) queue(t *turn, f conn, seq seqnum.Value, offset, n int, fin 
 }
 
 // flushOutgoing gives the host's socket what has been queued for it. Exactly what it takes is acknowledged.
-func (e *tcpEngine) flushOutgoing(t *turn) {
+func (e *tcpEngine) flushOutgoing(t *shard.Turn) {
 	f := e.out.conn
-	if f.flow == nil {
+	if f.Flow == nil {
 		return
 	}
 	n, fin, iov, flags := e.out.n, e.out.fin, e.out.iov, e.out.flags
 	e.out = outgoing{iov: iov[:0]}
-	if f.state != stateOpen {
+	if f.State != stateOpen {
 		return
 	}
 	if n > 0 && !e.passOn(t, f, iov, n, flags) {
@@ -646,28 +647,28 @@ func (e *tcpEngine) flushOutgoing(t *turn) {
 		}
 		f.tcp.flags |= guestFIN
 		e.startWatch(f)
-		e.hooks.guestClosed(t, f.key)
-		_ = unix.Shutdown(int(f.fd), unix.SHUT_WR) // if the host is gone, reading tells so
+		e.hooks.guestClosed(t, f.Key)
+		_ = unix.Shutdown(int(f.FD), unix.SHUT_WR) // if the host is gone, reading tells so
 	}
 }
 
 // passOn gives the host's socket n bytes, as deliver does.
-func (e *tcpEngine) passOn(t *turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	if t.isQuery(&f.key) {
-		return e.hooks.resolver.deliver(t, f.flow, iov, n)
+func (e *tcpEngine) passOn(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	if t.IsQuery(&f.Key) {
+		return e.hooks.resolver.deliver(t, f.Flow, iov, n)
 	}
 	return e.deliver(t, f, iov, n, flags)
 }
 
 // deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
-func (e *tcpEngine) deliver(t *turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	sent, errno := t.msg.Send(f.fd, iov, flags)
+func (e *tcpEngine) deliver(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
+	sent, errno := t.Msg.Send(f.FD, iov, flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:
 		sent = 0
 	case unix.EFAULT:
-		t.worker.Fault(errno)
+		t.Worker.Fault(errno)
 		return false
 	default:
 		if errno == unix.EOPNOTSUPP && flags != 0 {
@@ -678,36 +679,36 @@ func (e *tcpEngine) deliver(t *turn, f conn, iov []guestmem.Iovec, n int, flags 
 	}
 	f.tcp.rcvNxt = f.tcp.rcvNxt.Plus(uint32(sent))
 	f.tcp.taken += uint32(sent)
-	f.fromGuest += uint64(sent)
+	f.FromGuest += uint64(sent)
 	if sent == n {
 		return true
 	}
-	t.counters.TCPRefused += uint64(n - sent)
+	t.Counters.TCPRefused += uint64(n - sent)
 	f.tcp.room = 0 // measure again
-	f.bits &^= writable
+	f.Bits &^= shard.Writable
 	f.tcp.flags |= refused | stalled
 	return false
 }
 
 // deliverTo is deliver for who looks at what goes to the name server.
-func (e *tcpEngine) deliverTo(t *turn, f *flow, iov []guestmem.Iovec, n int) bool {
+func (e *tcpEngine) deliverTo(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n int) bool {
 	return e.deliver(t, e.conn(f), iov, n, 0)
 }
 
 // expireTCP is called when a connection's timer has run out.
-func (e *tcpEngine) expireTCP(t *turn, of *flow) {
+func (e *tcpEngine) expireTCP(t *shard.Turn, of *shard.Flow) {
 	f := e.conn(of)
 	c := f.tcp
-	t.schedule(f.flow)
-	switch f.state {
+	t.Schedule(f.Flow)
+	switch f.State {
 	case stateReset:
-		t.remove(f.flow)
+		t.Remove(f.Flow)
 		return
 	case stateAwaitProxy:
-		e.abandon(f.flow, stats.EndLateHeader)
+		e.abandon(f.Flow, stats.EndLateHeader)
 		return
 	case stateConnecting:
-		e.hooks.resolver.silent(t, f.flow)
+		e.hooks.resolver.silent(t, f.Flow)
 		return
 	}
 	if f.tcp.flags&ackDelayed != 0 {
@@ -715,25 +716,25 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 		return
 	}
 	limit, cause := uint8(maxRetries), stats.EndUnacked
-	if f.state != stateOpen {
+	if f.State != stateOpen {
 		limit, cause = maxSynRetries, stats.EndUnanswered
 	}
-	if f.bits&awaited != 0 {
+	if f.Bits&shard.Awaited != 0 {
 		limit = callRetries
 	}
 	if c.retries >= limit {
-		t.counters.Timeouts++
-		e.resetGuest(f.flow, cause)
+		t.Counters.Timeouts++
+		e.resetGuest(f.Flow, cause)
 		return
 	}
 	c.retries++
 	c.rto = min(2*c.rto, maxRTO)
 	f.tcp.flags &^= timing | recovering
 	switch {
-	case f.state != stateOpen:
+	case f.State != stateOpen:
 		e.tellUnanswered(f)
 		f.tcp.flags |= synDue
-		t.wheel.Set(f.index, t.now+c.rto) // though the ring be full: who calls does not wait for ever
+		t.Wheel.Set(f.Index, t.Now+c.rto) // though the ring be full: who calls does not wait for ever
 	case c.sndUna != c.sndMax:
 		e.timeOut(t, f)
 	default:
@@ -745,8 +746,8 @@ func (e *tcpEngine) expireTCP(t *turn, of *flow) {
 // guest that boots needs its time, so it is not the first repetition that tells.
 func (e *tcpEngine) tellUnanswered(f conn) {
 	const patience = 3 // repetitions; the third is sent after seven seconds
-	a := f.key.Guest
-	if f.bits&(inbound|direct) != inbound || f.tcp.retries != patience || e.unansweredAt[a] {
+	a := f.Key.Guest
+	if f.Bits&(shard.Inbound|shard.Direct) != shard.Inbound || f.tcp.retries != patience || e.unansweredAt[a] {
 		return
 	}
 	if e.unansweredAt == nil {
@@ -757,12 +758,12 @@ func (e *tcpEngine) tellUnanswered(f conn) {
 	if a == e.cfg.DHCPv6 {
 		message += "; it has this one only if it asks for it by DHCPv6"
 	}
-	e.shard.warn(message, "address", a.Netip().String())
+	e.shard.Warn(message, "address", a.Netip().String())
 }
 
 // sendControlSegment sends a segment without data, and without a connection to speak of.
-func sendControlSegment(t *turn, key *flowtable.Key, flags uint8, seq, ack seqnum.Value) bool {
-	b := t.template[:netpkt.EtherLen+key.Guest.HeaderLen()+netpkt.TCPLen]
+func sendControlSegment(t *shard.Turn, key *flowtable.Key, flags uint8, seq, ack seqnum.Value) bool {
+	b := t.Template[:netpkt.EtherLen+key.Guest.HeaderLen()+netpkt.TCPLen]
 	putTCP(b[len(b)-netpkt.TCPLen:], key, flags, seq, ack, 0)
 	return finishSegment(t, b, key)
 }

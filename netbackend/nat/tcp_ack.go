@@ -1,5 +1,9 @@
 package nat
 
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+)
+
 // The guest's data are acknowledged at the end of the turn that took them, all by one segment. But in a conversation of
 // short questions and answers that segment costs the guest an interrupt, and the answer would have carried the
 // acknowledgement. So it may wait for a moment (RFC 9293 section 3.8.6.3) where answers have come soon before.
@@ -16,15 +20,15 @@ const (
 
 // acknowledge notes that the guest is to be told of n bytes that the host's socket has just taken, and of the end of its
 // stream.
-func (e *tcpEngine) acknowledge(t *turn, f conn, n int, fin bool) {
+func (e *tcpEngine) acknowledge(t *shard.Turn, f conn, n int, fin bool) {
 	wait := e.mayDelayAck(f, n) && !fin
-	f.tcp.heard = t.now
+	f.tcp.heard = t.Now
 	if !wait {
 		e.owe(f, unanswered|ackDue)
 		return
 	}
 	e.owe(f, unanswered|ackDelayed)
-	t.wheel.Set(f.index, t.now+ackDelay)
+	t.Wheel.Set(f.Index, t.Now+ackDelay)
 }
 
 // mayDelayAck tells whether the acknowledgement of n bytes may wait: they are a short question, the first one, with
@@ -32,14 +36,14 @@ func (e *tcpEngine) acknowledge(t *turn, f conn, n int, fin bool) {
 func (e *tcpEngine) mayDelayAck(f conn, n int) bool {
 	c := f.tcp
 	mss := uint32(c.mss)
-	return c.answers >= trust && uint32(n) < mss && f.tcp.flags&(ackDue|ackDelayed|stalled) == 0 && e.shard.wheel.Deadline(f.index) == 0 &&
+	return c.answers >= trust && uint32(n) < mss && f.tcp.flags&(ackDue|ackDelayed|stalled) == 0 && e.shard.Wheel.Deadline(f.Index) == 0 &&
 		c.sndUna == c.sndMax && c.rcvEdge.Since(c.rcvNxt) >= 4*mss
 }
 
 // acked takes note that a segment to the guest has carried the acknowledgement.
 func (e *tcpEngine) acked(f conn) {
 	if f.tcp.flags&ackDelayed != 0 {
-		e.shard.wheel.Set(f.index, 0)
+		e.shard.Wheel.Set(f.Index, 0)
 	}
 	f.tcp.flags &^= ackDue | ackDelayed
 }
@@ -49,18 +53,18 @@ func (e *tcpEngine) hastenAck(f conn) {
 	if f.tcp.flags&ackDelayed == 0 {
 		return
 	}
-	e.shard.wheel.Set(f.index, 0)
+	e.shard.Wheel.Set(f.Index, 0)
 	f.tcp.flags = f.tcp.flags&^ackDelayed | ackDue
 }
 
 // answered counts data to the guest that come soon after its own.
-func (e *tcpEngine) answered(t *turn, f conn) {
+func (e *tcpEngine) answered(t *shard.Turn, f conn) {
 	if f.tcp.flags&unanswered == 0 {
 		return
 	}
 	f.tcp.flags &^= unanswered
 	c := f.tcp
-	if t.now-c.heard > ackDelay/2 {
+	if t.Now-c.heard > ackDelay/2 {
 		c.answers = min(c.answers, 0)
 		return
 	}

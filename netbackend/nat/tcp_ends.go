@@ -3,33 +3,34 @@ package nat
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // end counts the end of f, unless it is a connection that had ended before and whose guest is yet to be told. Who waits for it is told.
-func (e *tcpEngine) end(f *flow, c stats.CloseReason) {
-	if f.state != stateReset {
-		e.shard.counters.Ends[c]++
+func (e *tcpEngine) end(f *shard.Flow, c stats.CloseReason) {
+	if f.State != stateReset {
+		e.shard.Counters.Ends[c]++
 	}
-	if f.bits&awaited != 0 {
+	if f.Bits&shard.Awaited != 0 {
 		e.callFailed(f, c)
 	}
 }
 
 // isOver reports whether f is a connection that has ended, and whose guest is yet to be told.
-func (e *tcpEngine) isOver(f *flow) bool { return f.state == stateReset }
+func (e *tcpEngine) isOver(f *shard.Flow) bool { return f.State == stateReset }
 
 // isOpen reports whether f is an open connection.
-func (e *tcpEngine) isOpen(f *flow) bool { return f.state == stateOpen }
+func (e *tcpEngine) isOpen(f *shard.Flow) bool { return f.State == stateOpen }
 
 // isHandshake reports whether f is a connection of which the guest was sent the first segment, and that is not open yet.
-func (e *tcpEngine) isHandshake(f *flow) bool {
-	return f.state == stateSynSent || f.state == stateSynRcvd
+func (e *tcpEngine) isHandshake(f *shard.Flow) bool {
+	return f.State == stateSynSent || f.State == stateSynRcvd
 }
 
 // kill ends a connection since somebody wants it.
-func (e *tcpEngine) kill(f *flow) {
-	if f.state == stateAwaitProxy { // of which the guest knows nothing
+func (e *tcpEngine) kill(f *shard.Flow) {
+	if f.State == stateAwaitProxy { // of which the guest knows nothing
 		e.abandon(f, stats.EndKilled)
 		return
 	}
@@ -45,7 +46,9 @@ func (e *tcpEngine) hostFailed(f conn, errno unix.Errno) {
 }
 
 // hasHostEnded reports whether the host's side of a connection has ended its stream, or is dead, as far as that was seen.
-func (e *tcpEngine) hasHostEnded(f *flow) bool { return e.conn(f).tcp.flags&(hostEOF|hostReset) != 0 }
+func (e *tcpEngine) hasHostEnded(f *shard.Flow) bool {
+	return e.conn(f).tcp.flags&(hostEOF|hostReset) != 0
+}
 
 // causeOf returns what an error of the host's socket says of its connection.
 func causeOf(errno unix.Errno) stats.CloseReason {
@@ -65,7 +68,7 @@ func (e *tcpEngine) hostError(f conn) stats.CloseReason {
 	if f.tcp.cause != stats.EndUnknown {
 		return f.tcp.cause
 	}
-	errno, err := unix.GetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	errno, err := unix.GetsockoptInt(int(f.FD), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return stats.EndHostFailed
 	}

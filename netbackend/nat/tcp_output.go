@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -24,18 +25,18 @@ const (
 )
 
 // serviceTCP does for a connection whatever is due.
-func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
+func (e *tcpEngine) serviceTCP(t *shard.Turn, of *shard.Flow) shard.Outcome {
 	f := e.conn(of)
-	switch f.state {
+	switch f.State {
 	case stateConnecting:
 		e.checkConnect(t, f)
-		if f.state != stateSynRcvd {
-			return idle
+		if f.State != stateSynRcvd {
+			return shard.Idle
 		}
 		return e.sendSyn(t, f)
 	case stateAwaitProxy:
 		e.readHeader(t, f)
-		return idle
+		return shard.Idle
 	case stateReset:
 		return e.sendReset(t, f)
 	case stateSynRcvd, stateSynSent:
@@ -47,14 +48,14 @@ func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
 	e.dropAcknowledged(t, f)
 	e.hostWritable(f)
 	result := e.sendStream(t, f)
-	if f.state == stateOpen && f.tcp.flags&ackDue != 0 || f.tcp.dupDue > 0 {
+	if f.State == stateOpen && f.tcp.flags&ackDue != 0 || f.tcp.dupDue > 0 {
 		if !e.sendAcks(t, f) {
-			result = starves
+			result = shard.NoBuffers
 		}
 	}
 	if e.finished(f) {
-		t.remove(f.flow)
-		return idle
+		t.Remove(f.Flow)
+		return shard.Idle
 	}
 	return result
 }
@@ -62,22 +63,22 @@ func (e *tcpEngine) serviceTCP(t *turn, of *flow) outcome {
 // finished tells whether both sides have ended their streams, and know it.
 func (e *tcpEngine) finished(f conn) bool {
 	const both = guestFIN | finAcked
-	return f.state == stateOpen && f.tcp.flags&both == both && f.tcp.flags&ackDue == 0
+	return f.State == stateOpen && f.tcp.flags&both == both && f.tcp.flags&ackDue == 0
 }
 
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.
-func (e *tcpEngine) dropAcknowledged(t *turn, f conn) {
+func (e *tcpEngine) dropAcknowledged(t *shard.Turn, f conn) {
 	c := f.tcp
-	if c.drop > 0 && (f.bits&unixSocket != 0 || c.urgency&hostMarked != 0) {
-		f.bits |= readable // see peekedNothing
+	if c.drop > 0 && (f.Bits&shard.UnixSocket != 0 || c.urgency&hostMarked != 0) {
+		f.Bits |= shard.Readable // see peekedNothing
 	}
 	for c.drop > 0 {
-		n, errno := e.dropSome(t, f.flow, c.drop)
+		n, errno := e.dropSome(t, f.Flow, c.drop)
 		if errno != 0 || n == 0 {
 			break // the host's reset has emptied the queue
 		}
 		c.drop -= uint32(n)
-		f.toGuest += uint64(n)
+		f.ToGuest += uint64(n)
 		c.peek -= min(c.peek, uint32(n)) // the kernel moves its peek offset back likewise
 	}
 	c.drop = 0
@@ -88,10 +89,10 @@ func (e *tcpEngine) dropAcknowledged(t *turn, f conn) {
 
 // hostWritable reopens the window if it was closed until the host's socket has room.
 func (e *tcpEngine) hostWritable(f conn) {
-	if f.bits&writable == 0 {
+	if f.Bits&shard.Writable == 0 {
 		return
 	}
-	f.bits &^= writable
+	f.Bits &^= shard.Writable
 	if f.tcp.flags&stalled == 0 {
 		return
 	}
@@ -106,35 +107,35 @@ func (e *tcpEngine) hostWritable(f conn) {
 }
 
 // sendStream sends the guest what it is to get of the host's stream, and its end.
-func (e *tcpEngine) sendStream(t *turn, f conn) outcome {
+func (e *tcpEngine) sendStream(t *shard.Turn, f conn) shard.Outcome {
 	if f.tcp.flags&probeDue != 0 && !e.sendProbe(t, f) {
-		return starves
+		return shard.NoBuffers
 	}
 	if f.tcp.flags&resendDue != 0 && !e.resend(t, f) {
-		return starves
+		return shard.NoBuffers
 	}
 	result := e.sendData(t, f)
-	if result != idle {
+	if result != shard.Idle {
 		return result
 	}
-	if f.tcp.flags&hostReset != 0 || f.bits&failed != 0 {
-		e.resetGuest(f.flow, e.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
+	if f.tcp.flags&hostReset != 0 || f.Bits&shard.SockError != 0 {
+		e.resetGuest(f.Flow, e.hostError(f)) // what the window allowed was sent, the rest is lost on both sides
 		return e.sendReset(t, f)
 	}
 	return e.sendFIN(t, f)
 }
 
 // sendData sends new data within the guest's window.
-func (e *tcpEngine) sendData(t *turn, f conn) outcome {
+func (e *tcpEngine) sendData(t *shard.Turn, f conn) shard.Outcome {
 	c := f.tcp
 	for budget := share; e.hasMore(f); {
 		hole := c.skipSACKed()
 		flight := c.sndNxt.Since(c.sndUna)
 		if !e.windowOpen(t, f, flight) {
-			return idle
+			return shard.Idle
 		}
 		if budget <= 0 {
-			return more
+			return shard.Again
 		}
 		most := int(min(c.sndWnd-flight, hole))
 		n := e.sendTrain(t, f, flight, most)
@@ -142,35 +143,35 @@ func (e *tcpEngine) sendData(t *turn, f conn) outcome {
 			n = e.sendSegment(t, f, flight, most)
 		}
 		if n == noRoom {
-			return starves
+			return shard.NoBuffers
 		}
 		if n <= 0 {
-			return idle
+			return shard.Idle
 		}
 		budget -= n
 	}
-	return idle
+	return shard.Idle
 }
 
 // hasMore tells whether there may be something that the guest was not sent yet: of the header in front of the host's
 // stream, or of the stream.
 func (e *tcpEngine) hasMore(f conn) bool {
 	c := f.tcp
-	return f.bits&readable != 0 && c.flags&hostEOF == 0 || c.sndNxt.Since(c.sndUna) < uint32(f.tcp.proxied.left)
+	return f.Bits&shard.Readable != 0 && c.flags&hostEOF == 0 || c.sndNxt.Since(c.sndUna) < uint32(f.tcp.proxied.left)
 }
 
 // windowOpen tells whether the guest's window allows a segment that is worth sending (RFC 9293 section 3.8.6.2.1). If
 // it is closed, and nothing is under way whose acknowledgement could open it, the persist timer is started.
-func (e *tcpEngine) windowOpen(t *turn, f conn, flight uint32) bool {
+func (e *tcpEngine) windowOpen(t *shard.Turn, f conn, flight uint32) bool {
 	c := f.tcp
 	if c.sndWnd > flight && (flight == 0 || c.sndWnd-flight >= min(uint32(c.mss), c.maxWnd/2)) {
 		return true
 	}
-	if c.sndUna == c.sndMax && (t.wheel.Deadline(f.index) == 0 || f.tcp.flags&ackDelayed != 0) {
+	if c.sndUna == c.sndMax && (t.Wheel.Deadline(f.Index) == 0 || f.tcp.flags&ackDelayed != 0) {
 		e.hastenAck(f)
 		f.tcp.flags |= persisting
 		c.rto = max(c.baseRTO(), persistDelay)
-		t.wheel.Set(f.index, t.now+c.rto)
+		t.Wheel.Set(f.Index, t.Now+c.rto)
 	}
 	return false
 }
@@ -183,7 +184,7 @@ const trainFrames = netbackend.MaxFrames
 // kernel acknowledge what has come since the last one, so looking seldom spares the work of both ends.
 //
 // It returns how many bytes there were: nothing if it does not come to two frames, or if the flow does not look as if it had so much.
-func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
+func (e *tcpEngine) sendTrain(t *shard.Turn, f conn, offset uint32, most int) int {
 	if f.tcp.flags&bulk == 0 || offset < uint32(f.tcp.proxied.left) {
 		return nothing
 	}
@@ -193,7 +194,7 @@ func (e *tcpEngine) sendTrain(t *turn, f conn, offset uint32, most int) int {
 		return nothing
 	}
 	room := f.headers() + each
-	lease := t.rx.Reserve(netbackend.Request{Min: room, Max: room, Frames: frames})
+	lease := t.RX.Reserve(netbackend.Request{Min: room, Max: room, Frames: frames})
 	if lease.Len() < 2 {
 		return nothing
 	}
@@ -221,18 +222,18 @@ const (
 
 // sendSegment sends up to most bytes of the host's stream from offset on, counted from sndUna, in one frame. Unless it
 // is a repetition, the flow's sequence numbers and timer follow.
-func (e *tcpEngine) sendSegment(t *turn, f conn, offset uint32, most int) int {
-	if t.rxFull {
+func (e *tcpEngine) sendSegment(t *shard.Turn, f conn, offset uint32, most int) int {
+	if t.RXFull {
 		return noRoom
 	}
 	c := f.tcp
 	most = min(most, e.largestSegment(f))
 	headers := f.headers()
-	lease := t.rx.Reserve(netbackend.Request{
+	lease := t.RX.Reserve(netbackend.Request{
 		Min: max(headers+1, netbackend.MinFrame), Max: max(headers+most, netbackend.MinFrame),
 	})
 	if lease.Len() == 0 {
-		t.rxFull = true
+		t.RXFull = true
 		return noRoom
 	}
 	n := e.fill(t, f, offset, lease, most)
@@ -252,7 +253,7 @@ func (e *tcpEngine) sendSegment(t *turn, f conn, offset uint32, most int) int {
 
 // fill puts up to most bytes from offset on, counted from sndUna, behind the headers of the only frame of lease, and returns
 // how many.
-func (e *tcpEngine) fill(t *turn, f conn, offset uint32, lease netbackend.Lease, most int) int {
+func (e *tcpEngine) fill(t *shard.Turn, f conn, offset uint32, lease netbackend.Lease, most int) int {
 	if left := uint32(f.tcp.proxied.left); offset >= left {
 		return e.peek(t, f, offset-left, lease.Frames(), most)
 	}
@@ -262,36 +263,36 @@ func (e *tcpEngine) fill(t *turn, f conn, offset uint32, lease netbackend.Lease,
 // largestSegment is how much data one frame may carry.
 func (e *tcpEngine) largestSegment(f conn) int {
 	mss := int(f.tcp.mss)
-	if !e.shard.takesTSO(&f.key.Guest) || f.tcp.urgency&hostMarked != 0 {
+	if !e.shard.TakesTSO(&f.Key.Guest) || f.tcp.urgency&hostMarked != 0 {
 		return mss // who cuts a frame that announces a mark would announce it in each piece, at another place
 	}
 	return (largestFrame - f.headers()) / mss * mss
 }
 
 // sent moves the sequence numbers on after new data, and starts timer and measurement.
-func (e *tcpEngine) sent(t *turn, f conn, seq, end seqnum.Value) {
+func (e *tcpEngine) sent(t *shard.Turn, f conn, seq, end seqnum.Value) {
 	c := f.tcp
 	if f.tcp.flags&timing == 0 && seq == c.sndMax {
 		f.tcp.flags |= timing
-		c.rttSeq, c.rttStart = end, t.now
+		c.rttSeq, c.rttStart = end, t.Now
 	}
 	c.sndNxt = end
 	if end.After(c.sndMax) {
 		c.sndMax = end
 	}
-	if t.wheel.Deadline(f.index) == 0 || f.tcp.flags&persisting != 0 {
+	if t.Wheel.Deadline(f.Index) == 0 || f.tcp.flags&persisting != 0 {
 		if f.tcp.flags&persisting != 0 || c.retries == 0 {
 			c.rto = c.baseRTO()
 		}
 		f.tcp.flags &^= persisting
-		t.wheel.Set(f.index, t.now+c.rto)
+		t.Wheel.Set(f.Index, t.Now+c.rto)
 	}
 }
 
 // peek reads what there is from offset on in the socket's queue, without taking it from there, to its place in frames, up to
 // each bytes behind the headers of each frame. It returns 0 if there is nothing, and takes note of why.
-func (e *tcpEngine) peek(t *turn, f conn, offset uint32, frames [][]guestmem.Iovec, each int) int {
-	pieces := t.pieces[:0]
+func (e *tcpEngine) peek(t *shard.Turn, f conn, offset uint32, frames [][]guestmem.Iovec, each int) int {
+	pieces := t.Pieces[:0]
 	skipped := 0
 	if e.cfg.PeekOffset {
 		e.movePeek(f, offset)
@@ -299,10 +300,10 @@ func (e *tcpEngine) peek(t *turn, f conn, offset uint32, frames [][]guestmem.Iov
 		pieces, skipped = e.swallowed(pieces, offset)
 	}
 	for _, iov := range frames {
-		pieces, _ = appendRange(pieces, iov, f.headers(), each)
+		pieces, _ = shard.AppendRange(pieces, iov, f.headers(), each)
 	}
-	t.counters.Peeks++
-	n, _, errno := t.msg.Receive(f.fd, pieces, unix.MSG_PEEK, false)
+	t.Counters.Peeks++
+	n, _, errno := t.Msg.Receive(f.FD, pieces, unix.MSG_PEEK, false)
 	if errno != 0 {
 		e.peekFailed(f, offset, errno)
 		return 0
@@ -313,26 +314,17 @@ func (e *tcpEngine) peek(t *turn, f conn, offset uint32, frames [][]guestmem.Iov
 		return 0
 	}
 	f.tcp.peek = offset + uint32(n)
-	if n < capacity(pieces)-skipped && f.bits&(hungUp|failed) == 0 && !e.stopped(t, f, f.tcp.peek) {
+	if n < shard.Capacity(pieces)-skipped && f.Bits&(shard.PeerClosed|shard.SockError) == 0 && !e.stopped(t, f, f.tcp.peek) {
 		// A short answer of a stream socket means that its queue is empty (epoll(7)), and what comes now comes with
 		// an event of its own. Only the end of the stream must be looked for.
-		f.bits &^= readable
-	}
-	return n
-}
-
-// capacity is the sum of the lengths in iov.
-func capacity(iov []guestmem.Iovec) int {
-	n := 0
-	for _, v := range iov {
-		n += int(v.Len)
+		f.Bits &^= shard.Readable
 	}
 	return n
 }
 
 // movePeek sets the kernel's peek offset, if it is not there already.
 func (e *tcpEngine) movePeek(f conn, offset uint32) {
-	if f.tcp.peek != offset && hostsock.SetPeekOffset(f.fd, int32(offset)) == 0 {
+	if f.tcp.peek != offset && hostsock.SetPeekOffset(f.FD, int32(offset)) == 0 {
 		f.tcp.peek = offset
 	}
 }
@@ -352,8 +344,8 @@ func (e *tcpEngine) swallowed(iov []guestmem.Iovec, n uint32) ([]guestmem.Iovec,
 // descriptors in the queue of a unix socket, or before an urgent byte: then nothing is known of what follows, until it was
 // dropped.
 func (e *tcpEngine) peekedNothing(f conn, skipped int) {
-	f.bits &^= readable
-	if skipped == 0 || f.bits&(hungUp|unixSocket) == hungUp && f.tcp.urgency&hostMarked == 0 {
+	f.Bits &^= shard.Readable
+	if skipped == 0 || f.Bits&(shard.PeerClosed|shard.UnixSocket) == shard.PeerClosed && f.tcp.urgency&hostMarked == 0 {
 		f.tcp.flags |= hostEOF
 	}
 }
@@ -366,41 +358,41 @@ func (e *tcpEngine) peekFailed(f conn, offset uint32, errno unix.Errno) {
 			offset = 0 // where the kernel has begun
 		}
 		if f.isMark(offset) {
-			e.shard.schedule(f.flow) // it is there: the kernel says so in front of an urgent byte while a signal is pending
+			e.shard.Schedule(f.Flow) // it is there: the kernel says so in front of an urgent byte while a signal is pending
 			return
 		}
-		f.bits &^= readable
+		f.Bits &^= shard.Readable
 	case unix.EINTR:
 	case unix.EFAULT:
-		f.bits &^= readable
-		e.shard.worker.Fault(errno)
+		f.Bits &^= shard.Readable
+		e.shard.Worker.Fault(errno)
 	default:
-		f.bits &^= readable
+		f.Bits &^= shard.Readable
 		e.hostFailed(f, errno)
 	}
 }
 
 // commitSegment writes the headers in front of n bytes of data in frame i of lease, and gives the guest the frame, which is the
 // next of the lease.
-func (e *tcpEngine) commitSegment(t *turn, f conn, lease netbackend.Lease, i int, seq seqnum.Value, n int) {
+func (e *tcpEngine) commitSegment(t *shard.Turn, f conn, lease netbackend.Lease, i int, seq seqnum.Value, n int) {
 	iov := lease.Frame(i)
 	headers := f.headers()
-	b := t.template[:headers]
-	tcp := b[t.putIP(b, &f.key.Remote, &f.key.Guest, netpkt.TCP, headers-f.l4()+n):]
+	b := t.Template[:headers]
+	tcp := b[t.PutIP(b, &f.Key.Remote, &f.Key.Guest, netpkt.TCP, headers-f.l4()+n):]
 	flags := uint8(netpkt.ACK)
-	if f.bits&readable == 0 || n < e.largestSegment(f) {
+	if f.Bits&shard.Readable == 0 || n < e.largestSegment(f) {
 		flags |= netpkt.PSH
 	}
 	e.putSegment(t, b, f, flags, seq)
 	e.acked(f)
 	e.answered(t, f)
 	var h vnet.Header
-	sum := pseudoSum(&f.key, len(tcp)+n)
-	if t.guestCsum {
+	sum := shard.PseudoSum(&f.Key, len(tcp)+n)
+	if t.GuestCsum {
 		e.offload(&h, f, n)
 		netpkt.PutTCPSum(tcp, sum)
 	} else {
-		sum = t.sumRange(iov, headers, n, vnet.Sum(tcp, sum))
+		sum = t.SumRange(iov, headers, n, vnet.Sum(tcp, sum))
 		netpkt.PutTCPSum(tcp, ^sum)
 	}
 	guestmem.CopyTo(iov, 0, b)
@@ -413,34 +405,34 @@ func (e *tcpEngine) offload(h *vnet.Header, f conn, n int) {
 	h.CsumStart, h.CsumOffset = uint16(f.l4()), 16
 	if mss := f.tcp.mss; n > int(mss) {
 		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOTCPv4, mss, uint16(f.headers())
-		if f.ipLen == netpkt.IPv6Len {
+		if f.IPLen == netpkt.IPv6Len {
 			h.GSOType = vnet.GSOTCPv6
 		}
 	}
 }
 
 // sendFIN sends the end of the host's stream once the guest has acknowledged all of it, and again if it was lost.
-func (e *tcpEngine) sendFIN(t *turn, f conn) outcome {
+func (e *tcpEngine) sendFIN(t *shard.Turn, f conn) shard.Outcome {
 	c := f.tcp
 	switch {
 	case f.tcp.flags&hostEOF == 0 || f.tcp.flags&finAcked != 0 || c.sndNxt != c.sndUna:
-		return idle
+		return shard.Idle
 	case f.tcp.flags&finSent == 0 && c.sndUna != c.sndMax:
-		return idle
+		return shard.Idle
 	}
 	if !e.sendControl(t, f, netpkt.FIN|netpkt.ACK, c.sndUna) {
-		return starves
+		return shard.NoBuffers
 	}
 	f.tcp.flags |= finSent
 	e.acked(f)
 	e.sent(t, f, c.sndUna, c.sndUna.Plus(1))
 	f.tcp.flags &^= timing
-	return idle
+	return shard.Idle
 }
 
 // sendProbe asks the guest whether its window is still closed, or whether it still knows the connection: by a byte that
 // it has already (RFC 9293 section 3.8.6.1). It is asked again until it answers.
-func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
+func (e *tcpEngine) sendProbe(t *shard.Turn, f conn) bool {
 	c := f.tcp
 	if c.announces(c.sndUna) && !e.sendControl(t, f, netpkt.ACK, c.sndUna) { // the guest takes no news from an old segment
 		return false
@@ -450,12 +442,12 @@ func (e *tcpEngine) sendProbe(t *turn, f conn) bool {
 	}
 	e.acked(f)
 	f.tcp.flags = f.tcp.flags&^probeDue | persisting
-	t.wheel.Set(f.index, t.now+c.rto)
+	t.Wheel.Set(f.Index, t.Now+c.rto)
 	return true
 }
 
 // sendAcks sends the acknowledgement that is due, and the repetitions that are.
-func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
+func (e *tcpEngine) sendAcks(t *shard.Turn, f conn) bool {
 	c := f.tcp
 	if f.tcp.flags&ackDue != 0 {
 		if !e.sendControl(t, f, netpkt.ACK, c.sndNxt) {
@@ -472,24 +464,24 @@ func (e *tcpEngine) sendAcks(t *turn, f conn) bool {
 }
 
 // sendControl sends a segment without data.
-func (e *tcpEngine) sendControl(t *turn, f conn, flags uint8, seq seqnum.Value) bool {
-	b := t.template[:f.headers()]
+func (e *tcpEngine) sendControl(t *shard.Turn, f conn, flags uint8, seq seqnum.Value) bool {
+	b := t.Template[:f.headers()]
 	e.putSegment(t, b, f, flags, seq)
-	return finishSegment(t, b, &f.key)
+	return finishSegment(t, b, &f.Key)
 }
 
 // finishSegment completes the headers of the frame b, whose TCP header stands, and sends it.
-func finishSegment(t *turn, b []byte, key *flowtable.Key) bool {
+func finishSegment(t *shard.Turn, b []byte, key *flowtable.Key) bool {
 	n := len(b) - netpkt.EtherLen - key.Guest.HeaderLen()
-	tcp := b[t.putIP(b, &key.Remote, &key.Guest, netpkt.TCP, n):]
-	netpkt.PutTCPSum(tcp, ^vnet.Sum(tcp, pseudoSum(key, n)))
-	return t.send(b)
+	tcp := b[t.PutIP(b, &key.Remote, &key.Guest, netpkt.TCP, n):]
+	netpkt.PutTCPSum(tcp, ^vnet.Sum(tcp, shard.PseudoSum(key, n)))
+	return t.Send(b)
 }
 
 // advertise returns the window field of a segment to the guest. Its right edge never moves back.
-func (e *tcpEngine) advertise(t *turn, f conn) uint16 {
+func (e *tcpEngine) advertise(t *shard.Turn, f conn) uint16 {
 	c := f.tcp
-	if f.state == stateOpen && f.tcp.flags&(guestFIN|stalled) == 0 && 2*c.taken >= c.room {
+	if f.State == stateOpen && f.tcp.flags&(guestFIN|stalled) == 0 && 2*c.taken >= c.room {
 		e.measure(t, f)
 	}
 	// Rounded up, for rounding down would take back what was promised (RFC 7323 section 2.3).
@@ -501,15 +493,15 @@ func (e *tcpEngine) advertise(t *turn, f conn) uint16 {
 }
 
 // measure opens the window as far as the host's socket has room for more, less what the kernel needs to describe it.
-func (e *tcpEngine) measure(t *turn, f conn) {
+func (e *tcpEngine) measure(t *shard.Turn, f conn) {
 	c := f.tcp
-	t.counters.WindowReads++
-	if t.mem.Read(f.fd) != 0 {
+	t.Counters.WindowReads++
+	if t.MemInfo.Read(f.FD) != 0 {
 		return
 	}
-	size, queued := t.mem[hostsock.MemSendBuffer], t.mem[hostsock.MemSendQueued]
-	if f.bits&unixSocket != 0 {
-		queued = t.mem[hostsock.MemSendTaken]
+	size, queued := t.MemInfo[hostsock.MemSendBuffer], t.MemInfo[hostsock.MemSendQueued]
+	if f.Bits&shard.UnixSocket != 0 {
+		queued = t.MemInfo[hostsock.MemSendTaken]
 	}
 	room := size - min(size, queued)
 	room -= room / 8
@@ -524,44 +516,44 @@ func (e *tcpEngine) measure(t *turn, f conn) {
 	c.room, c.taken = c.rcvEdge.Since(c.rcvNxt), 0
 	if c.room < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
 		f.tcp.flags |= stalled
-		_ = t.worker.Rearm(int(f.fd), token(tokenFlow, t.flows.Generation(f.index), f.index))
+		_ = t.Worker.Rearm(int(f.FD), shard.Token(shard.TokenFlow, t.Flows.Generation(f.Index), f.Index))
 	}
 }
 
 // sendSyn sends our SYN, or our answer to the guest's, if it is due.
-func (e *tcpEngine) sendSyn(t *turn, f conn) outcome {
+func (e *tcpEngine) sendSyn(t *shard.Turn, f conn) shard.Outcome {
 	if f.tcp.flags&synDue == 0 {
-		return idle
+		return shard.Idle
 	}
-	if t.wheel.Deadline(f.index) == 0 {
-		t.wheel.Set(f.index, t.now+f.tcp.rto)
+	if t.Wheel.Deadline(f.Index) == 0 {
+		t.Wheel.Set(f.Index, t.Now+f.tcp.rto)
 	}
 	if e.isLocated(t, f) && !e.sendSynSegment(t, f) {
-		return starves
+		return shard.NoBuffers
 	}
 	f.tcp.flags &^= synDue
-	return idle
+	return shard.Idle
 }
 
 // isLocated reports whether the SYN of f can be sent: its host is known. If it is not, the link is asked, and the SYN goes to the
 // host that was heard last if that has led to nothing.
-func (e *tcpEngine) isLocated(t *turn, f conn) bool {
-	if f.state != stateSynSent {
+func (e *tcpEngine) isLocated(t *shard.Turn, f conn) bool {
+	if f.State != stateSynSent {
 		return true // the guest has sent its own
 	}
-	f.host = t.hosts.User(&f.key.Guest)
-	if t.to = f.host; f.host != hosts.Any {
+	f.Host = t.Hosts.User(&f.Key.Guest)
+	if t.To = f.Host; f.Host != hosts.Any {
 		return true
 	}
-	e.link.askOnce(t, f.key.Guest)
-	return f.tcp.rto > initialRTO && t.hosts.MAC(hosts.Any) != 0
+	e.link.askOnce(t, f.Key.Guest)
+	return f.tcp.rto > initialRTO && t.Hosts.MAC(hosts.Any) != 0
 }
 
-func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
+func (e *tcpEngine) sendSynSegment(t *shard.Turn, f conn) bool {
 	c := f.tcp
 	flags, ack, window := uint8(netpkt.SYN), seqnum.Value{}, uint16(maxWindow)
 	options := guestScales | guestSACKs
-	if f.state == stateSynRcvd {
+	if f.State == stateSynRcvd {
 		flags, ack, window = netpkt.SYN|netpkt.ACK, c.rcvNxt, uint16(c.rcvEdge.Since(c.rcvNxt))
 		options = c.flags
 	}
@@ -569,9 +561,9 @@ func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 	if options&guestTimes != 0 {
 		n += netpkt.TimesLen
 	}
-	b := t.template[:n]
+	b := t.Template[:n]
 	tcp := b[f.l4():]
-	putTCP(tcp, &f.key, flags, c.iss, ack, window)
+	putTCP(tcp, &f.Key, flags, c.iss, ack, window)
 	e.chooseSegment(t, f)
 	netpkt.PutSYNOptions(tcp[netpkt.TCPLen:], netpkt.SYNOptions{
 		MSS: c.ask, SACKs: options&guestSACKs != 0, Scales: options&guestScales != 0, Scale: e.cfg.WindowScale,
@@ -580,70 +572,70 @@ func (e *tcpEngine) sendSynSegment(t *turn, f conn) bool {
 		e.putTimes(t, tcp[netpkt.TCPLen+netpkt.SYNOptionsLen:], f)
 	}
 	netpkt.SetTCPLen(tcp, len(tcp))
-	return finishSegment(t, b, &f.key)
+	return finishSegment(t, b, &f.Key)
 }
 
 // chooseSegment chooses how long the guest's segments may be. A guest waits until the window has room for a whole one; so that
 // what the kernel calls writable is such a room, that is a quarter of the socket's buffer at most. With TSO, frames are as long as
 // ever.
-func (e *tcpEngine) chooseSegment(t *turn, f conn) {
+func (e *tcpEngine) chooseSegment(t *shard.Turn, f conn) {
 	c := f.tcp
-	c.ask = uint16(t.mtu - int(f.ipLen) - netpkt.TCPLen)
-	if c.ask <= smallSegment || t.mem.Read(f.fd) != 0 {
+	c.ask = uint16(t.MTU - int(f.IPLen) - netpkt.TCPLen)
+	if c.ask <= smallSegment || t.MemInfo.Read(f.FD) != 0 {
 		return
 	}
-	c.ask = uint16(min(uint32(c.ask), max(smallSegment, t.mem[hostsock.MemSendBuffer]/4)))
+	c.ask = uint16(min(uint32(c.ask), max(smallSegment, t.MemInfo[hostsock.MemSendBuffer]/4)))
 }
 
 // smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).
 const smallSegment = 4096
 
 // resetHost ends the host's side of a connection by a reset.
-func (e *tcpEngine) resetHost(f *flow) {
-	if f.fd < 0 {
+func (e *tcpEngine) resetHost(f *shard.Flow) {
+	if f.FD < 0 {
 		return
 	}
 	// Closing a socket that lingers for no time sends a reset (socket(7)).
-	_ = unix.SetsockoptLinger(int(f.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	e.shard.closeSocket(f)
+	_ = unix.SetsockoptLinger(int(f.FD), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	e.shard.CloseSocket(f)
 }
 
 // abandon ends a connection whose guest is gone: the host's side learns it by a reset.
-func (e *tcpEngine) abandon(f *flow, c stats.CloseReason) {
+func (e *tcpEngine) abandon(f *shard.Flow, c stats.CloseReason) {
 	e.end(f, c)
 	e.resetHost(f)
-	e.shard.remove(f)
+	e.shard.Remove(f)
 }
 
 // resetEvicted tells the guest that f has to go for another connection.
-func (e *tcpEngine) resetEvicted(t *turn, of *flow) {
+func (e *tcpEngine) resetEvicted(t *shard.Turn, of *shard.Flow) {
 	f := e.conn(of)
-	if f.state != stateAwaitProxy && sendControlSegment(t, &f.key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
-		t.counters.ResetsSent++
+	if f.State != stateAwaitProxy && sendControlSegment(t, &f.Key, netpkt.RST|netpkt.ACK, f.tcp.sndMax, f.tcp.rcvNxt) {
+		t.Counters.ResetsSent++
 	}
 }
 
 // resetGuest ends the guest's side of a connection by a reset, as soon as there is room for it. The host's side is
 // closed at once.
-func (e *tcpEngine) resetGuest(f *flow, c stats.CloseReason) {
+func (e *tcpEngine) resetGuest(f *shard.Flow, c stats.CloseReason) {
 	e.end(f, c)
 	e.resetHost(f)
-	f.state = stateReset
-	if f.class == classNone {
-		e.shard.joinClass(f, classConnects)
+	f.State = stateReset
+	if f.Class == shard.ClassNone {
+		e.shard.JoinClass(f, shard.ClassConnects)
 	}
 	const forget = int64(60e9)
-	e.shard.wheel.Set(f.index, e.shard.lastTurn+forget)
-	e.shard.schedule(f)
+	e.shard.Wheel.Set(f.Index, e.shard.LastTurn+forget)
+	e.shard.Schedule(f)
 }
 
 // sendReset sends the reset that is left of a connection.
-func (e *tcpEngine) sendReset(t *turn, f conn) outcome {
+func (e *tcpEngine) sendReset(t *shard.Turn, f conn) shard.Outcome {
 	c := f.tcp
-	if !sendControlSegment(t, &f.key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
-		return starves
+	if !sendControlSegment(t, &f.Key, netpkt.RST|netpkt.ACK, c.sndMax, c.rcvNxt) {
+		return shard.NoBuffers
 	}
-	t.counters.ResetsSent++
-	t.remove(f.flow)
-	return idle
+	t.Counters.ResetsSent++
+	t.Remove(f.Flow)
+	return shard.Idle
 }

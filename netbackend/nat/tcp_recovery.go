@@ -3,6 +3,7 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // tcpSACK takes note of the first bytes beyond its acknowledgement that the guest says it has (RFC 2018 section 3). They
@@ -30,7 +31,7 @@ func (e *tcpEngine) tcpSACK(f conn, s *segment) bool {
 
 // timeOut is called when the guest has not acknowledged in time. It may just not have been running: so only the oldest
 // segment is sent again, and its acknowledgement tells whether the others are missing too (after RFC 5682).
-func (e *tcpEngine) timeOut(t *turn, f conn) {
+func (e *tcpEngine) timeOut(t *shard.Turn, f conn) {
 	c := f.tcp
 	c.sacked = seqnum.Range{}
 	if f.tcp.flags&finSent != 0 || c.sndWnd == 0 {
@@ -39,7 +40,7 @@ func (e *tcpEngine) timeOut(t *turn, f conn) {
 	}
 	f.tcp.flags |= resendDue | timedOut
 	c.dupAcks = 0
-	t.wheel.Set(f.index, t.now+c.rto)
+	t.Wheel.Set(f.Index, t.Now+c.rto)
 }
 
 // afterTimeout follows the first acknowledgement after a timeout. If it is for more than what was sent again, the guest
@@ -61,18 +62,18 @@ func (e *tcpEngine) afterTimeout(f conn, ack seqnum.Value) {
 // rewind goes back to the oldest byte that the guest has not acknowledged (RFC 6298 section 5.4). All from there on is
 // sent again, as far as the guest does not say that it has it.
 func (e *tcpEngine) rewind(f conn) {
-	e.shard.counters.Retransmits++
+	e.shard.Counters.Retransmits++
 	f.tcp.sndNxt = f.tcp.sndUna
 	f.tcp.dupAcks = 0
 	f.tcp.flags &^= hostEOF // it is found again behind the data
-	f.bits |= readable
+	f.Bits |= shard.Readable
 	if f.tcp.sndWnd == 0 {
 		f.tcp.flags |= probeDue
 	}
 }
 
 // resend repeats the oldest segment that the guest misses, or all up to what it says it has.
-func (e *tcpEngine) resend(t *turn, f conn) bool {
+func (e *tcpEngine) resend(t *shard.Turn, f conn) bool {
 	c := f.tcp
 	f.tcp.flags &^= resendDue
 	if f.tcp.flags&finSent != 0 || c.sndUna == c.sndMax {
@@ -82,7 +83,7 @@ func (e *tcpEngine) resend(t *turn, f conn) bool {
 	if !c.sacked.IsEmpty() {
 		most = int(min(c.sacked.First.Since(c.sndUna), largestFrame))
 	}
-	t.counters.Retransmits++
+	t.Counters.Retransmits++
 	f.tcp.flags &^= timing
 	n := e.sendSegment(t, f, 0, most)
 	if n == noRoom {
@@ -109,15 +110,15 @@ func (c *tcpFlow) skipSACKed() uint32 {
 }
 
 // sendShorter sends again what is under way, which was too long.
-func (e *tcpEngine) sendShorter(t *turn, of *flow) {
+func (e *tcpEngine) sendShorter(t *shard.Turn, of *shard.Flow) {
 	f := e.conn(of)
 	c := f.tcp
-	if f.state != stateOpen || f.tcp.flags&finSent != 0 || c.sndUna == c.sndMax {
+	if f.State != stateOpen || f.tcp.flags&finSent != 0 || c.sndUna == c.sndMax {
 		return
 	}
 	f.tcp.flags &^= recovering | resendDue | timedOut | timing
 	c.rto = c.baseRTO()
-	t.wheel.Set(f.index, t.now+c.rto)
+	t.Wheel.Set(f.Index, t.Now+c.rto)
 	e.rewind(f)
-	t.schedule(f.flow)
+	t.Schedule(f.Flow)
 }

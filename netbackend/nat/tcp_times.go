@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // Timestamps (RFC 7323 section 3) are in use where the guest's SYN offers them. Ours does not: on a link that neither loses
@@ -23,30 +24,30 @@ const (
 // timely takes note of the timestamp of a segment, and tells whether the segment is to be looked at: one that is older than
 // what came before is not (PAWS, RFC 7323 section 5). A segment without timestamps passes, though the guest has promised
 // them: as far as anybody knows it is none the worse.
-func (e *tcpEngine) timely(t *turn, f conn, s *segment) bool {
+func (e *tcpEngine) timely(t *shard.Turn, f conn, s *segment) bool {
 	s.ReadTimes()
 	if !s.Timed {
 		return true
 	}
 	c := f.tcp
-	if seqnum.From(s.Stamp).Before(seqnum.From(c.recent)) && t.now-c.heard < stampAge {
+	if seqnum.From(s.Stamp).Before(seqnum.From(c.recent)) && t.Now-c.heard < stampAge {
 		return false
 	}
 	// Of several segments that one acknowledgement answers, the first one is echoed: the guest is to see the whole delay
 	// (section 4.3).
-	if s.Seq.AtMost(c.rcvNxt) && f.tcp.flags&(ackDue|ackDelayed) == 0 && e.out.flow != f.flow {
+	if s.Seq.AtMost(c.rcvNxt) && f.tcp.flags&(ackDue|ackDelayed) == 0 && e.out.Flow != f.Flow {
 		c.recent = s.Stamp
 	}
 	return true
 }
 
 // stamp is the time that the guest sees. It begins with a number that tells nothing of the host.
-func (e *tcpEngine) stamp(t *turn, f conn) uint32 {
-	return f.tcp.iss.Uint32() + uint32(t.now/stampUnit)
+func (e *tcpEngine) stamp(t *shard.Turn, f conn) uint32 {
+	return f.tcp.iss.Uint32() + uint32(t.Now/stampUnit)
 }
 
 // sinceEcho returns how long ago, in nanoseconds, what a segment echoes was sent. It is not ok if that cannot be.
-func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) {
+func (e *tcpEngine) sinceEcho(t *shard.Turn, f conn, s *segment) (age int64, ok bool) {
 	ticks := e.stamp(t, f) - s.Echo
 	if !s.Timed || ticks > math.MaxInt32 || int64(ticks)*stampUnit > maxRTO {
 		return 0, false
@@ -55,7 +56,7 @@ func (e *tcpEngine) sinceEcho(t *turn, f conn, s *segment) (age int64, ok bool) 
 }
 
 // l4 is where the transport header stands in a frame to the guest.
-func (f conn) l4() int { return netpkt.EtherLen + int(f.ipLen) }
+func (f conn) l4() int { return netpkt.EtherLen + int(f.IPLen) }
 
 // headers is the length of what stands in front of the data of a segment to the guest.
 func (f conn) headers() int {
@@ -66,10 +67,10 @@ func (f conn) headers() int {
 }
 
 // putSegment writes the TCP header of a connection's segment into the frame b, which has room for f.headers().
-func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq seqnum.Value) {
+func (e *tcpEngine) putSegment(t *shard.Turn, b []byte, f conn, flags uint8, seq seqnum.Value) {
 	c := f.tcp
 	tcp := b[f.l4():]
-	putTCP(tcp, &f.key, flags, seq, c.rcvNxt, e.advertise(t, f))
+	putTCP(tcp, &f.Key, flags, seq, c.rcvNxt, e.advertise(t, f))
 	if c.urgency&hostMarked != 0 {
 		c.putMark(tcp, seq)
 	}
@@ -79,6 +80,6 @@ func (e *tcpEngine) putSegment(t *turn, b []byte, f conn, flags uint8, seq seqnu
 	}
 }
 
-func (e *tcpEngine) putTimes(t *turn, b []byte, f conn) {
+func (e *tcpEngine) putTimes(t *shard.Turn, b []byte, f conn) {
 	netpkt.PutTimes(b, e.stamp(t, f), f.tcp.recent)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -28,7 +29,7 @@ const (
 )
 
 // findMark looks for the mark that the host's socket has told of. Its byte is there, for nothing was dropped since.
-func (e *tcpEngine) findMark(t *turn, f conn) {
+func (e *tcpEngine) findMark(t *shard.Turn, f conn) {
 	c := f.tcp
 	c.urgency &^= hostUrgent
 	if offset, ok := e.markOffset(t, f); ok {
@@ -39,22 +40,22 @@ func (e *tcpEngine) findMark(t *turn, f conn) {
 
 // markOffset returns how many bytes stand before the mark in the host's queue. It is not ok if there is a newer mark, of which an
 // event will tell, or if file descriptors of a unix client stand before it.
-func (e *tcpEngine) markOffset(t *turn, f conn) (offset uint32, ok bool) {
-	at, err := unix.IoctlGetUint32(int(f.fd), unix.SIOCATMARK)
+func (e *tcpEngine) markOffset(t *shard.Turn, f conn) (offset uint32, ok bool) {
+	at, err := unix.IoctlGetUint32(int(f.FD), unix.SIOCATMARK)
 	if err != nil || at != 0 {
 		return 0, err == nil
 	}
-	queued := hostsock.Queued(f.fd)
+	queued := hostsock.Queued(f.FD)
 	if e.cfg.PeekOffset {
 		e.movePeek(f, 0)
 	}
-	pieces, _ := e.swallowed(t.pieces[:0], uint32(min(queued, maxIovecs*len(e.swallow))))
-	n, _, errno := t.msg.Receive(f.fd, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
+	pieces, _ := e.swallowed(t.Pieces[:0], uint32(min(queued, shard.MaxIovecs*len(e.swallow))))
+	n, _, errno := t.Msg.Receive(f.FD, pieces, unix.MSG_PEEK|unix.MSG_TRUNC, false) // TCP copies nothing
 	if errno != 0 {
 		return 0, false
 	}
 	f.tcp.peek = uint32(n)
-	if t.msg.ControlCut() {
+	if t.Msg.ControlCut() {
 		f.tcp.urgency |= hostUrgent // to be looked for again when they are gone
 		return 0, false
 	}
@@ -63,21 +64,21 @@ func (e *tcpEngine) markOffset(t *turn, f conn) (offset uint32, ok bool) {
 
 // peekPastMark goes on to look at the beginning of the host's queue where a read into b has ended for a mark, or for a signal in
 // front of one, after n bytes or with errno. It returns what that read should have.
-func (e *tcpEngine) peekPastMark(t *turn, f *flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
+func (e *tcpEngine) peekPastMark(t *shard.Turn, f *shard.Flow, b []byte, n int, errno unix.Errno) (int, unix.Errno) {
 	if errno != 0 && errno != unix.EAGAIN {
 		return n, errno
 	}
 	n = max(n, 0)
-	want := min(hostsock.Queued(f.fd), len(b))
+	want := min(hostsock.Queued(f.FD), len(b))
 	for tries := 0; n < want && tries < hostsock.MaxTries && (e.cfg.PeekOffset || n == 0); tries++ {
 		if e.cfg.PeekOffset {
-			hostsock.SetPeekOffset(f.fd, int32(n))
+			hostsock.SetPeekOffset(f.FD, int32(n))
 		}
-		got, _, _ := t.msg.Receive(f.fd, append(t.pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
+		got, _, _ := t.Msg.Receive(f.FD, append(t.Pieces[:0], guestmem.PieceOf(b[n:want])), unix.MSG_PEEK, false)
 		n += max(got, 0)
 	}
 	if e.cfg.PeekOffset {
-		hostsock.SetPeekOffset(f.fd, -1)
+		hostsock.SetPeekOffset(f.FD, -1)
 	}
 	if n > 0 {
 		errno = 0
@@ -93,12 +94,12 @@ func (f conn) isMark(offset uint32) bool {
 
 // stopped tells whether the peek that ended at offset was short for something else than the end of the queue: a mark that is known,
 // or file descriptors that a unix client has sent along. If it was a mark that is not known yet, its event is still to come.
-func (e *tcpEngine) stopped(t *turn, f conn, offset uint32) bool {
-	return t.msg.ControlCut() || f.isMark(offset)
+func (e *tcpEngine) stopped(t *shard.Turn, f conn, offset uint32) bool {
+	return t.Msg.ControlCut() || f.isMark(offset)
 }
 
 // passMark forgets the mark once its byte was dropped, and looks again for one that could not be found.
-func (e *tcpEngine) passMark(t *turn, f conn) {
+func (e *tcpEngine) passMark(t *shard.Turn, f conn) {
 	c := f.tcp
 	if c.urgency&hostMarked != 0 && c.sndUna.After(c.hostMark) {
 		c.urgency &^= hostMarked
@@ -137,7 +138,7 @@ func (e *tcpEngine) noteMark(f conn, s *segment) {
 
 // queueMarked is queue while a mark of the guest is ahead. The byte with the mark goes out alone, for MSG_OOB marks the last byte
 // that the socket takes. What it does not take, the guest repeats, and then it is the same again.
-func (e *tcpEngine) queueMarked(t *turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
+func (e *tcpEngine) queueMarked(t *shard.Turn, f conn, seq seqnum.Value, offset, n int, fin bool, c *virtqueue.Chain) {
 	conn := f.tcp
 	before := int(conn.guestMark.Since(seq))
 	if before >= n {
@@ -152,7 +153,7 @@ func (e *tcpEngine) queueMarked(t *turn, f conn, seq seqnum.Value, offset, n int
 		return
 	}
 	e.queue(t, f, conn.guestMark, offset+before, 1, false, c)
-	if e.out.flow == f.flow {
+	if e.out.Flow == f.Flow {
 		e.out.flags = unix.MSG_OOB
 	}
 	e.flushOutgoing(t)
@@ -166,7 +167,7 @@ func (e *tcpEngine) queueMarked(t *turn, f conn, seq seqnum.Value, offset, n int
 }
 
 // markArrived takes note that the host's socket has told of a mark.
-func (e *tcpEngine) markArrived(of *flow) {
+func (e *tcpEngine) markArrived(of *shard.Flow) {
 	f := e.conn(of)
 	f.tcp.urgency |= hostUrgent
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -79,10 +80,10 @@ func openConnection(t *testing.T, fd int) (*Port, conn) {
 	p, err := New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	opened, _ := p.shard.flows.insert(&flowtable.Key{Proto: netpkt.TCP}, p.shard.me, func(uint32) {})
-	t.Cleanup(func() { p.shard.flows.unlink(opened) })
+	opened, _ := p.shard.Flows.Create(&flowtable.Key{Proto: netpkt.TCP}, p.shard.Owner, func(uint32) {})
+	t.Cleanup(func() { p.shard.Flows.Remove(opened) })
 	f := p.tcp.begin(opened)
-	f.fd, f.state = int32(fd), stateOpen
+	f.FD, f.State = int32(fd), stateOpen
 	return p, f
 }
 
@@ -98,13 +99,13 @@ func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
 	found, again := 0, 0
 	underSignals(func() {
 		for end := time.Now().Add(time.Second); again < 2 && time.Now().Before(end); {
-			f.bits = f.bits&^hungUp | readable
+			f.Bits = f.Bits&^shard.PeerClosed | shard.Readable
 			if p.tcp.peek(&p.turn, f, 0, frames, 1) == 1 {
 				found++
 				continue
 			}
-			require.NotZero(t, f.bits&readable)
-			require.True(t, p.shard.hasWork(), "it has another turn")
+			require.NotZero(t, f.Bits&shard.Readable)
+			require.True(t, p.shard.HasWork(), "it has another turn")
 			again++
 		}
 	})
@@ -155,7 +156,7 @@ func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
 }
 
 func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {
-	p, f := &Port{}, conn{&flow{state: stateOpen}, &tcpFlow{rcvNxt: seqnum.From(1000)}}
+	p, f := &Port{}, conn{&shard.Flow{State: stateOpen}, &tcpFlow{rcvNxt: seqnum.From(1000)}}
 	segmentAt := func(seq uint32, n int, urgent uint16) segment {
 		return segment{Segment: netpkt.Segment{Seq: seqnum.From(seq), N: n, Urgent: urgent}}
 	}
@@ -175,7 +176,7 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	p, f := &Port{}, conn{&flow{fd: int32(pair[0]), state: stateOpen}, &tcpFlow{}}
+	p, f := &Port{}, conn{&shard.Flow{FD: int32(pair[0]), State: stateOpen}, &tcpFlow{}}
 	require.True(t, p.tcp.deliver(&p.turn, f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
 	require.Equal(t, seqnum.From(1), f.tcp.rcvNxt)
 	require.Zero(t, f.tcp.flags&hostReset)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // A guest can forget its connections without a word: it was restored from a snapshot, its firewall was emptied, it hangs. Of a
@@ -31,7 +32,7 @@ func (f conn) patience() (looks uint8, often bool) {
 	switch {
 	case f.tcp.flags&(guestFIN|finAcked) != 0:
 		return 6, true
-	case f.bits&inbound != 0:
+	case f.Bits&shard.Inbound != 0:
 		return 2, true
 	}
 	return 2, false
@@ -67,38 +68,38 @@ func (w *watchTimes) next() int64 { return netbackend.Earlier(w.often, w.rare) }
 // startWatch makes sure that an open connection is looked at.
 func (e *tcpEngine) startWatch(f conn) {
 	_, often := f.patience()
-	e.watches.start(often, e.shard.lastTurn)
+	e.watches.start(often, e.shard.LastTurn)
 }
 
 // watchAdopted is startWatch for a connection that was another queue pair's.
-func (e *tcpEngine) watchAdopted(f *flow) { e.startWatch(e.conn(f)) }
+func (e *tcpEngine) watchAdopted(f *shard.Flow) { e.startWatch(e.conn(f)) }
 
 // watch looks at all connections if it is time. It ends when there are none.
-func (e *tcpEngine) watch(t *turn) {
+func (e *tcpEngine) watch(t *shard.Turn) {
 	if e.watches != (watchTimes{}) {
 		e.watchFlows(t)
 	}
 }
 
-func (e *tcpEngine) watchFlows(t *turn) {
-	often, rare := e.watches.take(t.now)
+func (e *tcpEngine) watchFlows(t *shard.Turn) {
+	often, rare := e.watches.take(t.Now)
 	if !often && !rare {
 		return
 	}
-	if t.pairs.paths.Prune(t.now) {
-		e.watches.start(true, t.now)
+	if t.Pairs.Paths.Prune(t.Now) {
+		e.watches.start(true, t.Now)
 	}
-	t.flows.each(t.me, func(f *flow) {
-		if f.key.Proto == netpkt.TCP {
+	t.Flows.ForEach(t.Owner, func(f *shard.Flow) {
+		if f.Key.Proto == netpkt.TCP {
 			e.watchFlow(t, e.conn(f), often, rare)
 		}
 	})
 }
 
 // watchFlow asks the guest about a connection on which it has been silent, unless something of it awaits an answer anyway.
-func (e *tcpEngine) watchFlow(t *turn, f conn, often, rare bool) {
+func (e *tcpEngine) watchFlow(t *shard.Turn, f conn, often, rare bool) {
 	e.widen(t, f)
-	if f.state != stateOpen {
+	if f.State != stateOpen {
 		return
 	}
 	e.startWatch(f)
@@ -110,7 +111,7 @@ func (e *tcpEngine) watchFlow(t *turn, f conn, often, rare bool) {
 		f.tcp.silence++
 		return
 	}
-	if t.wheel.Deadline(f.index) == 0 {
+	if t.Wheel.Deadline(f.Index) == 0 {
 		e.askAbout(f)
 	}
 }
@@ -123,29 +124,29 @@ func (e *tcpEngine) askAbout(f conn) {
 
 // watchHost lets the kernel find out whether the host's peer is still there, because the guest wants to know: it has sent
 // a keepalive segment. That one is answered by the engine, who would not know.
-func (e *tcpEngine) watchHost(f *flow) {
+func (e *tcpEngine) watchHost(f *shard.Flow) {
 	const idle, interval, probes = 60, 10, 6 // lost peers are found within two minutes, as by guests that ask
 	for _, o := range [...]struct{ name, value int }{
 		{unix.TCP_KEEPIDLE, idle}, {unix.TCP_KEEPINTVL, interval}, {unix.TCP_KEEPCNT, probes},
 	} {
-		_ = unix.SetsockoptInt(int(f.fd), unix.IPPROTO_TCP, o.name, o.value) // a unix socket knows none, and needs none
+		_ = unix.SetsockoptInt(int(f.FD), unix.IPPROTO_TCP, o.name, o.value) // a unix socket knows none, and needs none
 	}
-	_ = unix.SetsockoptInt(int(f.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(int(f.FD), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 }
 
 // clampMSS keeps the segments of a connection within an MTU that has become smaller. Other flows stay as they are.
-func (e *tcpEngine) clampMSS(of *flow) {
-	if of.key.Proto != netpkt.TCP {
+func (e *tcpEngine) clampMSS(of *shard.Flow) {
+	if of.Key.Proto != netpkt.TCP {
 		return
 	}
 	f := e.conn(of)
-	e.setMSS(f, min(f.tcp.fullMSS, uint16(e.shard.mtu-(f.headers()-netpkt.EtherLen))))
+	e.setMSS(f, min(f.tcp.fullMSS, uint16(e.shard.MTU-(f.headers()-netpkt.EtherLen))))
 }
 
 // probeAfterRestart asks a guest whose driver is new whether it still knows an open connection. A guest that was rebooted
 // answers by a reset, and the host's side need not wait for nothing. Where data is under way, its repetition asks.
-func (e *tcpEngine) probeAfterRestart(of *flow) {
-	if of.state != stateOpen {
+func (e *tcpEngine) probeAfterRestart(of *shard.Flow) {
+	if of.State != stateOpen {
 		return
 	}
 	if f := e.conn(of); f.tcp.sndUna == f.tcp.sndMax {
@@ -154,5 +155,5 @@ func (e *tcpEngine) probeAfterRestart(of *flow) {
 }
 
 // nextWatch returns when connections are looked at next, 0 for never, and watchSoon makes sure that they are.
-func (e *tcpEngine) nextWatch() int64  { return e.watches.next() }
-func (e *tcpEngine) watchSoon(t *turn) { e.watches.start(true, t.now) }
+func (e *tcpEngine) nextWatch() int64        { return e.watches.next() }
+func (e *tcpEngine) watchSoon(t *shard.Turn) { e.watches.start(true, t.Now) }

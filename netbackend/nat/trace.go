@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // A guest that traces a route sends packets with a small time to live, and reads who says that it has run out. The first to say
@@ -15,11 +16,11 @@ import (
 
 // outlived reports whether a packet with a time to live of 1 or less ends at the engine, and tells the guest so. n is the packet's
 // length in bytes from its transport header on. Callers look at the time to live first: there is a call less for each frame.
-func (e *icmpSender) outlived(t *turn, k *packet, key *flowtable.Key, n int) bool {
-	if t.nets.IsOurs(&k.Dst) {
+func (e *icmpSender) outlived(t *shard.Turn, k *shard.Packet, key *flowtable.Key, n int) bool {
+	if t.Nets.IsOurs(&k.Dst) {
 		return false
 	}
-	t.counters.HopsExceeded++
+	t.Counters.HopsExceeded++
 	e.hopsExceeded(t, key, n, k.L4)
 	return true
 }
@@ -30,53 +31,53 @@ const ecnBits = 3
 
 // depart lets the SYN of a connection leave by fd as the guest sent its own, and returns what was set. The kernel keeps the ICMP
 // message that ends the attempt, if one does (Linux 5.8; older ones tell the errno alone): in IPv4 by itself, in IPv6 if asked.
-func (e *tcpEngine) depart(fd int, to *ipaddr.Addr, key *flowtable.Key, s *segment) (set udpSender) {
-	if set.v6 = !to.Is4(); set.v6 {
+func (e *tcpEngine) depart(fd int, to *ipaddr.Addr, key *flowtable.Key, s *segment) (set hostsock.Sender) {
+	if set.V6 = !to.Is4(); set.V6 {
 		hostsock.KeepErrors(to, fd, 1)
 	}
-	set.set(int32(fd), manner{hops: e.shard.hopsLeft(s.hops, &key.Remote), tos: s.tos &^ ecnBits})
+	set.Set(int32(fd), hostsock.Manner{HopLimit: e.shard.HopsLeft(s.hops, &key.Remote), TrafficClass: s.tos &^ ecnBits})
 	return set
 }
 
 // arrive ends what depart began: the connection is open, and from now on an ICMP message about it is a hint and no end (RFC
 // 5461). The kernel would make each one the end as long as it keeps them.
-func (e *tcpEngine) arrive(f *flow) {
-	s := &f.sender
-	if s.v6 {
+func (e *tcpEngine) arrive(f *shard.Flow) {
+	s := &f.Sender
+	if s.V6 {
 		host := ipaddr.Addr{15: 1} // any of IPv6
-		hostsock.KeepErrors(&host, int(f.fd), 0)
+		hostsock.KeepErrors(&host, int(f.FD), 0)
 	}
-	s.set(f.fd, manner{tos: s.manner.tos})
+	s.Set(f.FD, hostsock.Manner{TrafficClass: s.Manner.TrafficClass})
 }
 
 // mark lets what a connection sends from now on have the guest's traffic class. ECN is the kernel's own affair: it is at the end
 // of a connection, as the engine is at the end of the guest's.
-func (e *tcpEngine) mark(t *turn, f *flow, tos uint8) {
+func (e *tcpEngine) mark(t *shard.Turn, f *shard.Flow, tos uint8) {
 	e.flushOutgoing(t)
-	if f.state != stateOpen {
+	if f.State != stateOpen {
 		return
 	}
-	f.sender.set(f.fd, manner{tos: tos})
-	if f.bits&inbound != 0 {
+	f.Sender.Set(f.FD, hostsock.Manner{TrafficClass: tos})
+	if f.Bits&shard.Inbound != 0 {
 		// A client of a forward may have come by either version of IP, which is not remembered; the kernel knows.
-		other := udpSender{v6: true}
-		other.set(f.fd, manner{tos: tos})
+		other := hostsock.Sender{V6: true}
+		other.Set(f.FD, hostsock.Manner{TrafficClass: tos})
 	}
 }
 
 // tellConnectError tells the guest of the ICMP message that ended the host's connect, in its own words; false if none did, or
 // none of the guest's version of IP.
-func (e *tcpEngine) tellConnectError(t *turn, f conn) bool {
-	fault, ok := t.msg.ReceiveError(f.fd, t.quote[:])
+func (e *tcpEngine) tellConnectError(t *shard.Turn, f conn) bool {
+	fault, ok := t.Msg.ReceiveError(f.FD, t.Quote[:])
 	if !ok {
 		return false
 	}
-	m, ok := icmpOf(&fault, f.key.Guest.Is4())
+	m, ok := icmpOf(&fault, f.Key.Guest.Is4())
 	if !ok {
 		return false
 	}
-	syn := netpkt.QuotedSYN(f.key.GuestPort, f.key.RemotePort, f.tcp.irs)
-	e.icmp.sendError(t, icmpError{Message: m, from: e.icmp.offender(f.flow, &fault), key: &f.key, n: netpkt.TCPLen, l4: syn[:]})
+	syn := netpkt.QuotedSYN(f.Key.GuestPort, f.Key.RemotePort, f.tcp.irs)
+	e.icmp.sendError(t, icmpError{Message: m, from: e.icmp.offender(f.Flow, &fault), key: &f.Key, n: netpkt.TCPLen, l4: syn[:]})
 	return true
 }
 

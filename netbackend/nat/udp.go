@@ -15,12 +15,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
 )
 
 // udpEngine passes datagrams on. The state of associations and mappings is its own.
 type udpEngine struct {
-	shard     *shard
+	shard     *shard.Shard
 	cfg       udpConfig
 	link      *linkLayer
 	icmp      *icmpSender
@@ -77,17 +78,11 @@ type udpFlow struct {
 
 // of returns the state of a UDP flow. Of another queue pair's it is valid, and may be read, as long as a lookup lasts, and only peer,
 // way and via.
-func (e *udpEngine) of(f *flow) *udpFlow { return e.states.At(f.index) }
+func (e *udpEngine) of(f *shard.Flow) *udpFlow { return e.states.At(f.Index) }
 
-// begin returns what makes the state of a new flow, for createWith.
+// begin returns what makes the state of a new flow, for CreateWith.
 func (e *udpEngine) begin(udp udpFlow) func(i uint32) {
 	return func(i uint32) { *e.states.Make(i) = udp }
-}
-
-// udpSender is what is to be remembered of a socket for datagrams that leave by it.
-type udpSender struct {
-	v6     bool   // the socket is one of IPv6
-	manner manner // as it was set last
 }
 
 // udpReceiver is what is to be remembered of a socket for datagrams that come by it.
@@ -104,30 +99,14 @@ type sharedSocket struct {
 	// asksWays tells that the kernel says how datagrams come; see way.
 	asksWays bool
 
-	memory socketMemory // of who reads it
+	memory shard.SocketMemory // of who reads it
 
 	// mu is held while datagrams leave, so that those of several pairs travel each in a manner of its own, and while errors of
 	// the socket are read.
 	mu     sync.Mutex
-	sender udpSender
+	sender hostsock.Sender
 	noGSO  bool // as in udpFlow
 }
-
-// manner is how a datagram travels: what the guest wrote into its IP header, and what the kernel is to write.
-type manner struct {
-	hops  uint8 // as the guest sent it, less the hop to us; 0 for as many as the host gives
-	tos   uint8 // traffic class: DSCP and ECN
-	route pmtuMode
-}
-
-// pmtuMode is what becomes of a datagram that is longer than the way allows.
-type pmtuMode uint8
-
-const (
-	routeUnset   pmtuMode = iota
-	mayFragment           // it is cut
-	dontFragment          // it is dropped, and the guest is told the MTU
-)
 
 const (
 	// udpTimeout ends an association after silence (RFC 4787 section 4.3 asks for at least two minutes). A name server
@@ -137,14 +116,14 @@ const (
 )
 
 // datagram handles a UDP datagram of the guest.
-func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
+func (e *udpEngine) datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 	if len(k.L4) < netpkt.UDPLen {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
 	length := int(binary.BigEndian.Uint16(k.L4[4:]))
 	if length < netpkt.UDPLen || length > k.L4Len {
-		t.counters.Malformed++
+		t.Counters.Malformed++
 		return false
 	}
 	if binary.BigEndian.Uint16(k.L4[2:]) == netpkt.DHCPServerPort && forDHCP(t, k) {
@@ -155,95 +134,95 @@ func (e *udpEngine) datagram(t *turn, k *packet) (retry bool) {
 		e.hooks.dhcp6(t, *k, length)
 		return false
 	}
-	if k.segment != 0 {
+	if k.Segment != 0 {
 		length = k.L4Len // drivers differ in what they write there: the whole, or the length of one datagram
-		if length-netpkt.UDPLen > maxSegments*k.segment {
-			t.counters.Malformed++
+		if length-netpkt.UDPLen > maxSegments*k.Segment {
+			t.Counters.Malformed++
 			return false
 		}
 	}
-	key, ok := t.key(k, netpkt.UDP)
+	key, ok := t.KeyOf(k, netpkt.UDP)
 	if !ok {
-		t.hooks.misaddressed(t, *k, netpkt.UDP)
+		t.Hooks.Misaddressed(t, *k, netpkt.UDP)
 		return false
 	}
 	if k.Hops <= 1 && e.icmp.outlived(t, k, &key, length) {
 		return false
 	}
-	if t.isQuery(&key) {
+	if t.IsQuery(&key) {
 		e.hooks.query(t, key, *k, length)
 		return false
 	}
-	f, at := t.find(&key)
-	if at == nowhere {
+	f, at := t.Find(&key)
+	if at == shard.Nowhere {
 		if f, at = e.associate(t, &key, k, length); f != nil {
 			e.prolong(t, f)
 		}
 	}
 	if f == nil {
-		return at == elsewhere
+		return at == shard.Elsewhere
 	}
-	if f.class == classStrangers && !e.befriend(t, f) {
+	if f.Class == shard.ClassStrangers && !e.befriend(t, f) {
 		return false
 	}
-	t.touch(f)
+	t.Touch(f)
 	e.enqueue(t, f, k, length-netpkt.UDPLen)
 	return false
 }
 
 // forDHCP tells whether a datagram to the DHCP port is for us.
-func forDHCP(t *turn, k *packet) bool {
-	return k.Dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.Dst.Is4() && t.nets.IsOurs(&k.Dst)
+func forDHCP(t *shard.Turn, k *shard.Packet) bool {
+	return k.Dst == ipaddr.From4([]byte{255, 255, 255, 255}) || k.Dst.Is4() && t.Nets.IsOurs(&k.Dst)
 }
 
 // forDHCP6 tells whether a datagram is one for DHCPv6 servers. They are sought on the guest's link, by its address there.
-func forDHCP6(k *packet) bool {
+func forDHCP6(k *shard.Packet) bool {
 	return binary.BigEndian.Uint16(k.L4[2:]) == dhcp6.ServerPort && k.Src.IsLinkLocal() && k.Dst == ipaddr.From(dhcp6.Servers)
 }
 
 // associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
-func (e *udpEngine) associate(t *turn, key *flowtable.Key, k *packet, length int) (*flow, where) {
+func (e *udpEngine) associate(t *shard.Turn, key *flowtable.Key, k *shard.Packet, length int) (*shard.Flow, shard.Where) {
 	to, verdict := e.policy.Judge(policy.DestinationOf(key))
 	if verdict != policy.Allowed {
 		e.icmp.reject(t, key, verdict, length, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
-	if !t.mayBegin() {
-		return nil, nowhere
+	if !t.MayBegin() {
+		return nil, shard.Nowhere
 	}
 	f, at := e.associateWith(t, to, key, k, length)
-	t.began(f, at)
+	t.Began(f, at)
 	return f, at
 }
 
 // associateWith makes a flow that the policy allows.
-func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowtable.Key, k *packet, length int) (*flow, where) {
-	c := classAssociations
+func (e *udpEngine) associateWith(t *shard.Turn, to ipaddr.Endpoint, key *flowtable.Key, k *shard.Packet, length int) (*shard.Flow, shard.Where) {
+	c := shard.ClassAssociations
 	mapped := e.cfg.EndpointIndependent
-	if !t.admitFlow(c) || !(mapped && e.isMapped(key)) && !t.admitSocket() {
+	if !t.AdmitFlow(c) || !(mapped && e.isMapped(key)) && !t.AdmitSocket() {
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	if mapped {
 		return e.share(t, key, to, c)
 	}
 	fd, err := unix.Socket(to.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.hit(limits.Host)
+		t.OverLimit(limits.Host)
 		e.icmp.sendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
 	gro, news := e.prepareUDP(fd, &to.Addr, &key.Guest), e.sources.changes()
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
 		_ = unix.Close(fd)
 		e.icmp.undelivered(t, key, err, length, k.L4)
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
-	f, at := t.createWith(key, fd, stateActive, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
+	f, at := t.CreateWith(key, fd, shard.StateActive, 0, c, e.begin(udpFlow{receiver: udpReceiver{gro: gro}}))
 	if f != nil {
-		t.counters.UDPFlows++
-		f.news = news
-		f.sender.v6 = !to.Addr.Is4()
+		t.Counters.UDPFlows++
+		f.RouteNews = news
+		f.Sender.V6 = !to.Addr.Is4()
 	}
 	return f, at
 }
@@ -252,23 +231,15 @@ func (e *udpEngine) associateWith(t *turn, to ipaddr.Endpoint, key *flowtable.Ke
 // several put together, which guest takes so.
 func (e *udpEngine) prepareUDP(fd int, host, guest *ipaddr.Addr) (gro bool) {
 	hostsock.KeepErrors(host, fd, 1)
-	return e.shard.takesUSO(guest) && e.cfg.GRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
+	return e.shard.TakesUSO(guest) && e.cfg.GRO && unix.SetsockoptInt(fd, hostsock.SolUDP, unix.UDP_GRO, 1) == nil
 }
-
-// udpHeaders is the length of what stands in front of the payload in a frame with a datagram to a.
-func udpHeaders(a *ipaddr.Addr) int { return netpkt.EtherLen + a.HeaderLen() + netpkt.UDPLen }
 
 // prolong puts the end of an association off. What the guest sends does so if it got through, or if the guest was not told that
 // it did not: a flow that leads nowhere ends, and the next datagram begins a new one.
-func (e *udpEngine) prolong(t *turn, f *flow) {
+func (e *udpEngine) prolong(t *shard.Turn, f *shard.Flow) {
 	timeout := udpTimeout
-	if f.key.RemotePort == dnsPort {
+	if f.Key.RemotePort == shard.DNSPort {
 		timeout = dnsTimeout
 	}
-	t.wheel.Set(f.index, t.now+timeout)
-}
-
-// pseudoSum is the sum of the pseudo header of a segment or datagram to the guest, n bytes long with its header.
-func pseudoSum(k *flowtable.Key, n int) uint16 {
-	return netpkt.PseudoSum(k.Proto, &k.Remote, &k.Guest, n)
+	t.Wheel.Set(f.Index, t.Now+timeout)
 }

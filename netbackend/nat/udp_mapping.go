@@ -7,9 +7,11 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 // With Config.EndpointIndependent, all that a port of the guest sends leaves by one port of the host, whomever it goes to
@@ -30,7 +32,7 @@ type mapping struct {
 	sharedSocket
 	users  int                   // flows
 	sentTo map[ipaddr.Addr]int32 // of them, by the address that the guest has sent to
-	reader *shard                // nil if it is closed
+	reader *shard.Shard          // nil if it is closed
 	index  uint32                // of the reader's listener
 	heard  bool                  // the reader has it in its epoll set
 }
@@ -51,23 +53,23 @@ func (e *udpEngine) isMapped(key *flowtable.Key) bool {
 }
 
 // share makes a flow for the guest's first datagram to somebody that leaves by a mapping.
-func (e *udpEngine) share(t *turn, key *flowtable.Key, to ipaddr.Endpoint, c flowClass) (*flow, where) {
+func (e *udpEngine) share(t *shard.Turn, key *flowtable.Key, to ipaddr.Endpoint, c shard.Class) (*shard.Flow, shard.Where) {
 	guest := key.GuestSide()
 	m := e.joinMapping(t, guest, &to.Addr)
 	if m == nil {
-		return nil, nowhere
+		return nil, shard.Nowhere
 	}
-	f, at := t.createWith(key, int(m.fd), stateActive, shared, c, e.begin(udpFlow{peer: to, via: viaMapping}))
+	f, at := t.CreateWith(key, int(m.fd), shard.StateActive, shard.SharedSocket, c, e.begin(udpFlow{peer: to, via: viaMapping}))
 	if f == nil {
 		e.quitMapping(guest, &to.Addr)
 		return nil, at
 	}
-	t.counters.UDPFlows++
-	return f, here
+	t.Counters.UDPFlows++
+	return f, shard.Here
 }
 
 // joinMapping adds a flow to the mapping of a port of the guest, after making it if need be; nil if that cannot be done.
-func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
+func (e *udpEngine) joinMapping(t *shard.Turn, guest ipaddr.Endpoint, to *ipaddr.Addr) *mapping {
 	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,27 +82,27 @@ func (e *udpEngine) joinMapping(t *turn, guest ipaddr.Endpoint, to *ipaddr.Addr)
 	}
 	m.sentTo[*to]++
 	if m.users++; m.users == 1 {
-		t.countSockets(1)
+		t.CountSockets(1)
 	}
 	return m
 }
 
-func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
+func (e *udpEngine) newMapping(t *shard.Turn, guest ipaddr.Endpoint) *mapping {
 	fd, err := unix.Socket(guest.Addr.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.hit(limits.Host)
+		t.OverLimit(limits.Host)
 		return nil
 	}
 	m := &mapping{sharedSocket: sharedSocket{
-		fd: int32(fd), via: viaMapping, guest: guest, sender: udpSender{v6: !guest.Addr.Is4()},
+		fd: int32(fd), via: viaMapping, guest: guest, sender: hostsock.Sender{V6: !guest.Addr.Is4()},
 	}, reader: e.shard, sentTo: map[ipaddr.Addr]int32{}}
 	e.hear(m)
 	if !m.heard {
 		_ = unix.Close(fd)
 		return nil
 	}
-	if t.pairs.memory.pressed() {
-		t.lookAt(m.fd, &m.memory, datagrams) // it begins with a small buffer
+	if t.Pairs.Memory.IsPressed() {
+		t.LookAt(m.fd, &m.memory, shard.Datagrams) // it begins with a small buffer
 	}
 	return m
 }
@@ -108,8 +110,8 @@ func (e *udpEngine) newMapping(t *turn, guest ipaddr.Endpoint) *mapping {
 // hear lets this pair, which is m's reader, receive what comes for it.
 func (e *udpEngine) hear(m *mapping) {
 	l := e.listeners.vacancy()
-	if err := e.shard.worker.RegisterInput(int(m.fd), token(tokenMapping, 0, l.index)); err != nil {
-		e.shard.hit(limits.Host)
+	if err := e.shard.Worker.RegisterInput(int(m.fd), shard.Token(shard.TokenMapping, 0, l.index)); err != nil {
+		e.shard.OverLimit(limits.Host)
 		e.listeners.vacate(l)
 		return
 	}
@@ -123,7 +125,7 @@ func (e *udpEngine) unhear(m *mapping) {
 	if !m.heard {
 		return
 	}
-	e.shard.worker.Unregister(int(m.fd))
+	e.shard.Worker.Unregister(int(m.fd))
 	e.listeners.vacate(e.listeners.ofMapping(m.index))
 	m.heard = false
 }
@@ -140,22 +142,22 @@ func (e *udpEngine) quitMapping(guest ipaddr.Endpoint, to *ipaddr.Addr) {
 	if m.users--; m.users > 0 {
 		return
 	}
-	e.shard.countSockets(-1) // now, and not when it is closed: who makes room is not to go on for its sake
+	e.shard.CountSockets(-1) // now, and not when it is closed: who makes room is not to go on for its sake
 	if m.reader == nil || m.reader == e.shard {
 		e.endMapping(m)
 		return
 	}
-	m.reader.sendMapping(guest)
+	m.reader.SendMapping(guest)
 }
 
 // leaveSocket sends what f still has to send, and takes it off its mapping, if it has one: it is about to end.
-func (e *udpEngine) leaveSocket(t *turn, f *flow) {
+func (e *udpEngine) leaveSocket(t *shard.Turn, f *shard.Flow) {
 	udp := e.of(f)
 	if udp.first != 0 {
 		e.sendQueued(t) // it was alive when they came
 	}
-	if f.fd >= 0 && f.bits&shared != 0 && udp.via == viaMapping {
-		e.quitMapping(f.key.GuestSide(), &udp.peer.Addr)
+	if f.FD >= 0 && f.Bits&shard.SharedSocket != 0 && udp.via == viaMapping {
+		e.quitMapping(f.Key.GuestSide(), &udp.peer.Addr)
 	}
 }
 
@@ -164,7 +166,7 @@ func (e *udpEngine) endMapping(m *mapping) {
 	e.unhear(m)
 	delete(e.guest.mappings.of, m.guest)
 	_ = unix.Close(int(m.fd))
-	e.shard.pairs.memory.forget(&m.memory)
+	e.shard.Pairs.Memory.Forget(&m.memory)
 }
 
 // tendMapping does what is to be done for a mapping that was given to this pair, or whose last flow is gone.
@@ -183,7 +185,7 @@ func (e *udpEngine) tendMapping(guest ipaddr.Endpoint) {
 }
 
 // giveMappings gives all that this pair reads to another one.
-func (e *udpEngine) giveMappings(to *shard) {
+func (e *udpEngine) giveMappings(to *shard.Shard) {
 	s := &e.guest.mappings
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +193,7 @@ func (e *udpEngine) giveMappings(to *shard) {
 		if m.reader != e.shard {
 			continue
 		}
-		if !to.sendMapping(guest) {
+		if !to.SendMapping(guest) {
 			return
 		}
 		e.unhear(m)
@@ -216,19 +218,21 @@ func (e *udpEngine) closeMappings() {
 }
 
 // lookAtListeners looks at the sockets that flows share.
-func (e *udpEngine) lookAtListeners(t *turn) {
+func (e *udpEngine) lookAtListeners(t *shard.Turn) {
 	for l := range e.listeners.read() {
 		if l.shared != nil && l.FD >= 0 {
-			t.lookAt(l.shared.fd, &l.shared.memory, datagrams)
+			t.LookAt(l.shared.fd, &l.shared.memory, shard.Datagrams)
 		}
 	}
 }
 
 // isOfMapping reports whether a flow leaves by a mapping.
-func (e *udpEngine) isOfMapping(f *flow) bool { return f.bits&shared != 0 && e.of(f).via == viaMapping }
+func (e *udpEngine) isOfMapping(f *shard.Flow) bool {
+	return f.Bits&shard.SharedSocket != 0 && e.of(f).via == viaMapping
+}
 
 // peerOf returns where the datagrams go of a flow that shares its socket.
-func (e *udpEngine) peerOf(f *flow) *ipaddr.Endpoint { return &e.of(f).peer }
+func (e *udpEngine) peerOf(f *shard.Flow) *ipaddr.Endpoint { return &e.of(f).peer }
 
 // released gives back what a flow has held that nobody can be looking at any more.
-func (e *udpEngine) released(f *flow) { e.guest.ways.give(e.of(f).way) }
+func (e *udpEngine) released(f *shard.Flow) { e.guest.ways.give(e.of(f).way) }

@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -29,18 +30,15 @@ type rxBatch struct {
 	room  [hostsock.BatchSize]int // for payload, in the frame
 }
 
-// bounceFor is what message i of several has beyond its receive buffer.
-func (t *turn) bounceFor(i int) []byte { return t.bounce[i*bounceLen : (i+1)*bounceLen] }
-
 // rxSource is a socket that datagrams are received from: that of one flow, or of a forward.
 type rxSource struct {
-	flow     *flow     // nil for a forward's
-	listener *listener // nil for a flow's
+	flow     *shard.Flow // nil for a forward's
+	listener *listener   // nil for a flow's
 }
 
 func (m *rxSource) fd() int32 {
 	if m.flow != nil {
-		return m.flow.fd
+		return m.flow.FD
 	}
 	return m.listener.FD
 }
@@ -55,7 +53,7 @@ func (e *udpEngine) receiver(m *rxSource) *udpReceiver {
 // guest is the address of the guest that datagrams are for.
 func (m *rxSource) guest() *ipaddr.Addr {
 	if m.flow != nil {
-		return &m.flow.key.Guest
+		return &m.flow.Key.Guest
 	}
 	return &m.listener.to.Addr
 }
@@ -71,47 +69,47 @@ func (m *rxSource) common() *sharedSocket {
 // ready tells whether there may be more. drained takes note that there is not.
 func (m *rxSource) ready() bool {
 	if m.flow != nil {
-		return m.flow.state == stateActive && m.flow.bits&readable != 0
+		return m.flow.State == shard.StateActive && m.flow.Bits&shard.Readable != 0
 	}
 	return m.listener.ready
 }
 
 func (m *rxSource) drained() {
 	if m.flow != nil {
-		m.flow.bits &^= readable
+		m.flow.Bits &^= shard.Readable
 		return
 	}
 	m.listener.ready = false
 }
 
 // serviceUDP passes the guest what its association has received, and what became of its own datagrams.
-func (e *udpEngine) serviceUDP(t *turn, f *flow) outcome {
-	if f.bits&shared != 0 {
-		return idle // the forward receives for it
+func (e *udpEngine) serviceUDP(t *shard.Turn, f *shard.Flow) shard.Outcome {
+	if f.Bits&shard.SharedSocket != 0 {
+		return shard.Idle // the forward receives for it
 	}
-	if f.bits&failed != 0 {
-		f.bits &^= failed
-		if e.readErrorsOf(t, &rxSource{flow: f}) == errorBurst {
-			f.bits |= failed // there may be more
-			return more
+	if f.Bits&shard.SockError != 0 {
+		f.Bits &^= shard.SockError
+		if e.readErrorsOf(t, &rxSource{flow: f}) == shard.ErrorBurst {
+			f.Bits |= shard.SockError // there may be more
+			return shard.Again
 		}
 	}
 	return e.receive(t, rxSource{flow: f})
 }
 
-// receive takes what has come in, up to datagramBurst datagrams.
-func (e *udpEngine) receive(t *turn, m rxSource) outcome {
+// receive takes what has come in, up to DatagramBurst datagrams.
+func (e *udpEngine) receive(t *shard.Turn, m rxSource) shard.Outcome {
 	want := firstLook
-	for budget := datagramBurst; m.ready(); {
+	for budget := shard.DatagramBurst; m.ready(); {
 		if budget <= 0 {
-			return more
+			return shard.Again
 		}
 		room := e.reserveDatagrams(t, &m, min(want, budget))
 		if room == 0 {
-			return starves
+			return shard.NoBuffers
 		}
 		n, errno := e.batch.Receive(m.fd(), room)
-		t.counters.UDPReceives++
+		t.Counters.UDPReceives++
 		if errno != 0 {
 			budget--
 			e.receiveFailed(t, &m, errno)
@@ -124,19 +122,19 @@ func (e *udpEngine) receive(t *turn, m rxSource) outcome {
 		budget -= n
 		want = hostsock.BatchSize
 	}
-	return idle
+	return shard.Idle
 }
 
 // reserveDatagrams makes room for up to want datagrams and returns for how many, 0 if the guest has none. What is left of
 // a long datagram goes first.
-func (e *udpEngine) reserveDatagrams(t *turn, m *rxSource, want int) (n int) {
-	if !e.fragments.sendFragments(t) || t.rxFull {
+func (e *udpEngine) reserveDatagrams(t *shard.Turn, m *rxSource, want int) (n int) {
+	if !e.fragments.sendFragments(t) || t.RXFull {
 		return 0
 	}
 	s := e.receiver(m)
-	frame := netpkt.EtherLen + t.mtu
+	frame := netpkt.EtherLen + t.MTU
 	if !s.long && !s.gro {
-		e.rxBatch.lease = t.rx.Reserve(netbackend.Request{
+		e.rxBatch.lease = t.RX.Reserve(netbackend.Request{
 			Min: min(frame, leastRoom), Max: frame, Frames: want, Shape: netbackend.OneBuffer,
 		})
 		n = e.rxBatch.lease.Len()
@@ -146,9 +144,9 @@ func (e *udpEngine) reserveDatagrams(t *turn, m *rxSource, want int) (n int) {
 		if s.gro {
 			most = netpkt.EtherLen + 65535
 		}
-		e.rxBatch.lease = t.rx.Reserve(netbackend.Request{Min: frame, Max: most})
+		e.rxBatch.lease = t.RX.Reserve(netbackend.Request{Min: frame, Max: most})
 		if n = e.rxBatch.lease.Len(); n == 0 {
-			t.rxFull = true
+			t.RXFull = true
 			return 0
 		}
 	}
@@ -156,20 +154,20 @@ func (e *udpEngine) reserveDatagrams(t *turn, m *rxSource, want int) (n int) {
 }
 
 // prepare makes messages of the first n reserved frames, and returns how many it could.
-func (e *udpEngine) prepare(t *turn, m *rxSource, n int) int {
-	pieces := t.pieces[:0]
-	headers := udpHeaders(m.guest())
+func (e *udpEngine) prepare(t *shard.Turn, m *rxSource, n int) int {
+	pieces := t.Pieces[:0]
+	headers := shard.UDPHeaders(m.guest())
 	for i := range n {
 		start, in := len(pieces), &e.rxBatch
 		frame := in.lease.Frame(i)
-		in.room[i] = capacity(frame) - headers
-		longer, ok := appendRange(pieces, frame, headers, in.room[i])
+		in.room[i] = shard.Capacity(frame) - headers
+		longer, ok := shard.AppendRange(pieces, frame, headers, in.room[i])
 		if !ok || len(longer) == cap(longer) {
 			return i
 		}
 		pieces = longer
-		if beyond := bounceLen - in.room[i]; beyond > 0 {
-			pieces = append(pieces, guestmem.PieceOf(t.bounceFor(i)[:beyond]))
+		if beyond := shard.BounceLen - in.room[i]; beyond > 0 {
+			pieces = append(pieces, guestmem.PieceOf(t.BounceFor(i)[:beyond]))
 		}
 		e.batch.Set(i, pieces[start:])
 		if m.flow == nil {
@@ -182,13 +180,13 @@ func (e *udpEngine) prepare(t *turn, m *rxSource, n int) int {
 	return n
 }
 
-func (e *udpEngine) receiveFailed(t *turn, m *rxSource, errno unix.Errno) {
+func (e *udpEngine) receiveFailed(t *shard.Turn, m *rxSource, errno unix.Errno) {
 	switch errno {
 	case unix.EAGAIN:
 		m.drained()
 	case unix.EFAULT:
 		m.drained()
-		t.worker.Fault(errno)
+		t.Worker.Fault(errno)
 	case unix.EINTR:
 	default:
 		e.readErrorsOf(t, m)
@@ -196,7 +194,7 @@ func (e *udpEngine) receiveFailed(t *turn, m *rxSource, errno unix.Errno) {
 }
 
 // readErrorsOf tells the guest what became of datagrams that have left by m's socket, and returns how many errors there were.
-func (e *udpEngine) readErrorsOf(t *turn, m *rxSource) (n int) {
+func (e *udpEngine) readErrorsOf(t *shard.Turn, m *rxSource) (n int) {
 	common := m.common()
 	if common != nil {
 		common.mu.Lock()
@@ -207,26 +205,26 @@ func (e *udpEngine) readErrorsOf(t *turn, m *rxSource) (n int) {
 }
 
 // deliverAll gives the guest the first n messages, each in the frame that it was received into.
-func (e *udpEngine) deliverAll(t *turn, m *rxSource, n int) {
+func (e *udpEngine) deliverAll(t *shard.Turn, m *rxSource, n int) {
 	longest := e.fragments.longest(m.guest())
 	for i := range n {
 		size, segment := e.batch.Length(i), e.batch.Segment(i)
 		f := e.recipient(t, m, i)
 		fits := size <= e.rxBatch.room[i] && size <= longest
 		if segment != 0 && segment < size {
-			fits = t.takesUSO(m.guest()) && segment <= longest && size <= e.rxBatch.room[i]
+			fits = t.TakesUSO(m.guest()) && segment <= longest && size <= e.rxBatch.room[i]
 		}
 		if f == nil || !fits {
 			e.deliverOverflow(t, m, f, i, n)
 			return
 		}
 		e.received(t, f, size)
-		e.commitDatagrams(t, &f.key, i, size, segment)
+		e.commitDatagrams(t, &f.Key, i, size, segment)
 	}
 }
 
 // recipient returns the flow that message i is for, nil if it is for nobody.
-func (e *udpEngine) recipient(t *turn, m *rxSource, i int) *flow {
+func (e *udpEngine) recipient(t *shard.Turn, m *rxSource, i int) *shard.Flow {
 	if m.flow != nil {
 		return m.flow
 	}
@@ -236,30 +234,30 @@ func (e *udpEngine) recipient(t *turn, m *rxSource, i int) *flow {
 
 // received takes note of n bytes for the guest. What comes by a shared socket for a flow of another queue pair leaves no trace
 // there: silence is the guest's (RFC 4787 section 4.3, outbound refresh).
-func (e *udpEngine) received(t *turn, f *flow, n int) {
-	if !t.flows.IsOf(f.index, t.me) {
+func (e *udpEngine) received(t *shard.Turn, f *shard.Flow, n int) {
+	if !t.Flows.IsOf(f.Index, t.Owner) {
 		return
 	}
-	f.toGuest += uint64(n)
-	if f.bits&isNew != 0 {
-		t.wasAnswered(f)
+	f.ToGuest += uint64(n)
+	if f.Bits&shard.IsNew != 0 {
+		t.WasAnswered(f)
 	}
-	if f.class == classStrangers {
+	if f.Class == shard.ClassStrangers {
 		return
 	}
 	e.prolong(t, f)
-	t.touch(f)
+	t.Touch(f)
 }
 
 // deliverOverflow gives the guest messages i to n-1, which cannot stay where they are: the first, which is for f, does not fit
 // its buffer, or is for nobody. So all of them leave the guest's buffers, which then take what becomes of them.
-func (e *udpEngine) deliverOverflow(t *turn, m *rxSource, f *flow, i, n int) {
+func (e *udpEngine) deliverOverflow(t *shard.Turn, m *rxSource, f *shard.Flow, i, n int) {
 	in := &e.rxBatch
-	t.overflow = t.overflow[:0]
+	t.Overflow = t.Overflow[:0]
 	for j := i; j < n; j++ {
-		t.overflow = e.appendMessage(t, t.overflow, j, udpHeaders(m.guest()))
+		t.Overflow = e.appendMessage(t, t.Overflow, j, shard.UDPHeaders(m.guest()))
 	}
-	rest := t.overflow
+	rest := t.Overflow
 	for first := i; i < n; i++ {
 		size := e.batch.Length(i)
 		payload := rest[:size]
@@ -272,85 +270,85 @@ func (e *udpEngine) deliverOverflow(t *turn, m *rxSource, f *flow, i, n int) {
 		}
 		e.receiver(m).long = e.receiver(m).long || size > in.room[i]
 		if e.fragments.busy() {
-			t.counters.NoRoom++ // the guest has no room for the one before
+			t.Counters.NoRoom++ // the guest has no room for the one before
 			continue
 		}
 		e.received(t, f, size)
-		e.fragments.cut(t, &f.key, payload, e.batch.Segment(i))
+		e.fragments.cut(t, &f.Key, payload, e.batch.Segment(i))
 	}
 }
 
 // appendMessage appends the payload of message i, which stands behind headers, to b.
-func (e *udpEngine) appendMessage(t *turn, b []byte, i, headers int) []byte {
+func (e *udpEngine) appendMessage(t *shard.Turn, b []byte, i, headers int) []byte {
 	size := e.batch.Length(i)
 	inFrame := min(size, e.rxBatch.room[i])
 	start := len(b)
 	if cap(b)-start < size {
-		b = append(make([]byte, 0, 2*start+bounceLen), b...)
+		b = append(make([]byte, 0, 2*start+shard.BounceLen), b...)
 	}
 	b = b[:start+inFrame]
 	guestmem.CopyFrom(b[start:], e.rxBatch.lease.Frame(i), headers)
-	return append(b, t.bounceFor(i)[:size-inFrame]...)
+	return append(b, t.BounceFor(i)[:size-inFrame]...)
 }
 
 // commitDatagrams writes the headers in front of n bytes in frame i of the lease, and gives the guest the frame. segment is the
 // length of each of several datagrams, 0 for one.
-func (e *udpEngine) commitDatagrams(t *turn, key *flowtable.Key, i, n, segment int) {
+func (e *udpEngine) commitDatagrams(t *shard.Turn, key *flowtable.Key, i, n, segment int) {
 	iov := e.rxBatch.lease.Frame(i)
-	at := t.putIP(t.template[:], &key.Remote, &key.Guest, netpkt.UDP, netpkt.UDPLen+n)
+	at := t.PutIP(t.Template[:], &key.Remote, &key.Guest, netpkt.UDP, netpkt.UDPLen+n)
 	headers := at + netpkt.UDPLen
-	udp := t.template[at:headers]
+	udp := t.Template[at:headers]
 	netpkt.PutUDP(udp, key.RemotePort, key.GuestPort, netpkt.UDPLen+n)
-	sum := pseudoSum(key, netpkt.UDPLen+n)
+	sum := shard.PseudoSum(key, netpkt.UDPLen+n)
 	var h vnet.Header
-	if t.guestCsum {
+	if t.GuestCsum {
 		h.Flags, h.CsumStart, h.CsumOffset = vnet.FlagNeedsCSum, uint16(at), 6
 	} else {
-		sum = netpkt.UDPChecksum(t.sumRange(iov, headers, n, vnet.Sum(udp, sum)))
+		sum = netpkt.UDPChecksum(t.SumRange(iov, headers, n, vnet.Sum(udp, sum)))
 	}
 	if segment != 0 && segment < n {
 		h.GSOType, h.GSOSize, h.HdrLen = vnet.GSOUDPL4, uint16(segment), uint16(headers)
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
-	guestmem.CopyTo(iov, 0, t.template[:headers])
+	guestmem.CopyTo(iov, 0, t.Template[:headers])
 	e.rxBatch.lease.Commit(&h, headers+n)
 }
 
 // receiveForwarded passes the guest what has come in on a forward, and what became of the guest's answers.
-func (e *udpEngine) receiveForwarded(t *turn, l *listener) {
+func (e *udpEngine) receiveForwarded(t *shard.Turn, l *listener) {
 	if l.FD < 0 {
 		l.ready = false // a mapping that has ended
 		return
 	}
 	e.toUser(t, &l.to.Addr)
 	if l.failed {
-		l.failed = e.readErrorsOf(t, &rxSource{listener: l}) == errorBurst // then there may be more
-		t.again = t.again || l.failed
+		l.failed = e.readErrorsOf(t, &rxSource{listener: l}) == shard.ErrorBurst // then there may be more
+		t.Again = t.Again || l.failed
 	}
-	if !t.connected || t.hosts.MAC(hosts.Any) == 0 {
+	if !t.Connected || t.Hosts.MAC(hosts.Any) == 0 {
 		e.discard(t, l)
 		return
 	}
 	switch e.receive(t, rxSource{listener: l}) {
-	case more:
-		t.again = true
-	case starves:
-		t.rx.Starve()
+	case shard.Again:
+		t.Again = true
+	case shard.NoBuffers:
+		t.RX.Starve()
 	}
 }
 
 // toUser lets what is made next go to the host that uses the address guest. If that is not known, the link is asked.
-func (e *udpEngine) toUser(t *turn, guest *ipaddr.Addr) {
-	if t.to = e.user.User(t.hosts, guest); t.to == hosts.Any {
+func (e *udpEngine) toUser(t *shard.Turn, guest *ipaddr.Addr) {
+	if t.To = e.user.User(t.Hosts, guest); t.To == hosts.Any {
 		e.link.askOnce(t, *guest)
 	}
 }
 
 // forwarded returns the flow for what a caller sends to a forward, which remembers the way back, or to a mapping; nil if there
 // is none.
-func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flow {
+func (e *udpEngine) forwarded(t *shard.Turn, s *sharedSocket, c *hostsock.Caller) *shard.Flow {
 	key := e.forwardKey(s, c.Peer)
-	if f := t.flows.lookup(&key); f != nil && e.isOf(f, s, c) {
+	if f := t.Flows.Find(&key); f != nil && e.isOf(f, s, c) {
 		return f
 	}
 	f, free := e.callerFlow(s, c)
@@ -358,7 +356,7 @@ func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flo
 	case f != nil:
 		return f
 	case free == flowtable.Key{}:
-		t.counters.BadAddress++ // the guest speaks to that port by flows of its own
+		t.Counters.BadAddress++ // the guest speaks to that port by flows of its own
 		return nil
 	case s.via == viaMapping:
 		return e.letIn(t, s, c, &free)
@@ -370,31 +368,31 @@ func (e *udpEngine) forwarded(t *turn, s *sharedSocket, c *hostsock.Caller) *flo
 func (e *udpEngine) forwardKey(s *sharedSocket, peer ipaddr.Endpoint) flowtable.Key {
 	return flowtable.Key{
 		Guest: s.guest.Addr, GuestPort: s.guest.Port, Proto: netpkt.UDP,
-		Remote: e.shard.nets.AsSeen(&peer.Addr, &s.guest.Addr), RemotePort: peer.Port,
+		Remote: e.shard.Nets.AsSeen(&peer.Addr, &s.guest.Addr), RemotePort: peer.Port,
 	}
 }
 
 // discard drops what has come in for a guest that is not there, and asks for it.
-func (e *udpEngine) discard(t *turn, l *listener) {
-	for range datagramBurst {
-		if _, _, errno := t.msg.Receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
+func (e *udpEngine) discard(t *shard.Turn, l *listener) {
+	for range shard.DatagramBurst {
+		if _, _, errno := t.Msg.Receive(l.FD, nil, 0, false); errno == unix.EAGAIN {
 			l.ready = false
 			break
 		}
-		t.counters.NoGuest++
+		t.Counters.NoGuest++
 	}
-	t.again = t.again || l.ready
+	t.Again = t.Again || l.ready
 	e.link.askOnce(t, l.to.Addr)
 }
 
 // reserveDatagram reserves room for one packet as long as the guest's MTU allows. What is left of a long datagram goes
 // first.
-func (e *fragmenter) reserveDatagram(t *turn) netbackend.Lease {
-	if !e.sendFragments(t) || t.rxFull {
+func (e *fragmenter) reserveDatagram(t *shard.Turn) netbackend.Lease {
+	if !e.sendFragments(t) || t.RXFull {
 		return netbackend.Lease{}
 	}
-	n := max(netpkt.EtherLen+t.mtu, netbackend.MinFrame)
-	lease := t.rx.Reserve(netbackend.Request{Min: n, Max: n})
-	t.rxFull = lease.Len() == 0
+	n := max(netpkt.EtherLen+t.MTU, netbackend.MinFrame)
+	lease := t.RX.Reserve(netbackend.Request{Min: n, Max: n})
+	t.RXFull = lease.Len() == 0
 	return lease
 }

@@ -4,8 +4,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -27,7 +27,7 @@ type txBatch struct {
 	n     int
 	items [maxQueued]txItem
 	nFlow int
-	flows [maxQueued]*flow // those that have some
+	flows [maxQueued]*shard.Flow // those that have some
 }
 
 // txItem is a frame with a datagram, or with several of a guest that lets them be cut.
@@ -36,7 +36,7 @@ type txItem struct {
 	offset  int // of the payload in iov
 	n       int // its length in bytes
 	segment int // length of each datagram but the last, at least n if there is one
-	manner  manner
+	manner  hostsock.Manner
 	next    uint16 // the flow's next one, counted from 1; 0 for none
 }
 
@@ -54,16 +54,16 @@ type mmsg struct {
 }
 
 // enqueue puts n bytes of payload into the batch that is sent.
-func (e *udpEngine) enqueue(t *turn, f *flow, k *packet, n int) {
+func (e *udpEngine) enqueue(t *shard.Turn, f *shard.Flow, k *shard.Packet, n int) {
 	o := &e.txBatch
 	if o.n == len(o.items) {
 		e.sendQueued(t)
 	}
 	segment := n
-	if k.segment != 0 {
-		segment = k.segment
+	if k.Segment != 0 {
+		segment = k.Segment
 	}
-	o.items[o.n] = txItem{iov: k.chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.mannerOf(k)}
+	o.items[o.n] = txItem{iov: k.Chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.MannerOf(k)}
 	o.n++
 	i := uint16(o.n)
 	udp := e.of(f)
@@ -77,42 +77,23 @@ func (e *udpEngine) enqueue(t *turn, f *flow, k *packet, n int) {
 	udp.last = i
 }
 
-// usualHops is the time to live that most systems send with. A smaller one is meant: somebody traces a route.
-const usualHops = 64
-
-func (s *shard) mannerOf(k *packet) manner {
-	m := manner{route: mayFragment, hops: s.hopsLeft(k.Hops, &k.Dst), tos: k.TOS}
-	if k.Whole {
-		m.route = dontFragment
-	}
-	return m
-}
-
-// hopsLeft returns the time to live with which a packet goes on that came with hops; 0 for as many as the host gives.
-func (s *shard) hopsLeft(hops uint8, dst *ipaddr.Addr) uint8 {
-	if hops >= usualHops || s.nets.IsOurs(dst) {
-		return 0
-	}
-	return hops - 1
-}
-
 // sendQueued sends all that is in the batch.
-func (e *udpEngine) sendQueued(t *turn) {
-	o, to := &e.txBatch, t.to
+func (e *udpEngine) sendQueued(t *shard.Turn) {
+	o, to := &e.txBatch, t.To
 	for _, f := range o.flows[:o.nFlow] {
-		t.to = f.host
+		t.To = f.Host
 		e.sendFlow(t, f)
 	}
-	t.to = to
+	t.To = to
 	clear(o.flows[:o.nFlow])
 	o.n, o.nFlow = 0, 0
 }
 
 // sendFlow sends what a flow has in the batch: runs of datagrams of equal length as one message each, if the kernel can
 // cut them, and as many messages as possible by one call.
-func (e *udpEngine) sendFlow(t *turn, f *flow) {
+func (e *udpEngine) sendFlow(t *shard.Turn, f *shard.Flow) {
 	udp := e.of(f)
-	s, one, common, w := &f.sender, &udp.noGSO, e.commonSocket(f), hostsock.Way{}
+	s, one, common, w := &f.Sender, &udp.noGSO, e.commonSocket(f), hostsock.Way{}
 	if common != nil {
 		common.mu.Lock()
 		defer common.mu.Unlock()
@@ -121,21 +102,21 @@ func (e *udpEngine) sendFlow(t *turn, f *flow) {
 	at := cursor{item: udp.first}
 	udp.first, udp.last = 0, 0
 	e.sources.keepUp(f)
-	patience := errorBurst
-	for at.item != 0 && f.state == stateActive {
+	patience := shard.ErrorBurst
+	for at.item != 0 && f.State == shard.StateActive {
 		n := e.build(t, f, s, *one, at, &w)
-		sent, errno := e.batch.Send(f.fd, n)
-		t.counters.UDPSends++
+		sent, errno := e.batch.Send(f.FD, n)
+		t.Counters.UDPSends++
 		for _, l := range e.mmsgs[:sent] {
-			f.fromGuest += uint64(l.bytes)
-			t.counters.UDPSent += uint64(l.datagrams)
+			f.FromGuest += uint64(l.bytes)
+			t.Counters.UDPSent += uint64(l.datagrams)
 			at = l.end
 		}
 		if sent > 0 || lostInSilence(errno) {
 			e.prolong(t, f)
 		}
 		if errno != 0 && !e.sendAgain(t, f, one, common, &w, errno, &patience) {
-			t.counters.UDPRefused += uint64(e.mmsgs[0].datagrams)
+			t.Counters.UDPRefused += uint64(e.mmsgs[0].datagrams)
 			at = e.mmsgs[0].end
 		}
 	}
@@ -147,12 +128,12 @@ func lostInSilence(errno unix.Errno) bool {
 }
 
 // sendAgain deals with an error of sending the first message, and tells whether it is to be tried again.
-func (e *udpEngine) sendAgain(t *turn, f *flow, one *bool, common *sharedSocket, w *hostsock.Way, errno unix.Errno, patience *int) bool {
+func (e *udpEngine) sendAgain(t *shard.Turn, f *shard.Flow, one *bool, common *sharedSocket, w *hostsock.Way, errno unix.Errno, patience *int) bool {
 	if e.sources.recovers(t, f, errno) {
 		*one = false
 		return true
 	}
-	if f.state != stateActive {
+	if f.State != shard.StateActive {
 		return false
 	}
 	if l := &e.mmsgs[0]; l.datagrams > 1 {
@@ -171,28 +152,28 @@ func (e *udpEngine) sendAgain(t *turn, f *flow, one *bool, common *sharedSocket,
 		return false
 	}
 	if errno == unix.EFAULT {
-		t.worker.Fault(errno)
+		t.Worker.Fault(errno)
 		return false
 	}
 	// It may tell of earlier datagrams; then this one was not sent.
-	earlier, told := e.readErrors(t, f.fd, f, common)
+	earlier, told := e.readErrors(t, f.FD, f, common)
 	*patience--
 	if !told && earlier == 0 {
-		e.icmp.undelivered(t, &f.key, errno, netpkt.UDPLen, e.header(f))
+		e.icmp.undelivered(t, &f.Key, errno, netpkt.UDPLen, e.header(f))
 	}
 	return !told && earlier > 0 && *patience > 0
 }
 
 // build makes messages of what f has in the batch from at on, and returns their number: all that travel in the same
 // manner, as far as one call can take them.
-func (e *udpEngine) build(t *turn, f *flow, s *udpSender, noGSO bool, at cursor, w *hostsock.Way) (n int) {
+func (e *udpEngine) build(t *shard.Turn, f *shard.Flow, s *hostsock.Sender, noGSO bool, at cursor, w *hostsock.Way) (n int) {
 	m := e.txBatch.items[at.item-1].manner
-	s.set(f.fd, m)
+	s.Set(f.FD, m)
 	most := 1
 	if e.cfg.Segments && !noGSO {
 		most = maxKernelSegments
 	}
-	pieces := t.pieces[:0]
+	pieces := t.Pieces[:0]
 	for n < hostsock.BatchSize && at.item != 0 && e.txBatch.items[at.item-1].manner == m {
 		start := len(pieces)
 		l, size, ok := e.mmsg(&pieces, at, most, m)
@@ -200,7 +181,7 @@ func (e *udpEngine) build(t *turn, f *flow, s *udpSender, noGSO bool, at cursor,
 			break
 		}
 		e.mmsgs[n] = l
-		e.address(f, n, pieces[start:], w, s.v6)
+		e.address(f, n, pieces[start:], w, s.V6)
 		if l.datagrams > 1 {
 			e.batch.CutAt(n, size)
 		}
@@ -211,9 +192,9 @@ func (e *udpEngine) build(t *turn, f *flow, s *udpSender, noGSO bool, at cursor,
 }
 
 // address makes message i one of pieces for f's peer, by the way w if there is one.
-func (e *udpEngine) address(f *flow, i int, pieces []guestmem.Iovec, w *hostsock.Way, v6 bool) {
+func (e *udpEngine) address(f *shard.Flow, i int, pieces []guestmem.Iovec, w *hostsock.Way, v6 bool) {
 	e.batch.Set(i, pieces)
-	if f.bits&shared == 0 {
+	if f.Bits&shard.SharedSocket == 0 {
 		return
 	}
 	udp := e.of(f)
@@ -225,7 +206,7 @@ func (e *udpEngine) address(f *flow, i int, pieces []guestmem.Iovec, w *hostsock
 
 // mmsg appends to pieces the longest message of up to most datagrams that can be made from at on, each of size bytes but
 // the last; !ok if there is no room for it, which is never so if pieces is empty.
-func (e *udpEngine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m manner) (l mmsg, size int, ok bool) {
+func (e *udpEngine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m hostsock.Manner) (l mmsg, size int, ok bool) {
 	size = e.next(at)
 	limit := size * most
 	if size > 0 {
@@ -238,7 +219,7 @@ func (e *udpEngine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m manner
 		if take == size {
 			take = min(q.n-l.end.offset, limit-l.bytes)
 		}
-		longer, ok := appendRange(*pieces, q.iov, q.offset+l.end.offset, take)
+		longer, ok := shard.AppendRange(*pieces, q.iov, q.offset+l.end.offset, take)
 		if !ok {
 			return l, size, l.datagrams > 0
 		}
@@ -259,7 +240,7 @@ func (e *udpEngine) next(at cursor) int {
 }
 
 // coalesces tells whether the datagram at a place can follow others of size bytes.
-func (e *udpEngine) coalesces(at cursor, size int, m manner) bool {
+func (e *udpEngine) coalesces(at cursor, size int, m hostsock.Manner) bool {
 	n := e.next(at)
 	return n > 0 && n <= size && e.txBatch.items[at.item-1].manner == m
 }
@@ -272,51 +253,14 @@ func (e *udpEngine) advance(at *cursor, n int) {
 	}
 }
 
-// ipOptions are the names of the options of a socket that say how its datagrams travel.
-type ipOptions struct{ level, hops, discovery, tos int }
-
-var (
-	inetOptions  = ipOptions{unix.IPPROTO_IP, unix.IP_TTL, unix.IP_MTU_DISCOVER, unix.IP_TOS}
-	inet6Options = ipOptions{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_MTU_DISCOVER, unix.IPV6_TCLASS}
-)
-
-// set lets what leaves by the socket fd travel as m says.
-func (s *udpSender) set(fd int32, m manner) {
-	if s.manner == m {
-		return
-	}
-	o := inetOptions
-	if s.v6 {
-		o = inet6Options
-	}
-	if s.manner.hops != m.hops {
-		hops := int(m.hops)
-		if hops == 0 {
-			hops = -1 // what the host gives (ip(7))
-		}
-		_ = unix.SetsockoptInt(int(fd), o.level, o.hops, hops)
-	}
-	if s.manner.route != m.route && m.route != routeUnset {
-		route := unix.IP_PMTUDISC_DONT // the values are the same for both versions of IP
-		if m.route == dontFragment {
-			route = unix.IP_PMTUDISC_DO
-		}
-		_ = unix.SetsockoptInt(int(fd), o.level, o.discovery, route)
-	}
-	if s.manner.tos != m.tos {
-		_ = unix.SetsockoptInt(int(fd), o.level, o.tos, int(m.tos))
-	}
-	s.manner = m
-}
-
 // commonSocket returns the socket that f shares with other flows, nil if it has its own.
-func (e *udpEngine) commonSocket(f *flow) *sharedSocket {
-	if f.bits&shared == 0 {
+func (e *udpEngine) commonSocket(f *shard.Flow) *sharedSocket {
+	if f.Bits&shard.SharedSocket == 0 {
 		return nil
 	}
 	udp := e.of(f)
 	if udp.via == viaMapping {
-		return &e.guest.mappings.find(f.key.GuestSide()).sharedSocket
+		return &e.guest.mappings.find(f.Key.GuestSide()).sharedSocket
 	}
 	return e.listeners.ofForward(udp.via - 1).shared
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
 const protoNoNextHeader = unix.IPPROTO_NONE
@@ -22,12 +23,12 @@ func carries(a *ipaddr.Addr, proto uint8) bool {
 
 // unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
 // the protocol. first is false for fragments behind the first, which are not answered (RFC 1122 section 3.2.2).
-func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
-	if !t.conversational(k) || t.nets.IsBroadcast(&k.Dst) {
+func (p *Port) unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool) {
+	if !t.IsUnicastPeer(k) || t.Nets.IsBroadcast(&k.Dst) {
 		p.misaddressed(t, k, proto)
 		return
 	}
-	t.counters.OtherProtocols++
+	t.Counters.OtherProtocols++
 	if proto == protoNoNextHeader && !k.Src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
@@ -38,10 +39,10 @@ func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
 	var l4 [netpkt.ICMPLen]byte // a packet of these protocols may be shorter
 	copy(l4[:], k.L4)
 	m := icmpError{
-		Message: netpkt.UnknownProtocol(k.Src.Is4()), from: t.nets.Of(&k.Src).Gateway,
+		Message: netpkt.UnknownProtocol(k.Src.Is4()), from: t.Nets.Of(&k.Src).Gateway,
 		key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: proto}, n: k.L4Len, l4: l4[:],
 	}
-	if t.nets.IsOurs(&k.Dst) {
+	if t.Nets.IsOurs(&k.Dst) {
 		m.from = k.Dst
 	}
 	if !k.Src.Is4() {
@@ -51,18 +52,18 @@ func (p *Port) unspoken(t *turn, k *packet, proto uint8, first bool) {
 }
 
 // misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
-func (p *Port) misaddressed(t *turn, k *packet, proto uint8) {
+func (p *Port) misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
 	switch {
 	case k.Dst.IsMulticast():
 		if proto == netpkt.UDP && p.groups.toGroup(t, k) {
 			return
 		}
-		t.counters.Multicast++
+		t.Counters.Multicast++
 		p.tellMulticast(k, proto)
-	case k.Dst == everybody || t.nets.IsBroadcast(&k.Dst):
-		t.counters.Broadcast++
+	case k.Dst == everybody || t.Nets.IsBroadcast(&k.Dst):
+		t.Counters.Broadcast++
 	default:
-		t.counters.BadAddress++
+		t.Counters.BadAddress++
 	}
 }
 
@@ -85,9 +86,9 @@ func (t *told) newProtocol(proto uint8) bool {
 	return t.seen[proto/32].Load()&bit == 0 && t.seen[proto/32].Or(bit)&bit == 0 && t.protocols.Add(1) <= maxProtocolsTold
 }
 
-func (p *Port) tellProtocol(k *packet, proto uint8) {
+func (p *Port) tellProtocol(k *shard.Packet, proto uint8) {
 	if p.guest.told.newProtocol(proto) {
-		p.shard.warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
+		p.shard.Warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
 			fmt.Sprintf("%d%s", proto, nameOfProtocol(proto)))
 	}
 }
@@ -113,11 +114,11 @@ func nameOfProtocol(proto uint8) string {
 
 // tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
 // not UDP asks routers, of which the engine is the only one.
-func (p *Port) tellMulticast(k *packet, proto uint8) {
+func (p *Port) tellMulticast(k *shard.Packet, proto uint8) {
 	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || p.guest.told.multicast.Swap(true) {
 		return
 	}
-	p.shard.worker.Raise(netbackend.Notice{
+	p.shard.Worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
 		Value: k.Dst.Netip().String() + nameOfGroup(uint16(k.L4[2])<<8|uint16(k.L4[3])),
 	})

@@ -1,4 +1,4 @@
-package nat
+package shard
 
 import (
 	"math"
@@ -13,9 +13,9 @@ import (
 )
 
 // memoryBench is a turn that has nothing but sockets' memory.
-func memoryBench(budget int64) *turn {
-	p := &turn{shard: shard{pairs: &pairs{}, worker: porttest.DeafWorker{}}}
-	p.pairs.memory.budget = budget
+func memoryBench(budget int64) *Turn {
+	p := &Turn{Shard: Shard{Pairs: &Pairs{}, Worker: porttest.DeafWorker{}}}
+	p.Pairs.Memory.budget = budget
 	return p
 }
 
@@ -58,35 +58,35 @@ func readFast(t *testing.T, fd int, peer net.Conn) {
 
 func TestABufferIsNoLargerThanAnEighthOfWhatIsLeft(t *testing.T) {
 	const mib = 1 << 20
-	m := kernelMemory{budget: 256 * mib}
+	m := KernelMemory{budget: 256 * mib}
 	for held, want := range map[int64]int64{128 * mib: 16 * mib, 192 * mib: 8 * mib, 248 * mib: mib, 256 * mib: leastBuffer, 999 * mib: leastBuffer} {
-		m.held.Store(held)
-		require.True(t, m.pressed())
+		m.Held.Store(held)
+		require.True(t, m.IsPressed())
 		require.Equal(t, want, m.allowance(), held)
 	}
-	m.held.Store(128*mib - 1)
-	require.False(t, m.pressed())
+	m.Held.Store(128*mib - 1)
+	require.False(t, m.IsPressed())
 }
 
 func TestBuffersAreBoundedUnderPressureAndTheKernelsChoiceWithoutIt(t *testing.T) {
 	const budget = 64 << 20
 	p := memoryBench(budget)
-	m, s := &p.pairs.memory, new(socketMemory)
+	m, s := &p.Pairs.Memory, new(SocketMemory)
 	fd, peer := connectedPair(t)
 	receive, send := optionOf(t, fd, unix.SO_RCVBUF), optionOf(t, fd, unix.SO_SNDBUF)
-	p.lookAt(int32(fd), s, stream)
+	p.LookAt(int32(fd), s, Stream)
 	require.Equal(t, receive, optionOf(t, fd, unix.SO_RCVBUF), "there is no need")
 	require.Equal(t, send, optionOf(t, fd, unix.SO_SNDBUF))
-	require.Zero(t, p.counters.BuffersBounded)
+	require.Zero(t, p.Counters.BuffersBounded)
 
-	m.held.Store(budget)
-	p.lookAt(int32(fd), s, stream)
+	m.Held.Store(budget)
+	p.LookAt(int32(fd), s, Stream)
 	require.Equal(t, leastBuffer, optionOf(t, fd, unix.SO_RCVBUF))
 	require.Equal(t, leastBuffer, optionOf(t, fd, unix.SO_SNDBUF))
-	require.EqualValues(t, 2, p.counters.BuffersBounded)
+	require.EqualValues(t, 2, p.Counters.BuffersBounded)
 
-	m.held.Store(0)
-	p.lookAt(int32(fd), s, stream)
+	m.Held.Store(0)
+	p.LookAt(int32(fd), s, Stream)
 	for begun := time.Now(); optionOf(t, fd, unix.SO_RCVBUF) <= receive && time.Since(begun) < time.Minute; {
 		readFast(t, fd, peer) // how fast the kernel finds it depends on the machine
 	}
@@ -99,7 +99,7 @@ func TestAGuestThatReadsFastAndThenStopsIsBounded(t *testing.T) {
 	p := memoryBench(budget)
 	var fds [connections]int
 	var peers [connections]net.Conn
-	var known [connections]socketMemory
+	var known [connections]SocketMemory
 	for i := range fds {
 		fds[i], peers[i] = connectedPair(t)
 		readFast(t, fds[i], peers[i])
@@ -111,36 +111,36 @@ func TestAGuestThatReadsFastAndThenStopsIsBounded(t *testing.T) {
 			require.NoError(t, raw.Control(func(fd uintptr) { _, _ = unix.Write(int(fd), make([]byte, step)) }))
 		}
 		for i, fd := range fds {
-			p.lookAt(int32(fd), &known[i], stream)
+			p.LookAt(int32(fd), &known[i], Stream)
 		}
 	}
-	held := p.pairs.memory.held.Load()
+	held := p.Pairs.Memory.Held.Load()
 	require.Greater(t, held, int64(budget/2))
 	require.Less(t, held, int64(budget+connections*(2*step)), "the budget, and what came between two looks, as the kernel counts it")
 }
 
 func TestBuffersOfOtherSocketsHaveTheirUsualSizeAgain(t *testing.T) {
 	const budget = 64 << 20
-	for kind, family := range map[socketKind]int{datagrams: unix.AF_INET, local: unix.AF_UNIX} {
-		option := map[socketKind]int{datagrams: unix.SO_RCVBUF, local: unix.SO_SNDBUF}[kind]
+	for kind, family := range map[socketKind]int{Datagrams: unix.AF_INET, Local: unix.AF_UNIX} {
+		option := map[socketKind]int{Datagrams: unix.SO_RCVBUF, Local: unix.SO_SNDBUF}[kind]
 		p := memoryBench(budget)
 		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		require.NoError(t, err)
 		defer unix.Close(fd)
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, usualBuffer/2)
-		s := new(socketMemory)
-		p.pairs.memory.held.Store(budget)
-		p.lookAt(int32(fd), s, kind)
+		s := new(SocketMemory)
+		p.Pairs.Memory.Held.Store(budget)
+		p.LookAt(int32(fd), s, kind)
 		require.Equal(t, leastBuffer, optionOf(t, fd, option))
-		p.pairs.memory.held.Store(0)
-		p.lookAt(int32(fd), s, kind)
+		p.Pairs.Memory.Held.Store(0)
+		p.LookAt(int32(fd), s, kind)
 		require.Equal(t, usualBuffer, optionOf(t, fd, option))
 	}
 }
 
 func TestTheBudgetIsDividedAmongGuests(t *testing.T) {
-	all := KernelLimits{Memory: math.MaxInt64}.among(1).Memory
+	all := KernelLimits{Memory: math.MaxInt64}.Among(1).Memory
 	require.Equal(t, hostKernelMemory(), all)
-	require.Equal(t, all/10, KernelLimits{Memory: math.MaxInt64}.among(10).Memory)
-	require.EqualValues(t, 1000, KernelLimits{Memory: 1000}.among(10).Memory)
+	require.Equal(t, all/10, KernelLimits{Memory: math.MaxInt64}.Among(10).Memory)
+	require.EqualValues(t, 1000, KernelLimits{Memory: 1000}.Among(10).Memory)
 }

@@ -1,4 +1,4 @@
-package nat
+package shard
 
 import (
 	"testing"
@@ -10,7 +10,7 @@ import (
 
 func TestEveryClassOfFlowsHasALimitAndAName(t *testing.T) {
 	seen := map[limits.Limit]bool{}
-	for c := classConnects; c < classes; c++ {
+	for c := ClassConnects; c < NumClasses; c++ {
 		require.GreaterOrEqual(t, c.limit(), limits.Connects)
 		require.LessOrEqual(t, c.limit(), limits.Peers)
 		require.False(t, seen[c.limit()], "class %d shares its limit", c)

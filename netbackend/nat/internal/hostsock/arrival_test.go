@@ -1,4 +1,4 @@
-package nat
+package hostsock
 
 import (
 	"net"
@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
@@ -37,15 +36,15 @@ func TestAPacketTellsItsTimeToLiveAndItsTrafficClass(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, raw.Control(func(fd uintptr) {
 				a := ipaddr.From(conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
-				hostsock.WantArrivals(&a, int(fd))
+				WantArrivals(&a, int(fd))
 				_, err := peer.Write([]byte("x"))
 				require.NoError(t, err)
-				var m hostsock.Message
+				var m Message
 				var b [10]byte
 				n, _, errno := m.ReceiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
 				require.Zero(t, errno)
 				require.Equal(t, 1, n)
-				require.Equal(t, hostsock.Arrival{HopLimit: 16, TrafficClass: 0xba}, m.Arrived)
+				require.Equal(t, Arrival{HopLimit: 16, TrafficClass: 0xba}, m.Arrived)
 				_, _, errno = m.ReceiveArrival(int32(fd), []guestmem.Iovec{guestmem.PieceOf(b[:])})
 				require.Equal(t, unix.EAGAIN, errno)
 				require.Zero(t, m.Arrived, "what is not there has come by no way")

@@ -1,4 +1,4 @@
-package nat
+package shard
 
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
@@ -19,8 +19,8 @@ const (
 	usualNewFlows = 16384
 )
 
-// newFlows is what a guest may begin that nobody has answered. Its queue pairs share it.
-type newFlows struct {
+// NewFlows is what a guest may begin that nobody has answered. Its queue pairs share it.
+type NewFlows struct {
 	own   ratelimit.Bucket // all that it begins
 	share ratelimit.Bucket // of all guests together it has an equal share, which others cannot take,
 	// common is where guests take what is beyond their shares. It has as much as the shares together.
@@ -35,7 +35,7 @@ func newCommonFlows(burst int) *ratelimit.Bucket {
 }
 
 // fill makes n full.
-func (n *newFlows) fill(l *KernelLimits) {
+func (n *NewFlows) fill(l *KernelLimits) {
 	n.own.FillBurst(newFlowRate, int64(l.UnansweredFlows))
 	n.share.FillBurst(newFlowRate, int64(l.UnansweredFlows))
 	n.share.Slow(int64(l.guests))
@@ -43,7 +43,7 @@ func (n *newFlows) fill(l *KernelLimits) {
 }
 
 // take tells whether another flow may begin now, and counts it if so.
-func (n *newFlows) take(now int64) bool {
+func (n *NewFlows) take(now int64) bool {
 	if !n.own.Take(now) {
 		return false
 	}
@@ -56,33 +56,33 @@ func (n *newFlows) take(now int64) bool {
 
 // giveBack undoes a take. What was taken from the common part goes to the guest's share, if that has room: all guests together
 // never get more than they took.
-func (n *newFlows) giveBack(now int64) {
+func (n *NewFlows) giveBack(now int64) {
 	n.own.GiveBack(now)
 	n.share.GiveBack(now)
 }
 
-// mayBegin tells whether the guest may begin a flow now. Then it is to be told what has become of it, see began.
-func (t *turn) mayBegin() bool {
-	if t.pairs.newFlows.take(t.now) {
+// MayBegin tells whether the guest may begin a flow now. Then it is to be told what has become of it, see began.
+func (t *Turn) MayBegin() bool {
+	if t.Pairs.NewFlows.take(t.Now) {
 		return true
 	}
-	t.hit(limits.NewFlows)
+	t.OverLimit(limits.NewFlows)
 	return false
 }
 
-// began takes note of a flow for which mayBegin was asked. f is nil if it could not be made; if it is elsewhere, its frame comes
+// Began takes note of a flow for which MayBegin was asked. f is nil if it could not be made; if it is elsewhere, its frame comes
 // again, and asks again.
-func (t *turn) began(f *flow, at where) {
+func (t *Turn) Began(f *Flow, at Where) {
 	switch {
 	case f != nil:
-		f.bits |= isNew
-	case at == elsewhere:
-		t.pairs.newFlows.giveBack(t.now)
+		f.Bits |= IsNew
+	case at == Elsewhere:
+		t.Pairs.NewFlows.giveBack(t.Now)
 	}
 }
 
-// wasAnswered takes note that somebody has answered f, which isNew.
-func (t *turn) wasAnswered(f *flow) {
-	f.bits &^= isNew
-	t.pairs.newFlows.giveBack(t.now)
+// WasAnswered takes note that somebody has answered f, which IsNew.
+func (t *Turn) WasAnswered(f *Flow) {
+	f.Bits &^= IsNew
+	t.Pairs.NewFlows.giveBack(t.Now)
 }

@@ -1,4 +1,4 @@
-package nat
+package shard
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 )
 
 // begin returns how many of tries flows may begin at a time.
-func (n *newFlows) begin(now int64, tries int) (begun int) {
+func (n *NewFlows) begin(now int64, tries int) (begun int) {
 	for range tries {
 		if n.take(now) {
 			begun++
@@ -18,10 +18,10 @@ func (n *newFlows) begin(now int64, tries int) (begun int) {
 }
 
 // newFlowsOf returns those of so many guests of a process, by the default configuration.
-func newFlowsOf(t *testing.T, guests int) []newFlows {
+func newFlowsOf(t *testing.T, guests int) []NewFlows {
 	t.Helper()
-	limits := usualKernelLimits().among(guests)
-	all := make([]newFlows, guests)
+	limits := UsualKernelLimits().Among(guests)
+	all := make([]NewFlows, guests)
 	for i := range all {
 		all[i].fill(&limits)
 	}
@@ -57,17 +57,17 @@ func TestWhatIsGivenBackIsNoMoreThanWasTaken(t *testing.T) {
 }
 
 func TestAFrameThatComesAgainIsCountedOnce(t *testing.T) {
-	limits := KernelLimits{UnansweredFlows: 1}.among(1)
-	p := &turn{shard: shard{pairs: &pairs{}}, now: 1e9}
-	p.pairs.newFlows.fill(&limits)
+	limits := KernelLimits{UnansweredFlows: 1}.Among(1)
+	p := &Turn{Shard: Shard{Pairs: &Pairs{}}, Now: 1e9}
+	p.Pairs.NewFlows.fill(&limits)
 	for range 3 {
-		require.True(t, p.mayBegin())
-		p.began(nil, elsewhere) // another queue pair has the flow
+		require.True(t, p.MayBegin())
+		p.Began(nil, Elsewhere) // another queue pair has the flow
 	}
-	require.True(t, p.mayBegin())
-	f := new(flow)
-	p.began(f, here)
-	require.False(t, p.pairs.newFlows.take(p.now))
-	p.wasAnswered(f)
-	require.True(t, p.pairs.newFlows.take(p.now))
+	require.True(t, p.MayBegin())
+	f := new(Flow)
+	p.Began(f, Here)
+	require.False(t, p.Pairs.NewFlows.take(p.Now))
+	p.WasAnswered(f)
+	require.True(t, p.Pairs.NewFlows.take(p.Now))
 }

@@ -1,38 +1,38 @@
-package nat
+package shard
 
-// beginReading lets others know that this thread may look at any record from now on, endReading that it does not any more. In between
+// BeginReading lets others know that this thread may look at any record from now on, EndReading that it does not any more. In between
 // is a turn of one of several queue pairs.
-func (s *shard) beginReading() {
+func (s *Shard) BeginReading() {
 	s.turns.Add(1)
 	s.recycle()
 }
-func (s *shard) endReading() { s.turns.Add(1) }
+func (s *Shard) EndReading() { s.turns.Add(1) }
 
 // retirement keeps records of flows that are over until no other thread can be looking at them.
 type retirement struct {
 	limbo []uint32 // those that were unlinked since
 	grace []uint32 // those that wait
-	turns [maxPairs]uint64
+	turns [MaxPairs]uint64
 }
 
-// retire frees the record of a flow that is over, as soon as all turns in which a lookup may have found it have ended.
-func (s *shard) retire(f *flow) {
-	if s.alone() {
+// Retire frees the record of a flow that is over, as soon as all turns in which a lookup may have found it have ended.
+func (s *Shard) Retire(f *Flow) {
+	if s.Alone() {
 		s.release(f)
 		return
 	}
-	if f.bits&leaving != 0 {
-		s.pairs.shards[f.to].wake() // who asked for it waits
+	if f.Bits&leaving != 0 {
+		s.Pairs.shards[f.moveTo].Wake() // who asked for it waits
 	}
-	s.retired.limbo = append(s.retired.limbo, f.index)
+	s.retired.limbo = append(s.retired.limbo, f.Index)
 }
 
 // recycle frees what has waited long enough, and lets the next ones wait.
-func (s *shard) recycle() {
+func (s *Shard) recycle() {
 	r := &s.retired
 	if len(r.grace) > 0 && s.graceOver() {
 		for _, i := range r.grace {
-			s.release(s.flows.at(i))
+			s.release(s.Flows.At(i))
 		}
 		r.grace = r.grace[:0]
 	}
@@ -40,14 +40,14 @@ func (s *shard) recycle() {
 		return
 	}
 	r.grace, r.limbo = r.limbo, r.grace
-	for i, q := range s.pairs.shards {
+	for i, q := range s.Pairs.shards {
 		r.turns[i] = q.turns.Load()
 	}
 }
 
 // graceOver tells whether every turn of another pair that had begun before has ended.
-func (s *shard) graceOver() bool {
-	for i, q := range s.pairs.shards {
+func (s *Shard) graceOver() bool {
+	for i, q := range s.Pairs.shards {
 		during := s.retired.turns[i]&1 != 0
 		if q != s && during && q.turns.Load() == s.retired.turns[i] {
 			return false
@@ -57,7 +57,7 @@ func (s *shard) graceOver() bool {
 }
 
 // release frees the record of a flow, which nobody can be looking at.
-func (s *shard) release(f *flow) {
-	s.hooks.released(f)
-	s.flows.Release(f.index)
+func (s *Shard) release(f *Flow) {
+	s.Hooks.Released(f)
+	s.Flows.Release(f.Index)
 }

@@ -1,4 +1,4 @@
-package nat
+package shard
 
 import (
 	"math"
@@ -36,40 +36,40 @@ const (
 	chunkPause   = int64(4e6)
 )
 
-// kernelMemory is what the kernel holds for a guest. Its queue pairs share it.
-type kernelMemory struct {
+// KernelMemory is what the kernel holds for a guest. Its queue pairs share it.
+type KernelMemory struct {
 	budget int64        // bytes
-	held   atomic.Int64 // bytes, as seen by the last look at each socket that is open
+	Held   atomic.Int64 // bytes, as seen by the last look at each socket that is open
 }
 
 // allowance is how large each buffer of a socket may be while the guest is pressed, in bytes as the kernel counts.
-func (m *kernelMemory) allowance() int64 { return max((m.budget-m.held.Load())/8, leastBuffer) }
+func (m *KernelMemory) allowance() int64 { return max((m.budget-m.Held.Load())/8, leastBuffer) }
 
-// pressed tells whether the guest has so much that buffers are bounded.
-func (m *kernelMemory) pressed() bool { return m.held.Load() >= m.budget/2 }
+// IsPressed tells whether the guest has so much that buffers are bounded.
+func (m *KernelMemory) IsPressed() bool { return m.Held.Load() >= m.budget/2 }
 
-// usage returns how much of the budget is used up, in KiB.
-func (m *kernelMemory) usage() (used, most int) {
-	return int(m.held.Load() >> 10), int(m.budget >> 10)
+// Usage returns how much of the budget is used up, in KiB.
+func (m *KernelMemory) Usage() (used, most int) {
+	return int(m.Held.Load() >> 10), int(m.budget >> 10)
 }
 
-// bytes returns how much the kernel holds.
-func (m *kernelMemory) bytes() int64 { return m.held.Load() }
+// Bytes returns how much the kernel holds.
+func (m *KernelMemory) Bytes() int64 { return m.Held.Load() }
 
-// socketMemory is what is known of a socket's buffers. It belongs to the queue pair that has the socket, and goes with it to another.
-type socketMemory struct {
-	held    uint32 // bytes that are in kernelMemory.held
+// SocketMemory is what is known of a socket's buffers. It belongs to the queue pair that has the socket, and goes with it to another.
+type SocketMemory struct {
+	held    uint32 // bytes that are in KernelMemory.held
 	bounded bool   // the engine may have chosen the size of a buffer
 }
 
 // set takes note of how much the socket holds.
-func (m *kernelMemory) set(s *socketMemory, held uint32) {
-	m.held.Add(int64(held) - int64(s.held))
+func (m *KernelMemory) set(s *SocketMemory, held uint32) {
+	m.Held.Add(int64(held) - int64(s.held))
 	s.held = held
 }
 
-// forget takes note that the socket is closed.
-func (m *kernelMemory) forget(s *socketMemory) {
+// Forget takes note that the socket is closed.
+func (m *KernelMemory) Forget(s *SocketMemory) {
 	m.set(s, 0)
 	s.bounded = false
 }
@@ -80,29 +80,29 @@ type memoryLook struct {
 	chunk int   // of the table, the next one
 }
 
-// lookAtMemory looks at the sockets of one chunk of the table if it is time, and reports whether all were looked at: then those
+// LookAtMemory looks at the sockets of one chunk of the table if it is time, and reports whether all were looked at: then those
 // that flows share come next.
-func (t *turn) lookAtMemory() (all bool) {
+func (t *Turn) LookAtMemory() (all bool) {
 	l := &t.memory
-	if t.now < l.at {
+	if t.Now < l.at {
 		return false
 	}
-	if t.flows.eachOf(l.chunk, t.me, t.lookAtFlow) {
+	if t.Flows.ForEachOf(l.chunk, t.Owner, t.lookAtFlow) {
 		l.chunk++
-		l.at = t.now + chunkPause
+		l.at = t.Now + chunkPause
 		return false
 	}
-	l.chunk, l.at = 0, t.now+lookInterval
+	l.chunk, l.at = 0, t.Now+lookInterval
 	return true
 }
 
-// nextMemoryLook returns when lookAtMemory has something to do.
-func (t *turn) nextMemoryLook() int64 { return t.memory.at }
+// NextMemoryLook returns when LookAtMemory has something to do.
+func (t *Turn) NextMemoryLook() int64 { return t.memory.at }
 
 // lookAtFlow looks at the socket of a flow of this queue pair.
-func (t *turn) lookAtFlow(f *flow) {
-	if f.fd >= 0 && f.bits&shared == 0 {
-		t.lookAt(f.fd, &f.memory, kindOf(f))
+func (t *Turn) lookAtFlow(f *Flow) {
+	if f.FD >= 0 && f.Bits&SharedSocket == 0 {
+		t.LookAt(f.FD, &f.memory, kindOf(f))
 	}
 }
 
@@ -110,29 +110,29 @@ func (t *turn) lookAtFlow(f *flow) {
 type socketKind uint8
 
 const (
-	datagrams socketKind = iota // they stay as they are set
-	stream                      // they grow with the speed of TCP
-	local                       // a unix socket's stay as they are set
+	Datagrams socketKind = iota // they stay as they are set
+	Stream                      // they grow with the speed of TCP
+	Local                       // a unix socket's stay as they are set
 )
 
-func kindOf(f *flow) socketKind {
+func kindOf(f *Flow) socketKind {
 	switch {
-	case f.key.Proto != netpkt.TCP:
-		return datagrams
-	case f.bits&unixSocket != 0:
-		return local
+	case f.Key.Proto != netpkt.TCP:
+		return Datagrams
+	case f.Bits&UnixSocket != 0:
+		return Local
 	}
-	return stream
+	return Stream
 }
 
-// lookAt finds out what the kernel holds for a socket, and bounds its buffers if that has become too much for the guest.
-func (t *turn) lookAt(fd int32, s *socketMemory, kind socketKind) {
-	if t.mem.Read(fd) != 0 {
+// LookAt finds out what the kernel holds for a socket, and bounds its buffers if that has become too much for the guest.
+func (t *Turn) LookAt(fd int32, s *SocketMemory, kind socketKind) {
+	if t.MemInfo.Read(fd) != 0 {
 		return
 	}
-	m := &t.pairs.memory
-	m.set(s, t.mem[hostsock.MemReceiveTaken]+max(t.mem[hostsock.MemSendQueued], t.mem[hostsock.MemSendTaken]))
-	if !m.pressed() {
+	m := &t.Pairs.Memory
+	m.set(s, t.MemInfo[hostsock.MemReceiveTaken]+max(t.MemInfo[hostsock.MemSendQueued], t.MemInfo[hostsock.MemSendTaken]))
+	if !m.IsPressed() {
 		s.release(fd, kind)
 		return
 	}
@@ -140,36 +140,36 @@ func (t *turn) lookAt(fd int32, s *socketMemory, kind socketKind) {
 	t.bound(fd, kind)
 }
 
-// boundNew bounds the buffers of a new socket, before it tells a peer how much it takes.
-func (t *turn) boundNew(fd int, kind socketKind) {
-	if t.pairs.memory.pressed() && t.mem.Read(int32(fd)) == 0 {
+// BoundNew bounds the buffers of a new socket, before it tells a peer how much it takes.
+func (t *Turn) BoundNew(fd int, kind socketKind) {
+	if t.Pairs.Memory.IsPressed() && t.MemInfo.Read(int32(fd)) == 0 {
 		t.bound(int32(fd), kind)
 	}
 }
 
 // bound bounds the buffers of a socket whose memory was just read.
-func (t *turn) bound(fd int32, kind socketKind) {
-	allowed := t.pairs.memory.allowance()
-	if kind != local {
-		t.shrink(fd, unix.SO_RCVBUF, t.mem[hostsock.MemReceiveBuffer], allowed)
+func (t *Turn) bound(fd int32, kind socketKind) {
+	allowed := t.Pairs.Memory.allowance()
+	if kind != Local {
+		t.shrink(fd, unix.SO_RCVBUF, t.MemInfo[hostsock.MemReceiveBuffer], allowed)
 	}
-	if kind != datagrams {
-		t.shrink(fd, unix.SO_SNDBUF, t.mem[hostsock.MemSendBuffer], allowed)
+	if kind != Datagrams {
+		t.shrink(fd, unix.SO_SNDBUF, t.MemInfo[hostsock.MemSendBuffer], allowed)
 	}
 }
 
 // shrink makes a buffer smaller that is larger than allowed, both in bytes as the kernel counts. It counts twice what it is told, for
 // what it needs to describe data (socket(7)).
-func (s *shard) shrink(fd int32, option int, size uint32, allowed int64) {
+func (s *Shard) shrink(fd int32, option int, size uint32, allowed int64) {
 	if int64(size) <= allowed {
 		return
 	}
-	s.hit(limits.Memory)
+	s.OverLimit(limits.Memory)
 	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, int(allowed/2))
 }
 
 // release leaves the sizes of a socket's buffers to the kernel again. Before Linux 5.14 those of a connection stay as they are.
-func (s *socketMemory) release(socket int32, kind socketKind) {
+func (s *SocketMemory) release(socket int32, kind socketKind) {
 	if !s.bounded {
 		return
 	}
@@ -177,11 +177,11 @@ func (s *socketMemory) release(socket int32, kind socketKind) {
 	const soBufLock = 72 // SO_BUF_LOCK, of which no bit is set now
 	fd := int(socket)
 	switch kind {
-	case stream:
+	case Stream:
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soBufLock, 0)
-	case local:
+	case Local:
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, usualBuffer/2)
-	case datagrams:
+	case Datagrams:
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, usualBuffer/2)
 	}
 }

@@ -1,6 +1,8 @@
-package nat
+package shard
 
-import "github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+import (
+	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
+)
 
 // KernelLimits are what a guest may use of the host's kernel, beside sockets.
 type KernelLimits struct {
@@ -14,15 +16,15 @@ type KernelLimits struct {
 	commonFlows *ratelimit.Bucket // of all guests of the process; nil for one without others
 }
 
-func usualKernelLimits() KernelLimits {
+func UsualKernelLimits() KernelLimits {
 	return KernelLimits{UnansweredFlows: usualNewFlows, Memory: usualKernelMemory}
 }
 
-// isDivided reports whether among has divided the limits.
-func (l *KernelLimits) isDivided() bool { return l.guests != 0 }
+// IsDivided reports whether among has divided the limits.
+func (l *KernelLimits) IsDivided() bool { return l.guests != 0 }
 
-// among divides the limits among n guests.
-func (l KernelLimits) among(n int) KernelLimits {
+// Among divides the limits among n guests.
+func (l KernelLimits) Among(n int) KernelLimits {
 	l.guests, l.commonFlows = n, newCommonFlows(l.UnansweredFlows)
 	l.Memory = min(l.Memory, hostKernelMemory()/int64(n))
 	return l
