@@ -2,7 +2,6 @@ package nat
 
 import (
 	"net/netip"
-	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,47 +13,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
-
-func TestTheHostOfAFlowCostsItsRecordNothing(t *testing.T) {
-	record := reflect.TypeFor[shard.Flow]()
-	at := func(name string) uintptr {
-		field, found := record.FieldByName(name)
-		require.True(t, found)
-		return field.Offset
-	}
-	require.Equal(t, at("ipLen")+1, at("host"))
-	require.EqualValues(t, 40, at("index"), "it stands where the compiler would leave a byte unused")
-}
-
-// What a flow takes is what the garbage collector has nothing to look for in.
-func TestRecordsAndStatesOfFlowsHoldNoPointers(t *testing.T) {
-	for _, typ := range []reflect.Type{
-		reflect.TypeFor[shard.Flow](), reflect.TypeFor[tcpFlow](), reflect.TypeFor[udpFlow](), reflect.TypeFor[pingRequest](),
-	} {
-		require.False(t, holdsPointers(typ), typ)
-	}
-}
-
-// holdsPointers reports whether values of a type hold pointers.
-func holdsPointers(typ reflect.Type) bool {
-	switch typ.Kind() {
-	case reflect.Struct:
-		for i := range typ.NumField() {
-			if holdsPointers(typ.Field(i).Type) {
-				return true
-			}
-		}
-		return false
-	case reflect.Array:
-		return holdsPointers(typ.Elem())
-	}
-	return typ.Kind() > reflect.Complex128 // all that are simple come before it
-}
-
-// What all flows have, beside their entry in the table (52 bytes) and their timer (24).
-func TestTheRecordOfAFlowIsNoLargerThanItHasToBe(t *testing.T) {
-	require.LessOrEqual(t, reflect.TypeFor[shard.Flow]().Size(), uintptr(104))
-}
 
 // A guest pays for the protocols that it speaks.
 func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {

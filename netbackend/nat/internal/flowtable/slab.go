@@ -1,11 +1,15 @@
 package flowtable
 
-import "sync/atomic"
+import (
+	"fmt"
+	"reflect"
+	"sync/atomic"
+)
 
 // chunkSize is how many records are allocated at once. Chunks do not move.
 const chunkSize = 256
 
-// Slab has a T for each index of a table that it was asked to make one for. T should hold no pointers, so that the garbage collector
+// Slab has a T for each index of a table that it was asked to make one for. T holds no pointers, so that the garbage collector
 // has nothing to scan. What belongs to an index is for its owner, unless T says otherwise.
 type Slab[T any] struct {
 	chunks []atomic.Pointer[[chunkSize]T]
@@ -14,7 +18,26 @@ type Slab[T any] struct {
 // NewSlab returns an empty slab for the indices of t. Its memory comes with what is made in it, by chunks. A copy of it is the same
 // slab.
 func NewSlab[T any](t *Table) Slab[T] {
+	if typ := reflect.TypeFor[T](); holdsPointers(typ) {
+		panic(fmt.Sprintf("flowtable: %v holds pointers", typ))
+	}
 	return Slab[T]{chunks: make([]atomic.Pointer[[chunkSize]T], len(t.chunks))}
+}
+
+// holdsPointers reports whether values of a type hold pointers.
+func holdsPointers(typ reflect.Type) bool {
+	switch typ.Kind() {
+	case reflect.Struct:
+		for i := range typ.NumField() {
+			if holdsPointers(typ.Field(i).Type) {
+				return true
+			}
+		}
+		return false
+	case reflect.Array:
+		return holdsPointers(typ.Elem())
+	}
+	return typ.Kind() > reflect.Complex128 // all that are simple come before it
 }
 
 // At returns what Make has made for an index.

@@ -82,3 +82,12 @@ func TestOwnersMakeInOneChunkAtTheSameTime(t *testing.T) {
 		}
 	}
 }
+
+// What a flow takes is what the garbage collector has nothing to look for in.
+func TestASlabTakesNoPointers(t *testing.T) {
+	table := New(1)
+	require.NotPanics(t, func() { NewSlab[struct{ a [2]uint64 }](table) })
+	require.Panics(t, func() { NewSlab[*int](table) })
+	require.Panics(t, func() { NewSlab[struct{ a [2]struct{ b []byte } }](table) })
+	require.Panics(t, func() { NewSlab[func()](table) })
+}
