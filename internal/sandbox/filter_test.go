@@ -81,6 +81,7 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 		"TAP, hidden":               {tap, "ioctl", []uint64{5, unix.TUNSETQUEUE | high}, trap},
 		"place of urgent data":      {internet, "ioctl", []uint64{5, unix.SIOCATMARK}, allow},
 		"bytes that are queued":     {internet, "ioctl", []uint64{5, unix.SIOCINQ}, allow},
+		"bytes that are not taken":  {internet, "ioctl", []uint64{5, unix.SIOCOUTQ}, allow},
 		"urgent data of a TAP":      {tap, "ioctl", []uint64{5, unix.SIOCATMARK}, trap},
 		"urgent data, hidden":       {internet, "ioctl", []uint64{5, unix.SIOCATMARK | high}, trap},
 		"urgent data in line":       {internet, "setsockopt", []uint64{5, unix.SOL_SOCKET, unix.SO_OOBINLINE}, allow},

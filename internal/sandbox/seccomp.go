@@ -158,7 +158,7 @@ func descriptorCalls(cfg *Config) (calls []call) {
 func requestCalls(cfg *Config) (calls []call) {
 	var requests []uint32
 	if cfg.Internet {
-		requests = append(requests, unix.SIOCATMARK, unix.SIOCINQ) // where urgent data are
+		requests = append(requests, unix.SIOCATMARK, unix.SIOCINQ, unix.SIOCOUTQ) // where urgent data are, and what a peer has yet to take
 	}
 	if cfg.TAP {
 		requests = append(requests, unix.TUNSETQUEUE, unix.TUNSETOFFLOAD, unix.TUNSETCARRIER)

@@ -23,7 +23,7 @@ type FlowFilter struct {
 // FlowStates are all values of FlowInfo.State, without what stands in parentheses.
 func FlowStates() []string {
 	return []string{
-		"associated", "pinging", "connecting", "answered", "unannounced", "calling", "resetting", "guest-closed", "host-closed", "closing", "open",
+		"associated", "pinging", "connecting", "answered", "unannounced", "calling", "resetting", "lingering", "guest-closed", "host-closed", "closing", "open",
 	}
 }
 
@@ -86,7 +86,7 @@ func (p *Port) EndFlows(from uint32, filter *FlowFilter) (ended int, next uint32
 // someFlows calls fn for flows that filter chooses, each of which costs that much, until a slice is used up.
 func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*shard.Flow)) (next uint32) {
 	left := flowSlice
-	return p.shard.Flows.ForEachFrom(max(from, shard.FirstRecord), p.shard.Owner, func(f *shard.Flow) bool {
+	return p.shard.ForEachFrom(max(from, shard.FirstRecord), func(f *shard.Flow) bool {
 		left--
 		if p.chooses(filter, f) {
 			left -= cost
@@ -98,6 +98,10 @@ func (p *Port) someFlows(from uint32, filter *FlowFilter, cost int, fn func(*sha
 
 // kill ends a flow since somebody wants it.
 func (p *Port) kill(f *shard.Flow) {
+	if f.State == shard.StateLingering {
+		p.shard.ResetLingering(f)
+		return
+	}
 	if f.Key.Proto == netpkt.TCP {
 		p.tcp.kill(f)
 		return

@@ -13,8 +13,10 @@ import (
 func TestAllStatesOfFlowsHaveAName(t *testing.T) {
 	named := map[string]bool{}
 	p := &Port{}
-	for _, proto := range []uint8{netpkt.UDP, netpkt.ICMP} {
-		named[p.stateOf(&shard.Flow{Key: flowtable.Key{Proto: proto}, State: shard.StateActive})] = true
+	for proto, state := range map[uint8]shard.State{
+		netpkt.UDP: shard.StateActive, netpkt.ICMP: shard.StateActive, netpkt.TCP: shard.StateLingering,
+	} {
+		named[p.stateOf(&shard.Flow{Key: flowtable.Key{Proto: proto}, State: state})] = true
 	}
 	for state := stateConnecting; state <= stateReset; state++ {
 		for _, flags := range []tcpFlags{0, guestFIN, finSent, guestFIN | finSent} {

@@ -97,7 +97,7 @@ func (p *Port) adoptPolicy(after *Policy) {
 // judgeSome judges as many flows by a new policy as there is time for in one turn.
 func (p *Port) judgeSome(t *shard.Turn) {
 	left := judgeSlice
-	p.judgeNext = t.Flows.ForEachFrom(p.judgeNext, t.Owner, func(f *shard.Flow) bool {
+	p.judgeNext = t.ForEachFrom(p.judgeNext, func(f *shard.Flow) bool {
 		left -= p.judgeEach
 		if !p.judgeAgain(f, stats.EndDenied) {
 			left -= endCost

@@ -94,6 +94,10 @@ func (p *Port) judgeAgain(f *shard.Flow, cause stats.CloseReason) bool {
 		return true
 	}
 	p.shard.Counters.Withdrawn++
+	if f.State == shard.StateLingering {
+		p.shard.ResetLingering(f)
+		return false
+	}
 	if f.Key.Proto == netpkt.TCP {
 		p.tcp.resetGuest(f, cause)
 		return false

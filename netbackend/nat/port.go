@@ -134,6 +134,7 @@ func (p *Port) setMTU(mtu int) {
 func (p *Port) Close() error {
 	p.names.forget()
 	p.abandonAll(stats.EndClosed)
+	p.shard.CloseAllLingering()
 	p.closeMailbox()
 	p.udp.closeMappings()
 	last := p.shard.Leave()
@@ -265,6 +266,9 @@ func (p *Port) event(t *shard.Turn, e netbackend.Event) {
 		return
 	case shard.TokenName:
 		p.names.event(t, gen, index)
+		return
+	case shard.TokenLingering:
+		t.LingeringEvent(index)
 		return
 	case shard.TokenListener:
 		p.listeners.event(p.listeners.ofForward(index), e.Events&unix.EPOLLERR != 0)

@@ -73,8 +73,9 @@ func (f *FlowInfo) ProtoName() string { return spec.ProtoName(f.Proto) }
 // after Close. It takes two system calls a flow.
 func (p *Port) Snapshot(now int64) Snapshot {
 	s := Snapshot{Guest: p.cfg.Guest, Counters: p.shard.Counters, Usage: p.usage()}
-	p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) {
+	p.shard.ForEachFrom(shard.FirstRecord, func(f *shard.Flow) bool {
 		s.Flows = append(s.Flows, p.describeNow(f, now))
+		return true
 	})
 	slices.SortFunc(s.Flows, func(a, b FlowInfo) int { return cmp.Compare(b.Age, a.Age) })
 	return s
@@ -99,7 +100,7 @@ func (p *Port) usage() []Usage {
 // describeNow describes a flow, with why it stands still if it does.
 func (p *Port) describeNow(f *shard.Flow, now int64) FlowInfo {
 	info := p.describe(f, now)
-	if why := p.standstill(); why != "" && f.Key.Proto == netpkt.TCP {
+	if why := p.standstill(); why != "" && f.Key.Proto == netpkt.TCP && f.State != shard.StateLingering {
 		info.State += " (" + why + ")"
 	}
 	return info
@@ -138,11 +139,13 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 
 // stateOf says in a word where a flow stands.
 func (p *Port) stateOf(f *shard.Flow) string {
-	switch f.Key.Proto {
-	case netpkt.UDP:
+	switch {
+	case f.Key.Proto == netpkt.UDP:
 		return "associated"
-	case netpkt.ICMP:
+	case f.Key.Proto == netpkt.ICMP:
 		return "pinging"
+	case f.State == shard.StateLingering:
+		return "lingering" // both sides have ended, and the peer has yet to take the rest
 	}
 	return p.tcp.stateOf(f)
 }

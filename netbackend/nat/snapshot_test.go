@@ -97,6 +97,7 @@ func TestASnapshotTellsWhatIsUsedUp(t *testing.T) {
 	b.datagrams(7)
 	require.Equal(t, []nat.Usage{
 		{Name: "flows", Used: 8, Most: 400}, {Name: "sockets", Used: 8, Most: 200},
+		{Name: "lingering connections", Most: 100},
 		{Name: "unanswered connects", Most: 100}, {Name: "unanswered calls", Most: 100},
 		{Name: "associations", Used: 7, Most: 100}, {Name: "peers", Most: 100},
 		{Name: "strangers", Most: 100},

@@ -54,7 +54,7 @@ func (e *tcpEngine) serviceTCP(t *shard.Turn, of *shard.Flow) shard.Outcome {
 		}
 	}
 	if e.finished(f) {
-		t.Remove(f.Flow)
+		e.finish(t, f)
 		return shard.Idle
 	}
 	return result
@@ -64,6 +64,14 @@ func (e *tcpEngine) serviceTCP(t *shard.Turn, of *shard.Flow) shard.Outcome {
 func (e *tcpEngine) finished(f conn) bool {
 	const both = guestFIN | finAcked
 	return f.State == stateOpen && f.tcp.flags&both == both && f.tcp.flags&ackDue == 0
+}
+
+// finish ends a connection that both sides have ended. What its peer has yet to take, the kernel sends.
+func (e *tcpEngine) finish(t *shard.Turn, f conn) {
+	if t.Linger(f.Flow) {
+		e.watches.start(false, t.Now)
+	}
+	t.Remove(f.Flow)
 }
 
 // dropAcknowledged removes from the host socket's queue what the guest has acknowledged.

@@ -89,6 +89,9 @@ func (e *tcpEngine) watchFlows(t *shard.Turn) {
 	if t.Pairs.Paths.Prune(t.Now) {
 		e.watches.start(true, t.Now)
 	}
+	if rare && t.GiveUpLingering(rareInterval) {
+		e.watches.start(false, t.Now)
+	}
 	t.Flows.ForEach(t.Owner, func(f *shard.Flow) {
 		if f.Key.Proto == netpkt.TCP {
 			e.watchFlow(t, e.conn(f), often, rare)

@@ -102,4 +102,6 @@ type Counters struct {
 	AssociationsEvicted uint64 `counter:"associations_evicted" help:"UDP associations and series of pings of the guest, given up for newer flows."`
 	PeersEvicted        uint64 `counter:"peers_evicted" help:"UDP associations through forwards, given up for newer flows."`
 	StrangersEvicted    uint64 `counter:"strangers_evicted" help:"Ends that had been let in and that the guest had not sent to, given up for newer ones."`
+	LingeringEvicted    uint64 `counter:"lingering_evicted" help:"Connections that both sides had ended, reset before the peer had taken all because too many or too much waited."` // see nat/internal/shard/lingering.go
+	LingeringGivenUp    uint64 `counter:"lingering_given_up" help:"Connections that both sides had ended, reset because the peer had taken nothing for an hour."`
 }

@@ -62,6 +62,7 @@ const (
 	Streams
 	NewFlows
 	Memory
+	Lingering
 	Flows
 	Sockets
 	Host
@@ -89,6 +90,7 @@ func (l Limit) counter(c *stats.Counters) *uint64 {
 		Streams:        &c.ResolverConnectionsTooMany,
 		NewFlows:       &c.NewFlowsOverRate,
 		Memory:         &c.BuffersBounded,
+		Lingering:      &c.LingeringEvicted,
 		Flows:          &c.TableFull,
 		Sockets:        &c.SocketsSpent,
 		Host:           &c.SocketErrors,
@@ -116,6 +118,7 @@ func (l Limit) String() string {
 		Streams:        "the guest has too many connections to the name server; more are refused",
 		NewFlows:       "the guest begins more connections, UDP flows and pings that nobody answers than it may; others are dropped",
 		Memory:         "the host's kernel holds much that the guest or its peers do not read; buffers of its sockets are made smaller",
+		Lingering:      "peers have not taken the end of many connections that are over, and the kernel holds it; the oldest are reset",
 		Flows:          "the guest has as many connections as it may have; others are refused",
 		Sockets:        "the guest has as many sockets as it may have; other connections are refused",
 		Host:           "the host gives no more sockets",

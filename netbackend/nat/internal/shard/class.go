@@ -12,6 +12,7 @@ type Class uint8
 
 const (
 	ClassNone         Class = iota
+	ClassLingering          // connections that both sides have ended; they stand in no list, see lingerers
 	ClassConnects           // the guest's connections that are not open yet, and what is left of those that were reset
 	ClassCalls              // connections through forwards that the guest has not answered
 	ClassAssociations       // the guest's UDP associations and series of pings
@@ -36,14 +37,14 @@ func (s *Shard) ClassLimit(c Class) int {
 // limit returns the limit that is hit when a flow of a class is given up.
 func (c Class) limit() limits.Limit {
 	return [NumClasses]limits.Limit{
-		ClassConnects: limits.Connects, ClassCalls: limits.Calls, ClassAssociations: limits.Associations,
+		ClassLingering: limits.Lingering, ClassConnects: limits.Connects, ClassCalls: limits.Calls, ClassAssociations: limits.Associations,
 		ClassPeers: limits.Peers, ClassStrangers: limits.Strangers,
 	}[c]
 }
 
 func (c Class) String() string {
 	return [NumClasses]string{
-		ClassConnects: "unanswered connects", ClassCalls: "unanswered calls", ClassAssociations: "associations",
+		ClassLingering: "lingering connections", ClassConnects: "unanswered connects", ClassCalls: "unanswered calls", ClassAssociations: "associations",
 		ClassPeers: "peers", ClassStrangers: "strangers",
 	}[c]
 }
@@ -115,7 +116,7 @@ func (t *Turn) AdmitFlow(c Class) bool {
 	t.EnforceLimit(c)
 	for t.Flows.Full() {
 		if !t.Evict(t.largestClass(ClassConnects, ClassStrangers)) {
-			t.evictUnderPressure(ClassStrangers)
+			t.evictUnderPressure(ClassConnects, ClassStrangers)
 			t.OverLimit(limits.Flows)
 			return false
 		}
@@ -160,16 +161,16 @@ func (s *Shard) largestShard(first, last Class) (*Shard, Class) {
 	return q, c
 }
 
-// evictUnderPressure has another queue pair give up a flow of the largest of the classes up to last: this one has none.
-func (s *Shard) evictUnderPressure(last Class) {
-	if q, c := s.largestShard(ClassConnects, last); q != s {
+// evictUnderPressure has another queue pair give up a flow of the largest of the classes from first to last: this one has none.
+func (s *Shard) evictUnderPressure(first, last Class) {
+	if q, c := s.largestShard(first, last); q != s {
 		q.mailbox.put(func(m *mail) { m.UnderPressure |= 1 << c })
 	}
 }
 
 // EvictRequested gives up what other pairs have asked for: both arguments have a bit for each class.
 func (t *Turn) EvictRequested(overLimit, underPressure uint) {
-	for c := ClassConnects; c < NumClasses; c++ {
+	for c := ClassNone + 1; c < NumClasses; c++ {
 		if underPressure>>c&1 != 0 {
 			t.Evict(c)
 		}
@@ -181,8 +182,8 @@ func (t *Turn) EvictRequested(overLimit, underPressure uint) {
 
 func (t *Turn) AdmitSocket() bool {
 	for t.Sockets() >= t.MaxSockets() {
-		if !t.Evict(t.largestClass(ClassConnects, ClassAssociations)) {
-			t.evictUnderPressure(ClassAssociations)
+		if !t.Evict(t.largestClass(ClassLingering, ClassAssociations)) {
+			t.evictUnderPressure(ClassLingering, ClassAssociations)
 			t.OverLimit(limits.Sockets)
 			return false
 		}
@@ -225,8 +226,11 @@ func (t *Turn) Evict(c Class) bool {
 	if t.classes[c].count.Load() == 0 {
 		return false
 	}
-	f := t.Flows.At(t.classes[c].first)
 	t.OverLimit(c.limit())
-	t.Hooks.Evicted(t, f)
+	if c == ClassLingering {
+		t.evictLingering()
+		return true
+	}
+	t.Hooks.Evicted(t, t.Flows.At(t.classes[c].first))
 	return true
 }

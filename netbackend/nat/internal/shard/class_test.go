@@ -10,9 +10,10 @@ import (
 
 func TestEveryClassOfFlowsHasALimitAndAName(t *testing.T) {
 	seen := map[limits.Limit]bool{}
-	for c := ClassConnects; c < NumClasses; c++ {
-		require.GreaterOrEqual(t, c.limit(), limits.Connects)
-		require.LessOrEqual(t, c.limit(), limits.Peers)
+	for c := ClassNone + 1; c < NumClasses; c++ {
+		require.Contains(t, []limits.Limit{
+			limits.Lingering, limits.Connects, limits.Calls, limits.Associations, limits.Peers, limits.Strangers,
+		}, c.limit())
 		require.False(t, seen[c.limit()], "class %d shares its limit", c)
 		require.NotEmpty(t, c.String())
 		seen[c.limit()] = true

@@ -9,7 +9,7 @@
 // A [Flow] is one record of the guest's [Table]: what flows of all protocols have. Whoever serves a protocol keeps what it knows of
 // its own flows in a slab of its own (package flowtable). A flow has a turn when it was given one ([Shard.Schedule]), waits for
 // receive buffers of the guest ([Turn.Block]), and stands in at most one [Class], in which others may take its place
-// ([Turn.Admit]).
+// ([Turn.Admit]). A connection that is over, but for what the kernel has to send, is no flow any more: it lingers ([Turn.Linger]).
 //
 // # Queue pairs
 //

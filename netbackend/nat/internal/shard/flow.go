@@ -73,6 +73,7 @@ const (
 	StateFree      State = iota
 	StateDead            // the flow is over; the run list frees its record
 	StateActive          // packets pass: for protocols that have no other states
+	StateLingering       // nothing is left but what the kernel has to send, see lingerers
 	ProtocolStates       // the first of those that a protocol has itself
 )
 

@@ -80,8 +80,8 @@ type memoryLook struct {
 	chunk int   // of the table, the next one
 }
 
-// LookAtMemory looks at the sockets of one chunk of the table if it is time, and reports whether all were looked at: then those
-// that flows share come next.
+// LookAtMemory looks at the sockets of one chunk of the table, or at some lingering ones, if it is time, and reports whether all were
+// looked at: then those that flows share come next.
 func (t *Turn) LookAtMemory() (all bool) {
 	l := &t.memory
 	if t.Now < l.at {
@@ -89,6 +89,10 @@ func (t *Turn) LookAtMemory() (all bool) {
 	}
 	if t.Flows.ForEachOf(l.chunk, t.Owner, t.lookAtFlow) {
 		l.chunk++
+		l.at = t.Now + chunkPause
+		return false
+	}
+	if t.lookAtSomeLingering() {
 		l.at = t.Now + chunkPause
 		return false
 	}
@@ -131,13 +135,18 @@ func (t *Turn) LookAt(fd int32, s *SocketMemory, kind socketKind) {
 		return
 	}
 	m := &t.Pairs.Memory
-	m.set(s, t.MemInfo[hostsock.MemReceiveTaken]+max(t.MemInfo[hostsock.MemSendQueued], t.MemInfo[hostsock.MemSendTaken]))
+	m.set(s, t.held())
 	if !m.IsPressed() {
 		s.release(fd, kind)
 		return
 	}
 	s.bounded = true
 	t.bound(fd, kind)
+}
+
+// held is how much the socket holds whose memory was just read.
+func (t *Turn) held() uint32 {
+	return t.MemInfo[hostsock.MemReceiveTaken] + max(t.MemInfo[hostsock.MemSendQueued], t.MemInfo[hostsock.MemSendTaken])
 }
 
 // BoundNew bounds the buffers of a new socket, before it tells a peer how much it takes.

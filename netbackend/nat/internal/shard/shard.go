@@ -50,6 +50,7 @@ type Shard struct {
 	reports   limits.Reports
 	Counters  stats.Counters
 	memory    memoryLook
+	lingering lingerers
 
 	HeaderLen   int  // of the virtio-net header, as negotiated
 	GuestCsum   bool // the guest finishes checksums (VIRTIO_NET_F_GUEST_CSUM)

@@ -9,9 +9,10 @@ const (
 	TokenFlow     = iota
 	TokenListener // the port of a forward
 	TokenMapping
-	TokenMail // something is in the mailbox
-	TokenNews // the host's addresses or routes have changed, or its networks have something for the guest
-	TokenName // a resolver that was asked
+	TokenMail      // something is in the mailbox
+	TokenNews      // the host's addresses or routes have changed, or its networks have something for the guest
+	TokenName      // a resolver that was asked
+	TokenLingering // a connection that is over, see Turn.Linger
 
 	GenerationMask = flowtable.GenerationMask
 )
