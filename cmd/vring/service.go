@@ -107,6 +107,8 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	defer stopControl()
 	stopMetrics := serveMetrics(d, program.Log)
 	defer stopMetrics()
+	stopSOCKS := serveSOCKS(d, program.Log)
+	defer stopSOCKS()
 	out := s.console()
 	hint.print(out)
 	stop := onRequest(asked.Status, func() { printStatus(out, d) })

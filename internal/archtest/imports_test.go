@@ -74,6 +74,7 @@ var allowedImports = map[string][]string{
 	"internal/servicemanager": {sys},
 	"internal/sidecar":        {"internal/servicemanager", sys},
 	"internal/socketfile":     {sys},
+	"internal/socks":          {xtime},
 	"internal/spelling":       {},
 	"internal/supervisor":     {"internal/broker", "internal/sandbox", "internal/servicemanager", sys, libcap},
 

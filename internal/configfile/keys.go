@@ -44,7 +44,9 @@ func topKeys() []key {
 		{name: "control", fields: []string{"Control.Socket", "Control.Off"}, about: "Unix socket at which vring ctl asks and changes this vring; off for none. Without it, the first guest's with .ctl behind it.",
 			value: scalar[daemon.Control]{control(), func(c *daemon.Config) *daemon.Control { return &c.Control }}},
 		{name: "metrics", fields: []string{"Metrics"}, about: "TCP port at which Prometheus reads what was counted: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
-			value: scalar[netip.AddrPort]{metrics(), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
+			value: scalar[netip.AddrPort]{hostPort(daemon.ParseMetrics), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
+		{name: "socks", fields: []string{"SOCKS"}, about: "TCP port at which programs connect into guests behind NAT, by SOCKS 5: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
+			value: scalar[netip.AddrPort]{hostPort(daemon.ParseSOCKS), func(c *daemon.Config) *netip.AddrPort { return &c.SOCKS }}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}
@@ -88,8 +90,9 @@ func control() form[daemon.Control] {
 	return form[daemon.Control]{parse: parse, text: daemon.Control.String, kinds: texts()}
 }
 
-func metrics() form[netip.AddrPort] {
-	return form[netip.AddrPort]{parse: daemon.ParseMetrics, kinds: texts(), text: func(at netip.AddrPort) string {
+// hostPort is the form of a port of this host.
+func hostPort(parse func(string) (netip.AddrPort, error)) form[netip.AddrPort] {
+	return form[netip.AddrPort]{parse: parse, kinds: texts(), text: func(at netip.AddrPort) string {
 		if !at.IsValid() {
 			return ""
 		}

@@ -35,7 +35,7 @@ func (d *Daemon) policy(n *NAT) (*nat.Policy, error) {
 	readable := readsResolvConf(&c)
 	c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.AllowHost, n.Rules, n.Restrict, n.Resolvers
 	p, err := c.NewPolicy()
-	errs := multierror.Append(nil, err)
+	errs := multierror.Append(nil, err, d.config.checkOpen(n))
 	if readsResolvConf(&c) && !readable {
 		errs = multierror.Append(errs, faultf("%s: the host's resolvers were not asked at the start, and cannot be from now on; "+
 			"name resolvers, or start vring again", optionDNS))

@@ -22,6 +22,8 @@ type Config struct {
 	Control   Control
 	// Metrics is a port of TCP at which what was counted is told to anybody who reaches it; the zero value is none.
 	Metrics netip.AddrPort `option:"metrics" unit:"[ADDRESS:]PORT" fixed:"the sandbox binds no port"`
+	// SOCKS is a port of TCP at which programs that reach it connect into guests behind NAT, by SOCKS 5; the zero value is none.
+	SOCKS netip.AddrPort `option:"socks" unit:"[ADDRESS:]PORT" fixed:"the sandbox binds no port"`
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
 	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
 
@@ -92,7 +94,7 @@ func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
 	var wrong error
 	checked.plan, wrong = checked.config.checkNetwork()
-	errs := multierror.Append(nil, c.FrontEnds.check(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), wrong)
+	errs := multierror.Append(nil, c.FrontEnds.check(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}

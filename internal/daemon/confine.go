@@ -75,7 +75,7 @@ func (d *Daemon) dial(ctx context.Context, path string) (*net.UnixConn, error) {
 func (d *Daemon) Confine() error {
 	needs := d.opened.needs
 	needs.Mode, needs.Log, needs.Notify = d.config.Sandbox, d.program.Log, d.manager.FD()
-	needs.Accept = d.metrics != nil
+	needs.Accept = d.metrics != nil || d.socks != nil
 	needs.EmptyRoot, needs.Shares = d.program.OwnMounts, d.program.Shares
 	if os.Geteuid() == 0 {
 		d.tell(RunsAsRoot{})

@@ -49,6 +49,7 @@ type Daemon struct {
 	controlPath string                 // of the control socket, "" for none
 	control     net.Listener           // that socket's; nil for none
 	metrics     net.Listener           // at the address of metrics; nil for none
+	socks       net.Listener           // at the address of SOCKS; nil for none
 	manager     servicemanager.Manager // of Program.Manager nil
 	walls       sandbox.State
 	since       time.Time
@@ -112,6 +113,9 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 	d.placeControl()
 	if err = d.start(); err == nil {
 		err = d.openMetrics()
+	}
+	if err == nil {
+		err = d.openSOCKS()
 	}
 	if err == nil {
 		err = d.startBroker()
@@ -181,7 +185,7 @@ func (d *Daemon) Close() error {
 
 // end undoes what was changed on the host, when no guest is served any more.
 func (d *Daemon) end(err error) error {
-	err = errors.Join(err, d.closeMetrics(), d.closeControl(), d.broker.Undo())
+	err = errors.Join(err, closeListener(d.metrics), closeListener(d.socks), d.closeControl(), d.broker.Undo())
 	if d.opened.close != nil {
 		err = errors.Join(err, d.opened.close())
 	}
