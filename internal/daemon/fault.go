@@ -29,8 +29,6 @@ const (
 	optionMAC         Option = "mac"
 	optionControl     Option = "control"
 	optionMetrics     Option = "metrics"
-	optionAllowHost   Option = "allow-host"
-	optionSOCKS       Option = "socks"
 	optionForward     Option = "forward"
 )
 
