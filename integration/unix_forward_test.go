@@ -18,7 +18,8 @@ const refusedPort = 5009
 // A unix socket of the host leads into the guest like a port, and its file goes with vring, out of the sandbox too.
 func TestAUnixSocketLeadsIntoTheGuest(t *testing.T) {
 	path := filepath.Join(shortDir(t), "web.sock")
-	l := newLab(t, onUML(userland.Bookworm), "-p", "unix:"+path+":5001")
+	proxy := local(freePort(t))
+	l := newLab(t, onUML(userland.Bookworm), "-p", "unix:"+path+":5001", "--socks", proxy)
 
 	got := l.transferBy("unix", path)
 	require.Regexp(t, `^10\.0\.2\.2:\d+$`, got.Peer, "the guest sees the gateway")
@@ -36,6 +37,7 @@ func TestAUnixSocketLeadsIntoTheGuest(t *testing.T) {
 	require.NoError(t, err, "a unix socket has no reset, and ends")
 	require.Regexp(t, "connection reset|broken pipe", listen.Wait(l.ctx, nil), "it was writing")
 	l.requireConnect(refusedPort)
+	l.requireSOCKS(proxy, refusedPort)
 	l.requireNetwork()
 
 	l.vring.terminate()

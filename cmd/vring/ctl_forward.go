@@ -106,7 +106,10 @@ func (c *ctl) forwardChange(use, short, long, method string, question func([]api
 			})
 		},
 	}
-	c.guestFlag(cmd, &guest, "guest that the forwards lead to")
+	cmd.Flags().StringVar(&guest, "guest", "", "guest that the forwards lead to")
+	_ = cmd.RegisterFlagCompletionFunc("guest", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.completeGuest(cmd, nil, begun)
+	})
 	return cmd
 }
 

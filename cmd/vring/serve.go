@@ -28,6 +28,7 @@ type serveFlags struct {
 	sandbox      string
 	control      string
 	metrics      string
+	socks        string
 	threads      threadFlags
 	cmd          *cobra.Command // that the flags belong to
 }
@@ -48,6 +49,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.sandbox, "sandbox", "on", "drop privileges after start-up: on, strict (fail if less is possible here), off, or log (allow everything; the kernel logs what would be refused)")
 	flags.StringVar(&f.control, "control", "", "unix socket at which vring ctl and other programs of this user control this one; or off (default: the first --socket-path with .ctl, unless --client or --fd says where the front end is)")
 	flags.StringVar(&f.metrics, "metrics", "", "TCP port, as in 9100 on the loopback or 192.0.2.1:9100 on that address, at which Prometheus reads what was counted, without a password")
+	flags.StringVar(&f.socks, "socks", "", "TCP port, as in 1080 on the loopback, at which programs connect into guests behind NAT by SOCKS 5, without a password: to a guest by name, or to an address of its network")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, capabilitiesUsage)
 }
@@ -55,7 +57,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 // config turns the flags into a configuration, without what the guests are connected to. The error holds all that cannot be
 // read.
 func (f *serveFlags) config() (daemon.Config, error) {
-	var errs [5]error
+	var errs [6]error
 	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client}, Control: daemon.ParseControl(f.control)}
 	if f.given("fd") {
 		c.FrontEnds.FD = &f.fd
@@ -67,6 +69,9 @@ func (f *serveFlags) config() (daemon.Config, error) {
 	c.Log.Format = f.logFormat
 	if f.metrics != "" {
 		c.Metrics, errs[4] = daemon.ParseMetrics(f.metrics)
+	}
+	if f.socks != "" {
+		c.SOCKS, errs[5] = daemon.ParseSOCKS(f.socks)
 	}
 	return c, multierror.Append(nil, errs[:]...).ErrorOrNil()
 }

@@ -70,6 +70,11 @@ nat --socket-path SOCK --metrics localhost:9100      | --metrics "localhost:9100
 nat --socket-path SOCK --metrics 70000               | --metrics "70000": want [ADDRESS:]PORT with an IP address
 nat --socket-path SOCK --metrics 0                   | --metrics 127.0.0.1:0: want a port from 1 to 65535
 nat --socket-path SOCK --metrics 192.0.2.1:9100 --sandbox=off | --metrics 192.0.2.1:9100: cannot assign requested address
+nat --socket-path SOCK --socks :1080                 | --socks ":1080": want an address; write --socks 1080 for the loopback, or --socks 0.0.0.0:1080 for all
+nat --socket-path SOCK --socks 0                     | --socks 127.0.0.1:0: want a port from 1 to 65535
+nat --socket-path SOCK --socks 1080 --allow-host tcp:1079-1081 | --allow-host tcp:1080 would lead from each guest into all others by --socks 127.0.0.1:1080; use another port for it
+stub --socket-path SOCK --socks 1080                 | --socks leads into guests behind NAT, and there are none; leave it out
+nat --socket-path SOCK --socks=                      | --socks: the value is empty; leave the flag out
 nat --socket-path SOCK --metrics=                    | --metrics: the value is empty; leave the flag out
 nat --socket-path SOCK --sandbox=maybe               | --sandbox "maybe": want on
 nat --socket-path SOCK --poll-us -1                  | --poll-us -1: want 0 to 1000000

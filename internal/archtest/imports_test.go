@@ -53,7 +53,7 @@ var allowedImports = map[string][]string{
 
 	"internal/archtest": {},
 	"internal/broker": {"tap", "internal/regularfile", "internal/sandbox", "internal/socketfile", "netbackend/nat/forward",
-		"netbackend/nat/routesocket", "netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
+		"netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
 	"internal/configfile": {"internal/daemon", "internal/sandbox", "internal/spelling", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
 		"netbackend/services/hostconf", "tap", yaml, multierr},
 	"internal/control": {"internal/broker", "internal/configfile", "internal/control/api", "internal/daemon", "internal/metrics", "netbackend/capture", "netbackend/capture/filter", "netbackend/nat",
@@ -62,7 +62,7 @@ var allowedImports = map[string][]string{
 	"internal/counting":    {},
 	"internal/daemon": {"vhostuser", "virtqueue/guestmem", "netbackend", "netbackend/worker", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec", "netbackend/nat/stats",
 		"netbackend/capture", "netbackend/capture/filter", "netbackend/capture/pcapng", "netbackend/stub", "tap", "netbackend/services/hostconf", "internal/broker", "internal/sandbox", "internal/hostcaps",
-		"internal/counting", "internal/servicemanager", "internal/socketfile", sys, multierr},
+		"internal/counting", "internal/servicemanager", sys, multierr},
 	"internal/hostcaps": {sys},
 	"internal/metrics": {"internal/counting", "internal/daemon", "netbackend/nat", "netbackend/stub", "netbackend/worker", "tap",
 		prom + "/client_golang", prom + "/client_model", prom + "/common/expfmt"},
@@ -74,6 +74,7 @@ var allowedImports = map[string][]string{
 	"internal/servicemanager": {sys},
 	"internal/sidecar":        {"internal/servicemanager", sys},
 	"internal/socketfile":     {sys},
+	"internal/socks":          {xtime},
 	"internal/spelling":       {},
 	"internal/supervisor":     {"internal/broker", "internal/sandbox", "internal/servicemanager", sys, libcap},
 
@@ -93,7 +94,7 @@ var allowedImports = map[string][]string{
 	"tap":                       {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", sys, netlink},
 
 	"netbackend/nat": {"netbackend", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", "netbackend/nat/forward",
-		"netbackend/nat/proxyproto", "netbackend/nat/routesocket", "netbackend/nat/spec", "netbackend/nat/stats", "internal/hostcaps", "netbackend/nat/internal/flowtable", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
+		"netbackend/nat/proxyproto", "netbackend/nat/spec", "netbackend/nat/stats", "internal/hostcaps", "netbackend/nat/internal/flowtable", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
 		"netbackend/nat/internal/guestnet", "netbackend/nat/internal/hosts", "netbackend/nat/internal/ipfrag", "netbackend/nat/internal/limits", "netbackend/nat/internal/multicast",
 		"netbackend/nat/internal/namerelay", "netbackend/nat/internal/netpkt", "netbackend/nat/internal/pathmtu", "netbackend/nat/internal/seqnum",
 		"netbackend/nat/internal/policy", "netbackend/nat/internal/ratelimit", "netbackend/nat/internal/route", "netbackend/nat/internal/shard",
@@ -102,7 +103,6 @@ var allowedImports = map[string][]string{
 	"netbackend/nat/forward": {"netbackend/nat/spec", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
 		"internal/socketfile", sys},
 	"netbackend/nat/proxyproto":         {},
-	"netbackend/nat/routesocket":        {sys},
 	"netbackend/nat/spec":               {"internal/socketfile", sys},
 	"netbackend/nat/stats":              {},
 	"netbackend/nat/internal/flowtable": {"netbackend/nat/internal/ipaddr"},

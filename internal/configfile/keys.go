@@ -44,7 +44,9 @@ func topKeys() []key {
 		{name: "control", fields: []string{"Control.Socket", "Control.Off"}, about: "Unix socket at which vring ctl asks and changes this vring; off for none. Without it, the first guest's with .ctl behind it.",
 			value: scalar[daemon.Control]{control(), func(c *daemon.Config) *daemon.Control { return &c.Control }}},
 		{name: "metrics", fields: []string{"Metrics"}, about: "TCP port at which Prometheus reads what was counted: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
-			value: scalar[netip.AddrPort]{metrics(), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
+			value: scalar[netip.AddrPort]{hostPort(daemon.ParseMetrics), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
+		{name: "socks", fields: []string{"SOCKS"}, about: "TCP port at which programs connect into guests behind NAT, by SOCKS 5: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
+			value: scalar[netip.AddrPort]{hostPort(daemon.ParseSOCKS), func(c *daemon.Config) *netip.AddrPort { return &c.SOCKS }}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}
@@ -88,8 +90,9 @@ func control() form[daemon.Control] {
 	return form[daemon.Control]{parse: parse, text: daemon.Control.String, kinds: texts()}
 }
 
-func metrics() form[netip.AddrPort] {
-	return form[netip.AddrPort]{parse: daemon.ParseMetrics, kinds: texts(), text: func(at netip.AddrPort) string {
+// hostPort is the form of a port of this host.
+func hostPort(parse func(string) (netip.AddrPort, error)) form[netip.AddrPort] {
+	return form[netip.AddrPort]{parse: parse, kinds: texts(), text: func(at netip.AddrPort) string {
 		if !at.IsValid() {
 			return ""
 		}
@@ -116,67 +119,16 @@ func logFormat() form[string] {
 	return f
 }
 
-// guestKeys are the keys of each guest that shares its network. What they set are lists of all guests.
+// guestKeys are the keys of each guest. What they set are lists of all guests.
 func guestKeys() []key {
 	return []key{
-		socketKey(guestText{func(c *daemon.Config) *[]string { return &c.FrontEnds.SocketPaths }}),
+		{name: "socket-path", fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.",
+			value: guestText{func(c *daemon.Config) *[]string { return &c.FrontEnds.SocketPaths }}},
 		{name: "fd", fields: []string{"FrontEnds.FD"}, about: "Number of an inherited unix socket, listening or connected, instead of socket-path; for one guest only.",
 			value: scalar[*int]{optional(number[int]()), func(c *daemon.Config) **int { return &c.FrontEnds.FD }}},
 		{name: "tap", fields: []string{"TAP.Devices"}, about: "TAP device of the host that the guest is connected to.",
 			value: guestText{func(c *daemon.Config) *[]string { return &devicesOf(c).Devices }}},
 	}
-}
-
-func socketKey(v value) key {
-	return key{name: socketName, fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.", value: v}
-}
-
-// Names of keys of guests.
-const (
-	socketName = "socket-path"
-	fdName     = "fd"
-	nameName   = "name"
-	deviceName = "device"
-)
-
-// ownKeys are the keys of a guest that has a network of its own, beside that. They set the only one of Config.Guests.
-func ownKeys() []key {
-	return []key{
-		{name: nameName, about: "Name of a guest that has a network of its own: what it is called by vring ctl and in the log. Without it, its address, its TAP device or its socket.",
-			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].Name }}},
-		socketKey(scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].SocketPath }}),
-	}
-}
-
-// deviceKey is the name of the device of a guest that has a TAP network of its own.
-func deviceKey() key {
-	return key{name: deviceName, fields: []string{"TAP.Devices"}, options: []string{"tap"}, about: "Name of the TAP device.",
-		value: scalar[string]{plain[string](), func(c *daemon.Config) *string {
-			if len(c.TAP.Devices) == 0 {
-				c.TAP.Devices = []string{""}
-			}
-			return &c.TAP.Devices[0]
-		}}}
-}
-
-// ownNetwork is the network n as a guest has it for itself.
-func ownNetwork(n network) network {
-	if n.name == tapKey {
-		n.keys = append([]key{deviceKey()}, n.keys...)
-	}
-	return n
-}
-
-// ownConfig is a configuration that has nothing but a guest with a network of its own, whose network is where keys of networks look for it.
-func ownConfig(g daemon.Guest) *daemon.Config {
-	return &daemon.Config{Guests: []daemon.Guest{g}, NAT: g.NAT, TAP: g.TAP, Stub: g.Stub}
-}
-
-// ownGuest is the guest of ownConfig.
-func ownGuest(c *daemon.Config) daemon.Guest {
-	g := c.Guests[0]
-	g.NAT, g.TAP, g.Stub = c.NAT, c.TAP, c.Stub
-	return g
 }
 
 // devicesOf are the TAP devices of a configuration. One that has none gets them: a fault tells of it later.
@@ -282,8 +234,7 @@ func defaults() *daemon.Config {
 
 // allKeys are the keys of all parts of the file.
 func allKeys() []key {
-	all := append([]key{{name: guestsKey, fields: []string{"Guests"}, about: "The guests, in order."}}, topKeys()...)
-	all = append(append(append(all, guestKeys()...), ownKeys()...), deviceKey())
+	all := append(topKeys(), guestKeys()...)
 	for _, n := range networks() {
 		all = append(all, n.keys...)
 	}

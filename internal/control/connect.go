@@ -87,7 +87,15 @@ func (c *toGuest) send(w http.ResponseWriter) {
 		writeError(&rawAnswer{conn: conn, header: http.Header{}}, err)
 		return
 	}
-	s.Log.Info("client connected to the guest on demand", "guest", c.guest, "to", c.to)
+	s.Log.Info("client connected to the guest on demand", "guest", c.guest, "port", c.to.Port(), "address", c.addressText())
+}
+
+// addressText is the address that the client has asked for, as a log has it.
+func (c *toGuest) addressText() string {
+	if a := c.to.Addr(); a.IsValid() {
+		return a.String()
+	}
+	return "the guest's"
 }
 
 // pass passes the client on to the guest. early is how many bytes of it were read with the request.

@@ -52,9 +52,7 @@ type Capture struct {
 	options CaptureOptions
 	taps    []*capture.Tap // one for each queue pair
 	began   time.Time
-	at      int64           // began, by the device's clock, in nanoseconds
-	over    context.Context // ends when the guest is removed
-	end     context.CancelFunc
+	at      int64 // began, by the device's clock, in nanoseconds
 
 	out     []byte
 	frame   capture.Frame
@@ -77,7 +75,6 @@ func (d *Daemon) Capture(guest string, o CaptureOptions) (*Capture, error) {
 		return nil, err
 	}
 	c := &Capture{daemon: d, guest: s, options: o, began: time.Now(), at: s.device.Now()}
-	c.over, c.end = context.WithCancel(context.Background())
 	if o.Cut {
 		c.cutter = new(capture.Cutter)
 	}
@@ -96,7 +93,7 @@ func (d *Daemon) Capture(guest string, o CaptureOptions) (*Capture, error) {
 // roomForCapture returns why there cannot be another capture of a guest. The caller holds capturing.
 func (d *Daemon) roomForCapture(s *served) error {
 	all := 0
-	for _, other := range d.all() {
+	for _, other := range d.guests {
 		all += len(other.captures)
 	}
 	switch {
@@ -116,7 +113,7 @@ func tapMemory(pairs int) int {
 // find finds a guest.
 func (d *Daemon) find(name string) (*served, error) {
 	var names []string
-	for _, s := range d.all() {
+	for _, s := range d.guests {
 		if s.name == name {
 			return s, nil
 		}
@@ -141,16 +138,6 @@ func (s *served) setHooks() {
 func (c *Capture) Close() {
 	if c.leave() {
 		_ = c.guest.device.AdoptCaptures() // a thread that is stuck keeps what it has
-	}
-}
-
-// endCaptures ends all captures of a guest that is not served any more.
-func (d *Daemon) endCaptures(s *served) {
-	d.capturing.Lock()
-	all := slices.Clone(s.captures)
-	d.capturing.Unlock()
-	for _, c := range all {
-		c.end()
 	}
 }
 
@@ -182,9 +169,6 @@ func (c *Capture) Missed() (n uint64) {
 // captured until ctx ended is still written, and how much was missed.
 func (c *Capture) Run(ctx context.Context, write func([]byte) error) error {
 	defer c.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(c.over, cancel)()
 	c.begin()
 	ticker := time.NewTicker(captureInterval)
 	defer ticker.Stop()

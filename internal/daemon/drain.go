@@ -50,7 +50,7 @@ func (d *Daemon) StartDrain(timeout time.Duration, over func()) (Drain, error) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	switch {
-	case !d.now.HasNAT():
+	case d.now.NAT == nil:
 		return Drain{}, ErrNoNAT
 	case d.ending:
 		return Drain{}, errEnding
@@ -76,11 +76,9 @@ func (d *Daemon) StartDrain(timeout time.Duration, over func()) (Drain, error) {
 
 // closeForNew lets nothing new begin. It requires applying.
 func (d *Daemon) closeForNew() error {
-	closed := clone(d.now)
-	for _, n := range closed.allNAT() {
-		n.Forwards, n.AllowHost, n.Rules, n.Restrict = nil, nil, nil, true
-	}
-	policies, err := d.policies(&closed)
+	closed := *d.now.NAT
+	closed.Forwards, closed.AllowHost, closed.Rules, closed.Restrict = nil, nil, nil, true
+	policy, err := d.policy(&closed)
 	if err != nil {
 		return err
 	}
@@ -89,7 +87,7 @@ func (d *Daemon) closeForNew() error {
 		return err
 	}
 	forwards.adopt(new(Applied)) // a thread that does not answer does so before it handles a frame again
-	policies.keepFlows().adopt()
+	d.setPolicy(policy.KeepingFlows())
 	return nil
 }
 
@@ -101,11 +99,11 @@ func (d *Daemon) CancelDrain() error {
 	if d.drain == nil {
 		return ErrNotDraining
 	}
-	policies, err := d.policies(&d.now)
+	policy, err := d.policy(d.now.NAT)
 	if err != nil {
 		return err
 	}
-	forwards, err := d.planForwards(&d.now)
+	forwards, err := d.planForwards(d.now.NAT)
 	if err != nil {
 		return err
 	}
@@ -113,7 +111,7 @@ func (d *Daemon) CancelDrain() error {
 		return err
 	}
 	forwards.adopt(new(Applied))
-	policies.keepFlows().adopt()
+	d.setPolicy(policy.KeepingFlows())
 	d.stopLooking()
 	d.tell(DrainChanged{})
 	return nil
@@ -191,10 +189,7 @@ func (d *Daemon) goesOn(drain *draining) bool {
 func (d *Daemon) countFlows(ctx context.Context) (all int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainLookPatience)
 	defer cancel()
-	for _, s := range d.all() {
-		if s.snapshot == nil {
-			continue // its network has none
-		}
+	for _, s := range d.guests {
 		flows, _, err := d.Flows(ctx, s.name, new(nat.FlowFilter), MaxDrainFlows)
 		if err != nil {
 			return 0, err

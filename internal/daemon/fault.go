@@ -29,6 +29,8 @@ const (
 	optionMAC         Option = "mac"
 	optionControl     Option = "control"
 	optionMetrics     Option = "metrics"
+	optionAllowHost   Option = "allow-host"
+	optionSOCKS       Option = "socks"
 	optionForward     Option = "forward"
 )
 

@@ -12,7 +12,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
-	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -30,9 +29,7 @@ func rules(t testing.TB, texts ...string) (list []spec.Rule) {
 // judged returns what the policy of cfg says of a destination.
 func judged(t *testing.T, cfg *Config, proto uint8, to netip.AddrPort) policy.Verdict {
 	var routes route.Table
-	socket, err := routesocket.Open(false)
-	require.NoError(t, err)
-	routes.Open(socket)
+	require.NoError(t, routes.Open())
 	defer routes.Close()
 	nets := networksOf(cfg)
 	p := policy.New(cfg.policy().rules, &nets, &routes)

@@ -240,28 +240,18 @@ func TestT73WhatDoesNotEndALingeringConnection(t *testing.T) {
 	}
 }
 
-// Of connections whose peers take nothing there may be as many as of a class of flows.
+// Of connections whose peers take nothing there may be as many as of a class of flows. Which of them go the test of package shard tells.
 func TestT73LingeringConnectionsAreBoundedInNumber(t *testing.T) {
-	const flows, few, more = 16, 4, 2
+	const flows, few, more = 16, 4, 3
 	b := newBench(t, setup{config: func(c *nat.Config) { c.MaxFlows = flows }})
-	reader, read := b.endUnread(2 * much)
-	const step = 4 * window // the kernel has to send for each
 	var hosts []*net.TCPConn
 	var sent [][]byte
 	for range few + more {
-		b.Advance(time.Second)
-		before := b.kernelMemory()
-		read = read[len(b.readSome(reader, step)):]
-		b.Until("the reader is seen to take something", func() bool {
-			b.look()
-			return b.kernelMemory() < before
-		})
 		host, taken := b.endUnread(much)
 		hosts, sent = append(hosts, host), append(sent, taken)
 	}
 	require.Len(t, b.lingering(), few)
-	require.EqualValues(t, more+1, b.port.Counters().LingeringEvicted)
-	b.requireWhole(reader, read)
+	require.EqualValues(t, more, b.port.Counters().LingeringEvicted)
 	whole := 0
 	for i, host := range hosts {
 		if r := b.readAll(host); r.err == nil {
@@ -269,7 +259,7 @@ func TestT73LingeringConnectionsAreBoundedInNumber(t *testing.T) {
 			whole++
 		}
 	}
-	require.Equal(t, few-1, whole, "the reader is one of the few")
+	require.Equal(t, few, whole)
 }
 
 func TestT73LingeringConnectionsGiveWayWhenDescriptorsAreUsedUp(t *testing.T) {

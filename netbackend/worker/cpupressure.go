@@ -10,28 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CPUPressure knows how many threads there are for the processors of the machine. Any thread may ask.
-type CPUPressure struct {
+// cpuPressure knows how many threads there are for the processors of the machine. Any thread may ask.
+type cpuPressure struct {
 	loadavg    *os.File
 	fd         int // of it
 	processors int
 }
 
-// OpenCPUPressure opens what is to be read later, so that a sandbox may close the rest.
-func OpenCPUPressure() (*CPUPressure, error) {
+// openCPUPressure opens what is to be read later, so that a sandbox may close the rest.
+func openCPUPressure() (*cpuPressure, error) {
 	f, err := os.Open("/proc/loadavg")
 	if err != nil {
 		return nil, err
 	}
-	return &CPUPressure{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
+	return &cpuPressure{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
 }
 
-// Close closes it, when no thread asks any more.
-func (c *CPUPressure) Close() error { return c.loadavg.Close() }
+func (c *cpuPressure) close() error { return c.loadavg.Close() }
 
 // probe returns the question for one thread. The answer is whether more threads can run than there are processors, so that
 // one of them waits for another. What cannot be found out counts as oversubscribed.
-func (c *CPUPressure) probe() (oversubscribed func() bool) {
+func (c *cpuPressure) probe() (oversubscribed func() bool) {
 	text := make([]byte, 128)
 	return func() bool {
 		n, err := unix.Pread(c.fd, text, 0)

@@ -89,9 +89,9 @@ func TestProcessorListsAreCounted(t *testing.T) {
 }
 
 func TestAskingForACrowdAllocatesNothing(t *testing.T) {
-	c, err := OpenCPUPressure()
+	c, err := openCPUPressure()
 	require.NoError(t, err)
-	defer c.Close()
+	defer c.close()
 	oversubscribed := c.probe()
 	require.Zero(t, testing.AllocsPerRun(100, func() { oversubscribed() }))
 	c.processors = 1 << 20

@@ -12,7 +12,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
-	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -48,9 +47,7 @@ func testPolicy(t testing.TB, c Config) *Policy {
 	for _, r := range c.Rules {
 		require.NoError(t, r.Check(nets.V4.Prefix, nets.V6.Prefix))
 	}
-	socket, err := routesocket.Open(false)
-	require.NoError(t, err)
-	routes.Open(socket)
+	require.NoError(t, routes.Open())
 	t.Cleanup(routes.Close)
 	p := New(Compile(&c, &nets), &nets, routes)
 	return &p

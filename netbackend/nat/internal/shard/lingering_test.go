@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,8 +14,8 @@ import (
 )
 
 // lingeringTurn is a turn of a shard that has lingering connections, whose peers were seen to take something at these times. It returns
-// their sockets, too.
-func lingeringTurn(t *testing.T, moved ...int64) (turn *Turn, fds []int) {
+// their sockets and peers, too.
+func lingeringTurn(t *testing.T, moved ...int64) (turn *Turn, fds []int, peers []net.Conn) {
 	t.Helper()
 	limits, of := UsualKernelLimits(), &Pairs{}
 	require.NoError(t, of.SetUp(64, &limits, nil))
@@ -23,30 +24,31 @@ func lingeringTurn(t *testing.T, moved ...int64) (turn *Turn, fds []int) {
 	turn.Worker, turn.Hooks.Closing = porttest.DeafWorker{}, func(*Flow) {}
 	turn.Join()
 	for i, at := range moved {
-		fd := filledSocket(t, turn)
+		fd, peer := filledSocket(t, turn)
 		key := flowtable.Key{GuestPort: uint16(i + 1), RemotePort: 9, Proto: netpkt.TCP}
 		f, _ := turn.Create(&key, fd, ProtocolStates, Inbound, ClassConnects)
 		require.NotNil(t, f)
 		turn.Now = at
 		require.True(t, turn.Linger(f))
 		turn.Remove(f)
-		fds = append(fds, fd)
+		fds, peers = append(fds, fd), append(peers, peer)
 	}
 	t.Cleanup(turn.CloseAllLingering)
-	return turn, fds
+	return turn, fds, peers
 }
 
 // filledSocket returns a socket whose peer takes nothing more. It is the caller's to close.
-func filledSocket(t *testing.T, turn *Turn) int {
+func filledSocket(t *testing.T, turn *Turn) (fd int, peer net.Conn) {
 	t.Helper()
-	first, _ := connectedPair(t)
+	first, peer := connectedPair(t)
 	fd, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD_CLOEXEC, 0)
 	require.NoError(t, err)
-	for turn.MemInfo.Read(int32(fd)) == 0 && turn.MemInfo[hostsock.MemSendQueued] == 0 {
+	const enough = 256 << 10 // bytes, though some of it be on its way to the peer just now
+	for turn.MemInfo.Read(int32(fd)) == 0 && turn.MemInfo[hostsock.MemSendQueued] < enough {
 		_, err = unix.Write(fd, make([]byte, 64<<10)) // until the peer's buffer is full
 		require.NoError(t, err)
 	}
-	return fd
+	return fd, peer
 }
 
 // lingeringSockets returns the sockets that linger.
@@ -59,10 +61,14 @@ func lingeringSockets(s *Shard) (fds []int) {
 }
 
 func TestTheLingeringConnectionGoesWhosePeerHasTakenNothingForLongest(t *testing.T) {
-	turn, fds := lingeringTurn(t, 30, 10, 20)
+	turn, fds, peers := lingeringTurn(t, 30, 10, 20)
 	require.Equal(t, fds, lingeringSockets(&turn.Shard))
 	require.NotZero(t, turn.Pairs.Memory.Bytes())
-	for _, want := range [][]int{{fds[0], fds[2]}, {fds[0]}, nil} {
+	for turn.Now = 25; turn.lingering.at(1).moved == 10; turn.LingeringEvent(1) {
+		_, err := peers[1].Read(make([]byte, 64<<10)) // until the kernel has room to send more to it
+		require.NoError(t, err)
+	}
+	for _, want := range [][]int{fds[:2], fds[:1], nil} {
 		require.True(t, turn.Evict(ClassLingering))
 		require.Equal(t, want, lingeringSockets(&turn.Shard))
 	}
@@ -73,7 +79,7 @@ func TestTheLingeringConnectionGoesWhosePeerHasTakenNothingForLongest(t *testing
 }
 
 func TestPlacesOfLingeringConnectionsAreUsedAgain(t *testing.T) {
-	turn, _ := lingeringTurn(t, 1, 2, 3)
+	turn, _, _ := lingeringTurn(t, 1, 2, 3)
 	l := &turn.lingering
 	turn.ResetLingering(&l.places[1].Flow)
 	require.Nil(t, l.at(1))
@@ -95,7 +101,7 @@ func TestPlacesOfLingeringConnectionsAreUsedAgain(t *testing.T) {
 
 // The client of a unix socket has what was sent to it, and the kernel counts that as its own.
 func TestUnixSocketsDoNotLinger(t *testing.T) {
-	turn, _ := lingeringTurn(t, 1)
+	turn, _, _ := lingeringTurn(t, 1)
 	f := turn.lingering.at(0).Flow
 	f.Bits |= UnixSocket
 	require.False(t, turn.Linger(&f))
