@@ -147,7 +147,7 @@ func (e *tcpEngine) placeCall(t *shard.Turn, c *Call, caller *proxied, kind shar
 		e.turnDown(c, stats.EndNoRoom)
 		return
 	}
-	e.calls.add(f.Index, c)
+	e.guest.calls.add(f.Index, c)
 	if to := t.Pairs.Lowest(); to != nil && to != e.shard {
 		e.shard.ScheduleMove(f, to) // this one's receive ring may not run
 	}
@@ -162,7 +162,7 @@ func (e *tcpEngine) turnDown(c *Call, cause stats.CloseReason) {
 // callAccepted greets the client of a call that the guest has accepted.
 func (e *tcpEngine) callAccepted(f conn) {
 	f.Bits &^= shard.Awaited
-	c := e.calls.take(f.Index)
+	c := e.guest.calls.take(f.Index)
 	n, err := unix.SendmsgN(int(f.FD), c.Greeting, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 	switch errno, _ := err.(unix.Errno); {
 	case err != nil:
@@ -177,5 +177,5 @@ func (e *tcpEngine) callAccepted(f conn) {
 func (e *tcpEngine) callFailed(f *shard.Flow, cause stats.CloseReason) {
 	f.Bits &^= shard.Awaited
 	e.shard.TakeSocket(f)
-	e.calls.take(f.Index).fail(cause, f.Host != hosts.Any)
+	e.guest.calls.take(f.Index).fail(cause, f.Host != hosts.Any)
 }

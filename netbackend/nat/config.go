@@ -20,7 +20,6 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
-	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
 // leaseTime is how long a guest may use its address without asking again. The address is its own anyway.
@@ -330,30 +329,25 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 func (p *Port) connectParts(has servers, g *guest) {
 	s, cfg := p.shard, p.cfg
 	s.Hooks = p.shardHooks()
-	p.link = linkLayer{shard: s, arpServer: has.arp, ndpServer: has.ndp, guestAt: &g.advertiseAt}
-	p.icmp = icmpSender{shard: s, routes: &p.routes, told: map[policy.Destination]bool{}}
-	p.sources = sourceKeeper{shard: s, routes: &p.routes, news: &g.changes, tries: &g.sourceTries}
-	p.fragments.shard = s
-	p.listeners = listenerSet{shard: s, forward: p.following.listeners()}
-	p.gates = gateKeeper{shard: s, link: &p.link, ofGuest: &g.gates}
-	p.tcp = tcpEngine{
-		shard: s, cfg: tcpConfig{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
-		link: &p.link, icmp: &p.icmp, policy: &p.policy, hooks: p.tcpHooks(), calls: &g.calls, conns: g.states.tcp,
-		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, shard.MaxIovecs)},
-	}
-	p.udp.shard, p.udp.link, p.udp.icmp, p.udp.sources = s, &p.link, &p.icmp, &p.sources
-	p.udp.cfg = udpConfig{
+	p.link.setUp(s, has.arp, has.ndp, &g.advertiseAt)
+	p.icmp.setUp(s, &p.routes)
+	p.sources.setUp(s, &p.routes, g.sources)
+	p.fragments.setUp(s)
+	p.listeners.setUp(s, p.following.listeners())
+	p.tcp.setUp(tcpConfig{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
+		tcpUses{shard: s, link: &p.link, icmp: &p.icmp, policy: &p.policy, hooks: p.tcpHooks()}, g.tcp)
+	p.udp.setUp(udpConfig{
 		Segments: cfg.UDPSegment, GRO: cfg.UDPGRO, EndpointIndependent: cfg.EndpointIndependent, Filtering: cfg.UDPFiltering,
-	}
-	p.udp.fragments, p.udp.listeners, p.udp.policy = &p.fragments, &p.listeners, &p.policy
-	p.udp.routes, p.udp.hooks, p.udp.states, p.udp.guest = &p.routes, p.udpHooks(), g.states.udp, g.udp
-	p.ping = pingEngine{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy, requests: g.states.ping}
-	p.names = nameRelay{shard: s, fragments: &p.fragments, tcp: &p.tcp, relay: namerelay.New(p.relayConfig())}
-	p.inbound = acceptor{shard: s, listeners: &p.listeners, tcp: &p.tcp, udp: &p.udp}
-	p.groups = groupReflector{shard: s, policy: &p.policy, reflector: g.reflector}
-	p.services = localServices{
-		link: &p.link, fragments: &p.fragments, leases: &g.leases, dhcpServer: has.dhcp, dhcp6Server: has.dhcp6,
-	}
+	}, udpUses{
+		shard: s, link: &p.link, icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, listeners: &p.listeners,
+		policy: &p.policy, routes: &p.routes, hooks: p.udpHooks(),
+	}, g.udp)
+	p.ping.setUp(pingUses{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy}, g.ping)
+	p.gates.setUp(s, &p.link, &g.gates)
+	p.inbound.setUp(s, &p.listeners, &p.tcp, &p.udp)
+	p.names.setUp(&p.turn, &p.fragments, &p.tcp, g.names)
+	p.groups.setUp(s, &p.policy, g.reflector)
+	p.services.setUp(&p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
 	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.Flows.At(i)) }
 }
 

@@ -114,6 +114,11 @@ type acceptor struct {
 	unixPort  uint16  // of the last client of a unix socket, counted from FirstAnyPort
 }
 
+// setUp makes that of a queue pair.
+func (e *acceptor) setUp(s *shard.Shard, listeners *listenerSet, tcp *tcpEngine, udp *udpEngine) {
+	*e = acceptor{shard: s, listeners: listeners, tcp: tcp, udp: udp}
+}
+
 // listenAll opens all ports of the forwards, or none.
 func listenAll(cfg *Config) (opened []*boundForward, err error) {
 	var errs *multierror.Error
@@ -124,7 +129,7 @@ func listenAll(cfg *Config) (opened []*boundForward, err error) {
 				errs = multierror.Append(errs, err)
 				continue
 			}
-			b := cfg.bind(BoundForward{Forward: one, Socket: socket})
+			b := bind(BoundForward{Forward: one, Socket: socket}, cfg.Guest)
 			b.place(uint32(len(opened)))
 			opened = append(opened, b)
 		}

@@ -61,7 +61,7 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 	s := p.shard.Pairs
 	bound := make([]*boundForward, len(add))
 	for i := range add {
-		bound[i] = p.cfg.bind(add[i])
+		bound[i] = bind(add[i], p.cfg.Guest)
 	}
 	set, left := p.guest.forwards.publish(quit, bound)
 	if set == nil {
@@ -70,7 +70,7 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 		}
 		return errClosed
 	}
-	p.gates.replaceGates(left, bound)
+	p.gates.replaceGates(listenersOf(left), listenersOf(bound))
 	wake()
 	followed := p.guest.forwards.await(set.number, patience)
 	p.guest.forwards.closeLeft(&s.Memory)
@@ -85,7 +85,7 @@ func (p *Port) ReviveForwards(wake func()) {
 	p.guest.forwards.changes.Lock()
 	defer p.guest.forwards.changes.Unlock()
 	set, revived := p.guest.forwards.revive()
-	p.gates.replaceGates(nil, revived)
+	p.gates.replaceGates(nil, listenersOf(revived))
 	wake()
 	p.guest.forwards.await(set.number, forwardPatience)
 }
@@ -106,7 +106,7 @@ func (p *Port) followForwards(t *shard.Turn, after *forwardSet) {
 			orphans = orphans || was.what.Proto == netpkt.UDP
 		}
 		if is != nil {
-			p.inbound.begin(uint32(i), is)
+			p.inbound.begin(uint32(i), is.listener)
 		}
 	}
 	if orphans {
@@ -122,8 +122,7 @@ func (p *Port) announce(number uint64) {
 }
 
 // begin lets clients come by a forward.
-func (e *acceptor) begin(index uint32, b *boundForward) {
-	l := b.listener
+func (e *acceptor) begin(index uint32, l listener) {
 	e.listeners.setForward(index, &l)
 	if e.shard.Worker == nil {
 		return // Start does the rest

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,15 @@ func (s *forwardSet) at(index int) *boundForward {
 		return nil
 	}
 	return s.bound[index]
+}
+
+// listenersOf returns those of forwards, which all queue pairs share.
+func listenersOf(bound []*boundForward) []*listener {
+	all := make([]*listener, len(bound))
+	for i, b := range bound {
+		all[i] = &b.listener
+	}
+	return all
 }
 
 // listeners are what a queue pair has of the forwards at first.
@@ -258,12 +268,11 @@ func (s *forwards) await(number uint64, patience time.Duration) bool {
 	return true
 }
 
-// bind makes a forward of what is open.
-func (c *Config) bind(b BoundForward) *boundForward {
-	guest := b.Forward.Guest
-	to := ipaddr.EndpointFrom(guest)
-	if !guest.Addr().IsValid() {
-		to = ipaddr.Endpoint{Addr: ipaddr.From(c.Guest), Port: guest.Port()}
+// bind makes a forward of what is open. It leads to the address guest if it names none.
+func bind(b BoundForward, guest netip.Addr) *boundForward {
+	to := ipaddr.EndpointFrom(b.Forward.Guest)
+	if !b.Forward.Guest.Addr().IsValid() {
+		to.Addr = ipaddr.From(guest)
 	}
 	l := listener{
 		Socket: b.Socket, proto: b.Forward.Proto, acceptProxy: b.Forward.AcceptProxy, sendProxy: b.Forward.SendProxy, to: to,

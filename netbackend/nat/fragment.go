@@ -26,6 +26,9 @@ type fragmenter struct {
 	long  longDatagram
 }
 
+// setUp makes that of a queue pair.
+func (e *fragmenter) setUp(s *shard.Shard) { e.shard = s }
+
 // fragment takes a fragment of the guest's, the packet k. The last one that was missing sends the datagram on its way.
 func (p *Port) fragment(t *shard.Turn, k *shard.Packet) (retry bool) {
 	f := k.Part

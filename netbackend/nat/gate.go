@@ -48,6 +48,11 @@ type gateKeeper struct {
 	ofGuest *gates
 }
 
+// setUp makes that of a queue pair.
+func (e *gateKeeper) setUp(s *shard.Shard, link *linkLayer, g *gates) {
+	*e = gateKeeper{shard: s, link: link, ofGuest: g}
+}
+
 // gates are the gates of a guest. Any queue pair may use them.
 type gates struct {
 	mu  sync.Mutex
@@ -71,36 +76,36 @@ type gate struct {
 }
 
 // begin makes the gates of the first forwards.
-func (s *gates) begin(bound []*boundForward) {
+func (s *gates) begin(forwards []*listener) {
 	s.all.Store(&gateMap{})
-	s.replace(nil, bound)
+	s.replace(nil, forwards)
 	s.at.Store(0) // the guest is not there yet, see closeGates
 }
 
 // replace takes forwards from their gates, and gives others gates: one for each port of the guest to which gated forwards lead. A gate
 // without forwards goes, and one that is new is probed at once. Any goroutine may call it.
-func (s *gates) replace(quit, add []*boundForward) {
+func (s *gates) replace(quit, add []*listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := maps.Clone(*s.all.Load())
-	for _, b := range quit {
-		if g := all[b.listener.to]; g != nil {
-			g.listeners = slices.DeleteFunc(g.listeners, func(l *listener) bool { return l == &b.listener })
+	for _, gone := range quit {
+		if g := all[gone.to]; g != nil {
+			g.listeners = slices.DeleteFunc(g.listeners, func(l *listener) bool { return l == gone })
 			if len(g.listeners) == 0 {
-				delete(all, b.listener.to)
+				delete(all, gone.to)
 			}
 		}
 	}
-	for _, b := range add {
-		if b.listener.shutNow != nil {
-			s.add(all, &b.listener)
+	for _, l := range add {
+		if l.shutNow != nil {
+			s.add(all, l)
 		}
 	}
 	s.all.Store(&all)
 }
 
 // replaceGates takes forwards from their gates, and gives others gates. Any goroutine may call it.
-func (e *gateKeeper) replaceGates(quit, add []*boundForward) { e.ofGuest.replace(quit, add) }
+func (e *gateKeeper) replaceGates(quit, add []*listener) { e.ofGuest.replace(quit, add) }
 
 // add gives a forward that is shut its gate. If that is open, the guest is asked again: then the port is opened, too.
 func (s *gates) add(all gateMap, l *listener) {

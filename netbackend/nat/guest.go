@@ -4,29 +4,11 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
-	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
-	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
-
-// flowStates are what the protocols have of a guest's flows, beside their records. They are for the engines of the queue pairs, each
-// of which has those of its protocol and no others.
-type flowStates struct {
-	tcp  flowtable.Slab[tcpFlow]
-	udp  flowtable.Slab[udpFlow]
-	ping flowtable.Slab[pingRequest]
-}
-
-// newFlowStates returns what is empty for the flows of a table.
-func newFlowStates(t *shard.Table) flowStates {
-	return flowStates{
-		flowtable.NewSlab[tcpFlow](t.Table), flowtable.NewSlab[udpFlow](t.Table), flowtable.NewSlab[pingRequest](t.Table),
-	}
-}
 
 // guest is what the queue pairs of one guest share, sorted by the part that owns it. connectParts gives each part of each queue pair
 // its own, by a pointer; what is Port's, Port reaches here. Everything in it is safe for use by the threads of all pairs.
@@ -34,12 +16,11 @@ type guest struct {
 	pairs shard.Pairs // of the shards
 
 	advertiseAt atomic.Int64         // of linkLayer
-	changes     route.ChangeCount    // of sourceKeeper
-	sourceTries ratelimit.Bucket     // of sourceKeeper
+	sources     *sourceGuest         // of sourceKeeper
 	gates       gates                // of gateKeeper
-	calls       calls                // of tcpEngine
-	states      flowStates           // of tcpEngine, udpEngine and pingEngine
+	tcp         *tcpGuest            // of tcpEngine
 	udp         *udpGuest            // of udpEngine
+	ping        pingGuest            // of pingEngine
 	names       *namerelay.Guest     // of nameRelay
 	reflector   *multicast.Reflector // of groupReflector
 	leases      leases               // of localServices
@@ -54,7 +35,7 @@ type guest struct {
 
 // newGuest makes what the queue pairs of a guest share, with the ports of its forwards open. cfg was checked.
 func newGuest(cfg *Config) (*guest, error) {
-	g := &guest{udp: newUDPGuest(), dns: newRelay(cfg)}
+	g := &guest{dns: newRelay(cfg)}
 	err := g.pairs.SetUp(cfg.MaxFlows, &cfg.Kernel, cfg.InitialSequence)
 	if err != nil {
 		return nil, err
@@ -68,12 +49,11 @@ func newGuest(cfg *Config) (*guest, error) {
 		return nil, err
 	}
 	g.forwards.begin(bound, cfg.Queues, &g.pairs.OfForwards)
-	g.gates.begin(bound)
+	g.gates.begin(listenersOf(bound))
 	g.leases = newLeases(cfg, g.pairs.Hosts)
-	g.sourceTries.Fill(sourceTries)
+	g.sources, g.tcp, g.udp, g.ping = newSourceGuest(), newTCPGuest(g.pairs.Flows), newUDPGuest(g.pairs.Flows), newPingGuest(g.pairs.Flows)
 	g.policy.Store(cfg.policy())
 	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
-	g.states = newFlowStates(g.pairs.Flows)
 	return g, nil
 }
 

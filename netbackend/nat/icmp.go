@@ -23,6 +23,11 @@ type icmpSender struct {
 	told   map[policy.Destination]bool // denials that the user was told of
 }
 
+// setUp makes what tells the guest of a queue pair.
+func (e *icmpSender) setUp(s *shard.Shard, routes *route.Table) {
+	*e = icmpSender{shard: s, routes: routes, told: map[policy.Destination]bool{}}
+}
+
 // controlMessage handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
 func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 	if len(k.L4) < netpkt.ICMPLen {

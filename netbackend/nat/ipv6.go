@@ -22,6 +22,11 @@ type linkLayer struct {
 	guestAt   *atomic.Int64  // of the guest: when the router is advertised in IPv6, 0 for never
 }
 
+// setUp makes what a queue pair has of the link. guestAt is the guest's, and 0 at first.
+func (l *linkLayer) setUp(s *shard.Shard, arpServer *arp.Responder, ndpServer *ndp.Responder, guestAt *atomic.Int64) {
+	*l = linkLayer{shard: s, arpServer: arpServer, ndpServer: ndpServer, guestAt: guestAt}
+}
+
 // ipv6 checks an IPv6 header and hands on what it carries. Of extension headers only that of a fragment is known: hosts put no
 // others in front of what has a place here.
 func (p *Port) ipv6(t *shard.Turn, c *virtqueue.Chain, h *vnet.Header, head []byte) (retry bool) {

@@ -18,6 +18,11 @@ type listenerSet struct {
 	vacant  []uint32    // free records of mapped
 }
 
+// setUp makes the set of a queue pair, with the forwards of its guest by their indexes.
+func (e *listenerSet) setUp(s *shard.Shard, forward []*listener) {
+	e.shard, e.forward = s, forward
+}
+
 // registerListeners lets the worker watch the forwards' ports.
 func (e *acceptor) registerListeners() error {
 	for l := range e.listeners.forwards() {

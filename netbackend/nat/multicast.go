@@ -46,6 +46,11 @@ type groupNews struct {
 	frame []byte // scratch
 }
 
+// setUp makes that of a queue pair.
+func (e *groupReflector) setUp(s *shard.Shard, policy *policy.Policy, r *multicast.Reflector) {
+	*e = groupReflector{shard: s, policy: policy, reflector: r}
+}
+
 // openGroups opens what Config.Multicast needs; nil if it needs nothing.
 func (c *Config) openGroups() (*multicast.Reflector, error) {
 	if len(c.Multicast) == 0 {

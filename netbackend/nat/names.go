@@ -30,17 +30,17 @@ type nameRelay struct {
 	relay     namerelay.Relay
 }
 
-// relayConfig returns what the relay asks of the engine.
-func (p *Port) relayConfig() namerelay.Config {
-	t := &p.turn
-	return namerelay.Config{
-		Guest: p.guest.names, Buffer: p.turn.Frame, Sockets: p.shard.MaxSockets,
-		Open:  func(to netip.AddrPort, gen, index uint32) (int, error) { return p.names.openSocket(t, to, gen, index) },
-		Close: func(fd int) { p.names.closeSocket(fd) },
-		Reply: func(to *namerelay.Client, answer []byte) bool { return p.names.reply(t, *to, answer) },
-		Left:  func(to netip.AddrPort, by dns.Transport) { p.names.tellLeft(to, by) },
-		Back:  func(to netip.AddrPort) { p.names.tellBack(to) },
-	}
+// setUp makes that of a queue pair, whose turn the relay gets for what it asks.
+func (e *nameRelay) setUp(t *shard.Turn, fragments *fragmenter, tcp *tcpEngine, g *namerelay.Guest) {
+	*e = nameRelay{shard: &t.Shard, fragments: fragments, tcp: tcp}
+	e.relay = namerelay.New(namerelay.Config{
+		Guest: g, Buffer: t.Frame, Sockets: t.MaxSockets,
+		Open:  func(to netip.AddrPort, gen, index uint32) (int, error) { return e.openSocket(t, to, gen, index) },
+		Close: e.closeSocket,
+		Reply: func(to *namerelay.Client, answer []byte) bool { return e.reply(t, *to, answer) },
+		Left:  e.tellLeft,
+		Back:  e.tellBack,
+	})
 }
 
 // query handles datagrams of the guest to the name server. length is that of UDP header and payload.

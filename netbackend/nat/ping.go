@@ -24,7 +24,28 @@ type pingEngine struct {
 	sources   *sourceKeeper
 	fragments *fragmenter
 	policy    *policy.Policy
-	requests  flowtable.Slab[pingRequest] // of the guest, as those of tcpEngine
+	requests  flowtable.Slab[pingRequest] // of the guest; all queue pairs share it, and each has what belongs to its own flows
+}
+
+// pingUses are the parts that pass echo requests on with it.
+type pingUses struct {
+	icmp      *icmpSender
+	sources   *sourceKeeper
+	fragments *fragmenter
+	policy    *policy.Policy
+}
+
+// setUp makes that of a queue pair.
+func (e *pingEngine) setUp(u pingUses, g pingGuest) {
+	*e = pingEngine{icmp: u.icmp, sources: u.sources, fragments: u.fragments, policy: u.policy, requests: g.requests}
+}
+
+// pingGuest is what the queue pairs of a guest share of it.
+type pingGuest struct{ requests flowtable.Slab[pingRequest] }
+
+// newPingGuest returns that of a guest with a table of flows.
+func newPingGuest(t *shard.Table) pingGuest {
+	return pingGuest{flowtable.NewSlab[pingRequest](t.Table)}
 }
 
 // A series of echo requests with one identifier from the guest to one address is a flow. Its socket is a ping socket (icmp(7)): the

@@ -30,6 +30,11 @@ type localServices struct {
 	dhcp6Server *dhcp6.Server // nil if the guest has no network of IPv6
 }
 
+// setUp makes that of a queue pair. g are the guest's addresses.
+func (e *localServices) setUp(link *linkLayer, fragments *fragmenter, g *leases, dhcpServer *dhcp4.Server, dhcp6Server *dhcp6.Server) {
+	*e = localServices{link: link, fragments: fragments, leases: g, dhcpServer: dhcpServer, dhcp6Server: dhcp6Server}
+}
+
 // servers are what answers the guest in the engine's own name.
 type servers struct {
 	arp   *arp.Responder

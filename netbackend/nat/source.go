@@ -24,6 +24,24 @@ type sourceKeeper struct {
 	tries  *ratelimit.Bucket  // looks for another source address that errors may cause, of the guest
 }
 
+// sourceGuest is what the queue pairs of a guest share of it.
+type sourceGuest struct {
+	news  route.ChangeCount
+	tries ratelimit.Bucket
+}
+
+// newSourceGuest returns that of a guest that was not heard of yet.
+func newSourceGuest() *sourceGuest {
+	g := new(sourceGuest)
+	g.tries.Fill(sourceTries)
+	return g
+}
+
+// setUp makes what keeps the source addresses of a queue pair.
+func (e *sourceKeeper) setUp(s *shard.Shard, routes *route.Table, g *sourceGuest) {
+	*e = sourceKeeper{shard: s, routes: routes, news: &g.news, tries: &g.tries}
+}
+
 // changes returns a number that is another one after each change of the host's addresses and routes.
 func (e *sourceKeeper) changes() uint16 { return e.news.Number() }
 

@@ -23,8 +23,7 @@ type tcpEngine struct {
 	icmp   *icmpSender
 	policy *policy.Policy
 	hooks  tcpHooks
-	calls  *calls                  // of the guest; all queue pairs share them
-	conns  flowtable.Slab[tcpFlow] // of the guest; all queue pairs share it, and each has what belongs to its own flows
+	guest  *tcpGuest
 
 	out          outgoing
 	watches      watchTimes
@@ -38,6 +37,34 @@ type tcpConfig struct {
 	PeekOffset  bool        // the kernel knows SO_PEEK_OFF for TCP
 	WindowScale uint8       // shift of the windows that the guest gets
 	DHCPv6      ipaddr.Addr // what the guest gets by DHCPv6
+}
+
+// tcpUses are the parts that pass connections on with it.
+type tcpUses struct {
+	shard  *shard.Shard
+	link   *linkLayer
+	icmp   *icmpSender
+	policy *policy.Policy
+	hooks  tcpHooks
+}
+
+// setUp makes that of a queue pair.
+func (e *tcpEngine) setUp(cfg tcpConfig, u tcpUses, g *tcpGuest) {
+	*e = tcpEngine{
+		cfg: cfg, guest: g, shard: u.shard, link: u.link, icmp: u.icmp, policy: u.policy, hooks: u.hooks,
+		swallow: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, shard.MaxIovecs)},
+	}
+}
+
+// tcpGuest is what TCP has of a guest. All of its queue pairs use it.
+type tcpGuest struct {
+	conns flowtable.Slab[tcpFlow] // each queue pair has what belongs to its own flows
+	calls calls
+}
+
+// newTCPGuest returns that of a guest with a table of flows.
+func newTCPGuest(t *shard.Table) *tcpGuest {
+	return &tcpGuest{conns: flowtable.NewSlab[tcpFlow](t.Table)}
 }
 
 // tcpFlow is the state of a TCP connection between the guest's segments and the host's socket.
@@ -135,10 +162,10 @@ type conn struct {
 }
 
 // conn returns the connection of a flow of TCP.
-func (e *tcpEngine) conn(f *shard.Flow) conn { return conn{f, e.conns.At(f.Index)} }
+func (e *tcpEngine) conn(f *shard.Flow) conn { return conn{f, e.guest.conns.At(f.Index)} }
 
 // begin makes the connection of a flow that was just created.
-func (e *tcpEngine) begin(f *shard.Flow) conn { return conn{f, e.conns.Make(f.Index)} }
+func (e *tcpEngine) begin(f *shard.Flow) conn { return conn{f, e.guest.conns.Make(f.Index)} }
 
 // segment is a TCP segment of the guest, copied.
 type segment struct {

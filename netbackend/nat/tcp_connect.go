@@ -74,7 +74,7 @@ func (e *tcpEngine) dial(t *shard.Turn, to ipaddr.Endpoint, key *flowtable.Key, 
 		return -1, set, err
 	}
 	hostsock.ReadInline(fd)
-	e.setUp(fd)
+	e.prepareSocket(fd)
 	t.BoundNew(fd, shard.Stream)
 	set = e.depart(fd, &to.Addr, key, s)
 	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
@@ -85,7 +85,7 @@ func (e *tcpEngine) dial(t *shard.Turn, to ipaddr.Endpoint, key *flowtable.Key, 
 }
 
 // SetUp prepares the host's socket of a connection.
-func (e *tcpEngine) setUp(fd int) {
+func (e *tcpEngine) prepareSocket(fd int) {
 	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	if e.cfg.PeekOffset {
@@ -196,7 +196,7 @@ func (e *tcpEngine) callWith(t *shard.Turn, fd int, to ipaddr.Endpoint, caller *
 		shard.RefuseSocket(fd, kind)
 		return nil
 	}
-	e.setUp(fd)
+	e.prepareSocket(fd)
 	created, _ := t.Create(&key, fd, stateSynSent, shard.Inbound|kind, shard.ClassCalls)
 	if created == nil {
 		return nil

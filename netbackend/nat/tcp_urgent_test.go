@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
@@ -73,26 +75,28 @@ func TestASignalDoesNotKeepAnUrgentByteFromBeingDropped(t *testing.T) {
 	})
 }
 
-// openConnection returns an engine without a guest, with one open connection whose host socket is fd.
-func openConnection(t *testing.T, fd int) (*Port, conn) {
-	cfg := DefaultConfig()
-	cfg.ResolvConf = ""
-	p, err := New(cfg)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, p.Close()) })
-	opened, _ := p.shard.Flows.Create(&flowtable.Key{Proto: netpkt.TCP}, p.shard.Owner, func(uint32) {})
-	t.Cleanup(func() { p.shard.Flows.Remove(opened) })
-	f := p.tcp.begin(opened)
+// openConnection returns TCP and a turn of an engine without a guest, with one open connection whose host socket is fd.
+func openConnection(t *testing.T, fd int) (*tcpEngine, *shard.Turn, conn) {
+	limits := shard.UsualKernelLimits().Among(1)
+	pairs, turn, e := new(shard.Pairs), new(shard.Turn), new(tcpEngine)
+	require.NoError(t, pairs.SetUp(1, &limits, nil))
+	turn.SetUp(0, shard.Config{MaxFlows: 1, MaxSockets: 1, Queues: 1, MTU: 1500}, pairs, new(guestnet.Networks))
+	e.setUp(tcpConfig{PeekOffset: hostcaps.HasPeekOffset()}, tcpUses{shard: &turn.Shard, hooks: tcpHooks{
+		guestClosed: func(*shard.Turn, flowtable.Key) {},
+	}}, newTCPGuest(pairs.Flows))
+	opened, _ := turn.Flows.Create(&flowtable.Key{Proto: netpkt.TCP}, turn.Owner, func(uint32) {})
+	t.Cleanup(func() { turn.Flows.Remove(opened) })
+	f := e.begin(opened)
 	f.FD, f.State = int32(fd), stateOpen
-	return p, f
+	return e, turn, f
 }
 
 func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
 	from, to := streams(t)
-	p, f := openConnection(t, to)
+	e, turn, f := openConnection(t, to)
 	f.tcp.urgency = hostUrgent
 	require.NoError(t, unix.Sendto(from, []byte("X"), unix.MSG_OOB, nil))
-	p.tcp.findMark(&p.turn, f)
+	e.findMark(turn, f)
 	require.Equal(t, hostMarked, f.tcp.urgency)
 	var b [100]byte
 	frames := [][]guestmem.Iovec{{guestmem.PieceOf(b[:])}}
@@ -100,12 +104,12 @@ func TestASignalDoesNotMakeAFlowWaitInFrontOfAnUrgentByte(t *testing.T) {
 	underSignals(func() {
 		for end := time.Now().Add(time.Second); again < 2 && time.Now().Before(end); {
 			f.Bits = f.Bits&^shard.PeerClosed | shard.Readable
-			if p.tcp.peek(&p.turn, f, 0, frames, 1) == 1 {
+			if e.peek(turn, f, 0, frames, 1) == 1 {
 				found++
 				continue
 			}
 			require.NotZero(t, f.Bits&shard.Readable)
-			require.True(t, p.shard.HasWork(), "it has another turn")
+			require.True(t, turn.HasWork(), "it has another turn")
 			again++
 		}
 	})
@@ -118,12 +122,12 @@ func TestASocketThatIsFullMarksNoOtherByte(t *testing.T) {
 	to, from := streams(t)
 	require.NoError(t, unix.SetNonblock(to, true))
 	require.NoError(t, unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
-	p, f := openConnection(t, to)
+	e, turn, f := openConnection(t, to)
 	const n = 16 << 20
 	f.tcp.rcvEdge = seqnum.From(n)
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, seqnum.From(n-1)
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf(make([]byte, n))}, Len: n}
-	p.tcp.queueMarked(&p.turn, f, seqnum.From(0), 0, n, false, &chain)
+	e.queueMarked(turn, f, seqnum.From(0), 0, n, false, &chain)
 	require.Less(t, f.tcp.rcvNxt.Uint32(), uint32(n))
 	require.NotZero(t, f.tcp.rcvNxt)
 	require.Equal(t, guestMarked, f.tcp.urgency, "it is still to come")
@@ -144,28 +148,28 @@ func hasUrgent(t *testing.T, fd int) bool {
 
 func TestAMarkThatWasPassedOnIsForgotten(t *testing.T) {
 	to, from := streams(t)
-	p, f := openConnection(t, to)
+	e, turn, f := openConnection(t, to)
 	f.tcp.rcvEdge = seqnum.From(100)
 	f.tcp.urgency, f.tcp.guestMark = guestMarked, seqnum.From(3)
 	chain := virtqueue.Chain{Iov: []guestmem.Iovec{guestmem.PieceOf([]byte("abcXdef"))}, Len: 7}
-	p.tcp.queueMarked(&p.turn, f, seqnum.From(0), 0, 7, false, &chain)
+	e.queueMarked(turn, f, seqnum.From(0), 0, 7, false, &chain)
 	require.Zero(t, f.tcp.urgency, "or it would be met again when the numbers have wrapped around")
-	p.tcp.flushOutgoing(&p.turn)
+	e.flushOutgoing(turn)
 	require.Equal(t, seqnum.From(7), f.tcp.rcvNxt)
 	require.True(t, hasUrgent(t, from))
 }
 
 func TestAMarkOfTheGuestsPastIsNotKept(t *testing.T) {
-	p, f := &Port{}, conn{&shard.Flow{State: stateOpen}, &tcpFlow{rcvNxt: seqnum.From(1000)}}
+	e, f := new(tcpEngine), conn{&shard.Flow{State: stateOpen}, &tcpFlow{rcvNxt: seqnum.From(1000)}}
 	segmentAt := func(seq uint32, n int, urgent uint16) segment {
 		return segment{Segment: netpkt.Segment{Seq: seqnum.From(seq), N: n, Urgent: urgent}}
 	}
 	for _, s := range []segment{segmentAt(990, 20, 10), segmentAt(990, 20, 0), segmentAt(980, 19, 30)} {
-		p.tcp.noteMark(f, &s)
+		e.noteMark(f, &s)
 		require.Zero(t, f.tcp.urgency, s, "it would be met when the numbers have wrapped around")
 	}
 	s := segmentAt(990, 20, 11)
-	p.tcp.noteMark(f, &s)
+	e.noteMark(f, &s)
 	require.Equal(t, guestMarked, f.tcp.urgency)
 	require.Equal(t, seqnum.From(1000), f.tcp.guestMark)
 }
@@ -176,8 +180,8 @@ func TestAnUrgentByteIsOrdinaryWhereTheSocketTakesNone(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	p, f := &Port{}, conn{&shard.Flow{FD: int32(pair[0]), State: stateOpen}, &tcpFlow{}}
-	require.True(t, p.tcp.deliver(&p.turn, f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
+	e, f := new(tcpEngine), conn{&shard.Flow{FD: int32(pair[0]), State: stateOpen}, &tcpFlow{}}
+	require.True(t, e.deliver(new(shard.Turn), f, []guestmem.Iovec{guestmem.PieceOf([]byte("X"))}, 1, unix.MSG_OOB))
 	require.Equal(t, seqnum.From(1), f.tcp.rcvNxt)
 	require.Zero(t, f.tcp.flags&hostReset)
 	var b [10]byte

@@ -31,7 +31,6 @@ type udpEngine struct {
 	policy    *policy.Policy
 	routes    *route.Table
 	hooks     udpHooks
-	states    flowtable.Slab[udpFlow] // of the guest, as those of tcpEngine
 	guest     *udpGuest
 
 	txBatch txBatch
@@ -50,16 +49,37 @@ type udpConfig struct {
 	Filtering           Filtering
 }
 
+// udpUses are the parts that pass datagrams on with it.
+type udpUses struct {
+	shard     *shard.Shard
+	link      *linkLayer
+	icmp      *icmpSender
+	sources   *sourceKeeper
+	fragments *fragmenter
+	listeners *listenerSet
+	policy    *policy.Policy
+	routes    *route.Table
+	hooks     udpHooks
+}
+
+// setUp makes that of a queue pair.
+func (e *udpEngine) setUp(cfg udpConfig, u udpUses, g *udpGuest) {
+	e.cfg, e.guest = cfg, g
+	e.shard, e.link, e.icmp, e.sources, e.fragments = u.shard, u.link, u.icmp, u.sources, u.fragments
+	e.listeners, e.policy, e.routes, e.hooks = u.listeners, u.policy, u.routes, u.hooks
+}
+
 // udpGuest is what UDP has of a guest. All of its queue pairs use it.
 type udpGuest struct {
+	states    flowtable.Slab[udpFlow]
 	mappings  mappings
 	ways      ways
 	strangers ratelimit.Bucket // judged of all that send to mappings
 }
 
 // newUDPGuest returns what UDP has of a guest that was not heard of yet.
-func newUDPGuest() *udpGuest {
-	g := &udpGuest{mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}}
+func newUDPGuest(t *shard.Table) *udpGuest {
+	g := &udpGuest{states: flowtable.NewSlab[udpFlow](t.Table), mappings: mappings{of: map[ipaddr.Endpoint]*mapping{}}}
 	g.strangers.Fill(strangersJudged)
 	return g
 }
@@ -78,11 +98,11 @@ type udpFlow struct {
 
 // of returns the state of a UDP flow. Of another queue pair's it is valid, and may be read, as long as a lookup lasts, and only peer,
 // way and via.
-func (e *udpEngine) of(f *shard.Flow) *udpFlow { return e.states.At(f.Index) }
+func (e *udpEngine) of(f *shard.Flow) *udpFlow { return e.guest.states.At(f.Index) }
 
 // begin returns what makes the state of a new flow, for CreateWith.
 func (e *udpEngine) begin(udp udpFlow) func(i uint32) {
-	return func(i uint32) { *e.states.Make(i) = udp }
+	return func(i uint32) { *e.guest.states.Make(i) = udp }
 }
 
 // udpReceiver is what is to be remembered of a socket for datagrams that come by it.
