@@ -26,9 +26,9 @@ func TestAFlowOfAGuestThatIsGoneIsNotHandedOver(t *testing.T) {
 	slow, fast := ports[0], ports[1]
 	slow.shard.Worker, fast.shard.Worker = porttest.DeafWorker{}, porttest.DeafWorker{}
 	slow.shard.Connected, fast.shard.Connected = true, true
-	key := flowtable.Key{Guest: [16]byte{15: 1}, GuestPort: 1, RemotePort: 2, Proto: netpkt.UDP}
+	key := flowtable.Key{Guest: [16]byte{15: 1}, GuestPort: 1, RemotePort: 2, Proto: netpkt.ICMP}
 	insert := func(owner *Port) *shard.Flow {
-		f, at := slow.shard.Flows.Create(&key, owner.shard.Owner, owner.udp.begin(udpFlow{}))
+		f, at := slow.shard.Flows.Create(&key, owner.shard.Owner, func(uint32) {})
 		require.Equal(t, shard.Here, at)
 		f.State = shard.StateActive
 		return f

@@ -21,11 +21,7 @@ type FlowFilter struct {
 }
 
 // FlowStates are all values of FlowInfo.State, without what stands in parentheses.
-func FlowStates() []string {
-	return []string{
-		"associated", "pinging", "connecting", "answered", "unannounced", "calling", "resetting", "lingering", "guest-closed", "host-closed", "closing", "open",
-	}
-}
+func FlowStates() []string { return append([]string{"associated", "pinging", "lingering"}, stateNames()...) }
 
 // Check returns what is wrong with f.
 func (f *FlowFilter) Check() error {

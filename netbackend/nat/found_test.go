@@ -28,7 +28,7 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 		}
 	})
 	return ports[0], func(key *flowtable.Key) {
-		f, at := ports[1].shard.Flows.Create(key, ports[1].shard.Owner, ports[1].udp.begin(udpFlow{}))
+		f, at := ports[1].shard.Flows.Create(key, ports[1].shard.Owner, func(uint32) {})
 		require.Equal(t, shard.Here, at)
 		t.Cleanup(func() { ports[1].shard.Flows.Remove(f) })
 	}
@@ -56,7 +56,7 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
 			f, at := p.udp.share(&p.turn, key, gateway, shard.ClassAssociations)
 			require.Nil(t, f)
-			require.Empty(t, p.guest.udp.mappings.of)
+			require.Zero(t, p.guest.udp.countMappings())
 			return at == shard.Elsewhere
 		}},
 	} {

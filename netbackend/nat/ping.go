@@ -54,6 +54,9 @@ func newPingGuest(t *shard.Table) pingGuest {
 // pingRequest is the newest request of a series, for errors to quote.
 type pingRequest struct{ head [netpkt.ICMPLen]byte }
 
+// newest returns the header of the newest request of a series.
+func (e *pingEngine) newest(f *shard.Flow) []byte { return e.requests.At(f.Index).head[:] }
+
 // pingTimeout ends a series after silence (RFC 5508 section 3.2 asks for at least a minute).
 const pingTimeout = int64(60e9)
 
@@ -262,7 +265,7 @@ func (e *pingEngine) pingFailed(t *shard.Turn, f *shard.Flow, errno unix.Errno) 
 		t.Worker.Fault(errno)
 	default:
 		if n, told := e.readPingErrors(t, f); n == 0 && !told {
-			e.pingRefused(t, &f.Key, errno, netpkt.ICMPLen, e.requests.At(f.Index).head[:])
+			e.pingRefused(t, &f.Key, errno, netpkt.ICMPLen, e.newest(f))
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (e *pingEngine) tellPingError(t *shard.Turn, f *shard.Flow, fault *hostsock
 		t.Counters.PingRefused++
 		return
 	}
-	m.key, m.n, m.l4 = &f.Key, netpkt.ICMPLen, e.requests.At(f.Index).head[:]
+	m.key, m.n, m.l4 = &f.Key, netpkt.ICMPLen, e.newest(f)
 	if quoted := t.Quote[:min(fault.N, len(t.Quote))]; fault.Origin != unix.SO_EE_ORIGIN_LOCAL && len(quoted) >= netpkt.ICMPLen {
 		netpkt.ReplaceIdentifier(quoted, f.Key.GuestPort)
 		m.n, m.l4, m.payload = fault.N, quoted[:netpkt.ICMPLen], quoted[netpkt.ICMPLen:]

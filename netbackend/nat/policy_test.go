@@ -78,7 +78,7 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 	adopter.shard.Connected = true
 	arrive := func(port uint16) *shard.Flow {
 		to := netip.MustParseAddr("192.0.2.7")
-		f, _ := adopter.shard.Flows.Create(&flowtable.Key{Remote: ipaddr.From(to), RemotePort: port, Proto: netpkt.UDP}, adopter.shard.Owner, adopter.udp.begin(udpFlow{}))
+		f, _ := adopter.shard.Flows.Create(&flowtable.Key{Remote: ipaddr.From(to), GuestPort: port, Proto: netpkt.ICMP}, adopter.shard.Owner, func(uint32) {})
 		require.NotNil(t, f)
 		f.FD, f.State = -1, shard.StateActive
 		adopter.adopt(f)

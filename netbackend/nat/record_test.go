@@ -5,12 +5,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
 
@@ -18,18 +18,17 @@ import (
 func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.ResolvConf = ""
+	cfg.AllowHost = []spec.HostService{{Proto: netpkt.UDP, Port: 9}}
 	p, err := New(cfg)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
-	p.shard.Worker = porttest.DeafWorker{}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	key := flowtable.Key{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, RemotePort: 9, Proto: netpkt.UDP}
-	f, _ := p.turn.CreateWith(&key, fd, shard.StateActive, 0, shard.ClassAssociations, p.udp.begin(udpFlow{via: 7}))
+	p.shard.Worker, p.turn.RXFull = porttest.DeafWorker{}, true
+	key := flowtable.Key{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, Remote: ipaddr.From(cfg.Gateway), RemotePort: 9, Proto: netpkt.UDP}
+	f, _ := p.udp.associate(&p.turn, &key, &shard.Packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}, netpkt.UDPLen)
 	require.NotNil(t, f)
-	require.EqualValues(t, 7, p.udp.of(f).via)
-	require.Panics(t, func() { p.tcp.conn(f) }, "there is no memory for connections")
-	require.Panics(t, func() { p.ping.requests.At(f.Index) })
+	require.Zero(t, *p.udp.peerOf(f))
+	require.Panics(t, func() { p.tcp.stateOf(f) }, "there is no memory for connections")
+	require.Panics(t, func() { p.ping.newest(f) })
 }
 
 func TestThePoolIsTheEndOfTheNetwork(t *testing.T) {

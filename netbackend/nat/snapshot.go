@@ -153,6 +153,13 @@ func (p *Port) stateOf(f *shard.Flow) string {
 // stateOf says in a word where a connection stands.
 func (e *tcpEngine) stateOf(f *shard.Flow) string { return stateName(f.State, e.conn(f).tcp.flags) }
 
+// stateNames returns all that stateName returns.
+func stateNames() []string {
+	return []string{
+		"connecting", "answered", "unannounced", "calling", "resetting", "guest-closed", "host-closed", "closing", "open",
+	}
+}
+
 // stateName says in a word what a state and flags of TCP mean.
 func stateName(state shard.State, flags tcpFlags) string {
 	switch state {

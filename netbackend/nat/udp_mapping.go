@@ -47,6 +47,13 @@ func (s *mappings) find(guest ipaddr.Endpoint) *mapping {
 	return s.of[guest]
 }
 
+// countMappings returns how many ports of the guest have a mapping.
+func (g *udpGuest) countMappings() int {
+	g.mappings.mu.Lock()
+	defer g.mappings.mu.Unlock()
+	return len(g.mappings.of)
+}
+
 // isMapped tells whether there is a mapping for the guest's end of a flow.
 func (e *udpEngine) isMapped(key *flowtable.Key) bool {
 	return e.guest.mappings.find(key.GuestSide()) != nil
