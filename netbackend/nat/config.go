@@ -16,11 +16,17 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
+
+// KernelLimits are what a guest may use of the host's kernel, beside sockets.
+type KernelLimits = shard.KernelLimits
 
 // leaseTime is how long a guest may use its address without asking again. The address is its own anyway.
 const leaseTime = 24 * time.Hour
@@ -62,7 +68,7 @@ type Config struct {
 	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see hostcaps.HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
-	UDPFiltering        Filtering     // from whom datagrams come in
+	UDPFiltering        udp.Filtering // from whom datagrams come in
 	Multicast           []string      // interfaces of the host in whose networks the guest finds services by mDNS and SSDP
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
 	// ReadFile reads ResolvConf, as dns.Config.Read does; nil reads it in this process.
@@ -267,7 +273,7 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 	if cfg.MTU < MinMTU6 {
 		_ = cfg.SetNetwork6(netip.Prefix{}) // which it takes
 	}
-	cfg.EndpointIndependent = cfg.EndpointIndependent || cfg.UDPFiltering != AddressAndPortDependent
+	cfg.EndpointIndependent = cfg.EndpointIndependent || cfg.UDPFiltering != udp.AddressAndPortDependent
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
@@ -309,7 +315,7 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 		MaxFlows: cfg.MaxFlows, MaxSockets: cfg.MaxSockets, Queues: cfg.Queues, GatewayMAC: cfg.GatewayMAC, MTU: cfg.MTU, Others: setOf(cfg.Others),
 	}, &g.pairs, &nets)
 	p.shard = &p.turn.Shard
-	p.adopted, p.following = g.policy.Load(), g.forwards.current.Load()
+	p.adopted, p.following = g.policy.Load(), g.forwards.Current.Load()
 	p.policy = policy.New(p.adopted.rules, &nets, &p.routes)
 	p.sleep.begin(cfg.Slept)
 	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.LastTurn) })
@@ -329,25 +335,25 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 func (p *Port) connectParts(has servers, g *guest) {
 	s, cfg := p.shard, p.cfg
 	s.Hooks = p.shardHooks()
-	p.link.setUp(s, has.arp, has.ndp, &g.advertiseAt)
-	p.icmp.setUp(s, &p.routes)
-	p.sources.setUp(s, &p.routes, g.sources)
-	p.fragments.setUp(s)
-	p.listeners.setUp(s, p.following.listeners())
-	p.tcp.setUp(tcpConfig{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
-		tcpUses{shard: s, link: &p.link, icmp: &p.icmp, policy: &p.policy, hooks: p.tcpHooks()}, g.tcp)
-	p.udp.setUp(udpConfig{
+	p.link.SetUp(s, has.arp, has.ndp, &g.advertiseAt)
+	p.icmp.SetUp(s, &p.routes)
+	p.sources.SetUp(s, &p.routes, g.sources)
+	p.fragments.SetUp(s)
+	p.listeners.SetUp(s, p.following.Listeners())
+	p.tcp.SetUp(tcp.Config{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
+		tcp.Uses{Shard: s, Link: &p.link, ICMP: &p.icmp, Policy: &p.policy, Hooks: p.tcpHooks()}, g.tcp)
+	p.udp.SetUp(udp.Config{
 		Segments: cfg.UDPSegment, GRO: cfg.UDPGRO, EndpointIndependent: cfg.EndpointIndependent, Filtering: cfg.UDPFiltering,
-	}, udpUses{
-		shard: s, link: &p.link, icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, listeners: &p.listeners,
-		policy: &p.policy, routes: &p.routes, hooks: p.udpHooks(),
+	}, udp.Uses{
+		Shard: s, Link: &p.link, ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Listeners: &p.listeners,
+		Policy: &p.policy, Routes: &p.routes, Hooks: p.udpHooks(),
 	}, g.udp)
-	p.ping.setUp(pingUses{icmp: &p.icmp, sources: &p.sources, fragments: &p.fragments, policy: &p.policy}, g.ping)
-	p.gates.setUp(s, &p.link, &g.gates)
-	p.inbound.setUp(s, &p.listeners, &p.tcp, &p.udp)
-	p.names.setUp(&p.turn, &p.fragments, &p.tcp, g.names)
-	p.groups.setUp(s, &p.policy, g.reflector)
-	p.services.setUp(&p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
+	p.ping.SetUp(ping.Uses{ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Policy: &p.policy}, g.ping)
+	p.gates.SetUp(s, &p.link, &g.gates)
+	p.inbound.SetUp(s, &p.listeners, &p.tcp, &p.udp)
+	p.names.SetUp(&p.turn, &p.fragments, &p.tcp, g.names)
+	p.groups.SetUp(s, &p.policy, g.reflector)
+	p.services.SetUp(&p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
 	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.Flows.At(i)) }
 }
 

@@ -52,9 +52,9 @@
 // A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. So is one whose
 // driver has reset its device, if no driver is up soon after: see the file grace.go. When a driver starts anew, or the guest
 // has been silent for a while on a connection, the guest is asked whether it still knows it: one that does not answers by a
-// reset. See the file tcp_watch.go for how long. When the engine ends, the host's side of every
+// reset. See the file keepalive.go of package tcp for how long. When the engine ends, the host's side of every
 // connection is reset; the guest's is reset by the engine's successor, who knows none of them. A forward with a gate
-// refuses connections while the guest does: see the file gate.go.
+// refuses connections while the guest does: see package gate.
 //
 // # Policy
 //
@@ -78,16 +78,16 @@
 //
 // # Parts
 //
-// Each piece of state has one owner, and an owner knows only those that stand before it here:
+// Each piece of state has one owner, a package below internal, and an owner knows only those that stand before it here:
 //
 //   - shard: what a queue pair has whatever the protocol: flows, their timers and lists, its share of limits, the way to the guest.
 //     A turn is a shard with what is valid during one turn. It is passed as an argument, and nobody keeps it.
-//   - linkLayer, icmpSender, sourceKeeper, fragmenter: neighbours on the guest's link; errors by ICMP; source addresses of sockets;
-//     what fits no frame of its own.
-//   - listenerSet, gateKeeper: the sockets of forwards and mappings, and the gates.
-//   - tcpEngine, udpEngine, pingEngine: the protocols, each with its state of the flows that are its own.
-//   - nameRelay, acceptor, groupReflector, localServices: sockets and frames for package namerelay; who comes by forwards, and by calls
-//     (file call.go); multicast; DHCP.
+//   - link, icmperr, source, fragments: neighbours on the guest's link; errors by ICMP; source addresses of sockets; what fits no
+//     frame of its own.
+//   - listeners: the sockets of forwards and mappings.
+//   - ping, udp, tcp: the protocols, each with its state of the flows that are its own.
+//   - gate, inbound, forwardset: gates; who comes by forwards, and by calls; the forwards that there are.
+//   - nameserver, groups, dhcp: sockets and frames for package namerelay; multicast; DHCP.
 //   - Port: the order of a turn, and who gets a frame or an event; flows between queue pairs; the guest's coming and going.
 //
 // What an earlier part has to ask of a later one it asks by its hooks (file hooks.go), which Port sets.

@@ -43,9 +43,9 @@ func (p *Port) Explain(to Target) Explanation {
 		x.Host = e.To.Netip()
 		x.Source, x.Why = explainRoute(&e.To, x.Why)
 	case policy.IsClosed:
-		x.OpenBy = "--allow-host " + p.icmp.opener(&key)
+		x.OpenBy = "--allow-host " + p.icmp.Opener(&key)
 	case policy.IsUnlisted, policy.IsDenied:
-		x.OpenBy = "--allow " + p.icmp.opener(&key)
+		x.OpenBy = "--allow " + p.icmp.Opener(&key)
 	}
 	return x
 }
@@ -70,7 +70,7 @@ func (p *Port) answersItself(key *flowtable.Key) string {
 func (p *Port) decidedBy(key *flowtable.Key, e *policy.Explanation) string {
 	switch {
 	case e.Opened:
-		return "--allow-host " + p.icmp.opener(key)
+		return "--allow-host " + p.icmp.Opener(key)
 	case e.Rule < 0 || e.Rule >= len(p.adopted.written):
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -21,7 +22,9 @@ type FlowFilter struct {
 }
 
 // FlowStates are all values of FlowInfo.State, without what stands in parentheses.
-func FlowStates() []string { return append([]string{"associated", "pinging", "lingering"}, stateNames()...) }
+func FlowStates() []string {
+	return append([]string{"associated", "pinging", "lingering"}, tcp.StateNames()...)
+}
 
 // Check returns what is wrong with f.
 func (f *FlowFilter) Check() error {
@@ -71,7 +74,7 @@ func (p *Port) Flows(now int64, from uint32, filter *FlowFilter) (some []FlowInf
 // it by a reset. Those that have ended before, and whose guest is yet to be told, are none of them.
 func (p *Port) EndFlows(from uint32, filter *FlowFilter) (ended int, next uint32) {
 	next = p.someFlows(from, filter, killCost, func(f *shard.Flow) {
-		if !p.tcp.isOver(f) {
+		if !p.tcp.IsOver(f) {
 			p.kill(f)
 			ended++
 		}
@@ -99,7 +102,7 @@ func (p *Port) kill(f *shard.Flow) {
 		return
 	}
 	if f.Key.Proto == netpkt.TCP {
-		p.tcp.kill(f)
+		p.tcp.End(f)
 		return
 	}
 	p.shard.Remove(f)

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 )
 
 func TestAllStatesOfFlowsHaveAName(t *testing.T) {
@@ -18,6 +19,6 @@ func TestAllStatesOfFlowsHaveAName(t *testing.T) {
 		name := p.stateOf(&shard.Flow{Key: flowtable.Key{Proto: proto}, State: state})
 		require.Contains(t, FlowStates(), name)
 	}
-	require.Len(t, FlowStates(), 3+len(stateNames()), "no other has one")
-	require.Subset(t, FlowStates(), stateNames())
+	require.Len(t, FlowStates(), 3+len(tcp.StateNames()), "no other has one")
+	require.Subset(t, FlowStates(), tcp.StateNames())
 }

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
+	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -20,8 +21,11 @@ const (
 // ErrNotFollowed is that a thread of the guest did not answer in time.
 var ErrNotFollowed = errors.New("a thread of the guest does not answer, so what it may use is not closed yet")
 
+// BoundForward is a forward of one port, or of a unix socket, that is open.
+type BoundForward = forwardset.Bound
+
 // Forwards returns the forwards of the guest whose queue pair p is, each of one port. Any goroutine may call it.
-func (p *Port) Forwards() []spec.Forward { return p.guest.forwards.list() }
+func (p *Port) Forwards() []spec.Forward { return p.guest.forwards.List() }
 
 // ChangeForwards takes forwards from the guest whose queue pair p is, of all of its pairs, and gives it others, whose sockets are p's
 // from now on. Those that are not named are not touched. It returns when the sockets of those that quit are closed.
@@ -35,11 +39,11 @@ func (p *Port) Forwards() []spec.Forward { return p.guest.forwards.list() }
 //
 // ErrNotFollowed is that a thread does not answer. It makes the change before it handles a frame again. What it may be using is closed
 // by the next change, or with the engine; ReviveForwards takes it back. errClosed is that the engine is closed, and add with it.
-func (p *Port) ChangeForwards(quit []spec.Forward, add []BoundForward, wake func()) (err error) {
+func (p *Port) ChangeForwards(quit []spec.Forward, add []forwardset.Bound, wake func()) (err error) {
 	s := p.shard.Pairs
-	p.guest.forwards.changes.Lock()
-	defer p.guest.forwards.changes.Unlock()
-	p.guest.forwards.closeLeft(&s.Memory)
+	p.guest.forwards.Changes.Lock()
+	defer p.guest.forwards.Changes.Unlock()
+	p.guest.forwards.CloseLeft(&s.Memory)
 	for len(quit)+len(add) > 0 {
 		nQuit := min(len(quit), forwardStep)
 		nAdd := min(len(add), forwardStep-nQuit)
@@ -57,23 +61,23 @@ func (p *Port) ChangeForwards(quit []spec.Forward, add []BoundForward, wake func
 var errClosed = errors.New("the guest is not served any more")
 
 // changeSome is one step of ChangeForwards.
-func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), patience time.Duration) error {
+func (p *Port) changeSome(quit []spec.Forward, add []forwardset.Bound, wake func(), patience time.Duration) error {
 	s := p.shard.Pairs
-	bound := make([]*boundForward, len(add))
+	bound := make([]*forwardset.Forward, len(add))
 	for i := range add {
-		bound[i] = bind(add[i], p.cfg.Guest)
+		bound[i] = forwardset.Bind(add[i], p.cfg.Guest)
 	}
-	set, left := p.guest.forwards.publish(quit, bound)
+	set, left := p.guest.forwards.Publish(quit, bound)
 	if set == nil {
 		for _, b := range bound {
-			b.close(&s.Memory)
+			b.Close(&s.Memory)
 		}
 		return errClosed
 	}
-	p.gates.replaceGates(listenersOf(left), listenersOf(bound))
+	p.gates.ReplaceGates(forwardset.ListenersOf(left), forwardset.ListenersOf(bound))
 	wake()
-	followed := p.guest.forwards.await(set.number, patience)
-	p.guest.forwards.closeLeft(&s.Memory)
+	followed := p.guest.forwards.Await(set.Number, patience)
+	p.guest.forwards.CloseLeft(&s.Memory)
 	if !followed {
 		return ErrNotFollowed
 	}
@@ -82,80 +86,41 @@ func (p *Port) changeSome(quit []spec.Forward, add []BoundForward, wake func(), 
 
 // ReviveForwards gives the guest back what ChangeForwards has returned ErrNotFollowed for.
 func (p *Port) ReviveForwards(wake func()) {
-	p.guest.forwards.changes.Lock()
-	defer p.guest.forwards.changes.Unlock()
-	set, revived := p.guest.forwards.revive()
-	p.gates.replaceGates(nil, listenersOf(revived))
+	p.guest.forwards.Changes.Lock()
+	defer p.guest.forwards.Changes.Unlock()
+	set, revived := p.guest.forwards.Revive()
+	p.gates.ReplaceGates(nil, forwardset.ListenersOf(revived))
 	wake()
-	p.guest.forwards.await(set.number, forwardPatience)
+	p.guest.forwards.Await(set.Number, forwardPatience)
 }
 
 // followForwards adopts the forwards of now, as far as they have changed for this queue pair.
-func (p *Port) followForwards(t *shard.Turn, after *forwardSet) {
-	if p.guest.forwards.isClosed(t.Pair) {
+func (p *Port) followForwards(t *shard.Turn, after *forwardset.Set) {
+	if p.guest.forwards.IsClosed(t.Pair) {
 		return // the queue pair is closed
 	}
-	before, orphans, budget := p.following, false, acceptBurst
-	for i := range max(len(before.bound), len(after.bound)) {
-		was, is := before.at(i), after.at(i)
+	before, orphans, budget := p.following, false, inbound.AcceptBurst
+	for i := range max(len(before.Bound), len(after.Bound)) {
+		was, is := before.At(i), after.At(i)
 		if was == is {
 			continue
 		}
 		if was != nil {
-			budget -= p.inbound.quit(t, uint32(i), budget)
-			orphans = orphans || was.what.Proto == netpkt.UDP
+			budget -= p.inbound.Quit(t, uint32(i), budget)
+			orphans = orphans || was.Spec.Proto == netpkt.UDP
 		}
 		if is != nil {
-			p.inbound.begin(uint32(i), is.listener)
+			p.inbound.Begin(uint32(i), is.Listener)
 		}
 	}
 	if orphans {
-		p.udp.endOrphans(t)
+		p.udp.EndOrphans(t)
 	}
 	p.following = after
-	p.announce(after.number)
+	p.announce(after.Number)
 }
 
 // announce tells who changes forwards which set this queue pair follows.
 func (p *Port) announce(number uint64) {
-	p.guest.forwards.follow(p.shard.Pair, number)
-}
-
-// begin lets clients come by a forward.
-func (e *acceptor) begin(index uint32, l listener) {
-	e.listeners.setForward(index, &l)
-	if e.shard.Worker == nil {
-		return // Start does the rest
-	}
-	e.udp.prepareForward(&l)
-	if e.shard.Listening && e.register(&l) != nil {
-		e.shard.OverLimit(limits.Host)
-	}
-}
-
-// quit lets no more clients come by a forward. Up to most that the kernel has connected still do; it returns how many.
-func (e *acceptor) quit(t *shard.Turn, index uint32, most int) (taken int) {
-	l := e.listeners.ofForward(index)
-	if e.shard.Listening && e.shard.Worker != nil {
-		if l.proto == netpkt.TCP && !l.isShut() && e.acceptAt == 0 {
-			taken = e.acceptSome(t, l, most)
-		}
-		e.shard.Worker.Unregister(int(l.FD))
-	}
-	e.listeners.setForward(index, nil)
-	return taken
-}
-
-// isOrphan reports whether a flow has come by a UDP forward that is over.
-func (e *udpEngine) isOrphan(f *shard.Flow) bool {
-	return f.Bits&shard.SharedSocket != 0 && e.of(f).via != viaMapping && e.listeners.ofForward(e.of(f).via-1) == nil
-}
-
-// endOrphans ends the flows of this queue pair that have come by forwards that are over.
-func (e *udpEngine) endOrphans(t *shard.Turn) {
-	t.Flows.ForEach(t.Owner, func(f *shard.Flow) {
-		if f.Key.Proto == netpkt.UDP && e.isOrphan(f) {
-			t.Remove(f)
-		}
-	})
+	p.guest.forwards.Follow(p.shard.Pair, number)
 }

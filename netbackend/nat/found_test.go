@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
@@ -37,7 +38,7 @@ func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 // Between the look for a flow and the making of it another queue pair may make it. Then the guest's frame waits, as for a flow that
 // was another pair's before: nothing is refused, and nothing is left of the attempt.
 func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
-	syn := &segment{Segment: netpkt.Segment{Flags: netpkt.SYN, Seq: seqnum.From(1)}}
+	syn := &tcp.Segment{Segment: netpkt.Segment{Flags: netpkt.SYN, Seq: seqnum.From(1)}}
 	datagram := &shard.Packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}
 	gateway := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().Gateway), Port: 9}
 	server := ipaddr.Endpoint{Addr: ipaddr.From(DefaultConfig().DNS), Port: shard.DNSPort}
@@ -46,17 +47,17 @@ func TestAFrameWaitsForAFlowThatAnotherQueuePairHasJustMade(t *testing.T) {
 		to    ipaddr.Endpoint
 		fn    func(p *Port, key *flowtable.Key) (retry bool)
 	}{
-		"connection":                    {netpkt.TCP, gateway, func(p *Port, key *flowtable.Key) bool { return p.tcp.connect(&p.turn, key, syn) }},
-		"connection to the name server": {netpkt.TCP, server, func(p *Port, key *flowtable.Key) bool { return p.tcp.connect(&p.turn, key, syn) }},
+		"connection":                    {netpkt.TCP, gateway, func(p *Port, key *flowtable.Key) bool { return p.tcp.Connect(&p.turn, key, syn) }},
+		"connection to the name server": {netpkt.TCP, server, func(p *Port, key *flowtable.Key) bool { return p.tcp.Connect(&p.turn, key, syn) }},
 		"association": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
-			f, at := p.udp.associate(&p.turn, key, datagram, netpkt.UDPLen)
+			f, at := p.udp.Associate(&p.turn, key, datagram, netpkt.UDPLen)
 			require.Nil(t, f)
 			return at == shard.Elsewhere
 		}},
 		"association that shares a socket": {netpkt.UDP, gateway, func(p *Port, key *flowtable.Key) bool {
-			f, at := p.udp.share(&p.turn, key, gateway, shard.ClassAssociations)
+			f, at := p.udp.Share(&p.turn, key, gateway, shard.ClassAssociations)
 			require.Nil(t, f)
-			require.Zero(t, p.guest.udp.countMappings())
+			require.Zero(t, p.guest.udp.CountMappings())
 			return at == shard.Elsewhere
 		}},
 	} {

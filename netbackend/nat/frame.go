@@ -39,7 +39,7 @@ func (p *Port) frame(t *shard.Turn, c *virtqueue.Chain) (retry bool) {
 	case netpkt.EtherIPv6:
 		return p.ipv6(t, c, &h, head)
 	case netpkt.EtherARP:
-		p.link.arp(t, c)
+		p.link.HandleARP(t, c)
 	default:
 		t.Counters.Unsupported++
 	}
@@ -71,9 +71,9 @@ func (p *Port) packet(t *shard.Turn, k *shard.Packet, h *vnet.Header) (retry boo
 	}
 	switch {
 	case k.Proto == netpkt.TCP:
-		return p.tcp.tcp(t, k)
+		return p.tcp.Segment(t, k)
 	case k.Proto == netpkt.UDP:
-		return p.udp.datagram(t, k)
+		return p.udp.Datagram(t, k)
 	case k.Proto == netpkt.ICMPProto(&k.Src):
 		if k.Assembled {
 			return p.assembledICMP(t, k)

@@ -17,7 +17,7 @@ import (
 // A driver that resets its device belongs to a guest that reboots, or to one that loads its driver anew and keeps its
 // connections. The second is soon over, and the first may take minutes. A paused guest resets nothing.
 //
-// Connections of a guest that turns out to be a new one end when its driver starts, see probeAfterRestart.
+// Connections of a guest that turns out to be a new one end when its driver starts, see ProbeAfterRestart.
 
 // driverPatience is how long connections outlive a driver that has reset its device; with a longer Config.ReconnectGrace, as
 // long as that.
@@ -26,7 +26,7 @@ const driverPatience = 5 * time.Second
 // lose deals with the loss of the front end.
 func (p *Port) lose() {
 	p.forgetFragments()
-	p.names.forget()
+	p.names.Forget()
 	if p.cfg.ReconnectGrace == 0 {
 		p.bury(stats.EndGuestGone)
 		return
@@ -48,8 +48,8 @@ func (p *Port) bury(c stats.CloseReason) {
 	p.beginDeparture(c)
 	p.shard.From = hosts.Any
 	p.shard.Hosts.Forget()
-	p.services.freeLeases()
-	p.link.advertiseNever()
+	p.services.FreeLeases()
+	p.link.AdvertiseNever()
 }
 
 // awaitReturn takes the guest for dead if what has gone stays away.

@@ -4,9 +4,17 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
+	"github.com/vringnet/vring/netbackend/nat/internal/gate"
+	"github.com/vringnet/vring/netbackend/nat/internal/groups"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
+	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/source"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -15,18 +23,18 @@ import (
 type guest struct {
 	pairs shard.Pairs // of the shards
 
-	advertiseAt atomic.Int64         // of linkLayer
-	sources     *sourceGuest         // of sourceKeeper
-	gates       gates                // of gateKeeper
-	tcp         *tcpGuest            // of tcpEngine
-	udp         *udpGuest            // of udpEngine
-	ping        pingGuest            // of pingEngine
-	names       *namerelay.Guest     // of nameRelay
-	reflector   *multicast.Reflector // of groupReflector
-	leases      leases               // of localServices
+	advertiseAt atomic.Int64         // of Layer
+	sources     *source.Guest        // of Keeper
+	gates       gate.Gates           // of Keeper
+	tcp         *tcp.Guest           // of Engine
+	udp         *udp.Guest           // of Engine
+	ping        ping.Guest           // of Engine
+	names       *namerelay.Guest     // of Relay
+	reflector   *multicast.Reflector // of Reflector
+	leases      dhcp.Leases          // of Server
 
 	// Of Port.
-	forwards  forwards
+	forwards  forwardset.Forwards
 	dns       *dns.Relay
 	told      told
 	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
@@ -45,13 +53,13 @@ func newGuest(cfg *Config) (*guest, error) {
 	}
 	bound, err := listenAll(cfg)
 	if err != nil {
-		closeGroups(g.reflector)
+		groups.CloseReflector(g.reflector)
 		return nil, err
 	}
-	g.forwards.begin(bound, cfg.Queues, &g.pairs.OfForwards)
-	g.gates.begin(listenersOf(bound))
+	g.forwards.Begin(bound, cfg.Queues, &g.pairs.OfForwards)
+	g.gates.Begin(forwardset.ListenersOf(bound))
 	g.leases = newLeases(cfg, g.pairs.Hosts)
-	g.sources, g.tcp, g.udp, g.ping = newSourceGuest(), newTCPGuest(g.pairs.Flows), newUDPGuest(g.pairs.Flows), newPingGuest(g.pairs.Flows)
+	g.sources, g.tcp, g.udp, g.ping = source.NewGuest(), tcp.NewGuest(g.pairs.Flows), udp.NewGuest(g.pairs.Flows), ping.NewGuest(g.pairs.Flows)
 	g.policy.Store(cfg.policy())
 	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
 	return g, nil
@@ -59,8 +67,8 @@ func newGuest(cfg *Config) (*guest, error) {
 
 // close closes what newGuest has opened, of a guest that has no queue pair yet.
 func (g *guest) close() {
-	g.forwards.closeAll(&g.pairs.Memory)
-	closeGroups(g.reflector)
+	g.forwards.CloseAll(&g.pairs.Memory)
+	groups.CloseReflector(g.reflector)
 }
 
 // newPorts makes the queue pairs of a guest, or none.

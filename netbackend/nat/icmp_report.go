@@ -64,7 +64,7 @@ func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 	switch {
 	case at == shard.Elsewhere:
 		return true
-	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.probeFailed(&r.key, r.seq):
+	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.ProbeFailed(&r.key, r.seq):
 	case f == nil || !p.mayHaveSent(f, &r):
 		t.Counters.StrayReports++
 	case r.Complaint == netpkt.DoesNotFit:
@@ -78,17 +78,7 @@ func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 // mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell
 // that by.
 func (p *Port) mayHaveSent(f *shard.Flow, r *report) bool {
-	return f.Key.Proto != netpkt.TCP || p.tcp.isUnderWay(f, r.seq)
-}
-
-// isUnderWay tells whether a segment that begins with seq was sent to the guest, which has not acknowledged it.
-func (e *tcpEngine) isUnderWay(of *shard.Flow, seq seqnum.Value) bool {
-	f := e.conn(of)
-	switch f.State {
-	case stateSynSent, stateSynRcvd, stateOpen:
-		return seq.AtLeast(f.tcp.sndUna) && seq.Before(f.tcp.sndMax)
-	}
-	return false
+	return f.Key.Proto != netpkt.TCP || p.tcp.IsUnderWay(f, r.seq)
 }
 
 // tooBig makes a flow's packets fit a path, if it is news that they do not. A path is never believed to be so narrow that
@@ -96,7 +86,7 @@ func (e *tcpEngine) isUnderWay(of *shard.Flow, seq seqnum.Value) bool {
 func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 	size := t.PathMTU(&f.Key.Guest)
 	if f.Key.Proto == netpkt.TCP {
-		size = p.tcp.packetSize(f)
+		size = p.tcp.PacketSize(f)
 	}
 	size = min(size, r.size)
 	least := pathmtu.Least
@@ -115,15 +105,15 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 		return
 	}
 	narrower := t.Pairs.Paths.Narrow(&f.Key.Guest, mtu, t.Now)
-	shorter := f.Key.Proto == netpkt.TCP && p.tcp.obeyPath(f)
+	shorter := f.Key.Proto == netpkt.TCP && p.tcp.ObeyPath(f)
 	if !narrower && !shorter {
 		t.Counters.StrayReports++
 		return
 	}
 	t.Counters.PathsNarrowed++
-	p.tcp.watchSoon(t)
+	p.tcp.KeepaliveSoon(t)
 	if f.Key.Proto == netpkt.TCP {
-		p.tcp.sendShorter(t, f)
+		p.tcp.SendShorter(t, f)
 	}
 }
 
@@ -132,11 +122,11 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 // the peer what it sends next; but a port of the host that other flows share stays. If a datagram was lost on the way, the
 // flow has a while to show that it is alive.
 func (p *Port) unreached(t *shard.Turn, f *shard.Flow, r *report) {
-	mapped := p.udp.isOfMapping(f)
+	mapped := p.udp.IsOfMapping(f)
 	switch {
-	case p.tcp.isHandshake(f):
+	case p.tcp.IsHandshake(f):
 		t.Counters.ReportsHeeded++
-		p.gates.onGuestRefused(&f.Key)
+		p.gates.OnGuestRefused(&f.Key)
 		p.drop(f, stats.EndUnreachable)
 	case f.Key.Proto == netpkt.UDP && r.Complaint == netpkt.NobodyTakes && !mapped:
 		t.Counters.ReportsHeeded++

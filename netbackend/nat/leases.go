@@ -2,13 +2,11 @@ package nat
 
 import (
 	"encoding/binary"
-	"log/slog"
 	"net/netip"
 
-	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
@@ -17,12 +15,7 @@ import (
 // maxPool is how many addresses there are, in each version of IP, for hosts beside the one that has the guest's.
 const maxPool = 64
 
-// leases are the addresses of a guest's hosts. The guest's queue pairs share them.
-type leases struct {
-	v4, v6 *lease.Book // v6 is nil if the guest has no network of IPv6
-}
-
-func newLeases(cfg *Config, h *hosts.Table) (l leases) {
+func newLeases(cfg *Config, h *hosts.Table) (l dhcp.Leases) {
 	book := func(primary, first netip.Addr, count int, own ...netip.Addr) *lease.Book {
 		fixed := hostconf.Fixed(cfg.Hosts.Leases, primary.Is4())
 		for _, other := range cfg.Others {
@@ -45,11 +38,11 @@ func newLeases(cfg *Config, h *hosts.Table) (l leases) {
 		})
 	}
 	first, count := pool4(cfg.Prefix)
-	l.v4 = book(cfg.Guest, first, count, cfg.Gateway, cfg.DNS)
+	l.V4 = book(cfg.Guest, first, count, cfg.Gateway, cfg.DNS)
 	if cfg.Prefix6.IsValid() {
 		first := cfg.Prefix6.Masked().Addr().As16()
 		first[13] = 1 // ::1:0, away from the addresses of other guests
-		l.v6 = book(cfg.Guest6, netip.AddrFrom16(first), maxPool, cfg.Gateway6, cfg.DNS6)
+		l.V6 = book(cfg.Guest6, netip.AddrFrom16(first), maxPool, cfg.Gateway6, cfg.DNS6)
 	}
 	return l
 }
@@ -71,9 +64,9 @@ type Lease = lease.Lease
 // by the clock of Turn. Any goroutine may call it.
 func (p *Port) Leases(now int64) []Lease {
 	l := &p.guest.leases
-	all := l.v4.Leases(now)
-	if l.v6 != nil {
-		all = append(all, l.v6.Leases(now)...)
+	all := l.V4.Leases(now)
+	if l.V6 != nil {
+		all = append(all, l.V6.Leases(now)...)
 	}
 	return all
 }
@@ -83,32 +76,3 @@ type Resolvers = dns.State
 
 // Resolvers returns what is known of those that answer the guest's names. now is by the clock of Turn. Any goroutine may call it.
 func (p *Port) Resolvers(now int64) Resolvers { return p.guest.dns.State(now) }
-
-// free lets another guest have the promised addresses.
-func (l *leases) free() {
-	l.v4.Free()
-	if l.v6 != nil {
-		l.v6.Free()
-	}
-}
-
-// freeLeases forgets who has which address.
-func (e *localServices) freeLeases() { e.leases.free() }
-
-// leased takes note of what came of a message of DHCP, of either version: the host that has sent it has an address, found it in
-// use, or is to wait until the link was asked for one. (An answer may go to everybody, and its destination tells nothing.)
-func (e *localServices) leased(t *shard.Turn, given, declined, ask netip.Addr) {
-	if given.IsValid() {
-		a := ipaddr.From(given)
-		t.LearnAddress(&a, t.From)
-	}
-	if declined.IsValid() {
-		t.Worker.Raise(netbackend.Notice{
-			Level: int(slog.LevelWarn), Key: "address", Value: declined.String(),
-			Message: "a host of the guest has declined its address: another one behind the same network card uses it",
-		})
-	}
-	if ask.IsValid() {
-		e.link.ask(t, ipaddr.From(ask))
-	}
-}

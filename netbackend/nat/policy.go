@@ -80,14 +80,14 @@ func (c *Config) checkPolicy() (faults []error) {
 func (p *Port) SetPolicy(after *Policy) {
 	p.guest.policy.Store(after)
 	p.guest.dns.Use(after.resolvers, after.resolvConf)
-	p.groups.setLoop(after.discovery)
+	p.groups.SetLoop(after.discovery)
 }
 
 // adoptPolicy follows a policy that is new to this pair.
 func (p *Port) adoptPolicy(after *Policy) {
 	p.adopted = after
 	p.policy.Replace(after.rules)
-	p.icmp.forgetTold()
+	p.icmp.ForgetReported()
 	p.judgeNext, p.judgeEach = shard.FirstRecord, judgeCost+int64(after.rules.Len())*ruleCost
 	if after.keeps {
 		p.judgeNext = 0

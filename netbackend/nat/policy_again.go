@@ -83,7 +83,7 @@ func (p *Port) judgeAdopted(f *shard.Flow) bool {
 // judged returns the address that decides whether f may be.
 func (p *Port) judged(f *shard.Flow) *ipaddr.Addr {
 	if f.Bits&shard.SharedSocket != 0 {
-		return &p.udp.peerOf(f).Addr
+		return &p.udp.PeerOf(f).Addr
 	}
 	return &f.Key.Remote
 }
@@ -99,7 +99,7 @@ func (p *Port) judgeAgain(f *shard.Flow, cause stats.CloseReason) bool {
 		return false
 	}
 	if f.Key.Proto == netpkt.TCP {
-		p.tcp.resetGuest(f, cause)
+		p.tcp.ResetGuest(f, cause)
 		return false
 	}
 	p.shard.Remove(f)
@@ -113,7 +113,7 @@ func (p *Port) isOpenStill(f *shard.Flow, cause stats.CloseReason) bool {
 	if f.Bits&shard.Inbound != 0 {
 		return !p.isTakenOver(f)
 	}
-	if p.tcp.isOver(f) || p.shard.IsQuery(&f.Key) {
+	if p.tcp.IsOver(f) || p.shard.IsQuery(&f.Key) {
 		return true
 	}
 	_, v := p.policy.Judge(policy.DestinationOf(&f.Key))
@@ -127,6 +127,6 @@ func (p *Port) isTakenOver(f *shard.Flow) bool {
 	if f.Key.Proto != netpkt.UDP {
 		return false
 	}
-	peer := &p.udp.peerOf(f).Addr
+	peer := &p.udp.PeerOf(f).Addr
 	return !peer.IsLoopback() && p.routes.IsLocal(peer)
 }

@@ -4,11 +4,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
+	"github.com/vringnet/vring/netbackend/nat/internal/fragments"
+	"github.com/vringnet/vring/netbackend/nat/internal/gate"
+	"github.com/vringnet/vring/netbackend/nat/internal/groups"
+	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
+	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/link"
+	"github.com/vringnet/vring/netbackend/nat/internal/listeners"
+	"github.com/vringnet/vring/netbackend/nat/internal/nameserver"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/source"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -23,24 +37,24 @@ type Port struct {
 	guest     *guest // what all queue pairs share
 	routes    route.Table
 	policy    policy.Policy
-	link      linkLayer
-	icmp      icmpSender
-	sources   sourceKeeper
-	fragments fragmenter
-	listeners listenerSet
-	gates     gateKeeper
-	tcp       tcpEngine
-	udp       udpEngine
-	ping      pingEngine
-	names     nameRelay
-	inbound   acceptor
-	groups    groupReflector
-	services  localServices
+	link      link.Layer
+	icmp      icmperr.Sender
+	sources   source.Keeper
+	fragments fragments.Sender
+	listeners listeners.Set
+	gates     gate.Keeper
+	tcp       tcp.Engine
+	udp       udp.Engine
+	ping      ping.Engine
+	names     nameserver.Relay
+	inbound   inbound.Acceptor
+	groups    groups.Reflector
+	services  dhcp.Server
 
 	adopted    *Policy // that of policy
 	judgeNext  uint32  // the record that judgeSome goes on with, 0 if all are judged
 	judgeEach  int64   // of a flow by that policy, in nanoseconds
-	following  *forwardSet
+	following  *forwardset.Set
 	news       route.News
 	reviewAt   int64 // flows are not judged again before
 	reviewed   int64 // when they were judged again last, 0 for never
@@ -73,7 +87,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	p.shard.Features = features
 	p.shard.GuestCsum = features&vnet.FeatureGuestCSum != 0
 	p.shard.HeaderLen = vnet.HeaderLength(features)
-	p.inbound.prepareForwards()
+	p.inbound.PrepareForwards()
 	if p.shard.Worker != nil {
 		return nil
 	}
@@ -92,17 +106,17 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 
 // listenToHost has the worker watch what comes from the host for the guest without having been asked.
 func (p *Port) listenToHost() error {
-	if err := p.inbound.registerListeners(); err != nil {
+	if err := p.inbound.RegisterListeners(); err != nil {
 		return err
 	}
-	return p.groups.listenToGroups()
+	return p.groups.Listen()
 }
 
 // RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see lose.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.setMTU(s.MTU)
 	if !s.Connected || s.Receive != p.shard.Receiving && !p.shard.OthersRun() {
-		p.gates.closeGates() // first: a client that is reset, and calls again, is to be refused
+		p.gates.CloseGates() // first: a client that is reset, and calls again, is to be refused
 	}
 	switch {
 	case p.shard.Connected && !s.Connected:
@@ -112,7 +126,7 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 	}
 	p.driverReset(s.Connected && s.Reset)
 	if s.Receive && !p.shard.Receiving && s.Restarted {
-		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.probeAfterRestart)
+		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.ProbeAfterRestart)
 	}
 	p.shard.Connected, p.shard.Receiving = s.Connected, s.Receive
 	p.shard.AnnounceRunning()
@@ -126,23 +140,23 @@ func (p *Port) setMTU(mtu int) {
 		p.shard.MTU = min(mtu, p.cfg.MTU)
 	}
 	if p.shard.MTU < before {
-		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.clampMSS)
+		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.ClampMSS)
 	}
 }
 
 // Close implements netbackend.Port. An engine that no worker has started may be closed too.
 func (p *Port) Close() error {
-	p.names.forget()
+	p.names.Forget()
 	p.abandonAll(stats.EndClosed)
 	p.shard.CloseAllLingering()
 	p.closeMailbox()
-	p.udp.closeMappings()
+	p.udp.CloseMappings()
 	last := p.shard.Leave()
-	p.groups.closeGroups(last)
-	p.inbound.closeListeners()
-	p.announce(followsAll)
+	p.groups.Close(last)
+	p.inbound.CloseListeners()
+	p.announce(forwardset.FollowsAll)
 	if last {
-		p.guest.forwards.closeAll(&p.shard.Pairs.Memory)
+		p.guest.forwards.CloseAll(&p.shard.Pairs.Memory)
 	}
 	p.closeNews()
 	p.routes.Close()
@@ -154,7 +168,7 @@ func (p *Port) Close() error {
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
 	t.Begin(now, rx)
-	forwards := p.guest.forwards.current.Load() // before the mailbox is emptied, see forwards
+	forwards := p.guest.forwards.Current.Load() // before the mailbox is emptied, see forwards
 	if !t.Alone() {
 		t.BeginReading()
 		defer t.EndReading()
@@ -184,22 +198,22 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	} else {
 		done = p.frames(t, tx)
 	}
-	p.tcp.flushOutgoing(t)
-	p.udp.sendQueued(t)
+	p.tcp.FlushOutgoing(t)
+	p.udp.SendQueued(t)
 	if t.Wheel.Advance(now, p.onExpired) {
 		t.Again = true
 	}
 	t.FollowHosts()
-	p.names.tend(t)
+	p.names.Tend(t)
 	p.awaitReturn(t)
-	p.tcp.watch(t)
-	p.gates.runGateTimers(t)
-	p.link.advertiseRouter(t)
-	p.fragments.sendFragments(t)
+	p.tcp.Keepalive(t)
+	p.gates.RunGateTimers(t)
+	p.link.AdvertiseRouter(t)
+	p.fragments.SendRest(t)
 	if departing || p.isDeparting() {
 		return done, now // the last slice, too, is followed by a turn, for what has waited
 	}
-	p.inbound.acceptAll(t)
+	p.inbound.AcceptAll(t)
 	p.serve(t)
 	if t.Again || t.HasWork() {
 		return done, now
@@ -214,29 +228,29 @@ func (p *Port) tendBeforeFrames(t *shard.Turn) {
 		p.lookForSleep(t)
 	}
 	if p.reassembly.Due(t.Now) { // what comes too late joins nothing
-		t.Counters.FragmentTimeouts += uint64(p.reassembly.Expire(t.Now, func(k *ipfrag.Packet) { p.icmp.tellIncomplete(t, k) }))
+		t.Counters.FragmentTimeouts += uint64(p.reassembly.Expire(t.Now, func(k *ipfrag.Packet) { p.icmp.SendIncomplete(t, k) }))
 	}
 	if t.LookAtMemory() {
-		p.udp.lookAtListeners(t)
+		p.udp.LookAtSharedSockets(t)
 	}
-	if p.groups.isDue() {
-		p.groups.receiveFromGroups(t)
+	if p.groups.IsDue() {
+		p.groups.Receive(t)
 	}
 	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
-	if p.groups.isDue() {
+	if p.groups.IsDue() {
 		p.tendAt = t.Now // the rest
 	}
 }
 
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
 func (p *Port) nextTurn(t *shard.Turn) int64 {
-	next := netbackend.Earlier(t.Wheel.Next(), p.inbound.next())
+	next := netbackend.Earlier(t.Wheel.Next(), p.inbound.Next())
 	next = netbackend.Earlier(next, p.goneUntil)
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.reviewDue()))
-	next = netbackend.Earlier(next, p.names.next(t))
-	next = netbackend.Earlier(next, p.link.advertiseAt())
+	next = netbackend.Earlier(next, p.names.Next(t))
+	next = netbackend.Earlier(next, p.link.AdvertiseAt())
 	next = netbackend.Earlier(next, p.reassembly.Next())
-	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.nextWatch(), p.gates.gateAt()))
+	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.NextKeepalive(), p.gates.Next()))
 }
 
 // frames handles the guest's frames, up to one for a flow that another queue pair still has, and returns how many.
@@ -257,24 +271,24 @@ func (p *Port) event(t *shard.Turn, e netbackend.Event) {
 	case shard.TokenMail:
 		return
 	case shard.TokenNews:
-		if index == newsOfGroups {
-			p.groups.wake()
+		if index == groups.NewsIndex {
+			p.groups.Wake()
 			p.tendAt = t.Now
 			return
 		}
 		p.news.Wake()
 		return
 	case shard.TokenName:
-		p.names.event(t, gen, index)
+		p.names.OnEvent(t, gen, index)
 		return
 	case shard.TokenLingering:
 		t.LingeringEvent(index)
 		return
 	case shard.TokenListener:
-		p.listeners.event(p.listeners.ofForward(index), e.Events&unix.EPOLLERR != 0)
+		p.listeners.OnEvent(p.listeners.OfForward(index), e.Events&unix.EPOLLERR != 0)
 		return
 	case shard.TokenMapping:
-		p.listeners.event(p.listeners.ofMapping(index), e.Events&unix.EPOLLERR != 0)
+		p.listeners.OnEvent(p.listeners.OfMapping(index), e.Events&unix.EPOLLERR != 0)
 		return
 	}
 	f := t.Flows.ByIndex(index, gen, t.Owner)
@@ -291,7 +305,7 @@ func (p *Port) event(t *shard.Turn, e netbackend.Event) {
 	if e.Events&unix.EPOLLPRI != 0 {
 		f.Bits |= shard.Readable
 		if f.Key.Proto == netpkt.TCP {
-			p.tcp.markArrived(f)
+			p.tcp.OnUrgent(f)
 		}
 	}
 	if e.Events&unix.EPOLLRDHUP != 0 {
@@ -331,11 +345,11 @@ func (p *Port) service(t *shard.Turn, f *shard.Flow) shard.Outcome {
 	}
 	switch f.Key.Proto {
 	case netpkt.UDP:
-		return p.udp.serviceUDP(t, f)
+		return p.udp.Serve(t, f)
 	case netpkt.ICMP:
-		return p.ping.servicePing(t, f)
+		return p.ping.Serve(t, f)
 	}
-	return p.tcp.serviceTCP(t, f)
+	return p.tcp.Serve(t, f)
 }
 
 // expire is called when a flow's deadline has passed.
@@ -348,7 +362,7 @@ func (p *Port) expire(t *shard.Turn, f *shard.Flow) {
 	case netpkt.ICMP:
 		t.Remove(f)
 	default:
-		p.tcp.expireTCP(t, f)
+		p.tcp.Expire(t, f)
 	}
 }
 
@@ -360,7 +374,7 @@ func (p *Port) abandonAll(c stats.CloseReason) {
 // drop ends a flow whose guest is gone, or that has to go: the host's side learns it by a reset.
 func (p *Port) drop(f *shard.Flow, c stats.CloseReason) {
 	if f.Key.Proto == netpkt.TCP {
-		p.tcp.abandon(f, c)
+		p.tcp.Drop(f, c)
 		return
 	}
 	p.shard.Remove(f)

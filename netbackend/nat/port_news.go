@@ -7,8 +7,8 @@ import (
 // followRoutes reads what has changed on the host, and does what follows from it.
 func (p *Port) followRoutes(t *shard.Turn) {
 	if p.news.Due(t.Now) {
-		t.Again = p.sources.read(&p.news, t.Now) || t.Again
-		p.groups.refreshGroups(p.sources.changes())
+		t.Again = p.sources.Read(&p.news, t.Now) || t.Again
+		p.groups.Refresh(p.sources.Changes())
 	}
 	if p.news.Changes().Any() && t.Now >= p.reviewAt {
 		p.review(t)

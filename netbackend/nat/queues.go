@@ -10,7 +10,7 @@ import (
 // receiveMail does what other queue pairs ask for.
 func (p *Port) receiveMail(t *shard.Turn) {
 	if t.FoundMore() {
-		p.tcp.located()
+		p.tcp.OnLocated()
 	}
 	m := t.TakeMail()
 	if m == nil {
@@ -22,7 +22,7 @@ func (p *Port) receiveMail(t *shard.Turn) {
 	t.EachRequest(m, p.grant)
 	t.EvictRequested(m.OverLimit, m.UnderPressure)
 	for _, guest := range m.Mappings {
-		p.udp.tendMapping(guest)
+		p.udp.TendMapping(guest)
 	}
 	if m.Listen {
 		p.takeListeners()
@@ -69,13 +69,13 @@ func (p *Port) adopt(f *shard.Flow) {
 		p.drop(f, stats.EndGuestGone)
 		return
 	}
-	if p.udp.isOrphan(f) {
+	if p.udp.IsOrphan(f) {
 		p.shard.Remove(f)
 		return
 	}
 	p.shard.Schedule(f)
-	if p.tcp.isOpen(f) {
-		p.tcp.watchAdopted(f)
+	if p.tcp.IsOpen(f) {
+		p.tcp.OnMovedIn(f)
 	}
 	if !p.judgeAdopted(f) {
 		return
@@ -95,11 +95,11 @@ func (p *Port) rebalance() {
 		p.giveListeners(to)
 	}
 	if !p.shard.Receiving {
-		p.udp.giveMappings(to)
+		p.udp.MoveMappings(to)
 	}
 	if !p.shard.Receiving && !p.isDeparting() {
 		p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) {
-			p.tcp.probeAfterRestart(f) // the driver may be new
+			p.tcp.ProbeAfterRestart(f) // the driver may be new
 			p.shard.ScheduleMove(f, to)
 		})
 	}
@@ -110,8 +110,8 @@ func (p *Port) giveListeners(to *shard.Shard) {
 		return
 	}
 	p.shard.Listening = false
-	p.groups.stopListeningToGroups()
-	p.listeners.quitForwards()
+	p.groups.StopListening()
+	p.listeners.ReleaseForwards()
 }
 
 func (p *Port) takeListeners() {

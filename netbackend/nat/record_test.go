@@ -24,11 +24,11 @@ func TestFlowsTakeMemoryForTheirOwnProtocolOnly(t *testing.T) {
 	defer func() { require.NoError(t, p.Close()) }()
 	p.shard.Worker, p.turn.RXFull = porttest.DeafWorker{}, true
 	key := flowtable.Key{Guest: ipaddr.From(cfg.Guest), GuestPort: 1024, Remote: ipaddr.From(cfg.Gateway), RemotePort: 9, Proto: netpkt.UDP}
-	f, _ := p.udp.associate(&p.turn, &key, &shard.Packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}, netpkt.UDPLen)
+	f, _ := p.udp.Associate(&p.turn, &key, &shard.Packet{Packet: netpkt.Packet{L4: make([]byte, netpkt.UDPLen)}}, netpkt.UDPLen)
 	require.NotNil(t, f)
-	require.Zero(t, *p.udp.peerOf(f))
-	require.Panics(t, func() { p.tcp.stateOf(f) }, "there is no memory for connections")
-	require.Panics(t, func() { p.ping.newest(f) })
+	require.Zero(t, *p.udp.PeerOf(f))
+	require.Panics(t, func() { p.tcp.StateOf(f) }, "there is no memory for connections")
+	require.Panics(t, func() { p.ping.Newest(f) })
 }
 
 func TestThePoolIsTheEndOfTheNetwork(t *testing.T) {

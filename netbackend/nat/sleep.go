@@ -63,8 +63,8 @@ func (p *Port) lookForSleep(t *shard.Turn) {
 	if slept == 0 || !t.Listening {
 		return // one queue pair does it for all
 	}
-	p.names.forgive()
-	p.link.advertiseSoon(t.Now)
+	p.names.Forgive()
+	p.link.AdvertiseSoon(t.Now)
 	t.Worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the host was suspended", Key: "for", Value: slept.Round(time.Second).String(),
 	})

@@ -122,7 +122,7 @@ func (p *Port) describe(f *shard.Flow, now int64) FlowInfo {
 	}
 	info.Host = hostsock.AddrPortOf(unix.Getsockname(int(f.FD)))
 	if f.Bits&shard.SharedSocket != 0 {
-		info.Target = p.udp.peerOf(f).Netip()
+		info.Target = p.udp.PeerOf(f).Netip()
 	} else {
 		info.Target = hostsock.AddrPortOf(unix.Getpeername(int(f.FD)))
 	}
@@ -137,7 +137,7 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 	return ""
 }
 
-// stateOf says in a word where a flow stands.
+// StateOf says in a word where a flow stands.
 func (p *Port) stateOf(f *shard.Flow) string {
 	switch {
 	case f.Key.Proto == netpkt.UDP:
@@ -147,40 +147,5 @@ func (p *Port) stateOf(f *shard.Flow) string {
 	case f.State == shard.StateLingering:
 		return "lingering" // both sides have ended, and the peer has yet to take the rest
 	}
-	return p.tcp.stateOf(f)
-}
-
-// stateOf says in a word where a connection stands.
-func (e *tcpEngine) stateOf(f *shard.Flow) string { return stateName(f.State, e.conn(f).tcp.flags) }
-
-// stateNames returns all that stateName returns.
-func stateNames() []string {
-	return []string{
-		"connecting", "answered", "unannounced", "calling", "resetting", "guest-closed", "host-closed", "closing", "open",
-	}
-}
-
-// stateName says in a word what a state and flags of TCP mean.
-func stateName(state shard.State, flags tcpFlags) string {
-	switch state {
-	case stateConnecting:
-		return "connecting" // to the target; the guest waits
-	case stateSynRcvd:
-		return "answered" // the guest's SYN was, and its ACK is awaited
-	case stateAwaitProxy:
-		return "unannounced" // its PROXY header is awaited
-	case stateSynSent:
-		return "calling" // the guest has not answered our SYN yet
-	case stateReset:
-		return "resetting" // the guest is to be told
-	}
-	switch flags & (guestFIN | finSent) {
-	case guestFIN:
-		return "guest-closed" // the host may still send
-	case finSent:
-		return "host-closed" // the guest may still send
-	case guestFIN | finSent:
-		return "closing"
-	}
-	return "open"
+	return p.tcp.StateOf(f)
 }

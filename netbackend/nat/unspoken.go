@@ -9,6 +9,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
@@ -38,24 +39,24 @@ func (p *Port) unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool)
 	}
 	var l4 [netpkt.ICMPLen]byte // a packet of these protocols may be shorter
 	copy(l4[:], k.L4)
-	m := icmpError{
-		Message: netpkt.UnknownProtocol(k.Src.Is4()), from: t.Nets.Of(&k.Src).Gateway,
-		key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: proto}, n: k.L4Len, l4: l4[:],
+	m := icmperr.Error{
+		Message: netpkt.UnknownProtocol(k.Src.Is4()), From: t.Nets.Of(&k.Src).Gateway,
+		Key: &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: proto}, Len: k.L4Len, L4: l4[:],
 	}
 	if t.Nets.IsOurs(&k.Dst) {
-		m.from = k.Dst
+		m.From = k.Dst
 	}
 	if !k.Src.Is4() {
-		m.info = netpkt.PointerToNextHeader
+		m.Rest = netpkt.PointerToNextHeader
 	}
-	p.icmp.sendError(t, m)
+	p.icmp.SendError(t, m)
 }
 
 // misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
 func (p *Port) misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
 	switch {
 	case k.Dst.IsMulticast():
-		if proto == netpkt.UDP && p.groups.toGroup(t, k) {
+		if proto == netpkt.UDP && p.groups.ToGroup(t, k) {
 			return
 		}
 		t.Counters.Multicast++

@@ -42,6 +42,7 @@ func (c Class) limit() limits.Limit {
 	}[c]
 }
 
+// String returns what users are told of a class.
 func (c Class) String() string {
 	return [NumClasses]string{
 		ClassLingering: "lingering connections", ClassConnects: "unanswered connects", ClassCalls: "unanswered calls", ClassAssociations: "associations",
@@ -180,6 +181,7 @@ func (t *Turn) EvictRequested(overLimit, underPressure uint) {
 	}
 }
 
+// AdmitSocket is Admit for a socket of a flow that has its place.
 func (t *Turn) AdmitSocket() bool {
 	for t.Sockets() >= t.MaxSockets() {
 		if !t.Evict(t.largestClass(ClassLingering, ClassAssociations)) {
@@ -214,7 +216,9 @@ func (s *Shard) largestClass(first, last Class) Class {
 }
 
 // Sockets returns how many sockets the guest's flows and mappings have, and CountSockets takes note of n more of them.
-func (s *Shard) Sockets() int         { return int(s.Flows.sockets.Load()) }
+func (s *Shard) Sockets() int { return int(s.Flows.sockets.Load()) }
+
+// CountSockets takes note of n more sockets.
 func (s *Shard) CountSockets(n int32) { s.Flows.sockets.Add(n) }
 
 // MaxSockets is how many sockets the guest's flows may have, be they of one or mappings. Forwards have the others.

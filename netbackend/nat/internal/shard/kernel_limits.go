@@ -16,6 +16,7 @@ type KernelLimits struct {
 	commonFlows *ratelimit.Bucket // of all guests of the process; nil for one without others
 }
 
+// UsualKernelLimits are those of a guest by default.
 func UsualKernelLimits() KernelLimits {
 	return KernelLimits{UnansweredFlows: usualNewFlows, Memory: usualKernelMemory}
 }

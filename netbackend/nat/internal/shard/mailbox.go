@@ -82,6 +82,7 @@ func (s *Shard) OpenMailbox() (err error) {
 	return err
 }
 
+// WatchMail has the worker tell when something is in the mailbox.
 func (s *Shard) WatchMail() error {
 	if s.Alone() {
 		return nil
@@ -89,6 +90,7 @@ func (s *Shard) WatchMail() error {
 	return s.Worker.RegisterInput(s.mailbox.fd, Token(TokenMail, 0, 0))
 }
 
+// CloseMailbox closes the mailbox, after StopMail.
 func (s *Shard) CloseMailbox() {
 	if s.Worker != nil {
 		s.Worker.Unregister(s.mailbox.fd)

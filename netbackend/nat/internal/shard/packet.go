@@ -57,6 +57,7 @@ func (t *Turn) CopyPayload(k *Packet, length int) []byte {
 // UsualHops is the time to live that most systems send with. A smaller one is meant: somebody traces a route.
 const UsualHops = 64
 
+// MannerOf returns how a packet of the guest travels on.
 func (s *Shard) MannerOf(k *Packet) hostsock.Manner {
 	m := hostsock.Manner{PMTU: hostsock.MayFragment, HopLimit: s.HopsLeft(k.Hops, &k.Dst), TrafficClass: k.TOS}
 	if k.Whole {

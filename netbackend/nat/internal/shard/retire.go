@@ -6,6 +6,8 @@ func (s *Shard) BeginReading() {
 	s.turns.Add(1)
 	s.recycle()
 }
+
+// EndReading lets others know that this thread looks at no record any more.
 func (s *Shard) EndReading() { s.turns.Add(1) }
 
 // retirement keeps records of flows that are over until no other thread can be looking at them.

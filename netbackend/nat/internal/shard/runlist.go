@@ -77,12 +77,14 @@ func (t *Turn) FlowsToServe() int {
 	return t.run.count
 }
 
+// NextFlow takes the next flow from the run list. What is made goes to its host.
 func (t *Turn) NextFlow() *Flow {
 	f := t.run.pop(t.Flows)
 	t.To = f.Host
 	return f
 }
 
+// EndServing is called when all have had their turn.
 func (t *Turn) EndServing() {
 	if t.rxBlocked.count > 0 {
 		t.RX.Starve()
