@@ -9,9 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +56,7 @@ func TestChangesDisturbNobodyWhomTheyDoNotName(t *testing.T) {
 	before := s.streamed.Load()
 	s.answered(t, 2*steerClients)
 	require.Eventually(t, func() bool { return s.streamed.Load() > before+64<<10 }, soon, time.Millisecond, "the stream goes on")
+	s.requireAnotherGuest()
 	s.stop()
 	require.NoError(t, s.clients.Wait())
 	slices.Sort(ratios)
@@ -98,6 +101,35 @@ func newSteered(t *testing.T) *steered {
 	}
 	s.answered(t, steerClients)
 	return s
+}
+
+// requireAnotherGuest adds a guest with a network of its own, and one of another kind, boots the first, uses it by a forward of its own, and
+// removes both.
+func (s *steered) requireAnotherGuest() {
+	t := s.t
+	t.Helper()
+	beside := func(name string) string { return filepath.Join(filepath.Dir(s.vring.Socket), name) }
+	port := freePort(t)
+	s.mustChange(http.MethodPost, "/v1/guests", map[string]any{
+		"name": "later", "socket-path": beside("later.sock"), "nat": map[string]any{"network": "10.77.0.0/24", "forwards": []string{fmt.Sprint(port, ":", guestTCPPort)}},
+	})
+	s.mustChange(http.MethodPost, "/v1/guests", map[string]any{"name": "echo", "socket-path": beside("echo.sock"), "stub": map[string]any{"mode": "echo"}})
+	later := &lab{t: t, ctx: s.ctx, kind: s.kind, vring: s.vring, guest: startGuest(s.ctx, t, s.kind, beside("later.sock")), forwardTCP: port}
+	require.Equal(t, "10.77.0.15/24", later.boot().Address)
+	var echoes proto.Echoes
+	later.do(&echoes, "ping", "10.77.0.2", 1)
+	require.Equal(t, 1, echoes.Answered)
+	later.transferIn()
+	for _, name := range []string{"later", "echo"} {
+		s.mustChange(http.MethodDelete, control.GuestPath(name, "", nil), nil)
+		require.NoFileExists(t, beside(name+".sock"))
+	}
+	_, err := net.Dial("tcp4", local(port))
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	var guests []api.Guest
+	require.NoError(t, s.control.Do(s.ctx, http.MethodGet, "/v1/guests", nil, &guests))
+	require.Len(t, guests, 1)
+	s.answered(t, 2*steerClients)
 }
 
 // count reads the guest's stream until ctx ends, and compares it with what the guest sends.

@@ -15,9 +15,11 @@ import (
 	"github.com/vringnet/vring/integration/lab/guest"
 )
 
-// unitFiles are the unit of the system's manager and that of users, below cmd/vring/systemd, with the option that tells
-// systemd-analyze whose it is.
-var unitFiles = map[string]string{"vring@.service": "--system", "user/vring@.service": "--user"}
+// unitFiles are the units of the system's manager and those of users, below cmd/vring/systemd, with the option that tells
+// systemd-analyze whose they are.
+var unitFiles = map[string]string{
+	"vring@.service": "--system", "user/vring@.service": "--user", "vring-serve@.service": "--system", "user/vring-serve@.service": "--user",
+}
 
 // readUnit reads a file below cmd/vring/systemd.
 func readUnit(t *testing.T, name string) string {
@@ -33,7 +35,7 @@ func TestTheUnitFilesAreValid(t *testing.T) {
 			const start = "ExecStart=vring "
 			text := readUnit(t, name)
 			require.Contains(t, text, start)
-			unit := filepath.Join(shortDir(t), "vring@vm0.service")
+			unit := filepath.Join(shortDir(t), strings.Replace(filepath.Base(name), "@", "@vm0", 1))
 			require.NoError(t, os.WriteFile(unit, []byte(strings.Replace(text, start, "ExecStart="+built.vring+" ", 1)), 0o644))
 			require.Empty(t, analyze(limited(t), t, "verify", manager, "--man=no", unit))
 		})
@@ -60,7 +62,7 @@ func TestTheUnitsPermitWhatTheSandboxNeeds(t *testing.T) {
 			require.True(t, permitted[call], "%s: %s", name, call)
 		}
 		require.False(t, permitted["mount"], "%s: mount", name)
-		if name == "vring@.service" {
+		if unitFiles[name] == "--system" {
 			require.True(t, permitted["capset"], "%s: capset", name)
 		}
 	}
@@ -112,6 +114,36 @@ func TestTheUnitsStartVringWithASocketForTheirFrontEnd(t *testing.T) {
 		info, err := os.Stat(filepath.Join(dir, "guest.sock"))
 		require.NoError(t, err, name)
 		require.Equal(t, mode, info.Mode().Perm(), name)
+	}
+}
+
+// Those that serve a file follow it when they are reloaded, by the command of the unit: a guest that is new in it is added.
+func TestTheUnitsThatServeAFileFollowItWhenTheyAreReloaded(t *testing.T) {
+	for _, name := range []string{"vring-serve@.service", "user/vring-serve@.service"} {
+		dir := shortDir(t)
+		lines := map[string]string{}
+		for line := range strings.Lines(readUnit(t, name)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			lines[key] = strings.NewReplacer("/etc/vring", dir, "%E/vring", dir, "%i", "lab").Replace(value)
+		}
+		file := fmt.Sprintf("guests:\n  - socket-path: %s/vm0.sock\nsocket-mode: \"0660\"\nnat:\n", dir)
+		path := filepath.Join(dir, "lab.yaml")
+		require.NoError(t, os.WriteFile(path, []byte(file), 0o600))
+		program, args, _ := strings.Cut(lines["ExecStart"], " ")
+		require.Equal(t, "vring", program)
+		vring := &daemon{t: t, args: strings.Fields(args)}
+		vring.start()
+		t.Cleanup(vring.terminate)
+		added := filepath.Join(dir, "vm1.sock")
+		require.NoError(t, os.WriteFile(path, []byte(strings.Replace(file, "socket-mode", "  - {name: vm1, socket-path: "+added+", stub: {}}\nsocket-mode", 1)), 0o600))
+		reload := strings.Fields(strings.ReplaceAll(lines["ExecReload"], "$MAINPID", fmt.Sprint(vring.Process.PID())))
+		require.NoError(t, exec.Command(reload[0], reload[1:]...).Run())
+		vring.waitLog("is adopted", 1)
+		for _, socket := range []string{filepath.Join(dir, "vm0.sock"), added} {
+			info, err := os.Stat(socket)
+			require.NoError(t, err, name)
+			require.EqualValues(t, 0o660, info.Mode().Perm(), name)
+		}
 	}
 }
 

@@ -28,6 +28,9 @@ type Config struct {
 	// KeepFile reports whether the file of the socket that was made is left where it is when Serve ends, for somebody else
 	// to remove it; nil is no.
 	KeepFile func() bool
+	// Listen listens on SocketPath for a process that may not do so itself: the descriptor is the server's, and the file the caller's. nil
+	// listens in this process.
+	Listen func(path string) (fd int, err error)
 	// FD is used when SocketPath is empty: an inherited unix stream socket, listening or connected to a front end. The
 	// server takes it over.
 	FD int

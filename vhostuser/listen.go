@@ -52,9 +52,18 @@ func (s *source) close() error {
 // listenBacklog is how many front ends may wait to be accepted; the kernel may allow fewer (net.core.somaxconn).
 const listenBacklog = 4096
 
+// bind returns the socket, in whose place the socket of a process that is gone may lie, and its file, if that is the server's.
+func (c *Config) bind() (fd int, file socketfile.File, err error) {
+	if c.Listen != nil {
+		fd, err = c.Listen(c.SocketPath)
+		return fd, file, err
+	}
+	return socketfile.Replace(c.SocketPath, socketfile.Access{Mode: c.SocketMode, Group: c.SocketGroup}, listenBacklog)
+}
+
 // listen binds the socket, in whose place the socket of a process that is gone may lie.
 func listen(c *Config) (*net.UnixListener, socketfile.File, error) {
-	fd, file, err := socketfile.Replace(c.SocketPath, socketfile.Access{Mode: c.SocketMode, Group: c.SocketGroup}, listenBacklog)
+	fd, file, err := c.bind()
 	if err != nil {
 		return nil, file, err
 	}

@@ -55,18 +55,16 @@ host is looked at as vring serve does: directories of sockets, processors, the k
 
 // summary says in a few words what is served.
 func summary(c *daemon.Config) string {
-	network := "nat"
-	switch {
-	case c.TAP != nil:
-		network = "tap"
-	case c.Stub != nil:
-		network = "stub"
+	kinds := c.Kinds()
+	text := fmt.Sprintf("%d guests", len(kinds))
+	if len(kinds) == 1 {
+		text = "1 guest"
 	}
-	n := max(len(c.FrontEnds.SocketPaths), 1)
-	if n == 1 {
-		return "1 guest, " + network
+	slices.Sort(kinds)
+	for _, kind := range slices.Compact(kinds) {
+		text += ", " + string(kind)
 	}
-	return fmt.Sprintf("%d guests, %s", n, network)
+	return text
 }
 
 func newConfigPrint() *cobra.Command {

@@ -61,6 +61,7 @@ Connect to a guest, without a forward:
 Change it, while guests are served and their connections go on:
   vring ctl forward add 8080:80
   vring ctl policy replace --deny 192.168.0.0/16
+  vring ctl guest add vm1.yaml
   vring ctl log-level debug
   vring ctl reload                                  read the file of vring serve again
   vring ctl config diff                             what differs from that file
@@ -78,7 +79,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
 	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.linkCommand(), c.connectCommand(), c.flowsCommand(), c.explainCommand(), c.leasesCommand(),
-		c.resolversCommand(), c.forwardCommand(), c.captureCommand(), c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand(),
+		c.resolversCommand(), c.forwardCommand(), c.guestCommand(), c.captureCommand(), c.policyCommand(), c.logLevelCommand(), c.reloadCommand(), c.configCommand(),
 		c.drainCommand(), c.stopCommand())
 	for _, verb := range withThoseBelow(cmd) {
 		verb.SuggestionsMinimumDistance = cmd.SuggestionsMinimumDistance

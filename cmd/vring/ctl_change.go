@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -80,17 +81,47 @@ It is replaced as a whole. What is open is judged by the new policy at once: a c
 }
 
 func (c *ctl) policyShowCommand() *cobra.Command {
-	return &cobra.Command{
+	var guest string
+	cmd := &cobra.Command{
 		Use: "show", Short: "Tell where guests may go", Args: noArgs,
 		Long: `Tell where guests may go: the services of the host that are open to them, and the rules in their order, of which the first that
-matches decides. vring nat --help has all of the order of evaluation.`,
+matches decides. vring nat --help has all of the order of evaluation. Without --guest it is what guests have that share a network.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
 				p := new(policyReport)
-				return p, client.Do(ctx, http.MethodGet, "/v1/policy", nil, p)
+				path, err := policyPath(ctx, client, guest, nil)
+				if err != nil {
+					return nil, err
+				}
+				return p, client.Do(ctx, http.MethodGet, path, nil, p)
 			})
 		},
 	}
+	c.guestFlag(cmd, &guest, "guest whose policy is meant, if it has a network of its own")
+	return cmd
+}
+
+// policyPath is where the policy is that guests share, or that of the one that is named.
+func policyPath(ctx context.Context, client *control.Client, guest string, q url.Values) (string, error) {
+	if guest == "" {
+		if len(q) > 0 {
+			return "/v1/policy?" + q.Encode(), nil
+		}
+		return "/v1/policy", nil
+	}
+	guests, err := askGuests(ctx, client, []string{guest})
+	if err != nil {
+		return "", err
+	}
+	return control.GuestPath(guests[0].Name, "policy", q), nil
+}
+
+// guestFlag adds the flag that names a guest.
+func (c *ctl) guestFlag(cmd *cobra.Command, guest *string, usage string) {
+	cmd.Flags().StringVar(guest, "guest", "", usage)
+	_ = cmd.RegisterFlagCompletionFunc("guest", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		return c.completeGuest(cmd, nil, begun)
+	}) // there is that flag
 }
 
 // policyReport is a policy as a person reads it.
@@ -119,6 +150,7 @@ func (c *ctl) policyReplaceCommand() *cobra.Command {
 	p := api.Policy{Rules: []api.Rule{}, AllowHost: []string{}}
 	var rules ruleTexts
 	var keep bool
+	var guest string
 	cmd := &cobra.Command{
 		Use: "replace [--allow RULE]... [--deny RULE]... [--restrict] [--allow-host SERVICE]... [--keep-established]", Short: "Replace where guests may go", Args: noArgs,
 		Long: `Replace where guests may go, by flags as those of vring nat: what is not given is not there any more.
@@ -140,9 +172,13 @@ go on, until another policy is adopted or their destination becomes the host's o
 				}
 			}
 			return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
-				path := "/v1/policy"
+				q := url.Values{}
 				if keep {
-					path += "?keep-established=true"
+					q.Set("keep-established", "true")
+				}
+				path, err := policyPath(ctx, client, guest, q)
+				if err != nil {
+					return err
 				}
 				return client.Do(ctx, http.MethodPut, path, &p, r)
 			})
@@ -152,6 +188,7 @@ go on, until another policy is adopted or their destination becomes the host's o
 	rules.add(f)
 	f.BoolVar(&p.Restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
 	f.StringArrayVar(&p.AllowHost, "allow-host", []string{}, "open a service of the host to guests (repeatable)")
+	c.guestFlag(cmd, &guest, "guest whose policy is replaced, if it has a network of its own")
 	f.BoolVar(&keep, "keep-established", false, "let connections go on that the new policy closes to others")
 	return cmd
 }

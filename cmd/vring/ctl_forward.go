@@ -106,10 +106,7 @@ func (c *ctl) forwardChange(use, short, long, method string, question func([]api
 			})
 		},
 	}
-	cmd.Flags().StringVar(&guest, "guest", "", "guest that the forwards lead to")
-	_ = cmd.RegisterFlagCompletionFunc("guest", func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		return c.completeGuest(cmd, nil, begun)
-	})
+	c.guestFlag(cmd, &guest, "guest that the forwards lead to")
 	return cmd
 }
 

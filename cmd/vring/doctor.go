@@ -23,7 +23,7 @@ missing, and prints command lines to begin with. Nothing is changed. The exit st
 			host.Sandbox = trySandbox
 			findings := doctor.Examine(host)
 			qemu := lookAtQEMU()
-			hint := qemu.hint([]string{socket}, false, 1)
+			hint := qemu.hint([]string{socket}, false, func(string) int { return 1 })
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\nTo begin with:\n  vring nat --socket-path %s -p 2222:22\n%s",
 				doctor.Format(findings), socket, hint.text())
 			if doctor.Worst(findings) == doctor.Problem {

@@ -32,6 +32,10 @@ func (t teller) tell(e daemon.Event) {
 		t.ready(e)
 	case daemon.Notice:
 		t.notice(e)
+	case daemon.GuestAdded:
+		t.log.Info("guest added", "guest", e.Guest, "socket", e.Socket)
+	case daemon.GuestRemoved:
+		t.log.Info("guest removed", "guest", e.Guest)
 	case daemon.GuestStopped:
 		t.of(e.Guest).Error("guest service stopped", "err", spell(e.Err))
 	case daemon.Counted:

@@ -21,6 +21,9 @@ func optionsBelow(network string) map[string]daemon.Field {
 	options := map[string]daemon.Field{}
 	for _, f := range daemon.Fields() {
 		of, _, _ := strings.Cut(f.Path, ".")
+		if of == "Guests" {
+			continue // flags are for guests that share a network
+		}
 		if slices.Contains([]string{"NAT", "TAP", "Stub"}, of) && of != network {
 			continue
 		}

@@ -85,10 +85,10 @@ type qemuHint struct {
 	note     string // what else must be known, "" for nothing
 }
 
-// hint returns the commands for the sockets, with so many queue pairs each.
-func (h *qemuHost) hint(sockets []string, client bool, queues int) (hint qemuHint) {
+// hint returns the commands for the sockets, each of which has so many queue pairs.
+func (h *qemuHost) hint(sockets []string, client bool, queues func(socket string) int) (hint qemuHint) {
 	for _, path := range sockets {
-		hint.commands = append(hint.commands, h.command(path, client, queues))
+		hint.commands = append(hint.commands, h.command(path, client, queues(path)))
 	}
 	if !client && !h.version.Known() {
 		hint.note = fmt.Sprintf("QEMU up to 9.1 wants %s instead of %s", qemuopt.ReconnectSeconds, qemuopt.ReconnectMillis)
@@ -125,20 +125,20 @@ func (h *qemuHint) print(out console) {
 
 // asksQEMU reports whether anybody reads how QEMU is to be started: not a service manager's log, nor whoever passes a
 // descriptor, and so has a front end already.
-func asksQEMU(from *daemon.FrontEnds) bool {
-	return len(from.SocketPaths) > 0 && os.Getenv("NOTIFY_SOCKET") == ""
+func asksQEMU(c *daemon.Config) bool {
+	return c.FrontEnds.FD == nil && os.Getenv("NOTIFY_SOCKET") == ""
 }
 
 // startAsking looks at QEMU in the background. The result waits for what is found, and must be called before the process
 // enters its sandbox.
 func startAsking(c *daemon.Config) func() qemuHint {
-	if !asksQEMU(&c.FrontEnds) {
+	if !asksQEMU(c) {
 		return func() qemuHint { return qemuHint{} }
 	}
 	found := make(chan qemuHint, 1)
 	go func() {
 		qemu := lookAtQEMU()
-		found <- qemu.hint(c.FrontEnds.SocketPaths, c.FrontEnds.Client, c.QueuePairs())
+		found <- qemu.hint(c.Sockets(), c.FrontEnds.Client, c.QueuePairs)
 	}()
 	return func() qemuHint { return <-found }
 }

@@ -120,10 +120,32 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 
 // describe logs what the guests' networks are.
 func (s *service) describe(log *slog.Logger, guests []daemon.Network) {
-	switch {
-	case s.config.NAT != nil:
-		describeNAT(log, s.config.NAT, guests)
-	case s.config.TAP != nil:
-		logTAPs(log, guests)
+	for _, of := range byNetwork(guests) {
+		switch first := of[0]; {
+		case first.NAT != nil:
+			describeNAT(logOf(log, first), s.config.NATOf(first.Own), of)
+		case first.TAP != nil:
+			logTAPs(log, of)
+		}
 	}
+}
+
+// byNetwork divides guests into those that share a network and each that has its own.
+func byNetwork(guests []daemon.Network) (all [][]daemon.Network) {
+	for _, g := range guests {
+		if n := len(all); n > 0 && g.Own == "" {
+			all[n-1] = append(all[n-1], g) // those that share one come first
+			continue
+		}
+		all = append(all, []daemon.Network{g})
+	}
+	return all
+}
+
+// logOf is the log of what a guest's own network is.
+func logOf(log *slog.Logger, n daemon.Network) *slog.Logger {
+	if n.Own == "" {
+		return log
+	}
+	return log.With("of", n.Guest)
 }

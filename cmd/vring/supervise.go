@@ -47,7 +47,7 @@ func needsHostUsers(c *daemon.Config) string {
 	switch {
 	case c.FrontEnds.SocketGroup != nil:
 		return "--socket-group names a group that a user namespace does not know"
-	case c.TAP != nil:
+	case c.HasTAP():
 		return "the kernel lets no user namespace join a TAP device of the host's"
 	}
 	return ""

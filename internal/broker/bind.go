@@ -129,7 +129,7 @@ func (p *process) bind(to *net.UnixConn, at *place) error {
 	}
 	defer unix.Close(fd)
 	if at.Path != "" {
-		if err := p.keep(at.Path, file); err != nil {
+		if err := p.keep(at.Path, file, ofForward); err != nil {
 			return reply(to, nil, errors.Join(err, file.Remove()))
 		}
 	}
@@ -139,7 +139,7 @@ func (p *process) bind(to *net.UnixConn, at *place) error {
 // unbind removes the file of a unix socket of a forward.
 func (p *process) unbind(to *net.UnixConn, at *place) error {
 	file, ok := p.files[at.Path]
-	if !ok || !file.forwards {
+	if !ok || file.of != ofForward {
 		return reply(to, nil, fmt.Errorf("%q is not the socket of a forward", at.Path))
 	}
 	delete(p.files, at.Path)
@@ -149,12 +149,21 @@ func (p *process) unbind(to *net.UnixConn, at *place) error {
 // madeFile is the file of a socket that is removed in the end. It stays the same one while it is open: no other file can get its number.
 type madeFile struct {
 	socketfile.File
-	fd       int
-	forwards bool // it is that of a forward, and may be removed before
+	fd int
+	of fileOwner
 }
 
-// keep takes note of the file of a forward's socket that was just made.
-func (p *process) keep(path string, file socketfile.File) error {
+// fileOwner is whose the socket of a file is. Those of somebody may be removed before the end.
+type fileOwner uint8
+
+const (
+	ofNobody fileOwner = iota
+	ofForward
+	ofGuest
+)
+
+// keep takes note of the file of a socket that was just made.
+func (p *process) keep(path string, file socketfile.File, of fileOwner) error {
 	fd, err := holdOpen(path)
 	if err != nil {
 		return err
@@ -162,7 +171,7 @@ func (p *process) keep(path string, file socketfile.File) error {
 	if before, has := p.files[path]; has {
 		_ = unix.Close(before.fd) // another file had its place
 	}
-	p.files[path] = madeFile{file, fd, true}
+	p.files[path] = madeFile{file, fd, of}
 	return nil
 }
 

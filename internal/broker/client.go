@@ -295,6 +295,9 @@ func (c *Client) ReadFile(path string) ([]byte, error) {
 	return a.Text, nil
 }
 
+// Reads reports whether the broker reads resolv.conf.
+func (c *Client) Reads() bool { return c.duties.Read != "" }
+
 // ReadConfig reads the file of the configuration, MaxConfig bytes of it at most.
 func (c *Client) ReadConfig(path string) ([]byte, error) {
 	if path != c.duties.Config {

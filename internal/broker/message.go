@@ -22,11 +22,13 @@ type Duties struct {
 	Configs []tap.Config  // devices that are set up
 	Changes []tap.Changes // of each of them, which are undone in the end
 	Bind    *Binds        // sockets of forwards that are opened; nil for none
+	Sockets *Sockets      // sockets of guests that are made; nil for none
+	Routes  bool          // sockets to the host's routing table are opened
 }
 
 // Empty reports whether there is nothing to do.
 func (d *Duties) Empty() bool {
-	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && len(d.Dial)+len(d.Remove)+len(d.Configs) == 0
+	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && d.Sockets == nil && len(d.Dial)+len(d.Remove)+len(d.Configs) == 0
 }
 
 // Verbs of requests.
@@ -38,6 +40,10 @@ const (
 	verbRead    = "read"    // the file Duties.Read
 	verbConfig  = "config"  // is to be read
 	verbUnbind  = "unbind"  // remove the file of a forward's unix socket at Place
+
+	verbListen   = "listen"   // a guest's socket at Place
+	verbUnlisten = "unlisten" // remove the file of a guest's socket at Place
+	verbRoutes   = "routes"   // a socket to the routing table
 )
 
 // request asks for one thing.
@@ -47,6 +53,7 @@ type request struct {
 	MTU    int    `json:",omitempty"`
 	Socket int    `json:",omitempty"` // index in Duties.Dial
 	Place  *place `json:",omitempty"`
+	News   bool   `json:",omitempty"` // the socket to the routing table is told of changes
 }
 
 // answer tells how it went.

@@ -36,6 +36,7 @@ func Run(in io.Reader) error {
 type process struct {
 	Duties
 	binder  binder
+	sockets guestSockets
 	files   map[string]madeFile // by their paths
 	control *controlListener    // nil for none
 	channel *net.UnixConn       // to the server, for connections to the control socket
@@ -102,13 +103,27 @@ func (p *process) remember() error {
 		if err != nil {
 			return err
 		}
-		p.files[path] = madeFile{file, fd, p.Bind != nil && slices.Contains(p.Bind.Files, path)}
+		p.files[path] = madeFile{file, fd, p.ownerOf(path)}
 	}
+	p.sockets = newGuestSockets(p.Sockets)
 	if p.Bind != nil {
 		p.binder = newBinder(*p.Bind)
-		unix.Umask(0o077) // a socket's file is its owner's from the beginning
+	}
+	if p.Bind != nil || p.Sockets != nil {
+		unix.Umask(0o077 &^ int(p.sockets.Mode)) // a socket's file has no more rights from the beginning
 	}
 	return nil
+}
+
+// ownerOf tells whose a socket of the start is.
+func (p *process) ownerOf(path string) fileOwner {
+	switch {
+	case p.Bind != nil && slices.Contains(p.Bind.Files, path):
+		return ofForward
+	case p.Sockets != nil && slices.Contains(p.Sockets.Files, path):
+		return ofGuest
+	}
+	return ofNobody
 }
 
 // confine puts the broker into a sandbox of its own.
@@ -120,6 +135,7 @@ func (p *process) confine() error {
 	if p.Bind != nil {
 		c.Bind, c.BindPrivileged, c.MakeIn = true, p.binder.privileged(), p.Bind.Dirs
 	}
+	c.MakeIn, c.GiveGroup, c.Routes = append(slices.Clone(c.MakeIn), p.sockets.Dirs...), p.sockets.Group != 0, p.Routes
 	_, err := sandbox.Enter(c)
 	return err
 }
@@ -173,6 +189,19 @@ func (p *process) handle(conn *net.UnixConn, r request) error {
 			return p.bind(conn, r.Place)
 		}
 		return p.unbind(conn, r.Place)
+	case verbListen, verbUnlisten:
+		if p.Sockets == nil || r.Place == nil {
+			break
+		}
+		if r.Verb == verbListen {
+			return p.listen(conn, r.Place.Path)
+		}
+		return p.unlisten(conn, r.Place.Path)
+	case verbRoutes:
+		if !p.Routes {
+			break
+		}
+		return p.openRoutes(conn, r.News)
 	case verbConnect, verbMTU:
 		return reply(conn, nil, p.setUp(r))
 	}

@@ -1,6 +1,7 @@
 package configfile
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -20,22 +21,78 @@ type Difference struct {
 
 // Diff returns the keys in which two configurations differ, in the order of a file. If they have different networks, the name of each
 // stands for all of its keys.
+//
+// A guest that has a network of its own is one value of guests: by its name, or else its socket. What differs in the network of one that both
+// have has the name of the guest before that of the key, as in "vm1: forwards".
 func Diff(before, after *daemon.Config) (all []Difference) {
 	keys := append(guestKeys(), topKeys()...)
+	differ := append(diffGuests(before, after), diffKeys("", keys, before, after)...)
+	differ = append(differ, diffNetworks("", networks(), before, after)...)
+	for i := range before.Guests {
+		was := &before.Guests[i]
+		j := slices.IndexFunc(after.Guests, func(g daemon.Guest) bool { return g.SocketPath == was.SocketPath })
+		if j < 0 {
+			continue
+		}
+		differ = append(differ, diffOwn(was, &after.Guests[j])...)
+	}
+	return differ
+}
+
+// diffOwn returns the keys in which a guest differs that has a network of its own.
+func diffOwn(was, is *daemon.Guest) []Difference {
+	before, after := ownConfig(*was), ownConfig(*is)
+	var all []network
 	for _, n := range networks() {
+		all = append(all, ownNetwork(n))
+	}
+	of := called(was) + ": "
+	return append(diffKeys(of, ownKeys(), before, after), diffNetworks(of, all, before, after)...)
+}
+
+// called is what a guest that has a network of its own is called in differences.
+func called(g *daemon.Guest) string { return cmp.Or(g.Name, g.SocketPath) }
+
+// diffGuests returns which guests that have a network of their own only one of the configurations has.
+func diffGuests(before, after *daemon.Config) []Difference {
+	missing := func(from, in *daemon.Config) (names []string) {
+		for i := range from.Guests {
+			g := &from.Guests[i]
+			if !slices.ContainsFunc(in.Guests, func(other daemon.Guest) bool { return other.SocketPath == g.SocketPath }) {
+				names = append(names, called(g))
+			}
+		}
+		return names
+	}
+	d := Difference{Key: guestsKey, Removed: missing(before, after), Added: missing(after, before)}
+	if len(d.Removed)+len(d.Added) == 0 {
+		return nil
+	}
+	return []Difference{d}
+}
+
+// diffNetworks returns the keys of networks in which two configurations differ. If they have different networks, the name of each stands for
+// all of its keys. of is what stands before their names.
+func diffNetworks(of string, all []network, before, after *daemon.Config) (differ []Difference) {
+	var others []Difference
+	for _, n := range all {
 		switch was, is := n.has(before), n.has(after); {
 		case was && is:
-			keys = append(keys, n.keys...)
+			differ = append(differ, diffKeys(of, n.keys, before, after)...)
 		case was:
-			all = append(all, Difference{Key: n.name, Removed: []string{n.name}})
+			others = append(others, Difference{Key: of + n.name, Removed: []string{n.name}})
 		case is:
-			all = append(all, Difference{Key: n.name, Added: []string{n.name}})
+			others = append(others, Difference{Key: of + n.name, Added: []string{n.name}})
 		}
 	}
-	var differ []Difference
+	return append(differ, others...)
+}
+
+// diffKeys returns those keys of a table in which two configurations differ.
+func diffKeys(of string, keys []key, before, after *daemon.Config) (differ []Difference) {
 	for i := range keys {
 		k := &keys[i]
-		d := Difference{Key: k.name}
+		d := Difference{Key: of + k.name}
 		was, is := valuesOf(k, before), valuesOf(k, after)
 		d.Removed, d.Added = without(was, is), without(is, was)
 		d.Moved = !slices.Equal(without(was, d.Removed), without(is, d.Added))
@@ -43,7 +100,7 @@ func Diff(before, after *daemon.Config) (all []Difference) {
 			differ = append(differ, d)
 		}
 	}
-	return append(differ, all...)
+	return differ
 }
 
 // Undone returns what of the changes from one configuration to a second one goes back with a third one that takes its place.

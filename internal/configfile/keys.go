@@ -119,16 +119,67 @@ func logFormat() form[string] {
 	return f
 }
 
-// guestKeys are the keys of each guest. What they set are lists of all guests.
+// guestKeys are the keys of each guest that shares its network. What they set are lists of all guests.
 func guestKeys() []key {
 	return []key{
-		{name: "socket-path", fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.",
-			value: guestText{func(c *daemon.Config) *[]string { return &c.FrontEnds.SocketPaths }}},
+		socketKey(guestText{func(c *daemon.Config) *[]string { return &c.FrontEnds.SocketPaths }}),
 		{name: "fd", fields: []string{"FrontEnds.FD"}, about: "Number of an inherited unix socket, listening or connected, instead of socket-path; for one guest only.",
 			value: scalar[*int]{optional(number[int]()), func(c *daemon.Config) **int { return &c.FrontEnds.FD }}},
 		{name: "tap", fields: []string{"TAP.Devices"}, about: "TAP device of the host that the guest is connected to.",
 			value: guestText{func(c *daemon.Config) *[]string { return &devicesOf(c).Devices }}},
 	}
+}
+
+func socketKey(v value) key {
+	return key{name: socketName, fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.", value: v}
+}
+
+// Names of keys of guests.
+const (
+	socketName = "socket-path"
+	fdName     = "fd"
+	nameName   = "name"
+	deviceName = "device"
+)
+
+// ownKeys are the keys of a guest that has a network of its own, beside that. They set the only one of Config.Guests.
+func ownKeys() []key {
+	return []key{
+		{name: nameName, about: "Name of a guest that has a network of its own: what it is called by vring ctl and in the log. Without it, its address, its TAP device or its socket.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].Name }}},
+		socketKey(scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].SocketPath }}),
+	}
+}
+
+// deviceKey is the name of the device of a guest that has a TAP network of its own.
+func deviceKey() key {
+	return key{name: deviceName, fields: []string{"TAP.Devices"}, options: []string{"tap"}, about: "Name of the TAP device.",
+		value: scalar[string]{plain[string](), func(c *daemon.Config) *string {
+			if len(c.TAP.Devices) == 0 {
+				c.TAP.Devices = []string{""}
+			}
+			return &c.TAP.Devices[0]
+		}}}
+}
+
+// ownNetwork is the network n as a guest has it for itself.
+func ownNetwork(n network) network {
+	if n.name == tapKey {
+		n.keys = append([]key{deviceKey()}, n.keys...)
+	}
+	return n
+}
+
+// ownConfig is a configuration that has nothing but a guest with a network of its own, whose network is where keys of networks look for it.
+func ownConfig(g daemon.Guest) *daemon.Config {
+	return &daemon.Config{Guests: []daemon.Guest{g}, NAT: g.NAT, TAP: g.TAP, Stub: g.Stub}
+}
+
+// ownGuest is the guest of ownConfig.
+func ownGuest(c *daemon.Config) daemon.Guest {
+	g := c.Guests[0]
+	g.NAT, g.TAP, g.Stub = c.NAT, c.TAP, c.Stub
+	return g
 }
 
 // devicesOf are the TAP devices of a configuration. One that has none gets them: a fault tells of it later.
@@ -234,7 +285,8 @@ func defaults() *daemon.Config {
 
 // allKeys are the keys of all parts of the file.
 func allKeys() []key {
-	all := append(topKeys(), guestKeys()...)
+	all := append([]key{{name: guestsKey, fields: []string{"Guests"}, about: "The guests, in order."}}, topKeys()...)
+	all = append(append(append(all, guestKeys()...), ownKeys()...), deviceKey())
 	for _, n := range networks() {
 		all = append(all, n.keys...)
 	}

@@ -172,15 +172,30 @@ func anyConfig(t *rapid.T) daemon.Config {
 	} else {
 		c.FrontEnds.SocketPaths = rapid.SliceOfN(anyText(), guests, guests).Draw(t, "sockets")
 	}
-	switch rapid.IntRange(0, 2).Draw(t, "network") {
-	case 0:
-		c.NAT = natConfig(t)
-	case 1:
-		c.TAP = tapConfig(t, guests)
-	default:
-		c.Stub = &daemon.Stub{Mode: daemon.StubSource, Size: rapid.IntRange(0, 70000).Draw(t, "size"), Rate: uint64(rapid.Int64Range(0, 1<<62).Draw(t, "rate"))}
+	c.NAT, c.TAP, c.Stub = anyNetwork(t, guests)
+	if c.FrontEnds.FD != nil {
+		return c
+	}
+	for i := range rapid.IntRange(0, 2).Draw(t, "guests of their own") {
+		g := daemon.Guest{SocketPath: fmt.Sprint("/own/", i, anyText().Draw(t, "own socket")), Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "name")}
+		g.NAT, g.TAP, g.Stub = anyNetwork(t, 1)
+		c.Guests = append(c.Guests, g)
+	}
+	if len(c.Guests) > 0 && rapid.Bool().Draw(t, "nobody shares") {
+		c.FrontEnds.SocketPaths, c.NAT, c.TAP, c.Stub = nil, nil, nil, nil
 	}
 	return c
+}
+
+// anyNetwork draws one for so many guests.
+func anyNetwork(t *rapid.T, guests int) (*daemon.NAT, *daemon.TAP, *daemon.Stub) {
+	switch rapid.IntRange(0, 2).Draw(t, "network") {
+	case 0:
+		return natConfig(t), nil, nil
+	case 1:
+		return nil, tapConfig(t, guests), nil
+	}
+	return nil, nil, &daemon.Stub{Mode: daemon.StubSource, Size: rapid.IntRange(0, 70000).Draw(t, "size"), Rate: uint64(rapid.Int64Range(0, 1<<62).Draw(t, "rate"))}
 }
 
 // noGroups knows groups by their numbers only.

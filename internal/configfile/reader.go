@@ -32,22 +32,27 @@ type Groups func(text string) (int, error)
 // Parse reads the text of a file, which messages call name. The error holds all that is wrong, as Faults. groups is asked for
 // the group of sockets.
 func Parse(name string, text []byte, groups Groups) (*File, error) {
-	f := &File{Config: *base(), name: name, places: map[string][]place{}}
-	if why := checkText(text); why != "" {
-		return nil, &Fault{File: name, Message: why}
-	}
-	f.lines = strings.Split(string(text), "\n")
-	body, err := f.body(string(text))
+	r, body, err := open(name, text, groups)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{File: f, groups: groups}
 	r.readFile(body)
 	if r.errs != nil {
 		slices.SortStableFunc(r.errs.Errors, inOrder)
 		return nil, r.errs
 	}
-	return f, nil
+	return r.File, nil
+}
+
+// open returns a reader for a text, and its document, nil if there is none.
+func open(name string, text []byte, groups Groups) (*reader, ast.Node, error) {
+	f := &File{Config: *base(), name: name, places: map[string][]place{}}
+	if why := checkText(text); why != "" {
+		return nil, nil, &Fault{File: name, Message: why}
+	}
+	f.lines = strings.Split(string(text), "\n")
+	body, err := f.body(string(text))
+	return &reader{File: f, groups: groups}, body, err
 }
 
 // body returns the one document of a text, nil if there is none.
@@ -245,7 +250,7 @@ func unknown(what, name string, known []string) string {
 
 // sectionOf is the first section that has a key, "" if none has.
 func sectionOf(name string) string {
-	sections := append([]network{{name: guestsKey, keys: guestKeys()}}, networks()...)
+	sections := append([]network{{name: guestsKey, keys: append(guestKeys(), ownKeys()...)}}, networks()...)
 	for _, s := range sections {
 		if slices.ContainsFunc(s.keys, func(k key) bool { return k.name == name }) {
 			return s.name
@@ -254,13 +259,13 @@ func sectionOf(name string) string {
 	return ""
 }
 
-// read reads the keys of a table that are there.
-func (r *reader) read(keys []key, found map[string]*ast.MappingValueNode) {
+// read reads the keys of a table that are there into c.
+func (r *reader) read(keys []key, found map[string]*ast.MappingValueNode, c *daemon.Config) {
 	for i := range keys {
 		k := &keys[i]
 		if pair := found[k.name]; pair != nil {
 			r.note(k, pair, "")
-			k.value.read(r, k, pair.Value, &r.Config)
+			k.value.read(r, k, pair.Value, c)
 		}
 	}
 }
@@ -276,52 +281,53 @@ func (r *reader) readFile(body ast.Node) {
 		known = append(known, n.name)
 	}
 	found := r.named("the file", body, known)
-	r.read(top, found)
-	r.readNetworks(found)
-	r.readGuests(found[guestsKey])
+	r.read(top, found, &r.Config)
+	shared := r.readNetworks(found)
+	r.readGuests(found[guestsKey], shared)
 }
 
-// readNetworks reads what guests are connected to.
-func (r *reader) readNetworks(found map[string]*ast.MappingValueNode) {
+// readNetworks reads what guests share, and returns where it is, nil for nowhere.
+func (r *reader) readNetworks(found map[string]*ast.MappingValueNode) (last *ast.MappingValueNode) {
 	count := 0
-	var last *ast.MappingValueNode
 	for _, n := range networks() {
-		pair := found[n.name]
-		if pair == nil {
-			continue
-		}
-		count, last = count+1, pair
-		n.add(&r.Config)
-		r.read(n.keys, r.named(n.name, pair.Value, sortedNames(n.keys)))
-		if n.name == stubKey {
-			r.checkStub(pair)
+		if pair := found[n.name]; pair != nil {
+			count, last = count+1, pair
+			r.readNetwork(n, pair, &r.Config)
 		}
 	}
-	switch {
-	case count > 1:
-		r.faultf(last, "guests are connected to one of nat, tap and stub, not to %d of them", count)
-	case count == 0 && r.errs == nil:
-		r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: "want one of nat:, tap: and stub:, which the guests are connected to"})
+	if count > 1 {
+		r.faultf(last, "guests share one of nat, tap and stub, not %d of them; one that is below a guest is that guest's own", count)
+	}
+	return last
+}
+
+// readNetwork reads a network into c.
+func (r *reader) readNetwork(n network, pair *ast.MappingValueNode, c *daemon.Config) {
+	n.add(c)
+	found := r.named(n.name, pair.Value, sortedNames(n.keys))
+	r.read(n.keys, found, c)
+	if n.name == stubKey && c.Stub.Mode != daemon.StubSource {
+		r.checkStub(found)
 	}
 }
 
 // checkStub refuses keys that do nothing in the mode of a stub.
-func (r *reader) checkStub(pair *ast.MappingValueNode) {
-	if r.Config.Stub.Mode == daemon.StubSource {
-		return
-	}
+func (r *reader) checkStub(found map[string]*ast.MappingValueNode) {
 	for _, name := range []string{"size", "rate"} {
-		if places := r.places[name]; len(places) > 0 {
-			message := fmt.Sprintf("%s needs mode: %s: only a source sends frames of its own", name, daemon.StubSource)
-			r.errs = multierror.Append(r.errs, r.fault(places[0], message))
+		if pair := found[name]; pair != nil {
+			r.faultf(pair, "%s needs mode: %s: only a source sends frames of its own", name, daemon.StubSource)
 		}
 	}
 }
 
-// readGuests reads the guests: each has a place where its front end is met, and with tap a device.
-func (r *reader) readGuests(pair *ast.MappingValueNode) {
+// readGuests reads the guests: each has a place where its front end is met, and a network of its own, or a part of that which guests share.
+func (r *reader) readGuests(pair, shared *ast.MappingValueNode) {
 	if pair == nil {
-		if r.errs == nil {
+		switch {
+		case r.errs != nil:
+		case shared == nil:
+			r.wantNetwork()
+		default:
 			r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: "want guests:, a list with the socket-path of each"})
 		}
 		return
@@ -330,26 +336,98 @@ func (r *reader) readGuests(pair *ast.MappingValueNode) {
 	if len(items) == 0 && r.errs == nil {
 		r.faultf(pair, "guests: want one guest at least, as in \"- socket-path: /run/vring/vm0.sock\"")
 	}
-	keys := guestKeys()
+	sharing := 0
 	for _, item := range items {
-		found := r.named("a guest", item, []string{"socket-path", "fd", "tap"})
-		r.read(keys, found)
-		r.checkGuest(item, found, len(items))
+		found := r.named("a guest", item, guestNames())
+		if r.hasOwn(found) {
+			r.readOwn(item, found)
+			continue
+		}
+		sharing++
+		r.read(guestKeys(), found, &r.Config)
+		r.checkSharing(item, found, len(items))
+	}
+	switch {
+	case r.errs != nil:
+	case sharing > 0 && shared == nil:
+		r.wantNetwork()
+	case sharing == 0 && shared != nil:
+		r.faultf(shared, "no guest shares this network, since each has one of its own; leave it out")
 	}
 }
 
-// checkGuest tells what a guest lacks, or has too much.
-func (r *reader) checkGuest(n ast.Node, found map[string]*ast.MappingValueNode, guests int) {
-	path, fd, device := found["socket-path"], found["fd"], found["tap"]
+func (r *reader) wantNetwork() {
+	const message = "want one of nat:, tap: and stub:, which the guests are connected to, beside guests: or below each guest"
+	r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: message})
+}
+
+// guestNames are the keys that a guest may have.
+func guestNames() (names []string) {
+	for _, k := range guestKeys() {
+		names = append(names, k.name)
+	}
+	return append(names, nameName, natKey, stubKey)
+}
+
+// hasOwn reports whether a guest has a network of its own. A device is one, unless guests share a network of devices: then it is a part of that.
+func (r *reader) hasOwn(found map[string]*ast.MappingValueNode) bool {
+	device := found[tapKey]
+	return found[natKey] != nil || found[stubKey] != nil || device != nil && (r.Config.TAP == nil || r.pairs(device.Value) != nil)
+}
+
+// readOwn reads a guest that has a network of its own.
+func (r *reader) readOwn(n ast.Node, found map[string]*ast.MappingValueNode) {
+	c := ownConfig(daemon.Guest{})
+	r.read(ownKeys(), found, c)
+	if found[socketName] == nil {
+		r.faultf(n, "a guest that has a network of its own has a socket-path")
+	}
+	if fd := found[fdName]; fd != nil {
+		r.faultf(fd, "fd is for a guest without a network of its own; give it a socket-path")
+	}
+	count := 0
+	for _, one := range networks() {
+		pair := found[one.name]
+		if pair == nil {
+			continue
+		}
+		if count++; count > 1 {
+			r.faultf(pair, "a guest is connected to one of nat, tap and stub")
+			continue
+		}
+		r.readOwnNetwork(ownNetwork(one), pair, c)
+	}
+	r.Config.Guests = append(r.Config.Guests, ownGuest(c))
+}
+
+// readOwnNetwork reads a network of a guest's own. That of a TAP device can be its name alone.
+func (r *reader) readOwnNetwork(n network, pair *ast.MappingValueNode, c *daemon.Config) {
+	if n.name != tapKey || r.pairs(pair.Value) != nil {
+		r.readNetwork(n, pair, c)
+	} else {
+		n.add(c)
+		device := deviceKey()
+		r.note(&device, pair, "")
+		device.value.read(r, &key{name: tapKey}, pair.Value, c)
+	}
+	if n.name == tapKey && len(c.TAP.Devices) == 0 {
+		r.faultf(pair, "a guest that is connected to a TAP device has its name, as in \"tap: tap0\" or in the key device below tap:")
+	}
+}
+
+// checkSharing tells what a guest lacks, or has too much, that shares its network.
+func (r *reader) checkSharing(n ast.Node, found map[string]*ast.MappingValueNode, guests int) {
+	path, fd, device := found[socketName], found[fdName], found[tapKey]
 	if (path == nil) == (fd == nil) {
 		r.faultf(n, "a guest has one of socket-path and fd")
 	}
 	if fd != nil && guests > 1 {
 		r.faultf(fd, "fd is for one guest only; there are %d: give each a socket-path", guests)
 	}
-	if isTAP := r.Config.TAP != nil; isTAP && device == nil {
+	if name := found[nameName]; name != nil {
+		r.faultf(name, "name is for a guest that has a network of its own: others are called by what they have of that which they share")
+	}
+	if r.Config.TAP != nil && device == nil {
 		r.faultf(n, "a guest that is connected to a TAP device has the key tap, its name")
-	} else if !isTAP && device != nil {
-		r.faultf(device, "tap: guests are connected to no TAP devices; that needs \"tap:\" instead of another network")
 	}
 }

@@ -66,19 +66,17 @@ func listOf(item object) object {
 // Schema returns the JSON Schema (draft 2020-12) of the file, which ends in a new line.
 func Schema() []byte {
 	properties := append(object{{guestsKey, guestsSchema()}}, propertiesOf(topKeys())...)
-	var oneOf []object
+	var one []object
 	for _, n := range networks() {
-		properties = append(properties, member{n.name, object{
-			{"description", n.about}, {"type", []string{"object", "null"}},
-			{"properties", propertiesOf(n.keys)}, {"additionalProperties", false},
-		}})
-		oneOf = append(oneOf, object{{"required", []string{n.name}}})
+		properties = append(properties, member{n.name, networkSchema(n)})
+		one = append(one, requires(n.name))
 	}
+	own := object{{"not", object{{"anyOf", one}}}, {"properties", object{{guestsKey, object{{"items", object{{"anyOf", one}}}}}}}}
 	text, err := json.MarshalIndent(object{
 		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
 		{"title", "Configuration of vring serve"},
 		{"type", "object"}, {"properties", properties}, {"additionalProperties", false},
-		{"required", []string{guestsKey}}, {"oneOf", oneOf},
+		{"required", []string{guestsKey}}, {"oneOf", append(one, own)},
 	}, "", "  ")
 	if err != nil {
 		panic(err) // texts and numbers
@@ -86,13 +84,35 @@ func Schema() []byte {
 	return append(text, '\n')
 }
 
+func requires(name string) object { return object{{"required", []string{name}}} }
+
+// networkSchema describes a network.
+func networkSchema(n network) object {
+	return object{
+		{"description", n.about}, {"type", []string{"object", "null"}},
+		{"properties", propertiesOf(n.keys)}, {"additionalProperties", false},
+	}
+}
+
 func guestsSchema() object {
+	properties := propertiesOf(append(guestKeys()[:2:2], ownKeys()[0]))
+	for _, n := range networks() {
+		n = ownNetwork(n)
+		n.about += " This one is the guest's own."
+		schema := networkSchema(n)
+		if n.name == tapKey {
+			device := guestKeys()[2]
+			schema = object{{"description", device.about + " As an object, it has a network of its own."},
+				{"oneOf", []object{device.value.schema(), append(object{{"type", "object"}, {"required", []string{deviceName}}}, schema[2:]...)}}}
+		}
+		properties = append(properties, member{n.name, schema})
+	}
 	guest := object{
-		{"type", "object"}, {"properties", propertiesOf(guestKeys())}, {"additionalProperties", false},
-		{"oneOf", []object{{{"required", []string{"socket-path"}}}, {{"required", []string{"fd"}}}}},
+		{"type", "object"}, {"properties", properties}, {"additionalProperties", false},
+		{"oneOf", []object{requires(socketName), requires(fdName)}},
 	}
 	return object{
-		{"description", "The guests, in order: the first of a NAT is .15, the second .16, and so on."},
+		{"description", "The guests, in order: of those that share a NAT, the first is .15, the second .16, and so on."},
 		{"type", "array"}, {"items", guest}, {"minItems", 1}, {"maxItems", maxItems},
 	}
 }
@@ -111,7 +131,7 @@ func propertiesOf(keys []key) (properties object) {
 func remarks(k *key) string {
 	var parts []string
 	for _, f := range daemon.Fields() {
-		if f.Path != k.fields[0] {
+		if len(k.fields) == 0 || f.Path != k.fields[0] {
 			continue
 		}
 		if f.Default != "" {

@@ -30,12 +30,7 @@ func Marshal(c *daemon.Config, style Style) ([]byte, error) {
 	w := &writer{config: c, defaults: defaults(), style: style}
 	w.guests()
 	w.keys(topKeys(), "")
-	for _, n := range networks() {
-		if n.has(c) {
-			w.printf("%s:\n", n.name)
-			w.keys(n.keys, "  ")
-		}
-	}
+	w.networks(networks(), "")
 	if !utf8.Valid(w.out.Bytes()) {
 		return nil, fmt.Errorf("the configuration has a text that is not in UTF-8: a file of YAML cannot have it")
 	}
@@ -50,6 +45,16 @@ type writer struct {
 }
 
 func (w *writer) printf(format string, args ...any) { fmt.Fprintf(&w.out, format, args...) }
+
+// networks writes those that the configuration has, with an indent.
+func (w *writer) networks(all []network, indent string) {
+	for _, n := range all {
+		if n.has(w.config) {
+			w.printf("%s%s:\n", indent, n.name)
+			w.keys(n.keys, indent+"  ")
+		}
+	}
+}
 
 // keys writes the keys of a table with an indent.
 func (w *writer) keys(keys []key, indent string) {
@@ -97,14 +102,15 @@ func (w *writer) comment(k *key, usual written, indent string) {
 // presetOf is what the value of a key is by default, where a configuration has nothing for it; "" if nothing is.
 func presetOf(k *key) string {
 	for _, f := range daemon.Fields() {
-		if f.Path == k.fields[0] && f.Default != "" {
+		if len(k.fields) > 0 && f.Path == k.fields[0] && f.Default != "" {
 			return quoted(f.Default, false)
 		}
 	}
 	return ""
 }
 
-// guests writes the list of guests: what each key has for the first, then for the second, and so on.
+// guests writes the list of guests: what each key has for the first that shares its network, then for the second, and so on; and behind
+// them those that have their own.
 func (w *writer) guests() {
 	columns, most := guestColumns(w.config)
 	w.printf("%s:\n", guestsKey)
@@ -117,9 +123,37 @@ func (w *writer) guests() {
 			}
 		}
 	}
-	if most == 0 {
+	for i := range w.config.Guests {
+		w.ownGuest(&w.config.Guests[i])
+	}
+	if most+len(w.config.Guests) == 0 {
 		w.printf("  []\n")
 	}
+}
+
+// ownGuest writes a guest that has a network of its own.
+func (w *writer) ownGuest(g *daemon.Guest) {
+	own := &writer{config: ownConfig(*g), defaults: ownDefaults(), style: w.style}
+	lead := "  - "
+	for _, k := range ownKeys() {
+		if items := k.value.write(own.config).items; len(items) > 0 {
+			own.printf("%s%s: %s\n", lead, k.name, items[0])
+			lead = "    "
+		}
+	}
+	var all []network
+	for _, n := range networks() {
+		all = append(all, ownNetwork(n))
+	}
+	own.networks(all, "    ")
+	_, _ = own.out.WriteTo(&w.out) // a buffer takes all
+}
+
+// ownDefaults is defaults for a guest that has a network of its own.
+func ownDefaults() *daemon.Config {
+	c := defaults()
+	c.Guests = []daemon.Guest{{}}
+	return c
 }
 
 // column is what a key has for each guest.

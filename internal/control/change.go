@@ -46,11 +46,7 @@ func (s *Server) changeBy(apply func(func(*daemon.Config) error) (daemon.Applied
 	}
 	var made []configfile.Difference
 	done, err := apply(func(c *daemon.Config) error {
-		before := *c
-		if c.NAT != nil {
-			n := *c.NAT
-			before.NAT = &n
-		}
+		before := c.Clone()
 		if err := alter(c); err != nil {
 			return err
 		}
@@ -155,17 +151,45 @@ func checkCount(n int) error {
 	return failed(http.StatusUnprocessableEntity, "the request has a list of %d items; send %d at a time at most", n, maxItems)
 }
 
-// natOf is the network of a configuration, which must be one of the guests' own.
-func natOf(c *daemon.Config, what string) (*daemon.NAT, error) {
-	if c.NAT == nil {
-		return nil, failed(http.StatusUnprocessableEntity, "guests of this vring have no %s: only those behind a NAT (vring nat) do", what)
+// policyOf finds the network whose policy a request is about: that of the guest that it names, or that which guests share. A request that
+// names a guest that shares its network asks for all of these. own is that of daemon.Network.
+func (s *Server) policyOf(r *http.Request) (own string, err error) {
+	name, found := r.PathValue("name"), false
+	if name != "" {
+		if err := s.checkGuest(name); err != nil {
+			return "", err
+		}
 	}
-	return c.NAT, nil
+	for _, n := range s.Daemon.Networks() {
+		if n.NAT != nil && (name == n.Guest || name == "" && n.Own == "") {
+			own, found = n.Own, true
+		}
+	}
+	switch {
+	case found:
+		return own, nil
+	case name != "":
+		return "", failed(http.StatusUnprocessableEntity, "guest %s has no policy: only those behind a NAT (vring nat) do", cut(name))
+	}
+	return "", failed(http.StatusUnprocessableEntity, "guests of this vring have no policy that they share: only those behind a NAT (vring nat) do; "+
+		"name a guest that has a network of its own, as in /v1/guests/NAME/policy")
 }
 
-func (s *Server) policy(*http.Request, []byte) (any, error) {
+// natOf is a network of a configuration.
+func natOf(c *daemon.Config, own string) (*daemon.NAT, error) {
+	if n := c.NATOf(own); n != nil {
+		return n, nil
+	}
+	return nil, failed(http.StatusNotFound, "the guest was removed meanwhile")
+}
+
+func (s *Server) policy(r *http.Request, _ []byte) (any, error) {
+	own, err := s.policyOf(r)
+	if err != nil {
+		return nil, err
+	}
 	c := s.Daemon.Config()
-	n, err := natOf(&c, "policy")
+	n, err := natOf(&c, own)
 	if err != nil {
 		return nil, err
 	}
@@ -207,18 +231,42 @@ func (s *Server) replacePolicy(r *http.Request, body []byte) (any, error) {
 	if err := multierror.Append(nil, err, wrong).ErrorOrNil(); err != nil {
 		return nil, refused(&daemon.Applied{}, err)
 	}
+	own, err := s.policyOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPolicyAlone(r, own); err != nil {
+		return nil, err
+	}
 	apply := s.apply
 	if keep {
 		apply = s.Daemon.ChangeKeepingFlows
 	}
 	return s.changeBy(apply, func(c *daemon.Config) error {
-		n, err := natOf(c, "policy")
+		n, err := natOf(c, own)
 		if err != nil {
 			return err
 		}
 		n.Rules, n.Restrict, n.AllowHost = rules, *p.Restrict, services
 		return nil
 	})
+}
+
+// checkPolicyAlone returns why a request that names a guest does not replace a policy: others have it, too.
+func (s *Server) checkPolicyAlone(r *http.Request, own string) error {
+	if name := r.PathValue("name"); name == "" || own != "" {
+		return nil
+	}
+	sharing := 0
+	for _, n := range s.Daemon.Networks() {
+		if n.Own == "" {
+			sharing++
+		}
+	}
+	if sharing < 2 {
+		return nil
+	}
+	return failed(http.StatusUnprocessableEntity, "%d guests share this policy, so it is not replaced for one of them; replace that of all by /v1/policy", sharing)
 }
 
 // keepsEstablished reports whether flows go on that a new policy closes.

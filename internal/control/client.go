@@ -139,7 +139,10 @@ func (c *Client) send(ctx context.Context, method, path string, question any) (*
 
 // GuestPath is the path at which something of a guest is asked for, such as flows. q chooses of it; nil for all.
 func GuestPath(guest, what string, q url.Values) string {
-	path := "/v1/guests/" + url.PathEscape(guest) + "/" + what
+	path := "/v1/guests/" + url.PathEscape(guest)
+	if what != "" {
+		path += "/" + what
+	}
 	if len(q) > 0 {
 		path += "?" + q.Encode()
 	}

@@ -69,6 +69,11 @@ func (e *Events) Tell(happened daemon.Event) {
 		e.add(api.Event{
 			Kind: api.EventNotice, Level: strings.ToLower(slog.Level(now.Level).String()), Text: now.Message, Key: now.Key, Value: now.Value, More: now.More,
 		}, &now.Guest)
+	case daemon.GuestAdded:
+		e.add(api.Event{Kind: api.EventGuestAdded}, &now.Guest)
+	case daemon.GuestRemoved:
+		e.add(api.Event{Kind: api.EventGuestRemoved}, &now.Guest)
+		e.forget(now.Guest)
 	case daemon.GuestStopped:
 		e.add(api.Event{Kind: api.EventGuestStopped, Text: now.Err.Error()}, &now.Guest)
 	case daemon.BrokerEnded:
@@ -166,6 +171,22 @@ func (e *Events) stage(guest, now string) {
 		e.tellStage(guest, s)
 	default:
 		s.later = time.AfterFunc(time.Second/stageRate, func() { e.stageLater(guest, s) })
+	}
+}
+
+// forget gives up what is known of a guest that is gone.
+func (e *Events) forget(guest string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range []string{guest, ""} {
+		s := e.stages[name]
+		if s == nil || name == "" && guest != e.only {
+			continue
+		}
+		if s.later != nil {
+			s.later.Stop()
+		}
+		delete(e.stages, name)
 	}
 }
 

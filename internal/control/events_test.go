@@ -115,6 +115,8 @@ func TestEachKindOfEventIsDescribed(t *testing.T) {
 	events := b.server.Events
 	events.Tell(daemon.StageChanged{Stage: vhostuser.Connected})
 	b.note("", "v")
+	events.Tell(daemon.GuestAdded{Guest: "vm1", Socket: "/run/vm1"})
+	events.Tell(daemon.GuestRemoved{Guest: "vm1"})
 	events.Tell(daemon.GuestStopped{Err: errors.New("why")})
 	events.Tell(daemon.BrokerEnded{})
 	events.Tell(daemon.ResolversUnreadable{Reason: "why"})

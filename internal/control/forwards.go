@@ -18,46 +18,76 @@ import (
 // A forward leads to the guest whose address it has, or to the first one. Where a request names a guest, it is about the forwards of that
 // one, and a forward without an address leads there.
 
-// scope is what a request about forwards is about.
+// scope is what a request about forwards is about: guests that share a network behind NAT, or one that has its own.
 type scope struct {
-	networks []daemon.Network // of all guests
-	guest    int              // that the request names, -1 for all of them
+	own    string           // that of daemon.Network
+	guests []daemon.Network // of the network
+	guest  int              // that the request names, -1 for all of them
 }
 
-// scopeOf finds out what a request is about.
+// scopeOf finds out what a request is about. One that names no guest is about those that share a network.
 func (s *Server) scopeOf(r *http.Request) (*scope, error) {
-	sc := &scope{networks: s.Daemon.Networks(), guest: -1}
-	if sc.networks[0].NAT == nil {
-		return nil, failed(http.StatusUnprocessableEntity, "guests of this vring have no forwards: only those behind a NAT (vring nat) do")
-	}
 	name := r.PathValue("name")
-	if name == "" {
-		return sc, nil
+	if name != "" {
+		return s.scopeOfGuest(name)
 	}
-	var names []string
-	for i := range sc.networks {
-		names = append(names, sc.name(i))
-		if sc.name(i) == name {
-			sc.guest = i
-			return sc, nil
+	scopes := s.scopes()
+	switch {
+	case len(scopes) == 0:
+		return nil, noForwards()
+	case scopes[0].own != "" && len(scopes) > 1:
+		return nil, failed(http.StatusUnprocessableEntity, "each guest of this vring has forwards of its own; name one, as in /v1/guests/%s/forwards", scopes[0].name(0))
+	}
+	return scopes[0], nil
+}
+
+func noForwards() error {
+	return failed(http.StatusUnprocessableEntity, "guests of this vring have no forwards: only those behind a NAT (vring nat) do")
+}
+
+// scopes are those of all guests behind NAT, of guests that share a network first.
+func (s *Server) scopes() (all []*scope) {
+	for _, n := range s.Daemon.Networks() {
+		switch last := len(all) - 1; {
+		case n.NAT == nil:
+		case n.Own == "" && last >= 0:
+			all[last].guests = append(all[last].guests, n)
+		default:
+			all = append(all, &scope{own: n.Own, guests: []daemon.Network{n}, guest: -1})
 		}
 	}
-	return nil, failed(http.StatusNotFound, "there is no guest %q; there are %q", cut(name), names)
+	return all
+}
+
+// scopeOfGuest is what a request is about that names a guest.
+func (s *Server) scopeOfGuest(name string) (*scope, error) {
+	if err := s.checkGuest(name); err != nil {
+		return nil, err
+	}
+	for _, sc := range s.scopes() {
+		for i := range sc.guests {
+			if sc.name(i) == name {
+				sc.guest = i
+				return sc, nil
+			}
+		}
+	}
+	return nil, failed(http.StatusUnprocessableEntity, "guest %s has no forwards: only those behind a NAT (vring nat) do", cut(name))
 }
 
 // name is that of a guest.
-func (sc *scope) name(guest int) string { return sc.networks[guest].NAT.Guest.String() }
+func (sc *scope) name(guest int) string { return sc.guests[guest].Guest }
 
 // guestOf is the guest that a forward leads to.
 func (sc *scope) guestOf(f *spec.Forward) int {
 	a := f.Guest.Addr()
-	return max(0, slices.IndexFunc(sc.networks, func(n daemon.Network) bool { return a.IsValid() && (n.NAT.Guest == a || n.NAT.Guest6 == a) }))
+	return max(0, slices.IndexFunc(sc.guests, func(n daemon.Network) bool { return a.IsValid() && (n.NAT.Guest == a || n.NAT.Guest6 == a) }))
 }
 
 // whole is a forward with the address of its guest, and the path as short as it can be: two that are the same one are equal.
 func (sc *scope) whole(f spec.Forward) spec.Forward {
 	if !f.Guest.Addr().IsValid() {
-		f.Guest = netip.AddrPortFrom(sc.networks[0].NAT.Guest, f.Guest.Port())
+		f.Guest = netip.AddrPortFrom(sc.guests[0].NAT.Guest, f.Guest.Port())
 	}
 	f.Path = f.CleanPath()
 	return f
@@ -67,19 +97,34 @@ func (sc *scope) whole(f spec.Forward) spec.Forward {
 func (sc *scope) covers(f *spec.Forward) bool { return sc.guest < 0 || sc.guest == sc.guestOf(f) }
 
 func (s *Server) forwards(r *http.Request, _ []byte) (any, error) {
-	sc, err := s.scopeOf(r)
-	if err != nil {
-		return nil, err
-	}
 	all := []api.Forward{}
-	for i := range sc.networks {
-		for _, f := range sc.networks[i].NAT.Forwards {
+	if name := r.PathValue("name"); name != "" {
+		sc, err := s.scopeOfGuest(name)
+		if err != nil {
+			return nil, err
+		}
+		return sc.list(all), nil
+	}
+	scopes := s.scopes()
+	if len(scopes) == 0 {
+		return nil, noForwards()
+	}
+	for _, sc := range scopes {
+		all = sc.list(all)
+	}
+	return all, nil
+}
+
+// list appends the forwards that a request is about.
+func (sc *scope) list(to []api.Forward) []api.Forward {
+	for i := range sc.guests {
+		for _, f := range sc.guests[i].NAT.Forwards {
 			if sc.guest < 0 || sc.guest == i {
-				all = append(all, answerOf(sc.whole(f), sc.name(i)))
+				to = append(to, answerOf(sc.whole(f), sc.name(i)))
 			}
 		}
 	}
-	return all, nil
+	return to
 }
 
 // answerOf is a forward as answers have it.
@@ -112,14 +157,18 @@ func (s *Server) changeForwards(r *http.Request, body []byte) (any, error) {
 		return nil, refused(&daemon.Applied{}, err)
 	}
 	return s.change(func(c *daemon.Config) error {
+		n, err := natOf(c, sc.own)
+		if err != nil {
+			return err
+		}
 		goes := map[spec.Forward]bool{}
 		for _, f := range remove {
 			goes[sc.whole(f)] = true
 		}
-		missing := sc.missing(c.NAT, remove)
-		rest := slices.DeleteFunc(slices.Clone(c.NAT.Forwards), func(f spec.Forward) bool { return goes[sc.whole(f)] })
+		missing := sc.missing(n, remove)
+		rest := slices.DeleteFunc(slices.Clone(n.Forwards), func(f spec.Forward) bool { return goes[sc.whole(f)] })
 		var twice error
-		c.NAT.Forwards, twice = sc.join(rest, add)
+		n.Forwards, twice = sc.join(rest, add)
 		return multierror.Append(nil, missing, twice).ErrorOrNil()
 	})
 }
@@ -137,7 +186,13 @@ func (s *Server) replaceForwards(r *http.Request, body []byte) (any, error) {
 	if err != nil {
 		return nil, refused(&daemon.Applied{}, err)
 	}
-	return s.change(func(c *daemon.Config) error { return sc.replace(c.NAT, forwards) })
+	return s.change(func(c *daemon.Config) error {
+		n, err := natOf(c, sc.own)
+		if err != nil {
+			return err
+		}
+		return sc.replace(n, forwards)
+	})
 }
 
 // replace gives the guests that the request is about other forwards. One that stays keeps its place, and the form in which it was written.
@@ -231,7 +286,7 @@ func (sc *scope) readOne(item *api.Forward) (spec.Forward, error) {
 		return f, err
 	}
 	if sc.guest > 0 && !f.Guest.Addr().IsValid() {
-		f.Guest = netip.AddrPortFrom(sc.networks[sc.guest].NAT.Guest, f.Guest.Port())
+		f.Guest = netip.AddrPortFrom(sc.guests[sc.guest].NAT.Guest, f.Guest.Port())
 	}
 	if !sc.covers(&f) {
 		return f, failed(http.StatusUnprocessableEntity, "forward %s leads to guest %s, and the request is about %s; leave the address out, or ask for that guest",

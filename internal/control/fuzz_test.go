@@ -29,15 +29,33 @@ func harmless(d *daemon.Daemon) func(func(*daemon.Config) error) (daemon.Applied
 				return err
 			}
 			ports := 0
-			for _, f := range c.NAT.Forwards {
-				ports += int(f.Count)
-				if f.Path != "" || !f.Host.Addr().IsLoopback() || f.Host.Port() < 1024 || ports > most {
+			for _, n := range append([]*daemon.NAT{c.NAT}, ownNAT(c)...) {
+				for _, f := range n.Forwards {
+					ports += int(f.Count)
+					if f.Path != "" || !f.Host.Addr().IsLoopback() || f.Host.Port() < 1024 || ports > most {
+						return errors.New("not in a test")
+					}
+				}
+				if n.Queues > 2 {
 					return errors.New("not in a test")
 				}
+			}
+			if len(c.Guests) > 4 {
+				return errors.New("not in a test")
 			}
 			return nil
 		})
 	}
+}
+
+// ownNAT are the networks behind the host's that guests have for themselves.
+func ownNAT(c *daemon.Config) (all []*daemon.NAT) {
+	for i := range c.Guests {
+		if n := c.Guests[i].NAT; n != nil {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // FuzzRequests sends requests with any body. Each is answered as the API promises, with an error that says why or with what it is for; and
@@ -56,7 +74,9 @@ func FuzzRequests(f *testing.F) {
 			`[{"proto": "udp", "host_address": "::1", "host_port": 18085, "guest_address": "fd00:10:0:2::15", "guest_port": 1, "count": 2}]`,
 			`[{"text": "unix:/tmp/x:80"}, {"text": "gate:send-proxy-v2:[::1]:18081:80"}]`,
 			`{"rules": [{"allow": "192.0.2.1:443"}, {"deny": "tcp:[2001:db8::/32]:1-2"}], "restrict": true, "allow_host": ["tcp:5432", "icmp:192.0.2.1"]}`,
-			"filter=tcp+port+80&snaplen=128&gso=cut&count=5&duration=1s", "filter=%28ip%5B0%5D&snaplen=99999999999999999999", "count=1&count=2&duration=1e9h&%zz", `{"state": "down"}`, `{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
+			"filter=tcp+port+80&snaplen=128&gso=cut&count=5&duration=1s", "filter=%28ip%5B0%5D&snaplen=99999999999999999999", "count=1&count=2&duration=1e9h&%zz", `{"state": "down"}`, `{"name": "10.0.2.16x", "socket-path": "` + b.socket + `x", "stub": {"mode": "echo"}}`,
+			`{"name": "db", "socket-path": "` + b.socket + `y", "nat": {"network": "10.9.0.0/24", "forwards": ["18090:80"], "rules": [{"deny": "192.0.2.0/24"}]}}`,
+			`{"socket-path": "/a/b", "tap": {"device": "tap0"}}`, `{"level": "debug"}`, `{"level": 3, "level": null}`, `[[[[{"a": 1e999}]]]]`,
 		} {
 			f.Add(uint8(i), "10.0.2.16", []byte(body))
 		}

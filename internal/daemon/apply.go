@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -14,8 +15,10 @@ import (
 type change struct {
 	check func(after *Config) error // what is wrong with its new value, and what is in the way
 	// prepare does what can fail, when all checks have found nothing. After an error it has undone what it did. It is nil for nothing.
-	// Only one change has it, so none has to be undone for the sake of another.
+	// undo undoes it, if what comes after it has failed. Nobody has it whose changes are made after all others.
 	prepare func(done *Applied) error
+	undo    func()
+	rank    int                                // of a lower one are those that prepare before others, and apply behind them
 	apply   func(after *Config, done *Applied) // cannot fail, and takes effect without a guest's help
 }
 
@@ -29,6 +32,8 @@ type Applied struct {
 	// Lost are forwards that had to make room for others, which could not be had, and could not be opened again. They are no part of
 	// the configuration any more.
 	Lost []spec.Forward
+	// Added and Removed are the guests that have come and gone, by their names.
+	Added, Removed []string
 	// Waiting are the guests one of whose threads did not answer. It makes the change before it handles a frame again, and what it may
 	// be using stays open until then.
 	Waiting []string
@@ -43,7 +48,8 @@ type Gap struct {
 // changes are those that a daemon can make, by the path of the field.
 type changes map[string]*change
 
-func (d *Daemon) changes(keepFlows bool) changes {
+// changes are those of all fields but those of guests' own networks.
+func (d *Daemon) changes(keepFlows bool, lists *listChange) changes {
 	all := changes{
 		"Log.Level": {
 			check: func(after *Config) error { return after.Log.check() },
@@ -52,20 +58,27 @@ func (d *Daemon) changes(keepFlows bool) changes {
 		"Threads.Poll": {
 			check: func(after *Config) error { return after.Threads.checkPoll() },
 			apply: func(after *Config, _ *Applied) {
-				for _, s := range d.guests {
+				for _, s := range d.all() {
 					s.device.SetPoll(after.Threads.Poll)
 				}
 			},
 		},
+		guestsPath: lists.guests,
 	}
-	if d.now.NAT != nil {
-		all["NAT.Forwards"] = d.forwardsChange()
-	}
-	policy := d.policyChange(keepFlows)
-	for _, path := range policyFields() {
-		all[path] = policy
-	}
+	d.addNATChanges(all, "", keepFlows, lists)
 	return all
+}
+
+// addNATChanges adds those of the network that guests share, or that the guest with a socket has for itself.
+func (d *Daemon) addNATChanges(to changes, own string, keepFlows bool, lists *listChange) {
+	if d.now.NATOf(own) == nil {
+		return
+	}
+	to["NAT.Forwards"] = lists.forwards
+	policy := d.policyChange(own, keepFlows)
+	for _, path := range policyFields() {
+		to[path] = policy
+	}
 }
 
 // Config returns the configuration as it is now: that of Open, and what Change has changed. It is the caller's own. Any goroutine may
@@ -112,17 +125,36 @@ func (d *Daemon) Apply(after Config) (Applied, error) {
 
 // apply makes a configuration that of the daemon, which keeps it. The caller has d.applying.
 func (d *Daemon) apply(after Config, keepFlows bool) (Applied, error) {
-	known, needed := d.changes(keepFlows), []*change{}
+	lists := d.listChange()
+	known, needed := map[string]changes{"": d.changes(keepFlows, lists)}, []*change{}
+	forwards, unlisted := false, false
+	need := func(c *change) error {
+		if c == lists.forwards {
+			forwards = true // it is checked when it is known which guests come and go
+			return nil
+		}
+		if c == nil || slices.Contains(needed, c) {
+			return nil
+		}
+		needed = append(needed, c)
+		err := c.check(&after)
+		unlisted = unlisted || c == lists.guests && err != nil
+		return err
+	}
 	var done Applied
 	var errs *multierror.Error
 	for _, f := range differences(&d.now, &after) {
-		c, fault := known.of(&f)
-		done.Changed, errs = append(done.Changed, f.Field), multierror.Append(errs, fault)
-		if c != nil && !slices.Contains(needed, c) {
-			needed, errs = append(needed, c), multierror.Append(errs, c.check(&after))
+		if known[f.own] == nil {
+			known[f.own] = changes{}
+			d.addNATChanges(known[f.own], f.own, keepFlows, lists)
 		}
+		c, fault := known[f.own].of(&f, &d.now)
+		done.Changed, errs = append(done.Changed, f.Field), multierror.Append(errs, fault, need(c))
 	}
-	if d.drain != nil && slices.ContainsFunc(done.Changed, func(f Field) bool { return strings.HasPrefix(f.Path, "NAT.") }) {
+	if !unlisted && (forwards || slices.Contains(needed, lists.guests)) { // guests that come and go have some
+		needed, errs = append(needed, lists.forwards), multierror.Append(errs, lists.forwards.check(&after))
+	}
+	if d.drain != nil && slices.ContainsFunc(done.Changed, func(f Field) bool { return strings.HasPrefix(f.Path, "NAT.") || f.Path == guestsPath }) {
 		errs = multierror.Append(errs, errDraining)
 	}
 	if err := errs.ErrorOrNil(); err != nil {
@@ -137,23 +169,29 @@ func (d *Daemon) apply(after Config, keepFlows bool) (Applied, error) {
 
 // make makes changes that were checked, or none.
 func (d *Daemon) make(changes []*change, after *Config, done *Applied) error {
-	for _, c := range changes {
+	slices.SortStableFunc(changes, func(a, b *change) int { return cmp.Compare(a.rank, b.rank) })
+	for i, c := range changes {
 		if c.prepare == nil {
 			continue
 		}
 		if err := c.prepare(done); err != nil {
+			for _, before := range slices.Backward(changes[:i]) {
+				if before.undo != nil {
+					before.undo()
+				}
+			}
 			return err
 		}
 	}
-	for _, c := range changes {
+	for _, c := range slices.Backward(changes) { // a guest that goes is not served any more when its forwards are closed
 		c.apply(after, done)
 	}
 	return nil
 }
 
 // of returns how a field is changed, or why it cannot be.
-func (c changes) of(f *difference) (*change, error) {
-	if fault := f.fault(); fault != nil {
+func (c changes) of(f *difference, before *Config) (*change, error) {
+	if fault := f.fault(before); fault != nil {
 		return nil, fault
 	}
 	return c[f.Path], nil // all fields that are live have one

@@ -14,12 +14,14 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
-// forwardsChange replaces the forwards of all guests. Those that are the same before and after are not touched.
-func (d *Daemon) forwardsChange() *change {
+// forwardsChange replaces the forwards of all guests, of those that come and go with guests, too. Those that are the same before and after
+// are not touched.
+func (d *Daemon) forwardsChange(guests *guestsPlan) *change {
 	var next *forwardsPlan
 	return &change{
+		rank: 1, // it can close some for a moment
 		check: func(after *Config) (err error) {
-			next, err = d.planForwards(after.NAT)
+			next, err = d.planForwardsWith(after, guests)
 			return err
 		},
 		prepare: func(done *Applied) error { return next.open(done) },
@@ -43,36 +45,53 @@ type forwardsPlan struct {
 }
 
 // planForwards compares what is with what is to be. The error tells all that is wrong.
-func (d *Daemon) planForwards(n *NAT) (*forwardsPlan, error) {
-	if d.config.Sandbox != sandbox.Off && !d.broker.Binds() {
-		return nil, faultf("%s cannot change: at the start, nobody was asked to open sockets for it beside the sandbox; "+
-			"start vring again with it", optionForward)
-	}
-	configs := d.engineConfigs()
-	if err := nat.CheckForwards(configs, n.Forwards); err != nil {
-		return nil, err
-	}
+func (d *Daemon) planForwards(after *Config) (*forwardsPlan, error) {
+	return d.planForwardsWith(after, &guestsPlan{daemon: d})
+}
+
+// planForwardsWith is planForwards, where guests come and go, too.
+func (d *Daemon) planForwardsWith(after *Config, guests *guestsPlan) (*forwardsPlan, error) {
 	p := &forwardsPlan{daemon: d, opened: map[*served][]nat.BoundForward{}}
-	for i, forwards := range nat.ForwardsByGuest(configs, n.Forwards) {
-		p.compare(d.guests[i], forwards)
+	var errs *multierror.Error
+	for _, g := range guests.groups() {
+		if n := after.NATOf(g.own); len(g.engines) > 0 && n != nil { // none is another fault
+			errs = multierror.Append(errs, p.compareGroup(g, n))
+		}
+	}
+	for _, s := range guests.removed {
+		if s.network.NAT != nil {
+			p.compare(s, nil)
+		}
+	}
+	if len(p.add)+len(p.quit) > 0 && d.config.Sandbox != sandbox.Off && !d.broker.Binds() {
+		errs = multierror.Append(errs, faultf("%s cannot change: at the start, nobody was asked to open sockets for it beside the sandbox; "+
+			"start vring again with it", optionForward))
+	}
+	if err := errs.ErrorOrNil(); err != nil {
+		return nil, err
 	}
 	p.findOverlaps()
 	return p, nil
 }
 
-// engineConfigs are the configurations of the guests' engines, as they were at the start.
-func (d *Daemon) engineConfigs() (all []nat.Config) {
-	for i := range d.opened.guests {
-		all = append(all, *d.opened.guests[i].network.NAT)
+// compareGroup compares the forwards of guests that share a network with those of n.
+func (p *forwardsPlan) compareGroup(g *group, n *NAT) error {
+	if err := nat.CheckForwards(g.engines, n.Forwards); err != nil {
+		return err
 	}
-	return all
+	for i, forwards := range nat.ForwardsByGuest(g.engines, n.Forwards) {
+		p.compare(g.guests[i], forwards)
+	}
+	return nil
 }
 
 // compare finds out what of a guest's forwards is to be closed and opened.
 func (p *forwardsPlan) compare(guest *served, want []spec.Forward) {
 	has := map[spec.Forward]bool{}
-	for _, f := range guest.engine().Forwards() {
-		has[f] = true
+	if !guest.isComing() {
+		for _, f := range guest.engine().Forwards() {
+			has[f] = true
+		}
 	}
 	for _, f := range want {
 		for one := range f.Ports() {
@@ -164,17 +183,16 @@ func (p *forwardsPlan) restore(quit []*forwardOf, done *Applied) {
 		_ = guest.engine().ChangeForwards(nil, bound, guest.wake) // nothing quits
 	}
 	clear(p.opened)
-	p.daemon.now.NAT.Forwards = without(p.daemon.now.NAT.Forwards, done.Lost)
+	for _, n := range p.daemon.now.allNAT() {
+		n.Forwards = without(n.Forwards, done.Lost)
+	}
 }
 
 // adopt lets what is open lead to the guests, and closes the rest of what is to quit.
 func (p *forwardsPlan) adopt(done *Applied) {
 	rest, _ := apart(p.quit)
 	quit := byGuest(rest)
-	for _, s := range p.daemon.guests {
-		if len(quit[s]) == 0 && len(p.opened[s]) == 0 {
-			continue
-		}
+	for s := range p.changed(quit) {
 		if s.engine().ChangeForwards(quit[s], p.opened[s], s.wake) != nil {
 			done.Waiting = append(done.Waiting, s.name)
 		}
@@ -182,6 +200,18 @@ func (p *forwardsPlan) adopt(done *Applied) {
 	for _, f := range rest {
 		p.daemon.removeFile(&f.Forward)
 	}
+}
+
+// changed are the guests whose forwards change, when some quit.
+func (p *forwardsPlan) changed(quit map[*served][]spec.Forward) map[*served]bool {
+	all := map[*served]bool{}
+	for s := range quit {
+		all[s] = true
+	}
+	for s := range p.opened {
+		all[s] = true
+	}
+	return all
 }
 
 // bind opens forwards. After an error those that could be had are open. The error tells of each that could not.

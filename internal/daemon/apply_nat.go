@@ -14,24 +14,64 @@ func policyFields() []string {
 	return []string{"NAT.AllowHost", "NAT.Rules", "NAT.Restrict", "NAT.Resolvers"}
 }
 
-// policyChange replaces where guests may go. With keepFlows, what they have begun goes on.
-func (d *Daemon) policyChange(keepFlows bool) *change {
-	var next *nat.Policy
+// policyChange replaces where the guests of one network may go. With keepFlows, what they have begun goes on.
+func (d *Daemon) policyChange(own string, keepFlows bool) *change {
+	var next policies
 	return &change{
-		check: func(after *Config) (err error) {
-			next, err = d.policy(after.NAT)
+		check: func(after *Config) error {
+			g := d.group(own)
+			if g == nil {
+				return nil // it comes with this change, or goes
+			}
+			p, err := d.policy(g, after.NATOf(own))
+			next = policies{{g, p}}
 			if err == nil && keepFlows {
-				next = next.KeepingFlows()
+				next = next.keepFlows()
 			}
 			return err
 		},
-		apply: func(*Config, *Applied) { d.setPolicy(next) },
+		apply: func(*Config, *Applied) { next.adopt() },
 	}
 }
 
+// group returns the guests that share a network, or the one with a socket that has its own; nil for none.
+func (d *Daemon) group(own string) *group {
+	for _, s := range d.all() {
+		if s.group.own == own {
+			return s.group
+		}
+	}
+	return nil
+}
+
+// policies are where the guests of networks may go.
+type policies []policyOf
+
+// policyOf is where those of one may go.
+type policyOf struct {
+	group *group
+	next  *nat.Policy
+}
+
+// policies returns where all guests may go with a configuration, whose networks are those of now. The error tells all that is wrong.
+func (d *Daemon) policies(c *Config) (all policies, err error) {
+	var errs *multierror.Error
+	seen := map[*group]bool{}
+	for _, s := range d.all() {
+		n := c.NATOf(s.group.own)
+		if n == nil || seen[s.group] {
+			continue
+		}
+		seen[s.group] = true
+		p, err := d.policy(s.group, n)
+		all, errs = append(all, policyOf{s.group, p}), multierror.Append(errs, err)
+	}
+	return all, errs.ErrorOrNil()
+}
+
 // policy returns where guests may go with n, which has the same network as they have. The error tells all that is wrong.
-func (d *Daemon) policy(n *NAT) (*nat.Policy, error) {
-	c := *d.opened.guests[0].network.NAT
+func (d *Daemon) policy(g *group, n *NAT) (*nat.Policy, error) {
+	c := g.engines[0]
 	readable := readsResolvConf(&c)
 	c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.AllowHost, n.Rules, n.Restrict, n.Resolvers
 	p, err := c.NewPolicy()
@@ -43,15 +83,27 @@ func (d *Daemon) policy(n *NAT) (*nat.Policy, error) {
 	return p, errs.ErrorOrNil()
 }
 
-// setPolicy gives all guests a policy, and waits until their threads follow it. One that does not answer follows it before it
+// keepFlows are policies with which flows go on that guests have begun.
+func (all policies) keepFlows() (keeping policies) {
+	for _, p := range all {
+		keeping = append(keeping, policyOf{p.group, p.next.KeepingFlows()})
+	}
+	return keeping
+}
+
+// adopt gives guests their policies, and waits until their threads follow them. One that does not answer does so before it
 // handles a frame again.
-func (d *Daemon) setPolicy(p *nat.Policy) {
-	for _, s := range d.guests {
-		s.engine().SetPolicy(p)
+func (all policies) adopt() {
+	for _, p := range all {
+		for _, s := range p.group.guests {
+			s.engine().SetPolicy(p.next)
+		}
 	}
 	var guests sync.WaitGroup
-	for _, s := range d.guests {
-		guests.Go(s.wake)
+	for _, p := range all {
+		for _, s := range p.group.guests {
+			guests.Go(s.wake)
+		}
 	}
 	guests.Wait()
 }

@@ -94,7 +94,7 @@ func pathsOf(fields []Field) (paths []string) {
 
 func TestApplyChangesAllFieldsThatAreLiveAndNoOthers(t *testing.T) {
 	d, _ := openedNAT(t, 1)
-	known := d.changes(false)
+	known := d.changes(false, d.listChange())
 	for _, f := range Fields() {
 		_, can := known[f.Path]
 		require.Equal(t, f.Live, can, f.Path)

@@ -52,7 +52,9 @@ type Capture struct {
 	options CaptureOptions
 	taps    []*capture.Tap // one for each queue pair
 	began   time.Time
-	at      int64 // began, by the device's clock, in nanoseconds
+	at      int64           // began, by the device's clock, in nanoseconds
+	over    context.Context // ends when the guest is removed
+	end     context.CancelFunc
 
 	out     []byte
 	frame   capture.Frame
@@ -75,6 +77,7 @@ func (d *Daemon) Capture(guest string, o CaptureOptions) (*Capture, error) {
 		return nil, err
 	}
 	c := &Capture{daemon: d, guest: s, options: o, began: time.Now(), at: s.device.Now()}
+	c.over, c.end = context.WithCancel(context.Background())
 	if o.Cut {
 		c.cutter = new(capture.Cutter)
 	}
@@ -93,7 +96,7 @@ func (d *Daemon) Capture(guest string, o CaptureOptions) (*Capture, error) {
 // roomForCapture returns why there cannot be another capture of a guest. The caller holds capturing.
 func (d *Daemon) roomForCapture(s *served) error {
 	all := 0
-	for _, other := range d.guests {
+	for _, other := range d.all() {
 		all += len(other.captures)
 	}
 	switch {
@@ -113,7 +116,7 @@ func tapMemory(pairs int) int {
 // find finds a guest.
 func (d *Daemon) find(name string) (*served, error) {
 	var names []string
-	for _, s := range d.guests {
+	for _, s := range d.all() {
 		if s.name == name {
 			return s, nil
 		}
@@ -138,6 +141,16 @@ func (s *served) setHooks() {
 func (c *Capture) Close() {
 	if c.leave() {
 		_ = c.guest.device.AdoptCaptures() // a thread that is stuck keeps what it has
+	}
+}
+
+// endCaptures ends all captures of a guest that is not served any more.
+func (d *Daemon) endCaptures(s *served) {
+	d.capturing.Lock()
+	all := slices.Clone(s.captures)
+	d.capturing.Unlock()
+	for _, c := range all {
+		c.end()
 	}
 }
 
@@ -169,6 +182,9 @@ func (c *Capture) Missed() (n uint64) {
 // captured until ctx ended is still written, and how much was missed.
 func (c *Capture) Run(ctx context.Context, write func([]byte) error) error {
 	defer c.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.over, cancel)()
 	c.begin()
 	ticker := time.NewTicker(captureInterval)
 	defer ticker.Stop()

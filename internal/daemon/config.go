@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/vhostuser"
 )
 
@@ -27,17 +28,19 @@ type Config struct {
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
 	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
 
-	// One of them is what the guests are connected to.
+	// One of them is what the guests of FrontEnds are connected to, all of them; none if there are no such guests.
 	NAT  *NAT
 	TAP  *TAP
 	Stub *Stub
+	// Guests have a network of their own each. They come behind those of FrontEnds.
+	Guests []Guest `option:"guests" live:"a guest is added or removed, and the others stay"`
 }
 
 // FrontEnds says where the guests' front ends are met.
 type FrontEnds struct {
-	// SocketPaths are unix sockets, one for each guest, in order. At most 107 bytes each.
-	SocketPaths []string `option:"socket-path" fixed:"a guest is opened before the sandbox is entered"`
-	// Client makes the process connect to SocketPaths, on which the front ends listen, again and again.
+	// SocketPaths are unix sockets, one for each guest that shares its network, in order. At most 107 bytes each.
+	SocketPaths []string `option:"socket-path" fixed:"guests that share a network are opened before the sandbox is entered"`
+	// Client makes the process connect to the sockets of all guests, on which the front ends listen, again and again.
 	Client bool `option:"client" fixed:"front ends were met the other way"`
 	// SocketMode is who may connect to the sockets that are made: permission bits. 0 is 0600, the owner alone.
 	SocketMode os.FileMode `option:"socket-mode" unit:"octal permissions" default:"0600" fixed:"the sandbox reaches no file"`
@@ -81,7 +84,14 @@ const (
 // Checked is a configuration that was found to be right, with what follows from it. Config.Check makes it.
 type Checked struct {
 	config Config
-	plan   plan
+	shares *nat.Shares
+	parts  []planned
+}
+
+// planned is a part of a configuration with what is to be opened for it.
+type planned struct {
+	part
+	plan
 }
 
 // Config returns the configuration. It is the caller's own.
@@ -92,66 +102,30 @@ func (c *Checked) Config() Config { return clone(c.config) }
 // processors, addresses.
 func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
-	var wrong error
-	checked.plan, wrong = checked.config.checkNetwork()
-	errs := multierror.Append(nil, c.FrontEnds.check(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), wrong)
+	wrong := checked.planAll()
+	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkGuests(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}
 	return checked, nil
 }
 
-// checkNetwork returns what is to be opened for the guests, or what is wrong with it.
-func (c *Config) checkNetwork() (plan, error) {
-	n, err := c.network()
-	if err != nil {
-		return nil, err
+// planAll finds out what is to be opened for the guests, or all that is wrong with that.
+func (c *Checked) planAll() error {
+	parts := c.config.parts()
+	c.shares = nat.NewShares(max(len(c.config.Sockets()), 1), MaxLater)
+	var errs *multierror.Error
+	var all []string
+	for _, p := range parts {
+		plan, err := p.plan(c.shares, false)
+		errs = multierror.Append(errs, err)
+		if err != nil {
+			continue
+		}
+		c.parts, all = append(c.parts, planned{p, plan}), append(all, p.names(plan)...)
 	}
-	return n.check(c.FrontEnds.guests())
+	return multierror.Append(errs, checkNames(all), checkDevices(parts)).ErrorOrNil()
 }
-
-// network returns the one network that there is.
-func (c *Config) network() (network, error) {
-	var all []network
-	if c.NAT != nil {
-		all = append(all, c.NAT)
-	}
-	if c.TAP != nil {
-		all = append(all, c.TAP)
-	}
-	if c.Stub != nil {
-		all = append(all, c.Stub)
-	}
-	if len(all) != 1 {
-		return nil, faultf("guests are connected to one network, not to %d", len(all))
-	}
-	return all[0], nil
-}
-
-// QueuePairs is how many queue pairs each guest can use.
-func (c *Config) QueuePairs() int {
-	switch {
-	case c.NAT != nil:
-		return c.NAT.Queues
-	case c.TAP != nil:
-		return c.TAP.Queues
-	}
-	return 1
-}
-
-// guests is how many there are.
-func (f *FrontEnds) guests() int { return max(len(f.SocketPaths), 1) }
-
-// socket is the socket of a guest, "" for one that was inherited.
-func (f *FrontEnds) socket(guest int) string {
-	if len(f.SocketPaths) == 0 {
-		return ""
-	}
-	return f.SocketPaths[guest]
-}
-
-// listens reports whether the process makes the sockets.
-func (f *FrontEnds) listens() bool { return len(f.SocketPaths) > 0 && !f.Client }
 
 // group is the number of the sockets' group, 0 for the process's own.
 func (f *FrontEnds) group() int {
@@ -161,9 +135,10 @@ func (f *FrontEnds) group() int {
 	return *f.SocketGroup
 }
 
-func (f *FrontEnds) check() error {
+func (c *Config) checkFrontEnds() error {
+	f := &c.FrontEnds
 	var errs *multierror.Error
-	if fault := f.checkSource(); fault != nil {
+	if fault := c.checkSource(); fault != nil {
 		errs = multierror.Append(errs, fault)
 	}
 	for i, path := range f.SocketPaths {
@@ -172,14 +147,14 @@ func (f *FrontEnds) check() error {
 			errs = multierror.Append(errs, emptyFault(optionSocketPath))
 			continue
 		case slices.Contains(f.SocketPaths[:i], path):
-			errs = multierror.Append(errs, faultf("%s %s is given twice: each guest needs its own", optionSocketPath, path))
+			errs = multierror.Append(errs, twice(path))
 		}
 		errs = multierror.Append(errs, vhostuser.CheckSocketPath(path, f.Client))
 	}
 	if f.SocketMode&^os.ModePerm != 0 {
 		errs = multierror.Append(errs, faultf("%s %#o: want octal permissions, as in 0660", optionSocketMode, uint32(f.SocketMode)))
 	}
-	if !f.listens() && (f.SocketMode != 0 || f.SocketGroup != nil) {
+	if !c.listens() && (f.SocketMode != 0 || f.SocketGroup != nil) {
 		errs = multierror.Append(errs, faultf("%s and %s need a socket that vring listens on: %s without %s",
 			optionSocketMode, optionSocketGroup, optionSocketPath, optionClient))
 	}
@@ -187,15 +162,18 @@ func (f *FrontEnds) check() error {
 }
 
 // checkSource returns what is wrong with where front ends come from, nil if nothing is.
-func (f *FrontEnds) checkSource() *Fault {
+func (c *Config) checkSource() *Fault {
+	f, shared := &c.FrontEnds, len(c.FrontEnds.SocketPaths) > 0 || c.FrontEnds.FD != nil
 	switch {
 	case f.FD != nil && *f.FD < 0:
 		return faultf("%s %d: want the number of an open descriptor, such as 3", optionFD, *f.FD)
-	case len(f.SocketPaths) == 0 && f.FD == nil:
+	case !shared && len(c.Guests) == 0:
 		return faultf("no socket to meet the front end at; write %s PATH, or %s NUMBER", optionSocketPath, optionFD)
-	case len(f.SocketPaths) > 0 && f.FD != nil:
+	case !shared && (c.NAT != nil || c.TAP != nil || c.Stub != nil):
+		return faultf("no guest shares the network: each has one of its own")
+	case f.FD != nil && len(f.SocketPaths)+len(c.Guests) > 0:
 		return faultf("%s and %s exclude each other", optionSocketPath, optionFD)
-	case len(f.SocketPaths) == 0 && f.Client:
+	case f.FD != nil && f.Client:
 		return faultf("%s needs %s", optionClient, optionSocketPath)
 	}
 	return nil

@@ -54,7 +54,7 @@ func TestWhereNothingIsToBeDoneThereIsNoBroker(t *testing.T) {
 	require.NoError(t, d.startBroker(), "an inherited socket")
 	require.False(t, d.broker.Started())
 	d = newDaemon(Config{Sandbox: sandbox.Off, FrontEnds: FrontEnds{SocketPaths: []string{"/s"}}})
-	d.opened.duties.Read = "/etc/resolv.conf"
+	d.asked.duties.Read = "/etc/resolv.conf"
 	require.NoError(t, d.startBroker())
 	require.False(t, d.broker.Started())
 	require.NoError(t, d.broker.Undo())

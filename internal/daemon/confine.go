@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -10,27 +11,66 @@ import (
 
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/vhostuser"
 )
 
 // duties are what the broker is for.
 func (d *Daemon) duties() broker.Duties {
-	duties, from := d.opened.duties, &d.config.FrontEnds
+	duties := d.asked.duties
 	duties.Mode, duties.Config = d.config.Sandbox, d.program.ConfigFile
 	switch {
 	case duties.Mode == sandbox.Off: // but interfaces need rights that may be gone by the end
 		return broker.Duties{Mode: duties.Mode, Configs: duties.Configs, Changes: duties.Changes}
-	case from.Client:
-		duties.Dial = slices.Clone(from.SocketPaths)
+	case d.config.FrontEnds.Client:
+		duties.Dial = d.config.Sockets()
 	default:
-		duties.Remove = slices.Concat(duties.Remove, from.SocketPaths)
+		duties.Remove = slices.Concat(duties.Remove, d.socketFiles())
 	}
 	duties.Control = d.controlPath
-	if d.program.ChangesForwards && d.config.NAT != nil {
-		duties.Bind = bindsOf(d.config.NAT.Forwards)
+	if d.program.ChangesForwards && d.config.HasNAT() {
+		duties.Bind = d.binds()
+	}
+	if d.mayAdd() {
+		from := &d.config.FrontEnds
+		access := socketfile.Access{Mode: cmp.Or(from.SocketMode, socketfile.OwnerOnly().Mode), Group: from.group()}
+		duties.Sockets = broker.SocketsBeside(d.socketFiles(), access, anybodyMayMake)
+		duties.Routes = d.asked.needs.Internet
+		if duties.Routes {
+			duties.Read = d.shares.Usual().ResolvConf
+		}
 	}
 	return duties
+}
+
+// mayAdd reports whether guests can be added while others are served.
+func (d *Daemon) mayAdd() bool { return d.program.ChangesForwards && d.config.listens() }
+
+// anybodyMayMake reports whether users other than this one and its group may make files in a directory.
+func anybodyMayMake(dir string) bool {
+	const others = 0o002
+	info, err := os.Stat(dir)
+	return err != nil || info.Mode()&others != 0
+}
+
+// socketFiles are the files of the guests' sockets.
+func (d *Daemon) socketFiles() (all []string) {
+	for _, path := range d.config.Sockets() {
+		if path != "" {
+			all = append(all, path)
+		}
+	}
+	return all
+}
+
+// binds are what the broker may open for forwards: what is like those of all guests.
+func (d *Daemon) binds() *broker.Binds {
+	var all []spec.Forward
+	for _, n := range d.config.allNAT() {
+		all = append(all, n.Forwards...)
+	}
+	return bindsOf(all)
 }
 
 // bindsOf is what the broker may open: what is like the forwards that there are.
@@ -73,9 +113,10 @@ func (d *Daemon) dial(ctx context.Context, path string) (*net.UnixConn, error) {
 // Confine gives up the rights of this process that are not needed to serve what is open. After an error the daemon is
 // closed, and some rights may be gone.
 func (d *Daemon) Confine() error {
-	needs := d.opened.needs
+	needs := d.asked.needs
 	needs.Mode, needs.Log, needs.Notify = d.config.Sandbox, d.program.Log, d.manager.FD()
 	needs.Accept = d.metrics != nil || d.socks != nil
+	needs.Pin = len(d.config.Threads.CPUs) > 0 && d.mayAdd()
 	needs.EmptyRoot, needs.Shares = d.program.OwnMounts, d.program.Shares
 	if os.Geteuid() == 0 {
 		d.tell(RunsAsRoot{})

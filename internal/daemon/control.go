@@ -11,7 +11,7 @@ import (
 // Control says where the process is controlled while it serves.
 type Control struct {
 	// Socket is the path of a unix socket that the process makes, for its user and root alone. "" is the first of
-	// FrontEnds.SocketPaths with ControlSuffix, if the process makes that one, too.
+	// Config.Sockets with ControlSuffix, if the process makes that one, too.
 	Socket string `option:"control" unit:"path, or off" fixed:"the sandbox reaches no file"`
 	// Off is that there is none.
 	Off bool `option:"control" fixed:"the sandbox reaches no file"`
@@ -48,7 +48,7 @@ func (c *Config) controlSocket() (path string, err error) {
 	case c.Control.Socket != "":
 		return c.Control.Socket, nil
 	}
-	path = c.FrontEnds.SocketPaths[0] + ControlSuffix
+	path = c.Sockets()[0] + ControlSuffix
 	if err := vhostuser.CheckSocketPath(path, false); err != nil {
 		return "", err
 	}
@@ -57,7 +57,7 @@ func (c *Config) controlSocket() (path string, err error) {
 
 // HasControl reports whether there is to be a control socket.
 func (c *Config) HasControl() bool {
-	return !c.Control.Off && (c.Control.Socket != "" || c.FrontEnds.listens())
+	return !c.Control.Off && (c.Control.Socket != "" || c.listens())
 }
 
 // checkControl returns what is wrong with the control socket.
@@ -70,7 +70,7 @@ func (c *Config) checkControl() error {
 	if c.Control.Off {
 		errs = multierror.Append(errs, faultf("%s %s: there is to be none, and one at that path", optionControl, path))
 	}
-	for _, other := range c.FrontEnds.SocketPaths {
+	for _, other := range c.Sockets() {
 		if other == path {
 			errs = multierror.Append(errs, faultf("%s %s is a guest's socket: the control socket needs its own", optionControl, path))
 		}

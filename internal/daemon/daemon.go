@@ -1,17 +1,22 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/servicemanager"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/worker"
 )
 
 // Program is what a daemon gets from the program that it is part of.
@@ -43,8 +48,11 @@ type Program struct {
 type Daemon struct {
 	config      Config // of Open; it does not change
 	program     Program
-	opened      opened
-	guests      []*served
+	shares      *nat.Shares
+	memory      memoryShares
+	pressure    *worker.CPUPressure // of the machine; nil if it cannot be known
+	groups      []*group            // of Open: that of the guests that share a network first
+	asked       asked               // what they need beside what the daemon does itself
 	broker      *broker.Client
 	controlPath string                 // of the control socket, "" for none
 	control     net.Listener           // that socket's; nil for none
@@ -54,10 +62,19 @@ type Daemon struct {
 	walls       sandbox.State
 	since       time.Time
 
-	applying sync.Mutex // guards what follows, and is held while it is changed
-	now      Config     // config with what Change has changed
-	drain    *draining  // nil if what is new may begin
-	ending   bool       // guests are not served any more
+	listing sync.Mutex // guards what follows; the list itself does not change
+	guests  []*served
+
+	lives    sync.WaitGroup // of guests that are being served
+	alive    atomic.Int64   // how many they are
+	failures []error        // of those that have ended by themselves, or with the daemon; guarded by listing
+
+	applying sync.Mutex         // guards what follows, and is held while it is changed
+	serving  context.Context    // ends with Serve; nil before
+	noneLeft context.CancelFunc // ends serving, since no guest is left
+	now      Config             // config with what Change has changed
+	drain    *draining          // nil if what is new may begin
+	ending   bool               // guests are not served any more
 
 	lookers sync.WaitGroup // those who look whether a drain is over
 
@@ -66,28 +83,47 @@ type Daemon struct {
 
 // network is what guests are connected to, as it was configured.
 type network interface {
-	// check returns what is to be opened for so many guests, or all that is wrong.
-	check(guests int) (plan, error)
+	// check returns what is to be opened for guests, or all that is wrong.
+	check(p places) (plan, error)
 }
 
 // plan is a network that was found to be right.
 type plan interface {
-	// open opens what each guest of the daemon is connected to. After an error nothing is left open.
+	// names are those of its guests.
+	names() []string
+	// open opens what each of its guests is connected to. After an error nothing is left open.
 	open(d *Daemon) (opened, error)
 }
 
-// opened is what guests are connected to, open.
-type opened struct {
-	guests []guest
-	needs  sandbox.Config // what of it is still done in the sandbox
-	duties broker.Duties  // what the broker does for it
-	close  func() error   // is called when no guest is served any more; nil for nothing
+// asked is what guests of the start need.
+type asked struct {
+	needs  sandbox.Config // that they still do in the sandbox
+	duties broker.Duties  // that the broker does for them
 }
 
-// Network is what one guest is connected to: one of its fields, or none.
+// add adds what those of one network need.
+func (a *asked) add(o *opened) {
+	a.needs.Internet, a.needs.Multicast = a.needs.Internet || o.needs.Internet, a.needs.Multicast || o.needs.Multicast
+	a.needs.TAP, a.needs.Reopen = a.needs.TAP || o.needs.TAP, a.needs.Reopen || o.needs.Reopen
+	a.duties.Remove, a.duties.Read = append(a.duties.Remove, o.duties.Remove...), cmp.Or(a.duties.Read, o.duties.Read)
+	a.duties.Configs, a.duties.Changes = append(a.duties.Configs, o.duties.Configs...), append(a.duties.Changes, o.duties.Changes...)
+}
+
+// opened is what the guests of a network are connected to, open.
+type opened struct {
+	guests  []guest
+	engines []nat.Config   // of guests behind NAT, as they were opened
+	needs   sandbox.Config // what of it is still done in the sandbox
+	duties  broker.Duties  // what the broker does for it
+	close   func() error   // is called when no guest of it is served any more; nil for nothing
+}
+
+// Network is what one guest is connected to: NAT or TAP, or neither.
 type Network struct {
-	NAT *nat.Config
-	TAP *TAPDevice
+	Guest string // its name
+	Own   string // the socket of the guest, if no other one shares its network; see Config.NATOf
+	NAT   *nat.Config
+	TAP   *TAPDevice
 }
 
 // TAPDevice is a TAP device that is open.
@@ -106,12 +142,14 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 		Ended:  func(duties broker.Duties) { d.tell(BrokerEnded{duties}) },
 		Unread: func(reason string) { d.tell(ResolversUnreadable{reason}) },
 	})
-	var err error
-	if d.opened, err = c.plan.open(d); err != nil {
-		return nil, err
-	}
+	d.shares, d.memory = c.shares, shareMemory(len(d.config.Sockets()))
+	d.pressure, _ = worker.OpenCPUPressure() // without it, threads do not poll
+	err := d.openAll(c.parts)
 	d.placeControl()
-	if err = d.start(); err == nil {
+	if err == nil {
+		err = d.start()
+	}
+	if err == nil {
 		err = d.openMetrics()
 	}
 	if err == nil {
@@ -155,76 +193,68 @@ func (d *Daemon) tell(e Event) { d.program.Tell(e) }
 func (d *Daemon) Networks() (all []Network) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
-	for i := range d.opened.guests {
-		all = append(all, clone(d.opened.guests[i].network))
-	}
-	if d.now.NAT != nil {
-		d.showChanges(all)
+	forwards := map[*group][][]spec.Forward{}
+	for _, s := range d.all() {
+		n := clone(s.network)
+		n.Guest, n.Own = s.name, s.group.own
+		if now := d.now.NATOf(s.group.own); now != nil && n.NAT != nil {
+			if forwards[s.group] == nil {
+				forwards[s.group] = nat.ForwardsByGuest(s.group.engines, now.Forwards)
+			}
+			own := clone(*now)
+			n.NAT.AllowHost, n.NAT.Rules, n.NAT.Restrict, n.NAT.Resolvers = own.AllowHost, own.Rules, own.Restrict, own.Resolvers
+			n.NAT.Forwards = clone(forwards[s.group][slices.Index(s.group.guests, s)])
+		}
+		all = append(all, n)
 	}
 	return all
-}
-
-// showChanges puts what Change has changed into the networks of all guests.
-func (d *Daemon) showChanges(all []Network) {
-	for i, forwards := range nat.ForwardsByGuest(d.engineConfigs(), d.now.NAT.Forwards) {
-		n, now := all[i].NAT, clone(*d.now.NAT)
-		n.AllowHost, n.Rules, n.Restrict, n.Resolvers = now.AllowHost, now.Rules, now.Restrict, now.Resolvers
-		n.Forwards = forwards
-	}
 }
 
 // Close releases a daemon that does not serve. Nothing is told.
 func (d *Daemon) Close() error {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	for _, s := range d.guests {
+	var errs []error
+	for _, s := range d.all() {
 		s.tell = func(Event) {}
+		errs = append(errs, s.serve(ended))
 	}
-	return d.end(d.serveAll(ended))
+	return d.end(errors.Join(errs...))
 }
 
 // end undoes what was changed on the host, when no guest is served any more.
 func (d *Daemon) end(err error) error {
 	err = errors.Join(err, closeListener(d.metrics), closeListener(d.socks), d.closeControl(), d.broker.Undo())
-	if d.opened.close != nil {
-		err = errors.Join(err, d.opened.close())
+	for _, g := range d.groups {
+		if g.close != nil {
+			err = errors.Join(err, g.close())
+		}
+	}
+	if d.pressure != nil {
+		err = errors.Join(err, d.pressure.Close())
 	}
 	return err
 }
 
-// Serve serves the guests until ctx ends, and releases all. The error is why guests could not be served, or what is left
-// behind.
+// Serve serves the guests until ctx ends, or none is served any more that should be, and releases all. The error is why guests could not
+// be served, or what is left behind.
 func (d *Daemon) Serve(ctx context.Context) error {
-	for i, s := range d.guests {
+	for _, s := range d.all() {
 		s.device.SetMaxSleep(0)
-		d.tell(d.ready(i))
+		d.tell(d.ready(s))
 	}
 	d.program.Manager(servicemanager.Ready)
-	stop := d.meterTraffic()
 	defer context.AfterFunc(ctx, func() { d.tell(Stopping{}) })()
 	err := d.serveAll(ctx)
 	d.endDrain()
 	d.program.Manager(servicemanager.Stopping)
-	err = d.end(err)
-	stop()
-	return err
+	return d.end(err)
 }
 
 // ready is that the front end of a guest may come.
-func (d *Daemon) ready(guest int) Ready {
+func (d *Daemon) ready(s *served) Ready {
 	if f := d.config.FrontEnds.FD; f != nil {
 		return Ready{FD: *f}
 	}
-	return Ready{Socket: d.config.FrontEnds.socket(guest)}
-}
-
-// serveAll serves each guest until ctx ends, whatever happens to the others, and releases what it has.
-func (d *Daemon) serveAll(ctx context.Context) error {
-	errs := make([]error, len(d.guests))
-	var wg sync.WaitGroup
-	for i, s := range d.guests {
-		wg.Go(func() { errs[i] = s.serve(ctx) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return Ready{Socket: s.socket}
 }

@@ -50,7 +50,7 @@ func (d *Daemon) StartDrain(timeout time.Duration, over func()) (Drain, error) {
 	d.applying.Lock()
 	defer d.applying.Unlock()
 	switch {
-	case d.now.NAT == nil:
+	case !d.now.HasNAT():
 		return Drain{}, ErrNoNAT
 	case d.ending:
 		return Drain{}, errEnding
@@ -76,9 +76,11 @@ func (d *Daemon) StartDrain(timeout time.Duration, over func()) (Drain, error) {
 
 // closeForNew lets nothing new begin. It requires applying.
 func (d *Daemon) closeForNew() error {
-	closed := *d.now.NAT
-	closed.Forwards, closed.AllowHost, closed.Rules, closed.Restrict = nil, nil, nil, true
-	policy, err := d.policy(&closed)
+	closed := clone(d.now)
+	for _, n := range closed.allNAT() {
+		n.Forwards, n.AllowHost, n.Rules, n.Restrict = nil, nil, nil, true
+	}
+	policies, err := d.policies(&closed)
 	if err != nil {
 		return err
 	}
@@ -87,7 +89,7 @@ func (d *Daemon) closeForNew() error {
 		return err
 	}
 	forwards.adopt(new(Applied)) // a thread that does not answer does so before it handles a frame again
-	d.setPolicy(policy.KeepingFlows())
+	policies.keepFlows().adopt()
 	return nil
 }
 
@@ -99,11 +101,11 @@ func (d *Daemon) CancelDrain() error {
 	if d.drain == nil {
 		return ErrNotDraining
 	}
-	policy, err := d.policy(d.now.NAT)
+	policies, err := d.policies(&d.now)
 	if err != nil {
 		return err
 	}
-	forwards, err := d.planForwards(d.now.NAT)
+	forwards, err := d.planForwards(&d.now)
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func (d *Daemon) CancelDrain() error {
 		return err
 	}
 	forwards.adopt(new(Applied))
-	d.setPolicy(policy.KeepingFlows())
+	policies.keepFlows().adopt()
 	d.stopLooking()
 	d.tell(DrainChanged{})
 	return nil
@@ -189,7 +191,10 @@ func (d *Daemon) goesOn(drain *draining) bool {
 func (d *Daemon) countFlows(ctx context.Context) (all int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainLookPatience)
 	defer cancel()
-	for _, s := range d.guests {
+	for _, s := range d.all() {
+		if s.snapshot == nil {
+			continue // its network has none
+		}
 		flows, _, err := d.Flows(ctx, s.name, new(nat.FlowFilter), MaxDrainFlows)
 		if err != nil {
 			return 0, err

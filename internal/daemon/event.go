@@ -32,6 +32,10 @@ type (
 		Guest string // its name, "" for the only one
 		Stage vhostuser.Stage
 	}
+	// GuestAdded is that a guest was added while others were served. Its front end may come.
+	GuestAdded struct{ Guest, Socket string }
+	// GuestRemoved is that a guest was removed while others were served. What it had is closed.
+	GuestRemoved struct{ Guest string }
 	// GuestStopped is that a guest is not served any more, though it should be.
 	GuestStopped struct {
 		Guest string // its name, "" for the only one
@@ -73,6 +77,8 @@ func (RunsAsRoot) event()          {}
 func (Ready) event()               {}
 func (Notice) event()              {}
 func (StageChanged) event()        {}
+func (GuestAdded) event()          {}
+func (GuestRemoved) event()        {}
 func (GuestStopped) event()        {}
 func (Counted) event()             {}
 func (Traffic) event()             {}

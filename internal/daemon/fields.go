@@ -67,32 +67,80 @@ func fieldOf(f reflect.StructField, path string) Field {
 // difference is a field in which two configurations differ.
 type difference struct {
 	Field
-	both bool // both have the network that the field belongs to, or it belongs to none
+	own  string // the socket of the guest whose own network has the field; "" for any other field
+	both bool   // both have the network that the field belongs to, or it belongs to none
+	// For Guests, which differs once for each guest that only one of them has, or that has another name in both:
+	added, removed *Guest
+	again          bool // added has the socket of another one
 }
 
+// guestsPath is the field that has guests with a network of their own.
+const guestsPath = "Guests"
+
 // differences returns the fields in which two configurations differ. A network that only one of them has differs in all of its
-// fields. Lists without elements do not differ, be they nil or not.
+// fields. Lists without elements do not differ, be they nil or not. Guests that both have differ in the fields of their networks.
 func differences(before, after *Config) (all []difference) {
+	var guests Field
 	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, path string, index []int) {
+		if path == guestsPath {
+			guests = fieldOf(f, path)
+			return
+		}
 		was, is := at(before, index), at(after, index)
 		both := was.IsValid() && is.IsValid()
 		switch {
 		case both && same(was, is):
 		case was.IsValid() || is.IsValid():
-			all = append(all, difference{fieldOf(f, path), both})
+			all = append(all, difference{Field: fieldOf(f, path), both: both})
 		}
 	})
+	return append(all, guestDifferences(guests, before, after)...)
+}
+
+// guestDifferences are those of guests with a network of their own, which have the same socket in both configurations.
+func guestDifferences(field Field, before, after *Config) (all []difference) {
+	for i := range before.Guests {
+		was := &before.Guests[i]
+		is := after.guest(was.SocketPath)
+		switch {
+		case is == nil:
+			all = append(all, difference{Field: field, both: true, removed: was})
+			continue
+		case was.Name != is.Name:
+			all = append(all, difference{Field: field, both: true, removed: was, added: is})
+		}
+		for _, d := range differences(was.asConfig(), is.asConfig()) {
+			d.own = was.SocketPath
+			all = append(all, d)
+		}
+	}
+	for i := range after.Guests {
+		is := &after.Guests[i]
+		again := after.guest(is.SocketPath) != is
+		if again || before.guest(is.SocketPath) == nil {
+			all = append(all, difference{Field: field, both: true, added: is, again: again})
+		}
+	}
 	return all
 }
 
-// fault returns why the field cannot change while guests are served, nil if it can.
-func (d *difference) fault() error {
+// fault returns why the field cannot change while guests of before are served, nil if it can.
+func (d *difference) fault(before *Config) error {
 	reason := d.Reason
 	switch {
+	case d.added != nil && d.removed != nil:
+		return faultf("the name of the guest with %s cannot change while it is served; remove the guest and add it again", d.added.SocketPath)
+	case d.again:
+		return twice(d.added.SocketPath)
+	case d.added != nil:
+		return before.checkLater(d.added)
 	case d.Live && d.both:
 		return nil
 	case d.Live:
 		reason = "guests stay with their network"
+	}
+	if d.own != "" {
+		return faultf("%s of the guest with %s cannot change while it is served: %s; remove the guest and add it again", d.Options[0], d.own, reason)
 	}
 	return faultf("%s cannot change while guests are served: %s", d.Options[0], reason)
 }
@@ -102,7 +150,7 @@ func (d *difference) fault() error {
 func Compare(before, after *Config) (changed []Field, err error) {
 	var errs *multierror.Error
 	for _, d := range differences(before, after) {
-		changed, errs = append(changed, d.Field), multierror.Append(errs, d.fault())
+		changed, errs = append(changed, d.Field), multierror.Append(errs, d.fault(before))
 	}
 	return changed, errs.ErrorOrNil()
 }

@@ -103,7 +103,7 @@ func TestAChangeNeedsANewProcessWhereAFieldSaysSo(t *testing.T) {
 		"a bool":  {func(c *Config) { c.NAT.Restrict = true }, "NAT.Restrict", ""},
 		"fixed":   {func(c *Config) { c.NAT.MTU = 9000 }, "NAT.MTU", "mtu cannot change while guests are served: guests were told"},
 		"a list": {func(c *Config) { c.FrontEnds.SocketPaths = []string{"/run/b"} }, "FrontEnds.SocketPaths",
-			"socket-path cannot change while guests are served: a guest is opened before"},
+			"socket-path cannot change while guests are served: guests that share a network are opened before"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, after := runningConfig(), runningConfig()

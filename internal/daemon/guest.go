@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-multierror"
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/counting"
@@ -53,11 +54,18 @@ func closeAll(guests []guest) error {
 // served is a guest that is being served.
 type served struct {
 	guest
-	label  string // its name in events, "" for the only one
-	tell   func(Event)
-	device *worker.Device
-	server *vhostuser.Server
-	since  time.Time
+	group   *group
+	socket  string             // at which its front end is met; "" for one that was inherited
+	only    bool               // there was no other one when it was started
+	later   bool               // it was added while others were served
+	cancel  context.CancelFunc // ends it; nil before it is begun
+	done    chan struct{}      // is closed when it has ended
+	removed atomic.Bool        // it ends, since it was removed
+	label   string             // its name in events, "" for the only one
+	tell    func(Event)
+	device  *worker.Device
+	server  *vhostuser.Server
+	since   time.Time
 	// looking has room for the one who looks at flows or ends them.
 	looking  chan struct{}
 	captures []*Capture // that are running; guarded by Daemon.capturing
@@ -66,69 +74,161 @@ type served struct {
 	linkDown atomic.Bool // as it was set last
 }
 
+// group are the guests that share a network, or one that has its own.
+type group struct {
+	opened
+	own     string // the socket of the guest whose own it is; "" for guests that share it
+	sockets []string
+	name    string    // of the only guest; "" for none of its own
+	guests  []*served // in the order of opened.guests
+}
+
+// isComing reports whether the guest is not open yet.
+func (s *served) isComing() bool { return s.ports == nil }
+
+// all are the guests that are served, in their order. The list does not change.
+func (d *Daemon) all() []*served {
+	d.listing.Lock()
+	defer d.listing.Unlock()
+	return d.guests
+}
+
+// list adds a guest to those that are served.
+func (d *Daemon) list(s *served) {
+	d.listing.Lock()
+	defer d.listing.Unlock()
+	d.guests = append(slices.Clone(d.guests), s)
+}
+
+// openAll opens what all guests are connected to, or nothing.
+func (d *Daemon) openAll(parts []planned) error {
+	var errs *multierror.Error
+	for _, p := range parts {
+		g, err := d.openGroup(&p)
+		if err != nil {
+			errs = multierror.Append(errs, err)
+			continue
+		}
+		d.groups = append(d.groups, g)
+		d.asked.add(&g.opened)
+	}
+	if errs == nil {
+		return nil
+	}
+	for _, g := range d.groups {
+		errs = multierror.Append(errs, g.abandon())
+	}
+	d.groups = nil
+	return errs
+}
+
+// openGroup opens what the guests of one network are connected to.
+func (d *Daemon) openGroup(p *planned) (*group, error) {
+	o, err := p.open(d)
+	if err != nil {
+		return nil, err
+	}
+	g := &group{opened: o, own: p.own, sockets: p.sockets, name: p.name}
+	if p.name != "" {
+		g.opened.guests[0].name = p.name
+	}
+	return g, nil
+}
+
+// abandon closes what guests that are not started are connected to.
+func (g *group) abandon() error {
+	err := closeAll(g.opened.guests[len(g.guests):])
+	if g.close != nil {
+		err = errors.Join(err, g.close())
+	}
+	return err
+}
+
 // start gives each guest its threads and its socket. After an error d has the guests that were started; the ports of all
 // others are closed.
 func (d *Daemon) start() error {
-	guests := d.opened.guests
-	makeRoom(guests)
-	limits := guestmem.LimitsFor(len(guests))
-	for i, g := range guests {
-		s, err := d.startOne(g, i, limits)
-		if err != nil {
-			return errors.Join(err, closeAll(guests[i+1:]))
+	d.makeRoom()
+	only, threads := len(d.config.Sockets()) == 1, 0
+	for i, g := range d.groups {
+		for j, one := range g.opened.guests {
+			s := &served{guest: one, group: g, socket: g.sockets[j], only: only}
+			if err := d.startOne(s, threads, d.memory.first, nil); err != nil {
+				errs := []error{err, closeAll(g.opened.guests[j+1:])}
+				for _, rest := range d.groups[i+1:] {
+					errs = append(errs, closeAll(rest.opened.guests))
+				}
+				return errors.Join(errs...)
+			}
+			threads += len(s.ports)
+			g.guests = append(g.guests, s)
+			d.list(s)
 		}
-		d.guests = append(d.guests, s)
 	}
 	return nil
 }
 
 // makeRoom lets the threads of all guests run at once, and what controls them beside, even if there are fewer processors:
 // which of them has one is for the kernel to decide, at finer intervals than Go's scheduler would.
-func makeRoom(guests []guest) {
+func (d *Daemon) makeRoom() {
 	n := 1
-	for _, g := range guests {
-		n += len(g.ports)
+	for _, g := range d.groups {
+		for _, one := range g.opened.guests {
+			n += len(one.ports)
+		}
 	}
 	if runtime.GOMAXPROCS(0) < n {
 		runtime.GOMAXPROCS(n)
 	}
 }
 
+// memoryShares is what front ends of guests may have the process map: each of those that there are at first, and each that comes later.
+type memoryShares struct{ first, later guestmem.Limits }
+
+// shareMemory leaves half of what there is to guests that come later.
+func shareMemory(guests int) memoryShares {
+	half := guestmem.LimitsFor(2)
+	of := func(n int) guestmem.Limits {
+		return guestmem.Limits{Bytes: half.Bytes / uint64(max(n, 1)), Mappings: half.Mappings / max(n, 1)}
+	}
+	return memoryShares{first: of(guests), later: of(MaxLater)}
+}
+
 // sleepBeforeServing bounds how long threads sleep at a time until guests are served. The sandbox stops all threads some hundred
 // times meanwhile: see worker.Device.SetMaxSleep.
 const sleepBeforeServing = 10 * time.Millisecond
 
-// startOne starts guest i.
-func (d *Daemon) startOne(g guest, i int, limits guestmem.Limits) (*served, error) {
-	s := &served{guest: g, tell: d.tell, since: time.Now(), looking: make(chan struct{}, 1)}
+// startOne gives a guest its threads, of which the process has so many already, and its socket, which listen opens, or nil for this process. After an error
+// its ports are closed.
+func (d *Daemon) startOne(s *served, threads int, limits guestmem.Limits, listen func(path string) (int, error)) (err error) {
+	s.tell, s.since, s.looking = d.tell, time.Now(), make(chan struct{}, 1)
 	log := d.program.Log
-	if len(d.opened.guests) > 1 {
-		s.label = g.name
-		log = log.With("guest", g.name)
+	if !s.only {
+		s.label = s.name
+		log = log.With("guest", s.name)
 	}
-	var err error
 	s.device, err = worker.New(worker.Config{
-		Ports: g.ports, Counters: g.counters,
+		Ports: s.ports, Counters: s.counters,
 		Notices: func(n netbackend.Notice) { d.tell(Notice{s.label, n}) },
-		Poll:    d.config.Threads.Poll,
-		CPUs:    d.config.Threads.from(i * len(g.ports)), MaxSleep: sleepBeforeServing,
+		Poll:    d.now.Threads.Poll,
+		CPUs:    d.config.Threads.from(threads), MaxSleep: sleepBeforeServing,
+		Pressure: d.pressure,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.server, err = d.newServer(i, s, log, limits)
+	s.server, err = d.newServer(s, log, limits, listen)
 	if err != nil {
-		return nil, errors.Join(cannotListen(optionSocketPath, d.config.FrontEnds.socket(i), err), s.device.Close())
+		return errors.Join(cannotListen(optionSocketPath, s.socket, err), s.device.Close())
 	}
-	return s, nil
+	return nil
 }
 
-// newServer opens where the front ends of guest i come from.
-func (d *Daemon) newServer(i int, s *served, log *slog.Logger, limits guestmem.Limits) (*vhostuser.Server, error) {
+// newServer opens where the front ends of a guest come from.
+func (d *Daemon) newServer(s *served, log *slog.Logger, limits guestmem.Limits, listen func(path string) (int, error)) (*vhostuser.Server, error) {
 	from := &d.config.FrontEnds
 	c := vhostuser.Config{
-		SocketPath: from.socket(i), Client: from.Client, SocketMode: from.SocketMode, SocketGroup: from.group(),
-		Dial: d.dial, KeepFile: d.broker.Removes, Device: s.device, Log: log, Memory: limits, QueuesHint: d.program.QueuesHint,
+		SocketPath: s.socket, Client: from.Client, SocketMode: from.SocketMode, SocketGroup: from.group(),
+		Dial: d.dial, KeepFile: d.broker.Removes, Listen: listen, Device: s.device, Log: log, Memory: limits, QueuesHint: d.program.QueuesHint,
 		Staged: func(now vhostuser.Stage) { d.tell(StageChanged{s.label, now}) },
 	}
 	if from.FD != nil {
@@ -148,7 +248,10 @@ func cannotListen(o Option, path string, err error) error {
 	return faultf("%s %s: %w", o, path, err)
 }
 
+// serve serves front ends until ctx ends, and releases what the guest has.
 func (s *served) serve(ctx context.Context) error {
+	stop := s.meterTraffic()
+	defer stop()
 	err := s.serveUntilLost(ctx)
 	if err != nil {
 		s.tell(GuestStopped{s.label, err})

@@ -32,22 +32,16 @@ func stubTraffic(v counting.Values) traffic {
 	return traffic{c.Frames, c.Bytes, c.SentFrames, c.SentBytes, c.Bad + c.Undeliverable + c.Missed}
 }
 
-// meterTraffic tells, each second, how much traffic each guest had that can be metered, until stop is called. Guests without
-// traffic are left out.
-func (d *Daemon) meterTraffic() (stop func()) {
-	var meters []*meter
-	for _, s := range d.guests {
-		if s.traffic != nil {
-			meters = append(meters, &meter{guest: s, at: time.Now()})
-		}
-	}
-	if len(meters) == 0 {
+// meterTraffic tells, each second, how much traffic the guest had, if that can be metered, until stop is called. A second without traffic
+// is left out.
+func (s *served) meterTraffic() (stop func()) {
+	if s.traffic == nil {
 		return func() {}
 	}
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		d.tellTraffic(meters, quit)
+		s.tellTraffic(quit)
 	}()
 	return func() {
 		close(quit)
@@ -56,19 +50,18 @@ func (d *Daemon) meterTraffic() (stop func()) {
 }
 
 // tellTraffic tells of traffic until quit is closed.
-func (d *Daemon) tellTraffic(meters []*meter, quit <-chan struct{}) {
+func (s *served) tellTraffic(quit <-chan struct{}) {
 	ticker := time.NewTicker(rateInterval)
 	defer ticker.Stop()
+	m := &meter{guest: s, at: time.Now()}
 	for {
 		select {
 		case <-ticker.C:
 		case <-quit:
 			return
 		}
-		for _, m := range meters {
-			if rates, passed := m.read(); passed {
-				d.tell(Traffic{Guest: m.guest.name, Only: len(d.guests) == 1, Rates: rates})
-			}
+		if rates, passed := m.read(); passed {
+			s.tell(Traffic{Guest: s.name, Only: s.only, Rates: rates})
 		}
 	}
 }

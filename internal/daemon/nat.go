@@ -8,7 +8,6 @@ import (
 
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/counting"
-	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -78,8 +77,8 @@ func DefaultNAT() NAT {
 }
 
 // engine is the configuration of the first guest's engine. The error holds all that is wrong.
-func (n *NAT) engine() (nat.Config, error) {
-	c := nat.DefaultConfig()
+func (n *NAT) engine(shares *nat.Shares) (nat.Config, error) {
+	c := shares.Usual()
 	c.MTU, c.Hostname, c.Domain = n.MTU, n.Hostname, n.Domain
 	c.Search, c.NoSearch = n.Search, n.NoSearch
 	c.Hosts = hostconf.Config{
@@ -94,13 +93,13 @@ func (n *NAT) engine() (nat.Config, error) {
 	if n.Network.IsValid() {
 		errs = multierror.Append(errs, c.SetNetwork(n.Network))
 	}
-	errs = multierror.Append(errs, n.setNetwork6(&c), n.checkSearch(), c.Check())
+	errs = multierror.Append(errs, n.setNetwork6(&c, shares.HasIPv6()), n.checkSearch(), c.Check())
 	return c, errs.ErrorOrNil()
 }
 
 // setNetwork6 gives c the network of IPv6. If none was chosen, it is left out where the host knows no IPv6, and where the MTU
 // leaves no room for it.
-func (n *NAT) setNetwork6(c *nat.Config) error {
+func (n *NAT) setNetwork6(c *nat.Config, hostHasIt bool) error {
 	fits := n.MTU >= nat.MinMTU6
 	switch chosen := n.Network6.IsValid(); {
 	case n.NoIPv6 && chosen:
@@ -109,7 +108,7 @@ func (n *NAT) setNetwork6(c *nat.Config) error {
 		return c.SetNetwork6(netip.Prefix{})
 	case !chosen:
 		return nil
-	case !hostcaps.HasIPv6():
+	case !hostHasIt:
 		return faultf("%s %s: the host's kernel has no IPv6; leave it out, or write %s off", optionNetwork6, n.Network6, optionNetwork6)
 	case !fits:
 		return faultf("%s %s: IPv6 needs %s %d or more", optionNetwork6, n.Network6, optionMTU, nat.MinMTU6)
@@ -125,26 +124,39 @@ func (n *NAT) checkSearch() error {
 }
 
 // engines are the configurations of all guests' engines. The error holds all that is wrong.
-func (n *NAT) engines(guests int) ([]nat.Config, error) {
-	c, err := n.engine()
-	all, tooMany := c.ForGuests(guests)
+func (n *NAT) engines(p places) ([]nat.Config, error) {
+	c, err := n.engine(p.shares)
+	var all []nat.Config
+	var tooMany error
+	if p.later {
+		all, tooMany = c.ForLater(p.shares)
+	} else {
+		all, tooMany = c.ForGuestsOf(p.shares, max(len(p.sockets), 1))
+	}
 	return all, multierror.Append(nil, err, tooMany).ErrorOrNil()
 }
 
-func (n *NAT) check(guests int) (plan, error) {
-	configs, err := n.engines(guests)
+func (n *NAT) check(p places) (plan, error) {
+	configs, err := n.engines(p)
 	return natPlan(configs), err
 }
 
 // natPlan are the configurations of all guests' engines.
 type natPlan []nat.Config
 
+func (configs natPlan) names() (all []string) {
+	for i := range configs {
+		all = append(all, configs[i].Guest.String())
+	}
+	return all
+}
+
 // open opens an engine for each guest, or none.
 func (configs natPlan) open(d *Daemon) (opened, error) {
-	o := opened{needs: sandbox.Config{Internet: true, Multicast: len(configs[0].Multicast) > 0}, duties: natDuties(configs)}
+	o := opened{needs: sandbox.Config{Internet: true, Multicast: len(configs[0].Multicast) > 0}, duties: natDuties(configs), engines: configs}
 	var errs *multierror.Error
 	for _, c := range configs {
-		c.ReadFile, c.KeepFiles = d.broker.ReadFile, d.broker.Removes
+		c.ReadFile, c.KeepFiles, c.Routes = d.broker.ReadFile, d.broker.Removes, d.broker.OpenRoutes
 		pairs, err := nat.NewPairs(c)
 		if err != nil {
 			errs = multierror.Append(errs, err)

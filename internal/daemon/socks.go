@@ -18,12 +18,12 @@ func ParseSOCKS(text string) (netip.AddrPort, error) { return parsePort(optionSO
 
 // checkSOCKS returns what is wrong with the address of SOCKS.
 func (c *Config) checkSOCKS() error {
-	if c.SOCKS.IsValid() && c.NAT == nil {
+	if c.SOCKS.IsValid() && !c.HasNAT() {
 		return faultf("%s leads into guests behind NAT, and there are none; leave it out", optionSOCKS)
 	}
 	errs := multierror.Append(nil, checkPort(optionSOCKS, c.SOCKS))
-	if c.NAT != nil {
-		errs = multierror.Append(errs, c.checkOpen(c.NAT))
+	for _, n := range c.allNAT() {
+		errs = multierror.Append(errs, c.checkOpen(n))
 	}
 	return errs.ErrorOrNil()
 }
@@ -51,7 +51,7 @@ func (d *Daemon) SOCKS() net.Listener { return d.socks }
 // GuestNamed returns the guest behind NAT of a name, in any case of its letters. Any goroutine may call it between Open and the end of Serve.
 // The error is a NoGuestError or a NoFlowsError.
 func (d *Daemon) GuestNamed(name string) (string, error) {
-	for _, s := range d.guests {
+	for _, s := range d.all() {
 		if strings.EqualFold(s.name, name) {
 			name = s.name
 		}
@@ -63,15 +63,21 @@ func (d *Daemon) GuestNamed(name string) (string, error) {
 // GuestAt returns the guest behind NAT who has an address, or is the only one who can have it, or has a host behind its card that got it
 // by DHCP. It is called as GuestNamed. The error is a ConnectError.
 func (d *Daemon) GuestAt(a netip.Addr) (string, error) {
-	var able []*served
-	for _, s := range d.guests {
+	var own, able []*served
+	for _, s := range d.all() {
 		switch c := s.network.NAT; {
 		case c == nil:
 		case a == c.Guest || a == c.Guest6:
-			return s.name, nil
+			own = append(own, s)
 		case c.CheckCall(netip.AddrPortFrom(a, 1)) == nil:
 			able = append(able, s)
 		}
+	}
+	if len(own) == 1 {
+		return own[0].name, nil
+	}
+	if len(own) > 1 {
+		return "", &ConnectError{BadDestination, fmt.Sprintf("%d guests have the address %s, each in a network of its own; name one of them", len(own), a)}
 	}
 	if len(able) == 0 {
 		return "", &ConnectError{BadDestination, fmt.Sprintf("%s is no guest's address", a)}

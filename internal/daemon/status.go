@@ -28,6 +28,7 @@ type Status struct {
 // GuestStatus is what is known of a guest.
 type GuestStatus struct {
 	Name      string
+	Kind      Kind            // of what it is connected to
 	Socket    string          // at which its front end is met; "" for one that was inherited
 	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
@@ -35,6 +36,27 @@ type GuestStatus struct {
 	LinkDown  bool   // by SetLink
 	Disabled  uint64 // frames on rings that the front end had disabled, or while the link was down
 	LostLines uint64 // notices that were left out
+}
+
+// Kind is a kind of networks that guests are connected to.
+type Kind string
+
+// The kinds.
+const (
+	KindNAT  Kind = "nat"
+	KindTAP  Kind = "tap"
+	KindStub Kind = "stub"
+)
+
+// kind is that of the guest's network.
+func (g *guest) kind() Kind {
+	switch {
+	case g.network.NAT != nil:
+		return KindNAT
+	case g.network.TAP != nil:
+		return KindTAP
+	}
+	return KindStub
 }
 
 // PairStatus is what is known of a queue pair.
@@ -88,10 +110,11 @@ func (r *Report) Everything() iter.Seq2[string, uint64] {
 // are woken, and publish their counters first. What nobody needs any more of the heap is collected before, for it is of no
 // interest; neither stops the threads that serve guests.
 func (d *Daemon) Status() Status {
-	s := d.Published()
+	all := d.all()
+	s := d.statusOf(all)
 	var wg sync.WaitGroup
-	for i, g := range d.guests { // at the same time: one whose thread is stuck is waited for
-		wg.Go(func() { s.Guests[i] = d.located(i, g.status()) })
+	for i, g := range all { // at the same time: one whose thread is stuck is waited for
+		wg.Go(func() { s.Guests[i] = g.located(g.status()) })
 	}
 	wg.Wait()
 	runtime.GC()
@@ -101,17 +124,23 @@ func (d *Daemon) Status() Status {
 
 // Published is the status without flows and usage. It reads what threads have published, and wakes none of them.
 func (d *Daemon) Published() Status {
-	s := Status{Uptime: time.Since(d.since), Sandbox: d.walls}
-	for i, g := range d.guests {
-		s.Guests = append(s.Guests, d.located(i, g.published()))
-	}
+	s := d.statusOf(d.all())
 	s.measure()
 	return s
 }
 
-// located adds to a guest's status where its front end is met, and how far that has come.
-func (d *Daemon) located(guest int, g GuestStatus) GuestStatus {
-	g.Socket, g.Stage = d.config.FrontEnds.socket(guest), d.guests[guest].server.Stage()
+// statusOf is what guests have published.
+func (d *Daemon) statusOf(all []*served) Status {
+	s := Status{Uptime: time.Since(d.since), Sandbox: d.walls}
+	for _, g := range all {
+		s.Guests = append(s.Guests, g.located(g.published()))
+	}
+	return s
+}
+
+// located adds to the guest's status how far its front end has come.
+func (s *served) located(g GuestStatus) GuestStatus {
+	g.Stage = s.server.Stage()
 	return g
 }
 
@@ -140,7 +169,7 @@ func (s *served) status() GuestStatus {
 
 // published is the status without what threads are asked for.
 func (s *served) published() GuestStatus {
-	g := GuestStatus{Name: s.name, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
+	g := GuestStatus{Name: s.name, Kind: s.kind(), Socket: s.socket, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
 	var errs []error
 	for i := range s.counters {
 		counters, err := s.device.Counters(i)

@@ -29,20 +29,28 @@ const (
 // DefaultStub drops all.
 func DefaultStub() Stub { return Stub{Mode: StubNull, Size: netbackend.MinFrame} }
 
-func (s *Stub) check(int) (plan, error) {
+func (s *Stub) check(p places) (plan, error) {
 	_, err := s.port()
-	return s, err
+	return &stubPlan{s, p.sockets}, err
 }
 
+// stubPlan is a stub for each guest.
+type stubPlan struct {
+	*Stub
+	sockets []string // of the guests
+}
+
+func (s *stubPlan) names() []string { return s.sockets }
+
 // open makes a stub for each guest.
-func (s *Stub) open(d *Daemon) (o opened, err error) {
-	for i := range d.config.FrontEnds.guests() {
+func (s *stubPlan) open(*Daemon) (o opened, err error) {
+	for _, socket := range s.sockets {
 		port, err := s.port()
 		if err != nil {
 			return opened{}, err
 		}
 		o.guests = append(o.guests, guest{
-			name: d.config.FrontEnds.socket(i), ports: []netbackend.Port{port},
+			name: socket, ports: []netbackend.Port{port},
 			counters: []counting.Source{counting.From(port.Counters)}, traffic: stubTraffic,
 		})
 	}

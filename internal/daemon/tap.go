@@ -45,8 +45,8 @@ func (t *TAP) configs() (all []tap.Config) {
 	return all
 }
 
-func (t *TAP) check(guests int) (plan, error) {
-	configs := t.configs()
+func (t *TAP) check(p places) (plan, error) {
+	configs, guests := t.configs(), max(len(p.sockets), 1)
 	var errs *multierror.Error
 	if len(t.Devices) != guests {
 		errs = multierror.Append(errs, faultf("each %s needs a %s of its own: there are %d and %d", optionSocketPath, optionTAP, guests, len(t.Devices)))
@@ -66,6 +66,13 @@ func (t *TAP) check(guests int) (plan, error) {
 
 // tapPlan are the devices of all guests.
 type tapPlan []tap.Config
+
+func (configs tapPlan) names() (all []string) {
+	for i := range configs {
+		all = append(all, configs[i].Name)
+	}
+	return all
+}
 
 // open opens all devices, or none. If it may set up interfaces, the broker does so from then on, and undoes the changes.
 func (configs tapPlan) open(d *Daemon) (opened, error) {

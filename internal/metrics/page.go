@@ -24,10 +24,7 @@ type Page struct {
 }
 
 // NewPage returns the page of a daemon, which is open.
-func NewPage(d *daemon.Daemon) *Page {
-	c := d.Config()
-	return newPage(newCollector(setOf(&c), d.Published))
-}
+func NewPage(d *daemon.Daemon) *Page { return newPage(newCollector(d.Published)) }
 
 func newPage(c *collector) *Page {
 	p := &Page{registry: prometheus.NewRegistry()}
@@ -35,12 +32,12 @@ func newPage(c *collector) *Page {
 	return p
 }
 
-// setOf is the set of counters of a configuration's network.
-func setOf(c *daemon.Config) string {
-	switch {
-	case c.NAT != nil:
+// setOf is the set of counters of a kind of networks.
+func setOf(kind daemon.Kind) string {
+	switch kind {
+	case daemon.KindNAT:
 		return setNAT
-	case c.TAP != nil:
+	case daemon.KindTAP:
 		return setTAP
 	}
 	return setStub
@@ -66,7 +63,7 @@ type collector struct {
 	published func() daemon.Status
 	own       [owns]metric
 	thread    []metric
-	network   []metric // of a queue pair's counters, in their order
+	network   map[daemon.Kind][]metric // of the counters of a queue pair of each kind of networks, in their order
 }
 
 // metric is a Metric as Prometheus has it.
@@ -76,14 +73,19 @@ type metric struct {
 	scale float64
 }
 
-func newCollector(set string, published func() daemon.Status) *collector {
-	c := &collector{published: published}
+func newCollector(published func() daemon.Status) *collector {
+	c := &collector{published: published, thread: newMetrics(setThread), network: map[daemon.Kind][]metric{}}
 	for i, m := range ownMetrics() {
 		c.own[i] = newMetric(&m)
 	}
-	c.thread, c.network = newMetrics(setThread), newMetrics(set)
+	for _, kind := range kinds() {
+		c.network[kind] = newMetrics(setOf(kind))
+	}
 	return c
 }
+
+// kinds are those of networks that guests can have.
+func kinds() []daemon.Kind { return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindStub} }
 
 func newMetrics(set string) (all []metric) {
 	for _, m := range metricsOf(set) {
@@ -104,8 +106,10 @@ func (c *collector) Describe(all chan<- *prometheus.Desc) {
 	for i := range c.thread {
 		all <- c.thread[i].Desc
 	}
-	for i := range c.network {
-		all <- c.network[i].Desc
+	for _, kind := range kinds() {
+		for i := range c.network[kind] {
+			all <- c.network[kind][i].Desc
+		}
 	}
 }
 
@@ -144,7 +148,7 @@ func (c *collector) collectGuest(to chan<- prometheus.Metric, g *daemon.GuestSta
 		labels := []*dto.LabelPair{name, label(labelPair, strconv.Itoa(i))}
 		c.own[age].send(to, p.Age.Seconds(), labels...)
 		sendAll(to, c.thread, counting.ValuesOf(p.Thread), labels)
-		sendAll(to, c.network, p.Report.Counters, labels)
+		sendAll(to, c.network[g.Kind], p.Report.Counters, labels)
 	}
 }
 

@@ -57,8 +57,8 @@ func status(set string) daemon.Status {
 	return daemon.Status{
 		Uptime: time.Hour, Heap: 11, Goroutines: 12, Sandbox: sandbox.State{{Weak: true}, {}},
 		Guests: []daemon.GuestStatus{
-			{Name: "a", Stage: vhostuser.DriverUp, Disabled: 13, LostLines: 14, Pairs: []daemon.PairStatus{numberedPair(set, 1000), numberedPair(set, 2000)}},
-			{Name: "b", Pairs: []daemon.PairStatus{numberedPair(set, 3000)}},
+			{Name: "a", Kind: daemon.Kind(set), Stage: vhostuser.DriverUp, Disabled: 13, LostLines: 14, Pairs: []daemon.PairStatus{numberedPair(set, 1000), numberedPair(set, 2000)}},
+			{Name: "b", Kind: daemon.Kind(set), Pairs: []daemon.PairStatus{numberedPair(set, 3000)}},
 		},
 	}
 }
@@ -84,8 +84,8 @@ func samplesOf(t *testing.T, text []byte) map[string]float64 {
 }
 
 // textOf is the page of a status.
-func textOf(t *testing.T, set string, s daemon.Status) []byte {
-	text, err := newPage(newCollector(set, func() daemon.Status { return s })).Text()
+func textOf(t *testing.T, s daemon.Status) []byte {
+	text, err := newPage(newCollector(func() daemon.Status { return s })).Text()
 	require.NoError(t, err)
 	return text
 }
@@ -108,7 +108,7 @@ func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
 					addWanted(want, set, p.Report.Counters, at)
 				}
 			}
-			samples := samplesOf(t, textOf(t, set, s))
+			samples := samplesOf(t, textOf(t, s))
 			require.Equal(t, want, samples)
 		})
 	}
@@ -139,7 +139,7 @@ func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
 				want = append(want, m.Name)
 			}
 		}
-		for line := range strings.Lines(string(textOf(t, set, status(set)))) {
+		for line := range strings.Lines(string(textOf(t, status(set)))) {
 			if name, isType := strings.CutPrefix(line, "# TYPE "); isType {
 				found = append(found, strings.Fields(name)[0])
 			}
@@ -151,7 +151,7 @@ func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
 func TestPrometheusFindsNothingWrongWithNamesAndHelp(t *testing.T) {
 	for _, set := range networks() {
 		s := status(set)
-		problems, err := testutil.CollectAndLint(newCollector(set, func() daemon.Status { return s }))
+		problems, err := testutil.CollectAndLint(newCollector(func() daemon.Status { return s }))
 		require.NoError(t, err)
 		require.Empty(t, problems, set)
 	}
@@ -162,10 +162,10 @@ func TestNamesOfAnyBytesMakeNoBadPage(t *testing.T) {
 	names := []string{"/a\xff", "/a\xfe", `"/a\xff"`, `/a"} 1`, "/a\nvring_heap_bytes 7", `/a\n`, "", `"`, "/a\x00"}
 	s := daemon.Status{}
 	for _, name := range names {
-		s.Guests = append(s.Guests, daemon.GuestStatus{Name: name, Pairs: []daemon.PairStatus{numberedPair(setStub, 1)}})
+		s.Guests = append(s.Guests, daemon.GuestStatus{Name: name, Kind: daemon.KindStub, Pairs: []daemon.PairStatus{numberedPair(setStub, 1)}})
 	}
 	stages := 0
-	for name := range samplesOf(t, textOf(t, setStub, s)) {
+	for name := range samplesOf(t, textOf(t, s)) {
 		if strings.HasPrefix(name, "vring_guest_stage ") {
 			stages++
 		}
@@ -177,7 +177,7 @@ func TestNamesOfAnyBytesMakeNoBadPage(t *testing.T) {
 func TestCountersThatAreNotKnownAreNotZero(t *testing.T) {
 	s := status(setNAT)
 	s.Guests[0].Pairs[1] = daemon.PairStatus{Err: errors.New("unread")}
-	samples := samplesOf(t, textOf(t, setNAT, s))
+	samples := samplesOf(t, textOf(t, s))
 	require.Contains(t, samples, "vring_nat_frames_in_total guest=a pair=0")
 	require.NotContains(t, samples, "vring_nat_frames_in_total guest=a pair=1")
 	require.NotContains(t, samples, "vring_publication_age_seconds guest=a pair=1")

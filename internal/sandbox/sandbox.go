@@ -50,6 +50,8 @@ type Config struct {
 	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be
 	// bound to the groups, so any port may be used then. Timers may be set.
 	Multicast bool
+	// Pin lets threads that come later be pinned to processors.
+	Pin bool
 	// Notify is the descriptor of the service manager's datagram socket, which is connected: it can be written to and nothing
 	// else, for it could be used to reach other sockets. 0 is none.
 	Notify int
@@ -62,9 +64,11 @@ type Config struct {
 	Dial       []string // unix sockets to connect to, abstract ones with a leading @
 	Interfaces bool     // set up network interfaces: CAP_NET_ADMIN is kept, if it is there
 	// Bind opens ports of TCP and UDP that others are connected to; BindPrivileged those that need a right, too: CAP_NET_BIND_SERVICE is
-	// kept, if it is there. MakeIn are directories in which unix sockets are made and removed, if Bind is set.
+	// kept, if it is there. MakeIn are directories in which unix sockets are made and removed, and GiveGroup that they are given to a group.
 	Bind, BindPrivileged bool
 	MakeIn               []string
+	GiveGroup            bool
+	Routes               bool // open sockets to the host's routing table
 	Log                  *slog.Logger
 }
 

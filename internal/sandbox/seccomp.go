@@ -80,6 +80,9 @@ func fileCalls(cfg *Config) (calls []string) {
 	if len(cfg.MakeIn) > 0 {
 		calls = append(calls, "fchmod") // of a socket that has no file yet
 	}
+	if cfg.GiveGroup {
+		calls = append(calls, "fchownat", "fchmodat")
+	}
 	return calls
 }
 
@@ -123,6 +126,9 @@ func conditionalCalls(cfg *Config) []call {
 		where("mmap", condition{2, withoutBit, unix.PROT_EXEC}),
 		where("mprotect", condition{2, withoutBit, unix.PROT_EXEC}),
 	}, socketCalls(cfg), optionCalls(cfg), requestCalls(cfg))
+	if cfg.Pin {
+		calls = append(calls, where("sched_setaffinity", condition{0, equal, 0}))
+	}
 	if cfg.Read || cfg.removes() {
 		const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
 		calls = append(calls, where("openat", condition{2, withoutBit, writing}))

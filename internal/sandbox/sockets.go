@@ -19,6 +19,9 @@ func socketKinds(cfg *Config) (kinds []socketKind) {
 			socketKind{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE},
 			socketKind{unix.AF_UNIX, unix.SOCK_DGRAM | flags, 0}) // the lock of an interface's name
 	}
+	if cfg.Routes {
+		kinds = append(kinds, socketKind{unix.AF_NETLINK, unix.SOCK_RAW | flags, unix.NETLINK_ROUTE})
+	}
 	if cfg.Bind {
 		for _, family := range []uint32{unix.AF_INET, unix.AF_INET6} {
 			kinds = append(kinds, socketKind{family, unix.SOCK_STREAM | flags, 0}, socketKind{family, unix.SOCK_DGRAM | flags, 0})
@@ -58,10 +61,11 @@ func addressCalls(cfg *Config) (calls []call) {
 
 // portCalls use ports that a socket has, or, of rtnetlink, gets.
 func portCalls(cfg *Config) (calls []string) {
-	if cfg.Internet || cfg.Bind {
+	makes := cfg.Bind || len(cfg.MakeIn) > 0
+	if cfg.Internet || makes {
 		calls = append(calls, "listen") // a gate opens again
 	}
-	if cfg.Interfaces || cfg.Multicast || cfg.Bind {
+	if cfg.Interfaces || cfg.Multicast || cfg.Routes || makes {
 		calls = append(calls, "bind")
 	}
 	return calls

@@ -21,6 +21,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/udp"
+	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -76,6 +77,8 @@ type Config struct {
 	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
 	// somebody else to remove them; nil is no.
 	KeepFiles func() bool
+	// Routes opens the engine's sockets to the routing table, as package routesocket does, which nil stands for.
+	Routes    func(news bool) (fd int, err error)
 	resolvers *namerelay.Quotas // that all guests of the process share; nil for a guest without others
 	// Slept tells how long the host has been suspended in all since it booted; nil asks the kernel. Any thread may call it.
 	Slept           func() time.Duration
@@ -359,13 +362,21 @@ func (p *Port) connectParts(has servers, g *guest) {
 
 // open opens the descriptors that the queue pair has beside its flows, or none.
 func (p *Port) open() (err error) {
-	if err := p.routes.Open(); err != nil {
-		return err
+	routes := p.cfg.Routes
+	if routes == nil {
+		routes = routesocket.Open
 	}
-	if err := p.news.Open(); err != nil {
+	table, err := routes(false)
+	if err != nil {
+		return fmt.Errorf("socket for looking up routes: %w", err)
+	}
+	p.routes.Open(table)
+	news, err := routes(true)
+	if err != nil {
 		p.routes.Close()
-		return err
+		return fmt.Errorf("socket for news of routes: %w", err)
 	}
+	p.news.Open(news)
 	if err := p.shard.OpenMailbox(); err != nil {
 		p.news.Close()
 		p.routes.Close()

@@ -8,7 +8,6 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
@@ -19,6 +18,19 @@ import (
 //
 // No guest can reach another one, or use its address, or take the descriptors of its share.
 func (c Config) ForGuests(n int) ([]Config, error) {
+	s := NewShares(n, 0)
+	s.first.sockets = c.MaxSockets
+	return c.ForGuestsOf(s, n)
+}
+
+// ForGuestsOf is ForGuests for some of the guests that a process has at first, among which s is divided.
+func (c Config) ForGuestsOf(s *Shares, n int) ([]Config, error) { return c.among(s, &s.first, n) }
+
+// ForLater is ForGuests for one guest, which comes to a process later.
+func (c Config) ForLater(s *Shares) ([]Config, error) { return c.among(s, &s.later, 1) }
+
+// among is ForGuests, with a share of s for each.
+func (c Config) among(s *Shares, of *guestShare, n int) ([]Config, error) {
 	guests, err := c.addresses(n)
 	if err != nil {
 		return nil, err
@@ -28,8 +40,7 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 		return nil, err
 	}
 	configs := make([]Config, n)
-	c.resolvers = namerelay.NewQuotas()
-	c.Kernel = c.Kernel.Among(n)
+	s.limit(&c, of)
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]
@@ -38,7 +49,6 @@ func (c Config) ForGuests(n int) ([]Config, error) {
 			configs[i].Guest6 = guests6[i]
 			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
 		}
-		configs[i].MaxSockets = c.MaxSockets/n - filesPerGuest(c.Queues) - c.groupFiles()
 	}
 	for i, forwards := range ForwardsByGuest(configs, c.Forwards) {
 		configs[i].Forwards = forwards

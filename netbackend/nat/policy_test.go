@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
@@ -29,7 +30,9 @@ func rules(t testing.TB, texts ...string) (list []spec.Rule) {
 // judged returns what the policy of cfg says of a destination.
 func judged(t *testing.T, cfg *Config, proto uint8, to netip.AddrPort) policy.Verdict {
 	var routes route.Table
-	require.NoError(t, routes.Open())
+	socket, err := routesocket.Open(false)
+	require.NoError(t, err)
+	routes.Open(socket)
 	defer routes.Close()
 	nets := networksOf(cfg)
 	p := policy.New(cfg.policy().rules, &nets, &routes)

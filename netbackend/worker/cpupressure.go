@@ -10,27 +10,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuPressure knows how many threads there are for the processors of the machine. Any thread may ask.
-type cpuPressure struct {
+// CPUPressure knows how many threads there are for the processors of the machine. Any thread may ask.
+type CPUPressure struct {
 	loadavg    *os.File
 	fd         int // of it
 	processors int
 }
 
-// openCPUPressure opens what is to be read later, so that a sandbox may close the rest.
-func openCPUPressure() (*cpuPressure, error) {
+// OpenCPUPressure opens what is to be read later, so that a sandbox may close the rest.
+func OpenCPUPressure() (*CPUPressure, error) {
 	f, err := os.Open("/proc/loadavg")
 	if err != nil {
 		return nil, err
 	}
-	return &cpuPressure{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
+	return &CPUPressure{loadavg: f, fd: int(f.Fd()), processors: onlineProcessors()}, nil
 }
 
-func (c *cpuPressure) close() error { return c.loadavg.Close() }
+// Close closes it, when no thread asks any more.
+func (c *CPUPressure) Close() error { return c.loadavg.Close() }
 
 // probe returns the question for one thread. The answer is whether more threads can run than there are processors, so that
 // one of them waits for another. What cannot be found out counts as oversubscribed.
-func (c *cpuPressure) probe() (oversubscribed func() bool) {
+func (c *CPUPressure) probe() (oversubscribed func() bool) {
 	text := make([]byte, 128)
 	return func() bool {
 		n, err := unix.Pread(c.fd, text, 0)

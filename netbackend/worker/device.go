@@ -47,6 +47,8 @@ type Config struct {
 	MaxSleep time.Duration
 	// CPUs are the processors that threads are pinned to, one after the other and over again. None lets them roam.
 	CPUs []int
+	// Pressure is asked whether threads have to wait for a processor, and stays the caller's; nil lets the Device open one of its own.
+	Pressure *CPUPressure
 }
 
 // Device is the data path of one guest.
@@ -59,7 +61,7 @@ type Device struct {
 	failed   chan error
 	poll     atomic.Int64 // what Config.Poll says at present, in nanoseconds
 	maxSleep atomic.Int64 // what Config.MaxSleep says at present, in nanoseconds
-	pressure *cpuPressure // nil if threads cannot poll
+	pressure *CPUPressure // of its own; nil for none
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, for Close
@@ -93,7 +95,7 @@ func New(cfg Config) (*Device, error) {
 	}
 	d.SetPoll(cfg.Poll)
 	d.SetMaxSleep(cfg.MaxSleep)
-	d.preparePolling()
+	d.preparePolling(cfg.Pressure)
 	d.features |= offers
 	if len(cfg.Ports) > 1 {
 		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
@@ -124,15 +126,17 @@ func (d *Device) MaxSleep() time.Duration { return time.Duration(d.maxSleep.Load
 
 // preparePolling lets threads look at their rings, if it can be known when they had better not. It is done whether they are to or
 // not: later a sandbox forbids it.
-func (d *Device) preparePolling() {
+func (d *Device) preparePolling(c *CPUPressure) {
 	if runtime.NumCPU() < 2 {
 		return // with one processor, whoever is waited for needs it
 	}
-	c, err := openCPUPressure()
-	if err != nil {
-		return
+	if c == nil {
+		var err error
+		if c, err = OpenCPUPressure(); err != nil {
+			return
+		}
+		d.pressure = c
 	}
-	d.pressure = c
 	for _, l := range d.loops {
 		l.moderation.poller = poller{limit: &d.poll, oversubscribed: c.probe()}
 	}
@@ -342,7 +346,7 @@ func (d *Device) Close() error {
 	d.ended = true
 	close(d.notices)
 	if d.pressure != nil {
-		err = errors.Join(err, d.pressure.close())
+		err = errors.Join(err, d.pressure.Close())
 	}
 	return err
 }

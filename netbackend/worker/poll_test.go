@@ -89,9 +89,9 @@ func TestProcessorListsAreCounted(t *testing.T) {
 }
 
 func TestAskingForACrowdAllocatesNothing(t *testing.T) {
-	c, err := openCPUPressure()
+	c, err := OpenCPUPressure()
 	require.NoError(t, err)
-	defer c.close()
+	defer c.Close()
 	oversubscribed := c.probe()
 	require.Zero(t, testing.AllocsPerRun(100, func() { oversubscribed() }))
 	c.processors = 1 << 20

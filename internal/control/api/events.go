@@ -35,6 +35,8 @@ const (
 	EventChanged        = "changed"              // the configuration was changed at the control socket
 	EventReloaded       = "reloaded"             // the configuration file was read again
 	EventNotReloaded    = "not-reloaded"         // the configuration file was read again, and is wrong
+	EventGuestAdded     = "guest-added"          // a guest was added while others were served
+	EventGuestRemoved   = "guest-removed"        // a guest was removed while others were served
 	EventGuestStopped   = "guest-stopped"        // a guest is not served any more
 	EventBrokerEnded    = "broker-ended"         // what the broker does is not done any more
 	EventResolversGone  = "resolvers-unreadable" // the host's resolvers are not known
@@ -49,7 +51,7 @@ const (
 // EventKinds are all kinds of events.
 func EventKinds() []string {
 	return []string{
-		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventDraining, EventDrainCancelled,
+		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestAdded, EventGuestRemoved, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventDraining, EventDrainCancelled,
 		EventLink, EventStopping, EventLost,
 	}
 }

@@ -363,7 +363,7 @@ async function showPolicy() {
 function followEvents() {
   const source = new EventSource("/v1/events");
   const kinds = [
-    "frontend", "notice", "changed", "reloaded", "not-reloaded", "guest-stopped", "broker-ended", "resolvers-unreadable", "draining",
+    "frontend", "notice", "changed", "reloaded", "not-reloaded", "guest-added", "guest-removed", "guest-stopped", "broker-ended", "resolvers-unreadable", "draining",
     "drain-cancelled", "link", "stopping", "lost",
   ];
   for (const kind of kinds) source.addEventListener(kind, (event) => showEvent(JSON.parse(event.data)));

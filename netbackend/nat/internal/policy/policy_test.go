@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
+	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -47,7 +48,9 @@ func testPolicy(t testing.TB, c Config) *Policy {
 	for _, r := range c.Rules {
 		require.NoError(t, r.Check(nets.V4.Prefix, nets.V6.Prefix))
 	}
-	require.NoError(t, routes.Open())
+	socket, err := routesocket.Open(false)
+	require.NoError(t, err)
+	routes.Open(socket)
 	t.Cleanup(routes.Close)
 	p := New(Compile(&c, &nets), &nets, routes)
 	return &p

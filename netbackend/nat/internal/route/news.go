@@ -2,7 +2,6 @@ package route
 
 import (
 	"encoding/binary"
-	"fmt"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -10,8 +9,8 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 )
 
-// News reports that links, addresses, routes or routing rules of the host have changed (rtnetlink(7)). It needs no right, but
-// must be opened before the process gives up the right to open sockets.
+// News reports that links, addresses, routes or routing rules of the host have changed (rtnetlink(7)), by a socket of package routesocket
+// that is told of news.
 //
 // It belongs to one thread, which learns of a change as soon as it is awake. The kernel has put the news there before the
 // program that made the change can go on.
@@ -26,25 +25,8 @@ type News struct {
 // newsBurst is how many messages are read in one turn.
 const newsBurst = 256
 
-// Open must come first.
-func (n *News) Open() (err error) {
-	const kind = unix.SOCK_RAW | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	if n.fd, err = unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_ROUTE); err != nil {
-		return fmt.Errorf("socket for news of routes: %w", err)
-	}
-	groups := uint32(0)
-	for _, group := range []int{
-		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
-		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE,
-	} {
-		groups |= 1 << (group - 1)
-	}
-	if err := unix.Bind(n.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
-		n.Close()
-		return fmt.Errorf("socket for news of routes: %w", err)
-	}
-	return nil
-}
+// Open must come first. It has the socket, which is n's from then on.
+func (n *News) Open(socket int) { n.fd = socket }
 
 // FD returns the descriptor to watch: it is readable when there is news. See Wake.
 func (n *News) FD() int { return n.fd }

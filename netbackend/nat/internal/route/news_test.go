@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/routesocket"
 )
 
 // routeMessage is what the kernel sends of a route to a network (RFC 3549 section 3.1.1). A default route has no destination.
@@ -118,7 +119,9 @@ func TestChangesAreCountedNoFasterThanTheInterval(t *testing.T) {
 // The kernel of this machine answers: its loopback is its own, and an address of a documentation network is not.
 func TestTheTableTellsTheHostsAddressesFromOthers(t *testing.T) {
 	var table Table
-	require.NoError(t, table.Open())
+	socket, err := routesocket.Open(false)
+	require.NoError(t, err)
+	table.Open(socket)
 	defer table.Close()
 	for range 3 { // answers are told from those to questions before
 		require.True(t, table.IsLocal(new(ipaddr.From(netip.MustParseAddr("127.0.0.1")))))

@@ -2,7 +2,6 @@ package route
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -29,18 +28,14 @@ const (
 	routeType  = unix.SizeofNlMsghdr + 7 // of a route
 )
 
-// Open must come first. The answers are read without waiting: the kernel has given them before the question's system
+// Open must come first. It has a socket of package routesocket, which is r's from then on. The answers are read without waiting: the kernel has given them before the question's system
 // call returns.
-func (r *Table) Open() (err error) {
-	const kind = unix.SOCK_RAW | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	if r.fd, err = unix.Socket(unix.AF_NETLINK, kind, unix.NETLINK_ROUTE); err != nil {
-		return fmt.Errorf("socket for looking up routes: %w", err)
-	}
+func (r *Table) Open(socket int) {
+	r.fd = socket
 	b := r.request[:]
 	binary.NativeEndian.PutUint16(b[nlType:], unix.RTM_GETROUTE)
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
 	binary.NativeEndian.PutUint16(b[routeHeaders-2:], unix.RTA_DST)
-	return nil
 }
 
 // Close closes the socket.

@@ -26,7 +26,12 @@ func (l *KernelLimits) IsDivided() bool { return l.guests != 0 }
 
 // Among divides the limits among n guests.
 func (l KernelLimits) Among(n int) KernelLimits {
-	l.guests, l.commonFlows = n, newCommonFlows(l.UnansweredFlows)
-	l.Memory = min(l.Memory, hostKernelMemory()/int64(n))
+	return l.Share(n, HostKernelMemory(), NewCommonFlows(l.UnansweredFlows))
+}
+
+// Share is the share of one of so many guests, of memory and of what all guests of the process may begin beyond their shares.
+func (l KernelLimits) Share(guests int, memory int64, common *ratelimit.Bucket) KernelLimits {
+	l.guests, l.commonFlows = guests, common
+	l.Memory = min(l.Memory, memory/int64(guests))
 	return l
 }

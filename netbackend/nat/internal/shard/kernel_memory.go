@@ -198,9 +198,9 @@ func (s *SocketMemory) release(socket int32, kind socketKind) {
 // usualBuffer is what sockets other than TCP's have by default (net.core.rmem_default, wmem_default).
 const usualBuffer = 212992
 
-// hostKernelMemory returns how much all guests of a process may have together, in bytes: half of what TCP may have on this
+// HostKernelMemory returns how much all guests of a process may have together, in bytes: half of what TCP may have on this
 // host, or no bound where the process cannot read that.
-func hostKernelMemory() int64 {
+func HostKernelMemory() int64 {
 	tcp, ok := hostcaps.TCPMemory()
 	if !ok {
 		return math.MaxInt64

@@ -140,7 +140,7 @@ func TestBuffersOfOtherSocketsHaveTheirUsualSizeAgain(t *testing.T) {
 
 func TestTheBudgetIsDividedAmongGuests(t *testing.T) {
 	all := KernelLimits{Memory: math.MaxInt64}.Among(1).Memory
-	require.Equal(t, hostKernelMemory(), all)
+	require.Equal(t, HostKernelMemory(), all)
 	require.Equal(t, all/10, KernelLimits{Memory: math.MaxInt64}.Among(10).Memory)
 	require.EqualValues(t, 1000, KernelLimits{Memory: 1000}.Among(10).Memory)
 }

@@ -27,8 +27,8 @@ type NewFlows struct {
 	common *ratelimit.Bucket
 }
 
-// newCommonFlows returns what all guests of a process may begin beyond their shares.
-func newCommonFlows(burst int) *ratelimit.Bucket {
+// NewCommonFlows returns what all guests of a process may begin beyond their shares.
+func NewCommonFlows(burst int) *ratelimit.Bucket {
 	b := new(ratelimit.Bucket)
 	b.FillBurst(newFlowRate, int64(burst))
 	return b
