@@ -39,6 +39,7 @@ packages_needed=(librte-net-virtio23 librte-net-vhost23 librte-net-tap23 busybox
 
 kernel_meta=linux-image-cloud-amd64
 kernel_dir=.cache/guest-kernel
+promtool=.cache/promtool # Prometheus' own checks of pages and rules; 19 MB to fetch, and the package itself would start a server
 
 fail() {
 	echo "install.sh: $*" >&2
@@ -130,17 +131,33 @@ download() {
 	}
 }
 
+# fetch_promtool unpacks promtool alone.
+fetch_promtool() {
+	local work
+	echo "install.sh: fetching promtool"
+	mkdir -p .cache
+	work=$(mktemp -d .cache/promtool.XXXXXX)
+	download prometheus "$work" || { refresh_lists && download prometheus "$work"; } ||
+		{ rm -rf "$work" && fail "apt-get could not download prometheus"; }
+	dpkg --fsys-tarfile "$work"/*.deb | tar -x -C "$work" ./usr/bin/promtool
+	mv "$work/usr/bin/promtool" "$promtool"
+	rm -rf "$work"
+}
+
 command -v go >/dev/null 2>&1 || fail "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"
 
 mapfile -t packages < <(missing_packages | sort -u)
 need_kernel=
 [ -e "$kernel_dir/vmlinuz" ] || need_kernel=yes
-[ ${#packages[@]} -gt 0 ] || [ -n "$need_kernel" ] || exec integration/userland.sh
+need_promtool=
+[ -e "$promtool" ] || need_promtool=yes
+[ ${#packages[@]} -gt 0 ] || [ -n "$need_kernel$need_promtool" ] || exec integration/userland.sh
 
 for tool in apt-get apt-cache dpkg dpkg-query; do
 	command -v "$tool" >/dev/null 2>&1 ||
-		fail "$tool is missing: this script knows Debian only. Install by hand: ${packages[*]:-}${need_kernel:+ and a kernel in $kernel_dir}"
+		fail "$tool is missing: this script knows Debian only. Install by hand: ${packages[*]:-}${need_kernel:+ and a kernel in $kernel_dir}${need_promtool:+ and $promtool}"
 done
 [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 [ -z "$need_kernel" ] || fetch_kernel
+[ -z "$need_promtool" ] || fetch_promtool
 integration/userland.sh

@@ -56,12 +56,30 @@ func TestChangesDisturbNobodyWhomTheyDoNotName(t *testing.T) {
 	before := s.streamed.Load()
 	s.answered(t, 2*steerClients)
 	require.Eventually(t, func() bool { return s.streamed.Load() > before+64<<10 }, soon, time.Millisecond, "the stream goes on")
+	s.requireMetrics()
 	s.requireAnotherGuest()
 	s.stop()
 	require.NoError(t, s.clients.Wait())
 	slices.Sort(ratios)
 	t.Logf("99th percentile of %d answers, changing to quiet: median %.2f of %.2f", len(s.answers), ratios[len(ratios)/2], ratios)
 	t.Logf("99th percentile of %d changes: %v, median %v", len(s.changes), percentile99(s.changes), s.changes[len(s.changes)/2])
+}
+
+// requireMetrics checks what Prometheus reads of a guest under load.
+func (s *steered) requireMetrics() {
+	page := s.vring.page()
+	promtool(s.t, page, "check", "metrics")
+	for _, sample := range []string{
+		`vring_nat_flows\{guest="10.0.2.15",state="open"\} 5[0-9]`,
+		`vring_nat_connect_seconds_count\{begun_by="guest",guest="10.0.2.15"\} [1-9]`,
+		`vring_nat_connect_seconds_count\{begun_by="host",guest="10.0.2.15"\} 5[0-9]`,
+		`vring_thread_turn_seconds_count\{guest="10.0.2.15",pair="0"\} [1-9]`,
+		`vring_thread_to_guest_interrupts_total\{guest="10.0.2.15",pair="0"\} [1-9]`,
+		`vring_thread_to_guest_ring_entries\{guest="10.0.2.15",pair="0"\} [1-9]`,
+		`vring_guest_limit_used\{guest="10.0.2.15",limit="sockets"\} 5[0-9]`,
+	} {
+		require.Regexp(s.t, sample, string(page))
+	}
 }
 
 // steered is a guest under load whose forwards and rules are changed.

@@ -54,11 +54,11 @@ type RXWriter struct {
 
 // ReturnedBuffers counts receive buffers that could not carry a frame, by the reason. Each is in one of these counters.
 type ReturnedBuffers struct {
-	ReceiveBuffersOutsideMemory  uint64 `counter:"receive_buffers_outside_memory" help:"Receive buffers at an address that is not memory of the guest."`
-	ReceiveBuffersBadChain       uint64 `counter:"receive_buffers_bad_chain" help:"Receive buffers with a loop, too many descriptors or pieces, or a descriptor that there is not."`
-	ReceiveBuffersWrongDirection uint64 `counter:"receive_buffers_wrong_direction" help:"Receive buffers that are for the device to read."`
-	ReceiveBuffersEmpty          uint64 `counter:"receive_buffers_empty" help:"Receive buffers without a byte."`
-	ReceiveBuffersTooSmall       uint64 `counter:"receive_buffers_too_small" help:"Receive buffers too small for the frame that waited, alone or with those beside them."`
+	ReceiveBuffersOutsideMemory  uint64 `counter:"receive_buffers_outside_memory" kind:"drop" help:"Receive buffers at an address that is not memory of the guest."`
+	ReceiveBuffersBadChain       uint64 `counter:"receive_buffers_bad_chain" kind:"drop" help:"Receive buffers with a loop, too many descriptors or pieces, or a descriptor that there is not."`
+	ReceiveBuffersWrongDirection uint64 `counter:"receive_buffers_wrong_direction" kind:"drop" help:"Receive buffers that are for the device to read."`
+	ReceiveBuffersEmpty          uint64 `counter:"receive_buffers_empty" kind:"drop" help:"Receive buffers without a byte."`
+	ReceiveBuffersTooSmall       uint64 `counter:"receive_buffers_too_small" kind:"drop" help:"Receive buffers too small for the frame that waited, alone or with those beside them."`
 }
 
 // count counts chain c.

@@ -37,15 +37,15 @@ type Counters struct {
 	Received      uint64 `counter:"received" help:"Frames that the guest got."`
 	ReceivedBytes uint64 `counter:"received_bytes" unit:"bytes" help:"Bytes of frames that the guest got, without virtio-net headers."`
 
-	BadHeaders  uint64 `counter:"bad_headers" help:"Malformed chains of the guest, and its frames with a virtio-net header that lies."`
-	Detached    uint64 `counter:"detached" help:"Frames of the guest while no queue was attached: its receive ring is off, or the device is gone."`
-	Down        uint64 `counter:"down" help:"Frames of the guest while the device was down (EIO)."`
-	Refused     uint64 `counter:"refused" help:"Frames of the guest that the kernel did not want (EINVAL)."`
-	NoMemory    uint64 `counter:"no_memory" help:"Frames of the guest for which the kernel had no memory (ENOBUFS, ENOMEM)."`
+	BadHeaders  uint64 `counter:"bad_headers" kind:"drop" help:"Malformed chains of the guest, and its frames with a virtio-net header that lies."`
+	Detached    uint64 `counter:"detached" kind:"drop" help:"Frames of the guest while no queue was attached: its receive ring is off, or the device is gone."`
+	Down        uint64 `counter:"down" kind:"drop" help:"Frames of the guest while the device was down (EIO)."`
+	Refused     uint64 `counter:"refused" kind:"drop" help:"Frames of the guest that the kernel did not want (EINVAL)."`
+	NoMemory    uint64 `counter:"no_memory" kind:"drop" help:"Frames of the guest for which the kernel had no memory (ENOBUFS, ENOMEM)."`
 	Full        uint64 `counter:"full" help:"Times that the kernel could take no more, and a frame waited in the ring (EAGAIN)."`
-	TooLong     uint64 `counter:"too_long" help:"Frames to the guest that were longer than its buffers."`
-	NotAccepted uint64 `counter:"not_accepted" help:"Frames to the guest with an offload that it does not take."`
-	ReadErrors  uint64 `counter:"read_errors" help:"Frames to the guest that could not be read."`
+	TooLong     uint64 `counter:"too_long" kind:"drop" help:"Frames to the guest that were longer than its buffers."`
+	NotAccepted uint64 `counter:"not_accepted" kind:"drop" help:"Frames to the guest with an offload that it does not take."`
+	ReadErrors  uint64 `counter:"read_errors" kind:"drop" help:"Frames to the guest that could not be read."`
 	Respilled   uint64 `counter:"respilled" help:"Frames to the guest that were longer than expected: copied twice, not lost."`
 }
 

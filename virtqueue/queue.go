@@ -123,6 +123,9 @@ func (q *Queue) Stats() Stats { return q.stats }
 // called after Flush.
 func (q *Queue) State() State { return SplitState(q.used) }
 
+// Available returns how many entries the driver had made available, and were not used, when the queue looked last.
+func (q *Queue) Available() int { return int(q.avail - q.used) }
+
 // Pending returns all chains that were fetched and not used yet, oldest first. It is valid as long as Fetch's result.
 func (q *Queue) Pending() []Chain { return q.chains[q.first:q.end] }
 

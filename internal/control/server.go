@@ -111,6 +111,7 @@ func routes() []route {
 		{http.MethodDelete, "/v1/guests/{name}", http.StatusOK, (*Server).removeGuest},
 		{http.MethodGet, "/v1/guests/{name}/flows", http.StatusOK, (*Server).flows},
 		{http.MethodDelete, "/v1/guests/{name}/flows", http.StatusOK, (*Server).endFlows},
+		{http.MethodGet, "/v1/guests/{name}/drops", http.StatusOK, (*Server).drops},
 		{http.MethodGet, "/v1/guests/{name}/leases", http.StatusOK, (*Server).leases},
 		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},

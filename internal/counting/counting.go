@@ -45,6 +45,15 @@ func walk(v reflect.Value, visit func(name string, counter reflect.Value)) {
 	}
 }
 
+// NamesOf returns the names of a struct of counters, of which counters is the address, by the addresses of the counters.
+func NamesOf(counters any) map[*uint64]string {
+	names := map[*uint64]string{}
+	walk(reflect.ValueOf(counters).Elem(), func(name string, counter reflect.Value) {
+		names[counter.Addr().Interface().(*uint64)] = name
+	})
+	return names
+}
+
 func walkGroup(v reflect.Value, group Group, visit func(name string, counter reflect.Value)) {
 	i := 0
 	for name := range group.All() {

@@ -8,8 +8,11 @@ const (
 	Microseconds = "microseconds"
 )
 
-// gauge is the kind of a counter that goes down as well as up.
-const gauge = "gauge"
+// Kinds of counters, beside those that just grow.
+const (
+	gauge = "gauge" // it goes down as well as up
+	drop  = "drop"  // it counts what was dropped
+)
 
 // Description tells of one counter of a struct what its tags say:
 //
@@ -17,11 +20,13 @@ const gauge = "gauge"
 //	help:"Bytes of frames that …" what it counts, in a sentence
 //	unit:"bytes"                  Bytes or Microseconds; none for things, of which help says what they are
 //	kind:"gauge"                  it goes down as well as up; none for one that grows
+//	kind:"drop"                   it grows by what is dropped, by someone who keeps no log of that (package netbackend/drops)
 type Description struct {
 	Name  string
 	Help  string
 	Unit  string
 	Gauge bool
+	Drop  bool
 }
 
 // Describe returns the descriptions of a struct of counters, in the order of [All].
@@ -40,7 +45,7 @@ func describe(v reflect.Value) (all []Description) {
 			continue
 		}
 		tag := field.Tag
-		all = append(all, Description{tag.Get(tagKey), tag.Get(helpKey), tag.Get(unitKey), tag.Get(kindKey) == gauge})
+		all = append(all, Description{tag.Get(tagKey), tag.Get(helpKey), tag.Get(unitKey), tag.Get(kindKey) == gauge, tag.Get(kindKey) == drop})
 	}
 	return all
 }

@@ -6,6 +6,8 @@ import "reflect"
 type Source interface {
 	// Names returns the counters' names, which do not change.
 	Names() []string
+	// Describe returns what is known of each counter, in the order of their names.
+	Describe() []Description
 	// Read sets words to the counters' values, in the order of their names, of which there must be as many. It allocates
 	// nothing, unless take does; see [From].
 	Read(words []uint64)
@@ -30,6 +32,9 @@ type structSource[C any] struct {
 
 // Names implements Source.
 func (s *structSource[C]) Names() []string { return s.names }
+
+// Describe implements Source.
+func (s *structSource[C]) Describe() []Description { return Describe(s.last) }
 
 // Read implements Source.
 func (s *structSource[C]) Read(words []uint64) {

@@ -28,6 +28,7 @@ type guest struct {
 	ports    []netbackend.Port                 // one for each queue pair; their threads own them
 	counters []counting.Source                 // of ports
 	snapshot func(*worker.Thread) nat.Snapshot // nil for a network without flows
+	natPort  *nat.Port                         // of the first queue pair, for what anybody may ask; nil for a network that is not NAT
 	lost     <-chan error                      // delivers why there is no network any more; nil for one that cannot be lost
 	// traffic, if set, tells that of the first queue pair from its counters, and is metered each second.
 	traffic func(counting.Values) traffic

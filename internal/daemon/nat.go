@@ -191,7 +191,7 @@ func readsResolvConf(c *nat.Config) bool { return len(c.Resolvers) == 0 && !c.Re
 
 // natGuest is the guest whose queue pairs are those.
 func natGuest(c nat.Config, pairs []*nat.Port) guest {
-	g := guest{name: c.Guest.String(), network: Network{NAT: &c}}
+	g := guest{name: c.Guest.String(), network: Network{NAT: &c}, natPort: pairs[0]}
 	for _, p := range pairs {
 		g.ports = append(g.ports, p)
 		g.counters = append(g.counters, counting.From(p.Counters))

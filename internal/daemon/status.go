@@ -5,6 +5,7 @@ import (
 	"iter"
 	"runtime"
 	"runtime/metrics"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,10 +33,20 @@ type GuestStatus struct {
 	Socket    string          // at which its front end is met; "" for one that was inherited
 	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
-	Err       error  // why flows and usage of some are not known
-	LinkDown  bool   // by SetLink
-	Disabled  uint64 // frames on rings that the front end had disabled, or while the link was down
-	LostLines uint64 // notices that were left out
+	Err       error       // why flows and usage of some are not known
+	LinkDown  bool        // by SetLink
+	Disabled  uint64      // frames on rings that the front end had disabled, or while the link was down
+	LostLines uint64      // notices that were left out
+	Limits    []nat.Usage // how near it is to what it may have
+	NAT       *NATStatus  // nil for another network
+}
+
+// NATStatus is what is known of a guest behind NAT, as a whole.
+type NATStatus struct {
+	States       []nat.StateCount      // how many flows have which state
+	Kernel       int64                 // bytes that the host's kernel holds for its sockets
+	KernelLimit  int64                 // bytes that it may hold
+	Opened, Took counting.Distribution // handshakes of its connections, and of those to it
 }
 
 // Kind is a kind of networks that guests are connected to.
@@ -63,9 +74,10 @@ func (g *guest) kind() Kind {
 type PairStatus struct {
 	Report Report
 	Thread worker.Stats
-	Age    time.Duration // of the counters; 0 if nothing can have been counted since
-	CPU    int           // that its thread is pinned to, negative for none
-	Err    error         // why the counters are not known, which are zero then
+	Turns  counting.Distribution // how long one turn in some took
+	Age    time.Duration         // of the counters; 0 if nothing can have been counted since
+	CPU    int                   // that its thread is pinned to, negative for none
+	Err    error                 // why the counters are not known, which are zero then
 }
 
 // Report is what a queue pair's network tells of itself.
@@ -170,17 +182,38 @@ func (s *served) status() GuestStatus {
 // published is the status without what threads are asked for.
 func (s *served) published() GuestStatus {
 	g := GuestStatus{Name: s.name, Kind: s.kind(), Socket: s.socket, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
+	g.Limits, g.NAT = s.limits(), s.natStatus()
 	var errs []error
 	for i := range s.counters {
 		counters, err := s.device.Counters(i)
 		errs = append(errs, err)
 		g.Pairs = append(g.Pairs, PairStatus{
 			Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
-			Thread: counters.Thread, Age: counters.Age, CPU: s.device.CPU(i), Err: err,
+			Thread: counters.Thread, Turns: s.device.TurnTimes(i), Age: counters.Age, CPU: s.device.CPU(i), Err: err,
 		})
 	}
 	g.Err = errors.Join(errs...)
 	return g
+}
+
+// limits returns how near the guest is to what it may have.
+func (s *served) limits() (all []nat.Usage) {
+	if s.natPort != nil {
+		all = slices.Concat(s.natPort.Limits(), s.natPort.Budgets(s.device.Now()))
+	}
+	waiting, most := s.device.Notices()
+	return append(all, nat.Usage{Name: "log lines", Used: waiting, Most: most})
+}
+
+// natStatus returns what is known of a guest behind NAT, nil for another one.
+func (s *served) natStatus() *NATStatus {
+	if s.natPort == nil {
+		return nil
+	}
+	n := &NATStatus{States: s.natPort.States()}
+	n.Kernel, n.KernelLimit = s.natPort.KernelMemory()
+	n.Opened, n.Took = s.natPort.Handshakes()
+	return n
 }
 
 // flows asks the thread of a queue pair for the flows of its network, if that has any.

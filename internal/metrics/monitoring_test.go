@@ -22,10 +22,19 @@ func monitoring(t *testing.T, name string) []byte {
 }
 
 var (
-	metricName = regexp.MustCompile(`\bvring_[a-z0-9_]+`)
-	ratedName  = regexp.MustCompile(`\brate\((vring_[a-z0-9_]+)`)
-	grouping   = regexp.MustCompile(`\bby \(([a-z, ]+)\)`)
+	metricName   = regexp.MustCompile(`\bvring_[a-z0-9_]+`)
+	ratedName    = regexp.MustCompile(`\brate\((vring_[a-z0-9_]+)`)
+	variableName = regexp.MustCompile(`\$\{?(\w+)`)
+	grouping     = regexp.MustCompile(`\bby \(([a-z, ]+)\)`)
 )
+
+// requireVariables checks that a text of the dashboard names variables that there are.
+func requireVariables(t *testing.T, where, text string, variables map[string]bool) {
+	t.Helper()
+	for _, m := range variableName.FindAllStringSubmatch(text, -1) {
+		require.True(t, variables[m[1]], "%s: there is no variable %s", where, m[1])
+	}
+}
 
 // requireExpression checks an expression of Prometheus: its metrics exist, of counters it takes the rate and of nothing else, and it groups
 // by labels that they all have.
@@ -33,13 +42,18 @@ func requireExpression(t *testing.T, where, expr string) {
 	t.Helper()
 	known := map[string]Metric{}
 	for _, m := range Table() {
-		known[m.Name] = m
+		if m.Kind != Histogram {
+			known[m.Name] = m
+			continue
+		}
+		m.Labels = append(slices.Clone(m.Labels), "le")
+		known[m.Name+"_bucket"] = m
 	}
 	require.Equal(t, strings.Count(expr, "("), strings.Count(expr, ")"), "%s: brackets of %s", where, expr)
 	names, rated := metricName.FindAllString(expr, -1), 0
 	require.NotEmpty(t, names, "%s: %s", where, expr)
 	for _, m := range ratedName.FindAllStringSubmatch(expr, -1) {
-		require.False(t, known[m[1]].Gauge, "%s: the rate of %s, which is a gauge", where, m[1])
+		require.NotEqual(t, Gauge, known[m[1]].Kind, "%s: the rate of %s, which is a gauge", where, m[1])
 		rated++
 	}
 	for _, name := range names {
@@ -50,7 +64,7 @@ func requireExpression(t *testing.T, where, expr string) {
 				require.True(t, label == "instance" || slices.Contains(m.Labels, label), "%s: %s has no %s", where, name, label)
 			}
 		}
-		if !m.Gauge {
+		if m.Kind != Gauge {
 			rated--
 		}
 	}
@@ -89,6 +103,7 @@ func TestTheDashboardAsksForWhatThereIs(t *testing.T) {
 			ID                 int
 			Title, Description string
 			GridPos            struct{ X, Y, W, H int }
+			Datasource         struct{ Type, UID string }
 			Targets            []struct{ Expr, RefID, LegendFormat string }
 		}
 		Templating struct {
@@ -96,6 +111,11 @@ func TestTheDashboardAsksForWhatThereIs(t *testing.T) {
 		}
 	}
 	require.NoError(t, json.Unmarshal(monitoring(t, "grafana.json"), &dashboard))
+	variables := map[string]bool{"__rate_interval": true} // which Grafana makes
+	for _, v := range dashboard.Templating.List {
+		variables[v.Name] = true
+	}
+	shown := map[string]bool{}
 	ids, places := map[int]bool{}, map[[2]int]bool{}
 	for _, p := range dashboard.Panels {
 		require.False(t, ids[p.ID], "two panels have number %d", p.ID)
@@ -106,6 +126,9 @@ func TestTheDashboardAsksForWhatThereIs(t *testing.T) {
 				places[[2]int{x, y}] = true
 			}
 		}
+		require.LessOrEqual(t, p.GridPos.X+p.GridPos.W, 24, "%s is wider than the page", p.Title)
+		require.Equal(t, "prometheus", p.Datasource.Type, p.Title)
+		requireVariables(t, p.Title, p.Datasource.UID, variables)
 		require.NotEmpty(t, p.Title)
 		require.NotEmpty(t, p.Description, p.Title)
 		require.NotEmpty(t, p.Targets, p.Title)
@@ -115,9 +138,16 @@ func TestTheDashboardAsksForWhatThereIs(t *testing.T) {
 			refs[target.RefID] = true
 			require.NotEmpty(t, target.LegendFormat, p.Title)
 			requireExpression(t, p.Title, target.Expr)
+			requireVariables(t, p.Title, target.Expr, variables)
+			for _, name := range metricName.FindAllString(target.Expr, -1) {
+				shown[name] = true
+			}
 		}
 	}
 	require.GreaterOrEqual(t, len(ids), 10)
+	for _, m := range Table() { // causes of ends are complete
+		require.True(t, !strings.HasPrefix(m.Name, "vring_nat_ended_") || shown[m.Name], "no panel has %s", m.Name)
+	}
 	for _, v := range dashboard.Templating.List {
 		for _, name := range metricName.FindAllString(v.Query, -1) {
 			require.True(t, slices.ContainsFunc(Table(), func(m Metric) bool { return m.Name == name }), "%s: there is no %s", v.Name, name)

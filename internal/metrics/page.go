@@ -7,7 +7,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
@@ -19,18 +18,29 @@ import (
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
 // Page makes pages of the metrics of a daemon. Any goroutine may use it, and several at once.
+//
+// It is a prometheus.Gatherer. It makes families of metrics itself: Prometheus' registry checks each sample of each page, which takes longer than all the
+// rest, and here families follow from the table.
 type Page struct {
-	registry *prometheus.Registry
+	published func() daemon.Status
+	own       [owns]Metric
+	thread    []Metric
+	network   map[daemon.Kind][]Metric // of the counters of a queue pair of each kind of networks, in their order
 }
 
 // NewPage returns the page of a daemon, which is open.
-func NewPage(d *daemon.Daemon) *Page { return newPage(newCollector(d.Published)) }
+func NewPage(d *daemon.Daemon) *Page { return newPage(d.Published) }
 
-func newPage(c *collector) *Page {
-	p := &Page{registry: prometheus.NewRegistry()}
-	p.registry.MustRegister(c)
+func newPage(published func() daemon.Status) *Page {
+	p := &Page{published: published, own: ownMetrics(), thread: metricsOf(setThread), network: map[daemon.Kind][]Metric{}}
+	for _, kind := range kinds() {
+		p.network[kind] = metricsOf(setOf(kind))
+	}
 	return p
 }
+
+// kinds are those of networks that guests can have.
+func kinds() []daemon.Kind { return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindStub} }
 
 // setOf is the set of counters of a kind of networks.
 func setOf(kind daemon.Kind) string {
@@ -45,7 +55,7 @@ func setOf(kind daemon.Kind) string {
 
 // Text returns the metrics as they are now, as ContentType says.
 func (p *Page) Text() ([]byte, error) {
-	families, err := p.registry.Gather()
+	families, err := p.Gather()
 	if err != nil {
 		return nil, err
 	}
@@ -58,71 +68,18 @@ func (p *Page) Text() ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// collector makes metrics of what is published whenever it is asked. It is a prometheus.Collector.
-type collector struct {
-	published func() daemon.Status
-	own       [owns]metric
-	thread    []metric
-	network   map[daemon.Kind][]metric // of the counters of a queue pair of each kind of networks, in their order
-}
-
-// metric is a Metric as Prometheus has it.
-type metric struct {
-	*prometheus.Desc
-	gauge bool
-	scale float64
-}
-
-func newCollector(published func() daemon.Status) *collector {
-	c := &collector{published: published, thread: newMetrics(setThread), network: map[daemon.Kind][]metric{}}
-	for i, m := range ownMetrics() {
-		c.own[i] = newMetric(&m)
-	}
-	for _, kind := range kinds() {
-		c.network[kind] = newMetrics(setOf(kind))
-	}
-	return c
-}
-
-// kinds are those of networks that guests can have.
-func kinds() []daemon.Kind { return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindStub} }
-
-func newMetrics(set string) (all []metric) {
-	for _, m := range metricsOf(set) {
-		all = append(all, newMetric(&m))
-	}
-	return all
-}
-
-func newMetric(m *Metric) metric {
-	return metric{prometheus.NewDesc(m.Name, m.Help, m.Labels, nil), m.Gauge, cmp.Or(m.scale, 1)}
-}
-
-// Describe implements prometheus.Collector.
-func (c *collector) Describe(all chan<- *prometheus.Desc) {
-	for i := range c.own {
-		all <- c.own[i].Desc
-	}
-	for i := range c.thread {
-		all <- c.thread[i].Desc
-	}
-	for _, kind := range kinds() {
-		for i := range c.network[kind] {
-			all <- c.network[kind][i].Desc
-		}
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *collector) Collect(to chan<- prometheus.Metric) {
-	now := c.published()
-	c.own[uptime].send(to, now.Uptime.Seconds())
-	c.own[heap].send(to, float64(now.Heap))
-	c.own[goroutines].send(to, float64(now.Goroutines))
-	c.own[weakWalls].send(to, float64(weak(&now)))
+// Gather returns the metrics as they are now, and never an error. It implements prometheus.Gatherer.
+func (p *Page) Gather() ([]*dto.MetricFamily, error) {
+	now := p.published()
+	g := p.newGathering(len(now.Guests))
+	g.own[uptime].add(now.Uptime.Seconds())
+	g.own[heap].add(float64(now.Heap))
+	g.own[goroutines].add(float64(now.Goroutines))
+	g.own[weakWalls].add(float64(weak(&now)))
 	for i := range now.Guests {
-		c.collectGuest(to, &now.Guests[i])
+		g.addGuest(&now.Guests[i])
 	}
+	return g.families(), nil
 }
 
 // weak counts the parts of the sandbox that keep less than is promised.
@@ -135,57 +92,145 @@ func weak(s *daemon.Status) (n int) {
 	return n
 }
 
-func (c *collector) collectGuest(to chan<- prometheus.Metric, g *daemon.GuestStatus) {
-	name := label(labelGuest, labelOf(g.Name))
-	c.own[stage].send(to, float64(g.Stage), name)
-	c.own[disabledFrames].send(to, float64(g.Disabled), name)
-	c.own[lostLines].send(to, float64(g.LostLines), name)
-	for i := range g.Pairs {
-		p := &g.Pairs[i]
-		if p.Err != nil {
-			continue // a counter that is not known is no zero
+// gathering are the metrics of one page.
+type gathering struct {
+	own     [owns]family
+	thread  []family
+	network map[daemon.Kind][]family
+}
+
+// newGathering returns metrics without samples.
+func (p *Page) newGathering(guests int) *gathering {
+	g := &gathering{thread: familiesOf(p.thread, guests), network: map[daemon.Kind][]family{}}
+	for i := range g.own {
+		g.own[i].metric = &p.own[i]
+	}
+	for kind, all := range p.network {
+		g.network[kind] = familiesOf(all, 0)
+	}
+	return g
+}
+
+// familiesOf returns metrics without samples, which have room for so many.
+func familiesOf(metrics []Metric, samples int) []family {
+	all := make([]family, len(metrics))
+	for i := range all {
+		all[i] = family{&metrics[i], make([]*dto.Metric, 0, samples)}
+	}
+	return all
+}
+
+// families returns the metrics that have samples.
+func (g *gathering) families() (all []*dto.MetricFamily) {
+	some := [][]family{g.own[:], g.thread}
+	for _, kind := range kinds() {
+		some = append(some, g.network[kind])
+	}
+	for _, families := range some {
+		for i := range families {
+			if len(families[i].samples) > 0 {
+				all = append(all, families[i].family())
+			}
 		}
-		labels := []*dto.LabelPair{name, label(labelPair, strconv.Itoa(i))}
-		c.own[age].send(to, p.Age.Seconds(), labels...)
-		sendAll(to, c.thread, counting.ValuesOf(p.Thread), labels)
-		sendAll(to, c.network[g.Kind], p.Report.Counters, labels)
+	}
+	return all
+}
+
+// addGuest adds the samples of a guest.
+func (g *gathering) addGuest(of *daemon.GuestStatus) {
+	name := label(labelGuest, labelOf(of.Name))
+	guest := []*dto.LabelPair{name}
+	g.own[stage].add(float64(of.Stage), guest...)
+	g.own[disabledFrames].add(float64(of.Disabled), guest...)
+	g.own[lostLines].add(float64(of.LostLines), guest...)
+	for _, u := range of.Limits {
+		labels := []*dto.LabelPair{name, label(labelLimit, strings.ReplaceAll(u.Name, " ", "_"))}
+		g.own[limitUsed].add(float64(u.Used), labels...)
+		g.own[limitMost].add(float64(u.Most), labels...)
+	}
+	if of.NAT != nil {
+		g.addNAT(of.NAT, guest)
+	}
+	for i := range of.Pairs {
+		g.addPair(&of.Pairs[i], of.Kind, []*dto.LabelPair{name, label(labelPair, strconv.Itoa(i))})
 	}
 }
 
-// sendAll sends counters of a queue pair, which are in the order of their metrics.
-func sendAll(to chan<- prometheus.Metric, metrics []metric, values counting.Values, labels []*dto.LabelPair) {
+// addNAT adds what is known of a guest behind NAT as a whole.
+func (g *gathering) addNAT(n *daemon.NATStatus, guest []*dto.LabelPair) {
+	for _, s := range n.States {
+		g.own[flowStates].add(float64(s.Flows), guest[0], label(labelState, s.State))
+	}
+	g.own[kernelHeld].add(float64(n.Kernel), guest...)
+	g.own[kernelMost].add(float64(n.KernelLimit), guest...)
+	g.own[handshakes].addTimes(&n.Opened, label(labelSide, byGuest), guest[0])
+	g.own[handshakes].addTimes(&n.Took, label(labelSide, byHost), guest[0])
+}
+
+// addPair adds the samples of a queue pair of a guest with a kind of networks. A counter that is not known is no zero: it is left out.
+func (g *gathering) addPair(p *daemon.PairStatus, kind daemon.Kind, labels []*dto.LabelPair) {
+	if p.Err != nil {
+		return
+	}
+	g.own[age].add(p.Age.Seconds(), labels...)
+	g.own[turnTimes].addTimes(&p.Turns, labels...)
+	addAll(g.thread, counting.ValuesOf(p.Thread), labels)
+	addAll(g.network[kind], p.Report.Counters, labels)
+}
+
+// addAll adds counters of a queue pair, which are in the order of their families.
+func addAll(to []family, values counting.Values, labels []*dto.LabelPair) {
 	i := 0
 	for _, n := range values.All() {
-		metrics[i].send(to, float64(n), labels...)
+		to[i].add(float64(n), labels...)
 		i++
 	}
 }
 
-// send sends a sample. Nobody changes labels any more.
-func (m *metric) send(to chan<- prometheus.Metric, value float64, labels ...*dto.LabelPair) {
-	to <- &sample{m, value * m.scale, labels}
+// family is a metric with its samples.
+type family struct {
+	metric  *Metric
+	samples []*dto.Metric
 }
 
-// sample is the value of a metric at one moment. It is a prometheus.Metric, as the library's constant ones are, but all samples of a queue
-// pair share their labels, which is a third of the allocations.
-type sample struct {
-	metric *metric
-	value  float64
-	labels []*dto.LabelPair
-}
-
-// Desc implements prometheus.Metric.
-func (s *sample) Desc() *prometheus.Desc { return s.metric.Desc }
-
-// Write implements prometheus.Metric.
-func (s *sample) Write(to *dto.Metric) error {
-	to.Label = s.labels
-	if s.metric.gauge {
-		to.Gauge = &dto.Gauge{Value: &s.value}
+// add adds a sample. Samples may share their labels, which nobody changes any more.
+func (f *family) add(value float64, labels ...*dto.LabelPair) {
+	s := &struct {
+		dto.Metric
+		counter dto.Counter
+		gauge   dto.Gauge
+		value   float64
+	}{value: value * cmp.Or(f.metric.scale, 1)} // one piece of memory instead of three
+	s.Label = labels
+	if f.metric.Kind == Gauge {
+		s.gauge.Value, s.Gauge = &s.value, &s.gauge
 	} else {
-		to.Counter = &dto.Counter{Value: &s.value}
+		s.counter.Value, s.Counter = &s.value, &s.counter
 	}
-	return nil
+	f.samples = append(f.samples, &s.Metric)
+}
+
+// addTimes adds the samples of a histogram, which nobody changes any more.
+func (f *family) addTimes(d *counting.Distribution, labels ...*dto.LabelPair) {
+	sum, n := d.Sum.Seconds(), len(d.Buckets)
+	buckets, bounds := make([]dto.Bucket, n), make([]float64, n)
+	h := &dto.Histogram{SampleCount: &d.Count, SampleSum: &sum, Bucket: make([]*dto.Bucket, n)}
+	for i := range buckets {
+		bounds[i] = d.Buckets[i].Bound.Seconds()
+		buckets[i].UpperBound, buckets[i].CumulativeCount = &bounds[i], &d.Buckets[i].Count
+		h.Bucket[i] = &buckets[i]
+	}
+	f.samples = append(f.samples, &dto.Metric{Label: labels, Histogram: h})
+}
+
+// family returns the metric as Prometheus has it.
+func (f *family) family() *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &f.metric.Name, Help: &f.metric.Help, Type: f.metric.Kind.dto().Enum(), Metric: f.samples}
+}
+
+// dto is a kind as Prometheus has it.
+func (k Kind) dto() dto.MetricType {
+	return [...]dto.MetricType{dto.MetricType_COUNTER, dto.MetricType_GAUGE, dto.MetricType_HISTOGRAM}[k]
 }
 
 func label(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }

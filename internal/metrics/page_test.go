@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
@@ -17,6 +19,7 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
 )
@@ -49,6 +52,23 @@ func numberedPair(set string, first uint64) daemon.PairStatus {
 	return daemon.PairStatus{
 		Report: daemon.Report{Counters: counting.ValuesOf(numbered(countersOf(set), 2*first))},
 		Thread: numbered(worker.Stats{}, first).(worker.Stats), Age: 250 * time.Millisecond,
+		Turns: timesOf(1, 3, first),
+	}
+}
+
+// timesOf are so many that took up to 2 ms, up to 4 ms, and longer.
+func timesOf(below2, below4, all uint64) counting.Distribution {
+	return counting.Distribution{Buckets: []counting.Bucket{{Bound: 2 * time.Millisecond, Count: below2}, {Bound: 4 * time.Millisecond, Count: below4}}, Count: all, Sum: time.Second}
+}
+
+// natStatus is that of a guest behind NAT, nil for another network.
+func natStatus(set string) *daemon.NATStatus {
+	if set != setNAT {
+		return nil
+	}
+	return &daemon.NATStatus{
+		States: []nat.StateCount{{State: "associated", Flows: 16}, {State: "guest-closed", Flows: 17}}, Kernel: 18, KernelLimit: 19,
+		Opened: timesOf(2, 5, 20), Took: timesOf(3, 6, 21),
 	}
 }
 
@@ -57,7 +77,7 @@ func status(set string) daemon.Status {
 	return daemon.Status{
 		Uptime: time.Hour, Heap: 11, Goroutines: 12, Sandbox: sandbox.State{{Weak: true}, {}},
 		Guests: []daemon.GuestStatus{
-			{Name: "a", Kind: daemon.Kind(set), Stage: vhostuser.DriverUp, Disabled: 13, LostLines: 14, Pairs: []daemon.PairStatus{numberedPair(set, 1000), numberedPair(set, 2000)}},
+			{Name: "a", Kind: daemon.Kind(set), Stage: vhostuser.DriverUp, Disabled: 13, LostLines: 14, Limits: []nat.Usage{{Name: "log lines", Used: 15, Most: 64}}, NAT: natStatus(set), Pairs: []daemon.PairStatus{numberedPair(set, 1000), numberedPair(set, 2000)}},
 			{Name: "b", Kind: daemon.Kind(set), Pairs: []daemon.PairStatus{numberedPair(set, 3000)}},
 		},
 	}
@@ -77,15 +97,27 @@ func samplesOf(t *testing.T, text []byte) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				key += fmt.Sprintf(" %s=%s", l.GetName(), l.GetValue())
 			}
+			if h := m.GetHistogram(); h != nil {
+				addTimes(samples, key, h)
+				continue
+			}
 			samples[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
 	return samples
 }
 
+// addTimes adds the buckets of a histogram, its sum, and how much there is.
+func addTimes(samples map[string]float64, key string, h *dto.Histogram) {
+	for _, b := range h.GetBucket() {
+		samples[fmt.Sprintf("%s le=%g", key, b.GetUpperBound())] = float64(b.GetCumulativeCount())
+	}
+	samples[key+" sum"], samples[key+" count"] = h.GetSampleSum(), float64(h.GetSampleCount())
+}
+
 // textOf is the page of a status.
 func textOf(t *testing.T, s daemon.Status) []byte {
-	text, err := newPage(newCollector(func() daemon.Status { return s })).Text()
+	text, err := newPage(func() daemon.Status { return s }).Text()
 	require.NoError(t, err)
 	return text
 }
@@ -100,10 +132,18 @@ func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
 				"vring_guest_stage guest=a": 2, "vring_guest_frames_on_disabled_rings_total guest=a": 13, "vring_guest_log_lines_left_out_total guest=a": 14,
 				"vring_guest_stage guest=b": 0, "vring_guest_frames_on_disabled_rings_total guest=b": 0, "vring_guest_log_lines_left_out_total guest=b": 0,
 			}
+			want["vring_guest_limit_used guest=a limit=log_lines"], want["vring_guest_limit_most guest=a limit=log_lines"] = 15, 64
+			if set == setNAT {
+				want["vring_nat_flows guest=a state=associated"], want["vring_nat_flows guest=a state=guest-closed"] = 16, 17
+				want["vring_nat_kernel_memory_bytes guest=a"], want["vring_nat_kernel_memory_limit_bytes guest=a"] = 18, 19
+				addWantedTimes(want, "vring_nat_connect_seconds begun_by=guest guest=a", 2, 5, 20)
+				addWantedTimes(want, "vring_nat_connect_seconds begun_by=host guest=a", 3, 6, 21)
+			}
 			for _, g := range s.Guests {
 				for i, p := range g.Pairs {
 					at := fmt.Sprintf(" guest=%s pair=%d", g.Name, i)
 					want["vring_publication_age_seconds"+at] = 0.25
+					addWantedTimes(want, "vring_thread_turn_seconds"+at, 1, 3, float64(p.Turns.Count))
 					addWanted(want, setThread, counting.ValuesOf(p.Thread), at)
 					addWanted(want, set, p.Report.Counters, at)
 				}
@@ -112,6 +152,12 @@ func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
 			require.Equal(t, want, samples)
 		})
 	}
+}
+
+// addWantedTimes adds what timesOf counts.
+func addWantedTimes(want map[string]float64, key string, below2, below4, all float64) {
+	want[key+" le=0.002"], want[key+" le=0.004"], want[key+" le=+Inf"] = below2, below4, all
+	want[key+" sum"], want[key+" count"] = 1, all
 }
 
 // addWanted adds counters by the names of their metrics.
@@ -151,9 +197,11 @@ func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
 func TestPrometheusFindsNothingWrongWithNamesAndHelp(t *testing.T) {
 	for _, set := range networks() {
 		s := status(set)
-		problems, err := testutil.CollectAndLint(newCollector(func() daemon.Status { return s }))
+		problems, err := testutil.GatherAndLint(newPage(func() daemon.Status { return s }))
 		require.NoError(t, err)
 		require.Empty(t, problems, set)
+		_, err = prometheus.Gatherers{newPage(func() daemon.Status { return s })}.Gather() // which looks for samples of the same labels
+		require.NoError(t, err, set)
 	}
 }
 

@@ -10,17 +10,38 @@ import (
 	"github.com/vringnet/vring/tap"
 )
 
-// Labels. A metric has none, the first, or both.
+// Labels. Their values are as many as the process has from its start, or as this package and its networks name: nothing that a guest does makes another one.
 const (
 	labelGuest = "guest"
 	labelPair  = "pair"
+	labelLimit = "limit" // what a guest can have too much of
+	labelState = "state" // of a flow
+	labelSide  = "begun_by"
 )
+
+// Values of labelSide.
+const (
+	byGuest = "guest"
+	byHost  = "host"
+)
+
+// Kind is how a metric goes on.
+type Kind uint8
+
+const (
+	Counter   Kind = iota // it grows
+	Gauge                 // it goes down as well as up
+	Histogram             // it counts how long something took
+)
+
+// String returns what Prometheus calls a kind.
+func (k Kind) String() string { return [...]string{"counter", "gauge", "histogram"}[k] }
 
 // Metric is one of those that the page has.
 type Metric struct {
 	Name   string
 	Help   string
-	Gauge  bool // it goes down as well as up
+	Kind   Kind
 	Labels []string
 
 	scale float64 // from what is counted to the unit of Name; 0 is 1
@@ -58,7 +79,7 @@ func Table() (all []Metric) {
 	return all
 }
 
-// own are the metrics that are no counters of a queue pair, by their fields of Collector's samples.
+// own are the metrics that are no counters of a queue pair.
 type own int
 
 const (
@@ -69,21 +90,35 @@ const (
 	stage
 	disabledFrames
 	lostLines
+	limitUsed
+	limitMost
 	age
+	turnTimes
+	flowStates // this one and those below are of guests behind NAT alone
+	kernelHeld
+	kernelMost
+	handshakes
 	owns
 )
 
 func ownMetrics() [owns]Metric {
-	guest, pair := []string{labelGuest}, []string{labelGuest, labelPair}
+	guest, pair, limit := []string{labelGuest}, []string{labelGuest, labelPair}, []string{labelGuest, labelLimit}
 	return [owns]Metric{
-		uptime:         {Name: "vring_uptime_seconds", Gauge: true, Help: "For how long the process has served guests."},
-		heap:           {Name: "vring_heap_bytes", Gauge: true, Help: "Bytes of the heap in use."},
-		goroutines:     {Name: "vring_goroutines", Gauge: true, Help: "Goroutines that there are."},
-		weakWalls:      {Name: "vring_sandbox_weak_walls", Gauge: true, Help: "Parts of the sandbox that keep less than is promised."},
-		stage:          {Name: "vring_guest_stage", Gauge: true, Labels: guest, Help: "How far the front end of the guest has come: 0 is waited for, 1 is connected, 2 has a driver that is up."},
+		uptime:         {Name: "vring_uptime_seconds", Kind: Gauge, Help: "For how long the process has served guests."},
+		heap:           {Name: "vring_heap_bytes", Kind: Gauge, Help: "Bytes of the heap in use."},
+		goroutines:     {Name: "vring_goroutines", Kind: Gauge, Help: "Goroutines that there are."},
+		weakWalls:      {Name: "vring_sandbox_weak_walls", Kind: Gauge, Help: "Parts of the sandbox that keep less than is promised."},
+		stage:          {Name: "vring_guest_stage", Kind: Gauge, Labels: guest, Help: "How far the front end of the guest has come: 0 is waited for, 1 is connected, 2 has a driver that is up."},
 		disabledFrames: {Name: "vring_guest_frames_on_disabled_rings_total", Labels: guest, Help: "Frames dropped because the front end had disabled their ring."},
 		lostLines:      {Name: "vring_guest_log_lines_left_out_total", Labels: guest, Help: "Lines of the log that were left out because too many came at once."},
-		age:            {Name: "vring_publication_age_seconds", Gauge: true, Labels: pair, Help: "How long ago the thread published its counters; 0 if nothing can have been counted since."},
+		limitUsed:      {Name: "vring_guest_limit_used", Kind: Gauge, Labels: limit, Help: "How much the guest has of what it may have so many of, or may do in a second; see vring_guest_limit_most."},
+		limitMost:      {Name: "vring_guest_limit_most", Kind: Gauge, Labels: limit, Help: "How much the guest may have; what is beyond that is refused, or takes the place of what is oldest."},
+		age:            {Name: "vring_publication_age_seconds", Kind: Gauge, Labels: pair, Help: "How long ago the thread published its counters; 0 if nothing can have been counted since."},
+		turnTimes:      {Name: "vring_thread_turn_seconds", Kind: Histogram, Labels: pair, Help: "How long turns of the thread took, of one turn in 16."},
+		flowStates:     {Name: "vring_nat_flows", Kind: Gauge, Labels: []string{labelGuest, labelState}, Help: "Flows that there are: UDP associations (associated), series of pings (pinging), and connections by their state."},
+		kernelHeld:     {Name: "vring_nat_kernel_memory_bytes", Kind: Gauge, Labels: guest, Help: "Bytes that the kernel of the host holds in sockets of the guest, as the last look at each has found."},
+		kernelMost:     {Name: "vring_nat_kernel_memory_limit_bytes", Kind: Gauge, Labels: guest, Help: "Bytes that the kernel may hold for the guest; from half of it on, buffers of its sockets are made smaller."},
+		handshakes:     {Name: "vring_nat_connect_seconds", Kind: Histogram, Labels: []string{labelGuest, labelSide}, Help: "How long connections took to open: from the SYN of the guest to the answer of the host's peer, or from the accept of a forward to the answer of the guest."},
 	}
 }
 
@@ -95,10 +130,29 @@ func metricsOf(set string) (all []Metric) {
 	return all
 }
 
+// Meaning returns what the counter of a name counts, that of frames on disabled rings among them; "" if there is no such counter.
+func Meaning(counter string) string {
+	if counter == worker.ReasonDisabled {
+		own := ownMetrics()
+		return own[disabledFrames].Help
+	}
+	for _, set := range []string{setThread, setNAT, setTAP, setStub} {
+		for _, d := range counting.Describe(countersOf(set)) {
+			if d.Name == counter {
+				return d.Help
+			}
+		}
+	}
+	return ""
+}
+
 // metricOf is the metric of a counter. Its name is the counter's, with the set in front, and the unit and "total" behind as Prometheus
 // has them.
 func metricOf(set string, d counting.Description) Metric {
-	m := Metric{Help: d.Help, Gauge: d.Gauge, Labels: []string{labelGuest, labelPair}}
+	m := Metric{Help: d.Help, Labels: []string{labelGuest, labelPair}}
+	if d.Gauge {
+		m.Kind = Gauge
+	}
 	name := respelled(d.Name)
 	switch d.Unit {
 	case counting.Bytes:

@@ -26,7 +26,7 @@ func TestEachMetricIsExplainedAndNamedOnce(t *testing.T) {
 		names[m.Name] = true
 		require.Regexp(t, `^vring_[a-z0-9_]+$`, m.Name)
 		require.Regexp(t, `^[A-Z].*\.$`, m.Help, "the help of %s is a sentence", m.Name)
-		require.Equal(t, !m.Gauge, strings.HasSuffix(m.Name, "_total"), m.Name)
+		require.Equal(t, m.Kind == Counter, strings.HasSuffix(m.Name, "_total"), m.Name)
 	}
 }
 
@@ -46,12 +46,16 @@ func TestNamesFollowFromCountersAndTheirUnits(t *testing.T) {
 // documented are the sections of the page with the metrics in them, by their headings.
 func documented() [][2]string {
 	own := ownMetrics()
-	sections := [][2]string{{"The process, and how far guests are", rows(own[:])}}
+	sections := [][2]string{{"The process, its guests and their threads", rows(own[:flowStates])}}
 	for _, set := range append([]string{setThread}, networks()...) {
 		heading := map[string]string{
 			setThread: "Threads of queue pairs", setNAT: "Networks of `vring nat`", setTAP: "Devices of `vring tap`", setStub: "Test back ends of `vring stub`",
 		}[set]
-		sections = append(sections, [2]string{heading, rows(metricsOf(set))})
+		listed := metricsOf(set)
+		if set == setNAT {
+			listed = append(own[flowStates:], listed...)
+		}
+		sections = append(sections, [2]string{heading, rows(listed)})
 	}
 	return sections
 }
@@ -60,11 +64,7 @@ func documented() [][2]string {
 func rows(metrics []Metric) string {
 	text := "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
 	for _, m := range metrics {
-		kind := "counter"
-		if m.Gauge {
-			kind = "gauge"
-		}
-		text += fmt.Sprintf("| `%s` | %s | %s | %s |\n", m.Name, kind, strings.Join(m.Labels, ", "), strings.TrimSuffix(m.Help, "."))
+		text += fmt.Sprintf("| `%s` | %s | %s | %s |\n", m.Name, m.Kind, strings.Join(m.Labels, ", "), strings.TrimSuffix(m.Help, "."))
 	}
 	return text
 }

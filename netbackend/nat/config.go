@@ -339,7 +339,7 @@ func (p *Port) connectParts(has servers, g *guest) {
 	s, cfg := p.shard, p.cfg
 	s.Hooks = p.shardHooks()
 	p.link.SetUp(s, has.arp, has.ndp, &g.advertiseAt)
-	p.icmp.SetUp(s, &p.routes)
+	p.icmp.SetUp(s, &p.routes, p.denying)
 	p.sources.SetUp(s, &p.routes, g.sources)
 	p.fragments.SetUp(s)
 	p.listeners.SetUp(s, p.following.Listeners())

@@ -66,6 +66,12 @@ func (p *Port) answersItself(key *flowtable.Key) string {
 	return ""
 }
 
+// denying returns the rule that closes the destination of a flow, "" for none.
+func (p *Port) denying(key flowtable.Key) string {
+	e := p.policy.Explain(policy.DestinationOf(&key))
+	return p.decidedBy(&key, &e)
+}
+
 // decidedBy returns the option that decides, "" for none.
 func (p *Port) decidedBy(key *flowtable.Key, e *policy.Explanation) string {
 	switch {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
-	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -19,11 +18,6 @@ type FlowFilter struct {
 	GuestPort uint16     // the port of the guest's end; 0 stands for all, and for ICMP, which has none
 	Remote    spec.Rule  // is to match the other end, as the guest sees it; the zero Rule matches all
 	State     string     // one of FlowStates, "" for all
-}
-
-// FlowStates are all values of FlowInfo.State, without what stands in parentheses.
-func FlowStates() []string {
-	return append([]string{"associated", "pinging", "lingering"}, tcp.StateNames()...)
 }
 
 // Check returns what is wrong with f.

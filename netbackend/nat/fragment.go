@@ -26,7 +26,7 @@ func (p *Port) fragment(t *shard.Turn, k *shard.Packet) (retry bool) {
 		most = netpkt.MaxIPv4Payload
 	}
 	if n == 0 || f.Start+n > most || (f.More && n%ipfrag.Unit != 0) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	a, evicted := p.reassembly.Find(&ipfrag.Key{Src: k.Src, Dst: k.Dst, ID: f.ID, Proto: k.Proto}, t.Now)

@@ -15,7 +15,7 @@ import (
 func (p *Port) frame(t *shard.Turn, c *virtqueue.Chain) (retry bool) {
 	t.Counters.FramesIn++
 	if int64(c.Len) < int64(t.HeaderLen+netpkt.EtherLen) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	n := guestmem.CopyFrom(p.head[:], c.Iov, 0)
@@ -23,13 +23,13 @@ func (p *Port) frame(t *shard.Turn, c *virtqueue.Chain) (retry bool) {
 	var h vnet.Header
 	h.Decode(head[:t.HeaderLen])
 	if h.Check(int(c.Len)-t.HeaderLen, t.Features) != nil {
-		t.Counters.BadHeader++
+		t.Drop(&t.Counters.BadHeader)
 		return false
 	}
 	ether := head[t.HeaderLen:]
 	etherType := binary.BigEndian.Uint16(ether[12:])
 	if h.CheckEtherType(etherType) != nil {
-		t.Counters.BadHeader++
+		t.Drop(&t.Counters.BadHeader)
 		return false
 	}
 	t.Learn(binary.BigEndian.Uint64(ether[4:]) & (1<<48 - 1)) // bytes 6 to 11
@@ -41,7 +41,7 @@ func (p *Port) frame(t *shard.Turn, c *virtqueue.Chain) (retry bool) {
 	case netpkt.EtherARP:
 		p.link.HandleARP(t, c)
 	default:
-		t.Counters.Unsupported++
+		t.Drop(&t.Counters.Unsupported)
 	}
 	return false
 }
@@ -51,7 +51,7 @@ func (p *Port) ipv4(t *shard.Turn, c *virtqueue.Chain, h *vnet.Header, head []by
 	start := t.HeaderLen + netpkt.EtherLen
 	k := shard.Packet{Chain: c}
 	if !k.ParseIPv4(head[start:], start, int64(c.Len)) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	if !k.Part.IsAll() {
@@ -63,7 +63,7 @@ func (p *Port) ipv4(t *shard.Turn, c *virtqueue.Chain, h *vnet.Header, head []by
 // packet handles a whole packet of either version of IP.
 func (p *Port) packet(t *shard.Turn, k *shard.Packet, h *vnet.Header) (retry bool) {
 	if t.OtherGuests[k.Src] {
-		t.Counters.Impostors++
+		t.Drop(&t.Counters.Impostors)
 		return false
 	}
 	if h.GSOType == vnet.GSOUDPL4 {
@@ -79,7 +79,7 @@ func (p *Port) packet(t *shard.Turn, k *shard.Packet, h *vnet.Header) (retry boo
 			return p.assembledICMP(t, k)
 		}
 		if k.Src.HeaderLen()+k.L4Len > t.MTU {
-			t.Counters.Malformed++ // it would have come in fragments
+			t.Drop(&t.Counters.Malformed) // it would have come in fragments
 			return false
 		}
 		return p.controlMessage(t, k)

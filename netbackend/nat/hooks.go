@@ -13,6 +13,7 @@ import (
 // shardHooks returns what the shard asks of the protocols.
 func (p *Port) shardHooks() shard.Hooks {
 	return shard.Hooks{
+		Created: p.created,
 		Closing: func(f *shard.Flow) { p.closing(&p.turn, f) }, Released: p.released, Evicted: p.evicted, Located: p.tcp.OnLocated,
 		Misaddressed: func(t *shard.Turn, k shard.Packet, proto uint8) { p.misaddressed(t, &k, proto) },
 	}

@@ -12,7 +12,7 @@ import (
 // controlMessage handles an ICMP message of the guest: echo requests to the engine's own addresses are answered, others passed on.
 func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 	if len(k.L4) < netpkt.ICMPLen {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	if !k.Src.Is4() && netpkt.IsNDP(k.L4[0]) {
@@ -27,7 +27,7 @@ func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 		return p.report(t, k)
 	}
 	if !netpkt.IsEchoRequest(&k.Src, k.L4) {
-		t.Counters.Unsupported++
+		t.Drop(&t.Counters.Unsupported)
 		return false
 	}
 	if !t.Nets.IsOurs(&k.Dst) {

@@ -57,7 +57,7 @@ func readReport(k *shard.Packet) (r report, ok bool) {
 func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 	r, ok := readReport(k)
 	if !ok {
-		t.Counters.StrayReports++
+		t.Drop(&t.Counters.StrayReports)
 		return false
 	}
 	f, at := t.Find(&r.key)
@@ -66,7 +66,7 @@ func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 		return true
 	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.ProbeFailed(&r.key, r.seq):
 	case f == nil || !p.mayHaveSent(f, &r):
-		t.Counters.StrayReports++
+		t.Drop(&t.Counters.StrayReports)
 	case r.Complaint == netpkt.DoesNotFit:
 		p.tooBig(t, f, &r)
 	default:
@@ -98,7 +98,7 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 		mtu = pathmtu.Plateau(size)
 	}
 	if mtu >= size || mtu < least {
-		t.Counters.StrayReports++
+		t.Drop(&t.Counters.StrayReports)
 		return
 	}
 	if !t.Allow(limits.PathMTU) {
@@ -107,7 +107,7 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 	narrower := t.Pairs.Paths.Narrow(&f.Key.Guest, mtu, t.Now)
 	shorter := f.Key.Proto == netpkt.TCP && p.tcp.ObeyPath(f)
 	if !narrower && !shorter {
-		t.Counters.StrayReports++
+		t.Drop(&t.Counters.StrayReports)
 		return
 	}
 	t.Counters.PathsNarrowed++
@@ -135,6 +135,6 @@ func (p *Port) unreached(t *shard.Turn, f *shard.Flow, r *report) {
 		t.Counters.ReportsHeeded++
 		t.Wheel.Set(f.Index, t.Now+shortly)
 	default:
-		t.Counters.StrayReports++
+		t.Drop(&t.Counters.StrayReports)
 	}
 }

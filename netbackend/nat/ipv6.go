@@ -13,20 +13,20 @@ func (p *Port) ipv6(t *shard.Turn, c *virtqueue.Chain, h *vnet.Header, head []by
 	start := t.HeaderLen + netpkt.EtherLen
 	k := shard.Packet{Chain: c}
 	if !k.ParseIPv6(head[start:], start, int64(c.Len)) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	if !t.HasIPv6() {
-		t.Counters.Unsupported++
+		t.Drop(&t.Counters.Unsupported)
 		return false
 	}
 	if k.Src.Is4() || k.Dst.Is4() {
-		t.Counters.BadAddress++ // no packet has one of these, and here they stand for IPv4
+		t.Drop(&t.Counters.BadAddress) // no packet has one of these, and here they stand for IPv4
 		return false
 	}
 	p.link.OnIPv6(t)
 	if !k.TakeFragmentHeader() {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	if !k.Part.IsAll() {

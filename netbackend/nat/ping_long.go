@@ -16,11 +16,11 @@ import (
 func (p *Port) assembledICMP(t *shard.Turn, k *shard.Packet) (retry bool) {
 	switch {
 	case len(k.L4) < netpkt.ICMPLen:
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 	case !t.IsUnicastPeer(k):
 		p.misaddressed(t, k, netpkt.ICMP)
 	case !netpkt.IsEchoRequest(&k.Src, k.L4):
-		t.Counters.Unsupported++
+		t.Drop(&t.Counters.Unsupported)
 	case !t.Nets.IsOurs(&k.Dst):
 		return p.ping.Request(t, k)
 	case t.Allow(limits.Echo):

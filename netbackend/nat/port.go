@@ -196,7 +196,9 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	if departing {
 		p.departSome()
 	} else {
+		t.Handle(tx)
 		done = p.frames(t, tx)
+		t.Handled()
 	}
 	p.tcp.FlushOutgoing(t)
 	p.udp.SendQueued(t)

@@ -81,13 +81,18 @@ func (p *Port) Snapshot(now int64) Snapshot {
 	return s
 }
 
-// usage returns the limits of what a guest can fill.
+// usage returns the limits of what a guest can fill, and the memory of its sockets behind those of flows and sockets.
 func (p *Port) usage() []Usage {
 	held, mostHeld := p.shard.Pairs.Memory.Usage()
+	return slices.Insert(p.Limits(), 2, Usage{"KiB of kernel memory", held, mostHeld})
+}
+
+// Limits returns how much a guest has of what it may have so many of. It is that of the guest, whatever queue pair is asked. Anybody may
+// call it at any time.
+func (p *Port) Limits() []Usage {
 	u := []Usage{
 		{"flows", p.shard.Flows.Live(), p.shard.Flows.Max()},
 		{"sockets", p.shard.Sockets(), p.shard.MaxSockets()},
-		{"KiB of kernel memory", held, mostHeld},
 	}
 	for c := shard.ClassNone + 1; c < shard.NumClasses; c++ {
 		u = append(u, Usage{c.String(), p.shard.ClassSize(c), p.shard.ClassLimit(c)})
@@ -141,11 +146,11 @@ func pathOf(sa unix.Sockaddr, _ error) string {
 func (p *Port) stateOf(f *shard.Flow) string {
 	switch {
 	case f.Key.Proto == netpkt.UDP:
-		return "associated"
+		return stateAssociated
 	case f.Key.Proto == netpkt.ICMP:
-		return "pinging"
+		return statePinging
 	case f.State == shard.StateLingering:
-		return "lingering" // both sides have ended, and the peer has yet to take the rest
+		return stateLingering
 	}
 	return p.tcp.StateOf(f)
 }

@@ -60,9 +60,22 @@ func newBench(t *testing.T, s setup) *bench {
 	}
 	engine, err := nat.New(cfg)
 	require.NoError(t, err)
-	return &bench{
+	b := &bench{
 		Guest: porttest.New(t, engine, s.guest), t: t, port: engine, listen: l,
 		server: netip.AddrPortFrom(cfg.Gateway, port),
+	}
+	t.Cleanup(b.requireStates)
+	return b
+}
+
+// requireStates finds as many flows of each state as the engine has counted. It is the end of each test.
+func (b *bench) requireStates() {
+	found := map[string]int{}
+	for _, f := range b.port.Snapshot(b.Now()).Flows {
+		found[strings.Fields(f.State)[0]]++ // without why it stands still
+	}
+	for _, s := range b.port.States() {
+		require.Equal(b.t, found[s.State], s.Flows, s.State)
 	}
 }
 

@@ -29,7 +29,7 @@ func (p *Port) unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool)
 		p.misaddressed(t, k, proto)
 		return
 	}
-	t.Counters.OtherProtocols++
+	t.Drop(&t.Counters.OtherProtocols)
 	if proto == protoNoNextHeader && !k.Src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
@@ -59,12 +59,12 @@ func (p *Port) misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
 		if proto == netpkt.UDP && p.groups.ToGroup(t, k) {
 			return
 		}
-		t.Counters.Multicast++
+		t.Drop(&t.Counters.Multicast)
 		p.tellMulticast(k, proto)
 	case k.Dst == everybody || t.Nets.IsBroadcast(&k.Dst):
-		t.Counters.Broadcast++
+		t.Drop(&t.Counters.Broadcast)
 	default:
-		t.Counters.BadAddress++
+		t.Drop(&t.Counters.BadAddress)
 	}
 }
 

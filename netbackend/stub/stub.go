@@ -22,9 +22,9 @@ type Counters struct {
 	Bytes         uint64 `counter:"bytes" unit:"bytes" help:"Bytes of frames taken from the guest, without virtio-net headers."`
 	SentFrames    uint64 `counter:"sent_frames" help:"Frames given to the guest."`
 	SentBytes     uint64 `counter:"sent_bytes" unit:"bytes" help:"Bytes of frames given to the guest, without virtio-net headers."`
-	Bad           uint64 `counter:"bad" help:"Chains that were malformed, or with a virtio-net header that lies."`
-	Missed        uint64 `counter:"missed" help:"Frames of a source that were due but found no receive buffer."`
-	Undeliverable uint64 `counter:"undeliverable" help:"Frames that cannot go back: longer than a frame can be, or with an offload that the guest does not take."`
+	Bad           uint64 `counter:"bad" kind:"drop" help:"Chains that were malformed, or with a virtio-net header that lies."`
+	Missed        uint64 `counter:"missed" kind:"drop" help:"Frames of a source that were due but found no receive buffer."`
+	Undeliverable uint64 `counter:"undeliverable" kind:"drop" help:"Frames that cannot go back: longer than a frame can be, or with an offload that the guest does not take."`
 }
 
 // base is what the Ports have in common.

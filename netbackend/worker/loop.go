@@ -10,6 +10,7 @@ import (
 
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/drops"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -71,6 +72,8 @@ type loop struct {
 	plan        sleepPlan // of the last turn
 	capture     captured
 	publication publication
+	turnTimes   *counting.Histogram
+	drops       drops.Log
 
 	stats   Stats
 	fault   error // what the Port said through Worker.Fault
@@ -88,6 +91,7 @@ func newLoop(d *Device, index int, p netbackend.Port, cfg *Config) (*loop, error
 	}
 	l.rings = [2]*ring{l.rx, l.tx}
 	l.guarded = l.rounds
+	l.turnTimes = newTurnTimes()
 	l.publication = newPublication(counting.From(l.counted), cfg.counters(index))
 	var err error
 	if l.epFD, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -266,6 +270,7 @@ func (l *loop) turn(now int64) {
 	l.stats.FromGuestFrames += uint64(done)
 	l.stats.FromGuestBytes += t.sent
 	l.finish(t)
+	l.measure(now)
 	if !l.again && l.plan.mode == block {
 		l.prepareSleep(now)
 	}
@@ -352,7 +357,9 @@ func (l *loop) drain() (more bool) {
 	if l.tx.q == nil {
 		return false
 	}
-	n := len(l.tx.fetch())
+	chains := l.tx.fetch()
+	n := len(chains)
+	l.noteDisabled(chains)
 	l.tx.q.UseN(n)
 	l.device.dropped.Add(uint64(n))
 	return n == batch || l.tx.arm()
@@ -383,6 +390,7 @@ func (l *loop) wait() {
 // kick notes a kick. Kick fds are edge-triggered, so one that stays readable does not keep the thread awake.
 func (l *loop) kick(r *ring) {
 	r.kicked = true
+	r.kicks++
 	r.takeKick(l.scratch[:])
 }
 

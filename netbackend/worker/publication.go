@@ -25,7 +25,25 @@ type Stats struct {
 	ToGuestBytes    uint64 `counter:"to_guest_bytes" unit:"bytes" help:"Bytes of frames that the guest got, without virtio-net headers."`
 	// Returned are the guest's receive buffers that could carry nothing.
 	Returned         netbackend.ReturnedBuffers
+	Interrupts       Interrupts
+	Rings            Rings
 	PollMicroseconds uint64 `counter:"poll_us" unit:"microseconds" kind:"gauge" help:"How long the thread looks at its rings at present before it sleeps."`
+}
+
+// Interrupts counts the notifications between guest and thread.
+type Interrupts struct {
+	ToGuestInterrupts   uint64 `counter:"to_guest_interrupts" help:"Times that the guest was interrupted since it had got frames."`
+	FromGuestInterrupts uint64 `counter:"from_guest_interrupts" help:"Times that the guest was interrupted since frames of it had been taken."`
+	ToGuestKicks        uint64 `counter:"to_guest_kicks" help:"Notifications of the guest that it has posted receive buffers."`
+	FromGuestKicks      uint64 `counter:"from_guest_kicks" help:"Notifications of the guest that it has sent frames."`
+}
+
+// Rings are how full the rings were when the thread looked last. A ring that does not run has neither entries nor anything available.
+type Rings struct {
+	ToGuestEntries     uint64 `counter:"to_guest_ring_entries" kind:"gauge" help:"Entries of the receive ring; 0 if it does not run."`
+	ToGuestAvailable   uint64 `counter:"to_guest_ring_available" kind:"gauge" help:"Receive buffers that the guest has posted and that nothing was written to yet, as the thread saw them last."`
+	FromGuestEntries   uint64 `counter:"from_guest_ring_entries" kind:"gauge" help:"Entries of the transmit ring; 0 if it does not run."`
+	FromGuestAvailable uint64 `counter:"from_guest_ring_available" kind:"gauge" help:"Frames of the guest that wait in the transmit ring, as the thread saw them last."`
 }
 
 // Counters are those of a queue pair at one moment.
@@ -44,11 +62,16 @@ type publication struct {
 	out           *counting.Published
 	turns, sleeps uint64 // when they were copied last; nothing else changes without them
 	due           int64  // when they may be copied again
+	watched       []watched
 }
 
 func newPublication(own, port counting.Source) publication {
 	p := publication{own: own, port: port}
 	p.words = make([]uint64, 1+len(own.Names())+p.portCounters())
+	p.watched = watchDrops(own, 1)
+	if port != nil {
+		p.watched = append(p.watched, watchDrops(port, 1+len(own.Names()))...)
+	}
 	p.out = counting.NewPublished(len(p.words))
 	return p
 }
@@ -113,11 +136,36 @@ func (l *loop) counted() Stats {
 	s := l.stats
 	s.Returned = l.writer.Returned
 	s.ToGuestFrames, s.ToGuestBytes = l.writer.Frames, l.writer.Bytes
+	s.Interrupts = Interrupts{l.rx.interrupts, l.tx.interrupts, l.rx.kicks, l.tx.kicks}
+	s.Rings.ToGuestAvailable, s.Rings.ToGuestEntries = l.rx.occupancy()
+	s.Rings.FromGuestAvailable, s.Rings.FromGuestEntries = l.tx.occupancy()
 	s.PollMicroseconds = uint64(l.moderation.poller.window / 1000)
 	return s
 }
 
-func (l *loop) publish(now int64) { l.publication.publish(&l.stats, now) }
+// turnSample is how many turns there are for each one whose length is taken: to read the clock once more costs as much as a short frame.
+const turnSample = 16
+
+// newTurnTimes returns a histogram for the lengths of turns, up to 0.26 s.
+func newTurnTimes() *counting.Histogram { return counting.NewHistogram(time.Microsecond, 10) }
+
+// measure takes the length of a turn that has begun at start, for one turn in turnSample.
+func (l *loop) measure(start int64) {
+	if l.stats.Turns%turnSample == 0 {
+		l.turnTimes.Observe(l.now() - start)
+	}
+}
+
+// TurnTimes returns how long one turn in 16 of queue pair i took. Anybody may call it at any time. It neither wakes the thread nor waits for it.
+func (d *Device) TurnTimes(i int) counting.Distribution { return d.loops[i].turnTimes.Read() }
+
+// Notices returns how many notices wait to be told, and how many can wait; others are lost. Anybody may call it at any time.
+func (d *Device) Notices() (waiting, most int) { return len(d.notices), cap(d.notices) }
+
+func (l *loop) publish(now int64) {
+	l.publication.publish(&l.stats, now)
+	l.publication.noteCounted(&l.drops, now)
+}
 
 // publishIfDue follows rounds.
 func (l *loop) publishIfDue() {

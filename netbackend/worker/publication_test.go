@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/drops"
 	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
@@ -22,13 +23,14 @@ type portCounters struct {
 	Turns  uint64 `counter:"port_turns"`
 	Frames uint64 `counter:"port_frames"`
 	Closed uint64 `counter:"port_closed"`
+	Lost   uint64 `counter:"port_lost" kind:"drop"`
 }
 
 // counters are those of a test's Port.
 func (p *port) counters() portCounters {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := portCounters{Turns: uint64(p.turns), Frames: uint64(len(p.frames))}
+	c := portCounters{Turns: uint64(p.turns), Frames: uint64(len(p.frames)), Lost: p.lost}
 	if p.closed {
 		c.Closed = 1
 	}
@@ -175,6 +177,78 @@ func TestAPortWithoutCountersPublishesThoseOfItsThread(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, c.Thread.Turns)
 	require.Empty(t, maps.Collect(c.Port.All()))
+}
+
+// What was dropped is kept: frames while the link is down with what is known of them, and others by the names of their counters.
+func TestWhatIsDroppedIsKeptWithItsReason(t *testing.T) {
+	b := newBench(t, vqtest.Memfd)
+	b.up()
+	require.NoError(t, b.SetLink(false))
+	frame := make([]byte, 60)
+	frame[12], frame[13] = 0x88, 0xcc
+	b.send(frame)
+	b.eventually(func() bool { return b.Dropped() == 1 }, "the frame is not dropped")
+	last := b.Drops(0)
+	require.Len(t, last, 1)
+	last[0].Time = 0
+	require.Equal(t, drops.Drop{Reason: "frames_on_disabled_rings", Detail: "the link is down", Frame: drops.Frame{EtherType: 0x88cc, Length: 60}}, last[0])
+
+	require.NoError(t, b.SetLink(true))
+	b.port.set(func() { b.port.lost = 5 })
+	require.NoError(t, b.Do(0, func(*Thread) {})) // which publishes
+	b.eventually(func() bool { return len(b.Drops(0)) == 2 }, "what the Port counts is not kept")
+	last = b.Drops(0)
+	require.Equal(t, drops.Drop{Time: last[1].Time, Reason: "port_lost", Left: 4}, last[1])
+	_, other := published(t, b.Device)
+	require.EqualValues(t, 5, other.Lost)
+}
+
+// Notifications of both directions are counted, and how full the rings were when the thread looked last.
+func TestInterruptsAndOccupancyOfBothRingsAreCounted(t *testing.T) {
+	b := newBench(t, vqtest.Memfd)
+	before, _ := published(t, b.Device)
+	require.Zero(t, before.Rings, "no ring runs")
+	b.port.set(func() { b.port.reply = make([]byte, 90) })
+	b.up()
+	b.post(5)
+	b.send(make([]byte, 60))
+	b.eventually(func() bool { return b.port.count() == 1 }, "the frame is missing")
+	b.caughtUp()
+	stats, _ := published(t, b.Device)
+	require.Positive(t, stats.Interrupts.ToGuestInterrupts)
+	require.Positive(t, stats.Interrupts.FromGuestInterrupts)
+	require.Positive(t, stats.Interrupts.FromGuestKicks)
+	require.Positive(t, stats.Interrupts.ToGuestKicks)
+	require.Zero(t, stats.Rings.FromGuestAvailable)
+	require.EqualValues(t, b.tx.Layout().Size, stats.Rings.FromGuestEntries)
+	require.EqualValues(t, b.rx.Layout().Size, stats.Rings.ToGuestEntries)
+	b.port.set(func() { b.port.accept = func([]byte) bool { return false } })
+	for range 3 {
+		b.send(make([]byte, 60))
+	}
+	b.eventually(func() bool {
+		require.NoError(t, b.Do(0, func(*Thread) {})) // which has a turn: frames behind one that waits bring none
+		now, _ := published(t, b.Device)
+		return now.Rings.FromGuestAvailable == 3 && now.Rings.ToGuestAvailable == 4
+	}, "what waits in the rings is not counted")
+}
+
+// One turn in 16 is timed, however many there are.
+func TestTheLengthOfSomeTurnsIsTaken(t *testing.T) {
+	const slow = int64(3e6)
+	at := int64(1)
+	d := &Device{}
+	l, err := newLoop(d, 0, &port{}, &Config{Now: func() int64 { return at }})
+	require.NoError(t, err)
+	defer l.closeFDs()
+	d.loops = []*loop{l}
+	l.port.(*port).during = func() { at += slow }
+	for range 10 * turnSample {
+		l.turn(at)
+	}
+	times := d.TurnTimes(0)
+	require.EqualValues(t, 10, times.Count)
+	require.EqualValues(t, 10*slow, times.Sum)
 }
 
 // Readers of a thread that works see counters that fit each other: a turn of the Port is one of the thread.

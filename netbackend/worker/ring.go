@@ -27,6 +27,9 @@ type ring struct {
 	waits   bool
 	awaited uint16
 
+	interrupts uint64 // of the guest
+	kicks      uint64 // of the guest's
+
 	state virtqueue.State // where a ring stands that was stopped since its driver broke it
 }
 
@@ -44,6 +47,14 @@ func (r *ring) polled() bool { return r.q != nil && r.fds.Kick < 0 }
 
 // driverPolls reports that the driver of a ring in which frames may pass wants no interrupts: it polls.
 func (r *ring) driverPolls() bool { return r.runs() && r.q.DriverPolls() }
+
+// occupancy returns how many entries are available, as they were seen last, of how many. A ring that does not run has none.
+func (r *ring) occupancy() (available, entries uint64) {
+	if r.q == nil {
+		return 0, 0
+	}
+	return uint64(r.q.Available()), uint64(r.q.Config().Size)
+}
 
 // fetch returns the next chains of a transmit ring. They are none in a turn in which the driver is found to take entries
 // back: it frees what they hold, in any order, and so perhaps what is available still.
@@ -103,6 +114,7 @@ func (r *ring) flush() (called bool) {
 	if r.q == nil || !r.q.Flush() {
 		return false
 	}
+	r.interrupts++
 	r.call()
 	return true
 }

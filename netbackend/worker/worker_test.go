@@ -39,6 +39,7 @@ type port struct {
 	worker netbackend.Worker
 	events []netbackend.Event
 	closed bool
+	lost   uint64 // which it counts as dropped
 
 	features uint64 // last told
 }

@@ -106,7 +106,7 @@ func (e *Server) Handle6(t *shard.Turn, k *shard.Packet, length int) {
 	mac := hosts.UnpackMAC(t.Hosts.MAC(t.From))
 	answer, ok := e.dhcp6Server.Answer(t.Now, mac, message)
 	if !ok {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return
 	}
 	e.leased(t, answer.Given, answer.Declined, answer.Ask)

@@ -167,7 +167,7 @@ func (e *Sender) Forget() { e.long.n, e.long.sent = 0, 0 }
 // SendEchoReply begins to send the reply that icmp is, or is the request of, in fragments.
 func (e *Sender) SendEchoReply(t *shard.Turn, key *flowtable.Key, how hostsock.Arrival, icmp []byte) {
 	if e.long.n > 0 {
-		t.Counters.NoRoom++ // the guest has no room for the one before
+		t.DropToGuest(&t.Counters.NoRoom, key) // the guest has no room for the one before
 		return
 	}
 	d := &e.long

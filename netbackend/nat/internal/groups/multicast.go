@@ -71,7 +71,7 @@ func (e *Reflector) ToGroup(t *shard.Turn, k *shard.Packet) bool {
 	}
 	length := int(binary.BigEndian.Uint16(k.L4[4:]))
 	if k.Segment != 0 || k.Assembled || length-netpkt.UDPLen > multicast.MaxPayload {
-		t.Counters.MulticastUnsent++
+		t.Drop(&t.Counters.MulticastUnsent)
 		return true
 	}
 	message := t.CopyPayload(k, length)
@@ -86,11 +86,11 @@ func (e *Reflector) ToGroup(t *shard.Turn, k *shard.Packet) bool {
 		t.Counters.MulticastSent++
 		t.Counters.MulticastAsksEvicted++
 	case multicast.Kept:
-		t.Counters.MulticastKept++
+		t.Drop(&t.Counters.MulticastKept)
 	case multicast.Malformed:
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 	case multicast.Unsent:
-		t.Counters.MulticastUnsent++
+		t.Drop(&t.Counters.MulticastUnsent)
 	}
 	return true
 }
@@ -182,7 +182,7 @@ func (e *Reflector) giveFromGroup(t *shard.Turn, d *multicast.Datagram) {
 		return
 	}
 	if !t.Receiving || !t.Send(e.groupFrame(t, mac, &key, d)) {
-		t.Counters.NoRoom++
+		t.DropToGuest(&t.Counters.NoRoom, &key)
 		return
 	}
 	t.Counters.MulticastReceived++

@@ -15,7 +15,9 @@ const maxDenialsTold = 64
 // ReportDenied counts a denial, and tells the user of the first one to a service under this policy, naming the option that opens it. What a rule
 // closes is closed as the user wished, and not told.
 func (e *Sender) ReportDenied(key *flowtable.Key, v policy.Verdict) {
-	e.shard.Counters.Denied++
+	counter := &e.shard.Counters.Denied
+	*counter++
+	e.shard.KeepDrop(counter, key, false, func() string { return e.closedBy(key, v) })
 	d := policy.DestinationOf(key)
 	if v != policy.IsClosed && v != policy.IsUnlisted || e.reported[d] || len(e.reported) >= maxDenialsTold {
 		return
@@ -28,6 +30,19 @@ func (e *Sender) ReportDenied(key *flowtable.Key, v policy.Verdict) {
 	}
 	destination := fmt.Sprintf("%s %s", spec.ProtoName(key.Proto), key.RemoteAddrPort())
 	e.shard.Warn(message+", which "+opener+e.Opener(key)+" opens", "destination", destination)
+}
+
+// closedBy says what closes the destination of key, or opens it.
+func (e *Sender) closedBy(key *flowtable.Key, v policy.Verdict) string {
+	switch v {
+	case policy.IsClosed:
+		return "opened by --allow-host " + e.Opener(key)
+	case policy.IsUnlisted:
+		return "opened by --allow " + e.Opener(key)
+	case policy.IsDenied:
+		return e.denying(*key)
+	}
+	return "nobody has that address"
 }
 
 // ForgetReported lets the user be told of all denials again.

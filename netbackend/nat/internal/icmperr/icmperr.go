@@ -22,11 +22,12 @@ type Sender struct {
 	shard    *shard.Shard
 	routes   *route.Table
 	reported map[policy.Destination]bool // denials that the user was told of
+	denying  func(flowtable.Key) string
 }
 
-// SetUp makes what tells the guest of a queue pair.
-func (e *Sender) SetUp(s *shard.Shard, routes *route.Table) {
-	*e = Sender{shard: s, routes: routes, reported: map[policy.Destination]bool{}}
+// SetUp makes what tells the guest of a queue pair. denying returns the rule that closes the destination of a flow, "" for none.
+func (e *Sender) SetUp(s *shard.Shard, routes *route.Table, denying func(flowtable.Key) string) {
+	*e = Sender{shard: s, routes: routes, reported: map[policy.Destination]bool{}, denying: denying}
 }
 
 // PutMessage makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
@@ -120,7 +121,7 @@ func (e *Sender) Outlived(t *shard.Turn, k *shard.Packet, key *flowtable.Key, n 
 	if t.Nets.IsOurs(&k.Dst) {
 		return false
 	}
-	t.Counters.HopsExceeded++
+	t.Drop(&t.Counters.HopsExceeded)
 	e.hopsExceeded(t, key, n, k.L4)
 	return true
 }

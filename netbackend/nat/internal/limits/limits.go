@@ -1,6 +1,8 @@
 package limits
 
 import (
+	"iter"
+
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
@@ -25,11 +27,33 @@ const (
 // Limit returns the limit that a guest hits who asks for too much of w.
 func (w Work) Limit() Limit { return Limit(w) }
 
+// AllWork returns all kinds of slow work.
+func AllWork() iter.Seq[Work] {
+	return func(yield func(Work) bool) {
+		for w := range works {
+			if !yield(w) {
+				return
+			}
+		}
+	}
+}
+
+// String returns what users read of a kind.
+func (w Work) String() string {
+	return [works]string{
+		ARP: "arp", NDP: "ndp", DHCP: "dhcp", Echo: "echo", Query: "new queries", Error: "icmp errors", PathMTU: "path mtu",
+		Group: "multicast questions", Heard: "multicast answers",
+	}[w]
+}
+
 // Budgets are what a guest may have of each kind of slow work. They are safe for use by all of its threads.
 type Budgets struct{ of [works]ratelimit.Bucket }
 
 // Take takes one piece of w out of its budget. False tells that the budget is used up for now.
 func (b *Budgets) Take(w Work, now int64) bool { return b.of[w].Take(now) }
+
+// Used returns how much of the budget of w is used up, and how much there can be.
+func (b *Budgets) Used(w Work, now int64) (used, most int) { return b.of[w].Used(now) }
 
 // Fill sets the budgets, before they are used. They are far above what a guest needs that means well, and far below what would be
 // felt by another one.
@@ -69,8 +93,8 @@ const (
 	count
 )
 
-// counter returns where hits on a limit are counted.
-func (l Limit) counter(c *stats.Counters) *uint64 {
+// Counter returns where hits on a limit are counted.
+func (l Limit) Counter(c *stats.Counters) *uint64 {
 	return [count]*uint64{
 		Limit(ARP):     &c.ARPOverBudget,
 		Limit(NDP):     &c.NDPOverBudget,
@@ -95,6 +119,11 @@ func (l Limit) counter(c *stats.Counters) *uint64 {
 		Sockets:        &c.SocketsSpent,
 		Host:           &c.SocketErrors,
 	}[l]
+}
+
+// Refuses reports whether what comes beyond the limit is refused. Otherwise something older goes, or smaller.
+func (l Limit) Refuses() bool {
+	return l < Connects || l == Queries || l == Streams || l == NewFlows || l >= Flows
 }
 
 // String returns what the user reads.
@@ -133,7 +162,7 @@ type Reports struct{ next [count]int64 }
 
 // Hit counts a hit on l, and returns how many there were. tell reports whether the user is to be told of it.
 func (r *Reports) Hit(c *stats.Counters, l Limit, now int64) (n uint64, tell bool) {
-	counter := l.counter(c)
+	counter := l.Counter(c)
 	*counter++
 	if now < r.next[l] {
 		return *counter, false

@@ -12,10 +12,10 @@ func TestEveryLimitHasACounterAndSaysWhatItIs(t *testing.T) {
 	var c stats.Counters
 	seen := map[*uint64]bool{}
 	for l := range count {
-		require.NotNil(t, l.counter(&c))
-		require.False(t, seen[l.counter(&c)], "limit %d shares its counter", l)
+		require.NotNil(t, l.Counter(&c))
+		require.False(t, seen[l.Counter(&c)], "limit %d shares its counter", l)
 		require.NotEmpty(t, l.String())
-		seen[l.counter(&c)] = true
+		seen[l.Counter(&c)] = true
 	}
 }
 

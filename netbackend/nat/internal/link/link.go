@@ -39,13 +39,13 @@ func (l *Layer) HandleNDP(t *shard.Turn, k *shard.Packet) {
 	}
 	answer, sender, ok := l.ndpServer.Answer(frame, t.MTU)
 	if !ok {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return
 	}
 	if sender.IP.IsValid() {
 		a := ipaddr.From(sender.IP)
 		if t.OtherGuests[a] {
-			t.Counters.Impostors++
+			t.Drop(&t.Counters.Impostors)
 			return
 		}
 		t.LearnAddress(&a, t.From)
@@ -108,11 +108,11 @@ func (l *Layer) HandleARP(t *shard.Turn, c *virtqueue.Chain) {
 	}
 	reply, sender, ok := l.arpServer.Answer(frame)
 	if !ok {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return
 	}
 	if sender.IP.IsValid() && t.OtherGuests[ipaddr.From(sender.IP)] {
-		t.Counters.Impostors++
+		t.Drop(&t.Counters.Impostors)
 		return
 	}
 	if sender.IP.IsValid() {

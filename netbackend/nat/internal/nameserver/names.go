@@ -70,7 +70,7 @@ func (e *Relay) ask(t *shard.Turn, key *flowtable.Key, message []byte) {
 	case namerelay.Passed:
 		t.Counters.Queries++
 	case namerelay.Refused:
-		t.Counters.QueriesRefused++
+		t.Drop(&t.Counters.QueriesRefused)
 	case namerelay.TooMany:
 		t.OverLimit(limits.Queries)
 	}

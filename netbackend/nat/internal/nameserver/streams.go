@@ -126,7 +126,7 @@ func (e *Relay) Deliver(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n in
 		b := t.Frame[:min(n-offset, len(t.Frame))]
 		guestmem.CopyFrom(b, iov, offset)
 		if !stream.Permits(b) {
-			t.Counters.QueriesRefused++
+			t.Drop(&t.Counters.QueriesRefused)
 			e.tcp.ResetGuest(f, stats.EndNoQuery)
 			return false
 		}

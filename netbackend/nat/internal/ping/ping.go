@@ -105,7 +105,7 @@ func (e *Engine) open(t *shard.Turn, key *flowtable.Key, k *shard.Packet) (*shar
 	fd, err := socket(&to.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
-		t.Counters.PingForbidden++
+		t.Drop(&t.Counters.PingForbidden)
 		e.icmp.SendUnreachable(t, key, netpkt.CodeProhibited, k.L4Len, k.L4)
 		return nil, shard.Nowhere
 	case err != nil:
@@ -139,7 +139,7 @@ func (e *Engine) refused(t *shard.Turn, key *flowtable.Key, err error, n int, l4
 		e.icmp.SendUnreachable(t, key, code, n, l4)
 		return
 	}
-	t.Counters.PingRefused++
+	t.Drop(&t.Counters.PingRefused)
 }
 
 // send gives a request to the kernel, which fills in identifier and checksum.
@@ -150,7 +150,7 @@ func (e *Engine) send(t *shard.Turn, f *shard.Flow, k *shard.Packet) {
 	}
 	iov, ok := shard.AppendRange(t.Pieces[:0], k.Chain.Iov, k.L4Offset, k.L4Len)
 	if !ok {
-		t.Counters.Malformed++ // more pieces than one call takes
+		t.Drop(&t.Counters.Malformed) // more pieces than one call takes
 		return
 	}
 	f.Sender.Set(f.FD, t.MannerOf(k))
@@ -181,7 +181,7 @@ func (e *Engine) send(t *shard.Turn, f *shard.Flow, k *shard.Packet) {
 			return
 		}
 	}
-	t.Counters.PingRefused++
+	t.Drop(&t.Counters.PingRefused)
 }
 
 // Serve passes the guest the replies to a series, and what became of its requests.
@@ -232,7 +232,7 @@ func (e *Engine) receive(t *shard.Turn, f *shard.Flow, lease netbackend.Lease) u
 	t.Wheel.Set(f.Index, t.Now+timeout)
 	switch {
 	case truncated:
-		t.Counters.NoRoom++ // the guest's buffers are too small for even one frame
+		t.DropToGuest(&t.Counters.NoRoom, &f.Key) // the guest's buffers are too small for even one frame
 	case n > netpkt.ICMPLen+room:
 		e.longReply(t, f, iov, head, room, n)
 	default:

@@ -31,7 +31,7 @@ func (e *Engine) readErrors(t *shard.Turn, f *shard.Flow) (earlier int, own bool
 func (e *Engine) sendError(t *shard.Turn, f *shard.Flow, fault *hostsock.Error) {
 	m, ok := e.icmp.ErrorOf(f, fault)
 	if !ok {
-		t.Counters.PingRefused++
+		t.DropToGuest(&t.Counters.PingRefused, &f.Key)
 		return
 	}
 	m.Key, m.Len, m.L4 = &f.Key, netpkt.ICMPLen, e.Newest(f)

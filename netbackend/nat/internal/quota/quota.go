@@ -1,6 +1,9 @@
 package quota
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // Quota is how much of something all guests of a process may hold together. It is made before the guests, and is safe for use by all
 // threads.
@@ -18,7 +21,7 @@ func New(all, one int) *Quota { return &Quota{all: all, one: one} }
 // Stake is what one guest holds of a quota. It is safe for use by all threads.
 type Stake struct {
 	of   *Quota
-	held int // guarded by of.mu
+	held atomic.Int64 // written under of.mu
 }
 
 // Stake returns what a guest holds that has nothing yet.
@@ -29,10 +32,10 @@ func (q *Quota) Stake() *Stake { return &Stake{of: q} }
 func (s *Stake) Take() bool {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
-	if s.held >= min(s.of.one, s.of.all-s.of.held) {
+	if int(s.held.Load()) >= min(s.of.one, s.of.all-s.of.held) {
 		return false
 	}
-	s.held++
+	s.held.Add(1)
 	s.of.held++
 	return true
 }
@@ -41,13 +44,9 @@ func (s *Stake) Take() bool {
 func (s *Stake) Give() {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
-	s.held--
+	s.held.Add(-1)
 	s.of.held--
 }
 
-// Used returns how many the guest holds, and may hold at most.
-func (s *Stake) Used() (held, most int) {
-	s.of.mu.Lock()
-	defer s.of.mu.Unlock()
-	return s.held, s.of.one
-}
+// Used returns how many the guest holds, and may hold at most. Nobody waits for who asks.
+func (s *Stake) Used() (held, most int) { return int(s.held.Load()), s.of.one }

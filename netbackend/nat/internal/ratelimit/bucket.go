@@ -39,6 +39,12 @@ func (b *Bucket) Take(now int64) bool {
 	}
 }
 
+// Used returns how many events have used up the bucket at now, and how many use up all of it. Anybody may call it.
+func (b *Bucket) Used(now int64) (used, most int) {
+	missing := max(b.full.Load()-now, 0)
+	return int((missing + b.interval - 1) / b.interval), int(b.depth / b.interval)
+}
+
 // GiveBack undoes a Take.
 func (b *Bucket) GiveBack(now int64) {
 	for {

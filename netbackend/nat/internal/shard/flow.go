@@ -43,6 +43,7 @@ type Flow struct {
 	classPrev, classNext uint32 // list of the class
 
 	Class     Class
+	standing  Standing        // as counted
 	Sender    hostsock.Sender // of its socket
 	RouteNews uint16          // UDP, ping: what the number of route.ChangeCount was when its socket's source address was right
 	memory    SocketMemory
@@ -83,6 +84,8 @@ type Table struct {
 	records flowtable.Slab[Flow]
 	timers  timerwheel.Timers // each queue pair has a wheel for those of its own flows
 	sockets atomic.Int32      // of flows, and of mappings that have flows
+
+	standings standings
 }
 
 // NewTable makes a table in which max flows may live.
@@ -134,6 +137,7 @@ func (t *Table) Create(k *flowtable.Key, owner uint32, prepare func(i uint32)) (
 func (t *Table) Remove(f *Flow) {
 	t.Unlink(f.Index)
 	f.State = StateDead
+	t.Stand(f, 0)
 }
 
 // ForEach calls fn for every live flow of owner, on whose thread. fn may unlink the flow that it is called for.
@@ -220,6 +224,7 @@ func (t *Turn) CreateWith(key *flowtable.Key, fd int, state State, bits Bits, c 
 		return nil, at
 	}
 	f.FD, f.State, f.Bits, f.CreatedAt = int32(fd), state, bits, t.Now
+	t.Hooks.Created(f)
 	t.setHost(f, c)
 	t.JoinClass(f, c)
 	if bits&SharedSocket != 0 {

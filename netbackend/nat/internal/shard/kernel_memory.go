@@ -53,6 +53,9 @@ func (m *KernelMemory) Usage() (used, most int) {
 	return int(m.Held.Load() >> 10), int(m.budget >> 10)
 }
 
+// Limit returns how many bytes the kernel may hold.
+func (m *KernelMemory) Limit() int64 { return m.budget }
+
 // Bytes returns how much the kernel holds.
 func (m *KernelMemory) Bytes() int64 { return m.Held.Load() }
 

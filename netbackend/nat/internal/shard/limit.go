@@ -17,6 +17,11 @@ func (t *Turn) Allow(w limits.Work) bool {
 	return false
 }
 
+// BudgetUsed returns how much of the guest's budget of a kind of slow work is used up, and how much there can be. Anybody may call it.
+func (s *Shard) BudgetUsed(w limits.Work, now int64) (used, most int) {
+	return s.Pairs.budgets.Used(w, now)
+}
+
 // OverLimit counts that the guest has run into a limit. The user is told, but not each time.
 func (s *Shard) OverLimit(l limits.Limit) {
 	n, tell := s.reports.Hit(&s.Counters, l, s.LastTurn)

@@ -42,6 +42,9 @@ func (n *NewFlows) fill(l *KernelLimits) {
 	n.common = l.commonFlows
 }
 
+// Used returns how many flows that nobody has answered the guest has begun lately, and how many it may. Anybody may call it.
+func (n *NewFlows) Used(now int64) (used, most int) { return n.own.Used(now) }
+
 // take tells whether another flow may begin now, and counts it if so.
 func (n *NewFlows) take(now int64) bool {
 	if !n.own.Take(now) {

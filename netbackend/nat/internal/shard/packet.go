@@ -36,7 +36,7 @@ func (s *Shard) IsUnicastPeer(k *Packet) bool {
 // CopyFrame copies a whole frame, without its virtio-net header, for those who are in no hurry. nil if it is too long.
 func (t *Turn) CopyFrame(c *virtqueue.Chain) []byte {
 	if int64(c.Len) > int64(len(t.Frame)) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return nil
 	}
 	n := guestmem.CopyFrom(t.Frame, c.Iov, 0)

@@ -25,6 +25,7 @@ type Pairs struct {
 	budgets    limits.Budgets
 	NewFlows   NewFlows
 	Memory     KernelMemory
+	Handshakes Handshakes
 	Paths      pathmtu.Table
 }
 
@@ -34,6 +35,7 @@ func (s *Pairs) SetUp(maxFlows int, l *KernelLimits, initial func() uint32) (err
 	s.budgets.Fill()
 	s.NewFlows.fill(l)
 	s.Memory.budget = l.Memory
+	s.Handshakes.setUp()
 	s.Flows, s.Hosts = NewTable(maxFlows), hosts.New()
 	s.identity, err = newIDHash(initial)
 	return err

@@ -107,7 +107,7 @@ func (s *Shard) permitFragments(ip []byte, dst *ipaddr.Addr, proto uint8, n int)
 // Reply sends an answer of a service, if there is one. Whoever asked will ask again if it is lost.
 func (t *Turn) Reply(frame []byte) {
 	if frame != nil && !t.Send(frame) {
-		t.Counters.NoRoom++
+		t.Drop(&t.Counters.NoRoom)
 	}
 }
 

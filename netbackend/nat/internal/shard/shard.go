@@ -3,6 +3,7 @@ package shard
 import (
 	"sync/atomic"
 
+	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
@@ -49,6 +50,7 @@ type Shard struct {
 	classes   [NumClasses]classList
 	reports   limits.Reports
 	Counters  stats.Counters
+	drops     dropLog
 	memory    memoryLook
 	lingering lingerers
 
@@ -129,6 +131,7 @@ func (t *Turn) SetUp(id uint32, cfg Config, of *Pairs, nets *guestnet.Networks) 
 	s.Pair, s.Owner, s.Cfg, s.Pairs, s.Listening = id, id+1, cfg, of, id == 0
 	s.Flows, s.Hosts, s.Identity, s.Wheel = of.Flows, of.Hosts, of.identity, timerwheel.New(of.Flows.timers)
 	s.MTU, s.OtherGuests, s.Nets = cfg.MTU, cfg.Others, nets
+	s.drops.names = counting.NamesOf(&s.Counters)
 	t.Frame = make([]byte, slowCopy)
 	t.bounce = make([]byte, hostsock.BatchSize*BounceLen)
 }

@@ -116,6 +116,8 @@ func (e *Engine) checkConnect(t *shard.Turn, f conn) {
 	c.sndUna, c.sndNxt, c.sndMax = c.iss, c.iss.Plus(1), c.iss.Plus(1)
 	c.rcvWndEdge = c.rcvNxt.Plus(synWindow)
 	f.State = stateSynRcvd
+	e.stand(f)
+	t.Pairs.Handshakes.FromGuest.Observe(t.Now - f.CreatedAt)
 	f.tcp.flags |= pendSYN
 }
 

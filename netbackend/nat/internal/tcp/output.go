@@ -432,6 +432,7 @@ func (e *Engine) sendFIN(t *shard.Turn, f conn) shard.Outcome {
 		return shard.NoBuffers
 	}
 	f.tcp.flags |= finSent
+	e.stand(f)
 	e.acked(f)
 	e.sent(t, f, c.sndUna, c.sndUna.Plus(1))
 	f.tcp.flags &^= timing
@@ -629,6 +630,7 @@ func (e *Engine) ResetGuest(f *shard.Flow, c stats.CloseReason) {
 	e.countEnd(f, c)
 	e.resetHost(f)
 	f.State = stateReset
+	e.shard.Flows.Stand(f, standsResetting)
 	if f.Class == shard.ClassNone {
 		e.shard.JoinClass(f, shard.ClassConnects)
 	}

@@ -15,37 +15,67 @@ func (e *Engine) IsUnderWay(of *shard.Flow, seq seqnum.Value) bool {
 	return false
 }
 
-// StateOf says in a word where a connection stands.
-func (e *Engine) StateOf(f *shard.Flow) string { return stateName(f.State, e.conn(f).tcp.flags) }
+// Where connections stand, as users are told: their state, and which ends of an open one have closed it.
+const (
+	standsConnecting  shard.Standing = iota + 1 // to the target; the guest waits
+	standsAnswered                              // the guest's SYN was, and its ACK is awaited
+	standsUnannounced                           // its PROXY header is awaited
+	standsCalling                               // the guest has not answered our SYN yet
+	standsResetting                             // the guest is to be told
+	standsGuestClosed                           // the host may still send
+	standsHostClosed                            // the guest may still send
+	standsClosing                               // both have closed it, and one has not acknowledged that yet
+	standsOpen
+	standings
+)
 
-// StateNames returns all that stateName returns.
-func StateNames() []string {
-	return []string{
-		"connecting", "answered", "unannounced", "calling", "resetting", "guest-closed", "host-closed", "closing", "open",
+// names returns what users read of each standing.
+func names() [standings]string {
+	return [standings]string{
+		standsConnecting: "connecting", standsAnswered: "answered", standsUnannounced: "unannounced", standsCalling: "calling",
+		standsResetting: "resetting", standsGuestClosed: "guest-closed", standsHostClosed: "host-closed", standsClosing: "closing", standsOpen: "open",
 	}
 }
 
+// StateOf says in a word where a connection stands.
+func (e *Engine) StateOf(f *shard.Flow) string { return stateName(f.State, e.conn(f).tcp.flags) }
+
+// StateNames returns all that stateName returns. The one of number i is where connections stand whose shard.Standing is i+1.
+func StateNames() []string {
+	all := names()
+	return all[1:]
+}
+
 // stateName says in a word what a state and flags of TCP mean.
-func stateName(state shard.State, flags flags) string {
+func stateName(state shard.State, flags flags) string { return names()[standingOf(state, flags)] }
+
+// Begun takes note of where a new connection stands.
+func (e *Engine) Begun(f *shard.Flow) { e.shard.Flows.Stand(f, standingOf(f.State, 0)) }
+
+// stand takes note of where a connection stands from now on.
+func (e *Engine) stand(f conn) { e.shard.Flows.Stand(f.Flow, standingOf(f.State, f.tcp.flags)) }
+
+// standingOf returns where a connection with a state and flags stands.
+func standingOf(state shard.State, flags flags) shard.Standing {
 	switch state {
 	case stateConnecting:
-		return "connecting" // to the target; the guest waits
+		return standsConnecting
 	case stateSynRcvd:
-		return "answered" // the guest's SYN was, and its ACK is awaited
+		return standsAnswered
 	case stateAwaitProxy:
-		return "unannounced" // its PROXY header is awaited
+		return standsUnannounced
 	case stateSynSent:
-		return "calling" // the guest has not answered our SYN yet
+		return standsCalling
 	case stateReset:
-		return "resetting" // the guest is to be told
+		return standsResetting
 	}
 	switch flags & (guestFIN | finSent) {
 	case guestFIN:
-		return "guest-closed" // the host may still send
+		return standsGuestClosed
 	case finSent:
-		return "host-closed" // the guest may still send
+		return standsHostClosed
 	case guestFIN | finSent:
-		return "closing"
+		return standsClosing
 	}
-	return "open"
+	return standsOpen
 }

@@ -195,7 +195,7 @@ const (
 func (e *Engine) Segment(t *shard.Turn, k *shard.Packet) (retry bool) {
 	s := Segment{HopLimit: k.Hops, trafficClass: k.TOS}
 	if !s.Parse(k.L4, k.L4Len) {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	s.offset = k.L4Offset + s.Offset
@@ -238,7 +238,7 @@ func (e *Engine) onUnknown(t *shard.Turn, key *flowtable.Key, s *Segment) (retry
 		return e.Connect(t, key, s)
 	}
 	if !answered {
-		t.Counters.Ends[stats.EndForgotten]++
+		t.Drop(&t.Counters.Ends[stats.EndForgotten])
 	}
 	e.Refuse(t, key, s)
 	return false
@@ -274,7 +274,7 @@ func (e *Engine) onSYNSent(t *shard.Turn, f conn, s *Segment) {
 	c := f.tcp
 	if s.Flags&netpkt.ACK != 0 && s.Ack != c.iss.Plus(1) {
 		if s.Flags&netpkt.RST == 0 {
-			t.Counters.Ends[stats.EndMisanswered]++
+			t.Drop(&t.Counters.Ends[stats.EndMisanswered])
 			e.Refuse(t, &f.Key, s)
 		}
 		return
@@ -294,6 +294,7 @@ func (e *Engine) onSYNSent(t *shard.Turn, f conn, s *Segment) {
 	c.irs = s.Seq
 	c.sndUna, c.sndNxt, c.sndMax = s.Ack, s.Ack, s.Ack
 	e.established(f, s, s.Window) // the window of a SYN is not scaled
+	t.Pairs.Handshakes.ToGuest.Observe(t.Now - f.CreatedAt)
 	if f.Bits&shard.Awaited != 0 {
 		e.callAccepted(f)
 	}
@@ -306,6 +307,7 @@ func (e *Engine) onSYNSent(t *shard.Turn, f conn, s *Segment) {
 // established opens a connection after its handshake. window is the guest's, in bytes.
 func (e *Engine) established(f conn, s *Segment, window uint32) {
 	f.State = stateOpen
+	e.stand(f)
 	f.tcp.flags &^= pendSYN
 	f.Bits |= shard.Readable
 	e.shard.LeaveClass(f.Flow)
@@ -357,11 +359,11 @@ func (e *Engine) onSegment(t *shard.Turn, f conn, s *Segment, k *shard.Packet) (
 	case s.Flags&netpkt.ACK == 0:
 		return false
 	case f.tcp.flags&guestTimes != 0 && !e.passesPAWS(t, f, s):
-		t.Counters.TCPOutdated++
+		t.Drop(&t.Counters.TCPOutdated)
 		e.schedule(f, pendAck)
 		return false
 	case f.State == stateSynRcvd && s.Ack != c.iss.Plus(1):
-		t.Counters.Ends[stats.EndMisanswered]++
+		t.Drop(&t.Counters.Ends[stats.EndMisanswered])
 		e.Refuse(t, &f.Key, s)
 		return false
 	case f.State == stateSynRcvd:
@@ -590,7 +592,7 @@ func (e *Engine) onData(t *shard.Turn, f conn, s *Segment, c *virtqueue.Chain) {
 	next := e.expected(f)
 	skip := next.Since(s.Seq) // already taken; repeated bytes are cut off
 	if s.Seq.After(next) {
-		t.Counters.TCPOutOfOrder++
+		t.Drop(&t.Counters.TCPOutOfOrder)
 		conn.pendDupAcks = min(conn.pendDupAcks+1, 3)
 		t.Schedule(f.Flow)
 		return
@@ -644,7 +646,7 @@ func (e *Engine) queue(t *shard.Turn, f conn, seq seqnum.Value, offset, n int, f
 	}
 	if !ok {
 		e.out = outgoing{iov: e.out.iov[:0]}
-		t.Counters.Malformed++ // more pieces than one call takes
+		t.Drop(&t.Counters.Malformed) // more pieces than one call takes
 		return
 	}
 	e.out.iov = iov
@@ -675,6 +677,7 @@ func (e *Engine) FlushOutgoing(t *shard.Turn) {
 			f.tcp.rcvWndEdge = f.tcp.rcvNxt
 		}
 		f.tcp.flags |= guestFIN
+		e.stand(f)
 		e.startKeepalive(f)
 		e.hooks.OnGuestClosed(t, f.Key)
 		_ = unix.Shutdown(int(f.FD), unix.SHUT_WR) // if the host is gone, reading tells so

@@ -271,7 +271,7 @@ func (e *Engine) deliverOverflow(t *shard.Turn, m *rxSource, f *shard.Flow, i, n
 		}
 		e.receiver(m).Long = e.receiver(m).Long || size > in.room[i]
 		if e.fragments.IsBusy() {
-			t.Counters.NoRoom++ // the guest has no room for the one before
+			t.DropToGuest(&t.Counters.NoRoom, &f.Key) // the guest has no room for the one before
 			continue
 		}
 		e.received(t, f, size)
@@ -357,7 +357,7 @@ func (e *Engine) forwarded(t *shard.Turn, s *listeners.SharedSocket, c *hostsock
 	case f != nil:
 		return f
 	case free == flowtable.Key{}:
-		t.Counters.BadAddress++ // the guest speaks to that port by flows of its own
+		t.DropToGuest(&t.Counters.BadAddress, &key) // the guest speaks to that port by flows of its own
 		return nil
 	case s.Via == viaMapping:
 		return e.letIn(t, s, c, &free)
@@ -380,7 +380,7 @@ func (e *Engine) discard(t *shard.Turn, l *listeners.Listener) {
 			l.Ready = false
 			break
 		}
-		t.Counters.NoGuest++
+		t.DropToGuest(&t.Counters.NoGuest, &flowtable.Key{Guest: l.Guest.Addr, GuestPort: l.Guest.Port, Proto: netpkt.UDP})
 	}
 	t.Again = t.Again || l.Ready
 	e.link.AskOnce(t, l.Guest.Addr)

@@ -118,6 +118,7 @@ func (e *Engine) sendFlow(t *shard.Turn, f *shard.Flow) {
 		}
 		if errno != 0 && !e.sendAgain(t, f, one, common, &w, errno, &patience) {
 			t.Counters.UDPRefused += uint64(e.mmsgs[0].datagrams)
+			t.KeepDrop(&t.Counters.UDPRefused, &f.Key, false, errno.Error)
 			at = e.mmsgs[0].end
 		}
 	}

@@ -27,7 +27,7 @@ const (
 // not let in.
 func (e *Engine) letIn(t *shard.Turn, s *listeners.SharedSocket, c *hostsock.Caller, key *flowtable.Key) *shard.Flow {
 	if !e.mayLetIn(t, s, c, key) {
-		t.Counters.Strangers++
+		t.DropToGuest(&t.Counters.Strangers, key)
 		return nil
 	}
 	t.EnforceLimit(shard.ClassStrangers)

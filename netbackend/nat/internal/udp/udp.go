@@ -125,12 +125,12 @@ const (
 // Datagram handles a UDP datagram of the guest.
 func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 	if len(k.L4) < netpkt.UDPLen {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	length := int(binary.BigEndian.Uint16(k.L4[4:]))
 	if length < netpkt.UDPLen || length > k.L4Len {
-		t.Counters.Malformed++
+		t.Drop(&t.Counters.Malformed)
 		return false
 	}
 	if binary.BigEndian.Uint16(k.L4[2:]) == netpkt.DHCPServerPort && forDHCP(t, k) {
@@ -144,7 +144,7 @@ func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 	if k.Segment != 0 {
 		length = k.L4Len // drivers differ in what they write there: the whole, or the length of one datagram
 		if length-netpkt.UDPLen > maxSegments*k.Segment {
-			t.Counters.Malformed++
+			t.Drop(&t.Counters.Malformed)
 			return false
 		}
 	}
