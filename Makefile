@@ -57,9 +57,9 @@ soak: install ## guests under random load, kills and mischief; SOAKFLAGS="--time
 	@$(GO) run ./integration/soak $(SOAKFLAGS)
 
 ENDURANCEFLAGS ?= --time 30m
-endurance: install ## the long forms, hours: memory hot-plug, clients with files of 1 GiB, forwards and rules that change for a minute, 10000 spoilt requests to the control socket, restarts, soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
+endurance: install ## the long forms, hours: memory hot-plug, clients with files of 1 GiB, forwards and rules that change for a minute, 1000 clients that mean no good, captures at full rate, 10000 spoilt requests to the control socket, restarts, soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
 	@failed=; run() { echo "== $$*"; "$$@" || failed=yes; }; \
-		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 6h -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost|TestChangesDisturbNobodyWhomTheyDoNotName'; \
+		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 6h -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost|TestChangesDisturbNobodyWhomTheyDoNotName|TestACaptureLetsAGuestGoOnThatSendsAtFullRate'; \
 		run env VRING_ENDURANCE=1 $(GO) test -count=1 -v ./internal/control -run 'TestRequestsThatAreSpoiltAreAnswered|TestVeryManyConnectionsAtOnceAreNoHarm'; \
 		for uml in 6.1 7; do run $(GO) run ./integration/soak --uml $$uml $(ENDURANCEFLAGS); done; \
 		run $(GO) run ./integration/fuzz $(if $(filter file,$(origin FUZZTIME)),10m,$(FUZZTIME)); \

@@ -70,7 +70,8 @@ type Tap struct {
 	written uint64 // bytes put into the ring since the beginning
 	freed   uint64 // read, as it was when the turn began
 	taken   uint64 // frames put into the ring
-	lost    uint64 // frames that found no room
+	lost    uint64 // frames that found no room, or were too many
+	pace    pace
 
 	// What the writer tells.
 	_         cacheLine
@@ -88,7 +89,7 @@ func NewTap(o Options) (*Tap, error) {
 		return nil, err
 	}
 	return &Tap{
-		filter: o.Filter, snapLen: o.SnapLen, ring: make([]byte, o.Memory), head: make([]byte, o.Filter.Reach()),
+		filter: o.Filter, snapLen: o.SnapLen, pace: newPace(), ring: make([]byte, o.Memory), head: make([]byte, o.Filter.Reach()),
 	}, nil
 }
 
@@ -100,6 +101,11 @@ func (t *Tap) put(now int64, toGuest bool, h *vnet.Header, chains []virtqueue.Ch
 		return
 	}
 	n := min(length, t.snapLen)
+	t.pace.offer(1, n)
+	if t.pace.isOver() {
+		t.lost++
+		return
+	}
 	record := t.place(recordLen + n)
 	if record == nil {
 		t.lost++
@@ -121,10 +127,23 @@ func (t *Tap) put(now int64, toGuest bool, h *vnet.Header, chains []virtqueue.Ch
 	copyFrom(record[recordLen+known:recordLen+n], chains, skip+known)
 	t.written += uint64(size)
 	t.taken++
+	t.pace.take(n)
 }
 
-// begin looks how far the reader is: once a turn, since what the reader writes is in its processor's cache. It is for the writer.
-func (t *Tap) begin() { t.freed = t.read.Load() }
+// passes reports whether frames are missed without being looked at: there are too many, and the tap has no filter.
+func (t *Tap) passes() bool { return t.pace.isOver() && t.filter.SelectsAll() }
+
+// pass misses frames, of which bytes were to be copied. It is for the writer.
+func (t *Tap) pass(frames, bytes int) {
+	t.pace.offer(frames, bytes)
+	t.lost += uint64(frames)
+}
+
+// begin begins a turn. It looks how far the reader is: once a turn, since what the reader writes is in its processor's cache. It is for the writer.
+func (t *Tap) begin(now int64) {
+	t.freed = t.read.Load()
+	t.pace.begin(now)
+}
 
 // place returns room in one piece for a record of n bytes, nil if there is none.
 func (t *Tap) place(n int) []byte {

@@ -64,6 +64,9 @@ func (p *Program) Instructions() []Instruction { return append([]Instruction(nil
 // Reach returns how many bytes of a frame, from its beginning, the program may look at. It is 0 for a program that selects all.
 func (p *Program) Reach() int { return p.reach }
 
+// SelectsAll reports whether the program selects all frames, whatever they are.
+func (p *Program) SelectsAll() bool { return len(p.code) == 0 }
+
 // Match reports whether the program selects a frame of so many bytes, of which frame has the first: all, or at least as many
 // as Reach says. It allocates nothing.
 func (p *Program) Match(frame []byte, length int) bool {
