@@ -52,3 +52,15 @@ func TestTheUserIsToldOfALimitSeldom(t *testing.T) {
 	require.EqualValues(t, 3, n)
 	require.EqualValues(t, 3, c.TableFull)
 }
+
+// A hit on a limit is a refusal, or something else goes: users are told of frames that were dropped for a refusal only.
+func TestLimitsRefuseOrMakeRoom(t *testing.T) {
+	for l := range count {
+		refuses := true
+		switch l {
+		case Connects, Calls, Associations, Strangers, Peers, Memory:
+			refuses = false
+		}
+		require.Equal(t, refuses, l.Refuses(), l.String())
+	}
+}
