@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 		"netbackend/nat/routesocket", "netbackend/nat/spec", "netbackend/services/dns", xtime, sys},
 	"internal/configfile": {"internal/daemon", "internal/sandbox", "internal/spelling", "netbackend/nat", "netbackend/nat/forward", "netbackend/nat/spec",
 		"netbackend/services/hostconf", "tap", yaml, multierr},
-	"internal/control": {"internal/broker", "internal/configfile", "internal/control/api", "internal/daemon", "internal/metrics", "netbackend/capture", "netbackend/capture/filter", "netbackend/nat",
+	"internal/control": {"netbackend/drops", "internal/broker", "internal/configfile", "internal/control/api", "internal/daemon", "internal/metrics", "netbackend/capture", "netbackend/capture/filter", "netbackend/nat",
 		"netbackend/nat/spec", xtime, sys, multierr},
 	"internal/control/api": {},
 	"internal/counting":    {},

@@ -58,7 +58,7 @@ func TestLimitsRefuseOrMakeRoom(t *testing.T) {
 	for l := range count {
 		refuses := true
 		switch l {
-		case Connects, Calls, Associations, Strangers, Peers, Memory:
+		case Connects, Calls, Associations, Strangers, Peers, Memory, Lingering:
 			refuses = false
 		}
 		require.Equal(t, refuses, l.Refuses(), l.String())

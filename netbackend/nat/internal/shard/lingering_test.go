@@ -21,7 +21,7 @@ func lingeringTurn(t *testing.T, moved ...int64) (turn *Turn, fds []int, peers [
 	require.NoError(t, of.SetUp(64, &limits, nil))
 	turn = new(Turn)
 	turn.SetUp(0, Config{MaxFlows: 64, MaxSockets: 64, Queues: 1}, of, nil)
-	turn.Worker, turn.Hooks.Closing = porttest.DeafWorker{}, func(*Flow) {}
+	turn.Worker, turn.Hooks.Created, turn.Hooks.Closing = porttest.DeafWorker{}, func(*Flow) {}, func(*Flow) {}
 	turn.Join()
 	for i, at := range moved {
 		fd, peer := filledSocket(t, turn)
