@@ -79,7 +79,7 @@ func (s *Server) matches(token string) bool {
 
 // changes are the paths that the page changes, by method.
 var changes = map[string]*regexp.Regexp{
-	http.MethodPatch:  regexp.MustCompile(`^/v1/forwards$`),
+	http.MethodPatch:  regexp.MustCompile(`^/v1/(guests/[^/]+/)?forwards$`),
 	http.MethodPut:    regexp.MustCompile(`^/v1/policy$`),
 	http.MethodDelete: regexp.MustCompile(`^/v1/guests/[^/]+/flows$`),
 }

@@ -103,7 +103,7 @@ func TestThePageAsksTheControlSocket(t *testing.T) {
 	}
 	same := map[string]string{"Origin": "http://" + s.host(), "Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
 	for _, ask := range [][2]string{
-		{"GET", "/v1/status"}, {"GET", "/v1/guests/tap%2F0/flows?limit=5"}, {"PATCH", "/v1/forwards"}, {"PUT", "/v1/policy"},
+		{"GET", "/v1/status"}, {"GET", "/v1/guests/tap%2F0/flows?limit=5"}, {"PATCH", "/v1/forwards"}, {"PATCH", "/v1/guests/db/forwards"}, {"PUT", "/v1/policy"},
 		{"DELETE", "/v1/guests/10.0.2.15/flows?proto=tcp"},
 	} {
 		status, body := s.ask(b, ask[0], ask[1], same)
@@ -144,7 +144,9 @@ func TestRequestsThatAreNotThePagesAreRefused(t *testing.T) {
 		"what another port looks at":      {b, "GET", "/v1/status", map[string]string{"Sec-Fetch-Site": "same-site"}, http.StatusForbidden},
 		"a change that the page has not":  {b, "POST", "/v1/stop", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"forwards that are all replaced":  {b, "PUT", "/v1/forwards", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
-		"forwards of one guest":           {b, "PATCH", "/v1/guests/10.0.2.15/forwards", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
+		"another guest":                   {b, "POST", "/v1/guests", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
+		"a guest that goes":               {b, "DELETE", "/v1/guests/10.0.2.15", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
+		"all forwards of one guest":       {b, "PUT", "/v1/guests/10.0.2.15/forwards", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"what lies above the page":        {b, "GET", "/../doc.go", nil, http.StatusNotFound},
 		"what lies above what is allowed": {b, "DELETE", "/v1/guests/a/../../forwards/flows", map[string]string{"Origin": origin}, http.StatusMethodNotAllowed},
 		"no file of the page":             {b, "GET", "/server.go", nil, http.StatusNotFound},

@@ -300,7 +300,7 @@ function showCounters(all, at) {
 
 function showForwards(forwards) {
   keepFocus(() => showRows(byId("forwards"), forwards, (f) => f.guest + " " + f.text, (f) => [cell(f.guest), cell(f.text)],
-    (f) => actionButton("Remove", "Remove the forward " + f.text, () => change(byId("forward-form"), "PATCH", "/v1/forwards", { remove: [{ text: f.text }] }))));
+    (f) => actionButton("Remove", "Remove the forward " + f.text, () => change(byId("forward-form"), "PATCH", pathOf(f.guest, "/forwards"), { remove: [{ text: f.text }] }))));
 }
 
 // change makes a change, and tells what became of it in a form.
