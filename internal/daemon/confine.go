@@ -37,7 +37,7 @@ func (d *Daemon) duties() broker.Duties {
 		access := socketfile.Access{Mode: cmp.Or(from.SocketMode, socketfile.OwnerOnly().Mode), Group: from.group()}
 		duties.Sockets = broker.SocketsBeside(d.socketFiles(), access, anybodyMayMake)
 		duties.Routes = d.asked.needs.Internet
-		if duties.Routes {
+		if duties.Routes && duties.Config != "" { // it reads files in any case
 			duties.Read = d.shares.Usual().ResolvConf
 		}
 	}
