@@ -27,7 +27,7 @@ func flagValues() map[string]string {
 		"socket-path": "/tmp/a", "client": "true", "fd": "3", "socket-mode": "0660", "socket-group": "4321", "log-level": "debug",
 		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "poll-us": "7", "cpus": "0",
 		"forward": "8080:80", "allow-host": "tcp:1-9", "allow": "192.0.2.1", "deny": "192.0.2.2", "restrict": "true", "network": "10.1.2.0/24",
-		"network6": "off", "mtu": "1400", "dns": "192.0.2.53", "queues": "2", "udp-endpoint-independent": "true", "udp-filtering": "address-dependent",
+		"network6": "off", "mtu": "1400", "dns": "192.0.2.53", "dns-cache": "true", "queues": "2", "udp-endpoint-independent": "true", "udp-filtering": "address-dependent",
 		"multicast": "lo", "reconnect-grace": "5s", "hostname": "vm", "domain": "example.org", "search": "example.com",
 		"lease": "52:54:00:12:34:56=10.0.2.50", "route": "192.168.7.0/24=10.0.2.50", "ntp": "192.0.2.123", "boot-server": "192.0.2.69",
 		"boot-file": "a.kpxe", "dhcp-option": "44=192.0.2.1", "dhcp6-option": "31=2001:db8::1",

@@ -24,6 +24,7 @@ type natFlags struct {
 	rules     ruleTexts
 	restrict  bool
 	dns       []string
+	dnsCache  bool
 	onePort   bool
 	filtering string
 	multicast []string
@@ -148,6 +149,7 @@ func (f *natFlags) addNAT(cmd *cobra.Command) {
 	set.StringVar(&f.network6, "network6", defaultNetwork6, "IPv6 network of the guest, a /64: the router is ::2, the name server ::3; or off")
 	set.IntVar(&f.mtu, "mtu", 1500, "MTU of the guest in bytes, announced by DHCP and router advertisements")
 	set.StringArrayVar(&f.dns, "dns", nil, "resolver for the guest's queries: "+daemon.ResolverForm+" (repeatable; default: those of /etc/resolv.conf)")
+	set.BoolVar(&f.dnsCache, "dns-cache", false, "keep answers of resolvers for as long as they say, and give them to the guest when it asks the same again by UDP")
 	set.IntVar(&f.queues, "queues", 1, "number of queue pairs that each guest can use, each served by a thread of its own")
 	set.BoolVar(&f.onePort, "udp-endpoint-independent", false, "use endpoint-independent mapping for UDP: one host port per guest port, whatever the destination (RFC 4787; for peer-to-peer programs)")
 	set.StringVar(&f.filtering, "udp-filtering", nat.AddressAndPortDependent.String(), "who may send to a UDP port of the guest that has sent something (RFC 4787): address-and-port-dependent: whom it has sent to; address-dependent: the same from any port (TFTP); endpoint-independent: anybody, as with QEMU's user network (SIP, games). The last two imply --udp-endpoint-independent")
@@ -162,7 +164,7 @@ func (f *natFlags) addNAT(cmd *cobra.Command) {
 func (f *natFlags) config() (*daemon.NAT, error) {
 	c := daemon.NAT{
 		MTU: f.mtu, Hostname: f.hostname, Domain: f.domain, Restrict: f.restrict,
-		EndpointIndependent: f.onePort, Queues: f.queues, Multicast: f.multicast, ReconnectGrace: f.grace,
+		EndpointIndependent: f.onePort, Queues: f.queues, DNSCache: f.dnsCache, Multicast: f.multicast, ReconnectGrace: f.grace,
 	}
 	errs := multierror.Append(nil, f.setFiltering(&c), f.setNetwork(&c), f.setNetwork6(&c))
 	var err error

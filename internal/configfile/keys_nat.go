@@ -43,6 +43,8 @@ func wayKeys() []key {
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.Restrict }}},
 		{name: "dns", fields: []string{"NAT.Resolvers"}, about: "Resolvers that are asked for the guests, instead of those of /etc/resolv.conf: " + daemon.ResolverForm + ".",
 			value: list[netip.AddrPort]{stringer(daemon.ParseResolver), func(c *daemon.Config) *[]netip.AddrPort { return &c.NAT.Resolvers }}},
+		{name: "dns-cache", fields: []string{"NAT.DNSCache"}, about: "Keep answers of resolvers, for each guest its own, and give them to the guest when it asks the same again by UDP.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.DNSCache }}},
 		{name: "udp-endpoint-independent", fields: []string{"NAT.EndpointIndependent"}, about: "One host port for each UDP port of a guest, whatever the destination.",
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.EndpointIndependent }}},
 		{name: "udp-filtering", fields: []string{"NAT.UDPFiltering"}, about: "Who may send to a UDP port of a guest that has sent something.",

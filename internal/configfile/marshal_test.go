@@ -98,7 +98,7 @@ func natConfig(t *rapid.T) *daemon.NAT {
 		Hostname: rapid.StringMatching(`[a-z0-9]{0,5}`).Draw(t, "hostname"), Domain: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "domain"),
 		Search: rapid.SliceOfN(rapid.StringMatching(`[a-z]{1,3}\.[a-z]{5}`), 0, 3).Draw(t, "search"), NoSearch: rapid.Bool().Draw(t, "no search"),
 		Forwards: some(forward).Draw(t, "forwards"), AllowHost: services(t), Rules: some(rule).Draw(t, "rules"),
-		Restrict: rapid.Bool().Draw(t, "restrict"), EndpointIndependent: rapid.Bool().Draw(t, "one port"),
+		Restrict: rapid.Bool().Draw(t, "restrict"), EndpointIndependent: rapid.Bool().Draw(t, "one port"), DNSCache: rapid.Bool().Draw(t, "cache"),
 		UDPFiltering:   rapid.SampledFrom([]nat.Filtering{nat.AddressAndPortDependent, nat.AddressDependent, nat.EndpointIndependent}).Draw(t, "filtering"),
 		Multicast:      rapid.SliceOfN(anyText(), 0, 3).Draw(t, "multicast"),
 		ReconnectGrace: time.Duration(rapid.Int64Range(0, 1e13).Draw(t, "grace")), NTP: some(addr).Draw(t, "ntp"), BootServers: some(addr).Draw(t, "boot servers"),

@@ -58,6 +58,9 @@ type NAT struct {
 	// Resolvers are asked for names instead of the host's, if there are any.
 	Resolvers []netip.AddrPort `option:"dns" live:"the next query goes there"`
 
+	// DNSCache keeps answers of resolvers, for each guest its own.
+	DNSCache bool `option:"dns-cache" fixed:"queries that are under way know whether their answers are kept"`
+
 	// EndpointIndependent gives each UDP port of a guest one port of the host, whatever the destination (RFC 4787).
 	EndpointIndependent bool `option:"udp-endpoint-independent" fixed:"peers know the ports that guests have"`
 	// UDPFiltering is who may send to a UDP port of a guest that has sent something. All but the zero value imply
@@ -87,7 +90,7 @@ func (n *NAT) engine(shares *nat.Shares) (nat.Config, error) {
 	}
 	c.Forwards, c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.Forwards, n.AllowHost, n.Rules, n.Restrict, n.Resolvers
 	c.EndpointIndependent, c.UDPFiltering = n.EndpointIndependent, n.UDPFiltering
-	c.Multicast = n.Multicast
+	c.Multicast, c.DNSCache = n.Multicast, n.DNSCache
 	c.Queues, c.ReconnectGrace = n.Queues, n.ReconnectGrace
 	var errs *multierror.Error
 	if n.Network.IsValid() {

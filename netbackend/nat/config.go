@@ -69,6 +69,7 @@ type Config struct {
 	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see hostcaps.HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
+	DNSCache            bool          // answers to the guest's queries are kept; see package dnscache
 	UDPFiltering        udp.Filtering // from whom datagrams come in
 	Multicast           []string      // interfaces of the host in whose networks the guest finds services by mDNS and SSDP
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back

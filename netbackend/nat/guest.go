@@ -62,6 +62,9 @@ func newGuest(cfg *Config) (*guest, error) {
 	g.sources, g.tcp, g.udp, g.ping = source.NewGuest(), tcp.NewGuest(g.pairs.Flows), udp.NewGuest(g.pairs.Flows), ping.NewGuest(g.pairs.Flows)
 	g.policy.Store(cfg.policy())
 	g.names = namerelay.NewGuest(g.dns, cfg.resolvers)
+	if cfg.DNSCache {
+		g.names.UseCache()
+	}
 	return g, nil
 }
 

@@ -439,3 +439,30 @@ func TestD10AResolvConfThatChangesCountsForTheNextQuery(t *testing.T) {
 	require.Less(t, b.Now()-before, int64(8*time.Second), "before they were idle for long")
 	require.Equal(t, porttest.Open, c.State, "without a reset")
 }
+
+// Only the guest's own queries are answered by what it was answered before, and the resolver is asked by others.
+func TestAnswersAreKeptForTheGuestIfThatIsWanted(t *testing.T) {
+	for name, kept := range map[string]bool{"kept": true, "not kept": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newResolver(t, "127.0.0.1", func(query []byte) [][]byte {
+				answer := answerTo(query, noError)
+				answer[7] = 1
+				return [][]byte{append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1)}
+			})
+			b := newAsking(t, setup{config: func(c *nat.Config) { c.DNSCache = kept }}, r.addr)
+			other := newAsking(t, setup{config: func(c *nat.Config) { c.DNSCache = kept }}, r.addr)
+			asks := func(b *bench, id uint16) {
+				b.ask(1024+id, question(id, "a"))
+				require.Equal(t, byte(id), b.resolved("the answer")[1], "the ID is that of the query")
+			}
+			for i := range uint16(3) {
+				asks(b, i)
+			}
+			b.count(r, map[bool]int{true: 1, false: 3}[kept])
+			require.EqualValues(t, map[bool]int{true: 2, false: 0}[kept], b.port.Counters().QueriesCached)
+			before := r.queries()
+			asks(other, 9)
+			other.count(r, before+1)
+		})
+	}
+}

@@ -89,6 +89,7 @@ type Counters struct {
 
 	// Of the name server.
 	Queries                    uint64 `counter:"queries" help:"DNS queries by UDP that were passed on."`
+	QueriesCached              uint64 `counter:"queries_cached" help:"DNS queries by UDP that were answered by an answer that was kept."`
 	QueriesTooMany             uint64 `counter:"queries_too_many" help:"DNS queries that were answered by SERVFAIL, because too many were under way."`
 	QueriesRefused             uint64 `counter:"queries_refused" help:"Messages to the name server that are no ordinary queries, by UDP or TCP."`
 	ResolverConnectionsTooMany uint64 `counter:"resolver_connections_too_many" help:"Connections to the name server that were refused, because there were too many."`

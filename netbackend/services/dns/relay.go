@@ -42,8 +42,9 @@ type Relay struct {
 	known   bool   // whether it ever was
 	text    []byte // the file as list was read from it
 	conf    resolvConf
-	empty   bool // the last look found no resolver
-	turn    int  // queries that were begun, for "rotate"
+	empty   bool   // the last look found no resolver
+	version uint64 // counts lists
+	turn    int    // queries that were begun, for "rotate"
 }
 
 // New returns a Relay. It does not fail: without a resolver, there is none to ask until one is known.
@@ -117,6 +118,14 @@ func (r *Relay) Patience() time.Duration {
 		return usualPatience
 	}
 	return min(r.conf.timeout, mostPatience)
+}
+
+// Version is another one whenever there are other resolvers. now is as for Next.
+func (r *Relay) Version(now int64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refresh(now)
+	return r.version
 }
 
 // Knows reports whether to is one of the resolvers.
@@ -214,6 +223,7 @@ func (r *Relay) refresh(now int64) {
 func (r *Relay) replace(list []netip.AddrPort) {
 	old := r.list
 	r.list = nil
+	r.version++
 	for _, a := range list {
 		r.add(a)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat/internal/quota"
 	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnscache"
 )
 
 // ErrNoRoom tells that a resolver was not asked for want of a socket. It does not speak against the resolver.
@@ -23,6 +24,7 @@ func NewQuotas() *Quotas { return &Quotas{queries: quota.New(120, 60), streams: 
 // Guest is what the relays of a guest's queue pairs share. It is safe for use by their threads.
 type Guest struct {
 	resolvers *dns.Relay
+	cache     *dnscache.Cache // nil for none
 	queries   *quota.Stake
 	streams   streams
 }
@@ -30,6 +32,19 @@ type Guest struct {
 // NewGuest returns a guest without queries and connections.
 func NewGuest(resolvers *dns.Relay, of *Quotas) *Guest {
 	return &Guest{resolvers: resolvers, queries: of.queries.Stake(), streams: streams{places: of.streams.Stake()}}
+}
+
+// UseCache lets answers be kept, before the first query.
+func (g *Guest) UseCache() { g.cache = new(dnscache.Cache) }
+
+// Cache returns the answers that are kept, nil if none are.
+func (g *Guest) Cache() *dnscache.Cache { return g.cache }
+
+// forgetAnswers forgets the answers that are kept.
+func (g *Guest) forgetAnswers() {
+	if g.cache != nil {
+		g.cache.Clear()
+	}
 }
 
 // Queries returns how many queries are under way, and how many may be at most.

@@ -31,6 +31,7 @@ type queries struct {
 // query is one query.
 type query struct {
 	gen     uint32
+	version uint64 // of the resolvers, when it came
 	client  Client
 	message []byte // nil if the slot is free
 	tries   []try
@@ -58,6 +59,7 @@ const (
 	Repeated                // it was under way already
 	Refused                 // it is no ordinary query, which was answered
 	TooMany                 // there are too many, which was answered
+	Cached                  // an answer that was kept has answered it
 )
 
 // Ask passes a query on, or answers it. The message is the Relay's from now on.
@@ -70,11 +72,16 @@ func (r *Relay) Ask(now int64, client *Client, message []byte) Outcome {
 		r.repeat(now, q)
 		return Repeated
 	}
+	version, answer := r.lookUp(now, message)
+	if answer != nil && r.reply(client, answer) {
+		return Cached
+	}
 	if r.queries.count() >= r.most() || !r.cfg.Guest.queries.Take() {
 		r.reply(client, dns.Fail(message))
 		return TooMany
 	}
 	q := r.queries.begin(client, message)
+	q.version = version
 	if !r.askNext(now, q) {
 		r.finish(now, q, dns.Fail(message))
 		return Passed
@@ -83,6 +90,23 @@ func (r *Relay) Ask(now int64, client *Client, message []byte) Outcome {
 		r.try(now, q, to).probe = true
 	}
 	return Passed
+}
+
+// lookUp returns the answer to a query that is kept, nil if there is none, and the version of the resolvers.
+func (r *Relay) lookUp(now int64, message []byte) (version uint64, answer []byte) {
+	cache := r.cfg.Guest.cache
+	if cache == nil {
+		return 0, nil
+	}
+	version = r.relay.Version(now)
+	return version, cache.Get(now, version, message)
+}
+
+// keep keeps the answer to a query, if answers are kept.
+func (r *Relay) keep(now int64, q *query, answer []byte) {
+	if cache := r.cfg.Guest.cache; cache != nil {
+		cache.Put(now, q.version, q.message, answer)
+	}
 }
 
 // most is how many queries may be under way.
@@ -327,6 +351,7 @@ func (r *Relay) read(now int64, q *query, attempt *try) (more, stray bool) {
 	default:
 		r.answered(now, dns.UDP, attempt.to)
 		r.endTry(attempt)
+		r.keep(now, q, r.cfg.Buffer[:n])
 		r.finish(now, q, bytes.Clone(r.cfg.Buffer[:n]))
 	}
 	return false, false
@@ -452,8 +477,9 @@ func (r *Relay) tend(now int64, q *query) {
 	r.queries.wake(q)
 }
 
-// Forget ends all queries: the guest is gone.
+// Forget ends all queries, and forgets what was answered: the guest is gone.
 func (r *Relay) Forget() {
+	r.cfg.Guest.forgetAnswers()
 	for i := range r.queries.slots {
 		if q := &r.queries.slots[i]; q.message != nil {
 			r.end(q)

@@ -71,7 +71,12 @@ func newRig(t *testing.T, resolvers int) *rig {
 	for i := range resolvers {
 		list = append(list, resolver(i+1))
 	}
-	r := &rig{t: t, now: second, guest: namerelay.NewGuest(dns.New(dns.Config{Resolvers: list}), namerelay.NewQuotas())}
+	return newRigOf(t, dns.New(dns.Config{Resolvers: list}))
+}
+
+// newRigOf returns a relay with those resolvers.
+func newRigOf(t *testing.T, resolvers *dns.Relay) *rig {
+	r := &rig{t: t, now: second, guest: namerelay.NewGuest(resolvers, namerelay.NewQuotas())}
 	r.relay = namerelay.New(namerelay.Config{
 		Guest: r.guest, Buffer: make([]byte, 65536), Sockets: func() int { return 1000 },
 		Open: r.open,

@@ -62,8 +62,11 @@ func (r *Relay) answered(now int64, by dns.Transport, to netip.AddrPort) {
 	}
 }
 
-// Forgive forgets which resolvers have failed.
-func (r *Relay) Forgive() { r.relay.Forgive() }
+// Forgive forgets which resolvers have failed, and what they have answered: nobody knows for how long the host did nothing.
+func (r *Relay) Forgive() {
+	r.relay.Forgive()
+	r.cfg.Guest.forgetAnswers()
+}
 
 // IsShortage reports whether err says that the host lacks something just now, which is nobody's fault.
 func IsShortage(err error) bool {

@@ -69,6 +69,8 @@ func (e *Relay) ask(t *shard.Turn, key *flowtable.Key, message []byte) {
 	switch e.relay.Ask(t.Now, &namerelay.Client{Key: *key, Host: t.From}, message) {
 	case namerelay.Passed:
 		t.Counters.Queries++
+	case namerelay.Cached:
+		t.Counters.QueriesCached++
 	case namerelay.Refused:
 		t.Drop(&t.Counters.QueriesRefused)
 	case namerelay.TooMany:
