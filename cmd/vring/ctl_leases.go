@@ -18,13 +18,18 @@ import (
 
 // ofGuests asks for what the guests behind NAT have, or the one that is named.
 func ofGuests[T any](ctx context.Context, client *control.Client, names []string, what string, q url.Values, each func(guest string, answer *T)) error {
+	return askEach(ctx, client, names, http.MethodGet, what, q, each)
+}
+
+// askEach asks for something of the guests behind NAT, or of the one that is named, by a method of HTTP.
+func askEach[T any](ctx context.Context, client *control.Client, names []string, method, what string, q url.Values, each func(guest string, answer *T)) error {
 	guests, err := askGuests(ctx, client, names)
 	if err != nil {
 		return err
 	}
 	for i := range guests {
 		answer := new(T)
-		err := client.Do(ctx, http.MethodGet, control.GuestPath(guests[i].Name, what, q), nil, answer)
+		err := client.Do(ctx, method, control.GuestPath(guests[i].Name, what, q), nil, answer)
 		refused := new(control.RefusedError)
 		if errors.As(err, &refused) && refused.Status == http.StatusUnprocessableEntity && len(names) == 0 {
 			continue // it is not behind NAT

@@ -61,7 +61,7 @@ func apiTypes() map[string]reflect.Type {
 		reflect.TypeFor[api.Link](), reflect.TypeFor[api.LogLevel](), reflect.TypeFor[api.Changed](), reflect.TypeFor[api.Difference](), reflect.TypeFor[api.Gap](),
 		reflect.TypeFor[api.ConfigDiff](), reflect.TypeFor[api.Fault](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.Stopping](), reflect.TypeFor[api.Drain](),
 		reflect.TypeFor[api.DrainRequest](), reflect.TypeFor[api.ConfigSaved](), reflect.TypeFor[api.Lease](), reflect.TypeFor[api.Resolvers](), reflect.TypeFor[api.Resolver](),
-		reflect.TypeFor[api.ResolverFailure](), reflect.TypeFor[api.Drop](),
+		reflect.TypeFor[api.ResolverFailure](), reflect.TypeFor[api.NameCache](), reflect.TypeFor[api.CachedName](), reflect.TypeFor[api.ForgottenNames](), reflect.TypeFor[api.Drop](),
 	} {
 		all[of.Name()] = of
 	}

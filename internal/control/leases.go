@@ -33,6 +33,29 @@ func leaseOf(l *nat.Lease) api.Lease {
 	return lease
 }
 
+func (s *Server) nameCache(r *http.Request, _ []byte) (any, error) {
+	names, err := s.Daemon.CachedNames(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	answer := &api.NameCache{On: names != nil, Names: []api.CachedName{}}
+	for _, n := range names {
+		answer.Names = append(answer.Names, api.CachedName{
+			Name: strings.ToValidUTF8(n.Name, "?"), Type: n.Type, Code: n.Code, LeftSeconds: int64(n.Left / time.Second),
+		})
+	}
+	return answer, nil
+}
+
+func (s *Server) forgetNames(r *http.Request, _ []byte) (any, error) {
+	n, err := s.Daemon.ForgetNames(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	s.Log.Info("answers of resolvers forgotten on demand", "guest", r.PathValue("name"), "answers", n)
+	return &api.ForgottenNames{Forgotten: n}, nil
+}
+
 func (s *Server) resolvers(r *http.Request, _ []byte) (any, error) {
 	now, err := s.Daemon.Resolvers(r.PathValue("name"))
 	if err != nil {

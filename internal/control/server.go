@@ -114,6 +114,8 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/drops", http.StatusOK, (*Server).drops},
 		{http.MethodGet, "/v1/guests/{name}/leases", http.StatusOK, (*Server).leases},
 		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
+		{http.MethodGet, "/v1/guests/{name}/dns-cache", http.StatusOK, (*Server).nameCache},
+		{http.MethodDelete, "/v1/guests/{name}/dns-cache", http.StatusOK, (*Server).forgetNames},
 		{http.MethodGet, "/v1/guests/{name}/explain", http.StatusOK, (*Server).explain},
 		{http.MethodGet, "/v1/guests/{name}/capture", http.StatusOK, (*Server).capture},
 		{http.MethodPost, "/v1/guests/{name}/connect", http.StatusSwitchingProtocols, (*Server).connect},

@@ -330,6 +330,23 @@ func TestLeasesAndResolversAreTold(t *testing.T) {
 	require.Equal(t, api.Lease{Address: "10.0.2.200", MAC: "02:00:00:00:00:01", Name: "a?b", LeftSeconds: &left}, lease)
 }
 
+func TestAnswersOfResolversThatAreKeptAreToldAndForgotten(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		n := daemon.DefaultNAT()
+		n.DNSCache = kept
+		b := newBenchOf(t, daemon.Config{NAT: &n}, 1)
+		var cache api.NameCache
+		require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.15/dns-cache", nil, &cache))
+		require.Equal(t, api.NameCache{On: kept, Names: []api.CachedName{}}, cache)
+		status, text := b.ask(http.MethodDelete, "/v1/guests/10.0.2.15/dns-cache", "")
+		require.Equal(t, http.StatusOK, status)
+		require.Contains(t, text, `"forgotten": 0`)
+		for _, method := range []string{http.MethodGet, http.MethodDelete} {
+			require.Contains(t, b.refuse(http.StatusNotFound, method, "/v1/guests/10.0.2.99/dns-cache", "").Text, "there are")
+		}
+	}
+}
+
 func TestADestinationIsExplained(t *testing.T) {
 	b := newBench(t, 1)
 	var x api.Explanation

@@ -96,6 +96,25 @@ func (d *Daemon) Resolvers(guest string) (nat.Resolvers, error) {
 	return askEngine(s, (*nat.Port).Resolvers)
 }
 
+// CachedNames returns the answers of resolvers that are kept for a guest, as nat's Port.CachedNames does. It is called, and fails, as Leases.
+func (d *Daemon) CachedNames(guest string) ([]nat.CachedName, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nil, err
+	}
+	return askEngine(s, (*nat.Port).CachedNames)
+}
+
+// ForgetNames forgets the answers of resolvers that are kept for a guest, and returns how many there were. The error is a NoGuestError or a
+// NoFlowsError.
+func (d *Daemon) ForgetNames(guest string) (int, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return 0, err
+	}
+	return s.engine().ForgetNames(), nil
+}
+
 // askEngine asks the first queue pair of a guest, on its thread.
 func askEngine[T any](s *served, ask func(p *nat.Port, now int64) T) (answer T, err error) {
 	x := new(T) // to which the thread may write after an error

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnscache"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
 )
@@ -69,6 +70,28 @@ func (p *Port) Leases(now int64) []Lease {
 		all = append(all, l.V6.Leases(now)...)
 	}
 	return all
+}
+
+// CachedName is an answer of a resolver that is kept for the guest.
+type CachedName = dnscache.Name
+
+// CachedNames returns the answers that are kept for the guest, that used last first, nil if none are to be: with Config.DNSCache it is not nil. now
+// is by the clock of Turn. Any goroutine may call it.
+func (p *Port) CachedNames(now int64) []CachedName {
+	cache := p.guest.names.Cache()
+	if cache == nil {
+		return nil
+	}
+	return append([]CachedName{}, cache.List(now)...)
+}
+
+// ForgetNames forgets the answers that are kept for the guest, and returns how many there were. Any goroutine may call it.
+func (p *Port) ForgetNames() int {
+	cache := p.guest.names.Cache()
+	if cache == nil {
+		return 0
+	}
+	return cache.Clear()
 }
 
 // Resolvers is what is known of those that answer the guest's names.

@@ -463,6 +463,13 @@ func TestAnswersAreKeptForTheGuestIfThatIsWanted(t *testing.T) {
 			before := r.queries()
 			asks(other, 9)
 			other.count(r, before+1)
+
+			names := b.port.CachedNames(b.Now())
+			require.Equal(t, kept, names != nil)
+			require.Len(t, names, b.port.ForgetNames())
+			require.Empty(t, b.port.CachedNames(b.Now()))
+			asks(b, 9)
+			b.count(r, before+2)
 		})
 	}
 }

@@ -16,6 +16,25 @@ type Resolvers struct {
 	Resolvers      []Resolver `json:"resolvers"`   // in their order; those of a file are known once the guest has asked
 }
 
+// NameCache is what is kept of answers to a guest's names: the answer of GET /v1/guests/{name}/dns-cache.
+type NameCache struct {
+	On    bool         `json:"on"`    // answers are kept
+	Names []CachedName `json:"names"` // that used last first
+}
+
+// CachedName is one of those.
+type CachedName struct {
+	Name        string `json:"name"` // as the guest has written it
+	Type        string `json:"type"` // such as AAAA
+	Code        string `json:"code"` // such as NOERROR or NXDOMAIN
+	LeftSeconds int64  `json:"left_seconds"`
+}
+
+// ForgottenNames is the answer of DELETE /v1/guests/{name}/dns-cache.
+type ForgottenNames struct {
+	Forgotten int `json:"forgotten"` // so many answers
+}
+
 // Resolver is one of those.
 type Resolver struct {
 	Address    string           `json:"address"`
