@@ -106,7 +106,7 @@ var allowedImports = map[string][]string{
 		"netbackend/nat/internal/policy", "netbackend/nat/internal/ratelimit", "netbackend/nat/internal/route", "netbackend/nat/internal/seqnum",
 		"netbackend/nat/internal/shard", "netbackend/nat/internal/source", "netbackend/nat/internal/tcp",
 		"netbackend/nat/internal/udp", "netbackend/nat/routesocket", "netbackend/nat/spec", "netbackend/nat/stats", "netbackend/services/arp",
-		"netbackend/services/dhcp4", "netbackend/services/dhcp6", "netbackend/services/dns", "netbackend/services/hostconf",
+		"netbackend/services/dhcp4", "netbackend/services/dhcp6", "netbackend/services/dns", "netbackend/services/dnscache", "netbackend/services/hostconf",
 		"netbackend/services/lease", "netbackend/services/ndp", "virtqueue", "virtqueue/guestmem", "virtqueue/vnet", sys, multierr,
 	},
 	"netbackend/nat/forward": {"netbackend/nat/spec", "netbackend/nat/internal/hostsock", "netbackend/nat/internal/ipaddr",
