@@ -25,7 +25,7 @@ func writeConfig(t *testing.T, text string) string {
 func flagValues() map[string]string {
 	return map[string]string{
 		"socket-path": "/tmp/a", "client": "true", "fd": "3", "socket-mode": "0660", "socket-group": "4321", "log-level": "debug",
-		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "poll-us": "7", "cpus": "0",
+		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "ui": "8000", "poll-us": "7", "cpus": "0",
 		"forward": "8080:80", "allow-host": "tcp:1-9", "allow": "192.0.2.1", "deny": "192.0.2.2", "restrict": "true", "network": "10.1.2.0/24",
 		"network6": "off", "mtu": "1400", "dns": "192.0.2.53", "dns-cache": "true", "queues": "2", "udp-endpoint-independent": "true", "udp-filtering": "address-dependent",
 		"multicast": "lo", "reconnect-grace": "5s", "hostname": "vm", "domain": "example.org", "search": "example.com",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,31 +21,40 @@ type controlled struct {
 	t       *testing.T
 	socket  string // of its first guest
 	control string
+	log     string // path of the file that it logs to
 }
 
 // startControlled starts vring with two guests, in its sandbox, and waits until it serves.
 func startControlled(t *testing.T, args ...string) *controlled {
 	dir := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", dir)
-	c := &controlled{t, filepath.Join(dir, "vm0.sock"), filepath.Join(dir, "vm0.sock.ctl")}
+	c := &controlled{t: t, socket: filepath.Join(dir, "vm0.sock"), control: filepath.Join(dir, "vm0.sock.ctl")}
 	args = append([]string{"nat", "--socket-path", c.socket, "--socket-path", filepath.Join(dir, "vm1.sock")}, args...)
 	cmd := exec.Command(os.Args[0], args...) // which the end of the test's context does not kill: it is to end well
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	require.NoError(t, err)
 	defer log.Close()
-	cmd.Stderr = log
+	cmd.Stderr, c.log = log, log.Name()
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		require.NoError(t, cmd.Wait())
 		require.NoFileExists(t, c.control)
 	})
-	require.Eventually(t, func() bool {
-		text, _ := os.ReadFile(log.Name())
-		return strings.Contains(string(text), "msg=ready")
-	}, time.Minute, 10*time.Millisecond)
+	c.logged("msg=ready")
 	return c
+}
+
+// logged waits until vring has logged what matches an expression, and returns the parts of it.
+func (c *controlled) logged(expression string) (parts []string) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		text, _ := os.ReadFile(c.log)
+		parts = regexp.MustCompile(expression).FindStringSubmatch(string(text))
+		return parts != nil
+	}, time.Minute, 10*time.Millisecond)
+	return parts
 }
 
 // ctl runs vring ctl for the vring that is meant.

@@ -111,7 +111,7 @@ SIGHUP lets it read its configuration file again instead.`,
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(newRun(), newNAT(), newTAP(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newWallsCommand())
+	root.AddCommand(newRun(), newNAT(), newTAP(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newPageCommand(), newWallsCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	for _, cmd := range withThoseBelow(root) {

@@ -29,6 +29,7 @@ type serveFlags struct {
 	control      string
 	metrics      string
 	socks        string
+	ui           string
 	threads      threadFlags
 	cmd          *cobra.Command // that the flags belong to
 }
@@ -50,6 +51,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.control, "control", "", "unix socket at which vring ctl and other programs of this user control this one; or off (default: the first --socket-path with .ctl, unless --client or --fd says where the front end is)")
 	flags.StringVar(&f.metrics, "metrics", "", "TCP port, as in 9100 on the loopback or 192.0.2.1:9100 on that address, at which Prometheus reads what was counted, without a password")
 	flags.StringVar(&f.socks, "socks", "", "TCP port, as in 1080 on the loopback, at which programs connect into guests behind NAT by SOCKS 5, without a password: to a guest by name, or to an address of its network")
+	flags.StringVar(&f.ui, "ui", "", "TCP port of the loopback, as in 8000, at which a web page shows this vring; the log has its address, with a token")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, capabilitiesUsage)
 }
@@ -57,7 +59,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 // config turns the flags into a configuration, without what the guests are connected to. The error holds all that cannot be
 // read.
 func (f *serveFlags) config() (daemon.Config, error) {
-	var errs [6]error
+	var errs [7]error
 	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client}, Control: daemon.ParseControl(f.control)}
 	if f.given("fd") {
 		c.FrontEnds.FD = &f.fd
@@ -72,6 +74,9 @@ func (f *serveFlags) config() (daemon.Config, error) {
 	}
 	if f.socks != "" {
 		c.SOCKS, errs[5] = daemon.ParseSOCKS(f.socks)
+	}
+	if f.ui != "" {
+		c.UI, errs[6] = daemon.ParseUI(f.ui)
 	}
 	return c, multierror.Append(nil, errs[:]...).ErrorOrNil()
 }

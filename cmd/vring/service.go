@@ -44,19 +44,32 @@ func (s *service) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if server == nil && isSupervised(&s.config, s.stderr) {
-		return s.supervise(ctx)
+	if server == nil {
+		return s.serveAsStarted(ctx, asked)
 	}
 	program, err := s.program()
 	if err != nil {
 		return err
 	}
-	if server == nil {
-		signal.Notify(asked.Status, unix.SIGUSR1)
-		defer signal.Stop(asked.Status)
-		return s.serveHere(ctx, program, asked, func() {})
-	}
 	return s.serveHere(inherit(ctx, server, &program, asked), program, asked, server.Release)
+}
+
+// serveAsStarted is serve in the process that the user has started, which starts that of the page.
+func (s *service) serveAsStarted(ctx context.Context, asked supervisor.Asked) error {
+	program, err := s.program()
+	if err != nil {
+		return err
+	}
+	tellPage, err := startPage(&s.config, program.Log)
+	if err != nil {
+		return err
+	}
+	if isSupervised(&s.config, s.stderr) {
+		return s.supervise(ctx, program, tellPage)
+	}
+	signal.Notify(asked.Status, unix.SIGUSR1)
+	defer signal.Stop(asked.Status)
+	return s.serveHere(ctx, program, asked, tellPage)
 }
 
 // program is what the daemon gets from this program.

@@ -17,12 +17,9 @@ func isSupervised(c *daemon.Config, stderr io.Writer) bool {
 	return (c.Sandbox == sandbox.On || c.Sandbox == sandbox.Strict) && stderr == io.Writer(os.Stderr)
 }
 
-// supervise has another process serve guests, until ctx ends. The error is how that process has ended, if not well.
-func (s *service) supervise(ctx context.Context) error {
-	program, err := s.program()
-	if err != nil {
-		return err
-	}
+// supervise has another process serve guests, until ctx ends, and calls ready when it does. The error is how that process has ended, if not
+// well.
+func (s *service) supervise(ctx context.Context, program daemon.Program, ready func()) error {
 	argv, err := brokerProgram()
 	if err != nil {
 		return err
@@ -34,7 +31,7 @@ func (s *service) supervise(ctx context.Context) error {
 	status, err := supervisor.Run(ctx, supervisor.Config{
 		Server: append([]string{argv[0]}, os.Args[1:]...), Broker: argv, FD: s.config.FrontEnds.FD,
 		Sandbox: s.config.Sandbox, Isolation: supervisor.Isolation{OneUser: needsHostUsers(&s.config)}, Manager: manager,
-		Reloads: s.file != nil,
+		Reloads: s.file != nil, Ready: ready,
 	})
 	if err == nil && status != exitOK {
 		return toldError{status}

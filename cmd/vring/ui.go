@@ -42,7 +42,7 @@ The page is on the loopback of this host. From another one, use ssh -L 8000:127.
 			if err != nil {
 				return wrongUse(fmt.Errorf("--listen %s: %w", listen, err))
 			}
-			server, err := ui.New(listener, path)
+			server, err := ui.New(listener, path, ui.NewToken())
 			if err != nil {
 				return err
 			}

@@ -74,6 +74,10 @@ nat --socket-path SOCK --socks :1080                 | --socks ":1080": want an 
 nat --socket-path SOCK --socks 0                     | --socks 127.0.0.1:0: want a port from 1 to 65535
 nat --socket-path SOCK --socks 1080 --allow-host tcp:1079-1081 | --allow-host tcp:1080 would lead from each guest into all others by --socks 127.0.0.1:1080; use another port for it
 stub --socket-path SOCK --socks 1080                 | --socks leads into guests behind NAT, and there are none; leave it out
+nat --socket-path SOCK --ui 192.0.2.1:8000           | --ui 192.0.2.1:8000: the page is not encrypted, so it is on the loopback only, as in --ui 8000; from another host use ssh -L 8000:127.0.0.1:8000
+nat --socket-path SOCK --ui 8000 --control off       | --ui needs a control socket, which the page asks; name one with --control
+nat --socket-path SOCK --ui 8000 --allow-host tcp:8000 | --allow-host tcp:8000 would lead guests to the page of --ui 127.0.0.1:8000, which controls them; use another port for it
+nat --socket-path SOCK --ui=                         | --ui: the value is empty; leave the flag out
 nat --socket-path SOCK --socks=                      | --socks: the value is empty; leave the flag out
 nat --socket-path SOCK --metrics=                    | --metrics: the value is empty; leave the flag out
 nat --socket-path SOCK --sandbox=maybe               | --sandbox "maybe": want on

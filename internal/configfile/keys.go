@@ -47,6 +47,8 @@ func topKeys() []key {
 			value: scalar[netip.AddrPort]{hostPort(daemon.ParseMetrics), func(c *daemon.Config) *netip.AddrPort { return &c.Metrics }}},
 		{name: "socks", fields: []string{"SOCKS"}, about: "TCP port at which programs connect into guests behind NAT, by SOCKS 5: " + daemon.MetricsForm + ". Without an address it is one of the loopback.",
 			value: scalar[netip.AddrPort]{hostPort(daemon.ParseSOCKS), func(c *daemon.Config) *netip.AddrPort { return &c.SOCKS }}},
+		{name: "ui", fields: []string{"UI"}, about: "TCP port of the loopback at which a web page shows this vring: " + daemon.MetricsForm + ". The log has its address, with a token.",
+			value: scalar[netip.AddrPort]{hostPort(daemon.ParseUI), func(c *daemon.Config) *netip.AddrPort { return &c.UI }}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}

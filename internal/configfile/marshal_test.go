@@ -149,6 +149,7 @@ func anyConfig(t *rapid.T) daemon.Config {
 		Control: daemon.ParseControl(rapid.OneOf(rapid.Just(""), rapid.Just(daemon.NoControl), anyText()).Draw(t, "control")),
 		Metrics: rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:9100"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "metrics"),
 		SOCKS:   rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:1080"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "socks"),
+		UI:      rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:8000"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "ui"),
 		Sandbox: rapid.SampledFrom([]sandbox.Mode{sandbox.On, sandbox.Strict, sandbox.Log, sandbox.Off}).Draw(t, "sandbox"),
 		Log: daemon.Log{
 			Level:  rapid.SampledFrom([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}).Draw(t, "level"),

@@ -25,6 +25,8 @@ type Config struct {
 	Metrics netip.AddrPort `option:"metrics" unit:"[ADDRESS:]PORT" fixed:"the sandbox binds no port"`
 	// SOCKS is a port of TCP at which programs that reach it connect into guests behind NAT, by SOCKS 5; the zero value is none.
 	SOCKS netip.AddrPort `option:"socks" unit:"[ADDRESS:]PORT" fixed:"the sandbox binds no port"`
+	// UI is a port of the loopback at which a web page shows the process and changes it, for who has the page's token; the zero value is none.
+	UI netip.AddrPort `option:"ui" unit:"[ADDRESS:]PORT" fixed:"the process with the page is started once"`
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
 	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
 
@@ -103,7 +105,7 @@ func (c *Checked) Config() Config { return clone(c.config) }
 func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
 	wrong := checked.planAll()
-	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkGuests(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), wrong)
+	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkGuests(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}

@@ -31,6 +31,7 @@ const (
 	optionMetrics     Option = "metrics"
 	optionAllowHost   Option = "allow-host"
 	optionSOCKS       Option = "socks"
+	optionUI          Option = "ui"
 	optionForward     Option = "forward"
 )
 

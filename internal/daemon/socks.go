@@ -28,9 +28,13 @@ func (c *Config) checkSOCKS() error {
 	return errs.ErrorOrNil()
 }
 
-// checkOpen returns why guests may not have the services of n: by the port of SOCKS one guest could reach another.
+// checkOpen returns why guests may not have the services of n: by the port of SOCKS one guest could reach another, and the page controls
+// this process.
 func (c *Config) checkOpen(n *NAT) error {
 	for _, s := range n.AllowHost {
+		if c.UI.IsValid() && s.Proto == unix.IPPROTO_TCP && s.Port == c.UI.Port() {
+			return faultf("%s tcp:%d would lead guests to the page of %s %s, which controls them; use another port for it", optionAllowHost, s.Port, optionUI, c.UI)
+		}
 		if c.SOCKS.IsValid() && s.Proto == unix.IPPROTO_TCP && s.Port == c.SOCKS.Port() {
 			return faultf("%s tcp:%d would lead from each guest into all others by %s %s; use another port for it", optionAllowHost, s.Port, optionSOCKS, c.SOCKS)
 		}

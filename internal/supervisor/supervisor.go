@@ -28,12 +28,16 @@ type Config struct {
 	Sandbox   sandbox.Mode // of the supervisor itself
 	Isolation Isolation    // of the server
 	Manager   servicemanager.Manager
-	Reloads   bool // SIGHUP asks the server to read its configuration again; else it is the caller's
+	Ready     func() // called once, when the server is ready; nil is nobody
+	Reloads   bool   // SIGHUP asks the server to read its configuration again; else it is the caller's
 }
 
 // Run starts broker and server, and waits for the end of both. It returns the server's exit status. When ctx ends, the server
 // is asked to end. SIGUSR1 asks it for its status, and SIGHUP to read its configuration again, if it does. Run is called once, and changes the process for good.
 func Run(ctx context.Context, c Config) (status int, err error) {
+	if c.Ready == nil {
+		c.Ready = func() {}
+	}
 	runtime.LockOSThread() // the kernel kills the server when this thread ends
 	asked := NewAsked()
 	signal.Notify(asked.Status, unix.SIGUSR1)
@@ -49,7 +53,7 @@ func Run(ctx context.Context, c Config) (status int, err error) {
 		return 0, err
 	}
 	wasReady := make(chan bool, 1)
-	go func() { wasReady <- relay(p.states, c.Manager) }()
+	go func() { wasReady <- relay(p.states, c.Manager, c.Ready) }()
 	go p.ask(ctx, asked)
 	return p.wait(wasReady)
 }
@@ -121,12 +125,15 @@ func openedAs(fd *int) *os.File {
 
 // relay passes on to the service manager what the server tells, until the server ends, and reports whether it was ready. The server
 // may be in the hands of a guest: these states are all that it can tell.
-func relay(from io.Reader, manager servicemanager.Manager) (wasReady bool) {
+func relay(from io.Reader, manager servicemanager.Manager, ready func()) (wasReady bool) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
 		switch s := servicemanager.State(lines.Text()); s {
 		case servicemanager.Ready, servicemanager.Stopping, servicemanager.Reloading:
-			wasReady = wasReady || s == servicemanager.Ready
 			manager.Tell(s)
+			if s == servicemanager.Ready && !wasReady {
+				wasReady = true
+				ready()
+			}
 		}
 	}
 	return wasReady

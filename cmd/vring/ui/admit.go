@@ -31,7 +31,7 @@ func secure(h http.Header) {
 // may also ask here by the right address: browsers tell the page's origin then, or that it is another site.
 func (s *Server) admit(r *http.Request) error {
 	if !isLoopback(r.Host) {
-		return fmt.Errorf("this page is not that of %q; open the address that vring ui has printed", cut(r.Host))
+		return fmt.Errorf("this page is not that of %q; open the address that vring has printed", cut(r.Host))
 	}
 	origin, site := r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site")
 	if origin != "" && origin != "http://"+r.Host {
@@ -59,7 +59,7 @@ func isLoopback(host string) bool {
 // login gives a browser that has the token a cookie, and leads it to an address without the token, which it may remember.
 func (s *Server) login(w http.ResponseWriter, token string) {
 	if !s.matches(token) {
-		refuse(w, http.StatusUnauthorized, "the token is not that of this vring ui: it has another one each time that it is started")
+		refuse(w, http.StatusUnauthorized, "the token is not that of this page: it has another one each time that it is started")
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: s.cookie, Value: s.token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})

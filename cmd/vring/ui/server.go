@@ -43,14 +43,18 @@ type Server struct {
 	listener net.Listener
 }
 
-// New returns a server on a listener of the loopback, which it takes over, for the vring whose control socket is at a path.
-func New(l net.Listener, control string) (*Server, error) {
+// NewToken returns a token that nobody can guess.
+func NewToken() string { return rand.Text() }
+
+// New returns a server on a listener of the loopback, which it takes over, for the vring whose control socket is at a path. Who has the
+// token may use the page.
+func New(l net.Listener, control, token string) (*Server, error) {
 	page, err := fs.Sub(files, "page")
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		token: rand.Text(), cookie: fmt.Sprint("vring-", l.Addr().(*net.TCPAddr).Port), api: newProxy(control), files: http.FileServerFS(page),
+		token: token, cookie: fmt.Sprint("vring-", l.Addr().(*net.TCPAddr).Port), api: newProxy(control), files: http.FileServerFS(page),
 		listener: netutil.LimitListener(l, maxConns),
 	}
 	s.http = &http.Server{
@@ -103,7 +107,10 @@ func nameCapture(r *http.Response) error {
 }
 
 // URL is where the page is, for the user alone: it has the token.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() + "/?token=" + s.token }
+func (s *Server) URL() string { return URL(s.listener.Addr().String(), s.token) }
+
+// URL is where the page at an address is for who has the token.
+func URL(address, token string) string { return "http://" + address + "/?token=" + token }
 
 // Serve answers until ctx ends.
 func (s *Server) Serve(ctx context.Context) error {
@@ -126,7 +133,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.known(r) {
-		refuse(w, http.StatusUnauthorized, "open the address that vring ui has printed, with its token")
+		refuse(w, http.StatusUnauthorized, "open the address that vring has printed, with its token")
 		return
 	}
 	switch {

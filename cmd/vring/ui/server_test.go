@@ -45,7 +45,7 @@ func serve(t *testing.T) *served {
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s, err := New(l, path)
+	s, err := New(l, path, NewToken())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -190,7 +190,7 @@ func TestABodyIsBounded(t *testing.T) {
 func TestNoVringAnswers(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s, err := New(l, "/nonexistent/ctl")
+	s, err := New(l, "/nonexistent/ctl", NewToken())
 	require.NoError(t, err)
 	go func() { _ = s.Serve(t.Context()) }()
 	here := &served{Server: s, t: t}
