@@ -34,7 +34,7 @@ func (c *Config) CheckCall(to netip.AddrPort) error {
 
 // Call calls the guest. It is for the worker's thread, between two turns, of any of the guest's queue pairs; or for anybody after Close.
 func (p *Port) Call(c *tcp.Call) {
-	if p.guest.forwards.IsClosed(p.shard.Pair) {
+	if p.inbound.IsClosed() {
 		c.Fail(stats.EndClosed, false)
 		return
 	}

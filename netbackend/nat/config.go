@@ -11,13 +11,14 @@ import (
 
 	"github.com/vringnet/vring/internal/hostcaps"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
+	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/review"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/udp"
@@ -313,13 +314,13 @@ func (c *Config) checkQueues() error {
 
 // newPort makes the i-th queue pair.
 func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
-	p := &Port{guest: g, cfg: cfg, reassembly: ipfrag.Reassembler{Headroom: assemblyHead}}
+	p := &Port{guest: g, cfg: cfg}
 	nets := networksOf(cfg)
 	p.turn.SetUp(i, shard.Config{
 		MaxFlows: cfg.MaxFlows, MaxSockets: cfg.MaxSockets, Queues: cfg.Queues, GatewayMAC: cfg.GatewayMAC, MTU: cfg.MTU, Others: setOf(cfg.Others),
 	}, &g.pairs, &nets)
 	p.shard = &p.turn.Shard
-	p.adopted, p.following = g.policy.Load(), g.forwards.Current.Load()
+	p.adopted = g.policy.Load()
 	p.policy = policy.New(p.adopted.rules, &nets, &p.routes)
 	p.sleep.begin(cfg.Slept)
 	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.LastTurn) })
@@ -343,7 +344,6 @@ func (p *Port) connectParts(has servers, g *guest) {
 	p.icmp.SetUp(s, &p.routes, p.denying)
 	p.sources.SetUp(s, &p.routes, g.sources)
 	p.fragments.SetUp(s)
-	p.listeners.SetUp(s, p.following.Listeners())
 	p.tcp.SetUp(tcp.Config{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
 		tcp.Uses{Shard: s, Link: &p.link, ICMP: &p.icmp, Policy: &p.policy, Hooks: p.tcpHooks()}, g.tcp)
 	p.udp.SetUp(udp.Config{
@@ -354,10 +354,17 @@ func (p *Port) connectParts(has servers, g *guest) {
 	}, g.udp)
 	p.ping.SetUp(ping.Uses{ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Policy: &p.policy}, g.ping)
 	p.gates.SetUp(s, &p.link, &g.gates)
-	p.inbound.SetUp(s, &p.listeners, &p.tcp, &p.udp)
+	p.inbound.SetUp(inbound.Uses{Shard: s, Listeners: &p.listeners, TCP: &p.tcp, UDP: &p.udp}, &g.forwards)
 	p.names.SetUp(&p.turn, &p.fragments, &p.tcp, g.names)
 	p.groups.SetUp(s, &p.policy, g.reflector)
 	p.services.SetUp(&p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
+	p.assembly.SetUp()
+	p.strays.SetUp(s, &p.icmp, &p.groups, &g.told)
+	p.reports.SetUp(&p.tcp, &p.udp, &p.gates)
+	p.review.SetUp(review.Uses{
+		Shard: s, Policy: &p.policy, Routes: &p.routes, News: &p.news, TCP: &p.tcp, UDP: &p.udp, Repoliced: &g.repoliced,
+	}, p.adopted.keeps)
+	p.presence.SetUp(s, cfg.ReconnectGrace, p.presenceHooks())
 	p.onExpired = func(i uint32) { p.expire(&p.turn, p.shard.Flows.At(i)) }
 }
 

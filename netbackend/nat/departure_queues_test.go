@@ -26,32 +26,39 @@ func TestAFlowOfAGuestThatIsGoneIsNotHandedOver(t *testing.T) {
 	slow, fast := ports[0], ports[1]
 	slow.shard.Worker, fast.shard.Worker = porttest.DeafWorker{}, porttest.DeafWorker{}
 	slow.shard.Connected, fast.shard.Connected = true, true
-	key := flowtable.Key{Guest: [16]byte{15: 1}, GuestPort: 1, RemotePort: 2, Proto: netpkt.ICMP}
-	insert := func(owner *Port) *shard.Flow {
+	insert := func(owner *Port, port uint16) (*flowtable.Key, *shard.Flow) {
+		key := flowtable.Key{Guest: [16]byte{15: 1}, GuestPort: port, RemotePort: 2, Proto: netpkt.ICMP}
 		f, at := slow.shard.Flows.Create(&key, owner.shard.Owner, func(uint32) {})
 		require.Equal(t, shard.Here, at)
 		f.State = shard.StateActive
-		return f
+		return &key, f
 	}
 
-	f := insert(slow)
-	slow.departure = departure{next: shard.FirstRecord, cause: stats.EndGuestGone}
+	for port := range uint16(20) {
+		insert(slow, 100+port) // more than end in one turn
+	}
+	key, f := insert(slow, 1)
+	slow.presence.OnFrontendGone()
+	require.True(t, slow.presence.IsDeparting())
+	require.Equal(t, shard.StateActive, f.State)
 	fast.shard.TakeMail()
-	slow.grant(&key, fast.shard)
+	slow.grant(key, fast.shard)
 	require.Equal(t, shard.StateDead, f.State)
-	require.Nil(t, slow.shard.Flows.Find(&key))
+	require.Nil(t, slow.shard.Flows.Find(key))
 	require.NotNil(t, fast.shard.TakeMail(), "it looks again")
 
-	f = insert(fast)
+	_, f = insert(fast, 1)
 	fast.shard.ScheduleMove(f, slow.shard)
 	require.Same(t, f, fast.turn.NextFlow())
 	fast.handOver(f)
 	slow.receiveMail(&slow.turn)
 	require.Equal(t, shard.StateDead, f.State, "nor does it take one")
 
-	slow.departure = departure{}
-	f = insert(slow)
-	slow.grant(&key, fast.shard)
+	for slow.presence.IsDeparting() {
+		slow.presence.DepartSome()
+	}
+	key, f = insert(slow, 1)
+	slow.grant(key, fast.shard)
 	require.True(t, f.IsLeaving(), "else it does both")
 	slow.drop(f, stats.EndClosed)
 }

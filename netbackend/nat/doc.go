@@ -50,7 +50,7 @@
 // # Death
 //
 // A guest whose front end is gone is dead, after Config.ReconnectGrace at least, and so are its connections. So is one whose
-// driver has reset its device, if no driver is up soon after: see the file grace.go. When a driver starts anew, or the guest
+// driver has reset its device, if no driver is up soon after: see package presence. When a driver starts anew, or the guest
 // has been silent for a while on a connection, the guest is asked whether it still knows it: one that does not answers by a
 // reset. See the file keepalive.go of package tcp for how long. When the engine ends, the host's side of every
 // connection is reset; the guest's is reset by the engine's successor, who knows none of them. A forward with a gate
@@ -73,8 +73,8 @@
 //
 // What is closed is refused at once: a connection by a reset, a datagram or echo request by ICMP "prohibited". That is
 // the truth, where silence would cost the guest its patience; "port unreachable" answers only for the engine's own
-// addresses. Flows are judged when the guest begins them, and again when the host's addresses change, see the file
-// policy_again.go, or the policy is replaced, see [Port.SetPolicy]. Answers to what the host began always pass.
+// addresses. Flows are judged when the guest begins them, and again when the host's addresses change, see package
+// review, or the policy is replaced, see [Port.SetPolicy]. Answers to what the host began always pass.
 //
 // # Parts
 //
@@ -86,9 +86,11 @@
 //     frame of its own.
 //   - listeners: the sockets of forwards and mappings.
 //   - ping, udp, tcp: the protocols, each with its state of the flows that are its own.
-//   - gate, inbound, forwardset: gates; who comes by forwards, and by calls; the forwards that there are.
+//   - gate, forwardset, inbound: gates; the forwards that there are; who comes by forwards, and by calls.
 //   - nameserver, groups, dhcp: sockets and frames for package namerelay; multicast; DHCP.
-//   - Port: the order of a turn, and who gets a frame or an event; flows between queue pairs; the guest's coming and going.
+//   - reports, stray, review, presence: ICMP errors of the guest; packets that lead nowhere; flows that are judged again; a guest that
+//     is gone.
+//   - Port: the order of a turn, and who gets a frame, an event or a timer; flows between queue pairs.
 //
 // What an earlier part has to ask of a later one it asks by its hooks (file hooks.go), which Port sets.
 //

@@ -5,9 +5,6 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
-	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
-	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
-	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -92,35 +89,4 @@ func (p *Port) ReviveForwards(wake func()) {
 	p.gates.ReplaceGates(nil, forwardset.ListenersOf(revived))
 	wake()
 	p.guest.forwards.Await(set.Number, forwardPatience)
-}
-
-// followForwards adopts the forwards of now, as far as they have changed for this queue pair.
-func (p *Port) followForwards(t *shard.Turn, after *forwardset.Set) {
-	if p.guest.forwards.IsClosed(t.Pair) {
-		return // the queue pair is closed
-	}
-	before, orphans, budget := p.following, false, inbound.AcceptBurst
-	for i := range max(len(before.Bound), len(after.Bound)) {
-		was, is := before.At(i), after.At(i)
-		if was == is {
-			continue
-		}
-		if was != nil {
-			budget -= p.inbound.Quit(t, uint32(i), budget)
-			orphans = orphans || was.Spec.Proto == netpkt.UDP
-		}
-		if is != nil {
-			p.inbound.Begin(uint32(i), is.Listener)
-		}
-	}
-	if orphans {
-		p.udp.EndOrphans(t)
-	}
-	p.following = after
-	p.announce(after.Number)
-}
-
-// announce tells who changes forwards which set this queue pair follows.
-func (p *Port) announce(number uint64) {
-	p.guest.forwards.Follow(p.shard.Pair, number)
 }

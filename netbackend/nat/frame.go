@@ -84,7 +84,7 @@ func (p *Port) packet(t *shard.Turn, k *shard.Packet, h *vnet.Header) (retry boo
 		}
 		return p.controlMessage(t, k)
 	default:
-		p.unspoken(t, k, k.Proto, true)
+		p.strays.Unspoken(t, k, k.Proto, true)
 	}
 	return false
 }

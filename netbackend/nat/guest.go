@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/source"
+	"github.com/vringnet/vring/netbackend/nat/internal/stray"
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/services/dns"
@@ -36,7 +37,7 @@ type guest struct {
 	// Of Port.
 	forwards  forwardset.Forwards
 	dns       *dns.Relay
-	told      told
+	told      stray.Guest
 	policy    atomic.Pointer[Policy] // what SetPolicy has been given last
 	repoliced atomic.Int64           // when a queue pair adopted it last, 0 for never
 }

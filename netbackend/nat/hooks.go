@@ -3,6 +3,7 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/presence"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
@@ -15,7 +16,7 @@ func (p *Port) shardHooks() shard.Hooks {
 	return shard.Hooks{
 		Created: p.created,
 		Closing: func(f *shard.Flow) { p.closing(&p.turn, f) }, Released: p.released, Evicted: p.evicted, Located: p.tcp.OnLocated,
-		Misaddressed: func(t *shard.Turn, k shard.Packet, proto uint8) { p.misaddressed(t, &k, proto) },
+		Misaddressed: func(t *shard.Turn, k shard.Packet, proto uint8) { p.strays.Misaddressed(t, &k, proto) },
 	}
 }
 
@@ -35,7 +36,7 @@ func (p *Port) tcpHooks() tcp.Hooks {
 			Connect:   func(t *shard.Turn, key flowtable.Key, s tcp.Segment) bool { return p.names.Connect(t, &key, &s) },
 			OnRefused: p.names.OnRefused, OnSilent: p.names.OnSilent, Deliver: p.names.Deliver,
 		},
-		Judge: func(f *shard.Flow) bool { return p.judgeAgain(f, stats.EndTakenOver) },
+		Judge: func(f *shard.Flow) bool { return p.review.JudgeAgain(f, stats.EndTakenOver) },
 		OnProbeReply: func(t *shard.Turn, key flowtable.Key, flags uint8, ack seqnum.Value) bool {
 			return p.gates.OnProbeReply(t, &key, flags, ack)
 		},
@@ -48,6 +49,22 @@ func (p *Port) tcpHooks() tcp.Hooks {
 func (p *Port) released(f *shard.Flow) {
 	if f.Key.Proto == netpkt.UDP {
 		p.udp.OnReleased(f)
+	}
+}
+
+// presenceHooks returns what is asked of other parts when the guest is gone.
+func (p *Port) presenceHooks() presence.Hooks {
+	return presence.Hooks{
+		Lost: func() {
+			p.assembly.Forget()
+			p.fragments.Forget()
+			p.names.Forget()
+		},
+		Dead: func() {
+			p.services.FreeLeases()
+			p.link.AdvertiseNever()
+		},
+		Drop: p.drop,
 	}
 }
 

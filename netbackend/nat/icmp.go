@@ -6,6 +6,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
+	"github.com/vringnet/vring/netbackend/nat/internal/reports"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
@@ -20,11 +21,11 @@ func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 		return false
 	}
 	if !t.IsUnicastPeer(k) {
-		p.misaddressed(t, k, netpkt.ICMP)
+		p.strays.Misaddressed(t, k, netpkt.ICMP)
 		return false
 	}
-	if complaintIn(k) != netpkt.NoComplaint {
-		return p.report(t, k)
+	if reports.ComplaintIn(k) != netpkt.NoComplaint {
+		return p.reports.Handle(t, k)
 	}
 	if !netpkt.IsEchoRequest(&k.Src, k.L4) {
 		t.Drop(&t.Counters.Unsupported)

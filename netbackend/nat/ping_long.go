@@ -18,7 +18,7 @@ func (p *Port) assembledICMP(t *shard.Turn, k *shard.Packet) (retry bool) {
 	case len(k.L4) < netpkt.ICMPLen:
 		t.Drop(&t.Counters.Malformed)
 	case !t.IsUnicastPeer(k):
-		p.misaddressed(t, k, netpkt.ICMP)
+		p.strays.Misaddressed(t, k, netpkt.ICMP)
 	case !netpkt.IsEchoRequest(&k.Src, k.L4):
 		t.Drop(&t.Counters.Unsupported)
 	case !t.Nets.IsOurs(&k.Dst):

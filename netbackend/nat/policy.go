@@ -7,9 +7,7 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
-	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
-	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
 // MaxRules is how many Rules a Config may have, and how many services in AllowHost. A new flow is compared with all rules at worst.
@@ -75,7 +73,7 @@ func (c *Config) checkPolicy() (faults []error) {
 
 // SetPolicy replaces the policy of the guest whose queue pair p is, of all of its pairs. Each follows it from its next turn on, before
 // it handles a frame: what begins from then on is judged by the new one. Flows that the guest has begun, and that are closed now, end:
-// some of them in this turn, the rest in those that follow it without a pause, see the file policy_again.go. Others go on, and so do all
+// some of them in this turn, the rest in those that follow it without a pause, see package review. Others go on, and so do all
 // with Policy.KeepingFlows. No turn is called for. Any thread may call it, one after the other, until the Ports are closed.
 func (p *Port) SetPolicy(after *Policy) {
 	p.guest.policy.Store(after)
@@ -86,24 +84,6 @@ func (p *Port) SetPolicy(after *Policy) {
 // adoptPolicy follows a policy that is new to this pair.
 func (p *Port) adoptPolicy(after *Policy) {
 	p.adopted = after
-	p.policy.Replace(after.rules)
 	p.icmp.ForgetReported()
-	p.judgeNext, p.judgeEach = shard.FirstRecord, judgeCost+int64(after.rules.Len())*ruleCost
-	if after.keeps {
-		p.judgeNext = 0
-	}
-}
-
-// judgeSome judges as many flows by a new policy as there is time for in one turn.
-func (p *Port) judgeSome(t *shard.Turn) {
-	left := judgeSlice
-	p.judgeNext = t.ForEachFrom(p.judgeNext, func(f *shard.Flow) bool {
-		left -= p.judgeEach
-		if !p.judgeAgain(f, stats.EndDenied) {
-			left -= endCost
-		}
-		return left > 0
-	})
-	p.guest.repoliced.Store(t.Now)
-	t.Again = t.Again || p.judgeNext != 0
+	p.review.Adopt(after.rules, after.keeps)
 }

@@ -95,7 +95,7 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 	require.Equal(t, shard.StateActive, arrive(2).State, "nothing has changed lately")
 	other.turn.Begin(100*second, nil)
 	other.adoptPolicy(cfg.policy())
-	other.judgeSome(&other.turn)
+	other.review.JudgeSome(&other.turn)
 	adopter.shard.LastTurn += second / 2
 	require.Equal(t, shard.StateDead, arrive(3).State)
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
-	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
 	"github.com/vringnet/vring/netbackend/nat/internal/fragments"
 	"github.com/vringnet/vring/netbackend/nat/internal/gate"
 	"github.com/vringnet/vring/netbackend/nat/internal/groups"
@@ -18,9 +17,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
+	"github.com/vringnet/vring/netbackend/nat/internal/presence"
+	"github.com/vringnet/vring/netbackend/nat/internal/reports"
+	"github.com/vringnet/vring/netbackend/nat/internal/review"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/source"
+	"github.com/vringnet/vring/netbackend/nat/internal/stray"
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/nat/stats"
@@ -50,22 +53,18 @@ type Port struct {
 	inbound   inbound.Acceptor
 	groups    groups.Reflector
 	services  dhcp.Server
+	review    review.Reviewer
+	presence  presence.Keeper
+	reports   reports.Reports
+	strays    stray.Keeper
+	assembly  fragments.Assembler
 
-	adopted    *Policy // that of policy
-	judgeNext  uint32  // the record that judgeSome goes on with, 0 if all are judged
-	judgeEach  int64   // of a flow by that policy, in nanoseconds
-	following  *forwardset.Set
-	news       route.News
-	reviewAt   int64 // flows are not judged again before
-	reviewed   int64 // when they were judged again last, 0 for never
-	goneUntil  int64 // when the guest is taken for dead, 0 for never
-	departure  departure
-	sleep      sleepWatch          // of the host
-	reassembly ipfrag.Reassembler  // of the guest's packets
-	whole      virtqueue.Chain     // a datagram that was put together
-	tendAt     int64               // when tendBeforeFrames has something to do, or earlier
-	head       [shard.HeadLen]byte // of the frame that is handled
-	onExpired  func(i uint32)
+	adopted   *Policy // that of policy
+	news      route.News
+	sleep     sleepWatch          // of the host
+	tendAt    int64               // when tendBeforeFrames has something to do, or earlier
+	head      [shard.HeadLen]byte // of the frame that is handled
+	onExpired func(i uint32)
 }
 
 // Offers implements netbackend.Port. Checksums of the guest are never looked at, for no wire can have damaged them,
@@ -112,7 +111,7 @@ func (p *Port) listenToHost() error {
 	return p.groups.Listen()
 }
 
-// RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see lose.
+// RingsChanged implements netbackend.Port. With the front end gone, so is the guest, see package presence.
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.setMTU(s.MTU)
 	if !s.Connected || s.Receive != p.shard.Receiving && !p.shard.OthersRun() {
@@ -120,11 +119,11 @@ func (p *Port) RingsChanged(s netbackend.RingState) {
 	}
 	switch {
 	case p.shard.Connected && !s.Connected:
-		p.lose()
+		p.presence.OnFrontendGone()
 	case s.Connected && !s.Reset:
 		p.shard.Gone = shard.NothingGone
 	}
-	p.driverReset(s.Connected && s.Reset)
+	p.presence.OnDriver(s.Connected && s.Reset)
 	if s.Receive && !p.shard.Receiving && s.Restarted {
 		p.shard.Flows.ForEach(p.shard.Owner, p.tcp.ProbeAfterRestart)
 	}
@@ -154,7 +153,6 @@ func (p *Port) Close() error {
 	last := p.shard.Leave()
 	p.groups.Close(last)
 	p.inbound.CloseListeners()
-	p.announce(forwardset.FollowsAll)
 	if last {
 		p.guest.forwards.CloseAll(&p.shard.Pairs.Memory)
 	}
@@ -163,7 +161,7 @@ func (p *Port) Close() error {
 	return nil
 }
 
-// Turn implements netbackend.Port. It takes all of the guest's frames, unless flows of one before it are left, see departure: what a
+// Turn implements netbackend.Port. It takes all of the guest's frames, unless flows of one before it are left, see package presence: what a
 // socket refuses is not acknowledged, and the guest sends it again.
 func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
 	t := &p.turn
@@ -177,12 +175,8 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	if after := p.guest.policy.Load(); after != p.adopted {
 		p.adoptPolicy(after)
 	}
-	if p.judgeNext != 0 {
-		p.judgeSome(t)
-	}
-	if forwards != p.following {
-		p.followForwards(t, forwards)
-	}
+	p.review.JudgeSome(t)
+	p.inbound.Follow(t, forwards)
 	for i := range events {
 		p.event(t, events[i])
 	}
@@ -192,9 +186,9 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	if now >= p.tendAt {
 		p.tendBeforeFrames(t)
 	}
-	departing := p.isDeparting()
+	departing := p.presence.IsDeparting()
 	if departing {
-		p.departSome()
+		p.presence.DepartSome()
 	} else {
 		t.Handle(tx)
 		done = p.frames(t, tx)
@@ -207,12 +201,12 @@ func (p *Port) Turn(now int64, tx []virtqueue.Chain, events []netbackend.Event, 
 	}
 	t.FollowHosts()
 	p.names.Tend(t)
-	p.awaitReturn(t)
+	p.presence.CheckGrace(t)
 	p.tcp.Keepalive(t)
 	p.gates.RunGateTimers(t)
 	p.link.AdvertiseRouter(t)
 	p.fragments.SendRest(t)
-	if departing || p.isDeparting() {
+	if departing || p.presence.IsDeparting() {
 		return done, now // the last slice, too, is followed by a turn, for what has waited
 	}
 	p.inbound.AcceptAll(t)
@@ -229,16 +223,14 @@ func (p *Port) tendBeforeFrames(t *shard.Turn) {
 	if t.Now >= p.sleep.at {
 		p.lookForSleep(t)
 	}
-	if p.reassembly.Due(t.Now) { // what comes too late joins nothing
-		t.Counters.FragmentTimeouts += uint64(p.reassembly.Expire(t.Now, func(k *ipfrag.Packet) { p.icmp.SendIncomplete(t, k) }))
-	}
+	p.assembly.Expire(t, func(k *ipfrag.Packet) { p.icmp.SendIncomplete(t, k) })
 	if t.LookAtMemory() {
 		p.udp.LookAtSharedSockets(t)
 	}
 	if p.groups.IsDue() {
 		p.groups.Receive(t)
 	}
-	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.reassembly.Next()))
+	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.assembly.Next()))
 	if p.groups.IsDue() {
 		p.tendAt = t.Now // the rest
 	}
@@ -247,11 +239,11 @@ func (p *Port) tendBeforeFrames(t *shard.Turn) {
 // nextTurn returns when there is something to do though nothing comes, 0 for never.
 func (p *Port) nextTurn(t *shard.Turn) int64 {
 	next := netbackend.Earlier(t.Wheel.Next(), p.inbound.Next())
-	next = netbackend.Earlier(next, p.goneUntil)
-	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.reviewDue()))
+	next = netbackend.Earlier(next, p.presence.Next())
+	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.review.Due()))
 	next = netbackend.Earlier(next, p.names.Next(t))
 	next = netbackend.Earlier(next, p.link.AdvertiseAt())
-	next = netbackend.Earlier(next, p.reassembly.Next())
+	next = netbackend.Earlier(next, p.assembly.Next())
 	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.NextKeepalive(), p.gates.Next()))
 }
 

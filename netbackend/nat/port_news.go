@@ -10,9 +10,7 @@ func (p *Port) followRoutes(t *shard.Turn) {
 		t.Again = p.sources.Read(&p.news, t.Now) || t.Again
 		p.groups.Refresh(p.sources.Changes())
 	}
-	if p.news.Changes().Any() && t.Now >= p.reviewAt {
-		p.review(t)
-	}
+	p.review.Review(t)
 }
 
 // closeNews closes what followRoutes reads.

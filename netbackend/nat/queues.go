@@ -39,8 +39,8 @@ func (p *Port) grant(key *flowtable.Key, to *shard.Shard) {
 		to.Wake()
 		return
 	}
-	if p.isDeparting() { // whoever asks is another guest
-		p.drop(f, p.departure.cause)
+	if p.presence.IsDeparting() { // whoever asks is another guest
+		p.drop(f, p.presence.Cause())
 		to.Wake()
 		return
 	}
@@ -61,8 +61,8 @@ func (p *Port) adopt(f *shard.Flow) {
 		p.drop(f, stats.EndNoRoom)
 		return
 	}
-	if p.isDeparting() {
-		p.drop(f, p.departure.cause)
+	if p.presence.IsDeparting() {
+		p.drop(f, p.presence.Cause())
 		return
 	}
 	if !p.shard.Connected && p.shard.Gone != shard.FrontEndGone {
@@ -77,7 +77,7 @@ func (p *Port) adopt(f *shard.Flow) {
 	if p.tcp.IsOpen(f) {
 		p.tcp.OnMovedIn(f)
 	}
-	if !p.judgeAdopted(f) {
+	if !p.review.JudgeMovedIn(f) {
 		return
 	}
 	if to := p.shard.Pairs.Lowest(); to != nil && !p.shard.Receiving {
@@ -97,7 +97,7 @@ func (p *Port) rebalance() {
 	if !p.shard.Receiving {
 		p.udp.MoveMappings(to)
 	}
-	if !p.shard.Receiving && !p.isDeparting() {
+	if !p.shard.Receiving && !p.presence.IsDeparting() {
 		p.shard.Flows.ForEach(p.shard.Owner, func(f *shard.Flow) {
 			p.tcp.ProbeAfterRestart(f) // the driver may be new
 			p.shard.ScheduleMove(f, to)

@@ -105,7 +105,7 @@ func (p *Port) Limits() []Usage {
 // describeNow describes a flow, with why it stands still if it does.
 func (p *Port) describeNow(f *shard.Flow, now int64) FlowInfo {
 	info := p.describe(f, now)
-	if why := p.standstill(); why != "" && f.Key.Proto == netpkt.TCP && f.State != shard.StateLingering {
+	if why := p.presence.Standstill(); why != "" && f.Key.Proto == netpkt.TCP && f.State != shard.StateLingering {
 		info.State += " (" + why + ")"
 	}
 	return info

@@ -145,9 +145,12 @@ func (e *Keeper) CloseGates() {
 
 // RunGateTimers probes where it is time.
 func (e *Keeper) RunGateTimers(t *shard.Turn) {
-	if at := e.Next(); at == 0 || t.Now < at {
-		return
+	if at := e.Next(); at != 0 && t.Now >= at {
+		e.runGateTimers(t)
 	}
+}
+
+func (e *Keeper) runGateTimers(t *shard.Turn) {
 	s := e.gates
 	s.mu.Lock()
 	defer s.mu.Unlock()

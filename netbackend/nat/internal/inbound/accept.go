@@ -3,6 +3,7 @@ package inbound
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
@@ -53,14 +54,27 @@ type Acceptor struct {
 	listeners *listeners.Set
 	tcp       *tcp.Engine
 	udp       *udp.Engine
-	calls     []*tcp.Call // that were asked for since the last turn
-	acceptAt  int64       // no connection is accepted before, 0 if they may be now
-	unixPort  uint16      // of the last client of a unix socket, counted from FirstAnyPort
+	forwards  *forwardset.Forwards // of the guest
+	following *forwardset.Set      // the one that the queue pair follows
+	calls     []*tcp.Call          // that were asked for since the last turn
+	acceptAt  int64                // no connection is accepted before, 0 if they may be now
+	unixPort  uint16               // of the last client of a unix socket, counted from FirstAnyPort
 }
 
-// SetUp makes that of a queue pair.
-func (e *Acceptor) SetUp(s *shard.Shard, listeners *listeners.Set, tcp *tcp.Engine, udp *udp.Engine) {
-	*e = Acceptor{shard: s, listeners: listeners, tcp: tcp, udp: udp}
+// Uses are the parts that an Acceptor works with.
+type Uses struct {
+	Shard     *shard.Shard
+	Listeners *listeners.Set
+	TCP       *tcp.Engine
+	UDP       *udp.Engine
+}
+
+// SetUp makes that of a queue pair, which follows the set of forwards that is current, and has its listeners.
+func (e *Acceptor) SetUp(u Uses, forwards *forwardset.Forwards) {
+	*e = Acceptor{
+		shard: u.Shard, listeners: u.Listeners, tcp: u.TCP, udp: u.UDP, forwards: forwards, following: forwards.Current.Load(),
+	}
+	e.listeners.SetUp(u.Shard, e.following.Listeners())
 }
 
 // PrepareForwards lets the kernel put datagrams for forwards together if the guest takes them so.
@@ -79,11 +93,12 @@ func (e *Acceptor) CloseListeners() {
 	}
 	e.listeners.ForgetForwards()
 	e.failCalls()
+	e.forwards.Follow(e.shard.Pair, forwardset.FollowsAll)
 }
 
 const (
-	// AcceptBurst is how many connections a forward gets through in one turn.
-	AcceptBurst = 64
+	// acceptBurst is how many connections a forward gets through in one turn.
+	acceptBurst = 64
 	// callBurst is how many forwards have their turn in one of the engine's.
 	callBurst = 16
 )
@@ -117,13 +132,13 @@ func (e *Acceptor) serveListener(t *shard.Turn, l *listeners.Listener) bool {
 		return false
 	}
 	if e.acceptAt == 0 {
-		e.acceptBurst(t, l)
+		e.acceptAFew(t, l)
 	}
 	return e.acceptAt == 0
 }
 
-func (e *Acceptor) acceptBurst(t *shard.Turn, l *listeners.Listener) {
-	if e.acceptSome(t, l, AcceptBurst) == AcceptBurst {
+func (e *Acceptor) acceptAFew(t *shard.Turn, l *listeners.Listener) {
+	if e.acceptSome(t, l, acceptBurst) == acceptBurst {
 		t.Again = true
 	}
 }
@@ -168,8 +183,8 @@ func (e *Acceptor) acceptFailed(t *shard.Turn, err error) {
 // Next returns when connections are accepted again, 0 if nothing waits for that.
 func (e *Acceptor) Next() int64 { return e.acceptAt }
 
-// Begin lets clients come by a forward.
-func (e *Acceptor) Begin(index uint32, l listeners.Listener) {
+// begin lets clients come by a forward.
+func (e *Acceptor) begin(index uint32, l listeners.Listener) {
 	e.listeners.SetForward(index, &l)
 	if e.shard.Worker == nil {
 		return // Start does the rest
@@ -180,8 +195,8 @@ func (e *Acceptor) Begin(index uint32, l listeners.Listener) {
 	}
 }
 
-// Quit lets no more clients come by a forward. Up to most that the kernel has connected still do; it returns how many.
-func (e *Acceptor) Quit(t *shard.Turn, index uint32, most int) (taken int) {
+// quit lets no more clients come by a forward. Up to most that the kernel has connected still do; it returns how many.
+func (e *Acceptor) quit(t *shard.Turn, index uint32, most int) (taken int) {
 	l := e.listeners.OfForward(index)
 	if e.shard.Listening && e.shard.Worker != nil {
 		if l.Proto == netpkt.TCP && !l.IsShut() && e.acceptAt == 0 {

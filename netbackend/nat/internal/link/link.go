@@ -69,9 +69,12 @@ func (l *Layer) OnIPv6(t *shard.Turn) {
 
 // AdvertiseRouter does so if it is time.
 func (l *Layer) AdvertiseRouter(t *shard.Turn) {
-	if at := l.AdvertiseAt(); at == 0 || t.Now < at {
-		return
+	if at := l.AdvertiseAt(); at != 0 && t.Now >= at {
+		l.advertiseRouter(t)
 	}
+}
+
+func (l *Layer) advertiseRouter(t *shard.Turn) {
 	if t.HasIPv6() {
 		t.Reply(l.ndpServer.Advertisement(t.MTU))
 	}

@@ -1,4 +1,4 @@
-package nat
+package stray
 
 import (
 	"fmt"
@@ -9,31 +9,45 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/groups"
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 )
 
+// Keeper deals with them for a queue pair.
+type Keeper struct {
+	shard  *shard.Shard
+	icmp   *icmperr.Sender
+	groups *groups.Reflector
+	told   *Guest
+}
+
+// SetUp makes that of a queue pair.
+func (e *Keeper) SetUp(s *shard.Shard, icmp *icmperr.Sender, groups *groups.Reflector, g *Guest) {
+	*e = Keeper{shard: s, icmp: icmp, groups: groups, told: g}
+}
+
 const protoNoNextHeader = unix.IPPROTO_NONE
 
-// carries reports whether packets of an IP protocol go on to the host.
-func carries(a *ipaddr.Addr, proto uint8) bool {
+// Carries reports whether packets of an IP protocol go on to the host.
+func Carries(a *ipaddr.Addr, proto uint8) bool {
 	return proto == netpkt.TCP || proto == netpkt.UDP || proto == netpkt.ICMPProto(a)
 }
 
-// unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
+// Unspoken handles a packet of an IP protocol that no socket of ours can carry. The guest is told, as by a host that does not know
 // the protocol. first is false for fragments behind the first, which are not answered (RFC 1122 section 3.2.2).
-func (p *Port) unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool) {
+func (e *Keeper) Unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool) {
 	if !t.IsUnicastPeer(k) || t.Nets.IsBroadcast(&k.Dst) {
-		p.misaddressed(t, k, proto)
+		e.Misaddressed(t, k, proto)
 		return
 	}
 	t.Drop(&t.Counters.OtherProtocols)
 	if proto == protoNoNextHeader && !k.Src.Is4() {
 		return // there is nothing in it (RFC 8200 section 4.7)
 	}
-	p.tellProtocol(k, proto)
+	e.tellProtocol(k, proto)
 	if !first {
 		return
 	}
@@ -49,18 +63,18 @@ func (p *Port) unspoken(t *shard.Turn, k *shard.Packet, proto uint8, first bool)
 	if !k.Src.Is4() {
 		m.Rest = netpkt.PointerToNextHeader
 	}
-	p.icmp.SendError(t, m)
+	e.icmp.SendError(t, m)
 }
 
-// misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
-func (p *Port) misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
+// Misaddressed counts a packet whose addresses or ports cannot be those of a conversation.
+func (e *Keeper) Misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
 	switch {
 	case k.Dst.IsMulticast():
-		if proto == netpkt.UDP && p.groups.ToGroup(t, k) {
+		if proto == netpkt.UDP && e.groups.ToGroup(t, k) {
 			return
 		}
 		t.Drop(&t.Counters.Multicast)
-		p.tellMulticast(k, proto)
+		e.tellMulticast(k, proto)
 	case k.Dst == everybody || t.Nets.IsBroadcast(&k.Dst):
 		t.Drop(&t.Counters.Broadcast)
 	default:
@@ -71,8 +85,8 @@ func (p *Port) misaddressed(t *shard.Turn, k *shard.Packet, proto uint8) {
 // everybody is the limited broadcast address.
 var everybody = ipaddr.Addr{10: 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// told is what the user was told of a guest, once. The queue pairs of the guest share it.
-type told struct {
+// Guest is what the user was told of a guest, once. The queue pairs of the guest share it.
+type Guest struct {
 	multicast atomic.Bool
 	protocols atomic.Uint32 // how many there were
 	seen      [256 / 32]atomic.Uint32
@@ -82,14 +96,14 @@ type told struct {
 const maxProtocolsTold = 4
 
 // newProtocol reports whether the user is to be told of a protocol now.
-func (t *told) newProtocol(proto uint8) bool {
+func (g *Guest) newProtocol(proto uint8) bool {
 	bit := uint32(1) << (proto % 32)
-	return t.seen[proto/32].Load()&bit == 0 && t.seen[proto/32].Or(bit)&bit == 0 && t.protocols.Add(1) <= maxProtocolsTold
+	return g.seen[proto/32].Load()&bit == 0 && g.seen[proto/32].Or(bit)&bit == 0 && g.protocols.Add(1) <= maxProtocolsTold
 }
 
-func (p *Port) tellProtocol(k *shard.Packet, proto uint8) {
-	if p.guest.told.newProtocol(proto) {
-		p.shard.Warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
+func (e *Keeper) tellProtocol(k *shard.Packet, proto uint8) {
+	if e.told.newProtocol(proto) {
+		e.shard.Warn("the guest uses an IP protocol other than TCP, UDP and ICMP, which cannot be passed on", "protocol",
 			fmt.Sprintf("%d%s", proto, nameOfProtocol(proto)))
 	}
 }
@@ -115,11 +129,11 @@ func nameOfProtocol(proto uint8) string {
 
 // tellMulticast tells the user once that groups end at the engine. Most guests look for neighbours, so this is no warning; what is
 // not UDP asks routers, of which the engine is the only one.
-func (p *Port) tellMulticast(k *shard.Packet, proto uint8) {
-	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || p.guest.told.multicast.Swap(true) {
+func (e *Keeper) tellMulticast(k *shard.Packet, proto uint8) {
+	if proto != netpkt.UDP || len(k.L4) < netpkt.UDPLen || e.told.multicast.Swap(true) {
 		return
 	}
-	p.shard.Worker.Raise(netbackend.Notice{
+	e.shard.Worker.Raise(netbackend.Notice{
 		Level: int(slog.LevelInfo), Message: "the guest sends multicast, which does not leave its own network", Key: "group",
 		Value: k.Dst.Netip().String() + nameOfGroup(uint16(k.L4[2])<<8|uint16(k.L4[3])),
 	})

@@ -1,15 +1,18 @@
-package nat
+package reports
 
 import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
+	"github.com/vringnet/vring/netbackend/nat/internal/gate"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/pathmtu"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
+	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
+	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
 
@@ -27,17 +30,29 @@ type report struct {
 	seq  seqnum.Value  // TCP: its sequence number
 }
 
+// Reports deals with them for a queue pair.
+type Reports struct {
+	tcp   *tcp.Engine
+	udp   *udp.Engine
+	gates *gate.Keeper
+}
+
+// SetUp makes that of a queue pair.
+func (e *Reports) SetUp(tcp *tcp.Engine, udp *udp.Engine, gates *gate.Keeper) {
+	*e = Reports{tcp: tcp, udp: udp, gates: gates}
+}
+
 // shortly is how much longer a UDP flow may be silent of which a datagram did not get there, in nanoseconds.
 const shortly = int64(10e9)
 
-// complaintIn returns what an ICMP message of the guest says of a packet.
-func complaintIn(k *shard.Packet) netpkt.Complaint {
+// ComplaintIn returns what an ICMP message of the guest says of a packet.
+func ComplaintIn(k *shard.Packet) netpkt.Complaint {
 	return netpkt.Message{Kind: k.L4[0], Code: k.L4[1]}.Complaint(&k.Src)
 }
 
 // readReport reads an ICMP error; !ok if the packet that it quotes cannot be one of the engine's.
 func readReport(k *shard.Packet) (r report, ok bool) {
-	r.Complaint = complaintIn(k)
+	r.Complaint = ComplaintIn(k)
 	rest := binary.BigEndian.Uint32(k.L4[4:])
 	if k.Src.Is4() {
 		r.mtu = int(uint16(rest)) // RFC 1191 section 4
@@ -53,8 +68,8 @@ func readReport(k *shard.Packet) (r report, ok bool) {
 	return r, true
 }
 
-// report deals with an ICMP error of the guest about a packet of the engine's.
-func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
+// Handle deals with an ICMP error of the guest about a packet of the engine's.
+func (e *Reports) Handle(t *shard.Turn, k *shard.Packet) (retry bool) {
 	r, ok := readReport(k)
 	if !ok {
 		t.Drop(&t.Counters.StrayReports)
@@ -64,29 +79,29 @@ func (p *Port) report(t *shard.Turn, k *shard.Packet) (retry bool) {
 	switch {
 	case at == shard.Elsewhere:
 		return true
-	case f == nil && r.Complaint != netpkt.DoesNotFit && p.gates.ProbeFailed(&r.key, r.seq):
-	case f == nil || !p.mayHaveSent(f, &r):
+	case f == nil && r.Complaint != netpkt.DoesNotFit && e.gates.ProbeFailed(&r.key, r.seq):
+	case f == nil || !e.mayHaveSent(f, &r):
 		t.Drop(&t.Counters.StrayReports)
 	case r.Complaint == netpkt.DoesNotFit:
-		p.tooBig(t, f, &r)
+		e.tooBig(t, f, &r)
 	default:
-		p.unreached(t, f, &r)
+		e.unreached(t, f, &r)
 	}
 	return false
 }
 
 // mayHaveSent tells whether what r quotes may have been sent for f, and is under way still. Datagrams have nothing to tell
 // that by.
-func (p *Port) mayHaveSent(f *shard.Flow, r *report) bool {
-	return f.Key.Proto != netpkt.TCP || p.tcp.IsUnderWay(f, r.seq)
+func (e *Reports) mayHaveSent(f *shard.Flow, r *report) bool {
+	return f.Key.Proto != netpkt.TCP || e.tcp.IsUnderWay(f, r.seq)
 }
 
 // tooBig makes a flow's packets fit a path, if it is news that they do not. A path is never believed to be so narrow that
 // what its version of IP promises does not pass (RFC 8201 section 4).
-func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
+func (e *Reports) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 	size := t.PathMTU(&f.Key.Guest)
 	if f.Key.Proto == netpkt.TCP {
-		size = p.tcp.PacketSize(f)
+		size = e.tcp.PacketSize(f)
 	}
 	size = min(size, r.size)
 	least := pathmtu.Least
@@ -105,15 +120,15 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 		return
 	}
 	narrower := t.Pairs.Paths.Narrow(&f.Key.Guest, mtu, t.Now)
-	shorter := f.Key.Proto == netpkt.TCP && p.tcp.ObeyPath(f)
+	shorter := f.Key.Proto == netpkt.TCP && e.tcp.ObeyPath(f)
 	if !narrower && !shorter {
 		t.Drop(&t.Counters.StrayReports)
 		return
 	}
 	t.Counters.PathsNarrowed++
-	p.tcp.KeepaliveSoon(t)
+	e.tcp.KeepaliveSoon(t)
 	if f.Key.Proto == netpkt.TCP {
-		p.tcp.SendShorter(t, f)
+		e.tcp.SendShorter(t, f)
 	}
 }
 
@@ -121,13 +136,13 @@ func (p *Port) tooBig(t *shard.Turn, f *shard.Flow, r *report) {
 // that connects; an open one does not (RFC 5927 section 5.2). A UDP flow to a closed port ends, so that the kernel tells
 // the peer what it sends next; but a port of the host that other flows share stays. If a datagram was lost on the way, the
 // flow has a while to show that it is alive.
-func (p *Port) unreached(t *shard.Turn, f *shard.Flow, r *report) {
-	mapped := p.udp.IsOfMapping(f)
+func (e *Reports) unreached(t *shard.Turn, f *shard.Flow, r *report) {
+	mapped := e.udp.IsOfMapping(f)
 	switch {
-	case p.tcp.IsHandshake(f):
+	case e.tcp.IsHandshake(f):
 		t.Counters.ReportsHeeded++
-		p.gates.OnGuestRefused(&f.Key)
-		p.drop(f, stats.EndUnreachable)
+		e.gates.OnGuestRefused(&f.Key)
+		e.tcp.Drop(f, stats.EndUnreachable)
 	case f.Key.Proto == netpkt.UDP && r.Complaint == netpkt.NobodyTakes && !mapped:
 		t.Counters.ReportsHeeded++
 		t.Remove(f)

@@ -1,4 +1,4 @@
-package nat
+package presence
 
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
@@ -16,27 +16,30 @@ import (
 //
 // An engine that is closed, though, ends its flows at once: there is no turn after that.
 
+const (
+	// slice is how long a turn ends flows, in nanoseconds, and endCost what one of them is taken to cost.
+	slice   = int64(200e3)
+	endCost = int64(20e3)
+)
+
 // departure is the end of all flows of a guest that is gone, on one queue pair. The zero value is over.
 type departure struct {
 	next  uint32 // the record to go on with, 0 if there are no more
 	cause stats.CloseReason
 }
 
-// isDeparting reports whether flows of a guest that is gone are left.
-func (p *Port) isDeparting() bool { return p.departure.next != 0 }
+// IsDeparting reports whether flows of a guest that is gone are left, and Cause why they end.
+func (k *Keeper) IsDeparting() bool { return k.departure.next != 0 }
 
-// beginDeparture begins to end all flows of this queue pair. If there are few, that is all.
-func (p *Port) beginDeparture(c stats.CloseReason) {
-	p.departure = departure{next: shard.FirstRecord, cause: c}
-	p.departSome()
-}
+// Cause returns why the flows end of a guest that is gone.
+func (k *Keeper) Cause() stats.CloseReason { return k.departure.cause }
 
-// departSome ends as many flows as there is time for in one turn.
-func (p *Port) departSome() {
-	d := &p.departure
-	left := judgeSlice
-	d.next = p.shard.Flows.ForEachFrom(d.next, p.shard.Owner, func(f *shard.Flow) bool {
-		p.drop(f, d.cause)
+// DepartSome ends as many flows as there is time for in one turn.
+func (k *Keeper) DepartSome() {
+	d := &k.departure
+	left := slice
+	d.next = k.shard.Flows.ForEachFrom(d.next, k.shard.Owner, func(f *shard.Flow) bool {
+		k.hooks.Drop(f, d.cause)
 		left -= endCost
 		return left > 0
 	})
