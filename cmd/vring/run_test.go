@@ -63,6 +63,12 @@ func TestRunPrintsWhatItWouldRun(t *testing.T) {
 		" -device virtio-net-pci,netdev=vring-net,mq=on,vectors=0\n", stdout)
 }
 
+func TestOptionsBehindTheProgramAreItsOwn(t *testing.T) {
+	status, stdout, stderr := runHere(t, "run", "--print", "true", "-p", "x", "--queues", "9")
+	require.Equal(t, exitOK, status, stderr)
+	require.Contains(t, stdout, "\ntrue -p x --queues 9 -object")
+}
+
 func TestARunThatCannotBeIsRefusedBeforeAnythingStarts(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", shortDir(t))
 	for want, args := range map[string][]string{
