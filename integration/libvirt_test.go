@@ -213,7 +213,7 @@ func (s *session) runs(name string, args ...string) string {
 }
 
 // docs/libvirt.md, session mode: a user without any right defines the page's domain, starts it on a vring of his own, and logs in to the
-// guest through a forward.
+// guest through a forward, and without one.
 func TestAUsersLibvirtStartsAGuestOnVring(t *testing.T) {
 	s := newSession(t)
 	key, socket, port := filepath.Join(s.dir, "key"), filepath.Join(s.run, "vring", "vm0", "guest.sock"), strconv.Itoa(freePort(t))
@@ -232,9 +232,13 @@ func TestAUsersLibvirtStartsAGuestOnVring(t *testing.T) {
 	require.Equal(t, "10.0.2.15/24", lease.Address)
 	require.NoError(t, console.Do(s.ctx, nil, "run", "busybox", "--install", "-s", "/bin"))
 	require.NoError(t, console.Do(s.ctx, nil, "run", "dropbear", "-R", "-s", "-p", "22"))
-	printed := s.runs("ssh", "-F", "none", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-		"-p", port, "root@127.0.0.1", "ifconfig "+card)
-	require.Contains(t, printed, "inet addr:10.0.2.15", "the login leads to the guest")
+	for way, to := range map[string][]string{
+		"a forward":         {"-p", port, "root@127.0.0.1"},
+		"vring ctl connect": {"-o", "ProxyCommand=" + built.vring + " ctl connect --control " + socket + ".ctl %h %p", "root@10.0.2.15"},
+	} {
+		login := append([]string{"-F", "none", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"}, to...)
+		require.Contains(t, s.runs("ssh", append(login, "ifconfig "+card)...), "inet addr:10.0.2.15", "the login by %s leads to the guest", way)
+	}
 	s.requireNoRights(vring.Process.PID())
 	s.virsh("destroy", "vm0")
 	vring.waitOutput(`msg="front end disconnected"`)
