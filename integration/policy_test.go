@@ -53,6 +53,9 @@ func TestGuestsProgramsSeeWhatProgramsOfTheHostWould(t *testing.T) {
 		} {
 			require.ErrorContains(t, g.Do(ctx, nil, "tcp-dial", to, 1, guestSeed), want, to)
 		}
+		why := d.ctl("why", "10.0.2.15", "--reason", "denied")
+		require.Regexp(t, `denied .*203\.0\.113\.1:80.*--deny 203\.0\.113\.0/24`, why)
+		require.Regexp(t, `denied .*192\.0\.2\.1:80.*--allow-host tcp:192\.0\.2\.1:80`, why)
 		const pings = 5
 		var echoes proto.Echoes
 		require.NoError(t, g.Do(ctx, &echoes, "ping", "192.0.2.1", pings, 1400))
