@@ -122,7 +122,7 @@ func TestTheQuickStartWorksAsItIsWritten(t *testing.T) {
 	onEachQEMU(t, func(t *testing.T, kind kind) {
 		ctx := limited(t)
 		r := newReader(t)
-		blocks := blocksOf(t, "quickstart-qemu.md", "Quick start with QEMU")
+		blocks := blocksOf(t, "quickstart-qemu.md", "Two commands")
 		r.types(linesOf(blocks, false, "vring")...)
 		for _, line := range linesOf(blocks, false, "qemu-system-x86_64") {
 			g := r.boots(ctx, kind.userland, line)
