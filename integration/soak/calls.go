@@ -21,11 +21,14 @@ const talkLimit = 3 * time.Minute
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // freePort returns a port of the loopback that is free for both TCP and UDP, for vring to open. It is none of those that
-// the kernel gives to outgoing connections.
-func freePort() (int, error) {
+// the kernel gives to outgoing connections, and none of those that were taken before.
+func freePort(taken map[int]bool) (int, error) {
 	const first, last, tries = 16384, 32767, 1000
 	for range tries {
 		port := first + rand.IntN(last-first+1)
+		if taken[port] {
+			continue
+		}
 		l, err := net.Listen("tcp4", local(port))
 		if err != nil {
 			continue

@@ -109,6 +109,7 @@ func (s *soak) build(ctx context.Context) (image string, err error) {
 // plan gives each guest its address, its socket and its ports.
 func (s *soak) plan(image string) error {
 	const first = 15
+	taken := map[int]bool{}
 	for i := range s.opt.guests {
 		g := &vm{
 			address: fmt.Sprintf("10.0.2.%d", first+i), userland: s.opt.userland, image: image, answered: s.ledger.answered,
@@ -116,9 +117,10 @@ func (s *soak) plan(image string) error {
 		}
 		for _, port := range []*int{&g.forward, &g.echo, &g.nobody} {
 			var err error
-			if *port, err = freePort(); err != nil {
+			if *port, err = freePort(taken); err != nil {
 				return err
 			}
+			taken[*port] = true
 		}
 		s.guests = append(s.guests, g)
 	}
