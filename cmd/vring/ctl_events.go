@@ -116,15 +116,21 @@ func (c *ctl) writeEvent(w io.Writer, e *api.Event) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(e)
 	}
-	at, guest := e.Time, e.Guest
-	if parsed, err := time.Parse(time.RFC3339Nano, e.Time); err == nil {
-		at = parsed.Local().Format(time.TimeOnly)
-	}
+	guest := e.Guest
 	if guest == "" {
 		guest = "-"
 	}
-	_, err := fmt.Fprintf(w, "%s  %-16s  %-13s  %s\n", at, printable(guest), printable(e.Kind), eventText(e))
+	_, err := fmt.Fprintf(w, "%s  %-16s  %-13s  %s\n", timeOfDay(e.Time, time.TimeOnly), printable(guest), printable(e.Kind), eventText(e))
 	return err
+}
+
+// timeOfDay writes a time of an answer as a clock of this host shows it, in a layout of package time. A text that is no time stays as it is.
+func timeOfDay(text, layout string) string {
+	parsed, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return parsed.Local().Format(layout)
 }
 
 // eventText is what an event tells a person beside its kind.

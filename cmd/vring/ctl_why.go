@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -74,10 +73,6 @@ func (r whyReport) print(w io.Writer) {
 	var rows [][]string
 	for i := range r {
 		d := &r[i]
-		at := d.Time
-		if parsed, err := time.Parse(time.RFC3339Nano, d.Time); err == nil {
-			at = parsed.Local().Format("15:04:05.000")
-		}
 		way := "from guest"
 		if d.ToGuest {
 			way = "to guest"
@@ -87,7 +82,7 @@ func (r whyReport) print(w io.Writer) {
 			before = fmt.Sprint(d.LeftOut)
 		}
 		rows = append(rows, []string{
-			at, d.Guest, way, d.Reason, cmp.Or(d.Proto, "-"), cmp.Or(d.Src, "-"), cmp.Or(d.Dst, "-"), before, printable(cmp.Or(d.Detail, d.Meaning)),
+			timeOfDay(d.Time, "15:04:05.000"), d.Guest, way, d.Reason, cmp.Or(d.Proto, "-"), cmp.Or(d.Src, "-"), cmp.Or(d.Dst, "-"), before, printable(cmp.Or(d.Detail, d.Meaning)),
 		})
 	}
 	printTable(w, "TIME\tGUEST\tWAY\tREASON\tPROTO\tFROM\tTO\tMORE BEFORE\tEXPLANATION", rows)

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -31,8 +31,8 @@ const pageCommand = "page"
 
 // pageDuties are what the page is told on its standard input, in one line.
 type pageDuties struct {
-	Address string // to listen at
-	Control string // path of the control socket
+	Address netip.AddrPort // to listen at
+	Control string         // path of the control socket
 	Token   string
 	Sandbox sandbox.Mode
 }
@@ -71,14 +71,8 @@ func openPage(in *bufio.Reader) (*ui.Server, error) {
 	if err := json.Unmarshal(line, &d); err != nil {
 		return nil, fmt.Errorf("the page is started by vring itself: %w", err)
 	}
-	listening := net.ListenConfig{KeepAlive: -1} // which would be options of sockets that the sandbox refuses
-	listening.SetMultipathTCP(false)
-	l, err := listening.Listen(context.Background(), "tcp", d.Address)
+	l, err := daemon.Listen(d.Address)
 	if err != nil {
-		errno := unix.Errno(0)
-		if errors.As(err, &errno) {
-			err = errno
-		}
 		return nil, err
 	}
 	server, err := ui.New(l, d.Control, d.Token)
@@ -97,7 +91,7 @@ func startPage(c *daemon.Config, log *slog.Logger) (tell func(), err error) {
 	if !c.UI.IsValid() {
 		return func() {}, nil
 	}
-	d := pageDuties{Address: c.UI.String(), Control: c.ControlPath(), Token: ui.NewToken(), Sandbox: c.Sandbox}
+	d := pageDuties{Address: c.UI, Control: c.ControlPath(), Token: ui.NewToken(), Sandbox: c.Sandbox}
 	process, err := spawnPage(&d)
 	if err != nil {
 		return nil, wrongUse(fmt.Errorf("--ui %s: %w", d.Address, err))
@@ -107,7 +101,7 @@ func startPage(c *daemon.Config, log *slog.Logger) (tell func(), err error) {
 			log.Error("the process with the web page has ended; restart vring to have it again", "how", state.String())
 		}
 	}()
-	return func() { log.Info("web page", "url", ui.URL(d.Address, d.Token)) }, nil
+	return func() { log.Info("web page", "url", ui.URL(d.Address.String(), d.Token)) }, nil
 }
 
 // spawnPage starts the process, which ends with this one. The error is what it says of its start.

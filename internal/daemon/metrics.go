@@ -58,6 +58,16 @@ func listenAt(o Option, at netip.AddrPort) (net.Listener, error) {
 	if !at.IsValid() {
 		return nil, nil
 	}
+	l, err := Listen(at)
+	if err != nil {
+		return nil, faultf("%s %s: %w", o, at, err)
+	}
+	return l, nil
+}
+
+// Listen listens at a port of this host. Its connections are asked for nothing that the sandbox refuses. The error is the kernel's, without
+// the address.
+func Listen(at netip.AddrPort) (net.Listener, error) {
 	network := "tcp4"
 	if at.Addr().Is6() {
 		network = "tcp6" // [::] is no address of IPv4
@@ -66,7 +76,7 @@ func listenAt(o Option, at netip.AddrPort) (net.Listener, error) {
 	listening.SetMultipathTCP(false)
 	l, err := listening.Listen(context.Background(), network, at.String())
 	if err != nil {
-		return nil, faultf("%s %s: %w", o, at, reason(err))
+		return nil, reason(err)
 	}
 	return l, nil
 }
