@@ -112,11 +112,11 @@ func (f *runFlags) runAt(cmd *cobra.Command, args []string, socket string) error
 		return printCommands(cmd.OutOrStdout(), vring, plan.QEMU)
 	}
 	tellPlan(cmd.ErrOrStderr(), plan)
-	return f.runBoth(cmd.ErrOrStderr(), vring, plan.QEMU, filepath.Dir(socket))
+	return runBoth(cmd.ErrOrStderr(), vring, plan.QEMU, filepath.Dir(socket))
 }
 
 // runBoth runs vring and QEMU.
-func (f *runFlags) runBoth(stderr io.Writer, vring, qemu []string, dir string) error {
+func runBoth(stderr io.Writer, vring, qemu []string, dir string) error {
 	status, err := sidecar.Run(sidecar.Config{
 		Sidecar: vring, Program: qemu, Dir: dir,
 		Lost: func(err error) {
