@@ -49,6 +49,13 @@ type Link interface {
 	Announce(mac [6]byte) error
 }
 
+// Endpoint is what a Port is besides at which the guest's connections end, instead of frames going on to others.
+type Endpoint interface {
+	// EndsConnections reports that the Port keeps what it has for the guest as long as rx has no room, and looks at no checksum of the
+	// guest's frames. It does not change.
+	EndsConnections() bool
+}
+
 // Earlier returns the earlier of two deadlines, of which 0 means none.
 func Earlier(a, b int64) int64 {
 	if a == 0 || (b != 0 && b < a) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/netlinkdump"
 )
 
 // bridgeMark is the alias (ip link show) of a bridge that was created here, so that the last of several processes that
@@ -23,6 +25,43 @@ type Changes struct {
 	Index  int       // of the device: another one may get its name
 	Was    *Settings // of a device that was there before, nil for one that was created
 	Bridge string    // that the device joined; to be removed with its last port if this program made it
+}
+
+// Check returns why these cannot be changes that were made here.
+func (c *Changes) Check() error {
+	if err := checkName(c.TAP); err != nil {
+		return fmt.Errorf("TAP device %w", err)
+	}
+	if c.Bridge != "" {
+		if err := checkName(c.Bridge); err != nil {
+			return fmt.Errorf("bridge %w", err)
+		}
+	}
+	if c.Index <= 0 {
+		return fmt.Errorf("TAP device %s: no interface has the index %d", c.TAP, c.Index)
+	}
+	if c.Was == nil {
+		return nil
+	}
+	return c.Was.check(c.TAP)
+}
+
+// check returns why these cannot be settings of a TAP device.
+func (s *Settings) check(device string) error {
+	switch {
+	case s.MTU < 0 || s.MTU > maxMTU:
+		return fmt.Errorf("TAP device %s: MTU %d is not between 0 and %d", device, s.MTU, maxMTU)
+	case len(s.MAC) != 0 && len(s.MAC) != 6:
+		return fmt.Errorf("TAP device %s: %v is not an address of Ethernet", device, s.MAC)
+	case s.Master < 0:
+		return fmt.Errorf("TAP device %s: no bridge has the index %d", device, s.Master)
+	}
+	for vlan := range s.VLANs {
+		if vlan > maxVLAN {
+			return fmt.Errorf("TAP device %s: VLAN %d: want 0 to %d", device, vlan, maxVLAN)
+		}
+	}
+	return nil
 }
 
 // Settings are those of an interface that may be changed here.
@@ -251,16 +290,6 @@ func (c *Changes) restore() error {
 	return err
 }
 
-// whole asks for a list until no change on the host has interrupted it.
-func whole[T any](list func() (T, error)) (T, error) {
-	for try := 1; ; try++ {
-		all, err := list()
-		if try == 10*tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, err
-		}
-	}
-}
-
 // removeBridge removes a bridge that was made here, unless somebody else uses it.
 func (c *Changes) removeBridge() error {
 	if c.Bridge == "" {
@@ -271,7 +300,7 @@ func (c *Changes) removeBridge() error {
 	if err != nil || bridge.Type() != "bridge" || bridge.Attrs().Alias != bridgeMark {
 		return nil
 	}
-	links, err := whole(netlink.LinkList)
+	links, err := netlinkdump.Whole(netlink.LinkList)
 	if err != nil {
 		return step(err, "ip link show")
 	}

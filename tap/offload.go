@@ -52,28 +52,3 @@ func offloadsOf(features uint64) int {
 	}
 	return offloads
 }
-
-// takes tells whether a guest that acknowledged features takes a frame with header h. Frames that the kernel queued
-// before the offloads were changed may be of another kind.
-func takes(features uint64, h *vnet.Header) bool {
-	if h.Flags&vnet.FlagNeedsCSum != 0 && features&vnet.FeatureGuestCSum == 0 {
-		return false
-	}
-	var need uint64
-	switch h.GSOType &^ vnet.GSOECN {
-	case vnet.GSONone:
-		return true
-	case vnet.GSOTCPv4:
-		need = vnet.FeatureGuestTSO4
-	case vnet.GSOTCPv6:
-		need = vnet.FeatureGuestTSO6
-	case vnet.GSOUDPL4:
-		need = guestUSO
-	default:
-		return false
-	}
-	if h.GSOType&vnet.GSOECN != 0 {
-		need |= vnet.FeatureGuestECN
-	}
-	return features&need == need
-}

@@ -196,7 +196,7 @@ func (p *Port) unread(errno unix.Errno) {
 func (p *Port) deliver(now int64, lease netbackend.Lease, n int) {
 	var h vnet.Header
 	h.Decode(p.came[:])
-	if !takes(p.features, &h) {
+	if !h.AcceptedBy(p.features) {
 		p.counters.NotAccepted++
 		return
 	}

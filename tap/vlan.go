@@ -9,6 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/netlinkdump"
 )
 
 // maxVLAN is the highest number of a VLAN (IEEE 802.1Q).
@@ -75,7 +77,7 @@ func (v *VLANs) filter() filter {
 
 // filterOf returns the VLANs of a port; none on a kernel whose bridges know none.
 func filterOf(link netlink.Link) (filter, error) {
-	all, err := whole(netlink.BridgeVlanList)
+	all, err := netlinkdump.Whole(netlink.BridgeVlanList)
 	if err != nil {
 		return nil, step(err, "bridge vlan show")
 	}

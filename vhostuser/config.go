@@ -23,6 +23,8 @@ type Config struct {
 	SocketGroup int
 	// Client makes the server dial SocketPath, and dial again when the front end goes away.
 	Client bool
+	// OneOff makes Serve return when the first front end has gone, as with an inherited connection.
+	OneOff bool
 	// Dial connects to SocketPath for Client; nil does it in this process.
 	Dial func(ctx context.Context, path string) (*net.UnixConn, error)
 	// KeepFile reports whether the file of the socket that was made is left where it is when Serve ends, for somebody else

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vringnet/vring/internal/pace"
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 )
 
@@ -16,7 +17,7 @@ type doorkeeper struct {
 	wg     sync.WaitGroup
 
 	mu    sync.Mutex
-	pacer pacer
+	pacer pace.Pacer
 }
 
 const (
@@ -56,5 +57,5 @@ func (d *doorkeeper) pace() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	return d.pacer.ended(now, now)
+	return d.pacer.Ended(now, now)
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vringnet/vring/internal/pace"
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -20,7 +21,7 @@ type Server struct {
 	steps  *limitedLog
 	door   *doorkeeper
 	vain   vain
-	pacer  pacer
+	pacer  pace.Pacer
 	wait   waits
 	source source
 	file   socketfile.File  // of the listener, if we bound it
@@ -63,7 +64,7 @@ func NewServer(cfg Config) (*Server, error) {
 // Serve serves front ends, and survives their end, until ctx ends. It then takes everything away from the Device,
 // removes the socket file that NewServer made, and returns nil. It may be called once.
 //
-// With an inherited connection, Serve also returns when that ends. An error tells why the connection was given up, or
+// With an inherited connection, and with Config.OneOff, Serve also returns when that ends. An error tells why the connection was given up, or
 // that the Device did not let go of a front end's memory, which is then still mapped.
 func (s *Server) Serve(ctx context.Context) error {
 	var err error
@@ -105,7 +106,7 @@ func (s *Server) session(ctx context.Context, conn *fdconn.Conn, quiet bool) ses
 // ended counts the end of a session, and returns how long to wait before the next one.
 func (s *Server) ended(r sessionResult) time.Duration {
 	s.vain.ended(r)
-	return s.pacer.ended(r.began, time.Now())
+	return s.pacer.Ended(r.began, time.Now())
 }
 
 // serveOne serves an inherited connection.
@@ -125,6 +126,9 @@ func (s *Server) serveDialled(ctx context.Context) error {
 		case err == nil:
 			lastReason, lonely = "", time.Time{}
 			r := s.start(ctx, s.connect(c)).wait(ctx)
+			if s.cfg.OneOff {
+				return errors.Join(r.reason, r.err)
+			}
 			if r.err != nil {
 				return r.err
 			}
@@ -227,7 +231,7 @@ type sessionResult struct {
 
 func (s *Server) start(ctx context.Context, conn *fdconn.Conn) *active {
 	a := &active{conn: conn, result: make(chan sessionResult, 1)}
-	quiet := s.pacer.storm()
+	quiet := s.pacer.Storm()
 	go func() { a.result <- s.session(ctx, conn, quiet) }()
 	return a
 }
@@ -268,6 +272,9 @@ func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) erro
 		case <-lonely.C:
 			s.tellNoFrontEnd()
 		case r := <-q.current.done():
+			if s.cfg.OneOff {
+				return errors.Join(r.reason, r.err)
+			}
 			if r.err != nil {
 				return fmt.Errorf("cannot go on: %w", r.err)
 			}
@@ -284,7 +291,7 @@ func (s *Server) startNext(ctx context.Context, q *queue) {
 	if q.current != nil || q.next == nil || q.pause != nil {
 		return
 	}
-	if s.pacer.storm() && q.next.PeerGone() {
+	if s.pacer.Storm() && q.next.PeerGone() {
 		q.next.Close()
 		q.next = nil
 		return

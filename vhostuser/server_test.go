@@ -317,6 +317,13 @@ func TestInheritedConnectionEndsTheServer(t *testing.T) {
 	require.NoError(t, s.wait())
 }
 
+func TestOneOffEndsTheServerWithItsFirstFrontEnd(t *testing.T) {
+	s := serve(t, Config{OneOff: true})
+	require.NoError(t, s.connect().Close())
+	require.NoError(t, s.wait())
+	require.NoFileExists(t, s.path)
+}
+
 func TestNewServerRefuses(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")

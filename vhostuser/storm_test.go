@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/internal/pace"
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/vhostuser/frontend"
 	"github.com/vringnet/vring/vhostuser/wire"
@@ -44,7 +45,7 @@ func TestFrontEndsThatComeAndGoAreSlowedDownAndToldOfOnce(t *testing.T) {
 	require.Equal(t, 1, countLines(log, "level=WARN"), log)
 	require.Contains(t, log, "more queue pairs than there are (1)")
 	require.Contains(t, log, "see --queues")
-	require.LessOrEqual(t, len(messages(log)), 2*freeEnds+2, log)
+	require.LessOrEqual(t, len(messages(log)), 2*pace.FreeEnds+2, log)
 
 	// The next good one is served, and told of.
 	s.connect()
@@ -84,7 +85,7 @@ func TestWhoJustLooksWhetherSomebodyListensIsNotToldOf(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, s.log.String(), "refused")
 	require.NotContains(t, s.log.String(), "WARN")
-	require.LessOrEqual(t, countLines(s.log.String(), "front end connected"), 1+freeEnds)
+	require.LessOrEqual(t, countLines(s.log.String(), "front end connected"), 1+pace.FreeEnds)
 }
 
 func TestFrontEndsThatAreRefusedAgainAndAgainAreSlowedDown(t *testing.T) {
@@ -155,31 +156,4 @@ func TestAFrontEndThatNamesARingTooManyIsToldHowManyThereAre(t *testing.T) {
 	fe := s.connect()
 	require.NoError(t, fe.Send(wire.Message{Request: wire.SetVringNum, Ring: 2, Num: 256}))
 	s.eventually("ring 2: the device has 1 queue pairs, with rings 0 to 1; see --queues")
-}
-
-func TestTheFirstFewEndsCostNoPauseAndEachMoreALongerOne(t *testing.T) {
-	var p pacer
-	now := time.Unix(1000, 0)
-	end := func(lasted, later time.Duration) time.Duration {
-		now = now.Add(later)
-		return p.ended(now.Add(-lasted), now)
-	}
-	for range freeEnds {
-		require.Zero(t, end(0, time.Millisecond))
-	}
-	require.True(t, p.storm())
-	before := time.Duration(0)
-	for range 20 {
-		d := end(0, time.Millisecond)
-		require.GreaterOrEqual(t, d, before)
-		before = d
-	}
-	require.Equal(t, maxPause, before)
-	require.NotZero(t, end(0, time.Second), "a second forgives one only")
-	require.Zero(t, end(0, time.Minute), "a minute all")
-	for range freeEnds {
-		end(0, 0)
-	}
-	require.Zero(t, end(quickEnd, 0), "who stays is not slowed down")
-	require.False(t, p.storm())
 }

@@ -22,6 +22,11 @@ func (b benchmark) subjects(ctx context.Context) ([]subject, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, build := range slices.Clone(backEnds) {
+		v := build.(testbed.Vring)
+		v.Label, v.Stream = v.Label+" stream", true
+		backEnds = append(backEnds, v)
+	}
 	if b.ipv6 {
 		for _, build := range slices.Clone(backEnds) {
 			v := build.(testbed.Vring)

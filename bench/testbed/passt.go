@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -50,7 +51,12 @@ func (PasstStream) Version() string { return passtVersion() }
 // Start implements BackEnd.
 func (PasstStream) Start(ctx context.Context, job Job) (Attachment, error) {
 	process, err := launchPasst(ctx, job)
-	return Attachment{Process: process, Netdev: "stream,server=off,addr.type=unix,addr.path=" + job.Socket}, err
+	return Attachment{Process: process, Netdev: streamNetdev(job.Socket)}, err
+}
+
+// streamNetdev is the netdev of QEMU that sends frames over a socket.
+func streamNetdev(socket string) string {
+	return "stream,server=off,addr.type=unix,addr.path=" + socket
 }
 
 // passtVersion asks the program, and the package database too: Debian's passt of 2023 does not know its version.
@@ -90,6 +96,11 @@ func launchPasst(ctx context.Context, job Job, must ...string) (*process.Process
 			return nil, fmt.Errorf("%w: %s has no %s", ErrUnsuitable, passtVersion(), option)
 		}
 	}
+	if os.Getuid() == 0 { // it becomes nobody, who makes a socket in the directory; newer ones do not stay root
+		if err := os.Chmod(filepath.Dir(job.Socket), 0o777); err != nil {
+			return nil, err
+		}
+	}
 	args := append(passtArguments(job), must...)
 	if strings.Contains(string(help), optionMapLoopback) {
 		args = append(args, optionMapLoopback, router)
@@ -107,10 +118,6 @@ func passtArguments(job Job) []string {
 		"--foreground", "--socket", job.Socket, "--ipv4-only",
 		"--address", guestAddress, "--netmask", "24", "--gateway", router, "--mtu", strconv.Itoa(job.MTU),
 		"--tcp-ports", forward, "--udp-ports", forward,
-	}
-	if uid := os.Getuid(); uid == 0 {
-		// It would become nobody, who may not make a socket in the directory.
-		args = append(args, "--runas", strconv.Itoa(uid))
 	}
 	return args
 }

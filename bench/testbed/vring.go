@@ -16,13 +16,15 @@ type Vring struct {
 	Label string // its name in the run
 	Path  string // of the program
 	IPv6  bool   // traffic is of IPv6
+	// Stream is that the front end shares no memory, as with PasstStream.
+	Stream bool
 }
 
 // Name implements BackEnd.
 func (v Vring) Name() string { return v.Label }
 
 // VhostUser implements BackEnd.
-func (Vring) VhostUser() bool { return true }
+func (v Vring) VhostUser() bool { return !v.Stream }
 
 // Version implements BackEnd: the beginning of the program's SHA-256, which tells builds apart.
 func (v Vring) Version() string {
@@ -50,6 +52,12 @@ func (v Vring) Start(ctx context.Context, job Job) (Attachment, error) {
 		"--allow-host", fmt.Sprintf("tcp:%d", job.HostPort),
 		"--allow-host", fmt.Sprintf("udp:%d", job.HostPort),
 		"-p", forward, "-p", "udp:"+forward)
+	if v.Stream {
+		cmd.Args = append(cmd.Args, "--front-end", "stream")
+	}
 	p, err := Launch(ctx, cmd, SaysReady)
+	if v.Stream {
+		return Attachment{Process: p, Netdev: streamNetdev(job.Socket)}, err
+	}
 	return Attachment{Process: p, Socket: job.Socket}, err
 }

@@ -3,7 +3,8 @@
 //
 // A row is a kind of turn: a Port gets the same frames again and again, on one thread, without worker and front end. The
 // rows of "vring stub" are whole turns of a queue pair: chains are fetched, handled and given back. Those of "vring nat"
-// are turns of the engine alone, with sockets of the host's loopback at its other end. What the guest and the host do
+// are turns of the engine alone, with sockets of the host's loopback at its other end. Those of a stream front end are
+// what it costs beside the Port. What the guest and the host do
 // between turns is not measured.
 //
 // The program does what it reads on standard input, a line at a time, and answers with a line of JSON:

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // A row is a kind of turn.
 type row struct {
@@ -15,7 +18,7 @@ type stage func(measure func(turn func()))
 
 // rows returns all rows.
 func rows() []row {
-	return append(stubRows(), natRows()...)
+	return slices.Concat(stubRows(), natRows(), streamRows())
 }
 
 // findRow returns the row with that name.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -62,6 +63,18 @@ func brokerOf(t *testing.T, vring int) int {
 	return 0
 }
 
+// servingProcessOf finds the server of a vring.
+func servingProcessOf(t *testing.T, vring int) int {
+	broker := brokerOf(t, vring)
+	for _, pid := range process.Children(vring) {
+		if pid != broker {
+			return pid
+		}
+	}
+	t.Fatal("there is no server")
+	return 0
+}
+
 // requireStatus checks lines of a process's status (proc(5)).
 func requireStatus(t *testing.T, pid int, lines ...string) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -88,6 +101,41 @@ func TestTheBrokerIsInASandboxOfItsOwn(t *testing.T) {
 			requireStatus(t, brokerOf(t, cmd.Process.Pid), "NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t"+c.caps,
 				"CapPrm:\t"+c.caps, "CapBnd:\t"+none, "CapAmb:\t"+none)
 			requireStop(t, cmd)
+		})
+	}
+}
+
+// Root's guests are served by nobody, unless there is a user vring. The broker stays root's, whose files it removes.
+func TestRootsGuestsAreServedByAnotherUser(t *testing.T) {
+	inNamespace(t)
+	const nobody, root = "Uid:\t65534\t65534\t65534\t65534", "Uid:\t0\t0\t0\t0"
+	if _, err := user.Lookup("vring"); err == nil {
+		t.Skip("this host has a user vring, whose number is not known here")
+	}
+	for name, c := range map[string]struct {
+		args   []string
+		server string
+	}{
+		"nat":          {[]string{"nat"}, nobody},
+		"stub":         {[]string{"stub"}, nobody},
+		"tap":          {[]string{"tap", "--tap", "tap0"}, nobody},
+		"tap, no more": {[]string{"tap", "--tap", "tap0", "--reopen"}, root}, // a device that root has made for itself is joined by root only
+	} {
+		t.Run(name, func(t *testing.T) {
+			inNamespace(t)
+			socket := filepath.Join(shortDir(t), "s")
+			cmd := startReady(t, "", append(c.args, "--socket-path", socket)...)
+			requireStatus(t, servingProcessOf(t, cmd.Process.Pid), c.server, "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2")
+			requireStatus(t, brokerOf(t, cmd.Process.Pid), root)
+			for _, path := range []string{socket, socket + daemon.ControlSuffix} {
+				var st unix.Stat_t
+				require.NoError(t, unix.Lstat(path, &st))
+				require.Equal(t, []uint32{0, 0, 0o600}, []uint32{st.Uid, st.Gid, st.Mode & 0o777}, path)
+			}
+			out, err := program(t, "ctl", "status", "--control", socket+daemon.ControlSuffix).CombinedOutput()
+			require.NoError(t, err, string(out))
+			requireStop(t, cmd)
+			require.NoFileExists(t, socket)
 		})
 	}
 }

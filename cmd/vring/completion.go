@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/netem"
 )
 
 // newCompletion is "vring completion".
@@ -46,14 +47,19 @@ func completeFlags(cmd *cobra.Command) {
 	known := map[string]cobra.CompletionFunc{
 		"log-level":     cobra.FixedCompletions(daemon.LogLevels(), cobra.ShellCompDirectiveNoFileComp),
 		"log-format":    cobra.FixedCompletions([]string{daemon.FormatText, daemon.FormatJSON}, cobra.ShellCompDirectiveNoFileComp),
+		"front-end":     cobra.FixedCompletions(daemon.FrontEndNames(), cobra.ShellCompDirectiveNoFileComp),
+		"link":          cobra.FixedCompletions(append(linkNames(), netem.None), cobra.ShellCompDirectiveNoFileComp),
 		"sandbox":       cobra.FixedCompletions([]string{"on", "strict", "off", "log"}, cobra.ShellCompDirectiveNoFileComp),
 		"udp-filtering": cobra.FixedCompletions(nat.FilteringNames(), cobra.ShellCompDirectiveNoFileComp),
-		"mode":          cobra.FixedCompletions([]string{string(daemon.StubNull), string(daemon.StubEcho), string(daemon.StubSource)}, cobra.ShellCompDirectiveNoFileComp),
+		"refuse-names":  cobra.FixedCompletions(nat.RefusalNames(), cobra.ShellCompDirectiveNoFileComp),
+		"name-group":    nil, // files
+		"mode":          cobra.FixedCompletions([]string{string(daemon.StubNull), string(daemon.StubEcho), string(daemon.StubReflect), string(daemon.StubSink), string(daemon.StubSource)}, cobra.ShellCompDirectiveNoFileComp),
 		"search":        cobra.FixedCompletions([]string{daemon.NoSearch}, cobra.ShellCompDirectiveNoFileComp),
 		"network6":      cobra.FixedCompletions([]string{daemon.NoNetwork6}, cobra.ShellCompDirectiveNoFileComp),
 		"forward": cobra.FixedCompletions([]string{"tcp:", "udp:", "unix:", "gate:", "accept-proxy:", "send-proxy:", "send-proxy-v2:"},
 			cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace),
-		"multicast":   interfacesWith("ifindex"),
+		"multicast":          interfacesWith("ifindex"),
+		"outbound-interface": interfacesWith("ifindex"), "outbound-interface4": interfacesWith("ifindex"), "outbound-interface6": interfacesWith("ifindex"),
 		"tap":         interfacesWith("tun_flags"),
 		"bridge":      interfacesWith("bridge"),
 		"output":      cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp),

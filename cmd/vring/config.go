@@ -16,7 +16,7 @@ import (
 // newConfig is "vring config".
 func newConfig() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "config check|print|schema|from-flags",
+		Use:   "config check|print|schema|from-flags|presets|links",
 		Short: "Check, print and make configuration files of vring serve",
 		Long: `Configuration files of vring serve are checked and printed here, without serving anybody:
   vring config check FILE                    say what is wrong with a file, or that nothing is
@@ -24,13 +24,15 @@ func newConfig() *cobra.Command {
   vring config print --full FILE             the same, without comments
   vring config from-flags nat [FLAG]...      print the file that a command line of vring nat, tap or stub means
   vring config schema                        print the JSON Schema of files, by which editors complete and check them
+  vring config presets [NAME]                list the groups of names that rules may have without a file of yours, or print one
+  vring config links                         list the presets of links (--link), with their values
 
 An editor with a language server for YAML finds the schema by a line at the beginning of a file:
   # yaml-language-server: $schema=vring.schema.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newConfigCheck(), newConfigPrint(), newConfigSchema(), newConfigFromFlags())
+	cmd.AddCommand(newConfigCheck(), newConfigPrint(), newConfigSchema(), newConfigFromFlags(), newConfigPresets(), newConfigLinks())
 	return cmd
 }
 
@@ -106,9 +108,9 @@ func newConfigSchema() *cobra.Command {
 
 func newConfigFromFlags() *cobra.Command {
 	return &cobra.Command{
-		Use:   "from-flags nat|tap|stub [FLAG]...",
+		Use:   "from-flags nat|tap|switch|stub [FLAG]...",
 		Short: "Print the configuration file that a command line means",
-		Long: `Prints the configuration file that a command line of vring nat, vring tap or vring stub means. Put config from-flags behind
+		Long: `Prints the configuration file that a command line of vring nat, tap, switch or stub means. Put config from-flags behind
 vring, and leave the rest as it is:
   vring config from-flags nat --socket-path /tmp/vm0.sock -p 8080:80 > vm0.yaml
   vring serve vm0.yaml
@@ -131,7 +133,7 @@ func printFromFlags(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if one == nil {
-		return wrongUse(fmt.Errorf("want a command and its flags, as in vring config from-flags nat --socket-path /tmp/vm0.sock; commands are nat, tap and stub"))
+		return wrongUse(fmt.Errorf("want a command and its flags, as in vring config from-flags nat --socket-path /tmp/vm0.sock; commands are nat, tap, switch and stub"))
 	}
 	c, err := one.read(args[1:])
 	if err != nil {
@@ -148,7 +150,7 @@ type networkCommand struct {
 
 // networkCommands are all that there are.
 func networkCommands() []*networkCommand {
-	return []*networkCommand{natCommand(), tapCommand(), stubCommand()}
+	return []*networkCommand{natCommand(), tapCommand(), switchCommand(), stubCommand()}
 }
 
 // read returns the configuration that flags mean. What is wrong with it on this host is not looked at.

@@ -24,15 +24,19 @@ func writeConfig(t *testing.T, text string) string {
 // flagValues are values that flags may have, others than those by default.
 func flagValues() map[string]string {
 	return map[string]string{
-		"socket-path": "/tmp/a", "client": "true", "fd": "3", "socket-mode": "0660", "socket-group": "4321", "log-level": "debug",
-		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "ui": "8000", "poll-us": "7", "cpus": "0",
-		"forward": "8080:80", "allow-host": "tcp:1-9", "allow": "192.0.2.1", "deny": "192.0.2.2", "restrict": "true", "network": "10.1.2.0/24",
-		"network6": "off", "mtu": "1400", "dns": "192.0.2.53", "dns-cache": "true", "queues": "2", "udp-endpoint-independent": "true", "udp-filtering": "address-dependent",
-		"multicast": "lo", "reconnect-grace": "5s", "hostname": "vm", "domain": "example.org", "search": "example.com",
+		"socket-path": "/tmp/a", "client": "true", "front-end": "stream", "one-off": "true", "link": "lte,seed=3", "fd": "3", "socket-mode": "0660", "socket-group": "4321", "log-level": "debug",
+		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "ui": "8000", "state": "/tmp/state", "audit-log": "/tmp/audit", "learn": "/tmp/learned", "poll-us": "7", "cpus": "0",
+		"forward": "8080:80", "allow-host": "tcp:1-9", "redirect": "tcp:192.0.2.1:80=127.0.0.1:8080", "expose": "true", "dns-name": "host@vring.internal=10.0.2.2", "allow": "192.0.2.1", "deny": "192.0.2.2", "restrict": "true", "network": "10.1.2.0/24",
+		"allow-name": "*.example.org:443", "deny-name": ".example.net", "name-group": "work=testdata/names.txt", "refuse-names": "nxdomain",
+		"via": "socks5://me:secret@192.0.2.1:1080", "outbound-interface": "wg0", "outbound-interface4": "wg4", "outbound-interface6": "wg6", "outbound-address": "192.0.2.7",
+		"network6": "off", "mtu": "1400", "dns": "192.0.2.53", "dns-for": "corp.example=192.0.2.54", "dns-cache": "true", "measure": "true", "queues": "2", "udp-endpoint-independent": "true", "udp-filtering": "address-dependent",
+		"guest-address": "10.0.2.16", "router": "10.0.2.1", "router-mac": "52:55:00:00:00:01", "dns-relay": "off", "name-server": "192.0.2.53",
+		"shared-network": "true", "without": "ra", "multicast": "lo", "reconnect-grace": "5s", "hostname": "vm", "domain": "example.org", "search": "example.com",
 		"lease": "52:54:00:12:34:56=10.0.2.50", "route": "192.168.7.0/24=10.0.2.50", "ntp": "192.0.2.123", "boot-server": "192.0.2.69",
-		"boot-file": "a.kpxe", "dhcp-option": "44=192.0.2.1", "dhcp6-option": "31=2001:db8::1",
+		"boot-file": "a.kpxe", "tftp": "testdata", "dhcp-option": "44=192.0.2.1", "dhcp6-option": "31=2001:db8::1",
 		"tap": "tap0", "bridge": "br0", "vlan": "3", "trunk": "20,30-39", "mac": "fe:54:00:12:34:56", "reopen": "true",
-		"mode": "source", "size": "100", "rate": "5",
+		"switch-name": "lan", "isolated": "true", "max-macs": "4", "flood": "100", "ageing": "60",
+		"mode": "source", "size": "100", "sizes": "imix", "rate": "5",
 	}
 }
 
@@ -52,8 +56,10 @@ func TestEachFlagHasItsKey(t *testing.T) {
 			switch f.Name {
 			case "socket-path", "fd":
 				without = nil
-			case "size", "rate":
+			case "size", "sizes", "rate":
 				without = append(without, "--mode", "source")
+			case "allow-name":
+				without = append(without, "--restrict") // else it would open nothing
 			}
 			if n.cmd.Name() == "tap" && f.Name != "tap" {
 				without = append(without, "--tap", "tap9")
@@ -90,7 +96,7 @@ func TestAFileIsMadeOfFlags(t *testing.T) {
 	require.Equal(t, "guests:\n  - socket-path: /tmp/a\nnat:\n  forwards:\n    - \"tcp:127.0.0.1:8080:80\"\n  rules:\n    - deny: 192.0.2.0/24\n    - allow: 192.0.2.7/32\n", text)
 	for args, want := range map[string]string{
 		"":                            "want a command and its flags",
-		"doctor":                      "commands are nat, tap and stub",
+		"doctor":                      "commands are nat, tap, switch and stub",
 		"nat":                         "no socket to meet the front end at; write --socket-path PATH, or --fd NUMBER",
 		"nat --fd 3 --mtu x":          `--mtu "x": want a whole number`,
 		"nat --fd 3 --mtuu 5":         "unknown flag --mtuu; did you mean --mtu?",

@@ -9,12 +9,12 @@ import (
 
 // serveControl answers at a daemon's control socket, if it has one, until stop is called. Who asks for the end of the process there has end
 // called.
-func serveControl(d *daemon.Daemon, log *slog.Logger, source control.Source, events *control.Events, end func()) (stop func()) {
+func serveControl(d *daemon.Daemon, log *slog.Logger, follow *reloader, events *control.Events, end func()) (stop func()) {
 	if d.Control() == nil {
 		return func() {}
 	}
 	server := control.NewServer(control.Config{
-		Daemon: d, Log: log, Version: programVersion(), Source: source, Told: func(t control.Told) { tellChange(log, &t) }, Events: events, Stop: end,
+		Daemon: d, Log: log, Version: programVersion(), Source: follow.source(), Keeper: follow.keeps(), Told: func(t control.Told) { tellChange(log, &t) }, Events: events, Stop: end,
 	})
 	log.Info("control socket", "path", d.Control().Addr().String())
 	go server.Serve(d.Control())

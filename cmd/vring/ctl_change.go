@@ -43,9 +43,17 @@ func (r *changedReport) print(w io.Writer) {
 	for _, guest := range r.Waiting {
 		fmt.Fprintf(w, "guest %s has not answered yet; the change is made before it handles a frame again\n", guest)
 	}
+	printNotKept(w, r.NotKept)
 	if len(r.Undone) > 0 {
 		fmt.Fprintln(w, "what was changed here goes back, since the file says otherwise:")
 		printDifferences(w, r.Undone)
+	}
+}
+
+// printNotKept tells why a change is not in the file of the state, "" if it is.
+func printNotKept(w io.Writer, why string) {
+	if why != "" {
+		fmt.Fprintf(w, "this is lost if vring ends now, since it is not kept: %s\n", why)
 	}
 }
 
@@ -130,46 +138,78 @@ type policyReport api.Policy
 func (p *policyReport) print(w io.Writer) {
 	var rows [][]string
 	for _, s := range p.AllowHost {
-		rows = append(rows, []string{"-", "allow-host", s})
+		rows = append(rows, []string{"-", "allow-host", s, "-", "-", "-"})
+	}
+	for _, r := range p.Redirects {
+		rows = append(rows, []string{"-", "redirect", r, "-", "-", "-"})
 	}
 	for i, r := range p.Rules {
-		row := []string{fmt.Sprint(i + 1), "allow", r.Allow}
-		if r.Deny != "" {
-			row = []string{fmt.Sprint(i + 1), "deny", r.Deny}
+		for _, of := range [][]string{{"allow", r.Allow}, {"deny", r.Deny}, {"allow-name", r.AllowName}, {"deny-name", r.DenyName}} {
+			if of[1] != "" {
+				rows = append(rows, slices.Concat([]string{fmt.Sprint(i + 1)}, of, p.hits(i)))
+			}
 		}
-		rows = append(rows, row)
 	}
 	rest := "everything but the host's own services and link-local addresses is open"
 	if p.Restrict {
 		rest = "closed (restrict)"
 	}
-	printTable(w, "RULE\tVERDICT\tDESTINATION", append(rows, []string{"last", "otherwise", rest}))
+	last := append([]string{"last", "otherwise", rest}, p.hits(len(p.Rules))...)
+	printTable(w, "RULE\tVERDICT\tDESTINATION\tBEGUN\tDENIED\tBYTES", append(rows, last))
+}
+
+// hits are what was counted for a rule, counted from 0, behind which comes what no rule decides.
+func (p *policyReport) hits(rule int) []string {
+	if rule >= len(p.Hits) {
+		return []string{"-", "-", "-"}
+	}
+	h := &p.Hits[rule]
+	return []string{fmt.Sprint(h.Begun), fmt.Sprint(h.Denied), fmt.Sprint(h.FromGuest + h.ToGuest)}
 }
 
 func (c *ctl) policyReplaceCommand() *cobra.Command {
-	p := api.Policy{Rules: []api.Rule{}, AllowHost: []string{}}
+	p := api.Policy{Rules: []api.Rule{}, AllowHost: []string{}, Redirects: []string{}}
 	var rules ruleTexts
 	var keep bool
 	var guest string
+	var groups []string
+	var way wayFlags
 	cmd := &cobra.Command{
-		Use: "replace [--allow RULE]... [--deny RULE]... [--restrict] [--allow-host SERVICE]... [--keep-established]", Short: "Replace where guests may go", Args: noArgs,
+		Use: "replace [--allow RULE]... [--deny RULE]... [--allow-name RULE]... [--deny-name RULE]... [--restrict] [--allow-host SERVICE]... [--redirect FROM=TO]... [--via PROXY] [--outbound-interface NAME] [--outbound-address ADDRESS]... [--keep-established]", Short: "Replace where guests may go", Args: noArgs,
 		Long: `Replace where guests may go, by flags as those of vring nat: what is not given is not there any more.
   vring ctl policy replace --allow 192.168.1.7:443 --deny 192.168.0.0/16
   vring ctl policy replace --restrict --allow tcp:192.0.2.0/24:443 --allow-host tcp:5432
+  vring ctl policy replace --restrict --allow-name '*.debian.org:80,443' --name-group work=names.txt --allow-name @work:443
+  vring ctl policy replace --restrict --allow-name '*.debian.org:80,443' --via socks5://192.0.2.1:1080
   vring ctl policy replace --restrict=false         no rules and no services: what a guest may reach by default
+
+How packets leave the host stays without --via and the --outbound options; with one of them, those that are not given are not there any more, and
+an empty one, as in --via '', leaves none. Open connections go on by their way.
 
 All of it is adopted, or nothing. Connections that are open and that the new policy closes end at once. With --keep-established they
 go on, until another policy is adopted or their destination becomes the host's own.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.ContainsFunc([]string{"allow", "deny", "restrict", "allow-host"}, cmd.Flags().Changed) {
-				return wrongUse(errors.New("no policy is given; write --allow, --deny, --restrict or --allow-host, or --restrict=false to remove all rules and services"))
+			if !slices.ContainsFunc(append(wayOptions(), "allow", "deny", "allow-name", "deny-name", "restrict", "allow-host", "redirect"), cmd.Flags().Changed) {
+				return wrongUse(errors.New("no policy is given; write --allow, --deny, --allow-name, --deny-name, --restrict, --allow-host or --redirect, or --restrict=false to remove all rules and services"))
+			}
+			if slices.ContainsFunc(wayOptions(), cmd.Flags().Changed) {
+				var n daemon.NAT
+				if err := way.parse(&n); err != nil {
+					return wrongUse(err)
+				}
+				leaves := n.Way()
+				text := leaves.Text()
+				p.Way = &text
 			}
 			for _, r := range rules {
-				if r.allow {
-					p.Rules = append(p.Rules, api.Rule{Allow: r.text})
-				} else {
-					p.Rules = append(p.Rules, api.Rule{Deny: r.text})
+				p.Rules = append(p.Rules, r.api())
+			}
+			for _, text := range groups {
+				g, err := parseNameGroup(text)
+				if err != nil {
+					return wrongUse(err)
 				}
+				p.NameGroups = append(p.NameGroups, g.String())
 			}
 			return c.change(cmd, func(ctx context.Context, client *control.Client, r *changedReport) error {
 				q := url.Values{}
@@ -188,6 +228,10 @@ go on, until another policy is adopted or their destination becomes the host's o
 	rules.add(f)
 	f.BoolVar(&p.Restrict, "restrict", false, "close everything that --allow and --allow-host do not open")
 	f.StringArrayVar(&p.AllowHost, "allow-host", []string{}, "open a service of the host to guests (repeatable)")
+	f.StringArrayVar(&p.Redirects, "redirect", []string{}, "lead what guests send to a destination to another one (repeatable)")
+	way.add(f)
+	f.StringArrayVar(&groups, "name-group", nil, "names that rules name together: GROUP=FILE, with one name a line; without this option groups stay (repeatable)")
+	f.StringVar(&p.RefuseNames, "refuse-names", "", "what guests are told of names that rules refuse: refused or nxdomain; without this option it stays")
 	c.guestFlag(cmd, &guest, "guest whose policy is replaced, if it has a network of its own")
 	f.BoolVar(&keep, "keep-established", false, "let connections go on that the new policy closes to others")
 	return cmd
@@ -293,4 +337,7 @@ func (r *diffReport) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "now, beside %s:\n", beside)
 	printDifferences(w, r.Differences)
+	if r.State != "" {
+		fmt.Fprintf(w, "kept for the next start in %s\n", r.State)
+	}
 }

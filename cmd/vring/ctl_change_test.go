@@ -58,10 +58,14 @@ func TestARunningVringIsChanged(t *testing.T) {
 
 			require.Equal(t, "+ allow-host: tcp:5432\n+ rules: allow: 192.0.2.1/32:443\n+ rules: deny: 192.0.2.0/24\n- restrict: false\n+ restrict: true\n",
 				c.requireCtl("policy", "replace", "--allow", "192.0.2.1:443", "--deny", "192.0.2.0/24", "--restrict", "--allow-host", "tcp:5432"))
-			require.Regexp(t, `- +allow-host +tcp:5432\n1 +allow +192\.0\.2\.1/32:443\n2 +deny +192\.0\.2\.0/24\nlast +otherwise +closed`, c.requireCtl("policy", "show"))
+			require.Regexp(t, `- +allow-host +tcp:5432 +- +- +-\n1 +allow +192\.0\.2\.1/32:443 +0 +0 +0\n2 +deny +192\.0\.2\.0/24 +0 +0 +0\nlast +otherwise +closed \(restrict\) +0 +0 +0`, c.requireCtl("policy", "show"))
 			var p api.Policy
 			require.NoError(t, json.Unmarshal([]byte(c.requireCtl("policy", "show", "-o", "json")), &p))
 			require.True(t, p.Restrict)
+			require.Contains(t, c.requireCtl("policy", "replace", "--restrict", "--via", "socks5://me:secret@192.0.2.1:1080"), "+ via: socks5://me:***@192.0.2.1:1080\n")
+			require.NotContains(t, c.requireCtl("policy", "replace", "--restrict=false"), "via", "it stays")
+			require.Contains(t, c.requireCtl("policy", "show", "-o", "json"), "via=socks5://me:***@192.0.2.1:1080")
+			require.Contains(t, c.requireCtl("policy", "replace", "--restrict=false", "--via", ""), "- via: socks5://me:***@192.0.2.1:1080\n")
 			c.requireCtl("policy", "replace", "--restrict=false")
 			require.Contains(t, c.requireCtl("policy", "show"), "link-local addresses is open")
 
@@ -76,24 +80,25 @@ func TestARunningVringIsChanged(t *testing.T) {
 func TestWhatIsWrongWithAChangeIsTold(t *testing.T) {
 	c := startControlled(t, "--sandbox", "on", "--dns", "192.0.2.53")
 	for args, want := range map[string]string{
-		"forward add":                            "want a forward, as in vring ctl forward add 8080:80",
-		"forward ad":                             `unexpected "ad"; did you mean vring ctl forward add?`,
-		"forward add 8080":                       "a guest port is needed as well; write -p 8080:8080",
-		"forward add 8080:80 8080:81":            "both want port 8080",
-		"forward add 0.0.0.0:8080:80":            "0.0.0.0 is not of the loopback",
-		"forward add 8080:10.0.2.99:80":          "no guest has the address 10.0.2.99",
-		"forward add --guest 10.0.2.99 1:2":      `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
-		"forward add --watch 8080:80":            "--watch is for what is looked at",
-		"forward remove 8080:80":                 "there is no forward tcp:127.0.0.1:8080:10.0.2.15:80; there are none",
-		"forward replace":                        "--none removes all",
-		"forward replace --none 1:2":             "exclude each other",
-		"policy replace":                         "no policy is given",
-		"policy replace --deny 10.0.2.0/25":      "that is the guest's own network",
-		"policy replace --deny a --allow-host b": "2 things are wrong",
-		"log-level loud":                         `log-level "loud": want debug, info, warn or error`,
-		"log-level info warn":                    "want one level at most",
-		"reload":                                 "was started with flags",
-		"config shw":                             `did you mean vring ctl config show?`,
+		"forward add":                               "want a forward, as in vring ctl forward add 8080:80",
+		"forward ad":                                `unexpected "ad"; did you mean vring ctl forward add?`,
+		"forward add 8080":                          "a guest port is needed as well; write -p 8080:8080",
+		"forward add 8080:80 8080:81":               "both want port 8080",
+		"forward add 0.0.0.0:8080:80":               "0.0.0.0 is not of the loopback",
+		"forward add 8080:10.0.2.99:80":             "no guest has the address 10.0.2.99",
+		"forward add --guest 10.0.2.99 1:2":         `there is no guest "10.0.2.99"; there are ["10.0.2.15" "10.0.2.16"]`,
+		"forward add --watch 8080:80":               "--watch is for what is looked at",
+		"forward remove 8080:80":                    "there is no forward tcp:127.0.0.1:8080:10.0.2.15:80; there are none",
+		"forward replace":                           "--none removes all",
+		"forward replace --none 1:2":                "exclude each other",
+		"policy replace":                            "no policy is given",
+		"policy replace --via socks4://192.0.2.1:1": "vring speaks SOCKS 5 only",
+		"policy replace --deny 10.0.2.0/25":         "that is the guest's own network",
+		"policy replace --deny a --allow-host b":    "2 things are wrong",
+		"log-level loud":                            `log-level "loud": want debug, info, warn or error`,
+		"log-level info warn":                       "want one level at most",
+		"reload":                                    "was started with flags",
+		"config shw":                                `did you mean vring ctl config show?`,
 	} {
 		status, stdout, stderr := c.ctl(strings.Fields(args)...)
 		require.Equal(t, exitUsage, status, "%s: %s", args, stdout)

@@ -109,6 +109,11 @@ func join(conn *control.Connection, in io.Reader, out io.Writer) error {
 		defer close(over)
 		awaitClose(conn)
 	}()
+	return awaitInput(sent, over, to)
+}
+
+// awaitInput waits until all of the input was passed on, or the connection is over. sent tells how passing it on has ended.
+func awaitInput(sent <-chan error, over <-chan struct{}, to *sender) error {
 	select {
 	case err := <-sent:
 		return notTaken(err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -50,8 +51,8 @@ type joined struct {
 	done  chan error
 }
 
-// newJoined joins a connection. What the guest sends at first comes with the answer.
-func newJoined(t *testing.T, first string) *joined {
+// connectedTo returns a connection to a guest, and the guest's end. What the guest sends at first comes with the answer.
+func connectedTo(t *testing.T, first string) (*control.Connection, *net.UnixConn) {
 	l, err := net.Listen("unix", filepath.Join(shortDir(t), "s"))
 	require.NoError(t, err)
 	defer l.Close()
@@ -67,11 +68,17 @@ func newJoined(t *testing.T, first string) *joined {
 	}()
 	conn, err := control.NewClient(l.Addr().String()).Connect(t.Context(), "10.0.2.15", "22")
 	require.NoError(t, err)
+	return conn, (<-accepted).(*net.UnixConn)
+}
+
+// newJoined joins a connection.
+func newJoined(t *testing.T, first string) *joined {
+	conn, guest := connectedTo(t, first)
 	in, toIn, err := os.Pipe()
 	require.NoError(t, err)
 	out, toOut, err := os.Pipe()
 	require.NoError(t, err)
-	j := &joined{(<-accepted).(*net.UnixConn), toIn, out, make(chan error, 1)}
+	j := &joined{guest, toIn, out, make(chan error, 1)}
 	for _, c := range []interface{ SetDeadline(time.Time) error }{j.guest, j.in, j.out} {
 		require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	}
@@ -115,6 +122,35 @@ func TestAConnectionThatIsOverDoesNotWaitForMoreInput(t *testing.T) {
 	require.NoError(t, j.guest.Close())
 	require.Equal(t, "bye", readAll(t, j.out))
 	require.NoError(t, <-j.done)
+}
+
+// The connection is over before it is known that what was read from the input goes nowhere: it is waited for that, but not for more input.
+func TestInputThatIsBeingPassedOnAtTheEndIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over, sent, to := make(chan struct{}), make(chan error, 1), new(sender)
+		close(over)
+		require.NoError(t, awaitInput(sent, over, to), "nothing was read")
+		to.failing.Store(true)
+		go func() {
+			time.Sleep(time.Second)
+			sent <- io.ErrClosedPipe
+		}()
+		require.ErrorIs(t, awaitInput(sent, over, to), io.ErrClosedPipe)
+	})
+}
+
+// What could not be passed on stays known.
+func TestASenderRemembersThatItCouldNotSend(t *testing.T) {
+	conn, guest := connectedTo(t, "")
+	defer conn.Close()
+	to := &sender{conn: conn}
+	_, err := to.Write([]byte("x"))
+	require.NoError(t, err)
+	require.False(t, to.failing.Load())
+	require.NoError(t, guest.Close())
+	_, err = to.Write([]byte("x"))
+	require.Error(t, err)
+	require.True(t, to.failing.Load())
 }
 
 func TestInputThatIsLostIsTold(t *testing.T) {

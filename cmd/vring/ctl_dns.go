@@ -82,6 +82,10 @@ func (r dnsReport) print(w io.Writer) {
 		if !g.On {
 			fmt.Fprintf(w, "guest %s: answers are not kept; --dns-cache keeps them\n", g.Guest)
 		}
+		if s := &g.Stats; g.On {
+			fmt.Fprintf(w, "guest %s: %d answers kept (%d KiB); %d hits, %d misses (%d of them for answers that were over), %d answered by one that was over\n",
+				g.Guest, s.Entries, s.Bytes>>10, s.Hits, s.Misses, s.Expired, s.Stale)
+		}
 		for _, n := range g.Names {
 			rows = append(rows, []string{g.Guest, cmp.Or(printable(n.Name), "-"), n.Type, n.Code, (time.Duration(n.LeftSeconds) * time.Second).String()})
 		}

@@ -43,7 +43,7 @@ func (c *ctl) guestAddCommand() *cobra.Command {
       - 2222:22
 
 Its socket is made beside that of another guest, if not everybody may make files there, as in /tmp. In its sandbox, vring can open what guests of
-the start have: a NAT if one of them is behind NAT, and a stub in any case, but no TAP device.`,
+the start have: a NAT if one of them is behind NAT, and a port of a switch or a stub in any case, but no TAP device.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := readGuest(cmd.InOrStdin(), args[0])
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,7 +136,14 @@ func (g *guestResolvers) row(v *api.Resolver, from string) []string {
 	if v.AnsweredMS != nil {
 		answered = ago(*v.AnsweredMS)
 	}
-	return []string{g.Guest, v.Address, from, asked, answered, failureText(v.UDP), failureText(v.TCP)}
+	udp, tcp := failureText(v.UDP), failureText(v.TCP)
+	if strings.HasPrefix(v.Address, "tls://") {
+		udp, tcp = "-", failureText(v.TLS)+" (TLS)"
+	}
+	if v.Domain != "" {
+		from = "configuration, for " + v.Domain
+	}
+	return []string{g.Guest, v.Address, from, asked, answered, udp, tcp}
 }
 
 // failureText says how a resolver works by one transport.

@@ -40,6 +40,9 @@ func (s *statusReport) print(w io.Writer) {
 		s.Version, time.Duration(s.UptimeSeconds)*time.Second, s.Process.HeapBytes, s.Process.Goroutines)
 	fmt.Fprintf(w, "sandbox: %s\n", sandboxLine(s.Sandbox))
 	fmt.Fprintf(w, "control socket: %d connections\n", s.Control.Connections)
+	if s.State != nil {
+		fmt.Fprintln(w, stateLine(s.State))
+	}
 	if s.Drain != nil {
 		fmt.Fprintln(w, drainLine(s.Drain))
 	}
@@ -66,6 +69,14 @@ func sandboxLine(walls []api.Wall) string {
 	return fmt.Sprintf("%d of %d walls are weaker than they should be%s", weak, len(walls), text)
 }
 
+// stateLine tells where changes are kept.
+func stateLine(s *api.State) string {
+	if s.Error != "" {
+		return fmt.Sprintf("changes are NOT kept in %s: %s", s.Path, s.Error)
+	}
+	return "changes are kept in " + s.Path
+}
+
 // printGuests prints a line for each guest.
 func printGuests(w io.Writer, guests []api.Guest) {
 	var rows [][]string
@@ -76,7 +87,7 @@ func printGuests(w io.Writer, guests []api.Guest) {
 			turns, sleeps = turns+p.Turns, sleeps+p.Sleeps
 		}
 		rows = append(rows, []string{
-			g.Name, cmp.Or(g.Socket, "-"), g.FrontEnd, g.Link, strconv.Itoa(len(g.Pairs)), strconv.FormatUint(turns, 10), strconv.FormatUint(sleeps, 10),
+			g.Name, cmp.Or(g.Socket, "-"), g.FrontEndState(), g.Link, strconv.Itoa(len(g.Pairs)), strconv.FormatUint(turns, 10), strconv.FormatUint(sleeps, 10),
 			strconv.FormatUint(g.Disabled, 10),
 		})
 	}

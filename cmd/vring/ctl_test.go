@@ -96,14 +96,47 @@ func TestARunningVringIsAsked(t *testing.T) {
 			}
 			status, _, stderr = c.ctl("link", "10.0.2.15", "sideways")
 			require.Equal(t, exitUsage, status)
-			require.Contains(t, stderr, `unexpected "sideways"; want up or down`)
+			require.Contains(t, stderr, `"sideways" is no preset, nor KEY=VALUE`)
+			require.Contains(t, stderr, "want up, down, none, or a link to be emulated")
+			_, stdout, _ = c.ctl("link", "10.0.2.15", "lte,seed=7")
+			require.Equal(t, "+ link: rate=12mbit,delay=35ms,seed=7\n", stdout)
+			_, stdout, _ = c.ctl("link", "10.0.2.15")
+			require.Equal(t, "link up\nemulates rate=12mbit,delay=35ms,seed=7\n", stdout)
+			_, stdout, _ = c.ctl("link", "10.0.2.15", "none")
+			require.Equal(t, "- link: rate=12mbit,delay=35ms,seed=7\n", stdout)
+			_, stdout, _ = c.ctl("link", "10.0.2.15", "delay=1ms")
+			require.Equal(t, "+ link: delay=1ms\n", stdout)
+			_, stdout, _ = c.ctl("link", "10.0.2.15")
+			require.Regexp(t, `^link up\nemulates delay=1ms\nwith the seed [0-9]+\n$`, stdout)
 			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:10.0.2.2:22")
 			require.Equal(t, "closed:     it is a service of the host, which is closed unless it is opened\n"+
 				"opened by   --allow-host tcp:22\naddress of  the host's loopback\n", stdout)
 			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:198.51.100.1:443") // from within the sandbox
 			require.Regexp(t, `^allowed: +no rule matches.*\naddress of +the internet\nleads to +198\.51\.100\.1:443\n`, stdout)
+			_, stdout, _ = c.ctl("explain", "10.0.2.15", "tcp:example.org:443")
+			require.Regexp(t, `^allowed: +no rule by name matches.*answered no address.*\nmay ask +yes: the name server answers, for no rule is about the name\n$`, stdout)
 		})
 	}
+}
+
+func TestANameIsExplainedInATable(t *testing.T) {
+	var b strings.Builder
+	x := explanationReport{Allowed: true, Why: "it opens it", By: "--allow-name svc:443", Proof: []string{"tls", "http", "quic"}, Name: &api.NameExplained{
+		MayAsk: true, Why: "a rule allows it", By: "--allow-name svc:443", More: 3, Addresses: []api.AddressExplained{
+			{Address: "192.0.2.1", Allowed: true, Why: "it opens it", By: "--allow-name svc:443"}, {Address: "192.0.2.2", Why: "it is closed"},
+		},
+	}}
+	x.print(&b)
+	require.Equal(t, "allowed:    it opens it\n"+
+		"decided by  --allow-name svc:443\n"+
+		"must tell   the name in its TLS hello, or the name in each request of HTTP, or the name in its first packets of QUIC\n"+
+		"may ask     yes: a rule allows it (--allow-name svc:443)\n"+
+		"address     192.0.2.1, allowed: it opens it (--allow-name svc:443)\n"+
+		"address     192.0.2.2, closed: it is closed\n"+
+		"addresses   3 more\n", b.String())
+	b.Reset()
+	(&explanationReport{Why: "no rule allows it", Name: &api.NameExplained{Why: "no rule allows it"}}).print(&b)
+	require.Equal(t, "closed:  no rule allows it\nmay ask  no: no rule allows it\n", b.String())
 }
 
 func TestWhatIsWrongWithAQuestionIsTold(t *testing.T) {

@@ -26,8 +26,8 @@ func (t teller) tell(e daemon.Event) {
 	case daemon.ManagerUnreachable:
 		t.log.Warn("the service manager cannot be told that vring is ready", "err", e.Err)
 	case daemon.RunsAsRoot:
-		t.log.Info("vring runs as root: its sandbox is all that stands between a guest that breaks out and the files and " +
-			"processes of root; a user of its own, such as User= in a systemd unit, is a second wall")
+		t.log.Info("vring serves guests as root: its sandbox is all that stands between a guest that breaks out and the files and "+
+			"processes of root; a user of its own, such as User= in a systemd unit, is a second wall", "reason", e.Reason)
 	case daemon.Ready:
 		t.ready(e)
 	case daemon.Notice:
@@ -42,14 +42,38 @@ func (t teller) tell(e daemon.Event) {
 		t.counted(e)
 	case daemon.Traffic:
 		t.traffic(e)
+	case daemon.Tested:
+		t.tested(e)
 	case daemon.BrokerEnded:
 		t.log.Error("the process that does what is not possible in the sandbox has ended; the guests are served, but " +
 			undone(&e.Duties) + " until vring is started again")
 	case daemon.ControlMissing:
 		t.log.Warn("there is no control socket; --control PATH makes one elsewhere, and --control off does without", "reason", e.Err)
+	case daemon.AuditTrouble:
+		t.auditTrouble(e)
+	case daemon.Learned:
+		t.learned(e)
 	case daemon.ResolversUnreadable:
 		t.log.Warn("the host's resolvers cannot be read; until they can, guests' names are not resolved", "reason", e.Reason)
 	}
+}
+
+// learned says that what guests did was written as rules, or that it could not be.
+func (t teller) learned(e daemon.Learned) {
+	if e.Err != nil {
+		t.log.Error("what was learned cannot be written; it is tried again", "file", e.Path, "reason", e.Err)
+		return
+	}
+	t.log.Info("what guests did was written as rules", "file", e.Path, "rules", e.Rules)
+}
+
+// auditTrouble says that the audit log cannot be written, or that it can be again.
+func (t teller) auditTrouble(e daemon.AuditTrouble) {
+	if e.Err == nil {
+		t.log.Info("the audit log goes on; it says how many lines are missing", "file", e.Path)
+		return
+	}
+	t.log.Error("the audit log cannot be written; guests are served, and lines are lost until it can be", "file", e.Path, "reason", e.Err)
 }
 
 // of is the log of a guest, "" for the only one.
@@ -116,7 +140,7 @@ func undone(d *broker.Duties) string {
 	}{
 		{d.Read != "", "changes of " + d.Read + " are not seen"},
 		{len(d.Dial) > 0, "no front end is dialled"},
-		{len(d.Remove) > 0 || d.Control != "", "the files of sockets are not removed"},
+		{d.Removes() || d.Control != "", "the files of sockets are not removed"},
 		{d.Control != "", "the control socket accepts nobody"},
 		{len(d.Configs) > 0, "the host's interfaces are not set up, and nothing is undone"},
 	} {

@@ -14,6 +14,7 @@ import (
 )
 
 func main() {
+	os.Args = asCalled(os.Args)
 	os.Exit(run(untilSignal(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -111,7 +112,7 @@ SIGHUP lets it read its configuration file again instead.`,
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(newRun(), newNAT(), newTAP(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newMan(), newCompletion(), newBrokerCommand(), newPageCommand(), newWallsCommand())
+	root.AddCommand(newRun(), newNAT(), newUser(), newPasst(), newGvproxy(), newSlirpAPI(), newTAP(), newSwitch(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newCompare(), newMan(), newCompletion(), newBrokerCommand(), newGuestCommand(), newPageCommand(), newWallsCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	for _, cmd := range withThoseBelow(root) {

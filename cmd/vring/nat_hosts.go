@@ -15,6 +15,7 @@ import (
 
 // hostTexts are the flags of "vring nat" that say what hosts of the guest are told, as text.
 type hostTexts struct {
+	bootRoot                                                               string
 	search, leases, routes, ntp, bootServers, bootFiles, options, options6 []string
 }
 
@@ -25,6 +26,7 @@ func (h *hostTexts) add(f *pflag.FlagSet) {
 	f.StringArrayVar(&h.ntp, "ntp", nil, "time server that DHCP announces (repeatable)")
 	f.StringArrayVar(&h.bootServers, "boot-server", nil, "TFTP server of --boot-file, one of IPv4 and one of IPv6")
 	f.StringArrayVar(&h.bootFiles, "boot-file", nil, "file or URL that the guest boots from the network: "+hostconf.BootFileForm+"; see above (repeatable)")
+	f.StringVar(&h.bootRoot, "tftp", "", "directory whose files the router gives out by TFTP, read only; --boot-file names one of them then")
 	f.StringArrayVar(&h.options, "dhcp-option", nil, "option of DHCP by its number: "+hostconf.OptionForm+"; see above (repeatable)")
 	f.StringArrayVar(&h.options6, "dhcp6-option", nil, "the same for DHCPv6 (repeatable)")
 }
@@ -39,6 +41,7 @@ func (h *hostTexts) parse(c *daemon.NAT) error {
 	c.BootFiles, errs[4] = parseEach(h.bootFiles, hostconf.ParseBootFile)
 	c.Options, errs[5] = parseEach(h.options, hostconf.ParseOption)
 	c.Options6, errs[6] = parseEach(h.options6, hostconf.ParseOption6)
+	c.BootRoot = h.bootRoot
 	if errs[3] != nil || errs[4] != nil {
 		c.BootServers, c.BootFiles = nil, nil // one needs the other, which would be said too
 	}

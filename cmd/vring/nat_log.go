@@ -23,6 +23,9 @@ func describeNAT(log *slog.Logger, network *daemon.NAT, guests []daemon.Network)
 	logHosts(log, c)
 	logPolicy(log, c)
 	logUseless(log, network, len(guests))
+	if network.Expose {
+		log.Info("forwards that are added later may be reached by other machines", "option", "--expose")
+	}
 	if err := hostcaps.CheckPing(); err != nil && !c.Restrict {
 		log.Info("guests can ping their router only, since the host forbids more; vring doctor tells how to permit it")
 	}
@@ -46,19 +49,28 @@ func logPolicy(log *slog.Logger, c *nat.Config) {
 	for _, text := range spec.HostServiceTexts(c.AllowHost) {
 		log.Info("host service", "option", asOption("--allow-host", text))
 	}
-	for _, r := range c.Rules {
-		flag := "--deny"
-		if r.Allow {
-			flag = "--allow"
-		}
-		log.Info("rule", "option", asOption(flag, r.String()))
+	for _, n := range c.Names {
+		log.Info("DNS name", "option", asOption("--dns-name", n.String()))
+	}
+	for _, r := range c.Redirects {
+		log.Info("redirect", "option", asOption("--redirect", r.String()))
+	}
+	logWay(log, c.Way)
+	for i := range c.Rules {
+		log.Info("rule", "option", asOption(c.Rules[i].Option(), c.Rules[i].String()))
+	}
+	for _, g := range c.NameGroups {
+		log.Info("group of names", "name", "@"+g.Name, "names", len(g.Names))
 	}
 	for _, r := range c.Resolvers {
 		log.Info("resolver", "option", asOption("--dns", r.String()))
 	}
+	for _, r := range c.Split {
+		log.Info("resolvers of a domain", "option", asOption("--dns-for", r.String()))
+	}
 	switch {
 	case len(c.Resolvers) > 0:
-	case c.Restrict:
+	case !c.AsksHostsResolvers():
 		log.Info("no resolvers", "reason", "with --restrict only those of --dns are asked")
 	default:
 		log.Info("resolvers", "file", c.ResolvConf)
@@ -109,5 +121,5 @@ func logUseless(log *slog.Logger, c *daemon.NAT, guests int) {
 
 // mattersAlone reports whether a rule changes anything without others: it closes something, or opens what is closed else.
 func mattersAlone(r spec.Rule) bool {
-	return !r.Allow || nat.NamesLinkLocal(r)
+	return !r.Allow || nat.NamesLinkLocal(r) || r.Way != (spec.Way{})
 }

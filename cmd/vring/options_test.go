@@ -24,7 +24,8 @@ func optionsBelow(network string) map[string]daemon.Field {
 		if of == "Guests" {
 			continue // flags are for guests that share a network
 		}
-		if slices.Contains([]string{"NAT", "TAP", "Stub"}, of) && of != network {
+		besideNAT := network == "NAT" && f.Path == "Switch.Name"
+		if slices.Contains([]string{"NAT", "TAP", "Switch", "Stub"}, of) && of != network && !besideNAT {
 			continue
 		}
 		for _, o := range f.Options {
@@ -37,7 +38,7 @@ func optionsBelow(network string) map[string]daemon.Field {
 }
 
 func TestEachFlagIsAnOptionOfTheConfigurationWithItsDefault(t *testing.T) {
-	for network, cmd := range map[string]*cobra.Command{"NAT": newNAT(), "TAP": newTAP(), "Stub": newStub()} {
+	for network, cmd := range map[string]*cobra.Command{"NAT": newNAT(), "TAP": newTAP(), "Switch": newSwitch(), "Stub": newStub()} {
 		options := optionsBelow(network)
 		cmd.InitDefaultHelpFlag()
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {

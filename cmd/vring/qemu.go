@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ type qemuHost struct {
 	program string
 	version qemuopt.Version
 	kvm     bool
+	stream  bool // the guest's memory is not shared
 }
 
 // lookAtQEMU asks the host, and the QEMU that is installed.
@@ -74,7 +76,7 @@ func (h *qemuHost) command(socket string, client bool, queues int) string {
 	}
 	g := qemuopt.Guest{
 		Program: h.program, Version: h.version, Socket: socket, Listen: client, Queues: queues,
-		MAC: qemuopt.MAC(h.name, socket), KVM: h.kvm,
+		MAC: qemuopt.MAC(h.name, socket), KVM: h.kvm, Stream: h.stream,
 	}
 	return g.Command()
 }
@@ -83,10 +85,12 @@ func (h *qemuHost) command(socket string, client bool, queues int) string {
 type qemuHint struct {
 	commands []string
 	note     string // what else must be known, "" for nothing
+	stream   bool   // the guest's memory is not shared
 }
 
 // hint returns the commands for the sockets, each of which has so many queue pairs.
 func (h *qemuHost) hint(sockets []string, client bool, queues func(socket string) int) (hint qemuHint) {
+	hint.stream = h.stream
 	for _, path := range sockets {
 		hint.commands = append(hint.commands, h.command(path, client, queues(path)))
 	}
@@ -102,6 +106,9 @@ func (h *qemuHint) text() string {
 		return ""
 	}
 	text := "Start the guest with shared memory (share=on is easily forgotten):\n"
+	if h.stream {
+		text = "Start the guest, with any network card:\n"
+	}
 	for _, c := range h.commands {
 		text += "  " + c + "\n"
 	}
@@ -124,9 +131,10 @@ func (h *qemuHint) print(out console) {
 }
 
 // asksQEMU reports whether anybody reads how QEMU is to be started: not a service manager's log, nor whoever passes a
-// descriptor, and so has a front end already.
+// descriptor, and so has a front end already, nor who has chosen another one.
 func asksQEMU(c *daemon.Config) bool {
-	return c.FrontEnds.FD == nil && os.Getenv("NOTIFY_SOCKET") == ""
+	of := c.FrontEnds.Kind
+	return c.FrontEnds.FD == nil && os.Getenv("NOTIFY_SOCKET") == "" && (of.SharesMemory() || of == daemon.FrontEndStream)
 }
 
 // startAsking looks at QEMU in the background. The result waits for what is found, and must be called before the process
@@ -138,7 +146,9 @@ func startAsking(c *daemon.Config) func() qemuHint {
 	found := make(chan qemuHint, 1)
 	go func() {
 		qemu := lookAtQEMU()
-		found <- qemu.hint(c.Sockets(), c.FrontEnds.Client, c.QueuePairs)
+		qemu.stream = !c.FrontEnds.Kind.SharesMemory()
+		usual := slices.DeleteFunc(c.Sockets(), func(path string) bool { return c.FrontEndOf(path) != c.FrontEnds.Kind })
+		found <- qemu.hint(usual, c.FrontEnds.Client, c.QueuePairs)
 	}()
 	return func() qemuHint { return <-found }
 }

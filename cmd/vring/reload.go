@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/keeper"
 	"github.com/vringnet/vring/internal/regularfile"
 )
 
@@ -75,20 +76,37 @@ type reloader struct {
 	service *service
 	daemon  *daemon.Daemon
 	log     *slog.Logger
+	kept    *keeper.Keeper // nil if nothing is kept
 
 	mu  sync.Mutex    // of one reload
 	was daemon.Config // what the file has said when it was last adopted, or the command line
 }
 
 // newReloader returns a reloader for a daemon that has what its configuration comes from says.
-func newReloader(s *service, d *daemon.Daemon, log *slog.Logger) *reloader {
-	return &reloader{service: s, daemon: d, log: log, was: s.config}
+func newReloader(s *service, d *daemon.Daemon, log *slog.Logger, kept *keeper.Keeper) *reloader {
+	return &reloader{service: s, daemon: d, log: log, kept: kept, was: s.base}
+}
+
+// keeps is what keeps changes, as the control socket knows it.
+func (r *reloader) keeps() control.Keeper {
+	if r.kept == nil {
+		return nil
+	}
+	return r.kept
+}
+
+// adopts takes note of what the file says that counts as adopted. It requires mu.
+func (r *reloader) adopts(says *daemon.Config, sum string) {
+	r.was, r.service.file.sum = *says, sum
+	if r.kept != nil {
+		r.kept.SetBase(*says)
+	}
 }
 
 // source is what the control socket offers of it.
 func (r *reloader) source() control.Source {
 	if r.service.file == nil {
-		return control.Source{Read: func() (daemon.Config, error) { return r.service.config, nil }}
+		return control.Source{Read: func() (daemon.Config, error) { return r.service.base, nil }}
 	}
 	return control.Source{
 		File: r.service.file.name, Path: r.service.file.path(), Reload: r.reload, Adopted: r.adopted, Saved: r.saved, Read: r.says,
@@ -122,7 +140,7 @@ func (r *reloader) saved(sum string) error {
 	if is != sum {
 		return fmt.Errorf("%s is not what was saved: somebody else has written it; vring ctl reload adopts it", r.service.file.name)
 	}
-	r.was, r.service.file.sum = file.Config, is
+	r.adopts(&file.Config, is)
 	r.log.Info("what runs was saved in the configuration file", "file", r.service.file.name)
 	return nil
 }
@@ -135,6 +153,14 @@ func (r *reloader) reload() (done control.Reloaded, err error) {
 	r.tell(&done, err)
 	r.service.events.Reloaded(&done, err)
 	return done, err
+}
+
+// reloadAndKeep is reload for who waits for no answer.
+func (r *reloader) reloadAndKeep() {
+	_, err := r.reload() // it logs what has become of it
+	if err == nil && r.kept != nil {
+		_ = r.kept.Keep(keepPatience) // the keeper tells why not
+	}
 }
 
 // tell logs what has become of a file that was read again.
@@ -216,7 +242,7 @@ func (r *reloader) adopt() (done control.Reloaded, err error) {
 	}
 	done, err = control.Adopt(r.daemon, &r.was, &file.Config)
 	if err == nil {
-		r.was, r.service.file.sum = file.Config, sum
+		r.adopts(&file.Config, sum)
 	}
 	return done, file.Locate(err)
 }

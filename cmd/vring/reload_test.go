@@ -122,7 +122,7 @@ func TestAFileThatCannotBeAdoptedChangesNothing(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"a mistake":           {file + "  restrct: true\n  restrict: true\n", ":5:3: nat has no key \\\"restrct\\\"; did you mean restrict?"},
 		"no YAML":             {"guests: [", ":1:9: sequence end token"},
-		"empty":               {"", "want one of nat:, tap: and stub:"},
+		"empty":               {"", "want one of nat:, tap:, switch: and stub:"},
 		"what is fixed":       {file + "  restrict: true\n  mtu: 1400\n", ":6:3: mtu cannot change while guests are served: guests were told"},
 		"another guest":       {strings.Replace(file, "DIR/s}", "DIR/s}, {socket-path: DIR/t}", 1), "socket-path cannot change while guests are served"},
 		"another network":     {"guests: [{socket-path: DIR/s}]\nsocket-group: root\nstub:\n", "guests stay with their network"},

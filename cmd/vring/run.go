@@ -77,17 +77,19 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if _, err := exec.LookPath(args[0]); err != nil {
 		return wrongUse(fmt.Errorf("%w; install QEMU (on Debian: apt install qemu-system-x86), or name it by its path", err))
 	}
-	base := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
 	if f.print {
-		return f.runAt(cmd, args, filepath.Join(base, "vring-run.sock"))
+		return f.runAt(cmd, args, filepath.Join(runtimeDir(), "vring-run.sock"))
 	}
-	dir, err := os.MkdirTemp(base, runPrefix+"*") // which is this user's; vring ctl looks for it: see usualSockets
+	dir, err := os.MkdirTemp(runtimeDir(), runPrefix+"*") // which is this user's; vring ctl looks for it: see usualSockets
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	return f.runAt(cmd, args, filepath.Join(dir, "vring.sock"))
 }
+
+// runtimeDir is where this user's directories of a run are made.
+func runtimeDir() string { return cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir()) }
 
 // runPrefix begins the names of directories of vring run.
 const runPrefix = "vring-run-"

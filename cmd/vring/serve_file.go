@@ -9,7 +9,7 @@ func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve FILE",
 		Short: "Serve guests as a configuration file says",
-		Long: `Serves the guests of a configuration file, as vring nat, vring tap and vring stub do with flags. The file is YAML. A whole one:
+		Long: `Serves the guests of a configuration file, as vring nat, tap, switch and stub do with flags. The file is YAML. A whole one:
   guests:
     - socket-path: /run/vring/vm0.sock
   nat:
@@ -21,7 +21,7 @@ Each flag of those commands has its key, with the same name and the same form of
 the plural: forwards, leases, routes, boot-files, boot-servers, dhcp-options, dhcp6-options.
   guests:                      one item for each guest, in order
     - socket-path: PATH          or fd: NUMBER; with tap: also tap: NAME, its device
-  nat:                         or tap: or stub: - what all guests are connected to, below it the flags of that command
+  nat:                         or tap:, switch: or stub: - what all guests are connected to, below it the flags of that command
   log-level: debug             beside these, the flags that all commands have
 
 The rules of --allow and --deny are one list, in which the first that matches decides:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os/signal"
@@ -18,21 +19,28 @@ import (
 type service struct {
 	checked    *daemon.Checked
 	config     daemon.Config // of checked
+	base       daemon.Config // what the file or the flags say: config without what was kept
+	kept       *keptState    // nil if nothing is kept
 	queuesHint string        // how a user gives the guest more queue pairs
 	stderr     io.Writer
 	file       *sourceFile // that the configuration comes from; nil for flags
 	events     *control.Events
+	ready      func() // is called when guests are served, in the process that the user has started; nil is nobody
+	noHint     bool   // the user starts no QEMU by hand
 }
 
 func newService(checked *daemon.Checked, queuesHint string, stderr io.Writer, file *sourceFile) *service {
 	return &service{
-		checked: checked, config: checked.Config(), queuesHint: queuesHint, stderr: stderr, file: file, events: control.NewEvents(),
+		checked: checked, config: checked.Config(), base: checked.Config(), queuesHint: queuesHint, stderr: stderr, file: file, events: control.NewEvents(),
 	}
 }
 
 // serve serves guests until ctx ends. With a sandbox, the process that the user has started has another one do that: see
 // package supervisor.
 func (s *service) serve(ctx context.Context) error {
+	if err := s.adoptState(); err != nil {
+		return err
+	}
 	asked := supervisor.NewAsked()
 	if s.file == nil {
 		ctx = untilHangup(ctx)
@@ -64,12 +72,18 @@ func (s *service) serveAsStarted(ctx context.Context, asked supervisor.Asked) er
 	if err != nil {
 		return err
 	}
+	ready := func() {
+		tellPage()
+		if s.ready != nil {
+			s.ready()
+		}
+	}
 	if isSupervised(&s.config, s.stderr) {
-		return s.supervise(ctx, program, tellPage)
+		return s.supervise(ctx, program, ready)
 	}
 	signal.Notify(asked.Status, unix.SIGUSR1)
 	defer signal.Stop(asked.Status)
-	return s.serveHere(ctx, program, asked, tellPage)
+	return s.serveHere(ctx, program, asked, ready)
 }
 
 // program is what the daemon gets from this program.
@@ -77,9 +91,13 @@ func (s *service) program() (daemon.Program, error) {
 	level := new(slog.LevelVar)
 	out := teller{log: s.logger(level), out: s.console(), events: s.events}
 	argv, err := brokerProgram()
+	var state *broker.StateFile
+	if s.kept != nil {
+		state = &s.kept.file
+	}
 	return daemon.Program{
 		ConfigFile: s.file.path(), ChangesForwards: s.file != nil || s.config.HasControl(), Tell: out.tell, Log: out.log, Level: level,
-		Broker: broker.Program(argv...), QueuesHint: s.queuesHint,
+		Broker: broker.Program(argv...), QueuesHint: s.queuesHint, State: state,
 	}, err
 }
 
@@ -101,11 +119,14 @@ func (s *service) console() console { return newConsole(s.stderr, s.config.Log.F
 // serveHere serves guests in this process. It calls isOpen when all is open, and logs what that is: until then an error is all
 // that is printed.
 func (s *service) serveHere(ctx context.Context, program daemon.Program, asked supervisor.Asked, isOpen func()) error {
-	askedQEMU := startAsking(&s.config) // from within the sandbox no program can be run
+	askedQEMU := func() (none qemuHint) { return none }
+	if !s.noHint {
+		askedQEMU = startAsking(&s.config) // from within the sandbox no program can be run
+	}
 	d, err := daemon.Open(s.checked, program)
 	hint := askedQEMU()
 	if err != nil {
-		return asUse(err)
+		return s.kept.explain(asUse(err))
 	}
 	program.Log.Info("vring starts", "version", programVersion())
 	isOpen()
@@ -115,8 +136,13 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	follow := newReloader(s, d, program.Log)
-	stopControl := serveControl(d, program.Log, follow.source(), s.events, end)
+	kept, stopKeeper, err := s.startKeeper(d, program.Log)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	defer stopKeeper()
+	follow := newReloader(s, d, program.Log, kept)
+	stopControl := serveControl(d, program.Log, follow, s.events, end)
 	defer stopControl()
 	stopMetrics := serveMetrics(d, program.Log)
 	defer stopMetrics()
@@ -126,7 +152,7 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	hint.print(out)
 	stop := onRequest(asked.Status, func() { printStatus(out, d) })
 	defer stop()
-	stopReloading := onRequest(asked.Reload, func() { _, _ = follow.reload() }) // it logs what has become of it
+	stopReloading := onRequest(asked.Reload, follow.reloadAndKeep)
 	defer stopReloading()
 	return spell(d.Serve(ctx))
 }
@@ -137,8 +163,13 @@ func (s *service) describe(log *slog.Logger, guests []daemon.Network) {
 		switch first := of[0]; {
 		case first.NAT != nil:
 			describeNAT(logOf(log, first), s.config.NATOf(first.Own), of)
+			if first.Switch != nil {
+				logSwitches(logOf(log, first), of)
+			}
 		case first.TAP != nil:
 			logTAPs(log, of)
+		case first.Switch != nil:
+			logSwitches(logOf(log, first), of)
 		}
 	}
 }

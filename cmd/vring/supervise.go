@@ -30,8 +30,9 @@ func (s *service) supervise(ctx context.Context, program daemon.Program, ready f
 	}
 	status, err := supervisor.Run(ctx, supervisor.Config{
 		Server: append([]string{argv[0]}, os.Args[1:]...), Broker: argv, FD: s.config.FrontEnds.FD,
-		Sandbox: s.config.Sandbox, Isolation: supervisor.Isolation{OneUser: needsHostUsers(&s.config)}, Manager: manager,
-		Reloads: s.file != nil, Ready: ready,
+		Sandbox: s.config.Sandbox, Manager: manager,
+		Isolation: supervisor.Isolation{OneUser: needsHostUsers(&s.config), Root: needsRoot(&s.config)},
+		Reloads:   s.file != nil, Ready: ready,
 	})
 	if err == nil && status != exitOK {
 		return toldError{status}
@@ -50,6 +51,14 @@ func needsHostUsers(c *daemon.Config) string {
 	return ""
 }
 
+// needsRoot returns why the server stays root's where root starts it, "" if it need not.
+func needsRoot(c *daemon.Config) string {
+	if c.Reopens() {
+		return "--reopen joins TAP devices that come back, and those of root only as root"
+	}
+	return ""
+}
+
 // toldError is that the process which serves guests has failed, and has told why.
 type toldError struct{ status int }
 
@@ -62,5 +71,6 @@ func inherit(ctx context.Context, s *supervisor.Server, program *daemon.Program,
 	s.Listen(asked, cancel)
 	program.Broker, program.Manager = s.Broker, s.Tell
 	program.OwnMounts, program.Shares = s.Shares == "", s.Shares
+	program.User, program.StaysRoot = s.User, s.StaysRoot
 	return ctx
 }

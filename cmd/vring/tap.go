@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vringnet/vring/internal/daemon"
-	"github.com/vringnet/vring/tap"
 )
 
 // tapFlags are the flags of "vring tap", as text.
@@ -16,11 +15,9 @@ type tapFlags struct {
 	serveFlags
 	names  []string
 	bridge string
-	vlan   uint16
-	trunk  string
+	vlanFlags
 	queues int
 	mtu    int
-	mac    string
 	reopen bool
 }
 
@@ -59,16 +56,16 @@ Repeat --socket-path to serve more guests in one process. Each needs a --tap of 
 			return flags.serve(cmd.Context(), flags.whole)
 		},
 	}
-	flags.add(cmd)
+	flags.serveFlags.add(cmd)
 	flags.queuesHint = queuesHint
 	f := cmd.Flags()
 	f.StringArrayVar(&flags.names, "tap", nil, "TAP device of the host (repeatable: one for each --socket-path)")
 	f.StringVar(&flags.bridge, "bridge", "", "bridge that the device joins")
-	f.Uint16Var(&flags.vlan, "vlan", 0, "VLAN of the guest's untagged frames on the bridge, 1 to 4094")
-	f.StringVar(&flags.trunk, "trunk", "", "VLANs of the bridge whose frames reach the guest with their tags, as in 20,30-39")
+	flags.vlanFlags.add(f, "VLAN of the guest's untagged frames on the bridge, 1 to 4094",
+		"VLANs of the bridge whose frames reach the guest with their tags, as in 20,30-39",
+		"MAC address of the host's end of the device (default: unchanged)")
 	f.IntVar(&flags.queues, "queues", 1, "number of queue pairs that the guest can use")
 	f.IntVar(&flags.mtu, "mtu", 0, "MTU of the device in bytes (default: unchanged; 1500 for a new device)")
-	f.StringVar(&flags.mac, "mac", "", "MAC address of the host's end of the device (default: unchanged)")
 	f.BoolVar(&flags.reopen, "reopen", false, "if the device is deleted, wait for it to come back instead of ending")
 	return &networkCommand{cmd, flags.whole}
 }
@@ -83,20 +80,9 @@ func (f *tapFlags) config() (*daemon.TAP, error) {
 	if f.given("mtu") && f.mtu == 0 {
 		fail("--mtu 0: leave the flag out to leave the device's MTU alone")
 	}
-	c := daemon.TAP{
-		Devices: f.names, Bridge: f.bridge, VLANs: tap.VLANs{Access: f.vlan}, Queues: f.queues, MTU: f.mtu, Reopen: f.reopen,
-	}
-	var err error
-	if f.mac != "" {
-		c.MAC, err = daemon.ParseMAC(f.mac)
-		errs = multierror.Append(errs, err)
-	}
-	if f.trunk != "" {
-		if c.VLANs.Trunk, err = tap.ParseVLANs(f.trunk); err != nil {
-			fail("--trunk %q: %w", f.trunk, err)
-		}
-	}
-	return &c, errs.ErrorOrNil()
+	vlans, mac, err := f.vlanFlags.read()
+	c := daemon.TAP{Devices: f.names, Bridge: f.bridge, VLANs: vlans, Queues: f.queues, MTU: f.mtu, MAC: mac, Reopen: f.reopen}
+	return &c, multierror.Append(errs, err).ErrorOrNil()
 }
 
 // whole is the configuration that the flags say. The error holds all that cannot be read.

@@ -18,7 +18,7 @@ import (
 // instead is what options of other programs are here. Keys are long options without dashes, or single letters.
 func instead() map[string]string {
 	const (
-		boot     = "what the guest boots is given with --boot-file, and --boot-server for TFTP"
+		boot     = "what the guest boots is given with --boot-file, and files by TFTP with --tftp DIRECTORY, or with --boot-server"
 		forward  = "a forward of ports is -p HOST-PORT:GUEST-PORT"
 		udp      = "a forward of UDP is -p udp:HOST-PORT:GUEST-PORT"
 		socket   = "the socket is --socket-path PATH"
@@ -37,7 +37,8 @@ func instead() map[string]string {
 		"m": "the MTU is given with --mtu BYTES",
 		"d": verbose, "debug": verbose, "verbose": verbose, "trace": verbose,
 		"q": "less is logged with --log-level warn", "quiet": "less is logged with --log-level warn",
-		"map-host-loopback": services, "map-gw": services, "guestfwd": services, "enable-host-loopback": services,
+		"map-host-loopback": services, "map-gw": services, "enable-host-loopback": services,
+		"guestfwd":  "a destination of the guest is led to the host with --redirect tcp:ADDRESS:PORT=127.0.0.1:PORT",
 		"no-map-gw": "services of the host are closed unless --allow-host opens them",
 		"f":         stays, "foreground": stays, "daemon": stays, "daemonize": stays, "b": stays, "background": stays,
 		"i": "a TAP device is named by vring tap --tap NAME", "interface": "a TAP device is named by vring tap --tap NAME",
@@ -46,10 +47,10 @@ func instead() map[string]string {
 		"netdev":    "that is an option of QEMU; vring prints the whole command line for it",
 		"ipv4-only": "IPv6 is left out with --network6 off", "4": "IPv6 is left out with --network6 off",
 		"v": "the version is printed by vring --version", "V": "the version is printed by vring --version",
-		"version":  "the version is printed by vring --version",
-		"ssh-port": "a forward for ssh is -p 2222:22",
-		"S":        "search domains are given with --search DOMAIN, once for each",
-		"tftp":     boot, "tftp-server-name": boot, "bootfile": boot, "dhcp-boot": boot, "pxe": boot,
+		"version":          "the version is printed by vring --version",
+		"ssh-port":         "a forward for ssh is -p 2222:22",
+		"S":                "search domains are given with --search DOMAIN, once for each",
+		"tftp-server-name": boot, "bootfile": boot, "dhcp-boot": boot, "pxe": boot,
 		"dhcp-host": "an address for a certain host is given with --lease MAC=ADDRESS", "dnssearch": "search domains are given with --search DOMAIN, once for each",
 		"domainname": "the domain is given with --domain NAME",
 	}
@@ -186,7 +187,7 @@ func meant(cmd *cobra.Command, arg string) string {
 	case (forwardErr == nil || strings.Contains(forwardErr.Error(), "; write -p ")) && flag("forward"):
 		return prefix + "-p " + arg
 	case isRoot:
-		return "commands are nat, tap, stub, serve, ctl, config, doctor, man and completion"
+		return "commands are nat, tap, switch, stub, serve, ctl, config, doctor, man and completion"
 	}
 	return "this command takes flags only"
 }

@@ -73,6 +73,11 @@ nat --socket-path SOCK --metrics 192.0.2.1:9100 --sandbox=off | --metrics 192.0.
 nat --socket-path SOCK --socks :1080                 | --socks ":1080": want an address; write --socks 1080 for the loopback, or --socks 0.0.0.0:1080 for all
 nat --socket-path SOCK --socks 0                     | --socks 127.0.0.1:0: want a port from 1 to 65535
 nat --socket-path SOCK --socks 1080 --allow-host tcp:1079-1081 | --allow-host tcp:1080 would lead from each guest into all others by --socks 127.0.0.1:1080; use another port for it
+nat --socket-path SOCK --socks 1080 --redirect 10.0.2.9=127.0.0.1 | --redirect 10.0.2.9=127.0.0.1 would lead from each guest into all others by --socks 127.0.0.1:1080; use another port for it
+nat --socket-path SOCK --ui 8000 --redirect tcp:10.0.2.9:80=127.0.0.1:8000 | --redirect tcp:10.0.2.9:80=127.0.0.1:8000 would lead guests to the page of --ui 127.0.0.1:8000, which controls them; use another port for it
+nat --socket-path SOCK --dns-name a=192.0.2.1        | DNS name "a=192.0.2.1": it has no zone
+nat --socket-path SOCK --redirect 10.0.2.9           | redirect "10.0.2.9": it does not say where the guest is led to; want [tcp:|udp:]ADDRESS[:PORT]=HOST-ADDRESS[:PORT]
+nat --socket-path SOCK --redirect 10.0.2.9=10.0.2.8  | redirect 10.0.2.9=10.0.2.8: 10.0.2.8 is in the guest's own network
 stub --socket-path SOCK --socks 1080                 | --socks leads into guests behind NAT, and there are none; leave it out
 nat --socket-path SOCK --ui 192.0.2.1:8000           | --ui 192.0.2.1:8000: the page is not encrypted, so it is on the loopback only, as in --ui 8000; from another host use ssh -L 8000:127.0.0.1:8000
 nat --socket-path SOCK --ui 8000 --control off       | --ui needs a control socket, which the page asks; name one with --control
@@ -86,7 +91,7 @@ nat --socket-path SOCK --cpus two                    | --cpus "two": want number
 nat --socket-path SOCK --cpus 0,                     | --cpus "0,": want numbers
 nat --socket-path SOCK --cpus 1023                   | --cpus "1023": there is no processor 1023
 nat --socket-path SOCK --cpus=                       | --cpus: the value is empty
-stub --socket-path SOCK --mode fast                  | --mode "fast": want null, echo or source
+stub --socket-path SOCK --mode fast                  | --mode "fast": want null, echo, reflect, sink or source
 stub --socket-path SOCK --mode source --size 10      | --mode source: frames of 10 bytes: want 60 to
 stub --socket-path SOCK --size 100                   | --size needs --mode source
 stub --socket-path SOCK --mode echo --rate 5         | --rate needs --mode source
@@ -133,7 +138,13 @@ nat --socket-path SOCK --queues 0                    | --queues 0: want 1 to
 nat --socket-path SOCK --dns dns.example             | with an IP address, not a name
 nat --socket-path SOCK --dns 1.1.1.1,8.8.8.8         | write --dns once for each
 nat --socket-path SOCK --dns 127.0.0.1#5353          | write --dns 127.0.0.1:5353
-nat --socket-path SOCK --dns [::1]                   | write --dns ::1
+nat --socket-path SOCK --dns 1.1.1.1#one.example     | write --dns tls://1.1.1.1#one.example
+nat --socket-path SOCK --dns 1.1.1.1 --dns tls://::1 | want tls:// for all, or for none
+nat --socket-path SOCK --dns-for 192.0.2.53          | names no resolver; want DOMAIN=RESOLVER
+nat --socket-path SOCK --dns-for corp.x=vpn.example  | "vpn.example" is not an IP address
+nat --socket-path SOCK --dns-for corp.x=10.0.2.3     | the address is in the guest's own network
+nat --socket-path SOCK --dns-for corp.x=::1,tls://::1 | want tls:// for all, or for none
+nat --socket-path SOCK --dns-for c.x=::1 --dns-for c.x.=::2 | has resolvers already; name all of them at once
 nat --socket-path SOCK --dns fe80::1                 | a link-local address is good on one link only
 nat --socket-path SOCK --dns fe80::1%eth0            | a link-local address is good on one link only
 nat --socket-path SOCK --dns 0.0.0.0                 | want the address of one host
@@ -162,7 +173,9 @@ nat --socket-path SOCK --route 192.168.7.0/24=10.0.3.50 | the router 10.0.3.50 i
 nat --socket-path SOCK --route 2001:db8::/32=fd00:10:0:2::50 | in IPv6 each router advertises itself
 nat --socket-path SOCK --ntp pool.ntp.org            | want an IP address
 nat --socket-path SOCK --ntp 127.0.0.1               | want the address of one host
-nat --socket-path SOCK --boot-file pxelinux.0        | nobody knows where that file is; add --boot-server ADDRESS
+nat --socket-path SOCK --boot-file pxelinux.0        | nobody knows where that file is; add --tftp DIRECTORY or --boot-server ADDRESS
+nat --socket-path SOCK --tftp /none                  | want a directory with what guests boot from: open /none
+nat --socket-path SOCK --tftp /srv --shared-network --network 192.0.2.0/24 --guest-address 192.0.2.1 | --tftp and --shared-network
 nat --socket-path SOCK --boot-server 192.0.2.1       | no file is named; add --boot-file NAME
 nat --socket-path SOCK --boot-file x --boot-server 127.0.0.1 | the host itself is 10.0.2.2
 nat --socket-path SOCK --boot-file x --boot-server 192.0.2.1 --boot-server 192.0.2.2 | want one of each version of IP

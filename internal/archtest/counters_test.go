@@ -13,27 +13,31 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/metrics"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/l2switch"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/netbackend/stub"
 	"github.com/vringnet/vring/tap"
 )
 
 // promised are the names of counters, which users have in their scripts: those of the NAT engine, TAP devices, test back ends
-// and receive buffers. They are tags of fields. A new counter gets its name here; a name that is here stays.
+// receive buffers and front ends' sockets. They are tags of fields. A new counter gets its name here; a name that is here stays.
 const (
 	promisedNAT = `
-accepts arp_over_budget associations_evicted bad_address bad_header broadcast buffers_bounded calls calls_evicted connects_evicted
+accepts answers_cut answers_unreadable arp_over_budget associations_evicted bad_address bad_header boot_sessions_refused broadcast buffers_bounded calls calls_evicted chargen_over_budget connects_evicted
 denied dhcp_over_budget echo_over_budget ended_address_taken_over ended_bad_proxy_header ended_by_guest ended_by_host
 ended_connect_failed ended_cut_proxy_header ended_denied ended_driver_gone ended_evicted ended_for_no_reason ended_guest_gone
 ended_host_failed ended_host_timed_out ended_idle ended_late_proxy_header ended_misanswered_by_guest ended_no_guest
-ended_no_query ended_no_room ended_on_demand ended_refused_by_guest ended_replaced_by_guest ended_unacked_by_guest
-ended_unanswered_by_guest ended_unknown_to_us ended_unreachable_in_guest ended_with_engine ended_withdrawn_by_guest
+ended_no_query ended_no_room ended_on_demand ended_proxy_failed ended_refused_by_guest ended_replaced_by_guest ended_unacked_by_guest
+ended_unanswered_by_guest ended_unknown_to_us ended_unproven ended_unreachable_in_guest ended_with_engine ended_withdrawn_by_guest
 errors_over_budget flows_moved fragment_overlaps fragment_timeouts fragments_evicted frames_in gates_opened
-gates_shut hops_exceeded impostors knocks lingering_evicted lingering_given_up long_datagrams malformed multicast multicast_answers_over_budget
+gates_shut hops_exceeded impostors knocks lingering_evicted lingering_given_up long_datagrams malformed measured_connections
+measured_connections_too_many measured_datagrams measured_datagrams_ignored multicast multicast_answers_over_budget
 multicast_asks_evicted multicast_denied multicast_distorted multicast_ignored multicast_kept multicast_over_budget
 multicast_received multicast_sent multicast_strangers multicast_unsent ndp_over_budget new_flows_over_rate
-no_guest no_room other_protocols paths_narrowed paths_over_budget peeks peers_evicted ping_flows ping_forbidden
-ping_refused queries queries_cached queries_over_budget queries_refused queries_too_many reports_heeded resets_sent
+names_forgotten no_guest no_room other_protocols paths_narrowed paths_over_budget peeks peers_evicted ping_flows ping_forbidden
+ping_refused proofs_evicted proofs_late proofs_refused queries queries_cached queries_denied queries_named queries_over_budget queries_refused queries_stale queries_too_many queries_without_hints quic_dropped
+quic_over_budget reports_heeded resets_sent
 resolver_connections_too_many resolvers_left retransmits socket_errors sockets_spent sources_moved stale_events
 strangers strangers_evicted strangers_in stray_reports table_full tcp_flows tcp_out_of_order tcp_outdated
 tcp_refused timeouts udp_expired udp_flows udp_receives udp_refused udp_sends udp_sent unreachables unsupported
@@ -42,10 +46,19 @@ window_reads withdrawn`
 bad_headers detached down full no_memory not_accepted read_errors received received_bytes refused respilled sent
 sent_bytes too_long`
 	promisedStub = `
-bad bytes frames missed sent_bytes sent_frames undeliverable`
+bad bytes corrupt duplicates frames late missed missing sent_bytes sent_frames tested undeliverable`
+	promisedSwitch = `
+bad_headers bad_source copies_lost cut discarded flooded full guarded isolated local not_accepted not_learned received received_bytes
+sent sent_bytes spoofed storm summed too_long too_many_macs uncut unreached waits wrong_vlan`
 	promisedBuffers = `
 receive_buffers_bad_chain receive_buffers_empty receive_buffers_outside_memory receive_buffers_too_small
 receive_buffers_wrong_direction`
+	promisedFrontEnd = `
+front_end_long_frames front_end_refused_frames front_end_short_frames`
+	promisedLink = `
+link_in_corrupted link_in_discarded link_in_duplicated link_in_lost link_in_queue_drops link_in_reordered link_in_store_drops link_in_too_long
+link_out_bad link_out_corrupted link_out_damaged link_out_discarded link_out_duplicated link_out_lost link_out_queue_drops link_out_reordered
+link_out_store_drops`
 )
 
 // Each counter of the source is a metric of Prometheus, with the help of its tag. A struct of counters that package metrics does not know
@@ -80,17 +93,18 @@ func TestCountersAndMetricsHaveTheSameNames(t *testing.T) {
 		ofThreads = "turns polled sleeps from_guest_frames from_guest_bytes to_guest_frames to_guest_bytes poll turn" +
 			" to_guest_interrupts from_guest_interrupts to_guest_kicks from_guest_kicks" +
 			" to_guest_ring_entries to_guest_ring_available from_guest_ring_entries from_guest_ring_available"
-		ofGuests  = " flows connect kernel_memory_bytes kernel_memory_limit_bytes" // behind NAT, as a whole
-		respelled = "ended_unknown_to_us"                                          // which has a unit to those who read metrics
+		ofGuests = " flows connect kernel_memory_bytes kernel_memory_limit_bytes" + // behind NAT, as a whole
+			" rule_flows rule_denied rule_from_guest_bytes rule_to_guest_bytes"
+		respelled = "ended_unknown_to_us" // which has a unit to those who read metrics
 	)
 	var names []string
-	for set, promised := range map[string]string{"nat": promisedNAT + ofGuests, "tap": promisedTAP, "stub": promisedStub, "thread": promisedBuffers + " " + ofThreads} {
+	for set, promised := range map[string]string{"nat": promisedNAT + ofGuests, "tap": promisedTAP, "switch": promisedSwitch, "stub": promisedStub, "thread": promisedBuffers + promisedFrontEnd + promisedLink + " " + ofThreads} {
 		for _, name := range strings.Fields(promised) {
 			names = append(names, set+"_"+name)
 		}
 	}
 	names[slices.Index(names, "nat_"+respelled)] = "nat_ended_unknown_to_engine"
-	of := regexp.MustCompile(`^vring_((?:nat|tap|stub|thread)_\w+?)(?:_total|_seconds)?$`)
+	of := regexp.MustCompile(`^vring_((?:nat|tap|switch|stub|thread)_\w+?)(?:_total|_seconds)?$`)
 	var found []string
 	for _, m := range metrics.Table() {
 		if name := of.FindStringSubmatch(m.Name); name != nil {
@@ -103,7 +117,8 @@ func TestCountersAndMetricsHaveTheSameNames(t *testing.T) {
 // The order is that of the struct in the log, and that of the alphabet here.
 func TestCountersKeepTheNamesThatUsersKnow(t *testing.T) {
 	for promised, counters := range map[string]any{
-		promisedNAT: nat.Counters{}, promisedTAP: tap.Counters{}, promisedStub: stub.Counters{}, promisedBuffers: netbackend.ReturnedBuffers{},
+		promisedNAT: nat.Counters{}, promisedTAP: tap.Counters{}, promisedSwitch: l2switch.Counters{}, promisedStub: stub.Counters{}, promisedBuffers: netbackend.ReturnedBuffers{},
+		promisedFrontEnd: netbackend.FrontEndCounters{}, promisedLink: netem.Counters{},
 	} {
 		var names []string
 		for name := range counting.All(counters) {

@@ -17,6 +17,9 @@ import (
 
 // foreignOptions are long options of other programs that the documentation names.
 var foreignOptions = map[string]string{
+	"--replace":            "apparmor_parser",
+	"--connect-timeout":    "curl",
+	"--rm":                 "podman",
 	"--no-map-gw":          "passt",
 	"--vhost-user":         "passt",
 	"--now":                "systemctl",
@@ -26,6 +29,10 @@ var foreignOptions = map[string]string{
 	"--enable-tftp":        "dnsmasq",
 	"--tftp-root":          "dnsmasq",
 	"--tftp-single-port":   "dnsmasq",
+	"--forward-mode":       "testpmd",
+	"--no-huge":            "DPDK",
+	"--no-pci":             "DPDK",
+	"--vdev":               "DPDK",
 }
 
 var (
@@ -55,7 +62,7 @@ func optionsOf(t *testing.T) map[string]map[string]bool {
 	for _, name := range []string{"config", "ctl"} {
 		maps.Copy(options[name], flagsBelow(help, name))
 	}
-	for _, name := range []string{"nat", "tap", "stub"} { // config from-flags has theirs
+	for _, name := range []string{"nat", "tap", "switch", "stub"} { // config from-flags has theirs
 		maps.Copy(options["config"], options[name])
 	}
 	require.Greater(t, len(options), 4)

@@ -30,37 +30,36 @@ const (
 // that they may not connect, and all are if there are too many.
 type controlListener struct {
 	socket  *net.UnixListener
-	file    socketfile.File
 	user    uint32 // who may connect, beside root
 	pace    *rate.Limiter
 	open    chan struct{} // has an element for each connection that was accepted and not released
 	refused chan struct{} // has an element for each that is being refused
 	ctx     context.Context
 	cancel  context.CancelFunc
-	close   func() error // ends accept, and removes the file; once
+	close   func() error // ends accept; once
 }
 
-// listenControl makes the control socket's file, which its owner alone may connect to. A file that a dead process has left is
-// replaced.
-func listenControl(path string) (*controlListener, error) {
+// listenControl makes the control socket and its file, which is the caller's to remove, and which its owner alone may connect to. A file that
+// a dead process has left is replaced.
+func listenControl(path string) (*controlListener, socketfile.File, error) {
 	const backlog = 128
 	fd, file, err := socketfile.Replace(path, socketfile.OwnerOnly(), backlog)
 	if err != nil {
-		return nil, err
+		return nil, file, err
 	}
 	f := os.NewFile(uintptr(fd), "control")
 	defer f.Close() // package net works on a duplicate
 	some, err := net.FileListener(f)
 	if err != nil {
-		return nil, errors.Join(err, file.Remove())
+		return nil, socketfile.File{}, errors.Join(err, file.Remove())
 	}
 	l := &controlListener{
-		socket: some.(*net.UnixListener), file: file, user: uint32(os.Geteuid()),
+		socket: some.(*net.UnixListener), user: uint32(os.Geteuid()),
 		pace: rate.NewLimiter(acceptRate, acceptBurst), open: make(chan struct{}, MaxControl), refused: make(chan struct{}, maxRefused),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.close = sync.OnceValue(l.end)
-	return l, nil
+	return l, file, nil
 }
 
 // accept returns the next connection of somebody who may control this process. It is open until release is called once for it. An
@@ -136,10 +135,9 @@ func refusal(status int, why string) string {
 		status, http.StatusText(status), len(body), body)
 }
 
-// end removes the file while the socket still has it: another file may get its number afterwards.
 func (l *controlListener) end() error {
 	l.cancel()
-	return errors.Join(l.file.Remove(), l.socket.Close())
+	return l.socket.Close()
 }
 
 // uidOf is the user whose process has connected.

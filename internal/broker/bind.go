@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/netbackend/nat/forward"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
@@ -28,7 +29,9 @@ type Binds struct {
 	// LeastPort is the least port that a forward of the start has, 0 for none. If that needs a right, others that do may be had, too.
 	LeastPort uint16
 	Dirs      []string // of unix sockets
-	Files     []string // unix sockets that forwards have at the start, and which may be removed before the end
+	// Interfaces are those that forwards of the start are bound to, and Freebind is that one of them is bound to an address that the host need not have.
+	Interfaces []string
+	Freebind   bool
 }
 
 // place is where a forward's socket is to be.
@@ -36,6 +39,9 @@ type place struct {
 	Proto uint8          `json:",omitempty"` // unix.IPPROTO_TCP or unix.IPPROTO_UDP
 	Host  netip.AddrPort `json:",omitzero"`  // of a port
 	Path  string         `json:",omitempty"` // of a unix socket
+
+	Interface string `json:",omitempty"` // of a port; "" for any
+	Freebind  bool   `json:",omitempty"`
 }
 
 const (
@@ -79,7 +85,21 @@ func (b *binder) check(p *place) error {
 	case p.Path != "":
 		return b.checkPath(p)
 	}
+	if err := b.checkBinding(p); err != nil {
+		return err
+	}
 	return b.checkPort(p.Host)
+}
+
+// checkBinding returns why a port must not be bound so.
+func (b *binder) checkBinding(p *place) error {
+	switch {
+	case p.Interface != "" && !slices.Contains(b.Interfaces, p.Interface):
+		return fmt.Errorf("%q: no forward of the start is bound to this interface; start vring again with it", p.Interface)
+	case p.Freebind && !b.Freebind:
+		return errors.New("no forward of the start is bound to an address that the host need not have; start vring again with it")
+	}
+	return nil
 }
 
 func (b *binder) checkPort(host netip.AddrPort) error {
@@ -112,6 +132,23 @@ func (b *binder) checkPath(p *place) error {
 // admit takes note that a socket is to be opened now, and reports whether that is not too often.
 func (b *binder) admit(now time.Time) bool { return b.pace.AllowN(now, 1) }
 
+// Check returns why the socket of a forward must not be opened.
+func (b *Binds) Check(f *spec.Forward) error {
+	all, at := newBinder(*b), placeOf(f)
+	if err := all.check(&at); err != nil {
+		return fmt.Errorf("forward %s: %w", f, err)
+	}
+	return nil
+}
+
+// placeOf is where the socket of a forward is, the first one of several ports.
+func placeOf(f *spec.Forward) place {
+	if f.Path != "" {
+		return place{Proto: f.Proto, Path: f.CleanPath(), Interface: f.Binding.Interface, Freebind: f.Binding.Freebind}
+	}
+	return place{Proto: f.Proto, Host: f.Host, Interface: f.Binding.Interface, Freebind: f.Binding.Freebind}
+}
+
 // bind opens a socket and passes it on.
 func (p *process) bind(to *net.UnixConn, at *place) error {
 	if err := p.binder.check(at); err != nil {
@@ -120,16 +157,17 @@ func (p *process) bind(to *net.UnixConn, at *place) error {
 	if !p.binder.admit(time.Now()) {
 		return reply(to, nil, fmt.Errorf("more than %d sockets of forwards in a second; try again later", bindRate))
 	}
-	if _, has := p.files[at.Path]; !has && at.Path != "" && len(p.files) >= maxFiles {
+	if at.Path != "" && !p.list.Has(at.Path) && p.list.Len() >= maxFiles {
 		return reply(to, nil, fmt.Errorf("there are %d unix sockets already, which is the most there may be", maxFiles))
 	}
-	fd, file, err := forward.ListenAtOnce(&spec.Forward{Proto: at.Proto, Host: at.Host, Path: at.Path, Count: 1})
+	fd, file, err := forward.ListenAtOnce(&spec.Forward{Proto: at.Proto, Host: at.Host, Path: at.Path, Count: 1,
+		Binding: spec.Binding{Interface: at.Interface, Freebind: at.Freebind}})
 	if err != nil {
 		return reply(to, nil, err)
 	}
 	defer unix.Close(fd)
 	if at.Path != "" {
-		if err := p.keep(at.Path, file, ofForward); err != nil {
+		if err := p.list.AddFile(file, undo.OfForward); err != nil {
 			return reply(to, nil, errors.Join(err, file.Remove()))
 		}
 	}
@@ -138,50 +176,5 @@ func (p *process) bind(to *net.UnixConn, at *place) error {
 
 // unbind removes the file of a unix socket of a forward.
 func (p *process) unbind(to *net.UnixConn, at *place) error {
-	file, ok := p.files[at.Path]
-	if !ok || file.of != ofForward {
-		return reply(to, nil, fmt.Errorf("%q is not the socket of a forward", at.Path))
-	}
-	delete(p.files, at.Path)
-	return reply(to, nil, file.remove())
-}
-
-// madeFile is the file of a socket that is removed in the end. It stays the same one while it is open: no other file can get its number.
-type madeFile struct {
-	socketfile.File
-	fd int
-	of fileOwner
-}
-
-// fileOwner is whose the socket of a file is. Those of somebody may be removed before the end.
-type fileOwner uint8
-
-const (
-	ofNobody fileOwner = iota
-	ofForward
-	ofGuest
-)
-
-// keep takes note of the file of a socket that was just made.
-func (p *process) keep(path string, file socketfile.File, of fileOwner) error {
-	fd, err := holdOpen(path)
-	if err != nil {
-		return err
-	}
-	if before, has := p.files[path]; has {
-		_ = unix.Close(before.fd) // another file had its place
-	}
-	p.files[path] = madeFile{file, fd, of}
-	return nil
-}
-
-// holdOpen opens a file for nothing but its number.
-func holdOpen(path string) (fd int, err error) {
-	fd, err = unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	return fd, os.NewSyscallError("open", err)
-}
-
-func (f madeFile) remove() error {
-	defer unix.Close(f.fd)
-	return f.Remove()
+	return reply(to, nil, p.list.Remove(at.Path, undo.OfForward))
 }

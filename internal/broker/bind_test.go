@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
@@ -87,7 +88,7 @@ func TestTheBrokerOpensNothingThatTheStartDidNotAllow(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "below"), 0o700))
-	c := startBroker(t, Duties{Remove: []string{frontEnd}, Bind: &Binds{Dirs: []string{dir}, LeastPort: 8080}})
+	c := startBroker(t, Duties{Undo: listOf(t, undo.OfGuest, frontEnd), Bind: &Binds{Dirs: []string{dir}, LeastPort: 8080}})
 	const tcp, udp = unix.IPPROTO_TCP, unix.IPPROTO_UDP
 	port := netip.MustParseAddrPort
 	for name, lie := range map[string]struct {
@@ -145,6 +146,25 @@ func TestTheBrokerOpensWhatIsLikeForwardsOfTheStart(t *testing.T) {
 	c = startBroker(t, Duties{Bind: &Binds{Exposed: true, LeastPort: 8080}})
 	_, err := c.Bind(forwardAt(t, "0.0.0.0:82:80"))
 	require.ErrorContains(t, err, "port 82 is below 1024")
+}
+
+// How a port is bound may be chosen only as forwards of the start have it.
+func TestTheBrokerBindsPortsAsForwardsOfTheStartAre(t *testing.T) {
+	inNamespace(t)
+	bindings := []string{"127.0.0.1%lo:8080:80", "freebind:192.0.2.9:8081:80"}
+	c := startBroker(t, Duties{Bind: &Binds{Exposed: true}})
+	for _, text := range bindings {
+		_, err := c.Bind(forwardAt(t, text))
+		require.ErrorContains(t, err, "no forward of the start is bound", text)
+	}
+	c = startBroker(t, Duties{Bind: &Binds{Exposed: true, Interfaces: []string{"lo"}, Freebind: true}})
+	for _, text := range bindings {
+		s, err := c.Bind(forwardAt(t, text))
+		require.NoError(t, err, text)
+		defer s.Close()
+	}
+	_, err := c.Bind(forwardAt(t, "127.0.0.1%eth0:8082:80"))
+	require.ErrorContains(t, err, "no forward of the start is bound to this interface")
 }
 
 func TestSocketsAreOpenedAtABoundedRate(t *testing.T) {

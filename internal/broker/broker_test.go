@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -73,6 +74,15 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
+// listOf is a list of files that were made for somebody.
+func listOf(t *testing.T, of undo.Owner, files ...string) *undo.List {
+	list := new(undo.List)
+	for _, path := range files {
+		require.NoError(t, list.AddMade(path, of))
+	}
+	return list
+}
+
 // startBroker starts a broker that ends with the test. It is not in a hurry.
 func startBroker(t *testing.T, duties Duties) *Client {
 	return startObserved(t, duties, Observer{})
@@ -93,7 +103,9 @@ func openWithBroker(t *testing.T, cfg tap.Config) (*tap.Device, *Client) {
 	device, err := tap.Open(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, device.Close()) })
-	broker := startBroker(t, Duties{Configs: []tap.Config{cfg}, Changes: []tap.Changes{device.Changes()}})
+	list := new(undo.List)
+	list.SetDevice(device.Changes())
+	broker := startBroker(t, Duties{Configs: []tap.Config{cfg}, Undo: list})
 	device.Administrate(broker)
 	return device, broker
 }
@@ -108,6 +120,22 @@ func TestTheBrokerChangesTheDeviceAndUndoesItAll(t *testing.T) {
 	require.NoError(t, device.Close())
 	require.NoError(t, broker.Undo())
 	require.False(t, exists("br0"))
+}
+
+// A device whose guest goes is undone while others are served, and is nobody's then.
+func TestTheBrokerUndoesWhatWasChangedForOneDevice(t *testing.T) {
+	device, broker := openWithBroker(t, tap.Config{Name: "tap0", Queues: 1, Bridge: "br0"})
+	require.ErrorContains(t, broker.UndoDevice("lo"), `"lo" is not a device that was named at the start`)
+	require.True(t, exists("br0"))
+	require.NoError(t, device.Close())
+	require.NoError(t, broker.UndoDevice("tap0"))
+	require.False(t, exists("tap0"))
+	require.False(t, exists("br0"))
+	require.ErrorContains(t, broker.Connect("tap0"), `"tap0" is not a device that was named at the start`)
+	require.ErrorContains(t, broker.UndoDevice("tap0"), `"tap0" is not a device that was named at the start`)
+	require.NoError(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
+	require.NoError(t, broker.Undo())
+	require.True(t, exists("br0"), "another's, of the same name")
 }
 
 // What is wrong with the file is told once, and that the broker reads it no more is another matter.
@@ -202,13 +230,31 @@ func TestTheBrokerRemovesTheSocketsThatWereMade(t *testing.T) {
 		require.NoError(t, l.Close())
 	}
 	require.NoError(t, os.WriteFile(at("beside"), nil, 0o600))
-	c := startBroker(t, Duties{Remove: []string{at("made"), at("replaced")}})
+	c := startBroker(t, Duties{Undo: listOf(t, undo.OfForward, at("made"), at("replaced"))})
 	require.NoError(t, os.Remove(at("replaced")))
 	require.NoError(t, os.WriteFile(at("replaced"), nil, 0o600))
 	require.NoError(t, c.Undo())
 	require.NoFileExists(t, at("made"))
 	require.FileExists(t, at("replaced"))
 	require.FileExists(t, at("beside"))
+}
+
+func TestABrokerThatMeetsAFaultOfItsOwnUndoesWhatWasChanged(t *testing.T) {
+	path := filepath.Join(shortDir(t), "made")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	var ends [2]*net.UnixConn
+	for i, fd := range pair {
+		ends[i], err = SocketOf(os.NewFile(uintptr(fd), "end"))
+		require.NoError(t, err)
+		defer ends[i].Close()
+	}
+	_, err = ends[0].Write([]byte(`{"Verb":"bind","Place":{"Proto":6,"Host":"127.0.0.1:8080"}}`))
+	require.NoError(t, err)
+	p := process{Duties: Duties{Bind: new(Binds)}, list: listOf(t, undo.OfProcess, path)} // nobody has made its binder
+	require.Panics(t, func() { _ = p.answer(ends[1]) })
+	require.NoFileExists(t, path)
 }
 
 // All that it can do is of this process's liking, so it takes one short message at a time, without descriptors, and ends

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -39,6 +38,8 @@ type Client struct {
 	duties           Duties
 	conn             *net.UnixConn // nil before it is started
 	channel          *net.UnixConn // on which connections to the control socket come; nil for none
+	states           states        // the file of the state
+	learned          states        // that of what is learned
 	ending           atomic.Bool   // its end is wanted
 
 	mu      sync.Mutex // guards what follows, and the order of requests
@@ -76,7 +77,12 @@ type Starter func(duties []byte) (*net.UnixConn, error)
 const startPatience = 20 * time.Second
 
 // Start starts the broker. Without a Starter it fails. After an error there is no broker, and nothing was undone.
+//
+// What was changed on the host so far is the broker's from now on; after an error it is nobody's.
 func (c *Client) Start(start Starter, duties Duties) error {
+	if duties.Undo != nil {
+		defer duties.Undo.Release()
+	}
 	text, err := json.Marshal(duties)
 	if err != nil {
 		return err
@@ -93,8 +99,8 @@ func (c *Client) Start(start Starter, duties Duties) error {
 	c.waiting = []*waiter{w}
 	go c.listen(conn)
 	first, err := c.hear(w, startPatience)
-	if err == nil && first.conn >= 0 {
-		c.channel, err = SocketOf(os.NewFile(uintptr(first.conn), "control"))
+	if err == nil {
+		err = c.takeChannels(&first)
 	}
 	if err != nil {
 		c.ending.Store(true)
@@ -102,6 +108,34 @@ func (c *Client) Start(start Starter, duties Duties) error {
 		return errors.Join(fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err), conn.Close())
 	}
 	return nil
+}
+
+// takeChannels takes what the broker's first answer has.
+func (c *Client) takeChannels(first *answer) (err error) {
+	var fds []int
+	if first.conn >= 0 {
+		fds = append([]int{first.conn}, first.more...)
+	}
+	var wanted []**net.UnixConn
+	if c.duties.Control != "" {
+		wanted = append(wanted, &c.channel)
+	}
+	if c.duties.State != nil {
+		wanted = append(wanted, &c.states.channel)
+	}
+	if c.duties.Learned != nil {
+		wanted = append(wanted, &c.learned.channel)
+	}
+	if len(fds) != len(wanted) {
+		closeDescriptors(fds)
+		return fmt.Errorf("it has sent %d channels, not %d", len(fds), len(wanted))
+	}
+	for i, fd := range fds {
+		var failed error
+		*wanted[i], failed = SocketOf(os.NewFile(uintptr(fd), "channel"))
+		err = errors.Join(err, failed)
+	}
+	return err
 }
 
 // SetPatience bounds how long any answer may take. It is for tests, on machines that are busy: it is called after Start and before
@@ -112,7 +146,7 @@ func (c *Client) SetPatience(d time.Duration) { c.hurried, c.patient = d, d }
 func (c *Client) Started() bool { return c.conn != nil }
 
 // Removes reports whether the broker removes the files of sockets.
-func (c *Client) Removes() bool { return len(c.duties.Remove) > 0 }
+func (c *Client) Removes() bool { return c.duties.Removes() }
 
 // Program starts a program, with its arguments, that calls Run. Without one it is nil.
 func Program(argv ...string) Starter {
@@ -180,13 +214,21 @@ func SocketOf(f *os.File) (*net.UnixConn, error) {
 // listen receives answers until there are no more.
 func (c *Client) listen(conn *net.UnixConn) {
 	defer c.noMoreAnswers(c.duties)
-	message, rights := make([]byte, maxAnswer), make([]byte, unix.CmsgSpace(4))
-	for {
+	const channels = 3 // of the first answer, at most
+	message, rights := make([]byte, maxAnswer), make([]byte, unix.CmsgSpace(channels*4))
+	for first := true; ; first = false {
 		n, rn, flags, _, err := conn.ReadMsgUnix(message, rights)
 		if err != nil {
 			return
 		}
-		a := answer{conn: descriptorOf(rights[:rn])}
+		a := answer{conn: -1}
+		if first {
+			if fds := descriptorsOf(rights[:rn]); len(fds) > 0 {
+				a.conn, a.more = fds[0], fds[1:]
+			}
+		} else {
+			a.conn = descriptorOf(rights[:rn])
+		}
 		if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || json.Unmarshal(message[:n], &a) != nil || !c.deliver(a) {
 			a.drop()
 			return
@@ -238,6 +280,15 @@ func (c *Client) SetMTU(device string, mtu int) error {
 	return err
 }
 
+// Ending reports whether the broker was told to undo everything.
+func (c *Client) Ending() bool { return c.ending.Load() }
+
+// UndoDevice undoes what was changed for a TAP device that was named at the start, and which is closed. It is not asked for again.
+func (c *Client) UndoDevice(device string) error {
+	_, err := c.ask(request{Verb: verbUndo, Device: device})
+	return err
+}
+
 // Dials reports whether the broker connects to a socket.
 func (c *Client) Dials(path string) bool { return slices.Contains(c.duties.Dial, path) }
 
@@ -258,10 +309,7 @@ func (c *Client) Binds() bool { return c.duties.Bind != nil }
 
 // Bind opens the socket of a forward of one port. It is the caller's. The file of a unix socket stays the broker's, see Unbind.
 func (c *Client) Bind(f *spec.Forward) (forward.Socket, error) {
-	at := place{Proto: f.Proto, Host: f.Host, Path: f.CleanPath()}
-	if f.Path != "" {
-		at.Host = netip.AddrPort{}
-	}
+	at := placeOf(f)
 	a, err := c.ask(request{Verb: verbBind, Place: &at})
 	if err != nil {
 		return forward.Socket{}, fmt.Errorf("forward %s: %w", f, err)
@@ -411,12 +459,14 @@ func unanswered(reason error) error {
 
 // Undo has the broker undo what was changed and remove what was made, and waits for it.
 func (c *Client) Undo() error {
+	closed := errors.Join(c.states.close(), c.learned.close())
 	if !c.Started() {
-		return nil
+		return closed
 	}
+	c.ending.Store(true)
 	err := c.end()
 	if trouble := new(answerError); err == nil || errors.As(err, &trouble) {
-		return err
+		return errors.Join(err, closed)
 	}
 	return fmt.Errorf("what was changed on the host is not undone: %w", err)
 }
@@ -439,7 +489,6 @@ func (c *Client) closeRequests() (*waiter, error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
-	c.ending.Store(true)
 	if err := c.conn.CloseWrite(); err != nil {
 		return nil, err
 	}

@@ -1,12 +1,15 @@
 package broker
 
 import (
+	"errors"
 	"net"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/undo"
 )
 
 // Connections to the control socket reach the server on a channel of their own, a unix socket between the two (SOCK_SEQPACKET).
@@ -20,8 +23,13 @@ func (p *process) openControl() (theirs *os.File, err error) {
 	if p.Control == "" {
 		return nil, nil
 	}
-	if p.control, err = listenControl(p.Control); err != nil {
+	l, file, err := listenControl(p.Control)
+	if err != nil {
 		return nil, err
+	}
+	p.control = l
+	if err := p.list.AddFile(file, undo.OfProcess); err != nil {
+		return nil, errors.Join(err, file.Remove())
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -65,11 +73,12 @@ func (c *Client) ListenControl(path string) (net.Listener, error) {
 	if c.channel != nil && c.duties.Control == path {
 		return &passedListener{c.channel, path, sync.OnceValue(c.channel.Close)}, nil
 	}
-	l, err := listenControl(path)
+	l, file, err := listenControl(path)
 	if err != nil {
 		return nil, err
 	}
-	return &ownListener{l}, nil
+	end := func() error { return errors.Join(file.Remove(), l.close()) } // another file may get its number when the socket is gone
+	return &ownListener{l, sync.OnceValue(end)}, nil
 }
 
 // passedListener has the connections that the broker passes on.
@@ -114,7 +123,10 @@ func (l *passedListener) Close() error { return l.close() }
 func (l *passedListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // ownListener accepts in this process.
-type ownListener struct{ *controlListener }
+type ownListener struct {
+	*controlListener
+	end func() error // closes the socket and removes its file; once
+}
 
 // Accept implements net.Listener.
 func (l *ownListener) Accept() (net.Conn, error) {
@@ -126,7 +138,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 }
 
 // Close implements net.Listener. It removes the file.
-func (l *ownListener) Close() error { return l.close() }
+func (l *ownListener) Close() error { return l.end() }
 
 // Addr implements net.Listener.
 func (l *ownListener) Addr() net.Addr { return l.socket.Addr() }

@@ -231,7 +231,7 @@ func requireOneMore(t *testing.T, path string, accepted <-chan net.Conn) {
 
 func TestConnectionsAreAcceptedAtABoundedRate(t *testing.T) {
 	path := filepath.Join(shortDir(t), "c")
-	l, err := listenControl(path)
+	l, _, err := listenControl(path)
 	require.NoError(t, err)
 	defer l.close()
 	const connections, aSecond = 21, 100
@@ -250,7 +250,7 @@ func TestConnectionsAreAcceptedAtABoundedRate(t *testing.T) {
 // The end of a connection that never was makes no room for one.
 func TestEndsThatWereNotAreNotCounted(t *testing.T) {
 	path := filepath.Join(shortDir(t), "c")
-	l, err := listenControl(path)
+	l, _, err := listenControl(path)
 	require.NoError(t, err)
 	defer l.close()
 	for range 3 {

@@ -8,52 +8,70 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/tap"
 )
 
 // Duties is all that the broker is for.
 type Duties struct {
-	Mode    sandbox.Mode  // of the broker itself
-	Read    string        // file that is read
-	Config  string        // file of the configuration, of which MaxConfig bytes are read
-	Dial    []string      // sockets that are connected to
-	Remove  []string      // files of sockets that are removed in the end
-	Control string        // socket that is made, and whose connections are passed on; see Client.ListenControl
-	Configs []tap.Config  // devices that are set up
-	Changes []tap.Changes // of each of them, which are undone in the end
-	Bind    *Binds        // sockets of forwards that are opened; nil for none
-	Sockets *Sockets      // sockets of guests that are made; nil for none
-	Routes  bool          // sockets to the host's routing table are opened
+	Mode    sandbox.Mode // of the broker itself
+	Read    string       // file that is read
+	Config  string       // file of the configuration, of which MaxConfig bytes are read
+	Dial    []string     // sockets that are connected to
+	Undo    *undo.List   // what was changed on the host so far, and is undone in the end; nil for nothing
+	Control string       // socket that is made, and whose connections are passed on; see Client.ListenControl
+	Configs []tap.Config // devices that are set up
+	Bind    *Binds       // sockets of forwards that are opened; nil for none
+	Sockets *Sockets     // sockets of guests that are made; nil for none
+	// Datagrams are sockets that are made, and connected to who sends first; nil for none.
+	Datagrams *Datagrams
+	Routes    bool       // sockets to the host's routing table are opened
+	Pings     bool       // ping sockets are opened
+	BootRoots []string   // directories, absolute, with files that guests boot from, which are opened
+	State     *StateFile // is written; nil for none
+	Learned   *StateFile // is written, too
 }
 
 // Empty reports whether there is nothing to do.
 func (d *Duties) Empty() bool {
-	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && d.Sockets == nil && len(d.Dial)+len(d.Remove)+len(d.Configs) == 0
+	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && d.Sockets == nil && d.Datagrams == nil && d.State == nil && d.Learned == nil && !d.Pings && len(d.BootRoots)+len(d.Dial)+len(d.Configs) == 0 && !d.Removes()
 }
+
+// Removes reports whether files are removed in the end.
+func (d *Duties) Removes() bool { return d.Undo != nil && len(d.Undo.Files()) > 0 }
 
 // Verbs of requests.
 const (
 	verbBind    = "bind"    // a socket for a forward at Place
 	verbConnect = "connect" // Device, which has come back
 	verbMTU     = "mtu"     // is to be MTU, of Device
+	verbUndo    = "undo"    // what was changed for Device, which is closed and not used any more
 	verbDial    = "dial"    // Socket
 	verbRead    = "read"    // the file Duties.Read
 	verbConfig  = "config"  // is to be read
 	verbUnbind  = "unbind"  // remove the file of a forward's unix socket at Place
 
-	verbListen   = "listen"   // a guest's socket at Place
-	verbUnlisten = "unlisten" // remove the file of a guest's socket at Place
-	verbRoutes   = "routes"   // a socket to the routing table
+	verbListen    = "listen"    // a guest's socket at Place
+	verbUnlisten  = "unlisten"  // remove the file of a guest's socket at Place
+	verbDatagrams = "datagrams" // the datagram socket Socket
+	verbMeet      = "meet"      // the front end that has sent to it
+
+	verbRoutes = "routes" // a socket to the routing table
+	verbPing   = "ping"   // a ping socket, of IPv6 if V6 says so
+	verbBoot   = "boot"   // the file Name of BootRoots
 )
 
 // request asks for one thing.
 type request struct {
-	Verb   string
-	Device string `json:",omitempty"` // name
-	MTU    int    `json:",omitempty"`
-	Socket int    `json:",omitempty"` // index in Duties.Dial
-	Place  *place `json:",omitempty"`
-	News   bool   `json:",omitempty"` // the socket to the routing table is told of changes
+	Verb    string
+	Device  string `json:",omitempty"` // name
+	MTU     int    `json:",omitempty"`
+	Socket  int    `json:",omitempty"` // index in Duties.Dial, in Duties.Datagrams, or in Duties.BootRoots
+	Place   *place `json:",omitempty"`
+	News    bool   `json:",omitempty"` // the socket to the routing table is told of changes
+	V6      bool   `json:",omitempty"`
+	Name    []byte `json:",omitempty"` // of a boot file
+	Packets bool   `json:",omitempty"` // the guest's socket is one of packets
 }
 
 // answer tells how it went.
@@ -61,6 +79,7 @@ type answer struct {
 	Error string
 	Text  []byte // of the file
 	conn  int    // the connection or socket, negative for none
+	more  []int  // channels behind conn, which only the first answer has
 }
 
 const (
@@ -79,16 +98,33 @@ func (a *answer) drop() {
 	if a.conn >= 0 {
 		_ = unix.Close(a.conn)
 	}
+	closeDescriptors(a.more)
 }
 
-// descriptorOf returns the one descriptor of a message, negative for none.
-func descriptorOf(rights []byte) int {
+func closeDescriptors(all []int) {
+	for _, fd := range all {
+		_ = unix.Close(fd)
+	}
+}
+
+// descriptorsOf returns the descriptors of a message.
+func descriptorsOf(rights []byte) []int {
 	messages, err := unix.ParseSocketControlMessage(rights)
 	if err != nil || len(messages) != 1 {
-		return -1
+		return nil
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
+	if err != nil {
+		return nil
+	}
+	return fds
+}
+
+// descriptorOf returns the one descriptor of a message, negative for none. Of several, none stays open.
+func descriptorOf(rights []byte) int {
+	fds := descriptorsOf(rights)
+	if len(fds) != 1 {
+		closeDescriptors(fds)
 		return -1
 	}
 	return fds[0]

@@ -12,10 +12,11 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	"github.com/vringnet/vring/internal/regularfile"
 	"github.com/vringnet/vring/internal/sandbox"
-	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
@@ -35,11 +36,16 @@ func Run(in io.Reader) error {
 // process is the broker: what it does, and what it keeps for that.
 type process struct {
 	Duties
-	binder  binder
-	sockets guestSockets
-	files   map[string]madeFile // by their paths
-	control *controlListener    // nil for none
-	channel *net.UnixConn       // to the server, for connections to the control socket
+	binder    binder
+	sockets   guestSockets
+	list      *undo.List       // of all that was changed on the host
+	control   *controlListener // nil for none
+	datagrams []int            // sockets, in the order of Datagrams.Paths
+	channel   *net.UnixConn    // to the server, for connections to the control socket
+
+	pingPace *rate.Limiter
+	boot     bootRoots
+	keepers  []*stateKeeper // of Duties.State and Duties.Learned
 }
 
 // serve reads the duties, and answers requests until there are no more.
@@ -52,13 +58,28 @@ func serve(in io.Reader, conn *net.UnixConn) error {
 	if err != nil {
 		return err
 	}
+	p.list = p.Undo
+	if p.list == nil {
+		p.list = new(undo.List)
+	}
 	begun, err := p.begin(conn)
 	if err != nil {
 		return errors.Join(err, p.undo())
 	}
 	if !begun {
-		return p.closeControl() // vring tells why, and undoes the rest
+		return errors.Join(p.undoBeginning(), p.closeKept()) // vring tells why, and undoes the rest
 	}
+	return p.answer(conn)
+}
+
+// answer answers requests until there are no more, and undoes what was changed on the host then. So it does if it meets a fault of its own.
+func (p *process) answer(conn *net.UnixConn) error {
+	defer func() {
+		if fault := recover(); fault != nil {
+			_ = p.undo()
+			panic(fault)
+		}
+	}()
 	for {
 		r, err := nextRequest(conn)
 		if err == nil {
@@ -72,80 +93,86 @@ func serve(in io.Reader, conn *net.UnixConn) error {
 	}
 }
 
-// begin makes ready for requests, and tells vring whether it is. With that goes the server's end of the channel for connections to
-// the control socket, if there is one. An error is that vring cannot be told.
+// begin makes ready for requests, and tells vring whether it is. With that go the server's ends of the channels for connections to
+// the control socket and for files that are kept, if there are any. An error is that vring cannot be told.
 func (p *process) begin(conn *net.UnixConn) (begun bool, err error) {
-	theirs, failed := p.openControl()
-	defer func() { _ = theirs.Close() }() // fails if there is none
-	failed = errors.Join(failed, p.remember(), p.confine())
+	connections, failed := p.openControl()
+	defer func() { _ = connections.Close() }() // fails if there is none
+	kept, err := p.openKept()
+	defer closeAll(kept)
+	failed = errors.Join(failed, err, p.openDatagrams(), p.boot.open(p.BootRoots))
+	p.remember()
+	if failed == nil {
+		failed = p.confine()
+	}
+	for _, k := range p.keepers {
+		go k.run()
+	}
 	message, err := encoded(nil, failed)
 	if err != nil {
 		return false, err
 	}
 	var rights []byte
-	if theirs != nil && failed == nil {
-		rights = unix.UnixRights(int(theirs.Fd()))
+	if failed == nil {
+		rights = rightsTo(append([]*os.File{connections}, kept...)...)
+	}
+	if connections != nil && failed == nil {
 		go p.pass()
 	}
 	_, _, err = conn.WriteMsgUnix(message, rights, nil)
 	return failed == nil, err
 }
 
-// remember takes note of the files that are to be removed, and of what is to be known of the host before the broker is confined.
-func (p *process) remember() error {
-	p.files = map[string]madeFile{}
-	for _, path := range p.Remove {
-		file, err := socketfile.Made(path)
-		if err != nil {
-			return err
+// rightsTo are descriptors as a message has them; nil is none.
+func rightsTo(files ...*os.File) []byte {
+	var fds []int
+	for _, f := range files {
+		if f != nil {
+			fds = append(fds, int(f.Fd()))
 		}
-		fd, err := holdOpen(path)
-		if err != nil {
-			return err
-		}
-		p.files[path] = madeFile{file, fd, p.ownerOf(path)}
 	}
-	p.sockets = newGuestSockets(p.Sockets)
+	if len(fds) == 0 {
+		return nil
+	}
+	return unix.UnixRights(fds...)
+}
+
+// undoBeginning leaves the host as it was before begin.
+func (p *process) undoBeginning() error {
+	undone := p.closeDatagrams()
+	if p.control == nil {
+		return undone
+	}
+	return errors.Join(undone, p.list.Remove(p.Control, undo.OfProcess), p.control.close())
+}
+
+// remember takes note of what is to be known of the host before the broker is confined.
+func (p *process) remember() {
+	p.sockets, p.pingPace = newGuestSockets(p.Sockets), newPingPace()
 	if p.Bind != nil {
 		p.binder = newBinder(*p.Bind)
 	}
 	if p.Bind != nil || p.Sockets != nil {
 		unix.Umask(0o077 &^ int(p.sockets.Mode)) // a socket's file has no more rights from the beginning
 	}
-	return nil
-}
-
-// ownerOf tells whose a socket of the start is.
-func (p *process) ownerOf(path string) fileOwner {
-	switch {
-	case p.Bind != nil && slices.Contains(p.Bind.Files, path):
-		return ofForward
-	case p.Sockets != nil && slices.Contains(p.Sockets.Files, path):
-		return ofGuest
-	}
-	return ofNobody
 }
 
 // confine puts the broker into a sandbox of its own.
 func (p *process) confine() error {
 	c := sandbox.Config{
-		Mode: p.Mode, Read: p.Read != "" || p.Config != "", Remove: p.removed(), Dial: p.Dial, Interfaces: len(p.Configs) > 0,
+		Mode: p.Mode, Read: p.Read != "" || p.Config != "" || len(p.BootRoots) > 0, Remove: p.list.Files(), Dial: p.Dial, Interfaces: len(p.Configs) > 0,
 		Log: slog.New(slog.DiscardHandler), // vring tells the same of its own sandbox
 	}
 	if p.Bind != nil {
 		c.Bind, c.BindPrivileged, c.MakeIn = true, p.binder.privileged(), p.Bind.Dirs
 	}
 	c.MakeIn, c.GiveGroup, c.Routes = append(slices.Clone(c.MakeIn), p.sockets.Dirs...), p.sockets.Group != 0, p.Routes
+	c.Pings, c.Meets, c.Undumpable = p.Pings, len(p.datagrams) > 0, true
+	for _, k := range p.keepers {
+		c.Keep = append(c.Keep, sandbox.Kept{Path: k.place.Path(), In: k.place.Directory()})
+	}
 	_, err := sandbox.Enter(c)
 	return err
-}
-
-// removed are the files that are removed in the end.
-func (p *process) removed() []string {
-	if p.Control == "" {
-		return p.Remove
-	}
-	return append(slices.Clone(p.Remove), p.Control)
 }
 
 // nextRequest returns the next request. An error is that there will be none, or that its sender is not to be believed.
@@ -194,15 +221,30 @@ func (p *process) handle(conn *net.UnixConn, r request) error {
 			break
 		}
 		if r.Verb == verbListen {
-			return p.listen(conn, r.Place.Path)
+			return p.listen(conn, r.Place.Path, r.Packets)
 		}
 		return p.unlisten(conn, r.Place.Path)
+	case verbDatagrams, verbMeet:
+		if r.Socket < 0 || r.Socket >= len(p.datagrams) {
+			break
+		}
+		return p.datagram(conn, r)
 	case verbRoutes:
 		if !p.Routes {
 			break
 		}
 		return p.openRoutes(conn, r.News)
-	case verbConnect, verbMTU:
+	case verbPing:
+		if !p.Pings {
+			break
+		}
+		return p.openPing(conn, r.V6)
+	case verbBoot:
+		if r.Socket < 0 || r.Socket >= len(p.boot.roots) {
+			break
+		}
+		return p.boot.pass(conn, r.Socket, string(r.Name))
+	case verbConnect, verbMTU, verbUndo:
 		return reply(conn, nil, p.setUp(r))
 	}
 	return reply(conn, nil, fmt.Errorf("%q: nothing like that was named at the start", r.Verb))
@@ -226,31 +268,25 @@ func (p *process) setUp(r request) error {
 		case config.Name != r.Device:
 		case r.Verb == verbMTU:
 			return config.SetMTU(r.MTU)
+		case r.Verb == verbUndo:
+			p.Configs = slices.Delete(p.Configs, i, i+1)
+			return p.list.UndoDevice(r.Device)
 		default:
 			changes, err := config.Connect()
-			p.Changes[i] = changes
+			if changes.TAP != "" { // it was there
+				p.list.SetDevice(changes)
+			}
 			return err
 		}
 	}
 	return fmt.Errorf("%q is not a device that was named at the start", r.Device)
 }
 
-// undo leaves the host as it was before.
+// undo accepts nobody any more, and leaves the host as it was before.
 func (p *process) undo() error {
-	errs := []error{p.closeControl()}
-	for i := range p.Changes {
-		errs = append(errs, p.Changes[i].Undo())
+	undone := p.list.Undo()
+	if p.control != nil {
+		undone = errors.Join(undone, p.control.close())
 	}
-	for _, f := range p.files {
-		errs = append(errs, f.remove())
-	}
-	return errors.Join(errs...)
-}
-
-// closeControl accepts nobody any more, and removes the control socket's file.
-func (p *process) closeControl() error {
-	if p.control == nil {
-		return nil
-	}
-	return p.control.close()
+	return errors.Join(undone, p.closeKept()) // which may wait for the disk
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/internal/undo"
 	"github.com/vringnet/vring/netbackend/nat/routesocket"
 )
 
@@ -22,7 +23,6 @@ import (
 // could at the start.
 type Sockets struct {
 	Dirs  []string
-	Files []string    // of the start, which may be removed before the end
 	Mode  fs.FileMode // permission bits of each
 	Group int         // that each is given to, 0 for none
 }
@@ -30,7 +30,7 @@ type Sockets struct {
 // SocketsBeside returns where sockets may be made beside those of the start: in their directories, but not in one in which anybody may make
 // files, as in /tmp. There, a name can be one that another program is about to use.
 func SocketsBeside(files []string, access socketfile.Access, writable func(dir string) bool) *Sockets {
-	s := &Sockets{Files: files, Mode: access.Mode, Group: access.Group}
+	s := &Sockets{Mode: access.Mode, Group: access.Group}
 	for _, path := range files {
 		if dir := filepath.Dir(path); !slices.Contains(s.Dirs, dir) && !writable(dir) {
 			s.Dirs = append(s.Dirs, dir)
@@ -61,8 +61,8 @@ func newGuestSockets(s *Sockets) guestSockets {
 	return g
 }
 
-// check returns why a socket must not be made at path.
-func (s *Sockets) check(path string) error {
+// Check returns why a socket must not be made at path.
+func (s *Sockets) Check(path string) error {
 	dir := filepath.Dir(path)
 	switch {
 	case path == "" || strings.ContainsRune(path, 0) || strings.HasPrefix(path, "@") || filepath.Clean(path) != path:
@@ -78,17 +78,21 @@ func (s *Sockets) check(path string) error {
 const listenBacklog = 4096
 
 // listen makes the socket of a guest and passes it on.
-func (p *process) listen(to *net.UnixConn, path string) error {
-	if err := p.sockets.check(path); err != nil {
+func (p *process) listen(to *net.UnixConn, path string, packets bool) error {
+	if err := p.sockets.Check(path); err != nil {
 		return reply(to, nil, err)
 	}
 	if !p.sockets.pace.AllowN(time.Now(), 1) {
 		return reply(to, nil, fmt.Errorf("more than %d guests are added in a second; try again later", listenRate))
 	}
-	if len(p.files) >= maxFiles {
+	if p.list.Len() >= maxFiles {
 		return reply(to, nil, fmt.Errorf("there are %d unix sockets already, which is the most there may be", maxFiles))
 	}
-	fd, err := socketfile.Listen(path, socketfile.Access{Mode: p.sockets.Mode, Group: p.sockets.Group}, listenBacklog)
+	listen := socketfile.Listen
+	if packets {
+		listen = socketfile.ListenPackets
+	}
+	fd, err := listen(path, socketfile.Access{Mode: p.sockets.Mode, Group: p.sockets.Group}, listenBacklog)
 	if errors.Is(err, unix.EADDRINUSE) {
 		err = fmt.Errorf("%s exists already; remove it if nobody uses it, or choose another path", path)
 	}
@@ -98,7 +102,7 @@ func (p *process) listen(to *net.UnixConn, path string) error {
 	defer unix.Close(fd)
 	file, err := socketfile.Made(path)
 	if err == nil {
-		err = p.keep(path, file, ofGuest)
+		err = p.list.AddFile(file, undo.OfGuest)
 	}
 	if err != nil {
 		return reply(to, nil, errors.Join(err, file.Remove()))
@@ -108,12 +112,7 @@ func (p *process) listen(to *net.UnixConn, path string) error {
 
 // unlisten removes the file of a guest's socket.
 func (p *process) unlisten(to *net.UnixConn, path string) error {
-	file, ok := p.files[path]
-	if !ok || file.of != ofGuest {
-		return reply(to, nil, fmt.Errorf("%q is not the socket of a guest", path))
-	}
-	delete(p.files, path)
-	return reply(to, nil, file.remove())
+	return reply(to, nil, p.list.Remove(path, undo.OfGuest))
 }
 
 // openRoutes opens a socket to the host's routing table and passes it on.
@@ -132,9 +131,9 @@ func (p *process) openRoutes(to *net.UnixConn, news bool) error {
 // Listens reports whether the broker makes sockets of guests, and removes their files.
 func (c *Client) Listens() bool { return c.duties.Sockets != nil }
 
-// Listen makes the socket of a guest at path, and listens on it. The descriptor is the caller's; the file stays the broker's, see Unlisten.
-func (c *Client) Listen(path string) (fd int, err error) {
-	a, err := c.ask(request{Verb: verbListen, Place: &place{Path: path}})
+// Listen makes the socket of a guest at path, and listens on it: one of packets (SOCK_SEQPACKET), or a stream. The descriptor is the caller's; the file stays the broker's, see Unlisten.
+func (c *Client) Listen(path string, packets bool) (fd int, err error) {
+	a, err := c.ask(request{Verb: verbListen, Packets: packets, Place: &place{Path: path}})
 	return descriptorIn(a, err)
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/socketfile"
+	"github.com/vringnet/vring/internal/undo"
 )
 
 func TestTheBrokerMakesSocketsOfGuests(t *testing.T) {
@@ -21,11 +22,11 @@ func TestTheBrokerMakesSocketsOfGuests(t *testing.T) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: start, Net: "unix"})
 	require.NoError(t, err)
 	l.SetUnlinkOnClose(false)
-	c := startBroker(t, Duties{Remove: []string{start}, Sockets: &Sockets{Dirs: []string{dir}, Files: []string{start}, Mode: 0o660}})
+	c := startBroker(t, Duties{Undo: listOf(t, undo.OfGuest, start), Sockets: &Sockets{Dirs: []string{dir}, Mode: 0o660}})
 	require.True(t, c.Listens())
 	path := filepath.Join(dir, "later")
 	for range 50 { // none of them stays open in the broker
-		fd, err := c.Listen(path)
+		fd, err := c.Listen(path, false)
 		require.NoError(t, err)
 		info, err := os.Stat(path)
 		require.NoError(t, err)
@@ -43,7 +44,12 @@ func TestTheBrokerMakesSocketsOfGuests(t *testing.T) {
 	require.NoError(t, c.Unlisten(start), "a guest of the start can go, too")
 	require.NoFileExists(t, start)
 	require.ErrorContains(t, c.Unlisten(path), "is not the socket of a guest")
-	fd, err := c.Listen(path)
+	packets, err := c.Listen(path, true)
+	require.NoError(t, err)
+	require.True(t, isListening(t, "unixpacket", path))
+	require.NoError(t, unix.Close(packets))
+	require.NoError(t, c.Unlisten(path))
+	fd, err := c.Listen(path, false)
 	require.NoError(t, err)
 	require.NoError(t, unix.Close(fd))
 	require.NoError(t, c.Undo())
@@ -66,14 +72,14 @@ func TestTheBrokerMakesNoSocketsElsewhere(t *testing.T) {
 	require.NoError(t, os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "link")))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "below"), 0o700))
 	start := filepath.Join(dir, "start")
-	c := startBroker(t, Duties{Remove: []string{start}, Sockets: &Sockets{Dirs: []string{dir}, Files: []string{start}, Mode: 0o600}})
+	c := startBroker(t, Duties{Undo: listOf(t, undo.OfGuest, start), Sockets: &Sockets{Dirs: []string{dir}, Mode: 0o600}})
 	for name, want := range map[string]string{
 		"": "want the path of a file", "@abstract": "want the path of a file", dir + "/": "want the path of a file", dir + "//s": "want the path of a file",
 		dir + "/a\x00b": "want the path of a file", dir + "/../s": "want the path of a file", "s": "beside one of the start", "/tmp/vring-elsewhere": "beside one of the start",
 		dir + "/below/s": "beside one of the start", dir: "beside one of the start", dir + "/" + strings.Repeat("a", 108): "unix sockets allow 107",
 		dir + "/file": "exists already", dir + "/stale": "exists already", dir + "/others": "exists already", dir + "/link": "exists already", dir + "/below": "exists already",
 	} {
-		_, err := c.Listen(name)
+		_, err := c.Listen(name, false)
 		require.ErrorContains(t, err, want, "%q", name)
 	}
 	for _, path := range []string{dir + "/file", dir + "/others", dir + "/stale", "/etc/passwd", ""} {
@@ -96,7 +102,7 @@ func TestSoManySocketsOfGuestsAreMadeAtOnce(t *testing.T) {
 	var err error
 	for err == nil && made < 20*listenBurst {
 		var fd int
-		if fd, err = c.Listen(filepath.Join(dir, fmt.Sprint(made))); err == nil {
+		if fd, err = c.Listen(filepath.Join(dir, fmt.Sprint(made)), false); err == nil {
 			require.NoError(t, unix.Close(fd))
 			made++
 		}
@@ -118,6 +124,6 @@ func TestNoSocketsAreMadeWhereEverybodyMayMakeFiles(t *testing.T) {
 	writable := func(dir string) bool { return dir == "/tmp" }
 	s := SocketsBeside([]string{"/tmp/a", "/run/vring/b", "/run/vring/c"}, socketfile.OwnerOnly(), writable)
 	require.Equal(t, []string{"/run/vring"}, s.Dirs)
-	require.ErrorContains(t, s.check("/tmp/later"), `those are ["/run/vring"]`)
-	require.NoError(t, s.check("/run/vring/later"))
+	require.ErrorContains(t, s.Check("/tmp/later"), `those are ["/run/vring"]`)
+	require.NoError(t, s.Check("/run/vring/later"))
 }

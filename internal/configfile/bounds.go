@@ -1,6 +1,7 @@
 package configfile
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -19,12 +20,18 @@ const (
 	maxColumn = 64
 )
 
-// checkText returns what is wrong with the bytes of a file, "" if nothing is.
-func checkText(text []byte) string {
+// bounds are those of a text.
+type bounds struct{ bytes, items int }
+
+// fileBounds are those of a file.
+func fileBounds() bounds { return bounds{MaxFile, maxItems} }
+
+// checkText returns what is wrong with the bytes of a text, "" if nothing is.
+func (b bounds) checkText(text []byte) string {
 	control := strings.IndexFunc(string(text), func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' })
 	switch {
-	case len(text) > MaxFile:
-		return "the file is too long: want 128 KiB at most"
+	case len(text) > b.bytes:
+		return fmt.Sprintf("the file is too long: want %d KiB at most", b.bytes>>10)
 	case !utf8.Valid(text):
 		return "the file is no text in UTF-8"
 	case control >= 0:
@@ -51,7 +58,7 @@ func unused(t *token.Token) string {
 }
 
 // checkTokens returns the first token that is not used here, or that is beyond a bound, and why; nil if all are well.
-func checkTokens(tokens token.Tokens) (*token.Token, string) {
+func (b bounds) checkTokens(tokens token.Tokens) (*token.Token, string) {
 	items, flow := 0, 0
 	for _, t := range tokens {
 		if why := unused(t); why != "" {
@@ -66,8 +73,8 @@ func checkTokens(tokens token.Tokens) (*token.Token, string) {
 			items++
 		}
 		switch {
-		case items > maxItems:
-			return t, "the file has too many keys and items: want 8192 at most"
+		case items > b.items:
+			return t, fmt.Sprintf("the file has too many keys and items: want %d at most", b.items)
 		case flow > maxFlow || flow <= 0 && begins(t) && t.Position.Column > maxColumn:
 			return t, "the file is nested too deep"
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -22,6 +23,7 @@ const (
 	natKey    = "nat"
 	tapKey    = "tap"
 	stubKey   = "stub"
+	switchKey = "switch"
 )
 
 // topKeys are the keys beside the guests and their network.
@@ -33,6 +35,10 @@ func topKeys() []key {
 			value: scalar[os.FileMode]{socketMode(), func(c *daemon.Config) *os.FileMode { return &c.FrontEnds.SocketMode }}},
 		{name: "socket-group", fields: []string{"FrontEnds.SocketGroup"}, about: "Group, by name or number, that the sockets' files are given to.",
 			value: custom{readGroup, writeGroup, form[string]{kinds: texts()}.schema()}},
+		{name: "front-end", fields: []string{"FrontEnds.Kind"}, about: "How front ends pass frames: vhost-user, or without sharing the guest's memory stream, vfkit or bess.",
+			value: scalar[daemon.FrontEnd]{frontEndKind(), func(c *daemon.Config) *daemon.FrontEnd { return &c.FrontEnds.Kind }}},
+		{name: "one-off", fields: []string{"FrontEnds.OneOff"}, about: "Stop serving a guest when its first front end has gone.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.FrontEnds.OneOff }}},
 		{name: "poll-us", fields: []string{"Threads.Poll"}, about: "How long a thread polls its rings after work before it sleeps, in microseconds; 0 never polls.",
 			value: scalar[time.Duration]{microseconds(), func(c *daemon.Config) *time.Duration { return &c.Threads.Poll }}},
 		{name: "cpus", fields: []string{"Threads.CPUs"}, about: "Processors that the guests' threads are pinned to: " + daemon.CPUListForm + ".",
@@ -49,6 +55,12 @@ func topKeys() []key {
 			value: scalar[netip.AddrPort]{hostPort(daemon.ParseSOCKS), func(c *daemon.Config) *netip.AddrPort { return &c.SOCKS }}},
 		{name: "ui", fields: []string{"UI"}, about: "TCP port of the loopback at which a web page shows this vring: " + daemon.MetricsForm + ". The log has its address, with a token.",
 			value: scalar[netip.AddrPort]{hostPort(daemon.ParseUI), func(c *daemon.Config) *netip.AddrPort { return &c.UI }}},
+		{name: "state", fields: []string{"State"}, about: "File in which what is changed while guests are served is kept, and with which the next start begins.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.State }}},
+		{name: "audit-log", fields: []string{"AuditLog"}, about: "File to which lines of JSON are added that say what guests behind NAT ask for, begin, are denied and have ended; - is standard output.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.AuditLog }}},
+		{name: "learn", fields: []string{"Learn"}, about: "File to which is written, as rules, where guests behind NAT go, while all is open to them that no rule by address closes.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Learn }}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}
@@ -115,6 +127,10 @@ func writeGroup(c *daemon.Config) (w written) {
 	return w
 }
 
+func frontEndKind() form[daemon.FrontEnd] {
+	return choice(daemon.FrontEndNames(), daemon.ParseFrontEnd, daemon.FrontEnd.String)
+}
+
 func logFormat() form[string] {
 	f := named(daemon.FormatText, daemon.FormatJSON)
 	f.text = func(format string) string { return cmp.Or(format, daemon.FormatText) }
@@ -129,8 +145,54 @@ func guestKeys() []key {
 			value: scalar[*int]{optional(number[int]()), func(c *daemon.Config) **int { return &c.FrontEnds.FD }}},
 		{name: "tap", fields: []string{"TAP.Devices"}, about: "TAP device of the host that the guest is connected to.",
 			value: guestText{func(c *daemon.Config) *[]string { return &devicesOf(c).Devices }}},
+		linkKey(),
 	}
 }
+
+// linkKey is the key of a guest's link. A guest that has a network of its own has it in its configuration as one that shares it has.
+func linkKey() key {
+	return key{name: linkName, fields: []string{"FrontEnds.Links"}, about: "How the link between the guest and its network is: a preset, keys, or both, as in delay=40ms,loss=1%,rate=10mbit or lte,in:rate=20mbit; none is one that is not emulated.",
+		value: guestLink{}}
+}
+
+// guestLink is the link of each guest.
+type guestLink struct{}
+
+func linkForm() form[netem.Link] { return stringer(daemon.ParseLink) }
+
+// read reads the link of the guest that was read last, or a list of those of all guests, as a state has it.
+func (guestLink) read(r *reader, k *key, n ast.Node, c *daemon.Config) {
+	links := &c.FrontEnds.Links
+	if _, isList := n.(*ast.SequenceNode); isList {
+		*links = nil
+		(list[netem.Link]{linkForm(), func(c *daemon.Config) *[]netem.Link { return &c.FrontEnds.Links }}).read(r, k, n, c)
+		return
+	}
+	l, ok := readOne(r, k, n, linkForm())
+	if !ok {
+		return
+	}
+	guest := max(len(c.FrontEnds.SocketPaths), 1) - 1
+	for len(*links) <= guest {
+		*links = append(*links, netem.Link{})
+	}
+	(*links)[guest] = l
+}
+
+// write writes the links as a list, with none for those before the last that are not emulated.
+func (guestLink) write(c *daemon.Config) written {
+	w := written{list: true}
+	last := 0
+	for i, l := range c.FrontEnds.Links {
+		if w.items = append(w.items, quoted(l.String(), false)); !l.IsZero() {
+			last = i + 1
+		}
+	}
+	w.items = w.items[:min(last, len(w.items))]
+	return w
+}
+
+func (guestLink) schema() object { return linkForm().schema() }
 
 func socketKey(v value) key {
 	return key{name: socketName, fields: []string{"FrontEnds.SocketPaths"}, about: "Unix socket at which the guest's front end is met.", value: v}
@@ -138,10 +200,12 @@ func socketKey(v value) key {
 
 // Names of keys of guests.
 const (
-	socketName = "socket-path"
-	fdName     = "fd"
-	nameName   = "name"
-	deviceName = "device"
+	socketName   = "socket-path"
+	fdName       = "fd"
+	linkName     = "link"
+	nameName     = "name"
+	frontEndName = "front-end"
+	deviceName   = "device"
 )
 
 // ownKeys are the keys of a guest that has a network of its own, beside that. They set the only one of Config.Guests.
@@ -150,6 +214,9 @@ func ownKeys() []key {
 		{name: nameName, about: "Name of a guest that has a network of its own: what it is called by vring ctl and in the log. Without it, its address, its TAP device or its socket.",
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].Name }}},
 		socketKey(scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Guests[0].SocketPath }}),
+		{name: frontEndName, fields: []string{"FrontEnds.Kind"}, about: "How the front end of a guest that has a network of its own passes frames, if not as those of the others.",
+			value: scalar[*daemon.FrontEnd]{optional(frontEndKind()), func(c *daemon.Config) **daemon.FrontEnd { return &c.Guests[0].FrontEnd }}},
+		linkKey(),
 	}
 }
 
@@ -172,15 +239,22 @@ func ownNetwork(n network) network {
 	return n
 }
 
-// ownConfig is a configuration that has nothing but a guest with a network of its own, whose network is where keys of networks look for it.
+// ownConfig is a configuration that has nothing but a guest with a network of its own, whose network and link are where their keys look for them.
 func ownConfig(g daemon.Guest) *daemon.Config {
-	return &daemon.Config{Guests: []daemon.Guest{g}, NAT: g.NAT, TAP: g.TAP, Stub: g.Stub}
+	c := &daemon.Config{Guests: []daemon.Guest{g}, NAT: g.NAT, TAP: g.TAP, Switch: g.Switch, Stub: g.Stub}
+	if !g.Link.IsZero() {
+		c.FrontEnds.Links = []netem.Link{g.Link}
+	}
+	return c
 }
 
 // ownGuest is the guest of ownConfig.
 func ownGuest(c *daemon.Config) daemon.Guest {
 	g := c.Guests[0]
-	g.NAT, g.TAP, g.Stub = c.NAT, c.TAP, c.Stub
+	g.NAT, g.TAP, g.Switch, g.Stub = c.NAT, c.TAP, c.Switch, c.Stub
+	if g.Link = (netem.Link{}); len(c.FrontEnds.Links) > 0 {
+		g.Link = c.FrontEnds.Links[0]
+	}
 	return g
 }
 
@@ -234,14 +308,38 @@ func tapKeys() []key {
 	}
 }
 
+// switchKeys are the keys of a switch, and of guests' ports.
+func switchKeys() []key {
+	return []key{
+		{name: "switch-name", fields: []string{"Switch.Name"}, about: "Name of the switch: all guests that name the same one are on it. Without it, the one without a name.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Switch.Name }}},
+		{name: "vlan", fields: []string{"Switch.VLANs"}, about: "VLAN of the guests' frames without a tag, 1 to 4094; 1 if there is no trunk either.",
+			value: scalar[uint16]{given[uint16]("1 to 4094; leave the key out for VLAN 1, or with trunk for none"), func(c *daemon.Config) *uint16 { return &c.Switch.VLANs.Access }}},
+		{name: "trunk", fields: []string{"Switch.VLANs"}, about: "VLANs whose frames the guests send and get with their tags, as in 20,30-39.",
+			value: scalar[[]tap.VLANRange]{trunk(), func(c *daemon.Config) *[]tap.VLANRange { return &c.Switch.VLANs.Trunk }}},
+		{name: "isolated", fields: []string{"Switch.Isolated"}, about: "Keep the guests from others on the switch that are isolated.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.Switch.Isolated }}},
+		{name: "mac", fields: []string{"Switch.MAC"}, about: "The only MAC address that frames of the guest may come from, and nobody else's on the switch.",
+			value: scalar[hardware]{stringer(parseMAC), func(c *daemon.Config) *hardware { return (*hardware)(&c.Switch.MAC) }}},
+		{name: "max-macs", fields: []string{"Switch.MaxMACs"}, about: "How many MAC addresses frames of a guest may come from; 0 for no limit.",
+			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.Switch.MaxMACs }}},
+		{name: "flood", fields: []string{"Switch.Flood"}, about: "Frames per second that each guest on the switch may send to groups and to addresses that are not known; without it, 5000.",
+			value: scalar[int]{given[int]("a number of frames per second; leave the key out for 5000"), func(c *daemon.Config) *int { return &c.Switch.Flood }}},
+		{name: "ageing", fields: []string{"Switch.Ageing"}, about: "Seconds for which the switch knows a MAC address that is not seen; without it, 300.",
+			value: scalar[int]{given[int]("a number of seconds; leave the key out for 300"), func(c *daemon.Config) *int { return &c.Switch.Ageing }}},
+	}
+}
+
 // stubKeys are the keys of test back ends.
 func stubKeys() []key {
-	mode := named(daemon.StubNull, daemon.StubEcho, daemon.StubSource)
+	mode := named(daemon.StubNull, daemon.StubEcho, daemon.StubReflect, daemon.StubSink, daemon.StubSource)
 	return []key{
-		{name: "mode", fields: []string{"Stub.Mode"}, about: "What to do with frames: null drops them, echo sends them back, source sends frames of its own.",
+		{name: "mode", fields: []string{"Stub.Mode"}, about: "What to do with frames: null drops them, echo sends them back, reflect too with the addresses exchanged, sink checks those of a source, source sends frames of its own.",
 			value: scalar[daemon.StubMode]{mode, func(c *daemon.Config) *daemon.StubMode { return &c.Stub.Mode }}},
 		{name: "size", fields: []string{"Stub.Size"}, about: "Length in bytes of each frame of a source.",
 			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.Stub.Size }}},
+		{name: "sizes", fields: []string{"Stub.Sizes"}, about: "Lengths of frames of a source in turn, instead of size: " + daemon.SizesForm + ".",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Stub.Sizes }}},
 		{name: "rate", fields: []string{"Stub.Rate"}, about: "Frames per second of a source; 0 sends as many as the guest takes.",
 			value: scalar[uint64]{number[uint64](), func(c *daemon.Config) *uint64 { return &c.Stub.Rate }}},
 	}
@@ -265,6 +363,9 @@ func networks() []network {
 		{tapKey, "Connect the guests to TAP devices of the host.", tapKeys(),
 			func(c *daemon.Config) bool { return c.TAP != nil },
 			func(c *daemon.Config) { t := daemon.DefaultTAP(); c.TAP = &t }},
+		{switchKey, "Connect the guests to each other, by a switch in this process.", switchKeys(),
+			func(c *daemon.Config) bool { return c.Switch != nil },
+			func(c *daemon.Config) { c.Switch = new(daemon.Switch) }},
 		{stubKey, "Serve the guests with test back ends.", stubKeys(),
 			func(c *daemon.Config) bool { return c.Stub != nil },
 			func(c *daemon.Config) { s := daemon.DefaultStub(); c.Stub = &s }},

@@ -3,6 +3,7 @@ package configfile
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -10,6 +11,8 @@ import (
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/tap"
 )
@@ -26,7 +29,73 @@ func natKeys() []key {
 		{name: "queues", fields: []string{"NAT.Queues"}, about: "Number of queue pairs that each guest can use.",
 			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.NAT.Queues }}},
 	}
-	return append(append(keys, wayKeys()...), hostKeys()...)
+	return append(append(append(keys, addressKeys()...), wayKeys()...), hostKeys()...)
+}
+
+// addressKeys set the addresses of the network apart from the network.
+func addressKeys() []key {
+	protocol := choice(nat.ProtocolNames(), nat.ParseProtocol, nat.Protocol.String)
+	return []key{
+		{name: "guest-addresses", fields: []string{"NAT.GuestAddresses"}, options: []string{"guest-address"}, about: "Addresses of the first guest, one of IPv4 and one of IPv6.",
+			value: list[netip.Addr]{server("guest-address"), func(c *daemon.Config) *[]netip.Addr { return &c.NAT.GuestAddresses }}},
+		{name: "routers", fields: []string{"NAT.Routers"}, options: []string{"router"}, about: "Addresses of the guests' router, one of IPv4 and one of IPv6.",
+			value: list[netip.Addr]{server("router"), func(c *daemon.Config) *[]netip.Addr { return &c.NAT.Routers }}},
+		{name: "router-mac", fields: []string{"NAT.RouterMAC"}, about: "Ethernet address of the router.",
+			value: custom{readRouterMAC, writeRouterMAC, plain[string]().schema()}},
+		{name: "dns-relays", fields: []string{"NAT.Relays", "NAT.NoRelay"}, options: []string{"dns-relay"}, about: "Addresses at which guests' queries are passed on to resolvers, one of IPv4 and one of IPv6; or off.",
+			value: custom{readEach((*daemon.NAT).AddRelay), writeRelays, listOf(plain[string]().schema())}},
+		{name: "name-servers", fields: []string{"NAT.NameServers", "NAT.NoNameServers"}, options: []string{"name-server"}, about: "Name servers that guests are told of, or none.",
+			value: custom{readEach((*daemon.NAT).AddNameServer), writeNameServers, listOf(plain[string]().schema())}},
+		{name: "shared-network", fields: []string{"NAT.Shared"}, about: "The guests' network is one that the host is in: other addresses of it are those of hosts there.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.Shared }}},
+		{name: "without", fields: []string{"NAT.Without"}, about: "Protocols that guests do not have.",
+			value: list[nat.Protocol]{protocol, func(c *daemon.Config) *[]nat.Protocol { return &c.NAT.Without }}},
+	}
+}
+
+func readRouterMAC(r *reader, k *key, n ast.Node, c *daemon.Config) {
+	if mac, ok := readOne(r, k, n, stringer(func(text string) (hardware, error) {
+		mac, err := daemon.ParseMAC("router-mac", text)
+		return hardware(mac), err
+	})); ok {
+		c.NAT.RouterMAC = net.HardwareAddr(mac)
+	}
+}
+
+func writeRouterMAC(c *daemon.Config) (w written) {
+	if mac := c.NAT.RouterMAC; mac != nil {
+		w.items = []string{quoted(mac.String(), false)}
+	}
+	return w
+}
+
+// readEach reads a list of texts, each of which add adds to the network.
+func readEach(add func(n *daemon.NAT, text string) error) func(r *reader, k *key, n ast.Node, c *daemon.Config) {
+	return func(r *reader, k *key, n ast.Node, c *daemon.Config) {
+		for _, item := range r.items(k, n) {
+			readOne(r, k, item, form[struct{}]{parse: func(text string) (struct{}, error) { return struct{}{}, add(c.NAT, text) }})
+		}
+	}
+}
+
+func writeRelays(c *daemon.Config) written {
+	return writeAddrs(c.NAT.Relays, c.NAT.NoRelay, daemon.NoRelay)
+}
+
+func writeNameServers(c *daemon.Config) written {
+	return writeAddrs(c.NAT.NameServers, c.NAT.NoNameServers, daemon.NoNameServers)
+}
+
+// writeAddrs writes a list of addresses, behind which there may be a word for none.
+func writeAddrs(addrs []netip.Addr, none bool, word string) written {
+	w := written{list: true}
+	for _, a := range addrs {
+		w.items = append(w.items, quoted(a.String(), false))
+	}
+	if none {
+		w.items = append(w.items, quoted(word, false))
+	}
+	return w
 }
 
 // wayKeys say where frames may go.
@@ -35,16 +104,40 @@ func wayKeys() []key {
 	return []key{
 		{name: "forwards", fields: []string{"NAT.Forwards"}, options: []string{"forward"}, about: "Ports and unix sockets of the host that lead into guests: " + spec.ForwardForm + " or " + spec.UnixForwardForm + ".",
 			value: list[spec.Forward]{stringer(spec.ParseForward), func(c *daemon.Config) *[]spec.Forward { return &c.NAT.Forwards }}},
+		{name: "expose", fields: []string{"NAT.Expose"}, about: "Let forwards that are added while guests are served listen at all addresses of the host, not at its loopback only.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.Expose }}},
 		{name: "allow-host", fields: []string{"NAT.AllowHost"}, about: "Services of the host that are open to guests: " + spec.HostServiceForm + ".",
 			value: custom{readServices, writeServices, listOf(plain[string]().schema())}},
-		{name: "rules", fields: []string{"NAT.Rules"}, options: []string{"allow", "deny"}, about: "Destinations that guests may reach or not; the first that matches decides.",
+		{name: "rules", fields: []string{"NAT.Rules"}, options: []string{"allow", "deny", "allow-name", "deny-name"}, about: "Destinations that guests may reach or not; the first that matches decides.",
 			value: custom{readRules, writeRules, listOf(ruleSchema())}},
+		{name: "name-groups", fields: []string{"NAT.NameGroups"}, options: []string{"name-group"}, about: "Names that rules name together, by \"@\" and the group's name: " + spec.NameGroupForm + ".",
+			value: list[spec.NameGroup]{stringer(spec.ParseNameGroup), func(c *daemon.Config) *[]spec.NameGroup { return &c.NAT.NameGroups }}},
+		{name: "refuse-names", fields: []string{"NAT.RefuseNames"}, about: "What guests are told of names that rules refuse.",
+			value: scalar[nat.Refusal]{choice(nat.RefusalNames(), nat.ParseRefusal, nat.Refusal.String), func(c *daemon.Config) *nat.Refusal { return &c.NAT.RefuseNames }}},
 		{name: "restrict", fields: []string{"NAT.Restrict"}, about: "Close everything that rules and allow-host do not open.",
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.Restrict }}},
+		{name: "redirects", fields: []string{"NAT.Redirects"}, options: []string{"redirect"}, about: "Destinations of guests that lead elsewhere, also to the host: " + spec.RedirectForm + ".",
+			value: list[spec.Redirect]{stringer(spec.ParseRedirect), func(c *daemon.Config) *[]spec.Redirect { return &c.NAT.Redirects }}},
+		{name: "via", fields: []string{"NAT.Via"}, about: "Proxy by which connections of TCP leave of which no rule says otherwise: " + spec.ProxyForm + ".",
+			value: scalar[spec.Proxy]{form[spec.Proxy]{parse: parseVia, text: spec.Proxy.Text, kinds: texts()}, func(c *daemon.Config) *spec.Proxy { return &c.NAT.Via }}},
+		{name: "outbound-interface", fields: []string{"NAT.OutboundInterface"}, about: "Interface of the host that guests' packets leave by, and no other.",
+			value: scalar[string]{interfaceName(), func(c *daemon.Config) *string { return &c.NAT.OutboundInterface }}},
+		{name: "outbound-interface4", fields: []string{"NAT.OutboundInterface4"}, about: "The same for IPv4 alone.",
+			value: scalar[string]{interfaceName(), func(c *daemon.Config) *string { return &c.NAT.OutboundInterface4 }}},
+		{name: "outbound-interface6", fields: []string{"NAT.OutboundInterface6"}, about: "The same for IPv6 alone.",
+			value: scalar[string]{interfaceName(), func(c *daemon.Config) *string { return &c.NAT.OutboundInterface6 }}},
+		{name: "outbound-address", fields: []string{"NAT.OutboundAddresses"}, about: "Source addresses of the host that guests' packets leave with, one for each version of IP.",
+			value: list[netip.Addr]{stringer(netip.ParseAddr), func(c *daemon.Config) *[]netip.Addr { return &c.NAT.OutboundAddresses }}},
+		{name: "dns-names", fields: []string{"NAT.Names"}, options: []string{"dns-name"}, about: "Names that are answered without a resolver, by UDP: " + dnszone.EntryForm + ".",
+			value: list[dnszone.Entry]{stringer(dnszone.ParseEntry), func(c *daemon.Config) *[]dnszone.Entry { return &c.NAT.Names }}},
 		{name: "dns", fields: []string{"NAT.Resolvers"}, about: "Resolvers that are asked for the guests, instead of those of /etc/resolv.conf: " + daemon.ResolverForm + ".",
-			value: list[netip.AddrPort]{stringer(daemon.ParseResolver), func(c *daemon.Config) *[]netip.AddrPort { return &c.NAT.Resolvers }}},
+			value: list[dns.Server]{stringer(daemon.ParseResolver), func(c *daemon.Config) *[]dns.Server { return &c.NAT.Resolvers }}},
+		{name: "dns-for", fields: []string{"NAT.Split"}, about: "Domains for which other resolvers are asked, and those for nothing else: " + dns.RouteForm + ", with a RESOLVER as above.",
+			value: list[dns.Route]{stringer(daemon.ParseRoute), func(c *daemon.Config) *[]dns.Route { return &c.NAT.Split }}},
 		{name: "dns-cache", fields: []string{"NAT.DNSCache"}, about: "Keep answers of resolvers, for each guest its own, and give them to the guest when it asks the same again by UDP.",
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.DNSCache }}},
+		{name: "measure", fields: []string{"NAT.Measure"}, about: "Let the router answer to echo, discard and chargen, so that guests measure their link.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.Measure }}},
 		{name: "udp-endpoint-independent", fields: []string{"NAT.EndpointIndependent"}, about: "One host port for each UDP port of a guest, whatever the destination.",
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.NAT.EndpointIndependent }}},
 		{name: "udp-filtering", fields: []string{"NAT.UDPFiltering"}, about: "Who may send to a UDP port of a guest that has sent something.",
@@ -75,6 +168,8 @@ func hostKeys() []key {
 			value: list[netip.Addr]{server("boot-server"), func(c *daemon.Config) *[]netip.Addr { return &c.NAT.BootServers }}},
 		{name: "boot-files", fields: []string{"NAT.BootFiles"}, options: []string{"boot-file"}, about: "Files or URLs that guests boot from the network: " + hostconf.BootFileForm + ".",
 			value: list[hostconf.BootFile]{stringer(hostconf.ParseBootFile), func(c *daemon.Config) *[]hostconf.BootFile { return &c.NAT.BootFiles }}},
+		{name: "tftp", fields: []string{"NAT.BootRoot"}, about: "Directory with files that guests boot from, which the router gives out by TFTP; without boot-servers, those of boot-files are there.",
+			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.NAT.BootRoot }}},
 		{name: "dhcp-options", fields: []string{"NAT.Options"}, options: []string{"dhcp-option"}, about: "Options of DHCP by their numbers: " + hostconf.OptionForm + ".",
 			value: list[hostconf.Option]{stringer(hostconf.ParseOption), func(c *daemon.Config) *[]hostconf.Option { return &c.NAT.Options }}},
 		{name: "dhcp6-options", fields: []string{"NAT.Options6"}, options: []string{"dhcp6-option"}, about: "The same for DHCPv6.",
@@ -105,7 +200,7 @@ type hardware net.HardwareAddr
 func (h hardware) String() string { return net.HardwareAddr(h).String() }
 
 func parseMAC(text string) (hardware, error) {
-	mac, err := daemon.ParseMAC(text)
+	mac, err := daemon.ParseMAC("mac", text)
 	return hardware(mac), err
 }
 
@@ -194,36 +289,55 @@ func writeServices(c *daemon.Config) written {
 const (
 	allowWord = "allow"
 	denyWord  = "deny"
+	byName    = "-name" // behind one of them, in front of a rule by name
 )
 
-// readRules reads rules in their order: each is "allow" or "deny" with a destination.
+// readRules reads rules in their order: each is "allow", "deny", "allow-name" or "deny-name" with a destination.
 func readRules(r *reader, k *key, n ast.Node, c *daemon.Config) {
 	for _, item := range r.items(k, n) {
 		pairs := r.pairs(item)
 		if len(pairs) != 1 {
-			r.faultf(item, "rules: want one of allow and deny, as in \"- deny: 192.168.0.0/16\"")
+			r.faultf(item, "rules: want one of allow, deny, allow-name and deny-name, as in \"- deny: 192.168.0.0/16\"")
 			continue
 		}
 		word, isName := nameOf(pairs[0])
-		if !isName || word != allowWord && word != denyWord {
-			r.faultf(pairs[0].Key, "rules: want allow or deny, as in \"- deny: 192.168.0.0/16\"")
+		verdict, named := strings.CutSuffix(word, byName)
+		if !isName || verdict != allowWord && verdict != denyWord {
+			r.faultf(pairs[0].Key, "rules: want allow, deny, allow-name or deny-name, as in \"- deny: 192.168.0.0/16\"")
 			continue
 		}
-		parse := func(text string) (spec.Rule, error) { return spec.ParseRule(text, word == allowWord) }
+		parse := func(text string) (spec.Rule, error) { return spec.ParseRule(text, verdict == allowWord) }
+		if named {
+			parse = func(text string) (spec.Rule, error) { return spec.ParseNameRule(text, verdict == allowWord) }
+		}
 		if rule, ok := readOne(r, k, pairs[0].Value, form[spec.Rule]{parse: parse}); ok {
 			c.NAT.Rules = append(c.NAT.Rules, rule)
 		}
 	}
 }
 
+// parseVia reads a proxy; "" is none.
+func parseVia(text string) (spec.Proxy, error) {
+	if text == "" {
+		return spec.Proxy{}, nil
+	}
+	return spec.ParseProxy(text)
+}
+
+// interfaceName is the name of an interface; "" is none.
+func interfaceName() form[string] {
+	return form[string]{parse: func(text string) (string, error) {
+		if text == "" {
+			return "", nil
+		}
+		return text, spec.CheckInterface(text)
+	}, text: func(name string) string { return name }, kinds: texts()}
+}
+
 func writeRules(c *daemon.Config) written {
 	w := written{list: true}
 	for _, rule := range c.NAT.Rules {
-		word := denyWord
-		if rule.Allow {
-			word = allowWord
-		}
-		w.items = append(w.items, word+": "+quoted(rule.String(), false))
+		w.items = append(w.items, strings.TrimPrefix(rule.Option(), "--")+": "+quoted(rule.Text(), false))
 	}
 	return w
 }
@@ -232,7 +346,7 @@ func writeRules(c *daemon.Config) written {
 func ruleSchema() object {
 	destination := plain[string]().schema()
 	return object{
-		{"type", "object"}, {"properties", object{{allowWord, destination}, {denyWord, destination}}},
+		{"type", "object"}, {"properties", object{{allowWord, destination}, {denyWord, destination}, {allowWord + byName, destination}, {denyWord + byName, destination}}},
 		{"additionalProperties", false}, {"minProperties", 1}, {"maxProperties", 1},
 	}
 }

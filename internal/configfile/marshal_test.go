@@ -19,6 +19,8 @@ import (
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/tap"
 )
@@ -92,17 +94,32 @@ func rule(t *rapid.T) spec.Rule {
 	return r
 }
 
+func redirect(t *rapid.T) spec.Redirect {
+	proto := rapid.SampledFrom([]string{"", "tcp:", "udp:"}).Draw(t, "proto")
+	if rapid.Bool().Draw(t, "ports") {
+		return read(t, spec.ParseRedirect, "%s%v:%d=%v:%d", proto, ipv4(t), port(t), ipv4(t), port(t))
+	}
+	return read(t, spec.ParseRedirect, "%s%v=%v", proto, ipv4(t), ipv6(t))
+}
+
+func dnsName(t *rapid.T) dnszone.Entry {
+	return read(t, dnszone.ParseEntry, "%s@%s=%v", rapid.SampledFrom([]string{"host", "*", "/^a.*: #$/"}).Draw(t, "name"), rapid.StringMatching(`[a-z]{1,3}\.[a-z]{5}`).Draw(t, "zone"), addr(t))
+}
+
 func natConfig(t *rapid.T) *daemon.NAT {
 	n := &daemon.NAT{
 		Network: netip.PrefixFrom(ipv4(t), 24).Masked(), MTU: rapid.IntRange(0, 70000).Draw(t, "mtu"), Queues: rapid.IntRange(0, 9).Draw(t, "queues"),
 		Hostname: rapid.StringMatching(`[a-z0-9]{0,5}`).Draw(t, "hostname"), Domain: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "domain"),
 		Search: rapid.SliceOfN(rapid.StringMatching(`[a-z]{1,3}\.[a-z]{5}`), 0, 3).Draw(t, "search"), NoSearch: rapid.Bool().Draw(t, "no search"),
-		Forwards: some(forward).Draw(t, "forwards"), AllowHost: services(t), Rules: some(rule).Draw(t, "rules"),
+		Forwards: some(forward).Draw(t, "forwards"), AllowHost: services(t), Rules: some(rule).Draw(t, "rules"), Redirects: some(redirect).Draw(t, "redirects"), Expose: rapid.Bool().Draw(t, "expose"),
+		Names:    some(dnsName).Draw(t, "names"),
 		Restrict: rapid.Bool().Draw(t, "restrict"), EndpointIndependent: rapid.Bool().Draw(t, "one port"), DNSCache: rapid.Bool().Draw(t, "cache"),
+		Measure:        rapid.Bool().Draw(t, "measure"),
 		UDPFiltering:   rapid.SampledFrom([]nat.Filtering{nat.AddressAndPortDependent, nat.AddressDependent, nat.EndpointIndependent}).Draw(t, "filtering"),
 		Multicast:      rapid.SliceOfN(anyText(), 0, 3).Draw(t, "multicast"),
 		ReconnectGrace: time.Duration(rapid.Int64Range(0, 1e13).Draw(t, "grace")), NTP: some(addr).Draw(t, "ntp"), BootServers: some(addr).Draw(t, "boot servers"),
-		Resolvers: some(func(t *rapid.T) netip.AddrPort { return netip.AddrPortFrom(addr(t), port(t)) }).Draw(t, "dns"),
+		Resolvers: some(func(t *rapid.T) dns.Server { return dns.Server{Addr: netip.AddrPortFrom(addr(t), port(t))} }).Draw(t, "dns"),
+		Split:     []dns.Route{{Domain: "corp.example", Servers: []dns.Server{{Addr: netip.AddrPortFrom(addr(t), port(t)), TLS: true, Name: "dns.corp.example"}}}},
 		Leases: some(func(t *rapid.T) hostconf.Lease {
 			return read(t, hostconf.ParseLease, "52:54:00:12:34:%02x=%v", rapid.Byte().Draw(t, "mac"), addr(t))
 		}).Draw(t, "leases"),
@@ -150,6 +167,7 @@ func anyConfig(t *rapid.T) daemon.Config {
 		Metrics: rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:9100"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "metrics"),
 		SOCKS:   rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:1080"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "socks"),
 		UI:      rapid.SampledFrom([]netip.AddrPort{{}, netip.MustParseAddrPort("127.0.0.1:8000"), netip.MustParseAddrPort("[::1]:1")}).Draw(t, "ui"),
+		State:   rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "state"),
 		Sandbox: rapid.SampledFrom([]sandbox.Mode{sandbox.On, sandbox.Strict, sandbox.Log, sandbox.Off}).Draw(t, "sandbox"),
 		Log: daemon.Log{
 			Level:  rapid.SampledFrom([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}).Draw(t, "level"),
@@ -161,6 +179,8 @@ func anyConfig(t *rapid.T) daemon.Config {
 		},
 		FrontEnds: daemon.FrontEnds{
 			Client: rapid.Bool().Draw(t, "client"), SocketMode: os.FileMode(rapid.IntRange(0, 0o777).Draw(t, "mode")),
+			Kind:   rapid.SampledFrom([]daemon.FrontEnd{daemon.FrontEndVhostUser, daemon.FrontEndStream, daemon.FrontEndVfkit, daemon.FrontEndBess}).Draw(t, "front end"),
+			OneOff: rapid.Bool().Draw(t, "one-off"),
 		},
 	}
 	if rapid.Bool().Draw(t, "has group") {
@@ -173,30 +193,47 @@ func anyConfig(t *rapid.T) daemon.Config {
 	} else {
 		c.FrontEnds.SocketPaths = rapid.SliceOfN(anyText(), guests, guests).Draw(t, "sockets")
 	}
-	c.NAT, c.TAP, c.Stub = anyNetwork(t, guests)
+	c.NAT, c.TAP, c.Switch, c.Stub = anyNetwork(t, guests)
 	if c.FrontEnds.FD != nil {
 		return c
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "guests of their own") {
 		g := daemon.Guest{SocketPath: fmt.Sprint("/own/", i, anyText().Draw(t, "own socket")), Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "name")}
-		g.NAT, g.TAP, g.Stub = anyNetwork(t, 1)
+		if kind := rapid.SampledFrom(append([]string{""}, daemon.FrontEndNames()...)).Draw(t, "own front end"); kind != "" {
+			f, _ := daemon.ParseFrontEnd(kind)
+			g.FrontEnd = &f
+		}
+		g.NAT, g.TAP, g.Switch, g.Stub = anyNetwork(t, 1)
 		c.Guests = append(c.Guests, g)
 	}
 	if len(c.Guests) > 0 && rapid.Bool().Draw(t, "nobody shares") {
-		c.FrontEnds.SocketPaths, c.NAT, c.TAP, c.Stub = nil, nil, nil, nil
+		c.FrontEnds.SocketPaths, c.NAT, c.TAP, c.Switch, c.Stub = nil, nil, nil, nil, nil
 	}
 	return c
 }
 
 // anyNetwork draws one for so many guests.
-func anyNetwork(t *rapid.T, guests int) (*daemon.NAT, *daemon.TAP, *daemon.Stub) {
-	switch rapid.IntRange(0, 2).Draw(t, "network") {
+func anyNetwork(t *rapid.T, guests int) (*daemon.NAT, *daemon.TAP, *daemon.Switch, *daemon.Stub) {
+	switch rapid.IntRange(0, 4).Draw(t, "network") {
 	case 0:
-		return natConfig(t), nil, nil
+		return natConfig(t), nil, nil, nil
 	case 1:
-		return nil, tapConfig(t, guests), nil
+		return natConfig(t), nil, switchConfig(t), nil
+	case 2:
+		return nil, tapConfig(t, guests), nil, nil
+	case 3:
+		return nil, nil, switchConfig(t), nil
 	}
-	return nil, nil, &daemon.Stub{Mode: daemon.StubSource, Size: rapid.IntRange(0, 70000).Draw(t, "size"), Rate: uint64(rapid.Int64Range(0, 1<<62).Draw(t, "rate"))}
+	return nil, nil, nil, &daemon.Stub{Mode: daemon.StubSource, Size: rapid.IntRange(0, 70000).Draw(t, "size"), Sizes: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "sizes"), Rate: uint64(rapid.Int64Range(0, 1<<62).Draw(t, "rate"))}
+}
+
+// switchConfig draws a switch.
+func switchConfig(t *rapid.T) *daemon.Switch {
+	return &daemon.Switch{
+		Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "switch"), Isolated: rapid.Bool().Draw(t, "isolated"), MaxMACs: rapid.IntRange(0, 9).Draw(t, "max-macs"),
+		VLANs: tap.VLANs{Access: rapid.Uint16Range(0, 4094).Draw(t, "vlan")},
+		Flood: rapid.IntRange(0, 9).Draw(t, "flood"), Ageing: rapid.IntRange(0, 9).Draw(t, "ageing"),
+	}
 }
 
 // noGroups knows groups by their numbers only.

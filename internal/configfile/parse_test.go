@@ -28,15 +28,15 @@ func TestWhatIsWrongWithAFileIsToldWithItsPlace(t *testing.T) {
 		text string
 		want []string
 	}{
-		"empty":              {"", []string{"f: want one of nat:, tap: and stub:"}},
+		"empty":              {"", []string{"f: want one of nat:, tap:, switch: and stub:"}},
 		"comments only":      {"# a\n", []string{"f: want one of nat:"}},
 		"null":               {"null\n", []string{"f: want one of nat:"}},
 		"a text":             {"vring", []string{`f:1:1: the file: want keys with values, as in "guests: ..."`}},
 		"a list":             {"- a\n", []string{"f:1:1: the file: want keys"}},
 		"no guests":          {"nat:\n", []string{"f: want guests:"}},
 		"no guest":           {"guests: []\nnat:\n", []string{"f:1:1: guests: want one guest at least"}},
-		"no network":         {guestsOf(""), []string{"f: want one of nat:, tap: and stub:"}},
-		"two networks":       {guestsOf("nat:\nstub:\n"), []string{"f:4:1: guests share one of nat, tap and stub, not 2 of them"}},
+		"no network":         {guestsOf(""), []string{"f: want one of nat:, tap:, switch: and stub:"}},
+		"two networks":       {guestsOf("nat:\nstub:\n"), []string{"f:4:1: guests share one of nat, tap, switch and stub, or nat and switch, not 2 of them"}},
 		"not YAML":           {guestsOf("nat: [\n"), []string{"f:3:6: sequence end token ']' not found"}},
 		"a tab":              {"guests:\n\t- fd: 3\nstub:\n", []string{"f:2:1: found character '\t'"}},
 		"unknown key":        {guestsOf("stub:\nlog-lvel: info\n"), []string{`f:4:1: the file has no key "log-lvel"; did you mean log-level?`}},
@@ -60,7 +60,7 @@ func TestWhatIsWrongWithAFileIsToldWithItsPlace(t *testing.T) {
 		"long polling":       {guestsOf("poll-us: 1000001\nstub:\n"), []string{`f:3:10: poll-us "1000001": want 0 to 1000000`}},
 		"a truth":            {guestsOf("client: yes\nstub:\n"), []string{`f:3:9: client "yes": want true or false`}},
 		"a time":             {guestsOf("nat:\n  reconnect-grace: 10\n"), []string{`f:4:20: reconnect-grace "10": want a time with its unit`}},
-		"a choice":           {guestsOf("stub:\n  mode: loud\n"), []string{`f:4:9: mode "loud": want null, echo or source`}},
+		"a choice":           {guestsOf("stub:\n  mode: loud\n"), []string{`f:4:9: mode "loud": want null, echo, reflect, sink or source`}},
 		"a level":            {guestsOf("log-level: loud\nstub:\n"), []string{`f:3:12: log-level "loud": want debug, info, warn or error`}},
 		"a format":           {guestsOf("log-format: xml\nstub:\n"), []string{`f:3:13: log-format "xml": want text or json`}},
 		"a sandbox":          {guestsOf("sandbox: no\nstub:\n"), []string{`f:3:10: sandbox "no": want on, strict, log or off`}},
@@ -71,9 +71,9 @@ func TestWhatIsWrongWithAFileIsToldWithItsPlace(t *testing.T) {
 		"a network of IPv6":  {guestsOf("nat:\n  network6: none\n"), []string{`f:4:13: network6 "none": want an address and a length, as in fd00:10:0:2::/64, or off`}},
 		"a forward":          {guestsOf("nat:\n  forwards:\n    - 8080\n    - 1:1\n    - 5-1:1\n"), []string{`f:5:7: forward "8080"`, `f:7:7: forward "5-1:1"`}},
 		"a service":          {guestsOf("nat:\n  allow-host: [\"tcp:\"]\n"), []string{`f:4:16: host service "tcp:"`}},
-		"a rule's word":      {guestsOf("nat:\n  rules:\n    - open: 192.0.2.1\n"), []string{`f:5:7: rules: want allow or deny`}},
-		"a rule of two":      {guestsOf("nat:\n  rules:\n    - allow: 192.0.2.1\n      deny: 192.0.2.2\n"), []string{`f:5:7: rules: want one of allow and deny`}},
-		"a rule as a text":   {guestsOf("nat:\n  rules: [192.0.2.1]\n"), []string{`f:4:11: rules: want one of allow and deny`}},
+		"a rule's word":      {guestsOf("nat:\n  rules:\n    - open: 192.0.2.1\n"), []string{`f:5:7: rules: want allow, deny, allow-name or deny-name`}},
+		"a rule of two":      {guestsOf("nat:\n  rules:\n    - allow: 192.0.2.1\n      deny: 192.0.2.2\n"), []string{`f:5:7: rules: want one of allow, deny, allow-name and deny-name`}},
+		"a rule as a text":   {guestsOf("nat:\n  rules: [192.0.2.1]\n"), []string{`f:4:11: rules: want one of allow, deny, allow-name and deny-name`}},
 		"a rule's text":      {guestsOf("nat:\n  rules:\n    - deny: all\n"), []string{`f:5:13: rule "all"`}},
 		"a resolver":         {guestsOf("nat:\n  dns: [192.0.2.1, resolver]\n"), []string{`f:4:20: dns "resolver": want ADDRESS[:PORT]`}},
 		"a filtering":        {guestsOf("nat:\n  udp-filtering: full-cone\n"), []string{`f:4:18: udp-filtering "full-cone": want address-and-port-dependent`}},
@@ -89,13 +89,15 @@ func TestWhatIsWrongWithAFileIsToldWithItsPlace(t *testing.T) {
 		"fds of two":         {"guests:\n  - fd: 3\n  - socket-path: /a\nstub:\n", []string{"f:2:5: fd is for one guest only; there are 2"}},
 		"no device":          {guestsOf("tap:\n"), []string{"f:2:5: a guest that is connected to a TAP device has the key tap"}},
 		"a device for stubs": {"guests: [{socket-path: /a, tap: t}]\nstub:\n", []string{"f:2:1: no guest shares this network"}},
-		"two of its own":     {"guests: [{socket-path: /a, nat: {}, stub: {}}]\n", []string{"f:1:37: a guest is connected to one of nat, tap and stub"}},
+		"two of its own":     {"guests: [{socket-path: /a, nat: {}, stub: {}}]\n", []string{"f:1:37: a guest is connected to one of nat, tap, switch and stub"}},
 		"an fd of its own":   {"guests: [{fd: 3, stub: {}}]\n", []string{"f:1:10: a guest that has a network of its own has a socket-path", "f:1:11: fd is for a guest without"}},
 		"no device of its":   {"guests: [{socket-path: /a, tap: {mtu: 1500}}]\n", []string{"f:1:28: a guest that is connected to a TAP device has its name"}},
+		"a kind for sharing": {"guests: [{socket-path: /a, front-end: stream}]\nstub:\n", []string{"f:1:28: front-end of one guest is for a guest that has a network of its own"}},
+		"no such kind":       {"guests: [{socket-path: /a, front-end: x, stub: {}}]\n", []string{`f:1:39: front-end "x": want vhost-user`}},
 		"a name for sharing": {"guests: [{socket-path: /a, name: a}]\nstub:\n", []string{"f:1:28: name is for a guest that has a network of its own"}},
 		"a key of its own":   {"guests: [{socket-path: /a, nat: {mtuu: 5}}]\n", []string{`f:1:34: nat has no key "mtuu"; did you mean mtu?`}},
 		"a rate of its own":  {"guests: [{socket-path: /a, stub: {rate: 5}}]\n", []string{"f:1:35: rate needs mode: source"}},
-		"nobody's network":   {"guests: [{socket-path: /a, stub: {}}, {socket-path: /b}]\n", []string{"f: want one of nat:, tap: and stub:"}},
+		"nobody's network":   {"guests: [{socket-path: /a, stub: {}}, {socket-path: /b}]\n", []string{"f: want one of nat:, tap:, switch: and stub:"}},
 		"a rate of nothing":  {guestsOf("stub:\n  rate: 5\n"), []string{"f:4:3: rate needs mode: source"}},
 		"an anchor":          {guestsOf("nat: &a\n"), []string{"f:3:6: anchors, aliases and merges"}},
 		"an alias":           {guestsOf("nat: *a\n"), []string{"f:3:6: anchors, aliases and merges"}},
@@ -162,7 +164,7 @@ func TestWhatIsWrongWithTheConfigurationHasItsPlaceInTheFile(t *testing.T) {
 	}
 	for i, want := range []string{
 		"f:3:18: socket path /no/such/directory: there is no directory", "f:5:8: mtu 9: want 576 to 65520",
-		"f:8:14: rule 127.0.0.1/32", "f:6:20: dns [fe80::1%eth0]:53", "f:9:16: boot-files a.kpxe: nobody knows where that file is; add boot-servers ADDRESS",
+		"f:8:14: rule 127.0.0.1/32", "f:6:20: dns [fe80::1%eth0]:53", "f:9:16: boot-files a.kpxe: nobody knows where that file is; add tftp DIRECTORY or boot-servers ADDRESS",
 	} {
 		require.Len(t, got, 5)
 		require.Contains(t, strings.Join(got, "\n"), want, i)

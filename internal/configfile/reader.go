@@ -32,7 +32,7 @@ type Groups func(text string) (int, error)
 // Parse reads the text of a file, which messages call name. The error holds all that is wrong, as Faults. groups is asked for
 // the group of sockets.
 func Parse(name string, text []byte, groups Groups) (*File, error) {
-	r, body, err := open(name, text, groups)
+	r, body, err := open(name, text, groups, fileBounds())
 	if err != nil {
 		return nil, err
 	}
@@ -45,20 +45,20 @@ func Parse(name string, text []byte, groups Groups) (*File, error) {
 }
 
 // open returns a reader for a text, and its document, nil if there is none.
-func open(name string, text []byte, groups Groups) (*reader, ast.Node, error) {
+func open(name string, text []byte, groups Groups, b bounds) (*reader, ast.Node, error) {
 	f := &File{Config: *base(), name: name, places: map[string][]place{}}
-	if why := checkText(text); why != "" {
+	if why := b.checkText(text); why != "" {
 		return nil, nil, &Fault{File: name, Message: why}
 	}
 	f.lines = strings.Split(string(text), "\n")
-	body, err := f.body(string(text))
+	body, err := f.body(string(text), b)
 	return &reader{File: f, groups: groups}, body, err
 }
 
 // body returns the one document of a text, nil if there is none.
-func (f *File) body(text string) (ast.Node, error) {
+func (f *File) body(text string, b bounds) (ast.Node, error) {
 	tokens := lexer.Tokenize(text)
-	if t, why := checkTokens(tokens); t != nil {
+	if t, why := b.checkTokens(tokens); t != nil {
 		return nil, f.fault(placeOf(t), why)
 	}
 	docs, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey()) // which are told with all that is wrong
@@ -295,10 +295,18 @@ func (r *reader) readNetworks(found map[string]*ast.MappingValueNode) (last *ast
 			r.readNetwork(n, pair, &r.Config)
 		}
 	}
-	if count > 1 {
-		r.faultf(last, "guests share one of nat, tap and stub, not %d of them; one that is below a guest is that guest's own", count)
+	if count > mostNetworks(found) {
+		r.faultf(last, "guests share one of nat, tap, switch and stub, or nat and switch, not %d of them; one that is below a guest is that guest's own", count)
 	}
 	return last
+}
+
+// mostNetworks is how many networks there may be: guests can be behind NAT and on a switch.
+func mostNetworks(found map[string]*ast.MappingValueNode) int {
+	if found[natKey] != nil && found[switchKey] != nil {
+		return 2
+	}
+	return 1
 }
 
 // readNetwork reads a network into c.
@@ -313,7 +321,7 @@ func (r *reader) readNetwork(n network, pair *ast.MappingValueNode, c *daemon.Co
 
 // checkStub refuses keys that do nothing in the mode of a stub.
 func (r *reader) checkStub(found map[string]*ast.MappingValueNode) {
-	for _, name := range []string{"size", "rate"} {
+	for _, name := range []string{"size", "sizes", "rate"} {
 		if pair := found[name]; pair != nil {
 			r.faultf(pair, "%s needs mode: %s: only a source sends frames of its own", name, daemon.StubSource)
 		}
@@ -357,7 +365,7 @@ func (r *reader) readGuests(pair, shared *ast.MappingValueNode) {
 }
 
 func (r *reader) wantNetwork() {
-	const message = "want one of nat:, tap: and stub:, which the guests are connected to, beside guests: or below each guest"
+	const message = "want one of nat:, tap:, switch: and stub:, which the guests are connected to, beside guests: or below each guest"
 	r.errs = multierror.Append(r.errs, &Fault{File: r.name, Message: message})
 }
 
@@ -366,13 +374,13 @@ func guestNames() (names []string) {
 	for _, k := range guestKeys() {
 		names = append(names, k.name)
 	}
-	return append(names, nameName, natKey, stubKey)
+	return append(names, nameName, frontEndName, natKey, switchKey, stubKey)
 }
 
 // hasOwn reports whether a guest has a network of its own. A device is one, unless guests share a network of devices: then it is a part of that.
 func (r *reader) hasOwn(found map[string]*ast.MappingValueNode) bool {
 	device := found[tapKey]
-	return found[natKey] != nil || found[stubKey] != nil || device != nil && (r.Config.TAP == nil || r.pairs(device.Value) != nil)
+	return found[natKey] != nil || found[switchKey] != nil || found[stubKey] != nil || device != nil && (r.Config.TAP == nil || r.pairs(device.Value) != nil)
 }
 
 // readOwn reads a guest that has a network of its own.
@@ -391,8 +399,8 @@ func (r *reader) readOwn(n ast.Node, found map[string]*ast.MappingValueNode) {
 		if pair == nil {
 			continue
 		}
-		if count++; count > 1 {
-			r.faultf(pair, "a guest is connected to one of nat, tap and stub")
+		if count++; count > mostNetworks(found) {
+			r.faultf(pair, "a guest is connected to one of nat, tap, switch and stub, or to nat and switch")
 			continue
 		}
 		r.readOwnNetwork(ownNetwork(one), pair, c)
@@ -426,6 +434,9 @@ func (r *reader) checkSharing(n ast.Node, found map[string]*ast.MappingValueNode
 	}
 	if name := found[nameName]; name != nil {
 		r.faultf(name, "name is for a guest that has a network of its own: others are called by what they have of that which they share")
+	}
+	if kind := found[frontEndName]; kind != nil {
+		r.faultf(kind, "front-end of one guest is for a guest that has a network of its own; for those that share one write it beside guests:")
 	}
 	if r.Config.TAP != nil && device == nil {
 		r.faultf(n, "a guest that is connected to a TAP device has the key tap, its name")

@@ -69,7 +69,11 @@ func Schema() []byte {
 	var one []object
 	for _, n := range networks() {
 		properties = append(properties, member{n.name, networkSchema(n)})
-		one = append(one, requires(n.name))
+		alone := requires(n.name)
+		if n.name == switchKey { // with nat it is no other network
+			alone = append(alone, member{"not", requires(natKey)})
+		}
+		one = append(one, alone)
 	}
 	own := object{{"not", object{{"anyOf", one}}}, {"properties", object{{guestsKey, object{{"items", object{{"anyOf", one}}}}}}}}
 	text, err := json.MarshalIndent(object{
@@ -95,7 +99,7 @@ func networkSchema(n network) object {
 }
 
 func guestsSchema() object {
-	properties := propertiesOf(append(guestKeys()[:2:2], ownKeys()[0]))
+	properties := propertiesOf(append(guestKeys()[:2:2], ownKeys()[0], ownKeys()[2], linkKey()))
 	for _, n := range networks() {
 		n = ownNetwork(n)
 		n.about += " This one is the guest's own."

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 )
 
 const (
@@ -57,12 +59,17 @@ func (s *Server) changeBy(apply func(func(*daemon.Config) error) (daemon.Applied
 	})
 	s.Told(Told{Applied: done, Changed: made, Err: err})
 	if err != nil {
+		if len(done.Lost) > 0 {
+			_ = s.notKept() // they are no part of what runs any more
+		}
 		return nil, refused(&done, err)
 	}
+	answer := changed(&done, made, nil)
 	if len(made) > 0 {
 		s.Events.changed(&done, made)
+		answer.NotKept = s.notKept()
 	}
-	return changed(&done, made, nil), nil
+	return answer, nil
 }
 
 // Told is what became of a change at the control socket.
@@ -137,10 +144,19 @@ func differencesOf(differences []configfile.Difference) []api.Difference {
 	all := []api.Difference{}
 	for _, d := range differences {
 		all = append(all, api.Difference{
-			Key: d.Key, Removed: append([]string{}, d.Removed...), Added: append([]string{}, d.Added...), Moved: d.Moved,
+			Key: d.Key, Removed: maskAll(d.Removed), Added: maskAll(d.Added), Moved: d.Moved,
 		})
 	}
 	return all
+}
+
+// maskAll returns values of a configuration as everybody may read them.
+func maskAll(values []string) []string {
+	masked := []string{}
+	for _, v := range values {
+		masked = append(masked, spec.MaskAllSecrets(v))
+	}
+	return masked
 }
 
 // checkCount returns why a list of a request is too long.
@@ -183,6 +199,16 @@ func natOf(c *daemon.Config, own string) (*daemon.NAT, error) {
 	return nil, failed(http.StatusNotFound, "the guest was removed meanwhile")
 }
 
+// askedNAT is the network that a request is about, as it is now.
+func (s *Server) askedNAT(r *http.Request) (*daemon.NAT, error) {
+	own, err := s.policyOf(r)
+	if err != nil {
+		return nil, err
+	}
+	c := s.Daemon.Config()
+	return natOf(&c, own)
+}
+
 func (s *Server) policy(r *http.Request, _ []byte) (any, error) {
 	own, err := s.policyOf(r)
 	if err != nil {
@@ -193,15 +219,48 @@ func (s *Server) policy(r *http.Request, _ []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &api.Policy{Rules: []api.Rule{}, Restrict: n.Restrict, AllowHost: append([]string{}, spec.HostServiceTexts(n.AllowHost)...)}
-	for _, r := range n.Rules {
-		if r.Allow {
-			p.Rules = append(p.Rules, api.Rule{Allow: r.String()})
-		} else {
-			p.Rules = append(p.Rules, api.Rule{Deny: r.String()})
-		}
+	p := &api.Policy{Hits: hitsOf(s.Daemon.RuleCounts(own), len(n.Rules)), Rules: []api.Rule{}, Restrict: n.Restrict, AllowHost: append([]string{}, spec.HostServiceTexts(n.AllowHost)...), Redirects: []string{}}
+	way := n.Way()
+	if leaves := way.String(); leaves != "" {
+		p.Way = &leaves
 	}
+	for _, r := range n.Redirects {
+		p.Redirects = append(p.Redirects, r.String())
+	}
+	for i := range n.Rules {
+		p.Rules = append(p.Rules, ruleText(&n.Rules[i]))
+	}
+	for _, g := range n.NameGroups {
+		p.NameGroups = append(p.NameGroups, g.String())
+	}
+	p.RefuseNames = n.RefuseNames.String()
 	return p, nil
+}
+
+// hitsOf is what was counted for as many rules, and for what none decides; nil if a change of the rules is under way.
+func hitsOf(counts []nat.RuleCount, rules int) (all []api.Hits) {
+	if len(counts) != rules+1 {
+		return nil
+	}
+	for _, c := range counts {
+		all = append(all, api.Hits{Begun: c.Begun, Denied: c.Denied, FromGuest: c.FromGuest, ToGuest: c.ToGuest})
+	}
+	return all
+}
+
+// ruleText is a rule as users see it.
+func ruleText(r *spec.Rule) (text api.Rule) {
+	switch r.Option() {
+	case "--allow":
+		text.Allow = r.String()
+	case "--deny":
+		text.Deny = r.String()
+	case "--allow-name":
+		text.AllowName = r.String()
+	case "--deny-name":
+		text.DenyName = r.String()
+	}
+	return text
 }
 
 // wantedPolicy is api.Policy in a request: what is missing is told from what is empty.
@@ -209,6 +268,12 @@ type wantedPolicy struct {
 	Rules     *[]api.Rule `json:"rules"`
 	Restrict  *bool       `json:"restrict"`
 	AllowHost *[]string   `json:"allow_host"`
+	Hits      []api.Hits  `json:"hits"` // of an answer that is sent back
+	// nil leaves what there is.
+	Redirects   *[]string `json:"redirects"`
+	NameGroups  *[]string `json:"name_groups"`
+	RefuseNames *string   `json:"refuse_names"`
+	Way         *string   `json:"way"`
 }
 
 func (s *Server) replacePolicy(r *http.Request, body []byte) (any, error) {
@@ -226,14 +291,20 @@ func (s *Server) replacePolicy(r *http.Request, body []byte) (any, error) {
 	if err := checkCount(max(len(*p.Rules), len(*p.AllowHost))); err != nil {
 		return nil, err
 	}
-	rules, err := rulesOf(*p.Rules)
-	services, wrong := servicesOf(*p.AllowHost)
-	if err := multierror.Append(nil, err, wrong).ErrorOrNil(); err != nil {
-		return nil, refused(&daemon.Applied{}, err)
-	}
 	own, err := s.policyOf(r)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.unmask(&p, own); err != nil {
+		return nil, err
+	}
+	rules, err := rulesOf(*p.Rules)
+	services, wrong := servicesOf(*p.AllowHost)
+	redirects, wrongRedirects := redirectsOf(p.Redirects)
+	way, wrongWay := wayOf(p.Way)
+	groups, refusal, wrongNames := namesOf(&p)
+	if err := multierror.Append(nil, err, wrong, wrongRedirects, wrongNames, wrongWay).ErrorOrNil(); err != nil {
+		return nil, refused(&daemon.Applied{}, err)
 	}
 	if err := s.checkPolicyAlone(r, own); err != nil {
 		return nil, err
@@ -248,8 +319,88 @@ func (s *Server) replacePolicy(r *http.Request, body []byte) (any, error) {
 			return err
 		}
 		n.Rules, n.Restrict, n.AllowHost = rules, *p.Restrict, services
+		if p.Redirects != nil {
+			n.Redirects = redirects
+		}
+		if p.NameGroups != nil {
+			n.NameGroups = groups
+		}
+		if p.RefuseNames != nil {
+			n.RefuseNames = refusal
+		}
+		if p.Way != nil {
+			n.SetWay(way)
+		}
 		return nil
 	})
+}
+
+// unmask puts the passwords of proxies into a policy where an answer has masked them: each that the policy in force has for the same proxy and
+// user. So an answer can be sent back. Others stay masked, and are refused when they are read.
+func (s *Server) unmask(p *wantedPolicy, own string) error {
+	c := s.Daemon.Config()
+	n, err := natOf(&c, own)
+	if err != nil {
+		return err
+	}
+	known := passwordsOf(n)
+	rules := *p.Rules
+	for i := range rules {
+		r := &rules[i]
+		r.Allow, r.AllowName = unmasked(r.Allow, known), unmasked(r.AllowName, known)
+	}
+	if p.Way != nil {
+		way := unmasked(*p.Way, known)
+		p.Way = &way
+	}
+	return nil
+}
+
+// passwordsOf are the proxies of a network with their passwords, by what an answer has of them. One that has two passwords is not there.
+func passwordsOf(n *daemon.NAT) map[string]string {
+	known, differ := map[string]string{}, map[string]bool{}
+	add := func(p *spec.Proxy) {
+		if p.Password == "" {
+			return
+		}
+		masked := p.String()
+		if before, is := known[masked]; is && before != p.Text() {
+			differ[masked] = true
+		}
+		known[masked] = p.Text()
+	}
+	add(&n.Via)
+	for i := range n.Rules {
+		add(&n.Rules[i].Way.Via)
+	}
+	for masked := range differ {
+		delete(known, masked)
+	}
+	return known
+}
+
+// unmasked returns a rule or a way with the passwords that are known.
+func unmasked(text string, known map[string]string) string {
+	const via = "via="
+	parts := strings.Split(text, ";")
+	for i, part := range parts {
+		if proxy, is := strings.CutPrefix(part, via); is && known[proxy] != "" {
+			parts[i] = via + known[proxy]
+		}
+	}
+	return strings.Join(parts, ";")
+}
+
+// wayOf reads a way, which may be missing.
+func wayOf(text *string) (w spec.Way, err error) {
+	if text == nil {
+		return w, nil
+	}
+	w, err = spec.ParseWay(*text)
+	if err == nil && w.Redirect.IsValid() {
+		err = errors.New("way: redirect= is a key of a rule, and not of everything")
+	}
+	return w, err
 }
 
 // checkPolicyAlone returns why a request that names a guest does not replace a policy: others have it, too.
@@ -290,14 +441,35 @@ func keepsEstablished(r *http.Request) (keep bool, err error) {
 func rulesOf(texts []api.Rule) (rules []spec.Rule, err error) {
 	var errs *multierror.Error
 	for i, text := range texts {
-		if (text.Allow == "") == (text.Deny == "") {
-			errs = multierror.Append(errs, failed(http.StatusUnprocessableEntity, "rule %d has one of allow and deny, as in {\"deny\": \"192.168.0.0/16\"}", i))
+		set := slices.DeleteFunc([]string{text.Allow, text.Deny, text.AllowName, text.DenyName}, func(s string) bool { return s == "" })
+		if len(set) != 1 {
+			errs = multierror.Append(errs, failed(http.StatusUnprocessableEntity, "rule %d has one of allow, deny, allow_name and deny_name, as in {\"deny\": \"192.168.0.0/16\"}", i))
 			continue
 		}
-		rule, err := spec.ParseRule(text.Allow+text.Deny, text.Allow != "")
+		parse := spec.ParseRule
+		if text.AllowName+text.DenyName != "" {
+			parse = spec.ParseNameRule
+		}
+		rule, err := parse(set[0], text.Allow+text.AllowName != "")
 		rules, errs = append(rules, rule), multierror.Append(errs, err)
 	}
 	return rules, errs.ErrorOrNil()
+}
+
+// namesOf reads what a policy says of names. The error tells all that is wrong.
+func namesOf(p *wantedPolicy) (groups []spec.NameGroup, refusal nat.Refusal, err error) {
+	var errs *multierror.Error
+	if p.NameGroups != nil {
+		for _, text := range *p.NameGroups {
+			g, err := spec.ParseNameGroup(text)
+			groups, errs = append(groups, g), multierror.Append(errs, err)
+		}
+	}
+	if p.RefuseNames != nil {
+		refusal, err = nat.ParseRefusal(*p.RefuseNames)
+		errs = multierror.Append(errs, err)
+	}
+	return groups, refusal, errs.ErrorOrNil()
 }
 
 // servicesOf reads services of the host. The error tells all that is wrong.
@@ -311,6 +483,67 @@ func servicesOf(texts []string) (services []spec.HostService, err error) {
 		services, errs = append(services, some...), multierror.Append(errs, err)
 	}
 	return services, errs.ErrorOrNil()
+}
+
+// redirectsOf reads redirects, nil for none. The error tells all that is wrong.
+func redirectsOf(texts *[]string) (redirects []spec.Redirect, err error) {
+	if texts == nil {
+		return nil, nil
+	}
+	if err := checkCount(len(*texts)); err != nil {
+		return nil, err
+	}
+	var errs *multierror.Error
+	for _, text := range *texts {
+		r, err := spec.ParseRedirect(text)
+		redirects, errs = append(redirects, r), multierror.Append(errs, err)
+	}
+	return redirects, errs.ErrorOrNil()
+}
+
+func (s *Server) dnsNames(r *http.Request, _ []byte) (any, error) {
+	n, err := s.askedNAT(r)
+	if err != nil {
+		return nil, err
+	}
+	names := &api.Names{Names: []string{}}
+	for _, e := range n.Names {
+		names.Names = append(names.Names, e.String())
+	}
+	return names, nil
+}
+
+func (s *Server) replaceDNSNames(r *http.Request, body []byte) (any, error) {
+	want, err := read[api.Names](body)
+	if err != nil {
+		return nil, err
+	}
+	if want.Names == nil {
+		return nil, unread("names must be there, and may be empty")
+	}
+	if err := checkCount(len(want.Names)); err != nil {
+		return nil, err
+	}
+	var errs *multierror.Error
+	var names []dnszone.Entry
+	for _, text := range want.Names {
+		e, err := dnszone.ParseEntry(text)
+		names, errs = append(names, e), multierror.Append(errs, err)
+	}
+	if err := errs.ErrorOrNil(); err != nil {
+		return nil, refused(&daemon.Applied{}, err)
+	}
+	own, err := s.policyOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.change(func(c *daemon.Config) error {
+		n, err := natOf(c, own)
+		if err == nil {
+			n.Names = names
+		}
+		return err
+	})
 }
 
 func (s *Server) logLevel(*http.Request, []byte) (any, error) {

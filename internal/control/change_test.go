@@ -180,6 +180,33 @@ func TestOfForwardsAllChangeOrNone(t *testing.T) {
 	require.True(t, takes(t, "tcp4", free.String()))
 }
 
+func TestRulesByNameAreReplaced(t *testing.T) {
+	b := newBench(t, 1)
+	const policy = `{"rules": [{"deny_name": "x.example.org"}, {"allow_name": "@work:443"}], "restrict": true, "allow_host": [],
+		"name_groups": ["work=.example.org,example.net"], "refuse_names": "nxdomain"}`
+	b.change("PUT", "/v1/policy", policy)
+	var p api.Policy
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/policy", nil, &p))
+	require.Len(t, p.Hits, 3)
+	p.Hits = nil
+	require.Equal(t, api.Policy{
+		Rules: []api.Rule{{DenyName: "x.example.org"}, {AllowName: "@work:443"}}, Restrict: true, AllowHost: []string{}, Redirects: []string{},
+		NameGroups: []string{"work=.example.org,example.net"}, RefuseNames: "nxdomain",
+	}, p)
+	b.change("PUT", "/v1/policy", `{"rules": [{"allow_name": "@work:443"}], "restrict": true, "allow_host": []}`)
+	require.Len(t, b.d.Config().NAT.NameGroups, 1, "what is missing stays")
+	for body, want := range map[string]string{
+		`{"rules": [{"allow_name": "@other"}], "restrict": true, "allow_host": []}`:                       `there is no group \"other\"`,
+		`{"rules": [{"allow_name": "a.example"}], "restrict": false, "allow_host": []}`:                   "it opens nothing",
+		`{"rules": [{"allow_name": "192.0.2.1"}], "restrict": true, "allow_host": []}`:                    "--allow and --deny",
+		`{"rules": [], "restrict": true, "allow_host": [], "name_groups": ["work=b cher"]}`:               "the character",
+		`{"rules": [], "restrict": true, "allow_host": [], "refuse_names": "never"}`:                      "want refused or nxdomain",
+		`{"rules": [{"allow_name": "a.example", "deny": "1.2.3.4"}], "restrict": true, "allow_host": []}`: "rule 0 has one of",
+	} {
+		require.ErrorContains(t, b.client.Do(t.Context(), "PUT", "/v1/policy", json.RawMessage(body), nil), strings.ReplaceAll(want, `\`, ""), body)
+	}
+}
+
 func TestThePolicyIsReplaced(t *testing.T) {
 	b := newBench(t, 1)
 	const policy = `{"rules": [{"allow": "192.0.2.1:443"}, {"deny": "tcp:192.0.2.0/24"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`
@@ -190,8 +217,11 @@ func TestThePolicyIsReplaced(t *testing.T) {
 	require.Equal(t, []string{"allow-host", "rules", "restrict"}, changed)
 	var p api.Policy
 	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/policy", nil, &p))
+	require.Equal(t, make([]api.Hits, 3), p.Hits, "of two rules, and of what none decides")
 	require.Equal(t, api.Policy{
-		Rules: []api.Rule{{Allow: "192.0.2.1/32:443"}, {Deny: "tcp:192.0.2.0/24"}}, Restrict: true, AllowHost: []string{"tcp:5432-5440"},
+		Hits:  p.Hits,
+		Rules: []api.Rule{{Allow: "192.0.2.1/32:443"}, {Deny: "tcp:192.0.2.0/24"}}, Restrict: true, AllowHost: []string{"tcp:5432-5440"}, Redirects: []string{},
+		RefuseNames: "refused",
 	}, p)
 	require.NoError(t, b.client.Do(t.Context(), "PUT", "/v1/policy", p, nil), "what is told can be sent as it is")
 	moved := b.change("PUT", "/v1/policy?keep-established=true", `{"rules": [{"deny": "tcp:192.0.2.0/24"}, {"allow": "192.0.2.1:443"}], "restrict": true, "allow_host": ["tcp:5432-5440"]}`)
@@ -199,6 +229,107 @@ func TestThePolicyIsReplaced(t *testing.T) {
 	require.True(t, b.d.Config().NAT.Rules[1].Allow)
 	require.Equal(t, "10.0.2.15", b.d.Networks()[0].NAT.Guest.String())
 	require.True(t, b.d.Networks()[0].NAT.Restrict)
+}
+
+// A password is never told, and an answer can be sent back all the same: it keeps the password of the same proxy and user, and of no other.
+func TestAMaskedPasswordKeepsThatOfTheSameProxyAndUser(t *testing.T) {
+	b := newBench(t, 1)
+	const secret = "s3cret"
+	b.change("PUT", "/v1/policy", `{"rules": [{"allow_name": "example.org:443;via=http://me:`+secret+`2@192.0.2.2:8080"}, {"allow": "192.0.2.0/24:80;via=socks5://me:`+secret+`@192.0.2.1:1080"}],
+		"restrict": true, "allow_host": [], "way": "via=socks5://me:`+secret+`@192.0.2.1:1080"}`)
+	requireKept := func() {
+		t.Helper()
+		c := b.server.Daemon.Config()
+		require.Equal(t, secret, c.NAT.Via.Password)
+		require.Equal(t, secret+"2", c.NAT.Rules[0].Way.Via.Password)
+		require.Equal(t, secret, c.NAT.Rules[1].Way.Via.Password)
+	}
+	requireKept()
+	status, told := b.ask("GET", "/v1/policy", "")
+	require.Equal(t, http.StatusOK, status)
+	require.NotContains(t, told, secret)
+	require.Contains(t, told, "socks5://me:***@192.0.2.1:1080")
+	require.Empty(t, b.change("PUT", "/v1/policy", told).Changed, "what is told can be sent as it is")
+	requireKept()
+	for _, other := range []string{"socks5://me:***@192.0.2.9:1080", "socks5://me:***@192.0.2.1:1081", "socks5://you:***@192.0.2.1:1080", "http://me:***@192.0.2.1:1080"} {
+		for _, body := range []string{
+			`{"rules": [], "restrict": true, "allow_host": [], "way": "via=` + other + `"}`,
+			`{"rules": [{"allow": "192.0.2.0/24;via=` + other + `"}], "restrict": true, "allow_host": []}`,
+			`{"rules": [{"allow_name": "example.org;via=` + other + `"}], "restrict": true, "allow_host": []}`,
+		} {
+			status, text := b.ask("PUT", "/v1/policy", body)
+			require.Equal(t, http.StatusUnprocessableEntity, status, body)
+			require.NotContains(t, text, secret)
+			require.Contains(t, text, "as vring prints it so that nobody reads it", body)
+		}
+	}
+	requireKept()
+	b.change("PUT", "/v1/policy", `{"rules": [{"allow": "192.0.2.0/24;via=http://me:***@192.0.2.2:8080"}], "restrict": true, "allow_host": [], "way": "via=http://me:other@192.0.2.2:8080"}`)
+	b.refuse(http.StatusUnprocessableEntity, "PUT", "/v1/policy", `{"rules": [], "restrict": true, "allow_host": [], "way": "via=http://me:***@192.0.2.2:8080"}`) // which of both?
+}
+
+func TestRedirectsAreReplacedWithThePolicyOrStay(t *testing.T) {
+	b := newBench(t, 1)
+	const without = `"rules": [], "restrict": false, "allow_host": []`
+	led := func() (p api.Policy) {
+		require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/policy", nil, &p))
+		return p
+	}
+	b.change("PUT", "/v1/policy", `{`+without+`, "redirects": ["tcp:10.0.2.100:80=127.0.0.1:8080", "10.0.2.101=127.0.0.1"]}`)
+	require.Equal(t, []string{"tcp:10.0.2.100:80=127.0.0.1:8080", "10.0.2.101=127.0.0.1"}, led().Redirects)
+	require.Len(t, b.d.Networks()[0].NAT.Redirects, 2)
+	var x api.Explanation
+	require.NoError(t, b.client.Do(t.Context(), "GET", "/v1/guests/10.0.2.15/explain?to=tcp:10.0.2.100:80", nil, &x))
+	require.Equal(t, "--redirect tcp:10.0.2.100:80=127.0.0.1:8080", x.By, "the engine follows it")
+	require.Empty(t, b.change("PUT", "/v1/policy", `{`+without+`}`).Changed)
+	require.Len(t, led().Redirects, 2, "who does not know of them does not remove them")
+	e := b.refuse(422, "PUT", "/v1/policy", `{`+without+`, "redirects": ["10.0.2.100", "10.0.2.9=10.0.2.8"]}`)
+	require.Contains(t, e.Text, "it does not say where the guest is led to")
+	b.change("PUT", "/v1/policy", `{`+without+`, "redirects": []}`)
+	require.Empty(t, led().Redirects)
+}
+
+func TestDNSNamesAreReplaced(t *testing.T) {
+	b := newBench(t, 1)
+	b.change("PUT", "/v1/dns-names", `{"names": ["host@vring.internal=10.0.2.2", "@empty.internal"]}`)
+	_, text := b.ask("GET", "/v1/dns-names", "")
+	require.JSONEq(t, `{"names": ["host@vring.internal=10.0.2.2", "@empty.internal"]}`, text)
+	require.Len(t, b.d.Networks()[0].NAT.Names, 2)
+	for body, part := range map[string]string{
+		`{}`:                                   "names must be there",
+		`{"names": ["x"]}`:                     "it has no address",
+		`{"names": ["a@b=192.0.2.1", "c@d="]}`: `\"\" is not an IP address`,
+	} {
+		status, text := b.ask("PUT", "/v1/dns-names", body)
+		require.Contains(t, []int{400, 422}, status)
+		require.Contains(t, text, part)
+	}
+	b.change("PUT", "/v1/dns-names", `{"names": []}`)
+	require.Empty(t, b.d.Config().NAT.Names)
+}
+
+func TestResolversAreReplaced(t *testing.T) {
+	b := newBench(t, 1)
+	b.change("PUT", "/v1/resolvers", `{"resolvers": ["192.0.2.53"], "domains": ["corp.example=10.8.0.1,10.8.0.2:5353"]}`)
+	_, text := b.ask("GET", "/v1/resolvers", "")
+	require.JSONEq(t, `{"resolvers": ["192.0.2.53:53"], "domains": ["corp.example=10.8.0.1:53,10.8.0.2:5353"]}`, text)
+	var now api.Resolvers
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.15/resolvers", nil, &now))
+	require.Equal(t, []api.Resolver{{Address: "192.0.2.53:53", First: true}, {Address: "10.8.0.1:53", Domain: "corp.example", First: true}, {Address: "10.8.0.2:5353", Domain: "corp.example"}}, now.Resolvers)
+	for body, part := range map[string]string{
+		`{"resolvers": []}`:                                           "resolvers and domains must be there",
+		`{"resolvers": ["x"], "domains": []}`:                         "not a name",
+		`{"resolvers": ["::1"], "domains": ["a.example"]}`:            "names no resolver",
+		`{"resolvers": ["::1"], "domains": ["a.b=::1","a.b=::2"]}`:    "has resolvers already",
+		`{"resolvers": ["tls://192.0.2.53"], "domains": []}`:          "were not read at the start",
+		`{"resolvers": ["::1"], "domains": ["a.b=tls://192.0.2.53"]}`: "were not read at the start",
+		`{"resolvers": ["::1", "tls://::1"], "domains": []}`:          "for all, or for none",
+	} {
+		status, text := b.ask("PUT", "/v1/resolvers", body)
+		require.Contains(t, []int{400, 422}, status, body)
+		require.Contains(t, text, part)
+	}
+	require.Len(t, b.d.Config().NAT.Split, 1)
 }
 
 func TestTheLogLevelIsSet(t *testing.T) {
@@ -397,8 +528,8 @@ func TestRequestsThatLieAreRefused(t *testing.T) {
 		{"PUT", "/v1/policy?keep-established=1&keep-established=1", policy("", ""), 400, "is there 2 times"},
 		{"PUT", "/v1/policy?keep=1", policy("", ""), 400, `there is no "keep"; there is keep-established`},
 		{"PUT", "/v1/policy", `{"rules": null, "restrict": true, "allow_host": []}`, 400, "must all be there"},
-		{"PUT", "/v1/policy", policy(`{"allow": "1.2.3.4", "deny": "1.2.3.4"}`, ""), 422, "rule 0 has one of allow and deny"},
-		{"PUT", "/v1/policy", policy(`{}`, ""), 422, "rule 0 has one of allow and deny"},
+		{"PUT", "/v1/policy", policy(`{"allow": "1.2.3.4", "deny": "1.2.3.4"}`, ""), 422, "rule 0 has one of allow, deny, allow_name and deny_name"},
+		{"PUT", "/v1/policy", policy(`{}`, ""), 422, "rule 0 has one of allow, deny, allow_name and deny_name"},
 		{"PUT", "/v1/policy", policy(`{"allow": "example.org"}`, `"example.org"`), 422, "example.org"},
 		{"PUT", "/v1/policy", policy(`{"deny": "10.0.2.0/25"}`, ""), 422, "that is the guest's own network"},
 		{"PUT", "/v1/policy", policy(lines(maxItems+1, `{"deny": "192.0.2.%d"}`), ""), 422, "a list of 4097 items"},

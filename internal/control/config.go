@@ -9,6 +9,7 @@ import (
 	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // Source is where the configuration of a daemon comes from. Its functions may be called by several goroutines.
@@ -67,7 +68,9 @@ func (s *Server) reload(_ *http.Request, body []byte) (any, error) {
 	if err != nil {
 		return nil, refused(&done.Applied, err)
 	}
-	return changed(&done.Applied, done.Changed, done.Undone), nil
+	answer := changed(&done.Applied, done.Changed, done.Undone)
+	answer.NotKept = s.notKept()
+	return answer, nil
 }
 
 func (s *Server) config(*http.Request, []byte) (any, error) {
@@ -76,7 +79,7 @@ func (s *Server) config(*http.Request, []byte) (any, error) {
 	if err != nil {
 		return nil, failed(http.StatusUnprocessableEntity, "%v", err)
 	}
-	return &raw{"application/yaml", text}, nil
+	return &raw{"application/yaml", []byte(spec.MaskAllSecrets(string(text)))}, nil
 }
 
 // configDiff reads the file, for which the broker is asked: so it is bounded as changes are.
@@ -90,6 +93,9 @@ func (s *Server) configDiff(*http.Request, []byte) (any, error) {
 	}
 	now := s.Daemon.Config()
 	answer := &api.ConfigDiff{File: s.Source.File, Path: s.Source.Path, Differences: differencesOf(configfile.Diff(&says, &now))}
+	if s.Keeper != nil {
+		answer.State, _ = s.Keeper.File()
+	}
 	if s.Source.Adopted != nil {
 		answer.Adopted = s.Source.Adopted()
 	}
@@ -111,5 +117,6 @@ func (s *Server) configSaved(_ *http.Request, body []byte) (any, error) {
 	if err := s.Source.Saved(cut(saved.SHA256)); err != nil {
 		return nil, refused(&daemon.Applied{}, err)
 	}
+	_ = s.notKept() // what is left in the state does nothing beside a file that says the same
 	return &saved, nil
 }

@@ -80,11 +80,22 @@ func (e *Events) Tell(happened daemon.Event) {
 		e.add(api.Event{Kind: api.EventBrokerEnded}, nil)
 	case daemon.ResolversUnreadable:
 		e.add(api.Event{Kind: api.EventResolversGone, Text: now.Reason}, nil)
+	case daemon.AuditTrouble:
+		e.audit(now)
 	case daemon.DrainChanged:
 		e.drain(now)
 	case daemon.Stopping:
 		e.add(api.Event{Kind: api.EventStopping}, nil)
 	}
+}
+
+// audit adds that the audit log cannot be written, or that it can be again.
+func (e *Events) audit(now daemon.AuditTrouble) {
+	event := api.Event{Kind: api.EventAuditGoesOn}
+	if now.Err != nil {
+		event = api.Event{Kind: api.EventAuditFailed, Text: now.Err.Error()}
+	}
+	e.add(event, nil)
 }
 
 // drain adds that nothing new may begin, or that it may again.

@@ -127,6 +127,8 @@ func TestEachKindOfEventIsDescribed(t *testing.T) {
 	events.Reloaded(&Reloaded{Applied: daemon.Applied{Gaps: []daemon.Gap{{}}}}, errors.New("wrong"))
 	events.Tell(daemon.DrainChanged{Draining: true, Until: time.Now()})
 	events.Tell(daemon.DrainChanged{})
+	events.Tell(daemon.AuditTrouble{Path: "/audit", Err: errors.New("the disk is full")})
+	events.Tell(daemon.AuditTrouble{Path: "/audit"})
 	status, text := b.ask(http.MethodPut, "/v1/guests/"+b.guest()+"/link", `{"state": "down"}`)
 	require.Equal(t, http.StatusOK, status, text)
 	events.Tell(daemon.Stopping{})

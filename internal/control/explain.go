@@ -17,11 +17,23 @@ func (s *Server) explain(r *http.Request, _ []byte) (any, error) {
 	if err != nil {
 		return nil, flowFailure(err)
 	}
-	answer := &api.Explanation{Allowed: x.Allowed, Why: x.Why, By: x.By, OpenBy: x.OpenBy, Owner: x.Owner, Host: nameOfEnd(x.Host)}
+	answer := &api.Explanation{Allowed: x.Allowed, Why: x.Why, By: x.By, OpenBy: x.OpenBy, Owner: x.Owner, Host: nameOfEnd(x.Host), Way: x.Way.String(), Proof: x.Proof, Name: nameExplained(x.Name)}
 	if x.Source.IsValid() {
 		answer.Source = x.Source.String()
 	}
 	return answer, nil
+}
+
+// nameExplained is what becomes of a name, as it is sent; nil for none.
+func nameExplained(n *nat.NameExplained) *api.NameExplained {
+	if n == nil {
+		return nil
+	}
+	sent := &api.NameExplained{MayAsk: n.MayAsk, Why: n.Why, By: n.By, Addresses: []api.AddressExplained{}, More: n.More}
+	for _, a := range n.Addresses {
+		sent.Addresses = append(sent.Addresses, api.AddressExplained{Address: a.Addr.String(), Allowed: a.Allowed, Why: a.Why, By: a.By})
+	}
+	return sent
 }
 
 // nameOfEnd returns an address, "" for none.

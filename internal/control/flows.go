@@ -43,9 +43,9 @@ func (s *Server) endFlows(r *http.Request, _ []byte) (any, error) {
 		return nil, err
 	case q.has("limit"):
 		return nil, failed(http.StatusBadRequest, "limit: it is about flows that are told; all that are chosen end")
-	case q.all && q.filter != (nat.FlowFilter{}):
+	case q.all && !q.filter.IsZero():
 		return nil, failed(http.StatusBadRequest, "all=true and a choice exclude each other; leave one of them out")
-	case !q.all && q.filter == (nat.FlowFilter{}):
+	case !q.all && q.filter.IsZero():
 		return nil, failed(http.StatusBadRequest, "no flows are chosen; say which ones by %q, or all=true for all", flowParameters())
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)

@@ -132,6 +132,7 @@ func answerOf(f spec.Forward, guest string) api.Forward {
 	a := api.Forward{
 		Text: f.String(), Guest: guest, Proto: spec.ProtoName(f.Proto), Path: f.Path, GuestAddress: f.Guest.Addr().String(), GuestPort: f.Guest.Port(),
 		Count: f.Count, Gate: f.Gate, AcceptProxy: f.AcceptProxy, SendProxy: f.SendProxy,
+		Interface: f.Binding.Interface, IfFree: f.Binding.IfFree, Freebind: f.Binding.Freebind,
 	}
 	if f.Path == "" {
 		a.HostAddress, a.HostPort = f.Host.Addr().String(), f.Host.Port()
@@ -314,7 +315,8 @@ func parse(item *api.Forward) (spec.Forward, error) {
 
 // fromFields reads a forward from all fields but the text: their text must be one that means them.
 func fromFields(item *api.Forward) (spec.Forward, error) {
-	f := spec.Forward{Path: item.Path, Count: max(item.Count, 1), Gate: item.Gate, AcceptProxy: item.AcceptProxy, SendProxy: item.SendProxy}
+	f := spec.Forward{Path: item.Path, Count: max(item.Count, 1), Gate: item.Gate, AcceptProxy: item.AcceptProxy, SendProxy: item.SendProxy,
+		Binding: spec.Binding{Interface: item.Interface, IfFree: item.IfFree, Freebind: item.Freebind}}
 	host, guest := netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.Addr{}
 	var wrong [3]error
 	f.Proto, wrong[0] = protoOf(item.Proto)

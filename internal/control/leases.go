@@ -8,6 +8,7 @@ import (
 
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 func (s *Server) leases(r *http.Request, _ []byte) (any, error) {
@@ -38,7 +39,13 @@ func (s *Server) nameCache(r *http.Request, _ []byte) (any, error) {
 	if err != nil {
 		return nil, flowFailure(err)
 	}
-	answer := &api.NameCache{On: names != nil, Names: []api.CachedName{}}
+	stats, err := s.Daemon.NameCacheStats(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	answer := &api.NameCache{On: names != nil, Names: []api.CachedName{}, Stats: api.NameCacheStats{
+		Entries: stats.Entries, Bytes: stats.Bytes, Hits: stats.Hits, Misses: stats.Misses, Expired: stats.Expired, Stale: stats.Stale,
+	}}
 	for _, n := range names {
 		answer.Names = append(answer.Names, api.CachedName{
 			Name: strings.ToValidUTF8(n.Name, "?"), Type: n.Type, Code: n.Code, LeftSeconds: int64(n.Left / time.Second),
@@ -63,18 +70,22 @@ func (s *Server) resolvers(r *http.Request, _ []byte) (any, error) {
 	}
 	answer := &api.Resolvers{File: now.File, PatienceMillis: now.Patience.Milliseconds(), Resolvers: []api.Resolver{}}
 	for _, v := range now.Resolvers {
-		resolver := api.Resolver{Address: v.Addr.String(), First: v.First}
+		resolver := api.Resolver{
+			Address: v.Server.String(), Domain: v.Domain, First: v.First, UDP: failureOf(v.UDP), TCP: failureOf(v.TCP), TLS: failureOf(v.TLS),
+		}
 		if v.Answered {
 			ago := v.Ago.Milliseconds()
 			resolver.AnsweredMS = &ago
 		}
-		if v.UDP.Failed {
-			resolver.UDP = &api.ResolverFailure{AgoMillis: v.UDP.Ago.Milliseconds(), AgainMillis: v.UDP.Again.Milliseconds()}
-		}
-		if v.TCP.Failed {
-			resolver.TCP = &api.ResolverFailure{AgoMillis: v.TCP.Ago.Milliseconds(), AgainMillis: v.TCP.Again.Milliseconds()}
-		}
 		answer.Resolvers = append(answer.Resolvers, resolver)
 	}
 	return answer, nil
+}
+
+// failureOf tells of a failure, nil for none.
+func failureOf(h dns.HealthState) *api.ResolverFailure {
+	if !h.Failed {
+		return nil
+	}
+	return &api.ResolverFailure{AgoMillis: h.Ago.Milliseconds(), AgainMillis: h.Again.Milliseconds()}
 }

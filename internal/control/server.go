@@ -36,6 +36,29 @@ type Config struct {
 	Told    func(Told) // is called with what became of a change, on any goroutine; nil for nobody
 	Events  *Events    // that clients are told of; the server adds what it changes. nil for no others
 	Stop    func()     // asks the process to end, and returns at once
+	Keeper  Keeper     // of what is changed; nil for none
+}
+
+// Keeper keeps what is changed in a file.
+type Keeper interface {
+	// Keep returns when all that was changed before is kept, or why it is not, in a limited time.
+	Keep(patience time.Duration) error
+	// File is the file, and why nothing is kept in it at present; nil if it is.
+	File() (path string, err error)
+}
+
+// keepPatience is how long an answer waits until what was changed is kept. A client has its answer in patience.
+const keepPatience = patience / 2
+
+// notKept waits until what was changed is kept, and returns why it is not; "" if it is, or is not to be.
+func (s *Server) notKept() string {
+	if s.Keeper == nil {
+		return ""
+	}
+	if err := s.Keeper.Keep(keepPatience); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // Server answers requests.
@@ -121,6 +144,8 @@ func routes() []route {
 		{http.MethodPost, "/v1/guests/{name}/connect", http.StatusSwitchingProtocols, (*Server).connect},
 		{http.MethodGet, "/v1/guests/{name}/link", http.StatusOK, (*Server).link},
 		{http.MethodPut, "/v1/guests/{name}/link", http.StatusOK, (*Server).setLink},
+		{http.MethodGet, "/v1/guests/{name}/link/emulation", http.StatusOK, (*Server).emulation},
+		{http.MethodPut, "/v1/guests/{name}/link/emulation", http.StatusOK, (*Server).setEmulation},
 		{http.MethodGet, "/v1/events", http.StatusOK, (*Server).events},
 		{http.MethodGet, "/v1/counters", http.StatusOK, (*Server).counters},
 		{http.MethodGet, "/v1/metrics", http.StatusOK, (*Server).metrics},
@@ -130,6 +155,10 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).forwards},
 		{http.MethodPatch, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).changeForwards},
 		{http.MethodPut, "/v1/guests/{name}/forwards", http.StatusOK, (*Server).replaceForwards},
+		{http.MethodGet, "/v1/dns-names", http.StatusOK, (*Server).dnsNames},
+		{http.MethodPut, "/v1/dns-names", http.StatusOK, (*Server).replaceDNSNames},
+		{http.MethodGet, "/v1/resolvers", http.StatusOK, (*Server).resolverSettings},
+		{http.MethodPut, "/v1/resolvers", http.StatusOK, (*Server).replaceResolvers},
 		{http.MethodGet, "/v1/policy", http.StatusOK, (*Server).policy},
 		{http.MethodPut, "/v1/policy", http.StatusOK, (*Server).replacePolicy},
 		{http.MethodGet, "/v1/guests/{name}/policy", http.StatusOK, (*Server).policy},

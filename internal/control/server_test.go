@@ -29,6 +29,7 @@ import (
 	"github.com/vringnet/vring/internal/metrics"
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // bench is a daemon that is controlled, and what a test asks it by.
@@ -49,7 +50,7 @@ type bench struct {
 // newBench controls a daemon whose guests have a network of their own, without a sandbox: a test cannot leave it.
 func newBench(t testing.TB, guests int) *bench {
 	nat := daemon.DefaultNAT()
-	nat.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	nat.Resolvers = dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	return newBenchOf(t, daemon.Config{NAT: &nat}, guests)
 }
 
@@ -357,4 +358,8 @@ func TestADestinationIsExplained(t *testing.T) {
 	status, text := b.ask(http.MethodGet, "/v1/guests/10.0.2.15/explain?to=udp:10.0.2.3:53", "")
 	require.Equal(t, http.StatusOK, status)
 	require.Contains(t, text, "it is the name server")
+	x = api.Explanation{}
+	require.NoError(t, b.client.Do(t.Context(), http.MethodGet, "/v1/guests/10.0.2.15/explain?to=tcp:Example.ORG.:443", nil, &x))
+	require.True(t, x.Allowed)
+	require.Equal(t, &api.NameExplained{MayAsk: true, Why: "the name server answers, for no rule is about the name", Addresses: []api.AddressExplained{}}, x.Name)
 }

@@ -20,6 +20,13 @@ func (s *Server) status(*http.Request, []byte) (any, error) {
 	if drain := s.drainNow(); drain.Draining {
 		answer.Drain = drain
 	}
+	if s.Keeper != nil {
+		path, err := s.Keeper.File()
+		answer.State = &api.State{Path: path}
+		if err != nil {
+			answer.State.Error = err.Error()
+		}
+	}
 	for _, w := range now.Sandbox {
 		answer.Sandbox = append(answer.Sandbox, api.Wall(w))
 	}
@@ -70,7 +77,7 @@ func guestsOf(s *daemon.Status) []api.Guest {
 
 func guestOf(g *daemon.GuestStatus) api.Guest {
 	guest := api.Guest{
-		Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), Link: linkOf(g), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
+		Name: g.Name, Socket: g.Socket, FrontEnd: g.Stage.String(), FrontEndKind: g.FrontEnd.String(), Link: linkOf(g), Pairs: []api.Pair{}, Disabled: g.Disabled, LogLines: g.LostLines,
 	}
 	if g.Err != nil {
 		guest.Error = g.Err.Error()

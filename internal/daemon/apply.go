@@ -65,8 +65,14 @@ func (d *Daemon) changes(keepFlows bool, lists *listChange) changes {
 		},
 		guestsPath: lists.guests,
 	}
-	d.addNATChanges(all, "", keepFlows, lists)
+	d.addOwnChanges(all, "", keepFlows, lists)
 	return all
+}
+
+// addOwnChanges adds those of the links and the network of the guests that share one, or of the guest with a socket that has its own.
+func (d *Daemon) addOwnChanges(to changes, own string, keepFlows bool, lists *listChange) {
+	to[linksPath] = d.linksChange(own)
+	d.addNATChanges(to, own, keepFlows, lists)
 }
 
 // addNATChanges adds those of the network that guests share, or that the guest with a socket has for itself.
@@ -146,7 +152,7 @@ func (d *Daemon) apply(after Config, keepFlows bool) (Applied, error) {
 	for _, f := range differences(&d.now, &after) {
 		if known[f.own] == nil {
 			known[f.own] = changes{}
-			d.addNATChanges(known[f.own], f.own, keepFlows, lists)
+			d.addOwnChanges(known[f.own], f.own, keepFlows, lists)
 		}
 		c, fault := known[f.own].of(&f, &d.now)
 		done.Changed, errs = append(done.Changed, f.Field), multierror.Append(errs, fault, need(c))

@@ -219,6 +219,9 @@ func (p *forwardsPlan) bind(add []*forwardOf) error {
 	var errs *multierror.Error
 	for _, f := range add {
 		socket, err := p.daemon.bind(&f.Forward)
+		if f.Binding.IfFree && err != nil {
+			continue
+		}
 		if err != nil {
 			errs = multierror.Append(errs, err)
 			continue

@@ -11,7 +11,8 @@ import (
 
 // policyFields are the fields of NAT that say together where guests may go.
 func policyFields() []string {
-	return []string{"NAT.AllowHost", "NAT.Rules", "NAT.Restrict", "NAT.Resolvers"}
+	return []string{"NAT.AllowHost", "NAT.Rules", "NAT.NameGroups", "NAT.RefuseNames", "NAT.Restrict", "NAT.Redirects", "NAT.Names", "NAT.Resolvers", "NAT.Split",
+		"NAT.Via", "NAT.OutboundInterface", "NAT.OutboundInterface4", "NAT.OutboundInterface6", "NAT.OutboundAddresses"}
 }
 
 // policyChange replaces where the guests of one network may go. With keepFlows, what they have begun goes on.
@@ -73,13 +74,16 @@ func (d *Daemon) policies(c *Config) (all policies, err error) {
 func (d *Daemon) policy(g *group, n *NAT) (*nat.Policy, error) {
 	c := g.engines[0]
 	readable := readsResolvConf(&c)
-	c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.AllowHost, n.Rules, n.Restrict, n.Resolvers
+	c.AllowHost, c.Rules, c.Restrict, c.Redirects, c.Resolvers = n.AllowHost, n.Rules, n.Restrict, n.Redirects, n.Resolvers
+	c.Names, c.Split, c.NameGroups, c.RefuseNames = n.Names, n.Split, n.NameGroups, n.RefuseNames
+	c.Way = n.Way()
 	p, err := c.NewPolicy()
-	errs := multierror.Append(nil, err, d.config.checkOpen(n))
+	errs := multierror.Append(nil, err, d.config.checkOpen(n), d.checkBound(n))
 	if readsResolvConf(&c) && !readable {
 		errs = multierror.Append(errs, faultf("%s: the host's resolvers were not asked at the start, and cannot be from now on; "+
 			"name resolvers, or start vring again", optionDNS))
 	}
+	errs = multierror.Append(errs, d.checkRoots(&c))
 	return p, errs.ErrorOrNil()
 }
 
@@ -109,7 +113,7 @@ func (all policies) adopt() {
 }
 
 // engine is the engine of a guest behind NAT, by one of its queue pairs.
-func (s *served) engine() *nat.Port { return s.ports[0].(*nat.Port) }
+func (s *served) engine() *nat.Port { return engineOf(s.ports[0]) }
 
 // wake gives all threads of a guest a turn, and waits until it begins, or for a limited time.
 func (s *served) wake() {

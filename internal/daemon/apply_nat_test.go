@@ -15,6 +15,7 @@ import (
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -25,7 +26,7 @@ import (
 func openedNAT(t *testing.T, pairs int) (d *Daemon, config Config) {
 	dir := shortDir(t)
 	n := DefaultNAT()
-	n.Queues, n.NoIPv6, n.Resolvers = pairs, true, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	n.Queues, n.NoIPv6, n.Resolvers = pairs, true, dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	config = Config{
 		FrontEnds: FrontEnds{SocketPaths: []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}}, Sandbox: sandbox.Off, NAT: &n,
 	}
@@ -86,8 +87,8 @@ func (s *sender) send(guest, host uint16, text string) {
 	require.NoError(s.t, err)
 }
 
-// engineOf is the sum of what all queue pairs of a guest have counted.
-func engineOf(t *testing.T, g *served) (sum nat.Counters) {
+// countedBy is the sum of what all queue pairs of a guest have counted.
+func countedBy(t *testing.T, g *served) (sum nat.Counters) {
 	for pair := range g.ports {
 		require.NoError(t, g.device.Do(pair, func(thread *worker.Thread) {
 			c := thread.Port().(*nat.Port).Counters()
@@ -141,11 +142,11 @@ func TestAllQueuePairsOfAllGuestsFollowAPolicyThatIsApplied(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"NAT.AllowHost"}, pathsOf(done.Changed))
 	for _, g := range d.guests {
-		require.Eventually(t, func() bool { return engineOf(t, g).Withdrawn == pairs }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return countedBy(t, g).Withdrawn == pairs }, time.Minute, time.Millisecond)
 	}
 	everyPair(opensFirst)
 	for _, g := range d.guests {
-		require.Eventually(t, func() bool { return engineOf(t, g).Denied == pairs }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return countedBy(t, g).Denied == pairs }, time.Minute, time.Millisecond)
 	}
 	everyPair(opensSecond)
 	hears(t, second, 2*pairs)
@@ -178,14 +179,14 @@ func TestFlowsGoOnIfAChangeKeepsThem(t *testing.T) {
 	everyPair(1000)
 	hears(t, service, pairs)
 	everyPair(2000)
-	require.Eventually(t, func() bool { return engineOf(t, guest).Denied == pairs }, time.Minute, time.Millisecond, "others are closed")
-	require.Zero(t, engineOf(t, guest).Withdrawn)
+	require.Eventually(t, func() bool { return countedBy(t, guest).Denied == pairs }, time.Minute, time.Millisecond, "others are closed")
+	require.Zero(t, countedBy(t, guest).Withdrawn)
 	_, err = d.Change(func(c *Config) error {
 		c.NAT.Restrict = true
 		return nil
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return engineOf(t, guest).Withdrawn == pairs }, time.Minute, time.Millisecond, "another policy judges them")
+	require.Eventually(t, func() bool { return countedBy(t, guest).Withdrawn == pairs }, time.Minute, time.Millisecond, "another policy judges them")
 }
 
 func TestAPolicyThatIsRefusedChangesNothing(t *testing.T) {
@@ -252,9 +253,9 @@ func TestPoliciesThatSeveralCallersApplyEndInOneOfThem(t *testing.T) {
 		senders[i%2].send(uint16(1000+i), opens.Port, "x")
 	}
 	callers.Wait()
-	before := engineOf(t, d.guests[0]).Denied
+	before := countedBy(t, d.guests[0]).Denied
 	require.Eventually(t, func() bool { // the frames of before are over
-		now := engineOf(t, d.guests[0]).Denied
+		now := countedBy(t, d.guests[0]).Denied
 		same := now == before
 		before = now
 		return same
@@ -264,7 +265,7 @@ func TestPoliciesThatSeveralCallersApplyEndInOneOfThem(t *testing.T) {
 		s.send(uint16(3000+pair), opens.Port, "last")
 	}
 	if !opened {
-		require.Eventually(t, func() bool { return engineOf(t, d.guests[0]).Denied == before+2 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return countedBy(t, d.guests[0]).Denied == before+2 }, time.Minute, time.Millisecond)
 		return
 	}
 	require.NoError(t, service.SetReadDeadline(time.Now().Add(time.Minute)))

@@ -22,6 +22,7 @@ import (
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // asProcess is set in the environment of a child that is to be another process instead of the tests, and inDirectory where that is to
@@ -50,7 +51,7 @@ func TestForwardsInASandboxAreOpenedByTheBroker(t *testing.T) {
 	first, second := filepath.Join(dir, "first"), filepath.Join(dir, "second")
 	host := porttest.FreePort(t)
 	n := DefaultNAT()
-	n.NoIPv6, n.Resolvers = true, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	n.NoIPv6, n.Resolvers = true, dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	config := Config{FrontEnds: FrontEnds{SocketPaths: []string{filepath.Join(dir, "a")}}, NAT: &n}
 	setForwards(t, &config, "unix:"+first+":80")
 	p, events := program()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/vhostuser"
 )
 
@@ -27,13 +28,22 @@ type Config struct {
 	SOCKS netip.AddrPort `option:"socks" unit:"[ADDRESS:]PORT" fixed:"the sandbox binds no port"`
 	// UI is a port of the loopback at which a web page shows the process and changes it, for who has the page's token; the zero value is none.
 	UI netip.AddrPort `option:"ui" unit:"[ADDRESS:]PORT" fixed:"the process with the page is started once"`
+	// State is a file in which what was changed while guests are served is kept, and with which the next process begins; "" for none.
+	State string `option:"state" unit:"path" fixed:"the sandbox reaches no file"`
+	// AuditLog is a file to which lines are added that say what guests behind NAT ask for, begin, are denied and have ended; "-" is standard
+	// output, "" none.
+	AuditLog string `option:"audit-log" unit:"path, or -" fixed:"the sandbox reaches no file"`
+	// Learn is a file to which is written, as rules, what guests behind NAT do, while all is open to them that no rule by address closes; "" for none.
+	Learn string `option:"learn" unit:"path" fixed:"the sandbox reaches no file, and connections that have begun were not looked at"`
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.
 	Sandbox sandbox.Mode `option:"sandbox" default:"on" fixed:"a process cannot leave its sandbox"`
 
-	// One of them is what the guests of FrontEnds are connected to, all of them; none if there are no such guests.
-	NAT  *NAT
-	TAP  *TAP
-	Stub *Stub
+	// One of them is what the guests of FrontEnds are connected to, all of them, or NAT and Switch together; none if there are no such
+	// guests.
+	NAT    *NAT
+	TAP    *TAP
+	Switch *Switch
+	Stub   *Stub
 	// Guests have a network of their own each. They come behind those of FrontEnds.
 	Guests []Guest `option:"guests" live:"a guest is added or removed, and the others stay"`
 }
@@ -51,6 +61,12 @@ type FrontEnds struct {
 	// FD is the number of a unix stream socket of one guest that this process has inherited, listening or connected, instead of
 	// SocketPaths; nil for none. The daemon takes it over.
 	FD *int `option:"fd" unit:"descriptor" fixed:"descriptors are inherited at the start"`
+	// Links are how the links of the guests are that share a network, in their order; one that is missing, or zero, is not emulated.
+	Links []netem.Link `option:"link" unit:"[PRESET,][in:|out:]KEY=VALUE,..." live:"frames that are under way keep their time"`
+	// Kind is how all front ends pass frames.
+	Kind FrontEnd `option:"front-end" unit:"vhost-user, stream, vfkit or bess" default:"vhost-user" fixed:"front ends were met as others"`
+	// OneOff ends the service of each guest when its first front end has gone.
+	OneOff bool `option:"one-off" fixed:"front ends were met without it"`
 }
 
 // Threads says how the guests' threads use processors.
@@ -105,7 +121,7 @@ func (c *Checked) Config() Config { return clone(c.config) }
 func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
 	wrong := checked.planAll()
-	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkGuests(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), wrong)
+	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkKinds(), c.checkGuests(), c.checkLinks(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), c.checkAudit(), c.checkLearn(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}
@@ -116,17 +132,24 @@ func (c *Config) Check() (*Checked, error) {
 func (c *Checked) planAll() error {
 	parts := c.config.parts()
 	c.shares = nat.NewShares(max(len(c.config.Sockets()), 1), MaxLater)
+	if c.config.Learn != "" {
+		c.shares.Learn()
+	}
 	var errs *multierror.Error
 	var all []string
+	lans := newLANs(parts)
 	for _, p := range parts {
-		plan, err := p.plan(c.shares, false)
+		plan, err := p.plan(c.shares, lans.taken(&p), false)
 		errs = multierror.Append(errs, err)
 		if err != nil {
 			continue
 		}
+		errs = multierror.Append(errs, lans.add(&p, plan))
 		c.parts, all = append(c.parts, planned{p, plan}), append(all, p.names(plan)...)
 	}
-	return multierror.Append(errs, checkNames(all), checkDevices(parts)).ErrorOrNil()
+	lans.introduce()
+	_, differ := saidOfSwitches(parts)
+	return multierror.Append(errs, checkNames(all), checkDevices(parts), differ).ErrorOrNil()
 }
 
 // group is the number of the sockets' group, 0 for the process's own.
@@ -171,7 +194,7 @@ func (c *Config) checkSource() *Fault {
 		return faultf("%s %d: want the number of an open descriptor, such as 3", optionFD, *f.FD)
 	case !shared && len(c.Guests) == 0:
 		return faultf("no socket to meet the front end at; write %s PATH, or %s NUMBER", optionSocketPath, optionFD)
-	case !shared && (c.NAT != nil || c.TAP != nil || c.Stub != nil):
+	case !shared && (c.NAT != nil || c.TAP != nil || c.Switch != nil || c.Stub != nil):
 		return faultf("no guest shares the network: each has one of its own")
 	case f.FD != nil && len(f.SocketPaths)+len(c.Guests) > 0:
 		return faultf("%s and %s exclude each other", optionSocketPath, optionFD)

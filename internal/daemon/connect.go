@@ -88,7 +88,7 @@ func (s *served) call(ctx context.Context, to netip.AddrPort, client *Client) er
 		Accepted: func() { done <- nil },
 		Failed:   func(f nat.CallFailure) { done <- connectError(s.name, to, f) },
 	}
-	if err := s.device.Do(0, func(t *worker.Thread) { t.Port().(*nat.Port).Call(call) }); err != nil {
+	if err := s.device.Do(0, func(t *worker.Thread) { engineOf(t.Port()).Call(call) }); err != nil {
 		return fmt.Errorf("guest %s: %w", s.name, err) // its thread may yet take the call, so it keeps its descriptor
 	}
 	select {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/worker"
+	"github.com/vringnet/vring/tap"
 )
 
 // Program is what a daemon gets from the program that it is part of.
@@ -36,9 +38,14 @@ type Program struct {
 	Manager func(servicemanager.State)
 	// ConfigFile is the absolute path of the file that ReadConfigFile reads, "" for none.
 	ConfigFile string
+	// State is the file in which WriteState keeps what was changed; nil for none.
+	State *broker.StateFile
 	// OwnMounts is that this process has a namespace of mounts of its own, and Shares why not; see sandbox.Config.
 	OwnMounts bool
 	Shares    string
+	// User is whom this process becomes in its sandbox, nil to stay whose it is, and StaysRoot why it stays root's; see sandbox.Config.
+	User      *sandbox.User
+	StaysRoot string
 	// QueuesHint says how a user gives a guest more queue pairs; see vhostuser.Config.
 	QueuesHint string
 }
@@ -51,6 +58,8 @@ type Daemon struct {
 	shares      *nat.Shares
 	memory      memoryShares
 	pressure    *worker.CPUPressure // of the machine; nil if it cannot be known
+	roots       *x509.CertPool      // whom certificates of resolvers come from; nil if they were not read
+	switches    switches            // that guests have named; guarded by applying, after Open
 	groups      []*group            // of Open: that of the guests that share a network first
 	asked       asked               // what they need beside what the daemon does itself
 	broker      *broker.Client
@@ -58,6 +67,9 @@ type Daemon struct {
 	control     net.Listener           // that socket's; nil for none
 	metrics     net.Listener           // at the address of metrics; nil for none
 	socks       net.Listener           // at the address of SOCKS; nil for none
+	audit       *auditor               // nil for no audit log, and nothing to learn
+	learned     *broker.StateFile      // of what is learned; nil for none
+	learner     *learner               // writes it; nil for none
 	manager     servicemanager.Manager // of Program.Manager nil
 	walls       sandbox.State
 	since       time.Time
@@ -99,14 +111,28 @@ type plan interface {
 type asked struct {
 	needs  sandbox.Config // that they still do in the sandbox
 	duties broker.Duties  // that the broker does for them
+	changed
+}
+
+// changed is what was changed on the host and is undone in the end.
+type changed struct {
+	files   []string      // unix sockets of forwards
+	changes []tap.Changes // of TAP devices
 }
 
 // add adds what those of one network need.
 func (a *asked) add(o *opened) {
 	a.needs.Internet, a.needs.Multicast = a.needs.Internet || o.needs.Internet, a.needs.Multicast || o.needs.Multicast
+	a.needs.Devices, a.needs.Sources = a.needs.Devices || o.needs.Devices, a.needs.Sources || o.needs.Sources
 	a.needs.TAP, a.needs.Reopen = a.needs.TAP || o.needs.TAP, a.needs.Reopen || o.needs.Reopen
-	a.duties.Remove, a.duties.Read = append(a.duties.Remove, o.duties.Remove...), cmp.Or(a.duties.Read, o.duties.Read)
-	a.duties.Configs, a.duties.Changes = append(a.duties.Configs, o.duties.Configs...), append(a.duties.Changes, o.duties.Changes...)
+	a.duties.Read = cmp.Or(a.duties.Read, o.duties.Read)
+	for _, root := range o.duties.BootRoots {
+		if !slices.Contains(a.duties.BootRoots, root) {
+			a.duties.BootRoots = append(a.duties.BootRoots, root)
+		}
+	}
+	a.duties.Configs, a.changes = append(a.duties.Configs, o.duties.Configs...), append(a.changes, o.changes...)
+	a.files = append(a.files, o.files...)
 }
 
 // opened is what the guests of a network are connected to, open.
@@ -115,15 +141,18 @@ type opened struct {
 	engines []nat.Config   // of guests behind NAT, as they were opened
 	needs   sandbox.Config // what of it is still done in the sandbox
 	duties  broker.Duties  // what the broker does for it
-	close   func() error   // is called when no guest of it is served any more; nil for nothing
+	changed
+	close func() error // is called when no guest of it is served any more; nil for nothing
 }
 
-// Network is what one guest is connected to: NAT or TAP, or neither.
+// Network is what one guest is connected to: one of NAT, TAP and a switch, or none of them.
 type Network struct {
 	Guest string // its name
 	Own   string // the socket of the guest, if no other one shares its network; see Config.NATOf
 	NAT   *nat.Config
 	TAP   *TAPDevice
+	// Switch is what was said of the guest's port, and of the switch.
+	Switch *Switch
 }
 
 // TAPDevice is a TAP device that is open.
@@ -144,7 +173,19 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 	})
 	d.shares, d.memory = c.shares, shareMemory(len(d.config.Sockets()))
 	d.pressure, _ = worker.OpenCPUPressure() // without it, threads do not poll
-	err := d.openAll(c.parts)
+	err := d.readRoots()
+	if err == nil {
+		err = d.openAudit()
+	}
+	if err == nil {
+		d.learned, err = d.learnedFile()
+	}
+	if err == nil {
+		d.switches, err = newSwitches(d.config.parts())
+	}
+	if err == nil {
+		err = d.openAll(c.parts)
+	}
 	d.placeControl()
 	if err == nil {
 		err = d.start()
@@ -157,6 +198,12 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 	}
 	if err == nil {
 		err = d.startBroker()
+	}
+	if err == nil {
+		err = d.openState()
+	}
+	if err == nil {
+		err = d.openLearn()
 	}
 	if err == nil {
 		err = d.openControl()
@@ -185,6 +232,9 @@ func (d *Daemon) setLogLevel(l slog.Level) {
 	}
 }
 
+// clock is that of all threads, in nanoseconds: what guests share has times of several.
+func (d *Daemon) clock() int64 { return int64(time.Since(d.since)) }
+
 // tell tells of an event.
 func (d *Daemon) tell(e Event) { d.program.Tell(e) }
 
@@ -203,6 +253,9 @@ func (d *Daemon) Networks() (all []Network) {
 			}
 			own := clone(*now)
 			n.NAT.AllowHost, n.NAT.Rules, n.NAT.Restrict, n.NAT.Resolvers = own.AllowHost, own.Rules, own.Restrict, own.Resolvers
+			n.NAT.Redirects, n.NAT.Names, n.NAT.Split = own.Redirects, own.Names, own.Split
+			n.NAT.NameGroups, n.NAT.RefuseNames = own.NameGroups, own.RefuseNames
+			n.NAT.Way = own.Way()
 			n.NAT.Forwards = clone(forwards[s.group][slices.Index(s.group.guests, s)])
 		}
 		all = append(all, n)
@@ -224,12 +277,14 @@ func (d *Daemon) Close() error {
 
 // end undoes what was changed on the host, when no guest is served any more.
 func (d *Daemon) end(err error) error {
+	d.learner.close(d.audit)
 	err = errors.Join(err, closeListener(d.metrics), closeListener(d.socks), d.closeControl(), d.broker.Undo())
 	for _, g := range d.groups {
 		if g.close != nil {
 			err = errors.Join(err, g.close())
 		}
 	}
+	err = errors.Join(err, d.audit.close())
 	if d.pressure != nil {
 		err = errors.Join(err, d.pressure.Close())
 	}

@@ -78,7 +78,7 @@ func (d *Daemon) StartDrain(timeout time.Duration, over func()) (Drain, error) {
 func (d *Daemon) closeForNew() error {
 	closed := clone(d.now)
 	for _, n := range closed.allNAT() {
-		n.Forwards, n.AllowHost, n.Rules, n.Restrict = nil, nil, nil, true
+		n.Forwards, n.AllowHost, n.Rules, n.Redirects, n.Restrict = nil, nil, nil, nil, true
 	}
 	policies, err := d.policies(&closed)
 	if err != nil {

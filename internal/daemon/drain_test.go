@@ -77,7 +77,7 @@ func TestNothingNewBeginsWhileItDrains(t *testing.T) {
 	hears(t, b.service, 1)
 	require.False(t, b.listens())
 	b.send(2000)
-	require.Eventually(t, func() bool { return engineOf(t, b.d.guests[1]).Denied == 1 }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return countedBy(t, b.d.guests[1]).Denied == 1 }, time.Minute, time.Millisecond)
 	require.Eventually(t, func() bool {
 		now, draining := b.d.Draining()
 		return draining && now.Flows == 1
@@ -129,7 +129,7 @@ func TestADrainGoesOnIfAForwardHasLostItsPlace(t *testing.T) {
 	_, draining := b.d.Draining()
 	require.True(t, draining)
 	b.send(2000)
-	require.Eventually(t, func() bool { return engineOf(t, b.d.guests[1]).Denied == 1 }, time.Minute, time.Millisecond, "all of it goes on")
+	require.Eventually(t, func() bool { return countedBy(t, b.d.guests[1]).Denied == 1 }, time.Minute, time.Millisecond, "all of it goes on")
 	require.NoError(t, other.Close())
 	require.NoError(t, b.d.CancelDrain())
 	require.True(t, b.listens())

@@ -15,8 +15,8 @@ type Event interface{ event() }
 type (
 	// ManagerUnreachable is that the service manager cannot be told that the daemon is ready. Guests are served.
 	ManagerUnreachable struct{ Err error }
-	// RunsAsRoot is that the sandbox is entered by root.
-	RunsAsRoot struct{}
+	// RunsAsRoot is that guests are served by root, and why.
+	RunsAsRoot struct{ Reason string }
 	// Ready is that the front end of a guest may come.
 	Ready struct {
 		Socket string // its path, "" for one that was inherited
@@ -57,12 +57,31 @@ type (
 		Only  bool   // there is no other guest
 		Rates Rates
 	}
+	// Tested is what has become of the frames of sources that have come to a stub which checks them, since the guest is served. There is
+	// one each second in which any have come, and one when the guest is served no more.
+	Tested struct {
+		Guest string // its name
+		Only  bool   // there is no other guest
+		Last  bool   // no other one follows
+		Test  Test
+	}
 	// BrokerEnded is that the broker has ended too early: what it is for is not done any more.
 	BrokerEnded struct{ Duties broker.Duties }
 	// ControlMissing is why there is no control socket where there would be one by default. Guests are served.
 	ControlMissing struct{ Err error }
 	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
 	ResolversUnreadable struct{ Reason string }
+	// AuditTrouble is why the audit log cannot be written, or, without Err, that it can be again. It is told once for each.
+	AuditTrouble struct {
+		Path string
+		Err  error
+	}
+	// Learned is that what guests did was written as rules, or why not.
+	Learned struct {
+		Path  string
+		Rules int // in the file, or to be
+		Err   error
+	}
 	// DrainChanged is that nothing new may begin, or that it may again.
 	DrainChanged struct {
 		Draining bool
@@ -82,8 +101,11 @@ func (GuestRemoved) event()        {}
 func (GuestStopped) event()        {}
 func (Counted) event()             {}
 func (Traffic) event()             {}
+func (Tested) event()              {}
 func (BrokerEnded) event()         {}
 func (ControlMissing) event()      {}
 func (ResolversUnreadable) event() {}
+func (AuditTrouble) event()        {}
+func (Learned) event()             {}
 func (DrainChanged) event()        {}
 func (Stopping) event()            {}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-multierror"
@@ -106,7 +107,7 @@ func guestDifferences(field Field, before, after *Config) (all []difference) {
 		case is == nil:
 			all = append(all, difference{Field: field, both: true, removed: was})
 			continue
-		case was.Name != is.Name:
+		case was.Name != is.Name || was.frontEnd(before.FrontEnds.Kind) != is.frontEnd(before.FrontEnds.Kind):
 			all = append(all, difference{Field: field, both: true, removed: was, added: is})
 		}
 		for _, d := range differences(was.asConfig(), is.asConfig()) {
@@ -129,7 +130,7 @@ func (d *difference) fault(before *Config) error {
 	reason := d.Reason
 	switch {
 	case d.added != nil && d.removed != nil:
-		return faultf("the name of the guest with %s cannot change while it is served; remove the guest and add it again", d.added.SocketPath)
+		return faultf("the name of the guest with %s cannot change while it is served, nor how its front end passes frames; remove the guest and add it again", d.added.SocketPath)
 	case d.again:
 		return twice(d.added.SocketPath)
 	case d.added != nil:
@@ -164,10 +165,35 @@ func at(c *Config, index []int) reflect.Value {
 	return v
 }
 
+// CopyField gives a configuration the value that another one has of a field, which is named by its path. Both have the network that the field
+// belongs to, and share what the value refers to.
+func CopyField(to, from *Config, path string) {
+	walk(reflect.TypeFor[Config](), "", nil, func(_ reflect.StructField, of string, index []int) {
+		if of == path {
+			at(to, index).Set(at(from, index))
+		}
+	})
+}
+
 func (f Field) String() string {
 	change := "fixed"
 	if f.Live {
 		change = "live"
 	}
 	return fmt.Sprintf("%s (%s): %s", f.Path, change, f.Reason)
+}
+
+// Adopt gives a configuration the fields of another one that have one of some options. Lists become longer: what is in the other one comes first.
+func Adopt(to, from *Config, options ...Option) {
+	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, _ string, index []int) {
+		named := slices.ContainsFunc(fieldOf(f, "").Options, func(o Option) bool { return slices.Contains(options, o) })
+		was, is := at(to, index), at(from, index)
+		switch {
+		case !named || !was.IsValid() || !is.IsValid():
+		case was.Kind() == reflect.Slice:
+			was.Set(detached(reflect.AppendSlice(is, was)))
+		default:
+			was.Set(detached(is))
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -59,9 +60,9 @@ func TestOptionsHaveTheirNames(t *testing.T) {
 		}
 	}
 	for _, o := range []Option{
-		optionSocketPath, optionClient, optionSocketMode, optionSocketGroup, optionFD, optionPoll, optionCPUs,
-		optionLogLevel, optionLogFormat, optionNetwork, optionNetwork6, optionMTU, optionSearch, optionDNS, optionTAP, optionMode, optionMAC,
-		optionForward, optionControl, optionMetrics,
+		optionSocketPath, optionClient, optionSocketMode, optionSocketGroup, optionFD, optionFrontEnd, optionOneOff, optionQueues, optionPoll, optionCPUs,
+		optionLogLevel, optionLogFormat, optionNetwork, optionShared, optionNetwork6, optionMTU, optionSearch, optionDNS, optionTAP, optionSwitchName, optionFlood, optionAgeing, optionMode, optionSizes, optionMAC,
+		optionForward, optionControl, optionMetrics, optionGuestAddress, optionRouter, optionRouterMAC, optionDNSRelay, optionNameServer,
 	} {
 		require.True(t, names[o], o)
 	}
@@ -69,8 +70,8 @@ func TestOptionsHaveTheirNames(t *testing.T) {
 
 func TestDefaultsAreThoseThatTheFieldsTell(t *testing.T) {
 	nat, tap, stub := DefaultNAT(), DefaultTAP(), DefaultStub()
-	c := Config{NAT: &nat, TAP: &tap, Stub: &stub, Threads: Threads{Poll: DefaultPoll}}
-	zero := []string{"NAT.Network6", "FrontEnds.SocketMode", "Log.Level", "Log.Format"} // values that stand for the default
+	c := Config{NAT: &nat, TAP: &tap, Switch: &Switch{}, Stub: &stub, Threads: Threads{Poll: DefaultPoll}}
+	zero := []string{"NAT.Network6", "FrontEnds.SocketMode", "Log.Level", "Log.Format", "FrontEnds.Kind", "Switch.Flood", "Switch.Ageing"} // values that stand for the default
 	walk(reflect.TypeFor[Config](), "", nil, func(f reflect.StructField, path string, index []int) {
 		value, want := at(&c, index), f.Tag.Get("default")
 		switch {
@@ -99,7 +100,7 @@ func TestAChangeNeedsANewProcessWhereAFieldSaysSo(t *testing.T) {
 		fault  string
 	}{
 		"nothing": {func(*Config) {}, "", ""},
-		"live":    {func(c *Config) { c.NAT.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")} }, "NAT.Resolvers", ""},
+		"live":    {func(c *Config) { c.NAT.Resolvers = dns.Plain(netip.MustParseAddrPort("192.0.2.1:53")) }, "NAT.Resolvers", ""},
 		"a bool":  {func(c *Config) { c.NAT.Restrict = true }, "NAT.Restrict", ""},
 		"fixed":   {func(c *Config) { c.NAT.MTU = 9000 }, "NAT.MTU", "mtu cannot change while guests are served: guests were told"},
 		"a list": {func(c *Config) { c.FrontEnds.SocketPaths = []string{"/run/b"} }, "FrontEnds.SocketPaths",

@@ -105,6 +105,15 @@ func (d *Daemon) CachedNames(guest string) ([]nat.CachedName, error) {
 	return askEngine(s, (*nat.Port).CachedNames)
 }
 
+// NameCacheStats returns what has become of a guest's queries with answers that are kept. The error is a NoGuestError or a NoFlowsError.
+func (d *Daemon) NameCacheStats(guest string) (nat.NameCacheStats, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nat.NameCacheStats{}, err
+	}
+	return s.engine().NameCacheStats(), nil
+}
+
 // ForgetNames forgets the answers of resolvers that are kept for a guest, and returns how many there were. The error is a NoGuestError or a
 // NoFlowsError.
 func (d *Daemon) ForgetNames(guest string) (int, error) {
@@ -118,7 +127,7 @@ func (d *Daemon) ForgetNames(guest string) (int, error) {
 // askEngine asks the first queue pair of a guest, on its thread.
 func askEngine[T any](s *served, ask func(p *nat.Port, now int64) T) (answer T, err error) {
 	x := new(T) // to which the thread may write after an error
-	if err := s.device.Do(0, func(t *worker.Thread) { *x = ask(t.Port().(*nat.Port), t.Now()) }); err != nil {
+	if err := s.device.Do(0, func(t *worker.Thread) { *x = ask(engineOf(t.Port()), t.Now()) }); err != nil {
 		return answer, fmt.Errorf("guest %s: %w", s.name, err)
 	}
 	return *x, nil
@@ -147,7 +156,7 @@ func (d *Daemon) eachSlice(ctx context.Context, guest string, do func(p *nat.Por
 	pair, from := 0, uint32(0)
 	for pair < len(s.ports) {
 		some := new(slice) // to which the thread may write after an error
-		err := s.device.Do(pair, func(t *worker.Thread) { *some = do(t.Port().(*nat.Port), t.Now(), from) })
+		err := s.device.Do(pair, func(t *worker.Thread) { *some = do(engineOf(t.Port()), t.Now(), from) })
 		if err != nil {
 			return fmt.Errorf("guest %s, queue pair %d: %w", s.name, pair, err)
 		}

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"runtime"
 	"slices"
 	"sync"
@@ -16,8 +15,9 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/audit"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/netbackend/worker"
-	"github.com/vringnet/vring/vhostuser"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -29,9 +29,12 @@ type guest struct {
 	counters []counting.Source                 // of ports
 	snapshot func(*worker.Thread) nat.Snapshot // nil for a network without flows
 	natPort  *nat.Port                         // of the first queue pair, for what anybody may ask; nil for a network that is not NAT
+	recorder *audit.Recorder                   // takes what it does at the border, for the audit log; nil for nobody
 	lost     <-chan error                      // delivers why there is no network any more; nil for one that cannot be lost
 	// traffic, if set, tells that of the first queue pair from its counters, and is metered each second.
 	traffic func(counting.Values) traffic
+	// latency, if set, tells what parts of the frames that were tested took at most, and the longest time.
+	latency func(parts ...float64) (times []time.Duration, longest time.Duration)
 }
 
 // close closes the ports of a guest that is not served.
@@ -55,33 +58,37 @@ func closeAll(guests []guest) error {
 // served is a guest that is being served.
 type served struct {
 	guest
-	group   *group
-	socket  string             // at which its front end is met; "" for one that was inherited
-	only    bool               // there was no other one when it was started
-	later   bool               // it was added while others were served
-	cancel  context.CancelFunc // ends it; nil before it is begun
-	done    chan struct{}      // is closed when it has ended
-	removed atomic.Bool        // it ends, since it was removed
-	label   string             // its name in events, "" for the only one
-	tell    func(Event)
-	device  *worker.Device
-	server  *vhostuser.Server
-	since   time.Time
+	group    *group
+	socket   string             // at which its front end is met; "" for one that was inherited
+	only     bool               // there was no other one when it was started
+	later    bool               // it was added while others were served
+	cancel   context.CancelFunc // ends it; nil before it is begun
+	done     chan struct{}      // is closed when it has ended
+	removed  atomic.Bool        // it ends, since it was removed
+	label    string             // its name in events, "" for the only one
+	tell     func(Event)
+	device   *worker.Device
+	server   server
+	frontEnd FrontEnd // of server
+	since    time.Time
 	// looking has room for the one who looks at flows or ends them.
 	looking  chan struct{}
 	captures []*Capture // that are running; guarded by Daemon.capturing
 
-	linking  sync.Mutex  // is held while the link is taken up or down
-	linkDown atomic.Bool // as it was set last
+	link     atomic.Pointer[netem.Link] // that is emulated, with its seed; nil for none
+	linking  sync.Mutex                 // is held while the link is taken up or down
+	linkDown atomic.Bool                // as it was set last
 }
 
 // group are the guests that share a network, or one that has its own.
 type group struct {
 	opened
-	own     string // the socket of the guest whose own it is; "" for guests that share it
-	sockets []string
-	name    string    // of the only guest; "" for none of its own
-	guests  []*served // in the order of opened.guests
+	own      string       // the socket of the guest whose own it is; "" for guests that share it
+	frontEnd FrontEnd     // of the guests
+	links    []netem.Link // of the guests at the start
+	sockets  []string
+	name     string    // of the only guest; "" for none of its own
+	guests   []*served // in the order of opened.guests
 }
 
 // isComing reports whether the guest is not open yet.
@@ -129,9 +136,13 @@ func (d *Daemon) openGroup(p *planned) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &group{opened: o, own: p.own, sockets: p.sockets, name: p.name}
+	g := &group{opened: o, own: p.own, frontEnd: p.frontEnd, links: p.links, sockets: p.sockets, name: p.name}
+	for i := range g.opened.guests {
+		d.audit.own(g.opened.guests[i].recorder, p.own)
+	}
 	if p.name != "" {
 		g.opened.guests[0].name = p.name
+		d.audit.rename(g.opened.guests[0].recorder, p.name)
 	}
 	return g, nil
 }
@@ -212,30 +223,19 @@ func (d *Daemon) startOne(s *served, threads int, limits guestmem.Limits, listen
 		Notices: func(n netbackend.Notice) { d.tell(Notice{s.label, n}) },
 		Poll:    d.now.Threads.Poll,
 		CPUs:    d.config.Threads.from(threads), MaxSleep: sleepBeforeServing,
-		Pressure: d.pressure,
+		Pressure: d.pressure, Now: d.clock,
 	})
 	if err != nil {
 		return err
+	}
+	if err := s.emulate(linkAt(s.group.links, slices.Index(s.group.sockets, s.socket))); err != nil {
+		return errors.Join(err, s.device.Close())
 	}
 	s.server, err = d.newServer(s, log, limits, listen)
 	if err != nil {
 		return errors.Join(cannotListen(optionSocketPath, s.socket, err), s.device.Close())
 	}
 	return nil
-}
-
-// newServer opens where the front ends of a guest come from.
-func (d *Daemon) newServer(s *served, log *slog.Logger, limits guestmem.Limits, listen func(path string) (int, error)) (*vhostuser.Server, error) {
-	from := &d.config.FrontEnds
-	c := vhostuser.Config{
-		SocketPath: s.socket, Client: from.Client, SocketMode: from.SocketMode, SocketGroup: from.group(),
-		Dial: d.dial, KeepFile: d.broker.Removes, Listen: listen, Device: s.device, Log: log, Memory: limits, QueuesHint: d.program.QueuesHint,
-		Staged: func(now vhostuser.Stage) { d.tell(StageChanged{s.label, now}) },
-	}
-	if from.FD != nil {
-		c.FD = *from.FD
-	}
-	return vhostuser.NewServer(c)
 }
 
 // cannotListen is why no socket could be had at path. What the user can write otherwise is a fault.
@@ -263,6 +263,7 @@ func (s *served) serve(ctx context.Context) error {
 	for pair := range s.counters {
 		s.tell(s.counted(pair))
 	}
+	s.tellTest(true)
 	return err
 }
 
@@ -293,7 +294,7 @@ func (s *served) counted(pair int) Counted {
 	counters, _ := s.device.Counters(pair) // nobody counts any more
 	c := Counted{
 		Guest: s.label, Pair: pair, Pairs: len(s.counters), Uptime: time.Since(s.since), Lost: s.device.Lost(),
-		Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
+		Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned, FrontEnd: counters.Thread.FrontEnd, Link: counters.Thread.Link},
 	}
 	if pair == 0 {
 		c.Dropped = s.device.Dropped()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,12 +86,13 @@ func (p *guestsPlan) check(after *Config) error {
 			later++
 		}
 	}
+	lans := p.lans()
 	for i := range after.Guests {
 		g := &after.Guests[i]
 		if d.now.guest(g.SocketPath) != nil {
 			continue
 		}
-		c, name, err := p.plan(g, sockets)
+		c, name, err := p.plan(g, sockets, lans)
 		errs = multierror.Append(errs, err)
 		sockets = append(sockets, g.SocketPath)
 		if err == nil {
@@ -105,26 +107,41 @@ func (p *guestsPlan) check(after *Config) error {
 	return multierror.Append(errs, checkNames(names)).ErrorOrNil()
 }
 
+// lans are the networks of switches, with the guests that stay.
+func (p *guestsPlan) lans() lans {
+	all := lans{}
+	for _, s := range p.daemon.all() {
+		if s.network.NAT == nil || s.network.Switch == nil || slices.Contains(p.removed, s) {
+			continue
+		}
+		l := all.of(&part{lan: s.network.Switch})
+		l.first = cmp.Or(l.first, s.network.NAT)
+		l.configs = append(l.configs, s.network.NAT)
+	}
+	return all
+}
+
 // plan returns what is to be opened for a guest that comes. Its forwards are opened apart.
-func (p *guestsPlan) plan(g *Guest, sockets []string) (*coming, string, error) {
+func (p *guestsPlan) plan(g *Guest, sockets []string, lans lans) (*coming, string, error) {
 	own := clone(*g)
 	if own.NAT != nil {
 		own.NAT.Forwards = nil // which the host would be looked at for
 	}
-	part := own.part()
+	part := own.part(p.daemon.config.FrontEnds.Kind)
 	if err := own.check(sockets); err != nil {
 		return nil, "", err
 	}
-	plan, err := part.plan(p.daemon.shares, true)
+	plan, err := part.plan(p.daemon.shares, lans.taken(&part), true)
 	if err != nil {
 		return nil, "", err
 	}
-	var errs *multierror.Error
+	errs := multierror.Append(nil, lans.add(&part, plan))
 	c := &coming{planned: planned{part, plan}}
-	c.group = &group{own: part.own, sockets: part.sockets, name: part.name}
-	if engines, isNAT := plan.(natPlan); isNAT {
+	c.group = &group{own: part.own, frontEnd: part.frontEnd, links: part.links, sockets: part.sockets, name: part.name}
+	if n, isNAT := plan.(*natPlan); isNAT {
+		engines := n.configs
 		c.group.engines = engines
-		errs = multierror.Append(errs, p.daemon.checkResolvers(&engines[0]), p.daemon.config.checkOpen(own.NAT))
+		errs = multierror.Append(errs, p.daemon.checkResolvers(&engines[0]), p.daemon.checkRoots(&engines[0]), p.daemon.checkBootRoot(&engines[0]), p.daemon.config.checkOpen(own.NAT))
 	}
 	c.group.guests = []*served{{group: c.group, socket: g.SocketPath, later: true}}
 	return c, part.names(plan)[0], errs.ErrorOrNil()
@@ -164,7 +181,7 @@ func (d *Daemon) openLater(c *coming) error {
 	d.makeRoomFor(len(s.ports))
 	var listen func(string) (int, error)
 	if d.broker.Listens() {
-		listen = d.broker.Listen
+		listen = func(path string) (int, error) { return d.broker.Listen(path, c.frontEnd == FrontEndBess) }
 	}
 	if err := d.startOne(s, d.threads(), d.memory.later, listen); err != nil {
 		return errors.Join(fmt.Errorf("guest %s: %w", s.name, err), d.closeGroup(c.group))
@@ -218,6 +235,8 @@ func (p *guestsPlan) adopt(done *Applied) {
 	for _, s := range p.removed {
 		if !d.remove(s) {
 			done.Waiting = append(done.Waiting, s.name)
+		} else {
+			d.audit.remove(s.recorder)
 		}
 		done.Removed = append(done.Removed, s.name)
 		d.tell(GuestRemoved{s.name})

@@ -15,12 +15,13 @@ import (
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // ownNAT is a guest with a network of its own behind the host's.
 func ownNAT(dir, name, network string, forwards ...string) Guest {
 	n := DefaultNAT()
-	n.Network, n.NoIPv6, n.Resolvers = netip.MustParsePrefix(network), true, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	n.Network, n.NoIPv6, n.Resolvers = netip.MustParsePrefix(network), true, dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	for _, text := range forwards {
 		f, err := spec.ParseForward(text)
 		if err != nil {
@@ -47,7 +48,7 @@ type servedMixed struct {
 func newServedMixed(t *testing.T, own ...func(dir string) Guest) *servedMixed {
 	dir := shortDir(t)
 	n := DefaultNAT()
-	n.NoIPv6, n.Resolvers = true, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	n.NoIPv6, n.Resolvers = true, dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	config := Config{FrontEnds: FrontEnds{SocketPaths: []string{filepath.Join(dir, "shared")}}, Sandbox: sandbox.Off, NAT: &n}
 	for _, g := range own {
 		config.Guests = append(config.Guests, g(dir))

@@ -62,6 +62,7 @@ func (s *served) tellTraffic(quit <-chan struct{}) {
 		}
 		if rates, passed := m.read(); passed {
 			s.tell(Traffic{Guest: s.name, Only: s.only, Rates: rates})
+			s.tellTest(false)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"time"
 
@@ -9,9 +11,14 @@ import (
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/nat/audit"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
+	"github.com/vringnet/vring/netbackend/uplink"
 	"github.com/vringnet/vring/netbackend/worker"
 )
 
@@ -24,6 +31,23 @@ type NAT struct {
 	Network6 netip.Prefix `option:"network6" default:"fd00:10:0:2::/64" fixed:"guests hold addresses of it"`
 	// NoIPv6 is that there is none.
 	NoIPv6 bool `option:"network6" fixed:"guests hold addresses of it"`
+	// GuestAddresses are those of the first guest, Routers those of the router, and Relays where the process answers for names: one of each
+	// version of IP, if they are not to follow from the networks. NoRelay is that names are answered for nowhere. With a router that is not in
+	// Network, DHCP tells that it is on the guest's link.
+	GuestAddresses []netip.Addr `option:"guest-address" fixed:"guests hold them"`
+	Routers        []netip.Addr `option:"router" fixed:"guests route by them"`
+	Relays         []netip.Addr `option:"dns-relay" fixed:"guests ask there"`
+	NoRelay        bool         `option:"dns-relay" fixed:"guests ask there"`
+	// NameServers are those that guests are told of, instead of where the process answers itself. NoNameServers tells of none.
+	NameServers   []netip.Addr `option:"name-server" fixed:"DHCP answers with what was configured when a guest was opened"`
+	NoNameServers bool         `option:"name-server" fixed:"DHCP answers with what was configured when a guest was opened"`
+	// RouterMAC is the hardware address of the router; nil is one that is made of its address of IPv4.
+	RouterMAC net.HardwareAddr `option:"router-mac" fixed:"guests have learned it"`
+	// Shared is that the networks are some of the host's: their other addresses are those of hosts there, which guests reach by the host. The
+	// router is one of them, but for what AllowHost opens at its address.
+	Shared bool `option:"shared-network" fixed:"guests have learned where their neighbours are"`
+	// Without are protocols that guests do not have.
+	Without []nat.Protocol `option:"without" fixed:"guests were told of some of them"`
 	// MTU is that of the guests, which DHCP and router advertisements announce; 576 to 65520.
 	MTU int `option:"mtu" unit:"bytes" default:"1500" fixed:"guests were told, and connections agreed on their segments"`
 
@@ -43,23 +67,49 @@ type NAT struct {
 	// BootFiles are what guests boot from the network, and BootServers where: one for each version of IP.
 	BootServers []netip.Addr        `option:"boot-server" fixed:"DHCP answers with what was configured when a guest was opened"`
 	BootFiles   []hostconf.BootFile `option:"boot-file" fixed:"DHCP answers with what was configured when a guest was opened"`
+	// BootRoot is a directory with files that guests boot from, which their router gives out by TFTP.
+	BootRoot string `option:"tftp" unit:"directory" fixed:"the sandbox reaches no file"`
 	// Options and Options6 are further options of DHCP and DHCPv6.
 	Options  []hostconf.Option `option:"dhcp-option" fixed:"DHCP answers with what was configured when a guest was opened"`
 	Options6 []hostconf.Option `option:"dhcp6-option" fixed:"DHCP answers with what was configured when a guest was opened"`
 
 	// Forwards lead from the host into the guest whose address they name, or into the first one.
 	Forwards []spec.Forward `option:"forward" live:"a listener is added or closed, and connections stay"`
+	// Expose lets forwards that are added while guests are served listen at all addresses of the host, not at its loopback only.
+	Expose bool `option:"expose" fixed:"the broker is told at the start what it may open"`
 	// AllowHost are the services of the host that are open to guests.
 	AllowHost []spec.HostService `option:"allow-host" live:"flows are judged again, and end if they are closed"`
 	// Rules open and close the rest; the first that matches decides.
-	Rules []spec.Rule `option:"allow,deny" live:"flows are judged again, and end if they are closed"`
-	// Restrict closes all that Rules and AllowHost do not open, and lets Resolvers only be asked.
+	Rules []spec.Rule `option:"allow,deny,allow-name,deny-name" live:"flows are judged again, and end if they are closed"`
+	// NameGroups are names that Rules name together.
+	NameGroups []spec.NameGroup `option:"name-group" live:"flows are judged again, and end if they are closed"`
+	// RefuseNames is what guests are told of names that Rules refuse.
+	RefuseNames nat.Refusal `option:"refuse-names" default:"refused" live:"the next query is answered so"`
+	// Restrict closes all that Rules and AllowHost do not open, and lets Resolvers only be asked, unless Rules allow names.
 	Restrict bool `option:"restrict" live:"flows are judged again, and end if they are closed"`
+	// Redirects lead what guests send to some destinations to others, which may be the host's own.
+	Redirects []spec.Redirect `option:"redirect" live:"flows are judged again, and new ones are led there"`
+	// Via is the proxy by which connections of TCP leave of which no rule says otherwise. What is not TCP is closed then.
+	Via spec.Proxy `option:"via" live:"connections that begin then leave by it, and others go on"`
+	// OutboundInterface is the interface that guests' packets leave by of which no rule says otherwise, and OutboundInterface4 and
+	// OutboundInterface6 are it for one version of IP, in its place.
+	OutboundInterface  string `option:"outbound-interface" live:"flows that begin then leave by it, and others go on; the sandbox allows it only if some interface is there at the start"`
+	OutboundInterface4 string `option:"outbound-interface4" live:"flows that begin then leave by it, and others go on; the sandbox allows it only if some interface is there at the start"`
+	OutboundInterface6 string `option:"outbound-interface6" live:"flows that begin then leave by it, and others go on; the sandbox allows it only if some interface is there at the start"`
+	// OutboundAddresses are the source addresses that guests' packets leave with of which no rule says otherwise, one for each version of IP.
+	OutboundAddresses []netip.Addr `option:"outbound-address" live:"flows that begin then leave with it, and others go on; the sandbox allows it only if some address is there at the start"`
+	// Names are answered without a resolver, in zones for which none is asked.
+	Names []dnszone.Entry `option:"dns-name" live:"the next query is answered so"`
 	// Resolvers are asked for names instead of the host's, if there are any.
-	Resolvers []netip.AddrPort `option:"dns" live:"the next query goes there"`
+	Resolvers []dns.Server `option:"dns" live:"the next query goes there"`
+	// Split are domains for which other resolvers are asked, and those for nothing else.
+	Split []dns.Route `option:"dns-for" live:"the next query goes there"`
 
 	// DNSCache keeps answers of resolvers, for each guest its own.
 	DNSCache bool `option:"dns-cache" fixed:"queries that are under way know whether their answers are kept"`
+
+	// Measure lets the router answer to echo, discard and chargen, by which a guest measures its link.
+	Measure bool `option:"measure" fixed:"whether a destination is the router's own is known to each thread of a guest from its start"`
 
 	// EndpointIndependent gives each UDP port of a guest one port of the host, whatever the destination (RFC 4787).
 	EndpointIndependent bool `option:"udp-endpoint-independent" fixed:"peers know the ports that guests have"`
@@ -89,14 +139,18 @@ func (n *NAT) engine(shares *nat.Shares) (nat.Config, error) {
 		Options: n.Options, Options6: n.Options6, Leases: n.Leases,
 	}
 	c.Forwards, c.AllowHost, c.Rules, c.Restrict, c.Resolvers = n.Forwards, n.AllowHost, n.Rules, n.Restrict, n.Resolvers
+	c.Redirects, c.Names, c.Split = n.Redirects, n.Names, n.Split
+	c.NameGroups, c.RefuseNames = n.NameGroups, n.RefuseNames
+	c.Way = n.Way()
 	c.EndpointIndependent, c.UDPFiltering = n.EndpointIndependent, n.UDPFiltering
-	c.Multicast, c.DNSCache = n.Multicast, n.DNSCache
-	c.Queues, c.ReconnectGrace = n.Queues, n.ReconnectGrace
+	c.Multicast, c.DNSCache, c.Measure = n.Multicast, n.DNSCache, n.Measure
+	c.Queues, c.ReconnectGrace, c.BootRoot = n.Queues, n.ReconnectGrace, n.BootRoot
+	c.Shared, c.Without, c.NoNameServers = n.Shared, n.Without, n.NoNameServers
 	var errs *multierror.Error
-	if n.Network.IsValid() {
+	if !n.isSet(true) && n.Network.IsValid() {
 		errs = multierror.Append(errs, c.SetNetwork(n.Network))
 	}
-	errs = multierror.Append(errs, n.setNetwork6(&c, shares.HasIPv6()), n.checkSearch(), c.Check())
+	errs = multierror.Append(errs, n.setNetwork6(&c, shares.HasIPv6()), n.checkSearch(), n.setAddresses(&c), n.setBootRoot(&c), c.Check())
 	return c, errs.ErrorOrNil()
 }
 
@@ -129,6 +183,7 @@ func (n *NAT) checkSearch() error {
 // engines are the configurations of all guests' engines. The error holds all that is wrong.
 func (n *NAT) engines(p places) ([]nat.Config, error) {
 	c, err := n.engine(p.shares)
+	c.Others = p.taken
 	var all []nat.Config
 	var tooMany error
 	if p.later {
@@ -141,31 +196,47 @@ func (n *NAT) engines(p places) ([]nat.Config, error) {
 
 func (n *NAT) check(p places) (plan, error) {
 	configs, err := n.engines(p)
-	return natPlan(configs), err
+	return &natPlan{configs, p.name, p.lan}, err
 }
 
-// natPlan are the configurations of all guests' engines.
-type natPlan []nat.Config
+// natPlan is an engine for each guest, and a port of a switch if they are on one.
+type natPlan struct {
+	configs []nat.Config
+	name    string  // of the only guest; "" for none of its own
+	lan     *Switch // nil for none
+}
 
-func (configs natPlan) names() (all []string) {
-	for i := range configs {
-		all = append(all, configs[i].Guest.String())
+func (p *natPlan) names() (all []string) {
+	for i := range p.configs {
+		all = append(all, p.configs[i].Guest.String())
 	}
 	return all
 }
 
 // open opens an engine for each guest, or none.
-func (configs natPlan) open(d *Daemon) (opened, error) {
-	o := opened{needs: sandbox.Config{Internet: true, Multicast: len(configs[0].Multicast) > 0}, duties: natDuties(configs), engines: configs}
+func (p *natPlan) open(d *Daemon) (opened, error) {
+	configs := p.configs
+	o := opened{needs: p.needs(), duties: natDuties(configs), engines: configs}
+	lan, err := p.onSwitch(d)
+	if err != nil {
+		return opened{}, err
+	}
+	o.files = forwardFiles(configs)
 	var errs *multierror.Error
 	for _, c := range configs {
 		c.ReadFile, c.KeepFiles, c.Routes = d.broker.ReadFile, d.broker.Removes, d.broker.OpenRoutes
-		pairs, err := nat.NewPairs(c)
+		recorder := d.audit.add(c.Guest.String())
+		c.BootFile = d.bootFiles(c.BootRoot)
+		c.Pings, c.DNSRoots, c.Audit = d.broker.OpenPing, d.roots, func() *audit.Recorder { return recorder }
+		c.Neighbour = p.neighbour(lan)
+		g, err := p.openGuest(c, lan)
 		if err != nil {
+			d.audit.remove(recorder)
 			errs = multierror.Append(errs, err)
 			continue
 		}
-		o.guests = append(o.guests, natGuest(c, pairs))
+		g.recorder = recorder
+		o.guests = append(o.guests, g)
 	}
 	if errs == nil {
 		return o, nil
@@ -173,24 +244,64 @@ func (configs natPlan) open(d *Daemon) (opened, error) {
 	return opened{}, multierror.Append(errs, closeAll(o.guests))
 }
 
-// natDuties is what the broker does for the engines: it removes the unix sockets of forwards in the end, and reads the
-// host's resolvers, if they are asked.
-func natDuties(configs []nat.Config) (duties broker.Duties) {
+// needs are what the sandbox must leave the engines.
+func (p *natPlan) needs() sandbox.Config {
+	c := &p.configs[0]
+	return sandbox.Config{Internet: true, Multicast: len(c.Multicast) > 0, Devices: anyWay(c.Way, c.Rules, hasDevice), Sources: anyWay(c.Way, c.Rules, hasSource)}
+}
+
+// forwardFiles are the unix sockets of forwards.
+func forwardFiles(configs []nat.Config) (paths []string) {
 	for _, c := range configs {
 		for _, f := range c.Forwards {
 			if f.Path != "" {
-				duties.Remove = append(duties.Remove, f.CleanPath())
+				paths = append(paths, f.CleanPath())
 			}
 		}
 	}
+	return paths
+}
+
+// natDuties is what the broker does for the engines: it reads the host's resolvers, if they are asked.
+func natDuties(configs []nat.Config) (duties broker.Duties) {
 	if c := &configs[0]; readsResolvConf(c) {
 		duties.Read = c.ResolvConf
+	}
+	if root := configs[0].BootRoot; root != "" {
+		duties.BootRoots = []string{root}
 	}
 	return duties
 }
 
 // readsResolvConf reports whether the host's own resolvers are asked.
-func readsResolvConf(c *nat.Config) bool { return len(c.Resolvers) == 0 && !c.Restrict }
+func readsResolvConf(c *nat.Config) bool { return len(c.Resolvers) == 0 && c.AsksHostsResolvers() }
+
+// openGuest opens the engine of a guest, and its port of a switch if that is not nil.
+func (p *natPlan) openGuest(c nat.Config, lan *oneSwitch) (guest, error) {
+	pairs, err := nat.NewPairs(c)
+	if err != nil {
+		return guest{}, err
+	}
+	if lan == nil {
+		return natGuest(c, pairs), nil
+	}
+	port, err := lan.connect(p.lan, pairs[0])
+	if err != nil {
+		return guest{}, errors.Join(err, pairs[0].Close())
+	}
+	g := natGuest(c, pairs)
+	g.network.Switch = clone(p.lan)
+	g.ports, g.counters = []netbackend.Port{port}, []counting.Source{counting.From(port.Counters)}
+	return g, nil
+}
+
+// engineOf is the engine that a Port of a guest behind NAT is, or has.
+func engineOf(p netbackend.Port) *nat.Port {
+	if u, onSwitch := p.(*uplink.Port); onSwitch {
+		return u.Engine()
+	}
+	return p.(*nat.Port)
+}
 
 // natGuest is the guest whose queue pairs are those.
 func natGuest(c nat.Config, pairs []*nat.Port) guest {
@@ -199,6 +310,6 @@ func natGuest(c nat.Config, pairs []*nat.Port) guest {
 		g.ports = append(g.ports, p)
 		g.counters = append(g.counters, counting.From(p.Counters))
 	}
-	g.snapshot = func(t *worker.Thread) nat.Snapshot { return t.Port().(*nat.Port).Snapshot(t.Now()) }
+	g.snapshot = func(t *worker.Thread) nat.Snapshot { return engineOf(t.Port()).Snapshot(t.Now()) }
 	return g
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -9,15 +10,19 @@ import (
 
 	"github.com/vringnet/vring/internal/socketfile"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/vhostuser"
 )
 
-// Guest is a guest that is connected to a network of its own: one of its last three fields.
+// Guest is a guest that is connected to a network of its own: one of its last four fields, or to NAT and a Switch.
 type Guest struct {
-	Name       string // by which users call it; "" is that of what it is connected to
-	SocketPath string // unix socket at which its front end is met, as FrontEnds.Client and the others say; at most 107 bytes
+	Name       string     // by which users call it; "" is that of what it is connected to
+	SocketPath string     // unix socket at which its front end is met, as FrontEnds.Client and the others say; at most 107 bytes
+	FrontEnd   *FrontEnd  // how that one passes frames, nil for FrontEnds.Kind
+	Link       netem.Link // how the guest's link is; zero is one that is not emulated
 	NAT        *NAT
 	TAP        *TAP
+	Switch     *Switch
 	Stub       *Stub
 }
 
@@ -33,12 +38,15 @@ var names = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // part is what of a configuration is about one network and its guests.
 type part struct {
-	name    string   // of the only guest; "" for none of its own
-	own     string   // the socket of the guest whose own network it is; "" for the one that guests share
-	sockets []string // of its guests; "" for one that was inherited
-	nat     *NAT
-	tap     *TAP
-	stub    *Stub
+	name     string       // of the only guest; "" for none of its own
+	own      string       // the socket of the guest whose own network it is; "" for the one that guests share
+	sockets  []string     // of its guests; "" for one that was inherited
+	frontEnd FrontEnd     // of its guests
+	links    []netem.Link // of its guests, as FrontEnds.Links
+	nat      *NAT
+	tap      *TAP
+	lan      *Switch // beside nat, too
+	stub     *Stub
 }
 
 // parts are the networks of a configuration, that which guests share first.
@@ -48,16 +56,33 @@ func (c *Config) parts() (all []part) {
 		if len(sockets) == 0 && f.FD != nil {
 			sockets = []string{""}
 		}
-		all = append(all, part{sockets: sockets, nat: c.NAT, tap: c.TAP, stub: c.Stub})
+		all = append(all, part{sockets: sockets, frontEnd: f.Kind, links: f.Links, nat: c.NAT, tap: c.TAP, lan: c.Switch, stub: c.Stub})
 	}
 	for i := range c.Guests {
-		all = append(all, c.Guests[i].part())
+		all = append(all, c.Guests[i].part(c.FrontEnds.Kind))
 	}
 	return all
 }
 
-func (g *Guest) part() part {
-	return part{name: g.Name, own: g.SocketPath, sockets: []string{g.SocketPath}, nat: g.NAT, tap: g.TAP, stub: g.Stub}
+// part is the guest's network, with the kind of front ends that guests have who do not say.
+func (g *Guest) part(usual FrontEnd) part {
+	return part{name: g.Name, own: g.SocketPath, sockets: []string{g.SocketPath}, frontEnd: g.frontEnd(usual), links: trimLinks([]netem.Link{g.Link}), nat: g.NAT, tap: g.TAP, lan: g.Switch, stub: g.Stub}
+}
+
+// frontEnd is how the guest's front end passes frames.
+func (g *Guest) frontEnd(usual FrontEnd) FrontEnd {
+	if g.FrontEnd != nil {
+		return *g.FrontEnd
+	}
+	return usual
+}
+
+// FrontEndOf is how the front end of the guest with a socket passes frames.
+func (c *Config) FrontEndOf(socket string) FrontEnd {
+	if g := c.guest(socket); g != nil {
+		return g.frontEnd(c.FrontEnds.Kind)
+	}
+	return c.FrontEnds.Kind
 }
 
 // network returns what the guests are connected to.
@@ -68,6 +93,9 @@ func (p *part) network() (network, error) {
 	}
 	if p.tap != nil {
 		all = append(all, p.tap)
+	}
+	if p.lan != nil && p.nat == nil {
+		all = append(all, p.lan)
 	}
 	if p.stub != nil {
 		all = append(all, p.stub)
@@ -89,13 +117,19 @@ func (p *part) queues() int {
 	return 1
 }
 
-// plan returns what is to be opened for the guests, or all that is wrong.
-func (p *part) plan(shares *nat.Shares, later bool) (plan, error) {
+// plan returns what is to be opened for the guests, or all that is wrong. taken are addresses that other guests of their switch have.
+func (p *part) plan(shares *nat.Shares, taken []netip.Addr, later bool) (plan, error) {
 	n, err := p.network()
 	if err != nil {
 		return nil, err
 	}
-	return n.check(places{sockets: p.sockets, shares: shares, later: later})
+	at := places{name: p.name, sockets: p.sockets, shares: shares, later: later, lan: p.lan, taken: taken}
+	plan, err := n.check(at)
+	if p.nat != nil && p.lan != nil {
+		_, wrong := p.lan.check(at)
+		err = multierror.Append(nil, err, wrong, p.nat.checkOnSwitch()).ErrorOrNil()
+	}
+	return plan, err
 }
 
 // names are those of the guests of a plan.
@@ -108,9 +142,12 @@ func (p *part) names(of plan) []string {
 
 // places are the guests that are to be connected to one network.
 type places struct {
-	sockets []string    // of each, "" for one that was inherited
-	shares  *nat.Shares // of the process
-	later   bool        // others are served already
+	name    string       // of the only guest; "" for none of its own
+	lan     *Switch      // that they are on beside the network; nil for none
+	taken   []netip.Addr // by other guests of that
+	sockets []string     // of each, "" for one that was inherited
+	shares  *nat.Shares  // of the process
+	later   bool         // others are served already
 }
 
 // Sockets are those of all guests, in their order; "" for one that was inherited.
@@ -164,6 +201,11 @@ func (c *Config) allNAT() (all []*NAT) {
 // HasNAT reports whether a guest is behind NAT.
 func (c *Config) HasNAT() bool { return len(c.allNAT()) > 0 }
 
+// Reopens reports whether a guest waits for a TAP device that is deleted to come back.
+func (c *Config) Reopens() bool {
+	return slices.ContainsFunc(c.parts(), func(p part) bool { return p.tap != nil && p.tap.Reopen })
+}
+
 // HasTAP reports whether a guest is connected to a TAP device.
 func (c *Config) HasTAP() bool {
 	return slices.ContainsFunc(c.parts(), func(p part) bool { return p.tap != nil })
@@ -186,6 +228,8 @@ func (p *part) kind() Kind {
 		return KindNAT
 	case p.tap != nil:
 		return KindTAP
+	case p.lan != nil:
+		return KindSwitch
 	}
 	return KindStub
 }
@@ -199,8 +243,10 @@ func (c *Config) guest(socket string) *Guest {
 	return &c.Guests[i]
 }
 
-// asConfig is a configuration that has nothing but the guest's network.
-func (g *Guest) asConfig() *Config { return &Config{NAT: g.NAT, TAP: g.TAP, Stub: g.Stub} }
+// asConfig is a configuration that has nothing but the guest's network and its link.
+func (g *Guest) asConfig() *Config {
+	return &Config{FrontEnds: FrontEnds{Links: trimLinks([]netem.Link{g.Link})}, NAT: g.NAT, TAP: g.TAP, Switch: g.Switch, Stub: g.Stub}
+}
 
 // Clone returns a copy of a configuration that shares no memory with it.
 func (c *Config) Clone() Config { return clone(*c) }
@@ -223,9 +269,8 @@ func (c *Config) checkGuests() error {
 // check returns what is wrong with the name and the socket of a guest, beside guests that have sockets. It does not look at the host.
 func (g *Guest) check(sockets []string) error {
 	var errs *multierror.Error
-	if g.Name != "" && (len(g.Name) > maxName || !names.MatchString(g.Name)) {
-		errs = multierror.Append(errs, faultf("name %q: want %d letters, digits, points and dashes at most, beginning with a letter or a digit",
-			g.Name[:min(len(g.Name), maxName)], maxName))
+	if g.Name != "" {
+		errs = multierror.Append(errs, checkName("name", g.Name))
 	}
 	switch {
 	case g.SocketPath == "":
@@ -234,6 +279,14 @@ func (g *Guest) check(sockets []string) error {
 		errs = multierror.Append(errs, twice(g.SocketPath))
 	}
 	return errs.ErrorOrNil()
+}
+
+// checkName returns what is wrong with a name that users give to something.
+func checkName(of Option, name string) error {
+	if len(name) <= maxName && names.MatchString(name) {
+		return nil
+	}
+	return faultf("%s %q: want %d letters, digits, points and dashes at most, beginning with a letter or a digit", of, name[:min(len(name), maxName)], maxName)
 }
 
 func twice(socket string) *Fault {
@@ -271,16 +324,24 @@ func checkDevices(all []part) error {
 
 // checkLater returns why a guest cannot be added while others are served, whatever the host says. before is the configuration of these.
 func (c *Config) checkLater(g *Guest) error {
-	dir := filepath.Dir(g.SocketPath)
+	dir, kind := filepath.Dir(g.SocketPath), g.frontEnd(c.FrontEnds.Kind)
 	switch {
 	case g.SocketPath == "":
 		return emptyFault(optionSocketPath)
 	case c.FrontEnds.Client:
 		return faultf("a guest cannot be added with %s: the sandbox connects to no sockets but those of the start", optionClient)
+	case kind == FrontEndVfkit:
+		return faultf("a guest cannot be added with %s %s: only the start makes such sockets", optionFrontEnd, kind)
+	case !kind.known():
+		return kind.unknown()
+	case !kind.serves(g.part(kind)):
+		return kind.queuesFault(g.part(kind))
 	case g.TAP != nil:
 		return faultf("%s: a guest that is added cannot have a TAP device, which only the start opens; start vring again with it", optionTAP)
 	case g.NAT != nil && len(g.NAT.Multicast) > 0:
 		return faultf("multicast: a guest that is added cannot have it, since the sandbox allows only what was there at the start; start vring again with it")
+	case g.NAT != nil && g.NAT.bindsWhatOthersDoNot(c):
+		return faultf("outbound-interface, outbound-address: a guest that is added can have one, or a rule that does, only if another guest has, since the sandbox allows only what was there at the start; start vring again with it")
 	case g.NAT != nil && !slices.ContainsFunc(c.parts(), func(p part) bool { return p.nat != nil }):
 		return faultf("nat: a guest that is added can be behind NAT only if another one is, since the sandbox has no sockets otherwise; start vring again with it")
 	case filepath.Clean(g.SocketPath) != g.SocketPath:

@@ -17,4 +17,5 @@ func (d *Daemon) Reload(reload func()) {
 	d.program.Manager(servicemanager.Reloading)
 	defer d.program.Manager(servicemanager.Ready)
 	reload()
+	d.learner.writeNew()
 }

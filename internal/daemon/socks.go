@@ -28,16 +28,40 @@ func (c *Config) checkSOCKS() error {
 	return errs.ErrorOrNil()
 }
 
-// checkOpen returns why guests may not have the services of n: by the port of SOCKS one guest could reach another, and the page controls
-// this process.
+// checkOpen returns why guests may not have the services of n, or be led where they are: by the port of SOCKS one guest could reach another,
+// and the page controls this process.
 func (c *Config) checkOpen(n *NAT) error {
+	if err := c.checkWays(n); err != nil {
+		return err
+	}
 	for _, s := range n.AllowHost {
-		if c.UI.IsValid() && s.Proto == unix.IPPROTO_TCP && s.Port == c.UI.Port() {
-			return faultf("%s tcp:%d would lead guests to the page of %s %s, which controls them; use another port for it", optionAllowHost, s.Port, optionUI, c.UI)
+		if s.Proto != unix.IPPROTO_TCP {
+			continue
 		}
-		if c.SOCKS.IsValid() && s.Proto == unix.IPPROTO_TCP && s.Port == c.SOCKS.Port() {
-			return faultf("%s tcp:%d would lead from each guest into all others by %s %s; use another port for it", optionAllowHost, s.Port, optionSOCKS, c.SOCKS)
+		if fault := c.checkOpenPort(optionAllowHost, fmt.Sprintf("tcp:%d", s.Port), s.Port); fault != nil {
+			return fault
 		}
+	}
+	for i := range n.Redirects {
+		r := &n.Redirects[i]
+		if r.Proto == unix.IPPROTO_UDP {
+			continue
+		}
+		if fault := c.checkOpenPort(optionRedirect, r.String(), r.To.Port()); fault != nil {
+			return fault
+		}
+	}
+	return nil
+}
+
+// checkOpenPort returns why an option may not lead guests to a port of TCP; 0 is all of them.
+func (c *Config) checkOpenPort(option Option, value string, port uint16) error {
+	leads := func(to netip.AddrPort) bool { return to.IsValid() && (port == to.Port() || port == 0) }
+	switch {
+	case leads(c.UI):
+		return faultf("%s %s would lead guests to the page of %s %s, which controls them; use another port for it", option, value, optionUI, c.UI)
+	case leads(c.SOCKS):
+		return faultf("%s %s would lead from each guest into all others by %s %s; use another port for it", option, value, optionSOCKS, c.SOCKS)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/nat"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
 )
@@ -30,7 +31,9 @@ type Status struct {
 type GuestStatus struct {
 	Name      string
 	Kind      Kind            // of what it is connected to
+	OnSwitch  bool            // it is behind NAT and on a switch: each queue pair has the counters of both, in this order
 	Socket    string          // at which its front end is met; "" for one that was inherited
+	FrontEnd  FrontEnd        // how its front end passes frames
 	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
 	Err       error       // why flows and usage of some are not known
@@ -47,6 +50,7 @@ type NATStatus struct {
 	Kernel       int64                 // bytes that the host's kernel holds for its sockets
 	KernelLimit  int64                 // bytes that it may hold
 	Opened, Took counting.Distribution // handshakes of its connections, and of those to it
+	Rules        []nat.RuleCount       // what was counted for each rule, and for what no rule decides
 }
 
 // Kind is a kind of networks that guests are connected to.
@@ -54,9 +58,10 @@ type Kind string
 
 // The kinds.
 const (
-	KindNAT  Kind = "nat"
-	KindTAP  Kind = "tap"
-	KindStub Kind = "stub"
+	KindNAT    Kind = "nat"
+	KindTAP    Kind = "tap"
+	KindSwitch Kind = "switch"
+	KindStub   Kind = "stub"
 )
 
 // kind is that of the guest's network.
@@ -66,6 +71,8 @@ func (g *guest) kind() Kind {
 		return KindNAT
 	case g.network.TAP != nil:
 		return KindTAP
+	case g.network.Switch != nil:
+		return KindSwitch
 	}
 	return KindStub
 }
@@ -87,9 +94,13 @@ type Report struct {
 	Counters counting.Values
 	// Returned are receive buffers of the guest that could carry nothing: its worker's, and not the network's.
 	Returned netbackend.ReturnedBuffers
+	// FrontEnd is what passed between the guest's rings and its front end, if this process has the rings.
+	FrontEnd netbackend.FrontEndCounters
+	// Link is what was counted of an emulated link.
+	Link netem.Counters
 }
 
-// All are the names and values of all counters. Buffers that are as they should be have no line.
+// All are the names and values of all counters. Buffers, frames of front ends, and links that are as they should be have no line.
 func (r *Report) All() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
 		for name, n := range r.Counters.All() {
@@ -97,18 +108,25 @@ func (r *Report) All() iter.Seq2[string, uint64] {
 				return
 			}
 		}
-		for name, n := range counting.All(r.Returned) {
-			if n != 0 && !yield(name, n) {
-				return
+		for _, some := range r.ofWorker() {
+			for name, n := range some {
+				if n != 0 && !yield(name, n) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// Everything are the names and values of all counters, those of buffers among them whatever they are.
+// ofWorker are the counters that are its worker's.
+func (r *Report) ofWorker() []iter.Seq2[string, uint64] {
+	return []iter.Seq2[string, uint64]{counting.All(r.Returned), counting.All(r.FrontEnd), counting.All(r.Link)}
+}
+
+// Everything are the names and values of all counters, those of buffers and front ends among them whatever they are.
 func (r *Report) Everything() iter.Seq2[string, uint64] {
 	return func(yield func(string, uint64) bool) {
-		for _, some := range []iter.Seq2[string, uint64]{r.Counters.All(), counting.All(r.Returned)} {
+		for _, some := range append([]iter.Seq2[string, uint64]{r.Counters.All()}, r.ofWorker()...) {
 			for name, n := range some {
 				if !yield(name, n) {
 					return
@@ -152,7 +170,7 @@ func (d *Daemon) statusOf(all []*served) Status {
 
 // located adds to the guest's status how far its front end has come.
 func (s *served) located(g GuestStatus) GuestStatus {
-	g.Stage = s.server.Stage()
+	g.Stage, g.FrontEnd = s.server.Stage(), s.frontEnd
 	return g
 }
 
@@ -181,14 +199,14 @@ func (s *served) status() GuestStatus {
 
 // published is the status without what threads are asked for.
 func (s *served) published() GuestStatus {
-	g := GuestStatus{Name: s.name, Kind: s.kind(), Socket: s.socket, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
+	g := GuestStatus{Name: s.name, Kind: s.kind(), OnSwitch: s.network.NAT != nil && s.network.Switch != nil, Socket: s.socket, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
 	g.Limits, g.NAT = s.limits(), s.natStatus()
 	var errs []error
 	for i := range s.counters {
 		counters, err := s.device.Counters(i)
 		errs = append(errs, err)
 		g.Pairs = append(g.Pairs, PairStatus{
-			Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned},
+			Report: Report{Counters: counters.Port, Returned: counters.Thread.Returned, FrontEnd: counters.Thread.FrontEnd, Link: counters.Thread.Link},
 			Thread: counters.Thread, Turns: s.device.TurnTimes(i), Age: counters.Age, CPU: s.device.CPU(i), Err: err,
 		})
 	}
@@ -210,7 +228,7 @@ func (s *served) natStatus() *NATStatus {
 	if s.natPort == nil {
 		return nil
 	}
-	n := &NATStatus{States: s.natPort.States()}
+	n := &NATStatus{States: s.natPort.States(), Rules: s.natPort.RuleCounts()}
 	n.Kernel, n.KernelLimit = s.natPort.KernelMemory()
 	n.Opened, n.Took = s.natPort.Handshakes()
 	return n

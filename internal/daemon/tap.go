@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/go-multierror"
 
@@ -80,7 +81,7 @@ func (configs tapPlan) open(d *Daemon) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	done := make(chan struct{})
+	done, admin := make(chan struct{}), hostcaps.HasNetAdmin()
 	for _, device := range devices {
 		if err := device.Watch(done, func(n netbackend.Notice) { d.tell(Notice{Notice: n}) }); err != nil {
 			close(done)
@@ -89,30 +90,37 @@ func (configs tapPlan) open(d *Daemon) (opened, error) {
 	}
 	o := opened{
 		needs: sandbox.Config{TAP: true, Reopen: configs[0].Reopen},
-		close: func() error { defer close(done); return d.undoTAPs(devices) },
+		close: sync.OnceValue(func() error {
+			defer close(done)
+			if !admin { // what was changed needed no rights: nothing
+				return nil
+			}
+			return d.undoTAPs(devices)
+		}),
 	}
 	for i, device := range devices {
 		o.guests = append(o.guests, tapGuest(device, &configs[i]))
 	}
-	if hostcaps.HasNetAdmin() {
+	if admin {
 		o.duties.Configs = configs
 		for _, device := range devices {
-			o.duties.Changes = append(o.duties.Changes, device.Changes())
+			o.changes = append(o.changes, device.Changes())
 			device.Administrate(d.broker)
 		}
 	}
 	return o, nil
 }
 
-// undoTAPs undoes what was changed for devices that are closed, if no broker came to be that does.
+// undoTAPs undoes what was changed for devices that are closed. If there is a broker, it does so, and has done it in the end.
 func (d *Daemon) undoTAPs(devices []*tap.Device) error {
-	if d.broker.Started() || !hostcaps.HasNetAdmin() {
-		return nil
-	}
 	var errs []error
 	for _, device := range devices {
-		changes := device.Changes()
-		errs = append(errs, changes.Undo())
+		switch changes := device.Changes(); {
+		case !d.broker.Started():
+			errs = append(errs, changes.Undo())
+		case !d.broker.Ending():
+			errs = append(errs, d.broker.UndoDevice(device.Name()))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // What follows reads values as users write them, on a command line or in a file. Errors are faults.
@@ -17,7 +18,7 @@ import (
 // Forms of values that ParseCPUs and ParseResolver read.
 const (
 	CPUListForm  = "numbers of processors and ranges of them, as in 2,4-7"
-	ResolverForm = "ADDRESS[:PORT]"
+	ResolverForm = dns.ServerForm
 )
 
 const (
@@ -104,10 +105,10 @@ func LookupGroup(text string) (int, error) {
 }
 
 // ParseMAC reads the address of an Ethernet interface.
-func ParseMAC(text string) (net.HardwareAddr, error) {
+func ParseMAC(option Option, text string) (net.HardwareAddr, error) {
 	mac, err := net.ParseMAC(text)
 	if err != nil || len(mac) != 6 {
-		return nil, faultf("%s %q: want an Ethernet address, as in fe:54:00:12:34:56", optionMAC, text)
+		return nil, faultf("%s %q: want an Ethernet address, as in fe:54:00:12:34:56", option, text)
 	}
 	return mac, nil
 }
@@ -154,28 +155,36 @@ func (n *NAT) AddSearch(domain string) {
 }
 
 // ParseResolver reads ResolverForm.
-func ParseResolver(text string) (netip.AddrPort, error) {
-	const dnsPort = 53
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.AddrPortFrom(a, dnsPort), nil
-	}
-	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return ap, nil
+func ParseResolver(text string) (dns.Server, error) {
+	s, err := dns.ParseServer(text)
+	if err == nil {
+		return s, nil
 	}
 	if strings.Contains(text, ",") {
-		return netip.AddrPort{}, faultf("%s %q: an option holds one resolver; write %s once for each", optionDNS, text, optionDNS)
+		return dns.Server{}, faultf("%s %q: an option holds one resolver; write %s once for each", optionDNS, text, optionDNS)
 	}
-	// With dnsmasq's # in front of the port, or with brackets and no port.
-	for _, fixed := range []string{strings.Replace(text, "#", ":", 1), strings.Trim(text, "[]")} {
-		if fixed == text {
-			continue
-		}
-		if _, err := ParseResolver(fixed); err == nil {
-			return netip.AddrPort{}, faultf("%s %q: want %s; write %s %s", optionDNS, text, ResolverForm, optionDNS, fixed)
+	// With dnsmasq's # in front of the port, or with systemd-resolved's in front of the name that a certificate has.
+	for _, fixed := range []string{strings.Replace(text, "#", ":", 1), "tls://" + text} {
+		if _, err := dns.ParseServer(fixed); err == nil && fixed != text {
+			return dns.Server{}, faultf("%s %q: want %s; write %s %s", optionDNS, text, ResolverForm, optionDNS, fixed)
 		}
 	}
-	return netip.AddrPort{}, faultf("%s %q: want %s with an IP address, not a name, as in 127.0.0.1:5353 or [::1]:5353",
-		optionDNS, text, ResolverForm)
+	return dns.Server{}, faultf("%s %q: want %s with an IP address, not a name, as in 127.0.0.1:5353, [::1]:5353 or tls://9.9.9.9#dns.quad9.net; %w",
+		optionDNS, text, ResolverForm, err)
+}
+
+// ParseRoute reads the resolvers of a domain, as dns.ParseRoute does.
+func ParseRoute(text string) (dns.Route, error) {
+	r, err := dns.ParseRoute(text)
+	if err != nil {
+		return dns.Route{}, faultf("%s %w", optionDNSFor, err)
+	}
+	return r, nil
+}
+
+// ServerOf returns what reads the address of a server of an option, as ParseServer does.
+func ServerOf(option Option) func(text string) (netip.Addr, error) {
+	return func(text string) (netip.Addr, error) { return ParseServer(option, text) }
 }
 
 // ParseServer reads the address of a server of an option.

@@ -64,6 +64,23 @@ func TestPingsThatTheHostForbidsAreToldWithTheCure(t *testing.T) {
 	require.NoError(t, permitted)
 }
 
+func TestWhichGroupsMayPingIsReadFromTheHost(t *testing.T) {
+	got := map[string][]bool{}
+	var failed error
+	inNewNetwork(t, func() {
+		for _, text := range []string{"1 0", "0 0", "0 2147483647", "100 200"} {
+			if failed = os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte(text), 0); failed != nil {
+				return
+			}
+			got[text] = []bool{hostcaps.MayPing(0), hostcaps.MayPing(100), hostcaps.MayPing(65534)}
+		}
+	})
+	require.NoError(t, failed)
+	require.Equal(t, map[string][]bool{
+		"1 0": {false, false, false}, "0 0": {true, false, false}, "0 2147483647": {true, true, true}, "100 200": {false, true, false},
+	}, got)
+}
+
 // The kernel has one bound for all network namespaces, and shows it in the first.
 func TestTheMemoryOfTCPIsToldWhereTheKernelShowsIt(t *testing.T) {
 	var elsewhere bool

@@ -3,6 +3,7 @@ package hostcaps
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,4 +20,15 @@ func CheckPing() error {
 			"net.ipv4.ping_group_range to a range with one of them, as in: sysctl net.ipv4.ping_group_range=\"0 2147483647\"")
 	}
 	return fmt.Errorf("ping socket: %w", err)
+}
+
+// MayPing reports whether processes of a group may have ping sockets.
+func MayPing(group int) bool {
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ping_group_range")
+	if err != nil {
+		return false
+	}
+	var first, last int
+	n, err := fmt.Sscan(string(text), &first, &last)
+	return err == nil && n == 2 && first <= group && group <= last
 }

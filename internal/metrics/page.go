@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/nat"
 )
 
 // ContentType is that of a page: Prometheus' text format.
@@ -40,7 +41,9 @@ func newPage(published func() daemon.Status) *Page {
 }
 
 // kinds are those of networks that guests can have.
-func kinds() []daemon.Kind { return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindStub} }
+func kinds() []daemon.Kind {
+	return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindSwitch, daemon.KindStub}
+}
 
 // setOf is the set of counters of a kind of networks.
 func setOf(kind daemon.Kind) string {
@@ -49,6 +52,8 @@ func setOf(kind daemon.Kind) string {
 		return setNAT
 	case daemon.KindTAP:
 		return setTAP
+	case daemon.KindSwitch:
+		return setSwitch
 	}
 	return setStub
 }
@@ -152,7 +157,7 @@ func (g *gathering) addGuest(of *daemon.GuestStatus) {
 		g.addNAT(of.NAT, guest)
 	}
 	for i := range of.Pairs {
-		g.addPair(&of.Pairs[i], of.Kind, []*dto.LabelPair{name, label(labelPair, strconv.Itoa(i))})
+		g.addPair(&of.Pairs[i], g.networkOf(of), []*dto.LabelPair{name, label(labelPair, strconv.Itoa(i))})
 	}
 }
 
@@ -165,24 +170,73 @@ func (g *gathering) addNAT(n *daemon.NATStatus, guest []*dto.LabelPair) {
 	g.own[kernelMost].add(float64(n.KernelLimit), guest...)
 	g.own[handshakes].addTimes(&n.Opened, label(labelSide, byGuest), guest[0])
 	g.own[handshakes].addTimes(&n.Took, label(labelSide, byHost), guest[0])
+	for _, c := range boundRules(n.Rules) {
+		g.addRule(&c, guest[0])
+	}
 }
 
-// addPair adds the samples of a queue pair of a guest with a kind of networks. A counter that is not known is no zero: it is left out.
-func (g *gathering) addPair(p *daemon.PairStatus, kind daemon.Kind, labels []*dto.LabelPair) {
+// addRule adds what was counted for a rule.
+func (g *gathering) addRule(c *nat.RuleCount, guest *dto.LabelPair) {
+	labels := []*dto.LabelPair{guest, label(labelRule, c.Rule)}
+	g.own[ruleBegun].add(float64(c.Begun), labels...)
+	g.own[ruleDenied].add(float64(c.Denied), labels...)
+	g.own[ruleFromGuest].add(float64(c.FromGuest), labels...)
+	g.own[ruleToGuest].add(float64(c.ToGuest), labels...)
+}
+
+// boundRules returns what was counted for rules, the last of which is what no rule decides, as it is told: with the sum of those of which there
+// are too many. A rule that is written twice is there once.
+func boundRules(counts []nat.RuleCount) (told []nat.RuleCount) {
+	if len(counts) == 0 {
+		return nil
+	}
+	rest, seen := nat.RuleCount{Rule: otherRules}, map[string]bool{}
+	last := counts[len(counts)-1]
+	last.Rule = noRule
+	for _, c := range counts[:len(counts)-1] {
+		switch {
+		case seen[c.Rule]:
+		case len(told) < maxRules:
+			told = append(told, c)
+		default:
+			rest.Begun, rest.Denied = rest.Begun+c.Begun, rest.Denied+c.Denied
+			rest.FromGuest, rest.ToGuest = rest.FromGuest+c.FromGuest, rest.ToGuest+c.ToGuest
+		}
+		seen[c.Rule] = true
+	}
+	if len(seen) > maxRules {
+		told = append(told, rest)
+	}
+	return append(told, last)
+}
+
+// networkOf are the metrics of the counters of a guest's queue pairs, in their order.
+func (g *gathering) networkOf(of *daemon.GuestStatus) [][]family {
+	if of.OnSwitch {
+		return [][]family{g.network[daemon.KindNAT], g.network[daemon.KindSwitch]}
+	}
+	return [][]family{g.network[of.Kind]}
+}
+
+// addPair adds the samples of a queue pair of a guest, whose network has those metrics. A counter that is not known is no zero: it is left out.
+func (g *gathering) addPair(p *daemon.PairStatus, network [][]family, labels []*dto.LabelPair) {
 	if p.Err != nil {
 		return
 	}
 	g.own[age].add(p.Age.Seconds(), labels...)
 	g.own[turnTimes].addTimes(&p.Turns, labels...)
-	addAll(g.thread, counting.ValuesOf(p.Thread), labels)
-	addAll(g.network[kind], p.Report.Counters, labels)
+	addAll([][]family{g.thread}, counting.ValuesOf(p.Thread), labels)
+	addAll(network, p.Report.Counters, labels)
 }
 
 // addAll adds counters of a queue pair, which are in the order of their families.
-func addAll(to []family, values counting.Values, labels []*dto.LabelPair) {
-	i := 0
+func addAll(to [][]family, values counting.Values, labels []*dto.LabelPair) {
+	set, i := 0, 0
 	for _, n := range values.All() {
-		to[i].add(float64(n), labels...)
+		for i == len(to[set]) {
+			set, i = set+1, 0
+		}
+		to[set][i].add(float64(n), labels...)
 		i++
 	}
 }

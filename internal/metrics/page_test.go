@@ -19,6 +19,7 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/netbackend/l2switch"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/vhostuser"
@@ -68,6 +69,7 @@ func natStatus(set string) *daemon.NATStatus {
 	}
 	return &daemon.NATStatus{
 		States: []nat.StateCount{{State: "associated", Flows: 16}, {State: "guest-closed", Flows: 17}}, Kernel: 18, KernelLimit: 19,
+		Rules:  []nat.RuleCount{{Rule: "--deny a", Begun: 22, Denied: 23, FromGuest: 24, ToGuest: 25}, {}},
 		Opened: timesOf(2, 5, 20), Took: timesOf(3, 6, 21),
 	}
 }
@@ -136,6 +138,9 @@ func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
 			if set == setNAT {
 				want["vring_nat_flows guest=a state=associated"], want["vring_nat_flows guest=a state=guest-closed"] = 16, 17
 				want["vring_nat_kernel_memory_bytes guest=a"], want["vring_nat_kernel_memory_limit_bytes guest=a"] = 18, 19
+				for i, name := range []string{"flows", "denied", "from_guest_bytes", "to_guest_bytes"} {
+					want["vring_nat_rule_"+name+"_total guest=a rule=--deny a"], want["vring_nat_rule_"+name+"_total guest=a rule=none"] = float64(22+i), 0
+				}
 				addWantedTimes(want, "vring_nat_connect_seconds begun_by=guest guest=a", 2, 5, 20)
 				addWantedTimes(want, "vring_nat_connect_seconds begun_by=host guest=a", 3, 6, 21)
 			}
@@ -151,6 +156,24 @@ func TestThePageHasEachCounterOfEachQueuePair(t *testing.T) {
 			samples := samplesOf(t, textOf(t, s))
 			require.Equal(t, want, samples)
 		})
+	}
+}
+
+// Of a guest that is behind NAT and on a switch there are the counters of both.
+func TestAGuestOnASwitchBehindNATHasTheCountersOfBoth(t *testing.T) {
+	both := struct {
+		NAT    nat.Counters
+		Switch l2switch.Counters
+	}{numbered(nat.Counters{}, 1000).(nat.Counters), numbered(l2switch.Counters{}, 5000).(l2switch.Counters)}
+	s := daemon.Status{Guests: []daemon.GuestStatus{{
+		Name: "a", Kind: daemon.KindNAT, OnSwitch: true, Pairs: []daemon.PairStatus{{Report: daemon.Report{Counters: counting.ValuesOf(both)}}},
+	}}}
+	want := map[string]float64{}
+	addWanted(want, setNAT, counting.ValuesOf(both.NAT), " guest=a pair=0")
+	addWanted(want, setSwitch, counting.ValuesOf(both.Switch), " guest=a pair=0")
+	samples := samplesOf(t, textOf(t, s))
+	for key, value := range want {
+		require.Equal(t, value, samples[key], key)
 	}
 }
 
@@ -181,7 +204,7 @@ func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
 	for _, set := range networks() {
 		var want, found []string
 		for _, m := range Table() {
-			if other := strings.Split(m.Name, "_")[1]; other == set || !strings.Contains(setNAT+setTAP+setStub, other) {
+			if other := strings.Split(m.Name, "_")[1]; other == set || !strings.Contains(setNAT+setTAP+setSwitch+setStub, other) {
 				want = append(want, m.Name)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/vringnet/vring/internal/counting"
+	"github.com/vringnet/vring/netbackend/l2switch"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/stub"
 	"github.com/vringnet/vring/netbackend/worker"
@@ -17,7 +18,17 @@ const (
 	labelLimit = "limit" // what a guest can have too much of
 	labelState = "state" // of a flow
 	labelSide  = "begun_by"
+	labelRule  = "rule"
 )
+
+// Values of labelRule that are no rules, which all begin with dashes.
+const (
+	noRule     = "none"   // what no rule decides
+	otherRules = "others" // all rules but the first maxRules, in sum
+)
+
+// maxRules is how many rules of a guest have samples of their own.
+const maxRules = 100
 
 // Values of labelSide.
 const (
@@ -52,6 +63,7 @@ const (
 	setThread = "thread"
 	setNAT    = "nat"
 	setTAP    = "tap"
+	setSwitch = "switch"
 	setStub   = "stub"
 )
 
@@ -64,6 +76,8 @@ func countersOf(set string) any {
 		return nat.Counters{}
 	case setTAP:
 		return tap.Counters{}
+	case setSwitch:
+		return l2switch.Counters{}
 	}
 	return stub.Counters{}
 }
@@ -73,7 +87,7 @@ func Table() (all []Metric) {
 	for _, m := range ownMetrics() {
 		all = append(all, m)
 	}
-	for _, set := range []string{setThread, setNAT, setTAP, setStub} {
+	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setStub} {
 		all = append(all, metricsOf(set)...)
 	}
 	return all
@@ -98,10 +112,15 @@ const (
 	kernelHeld
 	kernelMost
 	handshakes
+	ruleBegun
+	ruleDenied
+	ruleFromGuest
+	ruleToGuest
 	owns
 )
 
 func ownMetrics() [owns]Metric {
+	rule := []string{labelGuest, labelRule}
 	guest, pair, limit := []string{labelGuest}, []string{labelGuest, labelPair}, []string{labelGuest, labelLimit}
 	return [owns]Metric{
 		uptime:         {Name: "vring_uptime_seconds", Kind: Gauge, Help: "For how long the process has served guests."},
@@ -119,6 +138,10 @@ func ownMetrics() [owns]Metric {
 		kernelHeld:     {Name: "vring_nat_kernel_memory_bytes", Kind: Gauge, Labels: guest, Help: "Bytes that the kernel of the host holds in sockets of the guest, as the last look at each has found."},
 		kernelMost:     {Name: "vring_nat_kernel_memory_limit_bytes", Kind: Gauge, Labels: guest, Help: "Bytes that the kernel may hold for the guest; from half of it on, buffers of its sockets are made smaller."},
 		handshakes:     {Name: "vring_nat_connect_seconds", Kind: Histogram, Labels: []string{labelGuest, labelSide}, Help: "How long connections took to open: from the SYN of the guest to the answer of the host's peer, or from the accept of a forward to the answer of the guest."},
+		ruleBegun:      {Name: "vring_nat_rule_flows_total", Labels: rule, Help: "Connections, UDP associations and series of pings of the guest that a rule has let through. The first 100 rules have samples of their own, the rest is rule=\"others\"; rule=\"none\" is what no rule decides."},
+		ruleDenied:     {Name: "vring_nat_rule_denied_total", Labels: rule, Help: "Those that it has not let through."},
+		ruleFromGuest:  {Name: "vring_nat_rule_from_guest_bytes_total", Labels: rule, Help: "Bytes of payload that the guest has sent by a rule, in what is over."},
+		ruleToGuest:    {Name: "vring_nat_rule_to_guest_bytes_total", Labels: rule, Help: "Bytes of payload that the guest has got by a rule, in what is over."},
 	}
 }
 
@@ -136,7 +159,7 @@ func Meaning(counter string) string {
 		own := ownMetrics()
 		return own[disabledFrames].Help
 	}
-	for _, set := range []string{setThread, setNAT, setTAP, setStub} {
+	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setStub} {
 		for _, d := range counting.Describe(countersOf(set)) {
 			if d.Name == counter {
 				return d.Help

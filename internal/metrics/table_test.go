@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md instead of comparing them")
 
 // networks are the sets of counters of which a process has one.
-func networks() []string { return []string{setNAT, setTAP, setStub} }
+func networks() []string { return []string{setNAT, setTAP, setSwitch, setStub} }
 
 func TestEachMetricIsExplainedAndNamedOnce(t *testing.T) {
 	names := map[string]bool{}
@@ -49,7 +49,8 @@ func documented() [][2]string {
 	sections := [][2]string{{"The process, its guests and their threads", rows(own[:flowStates])}}
 	for _, set := range append([]string{setThread}, networks()...) {
 		heading := map[string]string{
-			setThread: "Threads of queue pairs", setNAT: "Networks of `vring nat`", setTAP: "Devices of `vring tap`", setStub: "Test back ends of `vring stub`",
+			setThread: "Threads of queue pairs", setNAT: "Networks of `vring nat`", setTAP: "Devices of `vring tap`",
+			setSwitch: "Ports of `vring switch`", setStub: "Test back ends of `vring stub`",
 		}[set]
 		listed := metricsOf(set)
 		if set == setNAT {

@@ -15,10 +15,14 @@ type Guest struct {
 	Queues  int    // queue pairs; 0 and 1 are one
 	MAC     string // of the guest's card
 	KVM     bool   // the guest runs on the host's processor, instead of being emulated
+	Stream  bool   // frames pass over Socket, and no memory is shared
 }
 
 // Command returns a command line that boots g once "..." is replaced by its disk or kernel.
 func (g *Guest) Command() string {
+	if g.Stream {
+		return strings.Join([]string{g.Program, "-accel", g.accel(), "-m 1G", "-netdev", g.stream(), "-device", g.Device(), "..."}, " ")
+	}
 	return strings.Join([]string{
 		g.Program, g.machine(), "-chardev", g.Chardev(), "-netdev", g.Netdev(), "-device", g.Device(), "...",
 	}, " ")
@@ -26,15 +30,30 @@ func (g *Guest) Command() string {
 
 // machine returns the options for processors and memory, which is shared with the back end.
 func (g *Guest) machine() string {
-	accel := "tcg"
-	if g.KVM {
-		accel = "kvm"
-	}
 	smp := ""
 	if g.Queues > 1 {
 		smp = fmt.Sprintf(" -smp %d", g.Queues) // the driver uses no more queue pairs than it has processors
 	}
-	return "-accel " + accel + smp + " -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem"
+	return "-accel " + g.accel() + smp + " -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem"
+}
+
+func (g *Guest) accel() string {
+	if g.KVM {
+		return "kvm"
+	}
+	return "tcg"
+}
+
+// stream returns the value of -netdev for frames over a socket. QEMU before 8.0 does not connect again.
+func (g *Guest) stream() string {
+	value := "stream,id=net,addr.type=unix,addr.path=" + escape(g.Socket)
+	switch {
+	case g.Listen:
+		return value + ",server=on"
+	case g.Version.Known() && g.Version.Major < 8:
+		return value + ",server=off"
+	}
+	return value + ",server=off," + g.Version.Reconnect()
 }
 
 // Names in a command line: of the socket, and of the kind of card.
@@ -72,7 +91,7 @@ func (g *Guest) Device() string {
 	if g.Queues > 1 {
 		device += ",mq=on"
 	}
-	if !g.KVM && g.Version.NeedsNoVectors() {
+	if !g.Stream && !g.KVM && g.Version.NeedsNoVectors() {
 		device += "," + NoVectors
 	}
 	return device

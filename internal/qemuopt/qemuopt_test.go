@@ -58,6 +58,18 @@ func TestTheCommandIsWhole(t *testing.T) {
 		g.Command())
 }
 
+// Nothing is shared, so the machine is as it is without us.
+func TestTheCommandForAStreamFitsTheVersionOfQEMU(t *testing.T) {
+	for reconnect, v := range map[string]Version{"": {7, 2}, ",reconnect=1": {8, 0}, ",reconnect-ms=1000": {11, 1}} {
+		g := Guest{Program: "qemu", Version: v, Socket: "/run/a,b.sock", MAC: "52:54:00:00:00:01", Stream: true}
+		require.Equal(t, "qemu -accel tcg -m 1G -netdev stream,id=net,addr.type=unix,addr.path=/run/a,,b.sock,server=off"+reconnect+
+			" -device virtio-net-pci,netdev=net,mac=52:54:00:00:00:01 ...", g.Command())
+	}
+	g := Guest{Program: "qemu", Socket: "/run/s", Listen: true, KVM: true, MAC: "52:54:00:00:00:01", Stream: true}
+	require.Equal(t, "qemu -accel kvm -m 1G -netdev stream,id=net,addr.type=unix,addr.path=/run/s,server=on"+
+		" -device virtio-net-pci,netdev=net,mac=52:54:00:00:00:01 ...", g.Command())
+}
+
 func TestEachGuestHasAMACAddressOfItsOwnThatStays(t *testing.T) {
 	a := MAC("host", "/run/a.sock")
 	require.Equal(t, a, MAC("host", "/run/a.sock"))

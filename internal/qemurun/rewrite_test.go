@@ -114,12 +114,17 @@ func TestOptionsOfTheUserNetworkBecomeThoseOfVring(t *testing.T) {
 		",hostfwd=tcp::2222-:22":          {[]string{"--forward=tcp:0.0.0.0:2222:22"}, []string{anybody}},
 		",hostfwd=::2222-10.0.2.15:22,hostfwd=udp:[::1]:53-:53": {
 			[]string{"--forward=tcp:0.0.0.0:2222:10.0.2.15:22", "--forward=udp:[::1]:53:53"}, []string{anybody}},
+		",guestfwd=tcp:10.0.2.100:80-tcp:localhost:8080,guestfwd=:10.0.2.101:81-tcp:127.0.0.1:81,,server=off": {
+			[]string{"--redirect=tcp:10.0.2.100:80=127.0.0.1:8080", "--redirect=tcp:10.0.2.101:81=127.0.0.1:81"},
+			[]string{"Each connection of the guest to 10.0.2.100:80 is one to 127.0.0.1:8080; QEMU has a single one for all of them.",
+				"Each connection of the guest to 10.0.2.101:81 is one to 127.0.0.1:81; QEMU has a single one for all of them."}},
 		",hostfwd=unix:/run/a-b.sock-:22": {[]string{"--forward=unix:/run/a-b.sock:22"}, nil},
 		",restrict=on,ipv6=off":           {[]string{"--restrict", "--network6=off"}, nil},
 		",restrict=off,ipv4,ipv6":         {nil, nil},
 		",hostname=vm,domainname=example.org,dnssearch=a.example,dnssearch=b.example": {
 			[]string{"--hostname=vm", "--domain=example.org", "--search=a.example", "--search=b.example"}, nil},
 		",bootfile=pxelinux.0,tftp-server-name=192.0.2.1": {[]string{"--boot-file=pxelinux.0", "--boot-server=192.0.2.1"}, nil},
+		",bootfile=pxelinux.0,tftp=/srv/tftp":             {[]string{"--boot-file=pxelinux.0", "--tftp=/srv/tftp"}, nil},
 		",host=10.0.2.2,dns=10.0.2.3,dhcpstart=10.0.2.15": {nil, nil},
 		",dhcpstart=10.0.2.20,hostfwd=tcp:127.0.0.1:2222-:22": {
 			[]string{"--lease=52:54:00:12:34:56=10.0.2.20", "--forward=tcp:127.0.0.1:2222:10.0.2.20:22"}, nil},
@@ -142,6 +147,26 @@ func TestAnotherNetworkHasTheSameHosts(t *testing.T) {
 	require.Contains(t, p.Notes[0], "at 192.168.7.2;")
 }
 
+func TestHostsOfTheUserNetworkKeepTheirAddresses(t *testing.T) {
+	p, err := plan(t, qemuopt.Version{Major: 11, Minor: 1}, 1,
+		"qemu -nic user,model=virtio,host=10.0.2.9,dns=10.0.2.9,ipv6-net=fd00:1::/64,ipv6-host=fd00:1::1,ipv6-dns=fd00:1::3")
+	require.NoError(t, err)
+	require.Equal(t, []string{"--network6=fd00:1::/64", "--router=10.0.2.9", "--dns-relay=10.0.2.9", "--router=fd00:1::1"}, p.NAT)
+	require.Contains(t, p.Notes[0], "at 10.0.2.9;")
+}
+
+func TestOptionsOfTheUserNetworkAloneAreTranslated(t *testing.T) {
+	for _, text := range []string{"restrict=on,hostfwd=tcp:127.0.0.1:1-:2", "user,restrict=on,hostfwd=tcp:127.0.0.1:1-:2", "user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:1-:2"} {
+		nat, notes, err := User(text)
+		require.NoError(t, err)
+		require.Equal(t, []string{"--restrict", "--forward=tcp:127.0.0.1:1:2"}, nat)
+		require.Equal(t, []string{hosts}, notes)
+	}
+	_, _, err := User("hostfwd=tcp:22,colour=red")
+	require.ErrorContains(t, err, "hostfwd=tcp:22")
+	require.ErrorContains(t, err, "colour=red")
+}
+
 func TestListsInJSONAreRead(t *testing.T) {
 	p, err := plan(t, qemuopt.Version{Major: 11, Minor: 1}, 1,
 		`qemu -netdev {"type":"user","id":"n","restrict":true,"hostfwd":[{"str":"tcp:127.0.0.1:1-:2"},{"str":"udp:127.0.0.1:3-:4"}]} -device virtio-net-pci,netdev=n`)
@@ -156,23 +181,25 @@ func TestACommandLineThatCannotBeServedIsRefused(t *testing.T) {
 		"-object memory-backend-file,id=a,size=1G -M memory-backend=a":            "-object a: vring must map the guest's memory; write share=on, and what",
 		"-object memory-backend-memfd,id=a,size=1G,share=off -M memory-backend=a": "-object a: share=off: vring must map the guest's memory; write share=on",
 		"-M {": "-M {: unexpected end of JSON input",
-		"-netdev user,id=n -device e1000,netdev=n":          "the guest's card is e1000: vring serves those of virtio-net only; write virtio-net-pci",
-		"-nic user,model=rtl8139":                           "the guest's card is rtl8139",
-		"-netdev user,id=n":                                 "-netdev user: no card is connected to it; write -device virtio-net-pci,netdev=n",
-		"-netdev user,id=a -nic user":                       "there are two user networks",
-		"-netdev vhost-user,id=n,chardev=c":                 "the guest has a vhost-user network; vring run adds one",
-		"-net nic -net tap":                                 "-net: vring cannot be part of QEMU's hubs",
-		nic + "guestfwd=tcp:10.0.2.100:80-tcp:127.0.0.1:80": "guestfwd=tcp:10.0.2.100:80-tcp:127.0.0.1:80: vring leads no address of the guest's network to the host; open the service by --allow-host",
-		nic + "tftp=/srv":                                   "tftp=/srv: vring serves no files",
-		nic + "hostfwd=tcp:22":                              "hostfwd=tcp:22: want [tcp|udp]:",
-		nic + "host=10.0.2.9":                               "host=10.0.2.9: vring has 10.0.2.2 here",
-		nic + "dns=10.0.2.9":                                "dns=10.0.2.9: vring has 10.0.2.3 here",
-		nic + "ipv6-host=fec0::9":                           "ipv6-host=fec0::9: vring has fec0::2 here",
-		nic + "dhcpstart=192.0.2.1":                         "dhcpstart=192.0.2.1: it is not in 10.0.2.0/24",
-		nic + "net=10.0.0.0/255.0.0.0":                      "net=10.0.0.0/255.0.0.0: write it with the number of its bits, as in 10.0.2.0/24",
-		nic + "ipv6-net=fd00::":                             "ipv6-net=fd00::: write it with the number of its bits",
-		nic + "ipv4=off":                                    "ipv4=off: vring always gives IPv4",
-		nic + "colour=red":                                  "colour=red: vring does not know this property",
+		"-netdev user,id=n -device e1000,netdev=n":         "the guest's card is e1000: vring serves those of virtio-net only; write virtio-net-pci",
+		"-nic user,model=rtl8139":                          "the guest's card is rtl8139",
+		"-netdev user,id=n":                                "-netdev user: no card is connected to it; write -device virtio-net-pci,netdev=n",
+		"-netdev user,id=a -nic user":                      "there are two user networks",
+		"-netdev vhost-user,id=n,chardev=c":                "the guest has a vhost-user network; vring run adds one",
+		"-net nic -net tap":                                "-net: vring cannot be part of QEMU's hubs",
+		nic + "guestfwd=tcp:10.0.2.100:80-cmd:cat":         "guestfwd=tcp:10.0.2.100:80-cmd:cat: vring starts no programs and opens no devices for the guest; have one listen on the host",
+		nic + "guestfwd=tcp:10.0.2.100:80":                 "guestfwd=tcp:10.0.2.100:80: want [tcp]:GUEST-ADDRESS:PORT-tcp:HOST:PORT",
+		nic + "guestfwd=tcp:10.0.2.100:x-tcp:127.0.0.1:80": `"x" is not a port`,
+		nic + "smb=/srv":                                   "smb=/srv: vring serves no files by SMB",
+		nic + "hostfwd=tcp:22":                             "hostfwd=tcp:22: want [tcp|udp]:",
+		nic + "host=10.0.3.2":                              "host=10.0.3.2: it is not in 10.0.2.0/24",
+		nic + "dns=resolver":                               "dns=resolver: ParseAddr",
+		nic + "ipv6-host=fd00::9":                          "ipv6-host=fd00::9: it is not in fec0::/64",
+		nic + "dhcpstart=192.0.2.1":                        "dhcpstart=192.0.2.1: it is not in 10.0.2.0/24",
+		nic + "net=10.0.0.0/255.0.0.0":                     "net=10.0.0.0/255.0.0.0: write it with the number of its bits, as in 10.0.2.0/24",
+		nic + "ipv6-net=fd00::":                            "ipv6-net=fd00::: write it with the number of its bits",
+		nic + "ipv4=off":                                   "ipv4=off: vring always gives IPv4",
+		nic + "colour=red":                                 "colour=red: vring does not know this property",
 	} {
 		t.Run(command, func(t *testing.T) {
 			_, err := plan(t, qemuopt.Version{Major: 11, Minor: 1}, 1, "qemu "+command)
@@ -182,8 +209,8 @@ func TestACommandLineThatCannotBeServedIsRefused(t *testing.T) {
 }
 
 func TestAllThatIsWrongIsTold(t *testing.T) {
-	_, err := plan(t, qemuopt.Version{Major: 11, Minor: 1}, 1, "qemu -daemonize -nic user,model=virtio,tftp=/a,smb=/b")
-	for _, part := range []string{"-daemonize", "tftp=/a", "smb=/b"} {
+	_, err := plan(t, qemuopt.Version{Major: 11, Minor: 1}, 1, "qemu -daemonize -nic user,model=virtio,smbserver=10.0.2.4,smb=/b")
+	for _, part := range []string{"-daemonize", "smbserver=10.0.2.4", "smb=/b"} {
 		require.ErrorContains(t, err, part)
 	}
 }

@@ -33,6 +33,7 @@ type translation struct {
 	network, network6 netip.Prefix
 	mac               string     // of the guest's card
 	guest             netip.Addr // of IPv4, if it is not the usual one
+	router            netip.Addr // of IPv4, if it was said
 	forwards          []spec.Forward
 	options, notes    []string
 }
@@ -53,8 +54,26 @@ func translate(user properties, mac string) (options, notes []string, err error)
 	}
 	t.addForwards()
 	t.notes = append(t.notes, fmt.Sprintf("By QEMU's user network the guest reached every service of the host, at %v; "+
-		"vring opens those that --allow-host names.", nth(t.network, routerHost)))
+		"vring opens those that --allow-host names.", t.hostAddress()))
 	return t.options, t.notes, errs.ErrorOrNil()
+}
+
+// hostAddress is the address by which the guest reaches the host.
+func (t *translation) hostAddress() netip.Addr {
+	if t.router.IsValid() {
+		return t.router
+	}
+	return nth(t.network, routerHost)
+}
+
+// User turns options of QEMU's user network, which may begin with "user", into those of "vring nat". notes are what a user should know of the
+// difference, a sentence each; the error tells all that vring cannot be.
+func User(options string) (nat, notes []string, err error) {
+	user, err := readProperties(options, "type")
+	if err != nil {
+		return nil, nil, err
+	}
+	return translate(user, "")
 }
 
 // setNetworks reads the networks, which other properties are compared with.
@@ -85,7 +104,7 @@ func (t *translation) say(name string, value any) {
 
 // sameNames are the properties that vring has as options.
 var sameNames = map[string]string{
-	"hostname": "hostname", "domainname": "domain", "dnssearch": "search", "bootfile": "boot-file", "tftp-server-name": "boot-server",
+	"hostname": "hostname", "domainname": "domain", "dnssearch": "search", "bootfile": "boot-file", "tftp-server-name": "boot-server", "tftp": "tftp",
 }
 
 // ofOthers are the properties that say the network's name, its card and what is read before.
@@ -106,20 +125,44 @@ func (t *translation) add(p property) (err error) {
 		return t.addSwitch(p.key, isOn(p.value))
 	case "dhcpstart":
 		return t.setGuest(p.value)
-	case "host", "dns":
-		return t.mustBe(p, t.network, map[string]int{"host": routerHost, "dns": dnsHost}[p.key])
-	case "ipv6-host", "ipv6-dns":
-		return t.mustBe(p, t.network6, map[string]int{"ipv6-host": routerHost, "ipv6-dns": dnsHost}[p.key])
+	case "host":
+		return t.setHost(p, "router", t.network, routerHost)
+	case "dns":
+		return t.setHost(p, "dns-relay", t.network, dnsHost)
+	case "ipv6-host":
+		return t.setHost(p, "router", t.network6, routerHost)
+	case "ipv6-dns":
+		return t.setHost(p, "dns-relay", t.network6, dnsHost)
 	case "guestfwd":
-		return fmt.Errorf("vring leads no address of the guest's network to the host; open the service by --allow-host tcp:PORT, and the guest finds it "+
-			"at %v", nth(t.network, routerHost))
-	case "tftp", "smb", "smbserver":
-		return errors.New("vring serves no files; name a server with --boot-server, or serve them on the host and open that by --allow-host")
+		return t.addGuestForward(p.value)
+	case "smb", "smbserver":
+		return errors.New("vring serves no files by SMB; serve them on the host, and open that by --allow-host")
 	}
 	if slices.Contains(ofOthers, p.key) {
 		return nil
 	}
 	return errors.New("vring does not know this property of a user network")
+}
+
+// addGuestForward leads an address of the guest's network to a service of the host.
+func (t *translation) addGuestForward(text string) error {
+	from, to, found := strings.Cut(strings.TrimPrefix(text, "tcp:"), "-")
+	if !found {
+		return errors.New("want [tcp]:GUEST-ADDRESS:PORT-tcp:HOST:PORT")
+	}
+	to, isTCP := strings.CutPrefix(to, "tcp:")
+	if !isTCP {
+		return errors.New("vring starts no programs and opens no devices for the guest; have one listen on the host, as by " +
+			"socat TCP-LISTEN:7000,bind=127.0.0.1,fork EXEC:COMMAND or UNIX-CONNECT:PATH, and write -tcp:127.0.0.1:7000")
+	}
+	to, _, _ = strings.Cut(to, ",") // options of QEMU's device
+	r, err := spec.ParseRedirect("tcp:" + strings.TrimPrefix(from, ":") + "=" + strings.Replace(to, "localhost:", "127.0.0.1:", 1))
+	if err != nil {
+		return err
+	}
+	t.say("redirect", r)
+	t.notes = append(t.notes, fmt.Sprintf("Each connection of the guest to %v is one to %v; QEMU has a single one for all of them.", r.From, r.To))
+	return nil
 }
 
 // addSwitch is add for a property that is on or off.
@@ -150,11 +193,20 @@ func (t *translation) setGuest(text string) error {
 	return nil
 }
 
-// mustBe refuses an address that vring's host does not have.
-func (t *translation) mustBe(p property, network netip.Prefix, n int) error {
-	want := nth(network, n)
-	if a, err := netip.ParseAddr(p.value); err != nil || a != want {
-		return fmt.Errorf("vring has %v here; leave it out, or choose another network", want)
+// setHost gives a host of the network its address, by an option that is needed where it is not the usual one.
+func (t *translation) setHost(p property, option string, network netip.Prefix, usual int) error {
+	a, err := netip.ParseAddr(p.value)
+	if err != nil {
+		return err
+	}
+	if !network.Contains(a) {
+		return fmt.Errorf("it is not in %v", network)
+	}
+	if a != nth(network, usual) {
+		t.say(option, a)
+	}
+	if option == "router" && network == t.network {
+		t.router = a
 	}
 	return nil
 }

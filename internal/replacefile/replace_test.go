@@ -15,6 +15,8 @@ import (
 const (
 	// writing makes this program replace the file of that name until it is killed.
 	writing = "VRING_TEST_REPLACE"
+	// keeping is the same of a place.
+	keeping = "VRING_TEST_KEEP"
 	// size is that of contents, which takes several writes of the kernel's.
 	size = 100 << 10
 )
@@ -22,6 +24,9 @@ const (
 func TestMain(m *testing.M) {
 	if path := os.Getenv(writing); path != "" {
 		replaceForever(path)
+	}
+	if path := os.Getenv(keeping); path != "" {
+		keepForever(path)
 	}
 	os.Exit(m.Run())
 }

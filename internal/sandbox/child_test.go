@@ -161,6 +161,18 @@ func actions(notify int) map[string]func(path string) error {
 		"filter":                  func(string) error { return unix.SetsockoptInt(anyone, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 1) },
 		"hop limit":               func(string) error { return unix.SetsockoptInt(anyone, unix.IPPROTO_IP, unix.IP_TTL, 9) },
 
+		// Other ways to what the list does not allow by their usual names.
+		"open by openat2":            func(path string) error { return second(unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{})) },
+		"rename":                     func(path string) error { return unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+"2", 0) },
+		"link":                       func(path string) error { return unix.Linkat(unix.AT_FDCWD, path, unix.AT_FDCWD, path+"2", 0) },
+		"make a directory":           func(path string) error { return unix.Mkdirat(unix.AT_FDCWD, path+"2", 0o700) },
+		"unix sockets, two":          func(string) error { return second(unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)) },
+		"signal parent by a queue":   func(string) error { return raw(unix.SYS_RT_SIGQUEUEINFO, parent, int(unix.SIGTERM), 0) },
+		"signal a thread by a queue": func(string) error { return raw(unix.SYS_RT_TGSIGQUEUEINFO, parent, parent, int(unix.SIGTERM)) },
+		"signal parent by its file":  func(string) error { return unix.PidfdSendSignal(anyone, unix.SIGTERM, nil, 0) },
+		"file of parent":             func(string) error { return second(unix.PidfdOpen(parent, 0)) },
+		"ring of system calls":       func(string) error { return raw(unix.SYS_IO_URING_SETUP, 1, 0, 0) },
+
 		"trace":          func(string) error { return unix.PtraceAttach(parent) },
 		"kill parent":    func(string) error { return unix.Kill(parent, unix.SIGTERM) },
 		"mount":          func(path string) error { return unix.Mount("none", path, "tmpfs", 0, "") },
@@ -211,6 +223,14 @@ func connectDatagrams(path string) int {
 		panic(err)
 	}
 	return fd
+}
+
+// raw makes a system call that no package has a name for.
+func raw(call uintptr, a, b, c int) error {
+	if _, _, errno := unix.Syscall(call, uintptr(a), uintptr(b), uintptr(c)); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -1,10 +1,11 @@
 // Package sandbox takes from this process what it does not need once everything is open: capabilities, files, programs,
 // kinds of sockets and system calls. A guest that finds a hole in vring is left with the network of that guest.
 //
-// There are four walls, and a kernel, or what confines this process, may lack any but the first two:
+// There are five walls, and a kernel, or what confines this process, may lack any but the first two:
 //
 //   - no_new_privs (prctl(2)): no program that might be started gains rights;
 //   - capabilities(7): all dropped, on all threads. vring needs them, if at all, to bind ports below 1024, which is done;
+//   - a user of its own ([User]), for a process that root has started: it owns no file and no other process;
 //   - Landlock (landlock(7)): all files are out of bounds, and signals, ports and abstract sockets as its version knows them;
 //   - seccomp(2): a list of the system calls that vring and the Go runtime make, and for those that reach beyond the process
 //     of their arguments; everything else is refused.

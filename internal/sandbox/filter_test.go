@@ -49,6 +49,9 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 	pid, high := uint64(os.Getpid()), uint64(1)<<32
 	internet, tap, notify := &Config{Internet: true}, &Config{TAP: true}, &Config{Internet: true, Notify: 9}
 	groups := &Config{Internet: true, Multicast: true}
+	truncates := &Config{Truncate: []int{5, 9}}
+	keeps := &Config{Keep: []Kept{{"/var/lib/vring/state", 7}}}
+	const made = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	const allow, trap = seccomp.ActionAllow, seccomp.ActionTrap
 	const eacces = seccomp.ActionErrno | seccomp.Action(unix.EACCES)
 	const stream = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
@@ -69,6 +72,22 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 		"file of a broker":          {&Config{Read: true}, "openat", []uint64{0, 0, unix.O_RDONLY}, allow},
 		"file written by a broker":  {&Config{Read: true}, "openat", []uint64{0, 0, unix.O_RDWR}, eacces},
 		"file, only logged":         {&Config{Mode: Log}, "openat", []uint64{0, 0, unix.O_RDWR}, seccomp.ActionLog},
+		"file kept":                 {keeps, "openat", []uint64{7, 0, made}, allow},
+		"file kept elsewhere":       {keeps, "openat", []uint64{8, 0, made}, eacces},
+		"file kept in its place":    {keeps, "openat", []uint64{7, 0, made &^ unix.O_EXCL}, eacces},
+		"file kept, emptied":        {keeps, "openat", []uint64{7, 0, unix.O_WRONLY | unix.O_TRUNC}, eacces},
+		"file kept, read":           {keeps, "openat", []uint64{7, 0, unix.O_RDONLY}, eacces},
+		"file kept, put in place":   {keeps, "renameat", []uint64{7, 0, 7, 0}, allow},
+		"file taken away":           {keeps, "renameat", []uint64{7, 0, 8, 0}, trap},
+		"file brought":              {keeps, "renameat", []uint64{8, 0, 7, 0}, trap},
+		"file kept, on the disk":    {keeps, "fsync", []uint64{9}, allow},
+		"file kept, locked":         {keeps, "flock", []uint64{9, unix.LOCK_EX}, allow},
+		"file kept, removed":        {keeps, "unlinkat", []uint64{7, 0, 0}, allow},
+		"file elsewhere, removed":   {keeps, "unlinkat", []uint64{8, 0, 0}, trap},
+		"file put in place":         {internet, "renameat", []uint64{7, 0, 7, 0}, trap},
+		"file made shorter":         {truncates, "ftruncate", []uint64{9, 0}, allow},
+		"other file made shorter":   {truncates, "ftruncate", []uint64{8, 0}, trap},
+		"no file made shorter":      {keeps, "ftruncate", []uint64{9, 0}, trap},
 		"TCP":                       {internet, "socket", []uint64{unix.AF_INET6, stream, 0}, allow},
 		"TCP, by name":              {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_TCP}, allow},
 		"UDP as a stream":           {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_UDP}, trap},

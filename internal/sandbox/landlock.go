@@ -70,6 +70,9 @@ func fileRules(cfg *Config) (rules []landlock.Rule) {
 	if cfg.Read {
 		rules = append(rules, landlock.PathAccess(syscall.AccessFSReadFile, "/"))
 	}
+	if cfg.Sources {
+		rules = append(rules, landlock.BindTCP(0)) // which is a port of the kernel's choice
+	}
 	for _, path := range cfg.Remove {
 		// A directory is opened to be locked.
 		const access = syscall.AccessFSRemoveFile | syscall.AccessFSReadDir
@@ -78,6 +81,10 @@ func fileRules(cfg *Config) (rules []landlock.Rule) {
 	for _, dir := range cfg.MakeIn {
 		const access = syscall.AccessFSMakeSock | syscall.AccessFSRemoveFile | syscall.AccessFSReadDir
 		rules = append(rules, landlock.PathAccess(access, dir).IgnoreIfMissing())
+	}
+	for _, k := range cfg.Keep {
+		const access = syscall.AccessFSMakeReg | syscall.AccessFSWriteFile | syscall.AccessFSRemoveFile
+		rules = append(rules, landlock.PathAccess(access, filepath.Dir(k.Path)))
 	}
 	return rules
 }

@@ -42,14 +42,24 @@ type Config struct {
 	// EmptyRoot is that this process has a namespace of mounts of its own: its root directory is then replaced by an empty one.
 	EmptyRoot bool
 	// Shares is why it has none, to be told; "" for a process that is not meant to have one.
-	Shares   string
-	Internet bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
-	Accept   bool // have package net accept connections of TCP, of which it sets an option
-	TAP      bool // use TAP devices: attach their queues, and set carrier and offloads
-	Reopen   bool // join TAP devices that come back
+	Shares string
+	// User is whom this process becomes, which root has started and which ends with its parent; nil for a process that stays whose it is.
+	User *User
+	// StaysRoot is why it stays root's, to be told; "" for a process that is not meant to become another user's.
+	StaysRoot string
+	Internet  bool  // make IPv4 and IPv6 connections, over TCP and UDP, and pings
+	Truncate  []int // files that are open, and whose length is changed
+	Accept    bool  // have package net accept connections of TCP, of which it sets an option
+	TAP       bool  // use TAP devices: attach their queues, and set carrier and offloads
+	Reopen    bool  // join TAP devices that come back
 	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be
 	// bound to the groups, so any port may be used then. Timers may be set.
 	Multicast bool
+	// Devices lets sockets of the internet be bound to an interface.
+	Devices bool
+	// Sources lets sockets of the internet be bound to a source address. Seccomp does not see which port that is; Landlock lets TCP have
+	// none but one of the kernel's choice.
+	Sources bool
 	// Pin lets threads that come later be pinned to processors.
 	Pin bool
 	// Notify is the descriptor of the service manager's datagram socket, which is connected: it can be written to and nothing
@@ -58,7 +68,9 @@ type Config struct {
 
 	// What follows is for small processes beside one that serves guests.
 
+	Undumpable bool     // let no other process of the same user trace it, or look at its memory and its descriptors
 	Children   bool     // wait for the end of processes that were started before, which end with this one
+	KillsOther bool     // those are another user's: CAP_KILL is kept, without which the kernel would not end them with this one
 	Read       bool     // open files for reading
 	Remove     []string // files to remove
 	Dial       []string // unix sockets to connect to, abstract ones with a leading @
@@ -69,7 +81,17 @@ type Config struct {
 	MakeIn               []string
 	GiveGroup            bool
 	Routes               bool // open sockets to the host's routing table
-	Log                  *slog.Logger
+	Pings                bool // open ping sockets
+	Meets                bool // connect sockets that are open to others of the host
+	// Keep are files that are given other contents, each by a temporary one that takes its place.
+	Keep []Kept
+	Log  *slog.Logger
+}
+
+// Kept is a file that is given other contents.
+type Kept struct {
+	Path string
+	In   int // its directory, which is open, and not as 0
 }
 
 // Enter puts up the walls around all threads of this process, present and to come, and tells how they stand. It is called
@@ -107,7 +129,12 @@ func enter(cfg *Config) (State, error) {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
 	if cfg.Mode != Log {
+		if err := forbidDumps(cfg); err != nil {
+			return state, fmt.Errorf("forbid dumps: %w", err)
+		}
 		state = append(state, leaveRoot(cfg)...) // which needs a capability
+		emptyBounds()                            // so does that
+		state = append(state, becomeUser(cfg)...)
 		if err := dropCapabilities(cfg); err != nil {
 			return state, fmt.Errorf("drop capabilities: %w", err)
 		}
@@ -126,6 +153,15 @@ func enter(cfg *Config) (State, error) {
 	return state, nil
 }
 
+// forbidDumps keeps the memory and the descriptors of this process from others of its user.
+func forbidDumps(cfg *Config) error {
+	if !cfg.Undumpable {
+		return nil
+	}
+	_, err := cap.Prctlw(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	return err
+}
+
 // kept are the capabilities that the process still needs.
 func (c *Config) kept() (all []cap.Value) {
 	if c.Interfaces {
@@ -133,6 +169,9 @@ func (c *Config) kept() (all []cap.Value) {
 	}
 	if c.Bind && c.BindPrivileged {
 		all = append(all, cap.NET_BIND_SERVICE)
+	}
+	if c.Children && c.KillsOther {
+		all = append(all, cap.KILL)
 	}
 	return all
 }
@@ -157,16 +196,21 @@ func (s State) judge(mode Mode) {
 	}
 }
 
+// emptyBounds empties the bounding set, if this process may: no capability can come back through a program then. no_new_privs says
+// the same.
+func emptyBounds() {
+	if may, _ := cap.GetProc().GetFlag(cap.Effective, cap.SETPCAP); !may {
+		return
+	}
+	for c := range cap.MaxBits() {
+		_ = cap.DropBound(c)
+	}
+}
+
 // dropCapabilities need not be allowed to make its system calls where there is nothing to drop: service managers forbid
-// them (systemd's @privileged). No capability can come back through a program either, for the bounding set is emptied, if
-// this process may: no_new_privs says the same.
+// them (systemd's @privileged).
 func dropCapabilities(cfg *Config) error {
 	have, keep := cap.GetProc(), cap.NewSet()
-	if may, _ := have.GetFlag(cap.Effective, cap.SETPCAP); may {
-		for c := range cap.MaxBits() {
-			_ = cap.DropBound(c)
-		}
-	}
 	for _, c := range cfg.kept() {
 		for _, flag := range []cap.Flag{cap.Permitted, cap.Effective} {
 			if has, _ := have.GetFlag(flag, c); has {

@@ -77,6 +77,9 @@ func fileCalls(cfg *Config) (calls []string) {
 	if cfg.removes() {
 		calls = append(calls, "unlinkat", "flock")
 	}
+	if len(cfg.Keep) > 0 {
+		calls = append(calls, "fsync", "flock")
+	}
 	if len(cfg.MakeIn) > 0 {
 		calls = append(calls, "fchmod") // of a socket that has no file yet
 	}
@@ -132,6 +135,24 @@ func conditionalCalls(cfg *Config) []call {
 	if cfg.Read || cfg.removes() {
 		const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
 		calls = append(calls, where("openat", condition{2, withoutBit, writing}))
+	}
+	for _, fd := range cfg.Truncate {
+		calls = append(calls, where("ftruncate", condition{0, equal, uint32(fd)}))
+	}
+	return append(calls, keepCalls(cfg)...)
+}
+
+// keepCalls write files that take the place of others. They name no files but those in the directories of these, and open none that is there.
+func keepCalls(cfg *Config) (calls []call) {
+	const made = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	for _, k := range cfg.Keep {
+		in := uint32(k.In)
+		calls = append(calls,
+			where("openat", condition{0, equal, in}, condition{2, equal, made}),
+			where("renameat", condition{0, equal, in}, condition{2, equal, in}))
+		if !cfg.removes() {
+			calls = append(calls, where("unlinkat", condition{0, equal, in}))
+		}
 	}
 	return calls
 }

@@ -14,6 +14,9 @@ func socketKinds(cfg *Config) (kinds []socketKind) {
 	if len(cfg.Dial)+len(cfg.MakeIn) > 0 { // who makes one looks whether somebody listens at its path
 		kinds = append(kinds, socketKind{unix.AF_UNIX, unix.SOCK_STREAM | flags, 0})
 	}
+	if len(cfg.MakeIn) > 0 {
+		kinds = append(kinds, socketKind{unix.AF_UNIX, unix.SOCK_SEQPACKET | flags, 0})
+	}
 	if cfg.Interfaces {
 		kinds = append(kinds,
 			socketKind{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE},
@@ -27,10 +30,16 @@ func socketKinds(cfg *Config) (kinds []socketKind) {
 			kinds = append(kinds, socketKind{family, unix.SOCK_STREAM | flags, 0}, socketKind{family, unix.SOCK_DGRAM | flags, 0})
 		}
 	}
+	pings := map[uint32]uint32{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6}
+	if cfg.Pings {
+		for family, ping := range pings {
+			kinds = append(kinds, socketKind{family, unix.SOCK_DGRAM | flags, ping})
+		}
+	}
 	if !cfg.Internet {
 		return kinds
 	}
-	for family, ping := range map[uint32]uint32{unix.AF_INET: unix.IPPROTO_ICMP, unix.AF_INET6: unix.IPPROTO_ICMPV6} {
+	for family, ping := range pings {
 		kinds = append(kinds,
 			socketKind{family, unix.SOCK_STREAM | flags, 0}, socketKind{family, unix.SOCK_STREAM | flags, unix.IPPROTO_TCP},
 			socketKind{family, unix.SOCK_DGRAM | flags, 0}, socketKind{family, unix.SOCK_DGRAM | flags, unix.IPPROTO_UDP},
@@ -53,7 +62,7 @@ func addressCalls(cfg *Config) (calls []call) {
 	for _, name := range []string{"sendmsg", "sendmmsg", "sendto"} {
 		calls = append(calls, where(name, cfg.notOnNotify()...))
 	}
-	if cfg.Internet || len(cfg.Dial)+len(cfg.MakeIn) > 0 {
+	if cfg.Internet || cfg.Meets || len(cfg.Dial)+len(cfg.MakeIn) > 0 {
 		calls = append(calls, where("connect", cfg.notOnNotify()...))
 	}
 	return calls
@@ -65,7 +74,7 @@ func portCalls(cfg *Config) (calls []string) {
 	if cfg.Internet || makes {
 		calls = append(calls, "listen") // a gate opens again
 	}
-	if cfg.Interfaces || cfg.Multicast || cfg.Routes || makes {
+	if cfg.Interfaces || cfg.Multicast || cfg.Sources || cfg.Routes || makes {
 		calls = append(calls, "bind")
 	}
 	return calls
@@ -117,6 +126,7 @@ func bindOptions() []socketOption {
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR}, {unix.SOL_SOCKET, unix.SO_OOBINLINE},
 		{unix.IPPROTO_IP, unix.IP_RECVERR}, {unix.IPPROTO_IP, unix.IP_PKTINFO},
 		{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}, {unix.IPPROTO_IPV6, unix.IPV6_RECVERR}, {unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO},
+		{unix.SOL_SOCKET, unix.SO_BINDTODEVICE}, {unix.IPPROTO_IP, unix.IP_FREEBIND}, {unix.IPPROTO_IPV6, unix.IPV6_FREEBIND},
 	}
 }
 
@@ -130,6 +140,12 @@ func optionCalls(cfg *Config) (calls []call) {
 	}
 	if cfg.Multicast {
 		options = append(options, multicastOptions()...)
+	}
+	if cfg.Devices {
+		options = append(options, socketOption{unix.SOL_SOCKET, unix.SO_BINDTODEVICE})
+	}
+	if cfg.Sources {
+		options = append(options, socketOption{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT})
 	}
 	if cfg.Bind {
 		options = append(options, bindOptions()...)

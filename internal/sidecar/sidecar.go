@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -58,6 +59,40 @@ func Run(c Config) (status int, err error) {
 		return 0, err
 	}
 	return watch(program, side, signals, c.Lost), nil
+}
+
+// Beside runs a sidecar beside this process: serve is called when it is ready, with a context that ends with ctx, or with the sidecar. The
+// sidecar ends when serve has returned. Of the Config, Program and Lost are not used. The error is that of serve, or why the sidecar has
+// not been ready, or has ended before serve; nil if it has ended well.
+func Beside(ctx context.Context, c Config, serve func(ctx context.Context) error) error {
+	runtime.LockOSThread() // the kernel ends the sidecar when this thread ends
+	defer runtime.UnlockOSThread()
+	side, err := start(&c)
+	if err != nil {
+		return err
+	}
+	defer side.stop()
+	told := make(chan struct{})
+	go side.hear(told)
+	select {
+	case <-told:
+	case <-ctx.Done():
+		return nil
+	case <-side.ended:
+		return fmt.Errorf("%s: %w", side.cmd.Path, ErrNotReady)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx) }()
+	select {
+	case err := <-served:
+		return err
+	case err := <-side.ended:
+		cancel()
+		<-served
+		return err
+	}
 }
 
 // passed are the signals that the program gets, too. SIGHUP stays ignored if it is, as by nohup(1).

@@ -22,21 +22,31 @@ func OwnerOnly() Access { return Access{Mode: 0o600} }
 // Replace is Listen at a path where the socket of a process that is gone may lie, and remembers the file. Of two who do so
 // at once, one has the path.
 func Replace(path string, access Access, backlog int) (fd int, file File, err error) {
-	return replace(path, access, backlog, usualPatience)
+	return replace(path, access, backlog, usualPatience, unix.SOCK_STREAM)
+}
+
+// ReplacePackets is Replace for a socket of packets (SOCK_SEQPACKET).
+func ReplacePackets(path string, access Access, backlog int) (fd int, file File, err error) {
+	return replace(path, access, backlog, usualPatience, unix.SOCK_SEQPACKET)
+}
+
+// ReplaceDatagrams is Replace for a socket of datagrams (SOCK_DGRAM), on which nobody can listen: it is bound.
+func ReplaceDatagrams(path string, access Access) (fd int, file File, err error) {
+	return replace(path, access, 0, usualPatience, unix.SOCK_DGRAM)
 }
 
 // ReplaceAtOnce is Replace for who has no time to wait for another process that does so in the same directory. What both do at the
 // same moment can then fail.
 func ReplaceAtOnce(path string, access Access, backlog int) (fd int, file File, err error) {
-	return replace(path, access, backlog, 0)
+	return replace(path, access, backlog, 0, unix.SOCK_STREAM)
 }
 
-func replace(path string, access Access, backlog int, patience time.Duration) (fd int, file File, err error) {
+func replace(path string, access Access, backlog int, patience time.Duration, kind int) (fd int, file File, err error) {
 	defer lock(path, patience)()
 	if err := clear(path); err != nil {
 		return -1, File{}, err
 	}
-	fd, err = Listen(path, access, backlog)
+	fd, err = listenOn(path, access, backlog, kind)
 	if err != nil {
 		return -1, File{}, fmt.Errorf("listen on %s: %w", path, err)
 	}
@@ -50,22 +60,32 @@ func replace(path string, access Access, backlog int, patience time.Duration) (f
 // Listen makes a stream socket at path, where nothing may lie, and listens on it. The descriptor is the caller's; it is
 // non-blocking and close-on-exec. The file has no more rights than access says at any time, whatever the umask.
 func Listen(path string, access Access, backlog int) (fd int, err error) {
-	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return listenOn(path, access, backlog, unix.SOCK_STREAM)
+}
+
+// ListenPackets is Listen for a socket of packets (SOCK_SEQPACKET).
+func ListenPackets(path string, access Access, backlog int) (fd int, err error) {
+	return listenOn(path, access, backlog, unix.SOCK_SEQPACKET)
+}
+
+// listenOn is Listen for a socket of another kind.
+func listenOn(path string, access Access, backlog, kind int) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err := bindAndListen(fd, path, access, backlog); err != nil {
+	if err := bindAndListen(fd, path, access, backlog, kind); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
 }
 
-func bindAndListen(fd int, path string, access Access, backlog int) error {
+func bindAndListen(fd int, path string, access Access, backlog, kind int) error {
 	if err := bind(fd, path, access); err != nil {
 		return err
 	}
 	err := access.apply(path)
-	if err == nil {
+	if err == nil && kind != unix.SOCK_DGRAM {
 		err = os.NewSyscallError("listen", unix.Listen(fd, backlog))
 	}
 	if err != nil {

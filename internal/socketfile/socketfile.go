@@ -94,7 +94,8 @@ func isStale(path string) (bool, error) {
 	if err == nil {
 		c.Close()
 	}
-	if err == nil || errors.Is(err, unix.EAGAIN) { // as many as it lets wait do so
+	// As many as it lets wait do so, or it is a socket of another kind.
+	if err == nil || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EPROTOTYPE) {
 		return false, fmt.Errorf("%s is in use by another process", path)
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
@@ -105,10 +106,21 @@ func isStale(path string) (bool, error) {
 
 // File is a socket's file that this process made. Its zero value is none.
 type File struct {
-	path string
-	info os.FileInfo
-	left func() bool // see Unless
+	path           string
+	device, number uint64      // of the file system, and of the file in it; the latter is 0 for none
+	left           func() bool // see Unless
 }
+
+// Numbered is the file of a path that has numbers; see Numbers.
+func Numbered(path string, device, number uint64) File {
+	return File{path: path, device: device, number: number}
+}
+
+// Path is where the file was made.
+func (f File) Path() string { return f.path }
+
+// Numbers tell the file from others, as long as it is there or somebody has it open: that of its file system, and its own.
+func (f File) Numbers() (device, number uint64) { return f.device, f.number }
 
 // Unless returns the file such that Remove leaves it where it is if left is true then: another process removes it. nil
 // stands for never.
@@ -119,18 +131,21 @@ func (f File) Unless(left func() bool) File {
 
 // Made remembers the file that was just bound.
 func Made(path string) (File, error) {
-	info, err := os.Lstat(path)
-	return File{path: path, info: info}, err
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return File{}, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return Numbered(path, uint64(st.Dev), st.Ino), nil
 }
 
 // Remove removes the file, unless another one has taken its place.
 func (f File) Remove() error {
-	if f.info == nil || f.left != nil && f.left() {
+	if f.number == 0 || f.left != nil && f.left() {
 		return nil
 	}
 	defer lock(f.path, usualPatience)()
-	info, err := os.Lstat(f.path)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.info) {
+	now, err := Made(f.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && (now.device != f.device || now.number != f.number) {
 		return nil
 	}
 	if err != nil {

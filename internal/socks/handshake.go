@@ -6,32 +6,23 @@ import (
 	"io"
 	"net/netip"
 	"strconv"
+
+	"github.com/vringnet/vring/internal/socks/wire"
 )
 
-// Bytes of RFC 1928.
-const (
-	version       = 5
-	noAuth        = 0x00
-	noneOfMethods = 0xff
-	cmdConnect    = 1
-	typeIPv4      = 1
-	typeName      = 3
-	typeIPv6      = 4
-)
+// Reply is how a client's request has ended.
+type Reply = wire.Reply
 
-// Reply is how a client's request has ended (RFC 1928 section 6).
-type Reply byte
-
-// All replies that are given.
+// Replies that are given.
 const (
-	Succeeded          Reply = 0
-	GeneralFailure     Reply = 1
-	NotAllowed         Reply = 2
-	NetworkUnreachable Reply = 3
-	HostUnreachable    Reply = 4
-	Refused            Reply = 5
-	NoSuchCommand      Reply = 7
-	NoSuchAddressType  Reply = 8
+	Succeeded          = wire.Succeeded
+	GeneralFailure     = wire.GeneralFailure
+	NotAllowed         = wire.NotAllowed
+	NetworkUnreachable = wire.NetworkUnreachable
+	HostUnreachable    = wire.HostUnreachable
+	Refused            = wire.Refused
+	NoSuchCommand      = wire.NoSuchCommand
+	NoSuchAddressType  = wire.NoSuchAddressType
 )
 
 // Target is where a client wants to be connected to: an address, or a name.
@@ -78,7 +69,7 @@ func greet(c io.ReadWriter) error {
 	if _, err := io.ReadFull(c, b[:2]); err != nil {
 		return err
 	}
-	if b[0] != version {
+	if b[0] != wire.Version {
 		return errVersion
 	}
 	methods := b[:b[1]]
@@ -86,12 +77,12 @@ func greet(c io.ReadWriter) error {
 		return err
 	}
 	for _, m := range methods {
-		if m == noAuth {
-			_, err := c.Write([]byte{version, noAuth})
+		if m == wire.NoAuth {
+			_, err := c.Write([]byte{wire.Version, wire.NoAuth})
 			return err
 		}
 	}
-	_, _ = c.Write([]byte{version, noneOfMethods}) // who does not read it is not told
+	_, _ = c.Write([]byte{wire.Version, wire.NoneOfMethods}) // who does not read it is not told
 	return errMethod
 }
 
@@ -101,14 +92,14 @@ func readRequest(r io.Reader) (to Target, err error) {
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return to, err
 	}
-	if b[0] != version {
+	if b[0] != wire.Version {
 		return to, errVersion
 	}
 	if to, err = readAddress(r, b[3]); err != nil {
 		return to, err
 	}
 	switch {
-	case b[1] != cmdConnect:
+	case b[1] != wire.Connect:
 		return to, &refusal{NoSuchCommand, "command " + strconv.Itoa(int(b[1])) + " is not CONNECT"}
 	case to.Port == 0:
 		return to, &refusal{HostUnreachable, "there is no port 0"}
@@ -123,11 +114,11 @@ func readAddress(r io.Reader, kind byte) (to Target, err error) {
 	var b [1 + 255 + 2]byte
 	n := 0
 	switch kind {
-	case typeIPv4:
+	case wire.TypeIPv4:
 		n = 4
-	case typeIPv6:
+	case wire.TypeIPv6:
 		n = 16
-	case typeName:
+	case wire.TypeName:
 		if _, err := io.ReadFull(r, b[:1]); err != nil {
 			return to, err
 		}
@@ -139,7 +130,7 @@ func readAddress(r io.Reader, kind byte) (to Target, err error) {
 		return to, err
 	}
 	to.Port = uint16(b[n])<<8 | uint16(b[n+1])
-	if kind == typeName {
+	if kind == wire.TypeName {
 		to.Name = string(b[:n])
 		if a, err := netip.ParseAddr(to.Name); err == nil && a.Zone() == "" {
 			to.Addr, to.Name = a.Unmap(), "" // some clients do not tell the two apart
@@ -152,4 +143,6 @@ func readAddress(r io.Reader, kind byte) (to Target, err error) {
 }
 
 // message is a reply as a client gets it. The address of the connection's end means nothing to it.
-func (r Reply) message() []byte { return []byte{version, byte(r), 0, typeIPv4, 0, 0, 0, 0, 0, 0} }
+func message(r Reply) []byte {
+	return []byte{wire.Version, byte(r), 0, wire.TypeIPv4, 0, 0, 0, 0, 0, 0}
+}

@@ -85,7 +85,7 @@ func TestWhatIsNoHandshakeIsRefused(t *testing.T) {
 		require.Equal(t, want.reply != 0, errors.As(err, &refused), "%q", sent)
 		require.Equal(t, want.reply, refused.reply)
 	}
-	require.Equal(t, "\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00", string(Refused.message()))
+	require.Equal(t, "\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00", string(message(Refused)))
 }
 
 // FuzzHandshake reads whatever clients send. What is understood has a port and an address or a name, and not more was read than the form has.

@@ -34,6 +34,7 @@ type Server struct {
 	log      *slog.Logger
 	pace     *rate.Limiter
 	patience time.Duration
+	farewell time.Duration
 	ctx      context.Context // ends with the server
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -54,7 +55,7 @@ type client struct {
 // NewServer returns a server. The listener is the caller's to close. Refusals are logged at the level debug.
 func NewServer(l net.Listener, connect Connector, log *slog.Logger) *Server {
 	s := &Server{
-		listener: l, connect: connect, log: log, pace: rate.NewLimiter(acceptRate, acceptBurst), patience: patience,
+		listener: l, connect: connect, log: log, pace: rate.NewLimiter(acceptRate, acceptBurst), patience: patience, farewell: farewellPatience,
 		clients: map[*net.TCPConn]*client{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -180,7 +181,7 @@ func (s *Server) serve(c *net.TCPConn) {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
-	if reply, err := s.connect(ctx, to, c, Succeeded.message()); reply != Succeeded {
+	if reply, err := s.connect(ctx, to, c, message(Succeeded)); reply != Succeeded {
 		s.refuse(c, reply, err)
 	}
 }
@@ -188,8 +189,8 @@ func (s *Server) serve(c *net.TCPConn) {
 // refuse tells a client that it is not connected.
 func (s *Server) refuse(c *net.TCPConn, reply Reply, why error) {
 	s.tell(c, why)
-	_ = c.SetDeadline(time.Now().Add(farewellPatience))
-	if _, err := c.Write(reply.message()); err != nil {
+	_ = c.SetDeadline(time.Now().Add(s.farewell))
+	if _, err := c.Write(message(reply)); err != nil {
 		return
 	}
 	_ = c.CloseWrite()

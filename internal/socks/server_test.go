@@ -78,7 +78,7 @@ func TestAClientIsConnected(t *testing.T) {
 	})
 	c := s.dial(hello + named("vm0") + "early")
 	require.NoError(t, c.CloseWrite())
-	require.Equal(t, "\x05\x00"+string(Succeeded.message())+"early", s.rest(c))
+	require.Equal(t, "\x05\x00"+string(message(Succeeded))+"early", s.rest(c))
 	require.Equal(t, `"vm0":80`, asked.Load())
 }
 
@@ -86,9 +86,22 @@ func TestAClientIsConnected(t *testing.T) {
 func TestAClientThatIsRefusedReadsWhy(t *testing.T) {
 	s := serve(t, time.Minute, func(context.Context, Target, *net.TCPConn, []byte) (Reply, error) { return Refused, errors.New("no") })
 	c := s.dial(hello + named("vm0") + zeros(100_000))
-	require.Equal(t, "\x05\x00"+string(Refused.message()), s.rest(c))
+	require.Equal(t, "\x05\x00"+string(message(Refused)), s.rest(c))
 	c = s.dial(hello + "\x05\x02\x00\x01\x0a\x00\x02\x0f\x00\x16" + zeros(1000))
-	require.Equal(t, "\x05\x00"+string(NoSuchCommand.message()), s.rest(c))
+	require.Equal(t, "\x05\x00"+string(message(NoSuchCommand)), s.rest(c))
+}
+
+// Who is refused has the end of the reply at once, and may go on to send in the meantime: nothing resets the connection.
+func TestAClientThatIsRefusedMayGoOnToSend(t *testing.T) {
+	s := serve(t, time.Minute, func(context.Context, Target, *net.TCPConn, []byte) (Reply, error) { return Refused, errors.New("no") })
+	s.farewell = time.Hour
+	c := s.dial(hello + named("vm0") + zeros(1000))
+	require.Equal(t, "\x05\x00"+string(message(Refused)), s.rest(c))
+	for range 50 {
+		_, err := io.WriteString(c, zeros(100))
+		require.NoError(t, err)
+		time.Sleep(time.Millisecond) // in which a reset would come
+	}
 }
 
 func TestAClientThatSpeaksAnotherProtocolIsNotAnswered(t *testing.T) {
@@ -140,9 +153,9 @@ func TestVeryManyClientsMakeRoomForEachOther(t *testing.T) {
 	require.Empty(t, s.rest(silent[0]), "the oldest was closed")
 	c := s.dial(hello + named("vm0"))
 	require.NoError(t, c.CloseWrite())
-	require.Equal(t, "\x05\x00"+string(Succeeded.message()), s.rest(c), "who asks well is served")
+	require.Equal(t, "\x05\x00"+string(message(Succeeded)), s.rest(c), "who asks well is served")
 	close(hold)
-	require.Equal(t, "\x05\x00"+string(Succeeded.message()), s.rest(waits))
+	require.Equal(t, "\x05\x00"+string(message(Succeeded)), s.rest(waits))
 	for _, c := range silent {
 		_ = c.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,7 +85,7 @@ func supervise(args []string) int {
 	}
 	status, err := Run(ctx, Config{
 		Server: append([]string{os.Args[0], asServer}, args...), Broker: []string{os.Args[0], asBroker},
-		Isolation: Isolation{OneUser: os.Getenv("ONE_USER")}, Manager: manager, Reloads: true,
+		Isolation: Isolation{OneUser: os.Getenv("ONE_USER"), Root: os.Getenv("ROOT")}, Manager: manager, Reloads: true,
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -99,6 +100,13 @@ func weaken() error {
 		one := cap.NewSet()
 		if err := errors.Join(one.SetFlag(cap.Permitted, true, cap.NET_ADMIN), one.SetFlag(cap.Effective, true, cap.NET_ADMIN),
 			one.SetProc()); err != nil {
+			return err
+		}
+	}
+	if name := os.Getenv("WITHOUT"); name != "" {
+		value, err := cap.FromName(name)
+		have := cap.GetProc()
+		if err := errors.Join(err, have.SetFlag(cap.Permitted, false, value), have.SetFlag(cap.Effective, false, value), have.SetProc()); err != nil {
 			return err
 		}
 	}
@@ -130,7 +138,7 @@ func serve(args []string) int {
 	asked, ended := NewAsked(), make(chan struct{})
 	s.Listen(asked, func() { close(ended) })
 	walls, err := sandbox.Enter(sandbox.Config{
-		EmptyRoot: s.Shares == "", Shares: s.Shares, Internet: true, Log: slog.New(slog.DiscardHandler),
+		EmptyRoot: s.Shares == "", Shares: s.Shares, User: s.User, StaysRoot: s.StaysRoot, Internet: true, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -198,10 +206,26 @@ func actions() map[string]func(s *Server, argument string) error {
 			_, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
 			return err
 		},
-		"bind":       func(*Server, string) error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err },
-		"panic":      func(s *Server, _ string) error { s.Tell(servicemanager.Ready); panic("a fault in the server") },
+		"bind":  func(*Server, string) error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err },
+		"panic": func(s *Server, _ string) error { s.Tell(servicemanager.Ready); panic("a fault in the server") },
+		"overflow": func(s *Server, _ string) error {
+			s.Tell(servicemanager.Ready)
+			debug.SetMaxStack(1 << 20)
+			return overflow(1)
+		},
 		"end as use": func(*Server, string) error { os.Exit(statusOfCrash); return nil },
 	}
+}
+
+// overflow ends with its stack, long before a number of that size does, and the runtime ends the process then: no code of Go's can stop that.
+func overflow(depth int64) error {
+	if depth < 0 {
+		return nil
+	}
+	if err := overflow(depth + 1); err != nil {
+		return fmt.Errorf("%d: %w", depth, err)
+	}
+	return nil
 }
 
 // undo is the broker: when the other end of its socket closes, it removes the file that it was told.

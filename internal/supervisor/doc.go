@@ -11,7 +11,8 @@
 // itself, since it has several threads from its start (unshare(2), setns(2)); that is why there is a supervisor.
 //
 // Signals go to the supervisor. What they ask for it tells the server by a pipe, so that no signal is lost or comes twice, be
-// it sent to one process or to all of a service. The kernel kills the server when the supervisor dies. The broker outlives both,
+// it sent to one process or to all of a service. The kernel kills the server when the supervisor dies, also where root's server has
+// become another user's ([Becoming]), for which the supervisor keeps CAP_KILL. The broker outlives both,
 // until it has undone what was changed on the host.
 //
 // What does not belong here: guests, the configuration, what the broker does.

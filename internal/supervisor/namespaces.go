@@ -19,6 +19,8 @@ type Isolation struct {
 	// OneUser is why the process may not be moved to a user namespace, in which it knows one user and one group only. "" is
 	// that it may.
 	OneUser string
+	// Root is why a server that root starts stays root's. "" is that it becomes a user of its own.
+	Root string
 }
 
 // start starts the server, in namespaces of its own where that is possible, and tells it in its environment what it inherits. The

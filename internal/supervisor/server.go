@@ -24,6 +24,7 @@ type inheritance struct {
 	Requests int    // pipe of what the server is asked for
 	States   int    // pipe to the supervisor, of states for the service manager
 	Shares   string // why the namespaces are the host's; "" if they are the server's own
+	Becoming
 }
 
 // environment is that of this process, with what a server inherits.
@@ -45,11 +46,18 @@ const (
 type Server struct {
 	// Shares is why the namespaces are the host's; "" if they are the server's own, so that it can have an empty root.
 	Shares string
+	Becoming
 
 	conn     *net.UnixConn
 	duties   *os.File
 	requests *os.File
 	states   *os.File
+}
+
+// IsServer reports whether this process has a supervisor, which Inherit has not been asked about.
+func IsServer() bool {
+	_, is := os.LookupEnv(variable)
+	return is
 }
 
 // Inherit returns what this process has from its supervisor, nil if it has none. It is called once, by the process that serves
@@ -74,7 +82,7 @@ func Inherit() (*Server, error) {
 		return nil, fmt.Errorf("%s is set by vring itself: %w", variable, err)
 	}
 	return &Server{
-		Shares: i.Shares, conn: conn,
+		Shares: i.Shares, Becoming: i.Becoming, conn: conn,
 		duties: inherited(i.Duties, "duties"), requests: inherited(i.Requests, "requests"), states: inherited(i.States, "states"),
 	}, nil
 }

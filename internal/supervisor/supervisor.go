@@ -45,11 +45,12 @@ func Run(ctx context.Context, c Config) (status int, err error) {
 		signal.Notify(asked.Reload, unix.SIGHUP)
 	}
 
-	p, err := startAll(&c)
+	becoming := c.Isolation.becoming()
+	p, err := startAll(&c, becoming)
 	if err != nil {
 		return 0, err
 	}
-	if err := confine(c.Sandbox, c.Manager); err != nil {
+	if err := confine(&c, becoming.User != nil); err != nil {
 		return 0, err
 	}
 	wasReady := make(chan bool, 1)
@@ -58,10 +59,11 @@ func Run(ctx context.Context, c Config) (status int, err error) {
 	return p.wait(wasReady)
 }
 
-// confine puts the supervisor into a sandbox of its own. The server tells how the sandbox stands.
-func confine(mode sandbox.Mode, manager servicemanager.Manager) error {
+// confine puts the supervisor into a sandbox of its own; ofOther is that the server is another user's. The server tells how the sandbox
+// stands.
+func confine(c *Config, ofOther bool) error {
 	_, err := sandbox.Enter(sandbox.Config{
-		Mode: mode, Children: true, Notify: manager.FD(), Log: slog.New(slog.DiscardHandler),
+		Mode: c.Sandbox, Children: true, KillsOther: ofOther, Notify: c.Manager.FD(), Log: slog.New(slog.DiscardHandler),
 	})
 	return err
 }
@@ -74,7 +76,7 @@ type processes struct {
 }
 
 // startAll starts the broker, then the server. If the server does not start, the broker ends by itself: nobody tells it duties.
-func startAll(c *Config) (*processes, error) {
+func startAll(c *Config, becoming Becoming) (*processes, error) {
 	ends, err := openPipes()
 	if err != nil {
 		return nil, err
@@ -85,7 +87,7 @@ func startAll(c *Config) (*processes, error) {
 		return nil, fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err)
 	}
 	passed := openedAs(c.FD)
-	if p.server, err = startServer(c, ends, passed); err != nil {
+	if p.server, err = startServer(c, ends, passed, becoming); err != nil {
 		return nil, fmt.Errorf("start the process that serves guests: %w", err)
 	}
 	_ = passed.Close() // only the server keeps it: its end must close the connection
@@ -93,7 +95,7 @@ func startAll(c *Config) (*processes, error) {
 }
 
 // startServer starts the process that serves guests. It gets passed under its own number, and its ends of the pipes behind it.
-func startServer(c *Config, ends *pipes, passed *os.File) (*os.Process, error) {
+func startServer(c *Config, ends *pipes, passed *os.File, becoming Becoming) (*os.Process, error) {
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	if passed != nil {
 		for len(files) <= *c.FD {
@@ -103,7 +105,7 @@ func startServer(c *Config, ends *pipes, passed *os.File) (*os.Process, error) {
 	}
 	first := len(files)
 	files = append(files, ends.broker, ends.duties.write, ends.requests.read, ends.states.write)
-	i := inheritance{Broker: first, Duties: first + 1, Requests: first + 2, States: first + 3}
+	i := inheritance{Broker: first, Duties: first + 1, Requests: first + 2, States: first + 3, Becoming: becoming}
 	return start(c.Server, files, i, c.Isolation)
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,10 +67,12 @@ func TestWhatNamespacesDoNotKeepEndsTheServer(t *testing.T) {
 
 func TestACrashOfTheServerIsToldFromWrongUse(t *testing.T) {
 	for _, traceback := range []string{"GOTRACEBACK=single", "GOTRACEBACK=crash"} {
-		output, status := do(t, "panic", "", traceback)
-		require.Equal(t, 1, status, traceback)
-		require.Contains(t, output, "panic: a fault in the server")
-		require.Contains(t, output, "the process that served guests has crashed")
+		for action, says := range map[string]string{"panic": "panic: a fault in the server", "overflow": "fatal error: stack overflow"} {
+			output, status := do(t, action, "", traceback)
+			require.Equal(t, 1, status, traceback)
+			require.Contains(t, output, says)
+			require.Contains(t, output, "the process that served guests has crashed")
+		}
 	}
 	_, status := do(t, "end as use", "")
 	require.Equal(t, 2, status)
@@ -88,6 +91,9 @@ func startWaiting(t *testing.T, env ...string) *running {
 	r := &running{t: t, removed: filepath.Join(t.TempDir(), "file")}
 	require.NoError(t, os.WriteFile(r.removed, nil, 0o644))
 	r.Cmd = command(t, "wait", "", append(env, "UNDO="+r.removed)...)
+	if os.Geteuid() == 0 {
+		r.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: []uint32{4321}}} // root's, with a further group
+	}
 	out, err := r.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, r.Start())
@@ -189,14 +195,19 @@ func TestTheServerIsAskedToReadItsConfigurationAgain(t *testing.T) {
 	require.NoError(t, r.Wait())
 }
 
+// Of another user's process, too, and of one that could not become that but for its group.
 func TestNobodyIsLeftWhenTheSupervisorIsKilled(t *testing.T) {
-	r := startWaiting(t)
-	server, broker := r.child(asServer), r.child(asBroker)
-	require.NoError(t, unix.Kill(server, unix.SIGSTOP), "it does not see that its pipes are closed")
-	require.NoError(t, r.Process.Kill())
-	requireGone(t, server)
-	requireGone(t, broker)
-	require.NoFileExists(t, r.removed)
+	for name, env := range map[string]string{"another user's": "", "root's": "ROOT=the test says so", "root's after all": "LACKS=setresuid"} {
+		t.Run(name, func(t *testing.T) {
+			r := startWaiting(t, env)
+			server, broker := r.child(asServer), r.child(asBroker)
+			require.NoError(t, unix.Kill(server, unix.SIGSTOP), "it does not see that its pipes are closed")
+			require.NoError(t, r.Process.Kill())
+			requireGone(t, server)
+			requireGone(t, broker)
+			require.NoFileExists(t, r.removed)
+		})
+	}
 }
 
 func TestNobodyIsLeftWhenTheServerIsKilled(t *testing.T) {
@@ -229,7 +240,11 @@ func TestTheServiceManagerIsToldStatesOnly(t *testing.T) {
 // The server may serve before the supervisor is in its sandbox.
 func TestTheSupervisorIsInASandboxOfItsOwn(t *testing.T) {
 	r := startWaiting(t)
-	for _, want := range []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"} {
+	caps := "0000000000000000"
+	if os.Geteuid() == 0 {
+		caps = "0000000000000020" // CAP_KILL: the server is another user's
+	}
+	for _, want := range []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t" + caps, "CapPrm:\t" + caps, "CapBnd:\t0000000000000000"} {
 		require.Eventually(t, func() bool {
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Process.Pid))
 			return err == nil && strings.Contains(string(status), want)

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,11 +11,19 @@ import (
 	"github.com/hashicorp/go-multierror"
 
 	"github.com/vringnet/vring/internal/hostcaps"
+	"github.com/vringnet/vring/netbackend/nat/audit"
+	"github.com/vringnet/vring/netbackend/nat/internal/bootserver"
+	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/guestnet"
+	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/link"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/multicast"
+	"github.com/vringnet/vring/netbackend/nat/internal/namejudge"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
+	"github.com/vringnet/vring/netbackend/nat/internal/nameserver"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -24,6 +33,8 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/udp"
 	"github.com/vringnet/vring/netbackend/nat/routesocket"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -37,18 +48,27 @@ const leaseTime = 24 * time.Hour
 type Config struct {
 	Prefix  netip.Prefix // the guest's network in IPv4
 	Gateway netip.Addr   // the guest's router, and the host as far as it is opened
-	DNS     netip.Addr   // the name server that the guest asks
+	DNS     netip.Addr   // where the engine answers for names; the zero Addr is nowhere
 	Guest   netip.Addr   // what DHCP gives the guest, and where forwards lead
 	// The same in IPv6. With the zero Prefix6 the guest has no IPv6. Guests choose addresses in it themselves; Guest6 is what
 	// this one gets by DHCPv6.
-	Prefix6          netip.Prefix
-	Gateway6         netip.Addr
-	DNS6             netip.Addr
-	Guest6           netip.Addr
+	Prefix6    netip.Prefix
+	Gateway6   netip.Addr
+	DNS6       netip.Addr
+	Guest6     netip.Addr
+	LinkLocal6 netip.Addr // the gateway's on the guest's link; the zero Addr is that of GatewayMAC
+	// Shared is that the guest's networks are some of the host's: of their addresses only those above are the guest's and the engine's, and
+	// the engine passes on what goes to others. The gateway's is that of a router there, but for what AllowHost opens.
+	Shared bool
+	// NameServers are those that the guest is told of, instead of DNS and DNS6. NoNameServers tells of none.
+	NameServers      []netip.Addr
+	NoNameServers    bool
+	Without          []Protocol   // what the guest does not have
 	GatewayMAC       [6]byte      // of all of the engine's addresses
 	MTU              int          // the guest's, in bytes
 	Others           []netip.Addr // other guests of the network; this one can neither use nor reach their addresses
 	Hostname, Domain string       // what DHCP tells the guest; empty is not told
+	Neighbour        Neighbour    // whom the guest reaches without the engine; the zero value is nobody
 	// Search are the domains in which the guest looks names up. If there are none, Domain is the only one; without it they are
 	// those of ResolvConf, unless Resolvers are asked. NoSearch tells of none at all.
 	Search      []string
@@ -57,9 +77,16 @@ type Config struct {
 	Forwards    []spec.Forward
 	AllowHost   []spec.HostService // what of the host is opened to the guest
 	Rules       []spec.Rule        // what else is opened or closed; the first that matches decides
-	Restrict    bool               // all is closed that is not opened, and only Resolvers are asked
-	Resolvers   []netip.AddrPort   // asked instead of those of ResolvConf, if there are any
+	NameGroups  []spec.NameGroup   // names that Rules name together
+	RefuseNames Refusal            // what the guest is told of names that Rules refuse
+	Restrict    bool               // all is closed that is not opened, and only Resolvers are asked, unless Rules allow names
+	Redirects   []spec.Redirect    // where some destinations lead, which is open
+	Way         spec.Way           // how all leaves the host of which no rule says otherwise
+	Names       []dnszone.Entry    // answered without a resolver, by UDP
+	Resolvers   []dns.Server       // asked instead of those of ResolvConf, if there are any
+	Split       []dns.Route        // domains for which others are asked instead of all those
 	ResolvConf  string             // where the host keeps its resolvers
+	DNSRoots    *x509.CertPool     // whom certificates of resolvers by TLS must come from; nil for nobody
 	MaxFlows    int                // connections and associations at once
 	Kernel      shard.KernelLimits // what else of the host's kernel the guest may use
 	MaxSockets  int                // descriptors for them and for forwards; ForGuests divides what the process may have
@@ -70,18 +97,32 @@ type Config struct {
 	UDPGRO      bool               // and puts datagrams together (UDP_GRO); see hostcaps.HasUDPGRO
 	// EndpointIndependent gives each UDP port of the guest one port of the host, instead of one for each remote endpoint.
 	EndpointIndependent bool
+	Measure             bool          // the router has services by which the guest measures its link; see package measure
 	DNSCache            bool          // answers to the guest's queries are kept; see package dnscache
 	UDPFiltering        udp.Filtering // from whom datagrams come in
 	Multicast           []string      // interfaces of the host in whose networks the guest finds services by mDNS and SSDP
 	ReconnectGrace      time.Duration // how long connections outlive the front end, in case that it comes back
+	// BootRoot is a directory with files that the guest boots from, which the router gives out by TFTP; "" for none. BootFile opens them, as
+	// bootserver.Opener says. Check does not look whether the directory is there.
+	BootRoot string
+	BootFile func(name string) (fd int, err error)
 	// ReadFile reads ResolvConf, as dns.Config.Read does; nil reads it in this process.
 	ReadFile func(path string) ([]byte, error)
 	// KeepFiles reports whether the files of forwards' unix sockets are left where they are when the engine is closed, for
 	// somebody else to remove them; nil is no.
 	KeepFiles func() bool
 	// Routes opens the engine's sockets to the routing table, as package routesocket does, which nil stands for.
-	Routes    func(news bool) (fd int, err error)
+	Routes func(news bool) (fd int, err error)
+	// Pings opens ping sockets, of IPv6 or of IPv4, where the host forbids them to this process; nil is that nobody does. A worker's thread
+	// calls it. The error EACCES is that the host forbids it altogether.
+	Pings     func(v6 bool) (fd int, err error)
 	resolvers *namerelay.Quotas // that all guests of the process share; nil for a guest without others
+	// Audit returns what takes what the guest asks for, begins, is denied and has ended. It is called once; nil, or that it returns nil, is
+	// that nobody is told.
+	Audit func() *audit.Recorder
+	// Learn lets guests go wherever no rule by address closes, and looks at connections for the names of their servers, for who learns rules by
+	// name from Audit. Rules by name and Restrict exclude it.
+	Learn bool
 	// Slept tells how long the host has been suspended in all since it booted; nil asks the kernel. Any thread may call it.
 	Slept           func() time.Duration
 	InitialSequence func() uint32 // chooses initial sequence numbers, for tests; nil for unpredictable ones
@@ -190,9 +231,12 @@ func (c *Config) Check() error {
 	if c.ReconnectGrace < 0 {
 		errs = multierror.Append(errs, fmt.Errorf("--reconnect-grace %v: want 0 or more", c.ReconnectGrace))
 	}
-	errs = multierror.Append(errs, checkAddresses(c.Prefix, c.Gateway, c.DNS, c.Guest)...)
-	if c.Prefix6.IsValid() {
-		errs = multierror.Append(errs, checkAddresses(c.Prefix6, c.Gateway6, c.DNS6, c.Guest6)...)
+	errs = multierror.Append(errs, c.checkAddresses())
+	if c.Measure && c.Shared {
+		errs = multierror.Append(errs, errors.New("--measure and --shared-network: the router of a shared network is one of the host's, and vring does not answer for it; leave one out"))
+	}
+	if c.BootRoot != "" && c.Shared {
+		errs = multierror.Append(errs, errors.New("--tftp and --shared-network: the router of a shared network is one of the host's, and vring does not answer for it; leave one out"))
 	}
 	if c.WindowScale > netpkt.MaxScale {
 		errs = multierror.Append(errs, fmt.Errorf("window scale %d: it must be %d at most", c.WindowScale, netpkt.MaxScale))
@@ -216,17 +260,17 @@ func (c *Config) checkLeases() error {
 }
 
 // checkResolver returns why nobody could answer at r.
-func (c *Config) checkResolver(r netip.AddrPort) error {
-	a := r.Addr()
+func (c *Config) checkResolver(option string, r dns.Server) error {
+	a := r.Addr.Addr().Unmap()
 	switch {
 	case a.Is6() && a.IsLinkLocalUnicast():
-		return fmt.Errorf("--dns %s: a link-local address is good on one link only; want another address of the resolver", r)
+		return fmt.Errorf("%s %s: a link-local address is good on one link only; want another address of the resolver", option, r)
 	case a.IsUnspecified() || a.IsMulticast() || a == broadcast:
-		return fmt.Errorf("--dns %s: want the address of one host", r)
-	case r.Port() == 0:
-		return fmt.Errorf("--dns %s: want a port between 1 and 65535", r)
-	case !a.IsLoopback() && (c.Prefix.Contains(a) || c.Prefix6.Contains(a)):
-		return fmt.Errorf("--dns %s: the address is in the guest's own network; want a resolver that the host can reach", r)
+		return fmt.Errorf("%s %s: want the address of one host", option, r)
+	case r.Addr.Port() == 0:
+		return fmt.Errorf("%s %s: want a port between 1 and 65535", option, r)
+	case !a.IsLoopback() && c.isOwn(a):
+		return fmt.Errorf("%s %s: the address is in the guest's own network; want a resolver that the host can reach", option, r)
 	}
 	return nil
 }
@@ -234,7 +278,7 @@ func (c *Config) checkResolver(r netip.AddrPort) error {
 // checkService returns why no guest could use s.
 func (c *Config) checkService(s spec.HostService) error {
 	a := s.Addr
-	inNetwork := c.Prefix.Contains(a) || c.Prefix6.Contains(a)
+	inNetwork := c.isOwn(a)
 	switch {
 	case a.Is6() && !c.Prefix6.IsValid():
 		return fmt.Errorf("host service %s: the guest has no IPv6; write an IPv4 address, or none", s)
@@ -247,19 +291,6 @@ func (c *Config) checkService(s spec.HostService) error {
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
-// checkAddresses returns what is wrong with the addresses of a network.
-func checkAddresses(network netip.Prefix, gateway, dns, guest netip.Addr) (faults []error) {
-	for _, a := range []netip.Addr{gateway, dns, guest} {
-		if !network.Contains(a) {
-			faults = append(faults, fmt.Errorf("address %s is not in the network %s", a, network))
-		}
-	}
-	if gateway == dns || gateway == guest || dns == guest {
-		faults = append(faults, errors.New("gateway, name server and guest need addresses of their own"))
-	}
-	return faults
-}
 
 // New returns an engine for one queue pair, with the ports of its forwards open. The error tells all that is wrong; for
 // each port that cannot be had there is a *forward.BindError in it.
@@ -297,12 +328,17 @@ func NewPairs(cfg Config) (ports []*Port, err error) {
 
 // networksOf returns the networks of a guest. An address of IPv6 that there is not is the zero one.
 func networksOf(cfg *Config) guestnet.Networks {
-	v4 := guestnet.Network{Prefix: cfg.Prefix, Gateway: ipaddr.From(cfg.Gateway), DNS: ipaddr.From(cfg.DNS)}
-	if !cfg.Prefix6.IsValid() {
-		return guestnet.New(v4, guestnet.Network{}, cfg.GatewayMAC)
+	v4 := guestnet.Network{Prefix: cfg.Prefix, Gateway: ipaddr.From(cfg.Gateway), DNS: ipaddr.From(cfg.DNS), Guest: ipaddr.From(cfg.Guest)}
+	var v6 guestnet.Network
+	if cfg.Prefix6.IsValid() {
+		v6 = guestnet.Network{Prefix: cfg.Prefix6, Gateway: ipaddr.From(cfg.Gateway6), DNS: ipaddr.From(cfg.DNS6), Guest: ipaddr.From(cfg.Guest6)}
 	}
-	v6 := guestnet.Network{Prefix: cfg.Prefix6, Gateway: ipaddr.From(cfg.Gateway6), DNS: ipaddr.From(cfg.DNS6)}
-	return guestnet.New(v4, v6, cfg.GatewayMAC)
+	nets := guestnet.New(v4, v6, cfg.GatewayMAC)
+	nets.Shared = cfg.Shared
+	if cfg.Prefix6.IsValid() {
+		nets.LinkLocal = ipaddr.From(cfg.linkLocal6())
+	}
+	return nets
 }
 
 func (c *Config) checkQueues() error {
@@ -314,7 +350,7 @@ func (c *Config) checkQueues() error {
 
 // newPort makes the i-th queue pair.
 func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
-	p := &Port{guest: g, cfg: cfg}
+	p := &Port{guest: g, cfg: cfg, tcpOff: cfg.lacks(TCP), icmpOff: cfg.lacks(ICMP)}
 	nets := networksOf(cfg)
 	p.turn.SetUp(i, shard.Config{
 		MaxFlows: cfg.MaxFlows, MaxSockets: cfg.MaxSockets, Queues: cfg.Queues, GatewayMAC: cfg.GatewayMAC, MTU: cfg.MTU, Others: setOf(cfg.Others),
@@ -322,6 +358,7 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 	p.shard = &p.turn.Shard
 	p.adopted = g.policy.Load()
 	p.policy = policy.New(p.adopted.rules, &nets, &p.routes)
+	p.policy.UseWitness(g.witness, &p.shard.LastTurn)
 	p.sleep.begin(cfg.Slept)
 	search := searchList(cfg, func() []string { return g.dns.Search(p.shard.LastTurn) })
 	servers, err := newServers(cfg, &g.leases, search)
@@ -340,24 +377,35 @@ func newPort(cfg *Config, g *guest, i uint32) (*Port, error) {
 func (p *Port) connectParts(has servers, g *guest) {
 	s, cfg := p.shard, p.cfg
 	s.Hooks = p.shardHooks()
-	p.link.SetUp(s, has.arp, has.ndp, &g.advertiseAt)
-	p.icmp.SetUp(s, &p.routes, p.denying)
+	p.link.SetUp(link.Config{NoNDP: cfg.lacks(NDP), NoRouter: cfg.lacks(RouterAdvertisements) || cfg.lacks(NDP)}, s, has.arp, has.ndp, &g.advertiseAt)
+	p.link.AnswerFor(p.adopted.rules.Aliases())
+	p.ledger.SetUp(s, g.ledger, p.adopted.entered)
+	p.icmp.SetUp(s, &p.routes, &p.ledger, icmperr.Hooks{Denying: p.denying, Opening: p.opening})
 	p.sources.SetUp(s, &p.routes, g.sources)
 	p.fragments.SetUp(s)
-	p.tcp.SetUp(tcp.Config{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6)},
-		tcp.Uses{Shard: s, Link: &p.link, ICMP: &p.icmp, Policy: &p.policy, Hooks: p.tcpHooks()}, g.tcp)
+	if cfg.Measure {
+		p.measuring = measure.NewFinder(s.Nets, &p.policy)
+	}
+	p.booting = bootserver.NewFinder(g.boot, s.Nets, &p.policy)
+	p.tcp.SetUp(tcp.Config{PeekOffset: cfg.PeekOffset, WindowScale: cfg.WindowScale, DHCPv6: ipaddr.From(cfg.Guest6), Services: p.measuring},
+		tcp.Uses{Shard: s, Link: &p.link, ICMP: &p.icmp, Policy: &p.policy, Ledger: &p.ledger, Hooks: p.tcpHooks()}, g.tcp)
 	p.udp.SetUp(udp.Config{
-		Segments: cfg.UDPSegment, GRO: cfg.UDPGRO, EndpointIndependent: cfg.EndpointIndependent, Filtering: cfg.UDPFiltering,
+		Segments: cfg.UDPSegment, GRO: cfg.UDPGRO, EndpointIndependent: cfg.EndpointIndependent, Filtering: cfg.UDPFiltering, Services: p.measuring, Boot: p.booting,
+		Off: cfg.lacks(UDP),
 	}, udp.Uses{
 		Shard: s, Link: &p.link, ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Listeners: &p.listeners,
-		Policy: &p.policy, Routes: &p.routes, Hooks: p.udpHooks(),
+		Policy: &p.policy, Ledger: &p.ledger, Routes: &p.routes, Hooks: p.udpHooks(),
 	}, g.udp)
-	p.ping.SetUp(ping.Uses{ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Policy: &p.policy}, g.ping)
+	p.ping.SetUp(ping.Uses{ICMP: &p.icmp, Sources: &p.sources, Fragments: &p.fragments, Policy: &p.policy, Ledger: &p.ledger, Sockets: cfg.Pings}, g.ping)
 	p.gates.SetUp(s, &p.link, &g.gates)
 	p.inbound.SetUp(inbound.Uses{Shard: s, Listeners: &p.listeners, TCP: &p.tcp, UDP: &p.udp}, &g.forwards)
-	p.names.SetUp(&p.turn, &p.fragments, &p.tcp, g.names)
+	p.names.SetUp(&p.turn, nameserver.Uses{Fragments: &p.fragments, TCP: &p.tcp, Policy: &p.policy, Ledger: &p.ledger}, g.names)
+	p.names.UseJudge(&namejudge.Judge{
+		Policy: &p.policy, Table: g.witness, Counters: &s.Counters, NXDomain: func() bool { return p.adopted.nxdomain },
+	})
+	p.setUpProof(g)
 	p.groups.SetUp(s, &p.policy, g.reflector)
-	p.services.SetUp(&p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
+	p.services.SetUp(dhcp.Config{NoV4: cfg.lacks(DHCP), NoV6: cfg.lacks(DHCPv6)}, &p.link, &p.fragments, &g.leases, has.dhcp, has.dhcp6)
 	p.assembly.SetUp()
 	p.strays.SetUp(s, &p.icmp, &p.groups, &g.told)
 	p.reports.SetUp(&p.tcp, &p.udp, &p.gates)

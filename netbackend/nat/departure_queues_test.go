@@ -31,6 +31,7 @@ func TestAFlowOfAGuestThatIsGoneIsNotHandedOver(t *testing.T) {
 		f, at := slow.shard.Flows.Create(&key, owner.shard.Owner, func(uint32) {})
 		require.Equal(t, shard.Here, at)
 		f.State = shard.StateActive
+		owner.ledger.Created(f)
 		return &key, f
 	}
 

@@ -65,6 +65,7 @@
 //   - Config.AllowHost opens the host's services one by one: behind the gateway's address those of its loopback, by
 //     its other addresses what listens there. Nothing else opens the host, which is loopback and whatever the routing
 //     table calls local, and no rule closes what this opens.
+//   - Config.Redirects lead some destinations elsewhere, and that is open, whatever else is said of it.
 //   - The rest of the guest's own network is nobody's.
 //   - Of Config.Rules the first that matches decides; those of one version of IP say nothing of the other. Link-local addresses,
 //     and those at which clouds keep their metadata, are opened by a rule only if all of its network lies in one of their
@@ -85,6 +86,7 @@
 //   - link, icmperr, source, fragments: neighbours on the guest's link; errors by ICMP; source addresses of sockets; what fits no
 //     frame of its own.
 //   - listeners: the sockets of forwards and mappings.
+//   - measure: what echo, discard and chargen of the router send; the protocols have their segments and datagrams.
 //   - ping, udp, tcp: the protocols, each with its state of the flows that are its own.
 //   - gate, forwardset, inbound: gates; the forwards that there are; who comes by forwards, and by calls.
 //   - nameserver, groups, dhcp: sockets and frames for package namerelay; multicast; DHCP.

@@ -46,7 +46,7 @@ func TestWhatIsDroppedIsKeptWithItsReason(t *testing.T) {
 				b.SendSegment(porttest.Segment{Src: from(b, 40000), Dst: web, Flags: porttest.SYN, Seq: 1})
 			},
 			func(b *bench) drops.Drop {
-				return drops.Drop{Reason: "denied", Detail: "--deny 192.0.2.0/24", Frame: drops.Frame{EtherType: 0x0800, Proto: tcp, Src: from(b, 40000), Dst: web}}
+				return drops.Drop{Reason: "denied", Detail: "--deny 192.0.2.0/24; opened before it by --allow tcp:192.0.2.1:443", Frame: drops.Frame{EtherType: 0x0800, Proto: tcp, Src: from(b, 40000), Dst: web}}
 			},
 		},
 		"link-local": {
@@ -157,4 +157,42 @@ func TestAFloodOfDropsIsKeptInPart(t *testing.T) {
 	b.SendFrame(make([]byte, 60))
 	b.Settle()
 	require.Equal(t, over-drops.PerSecond, b.lastDrop().Left)
+}
+
+// A flow that had to go for another one is kept with its own ends, and fragments with the reason.
+func TestWhatMakesRoomIsKeptWithItsReason(t *testing.T) {
+	t.Run("an association", func(t *testing.T) {
+		b := newBench(t, setup{config: func(c *nat.Config) { c.MaxFlows = 8 }})
+		b.Resolve()
+		first := netip.AddrPortFrom(b.IP, 10_000) // of the first one, which is idle longest
+		b.datagrams(9)
+		d := b.port.Drops()
+		require.NotEmpty(t, d)
+		d[0].Time = 0
+		require.EqualValues(t, len(d), b.port.Counters().AssociationsEvicted)
+		require.Equal(t, drops.Drop{
+			Reason: "associations_evicted", Detail: d[0].Detail, Frame: drops.Frame{EtherType: 0x0800, Proto: udp, Src: first, Dst: b.server},
+		}, d[0])
+		require.NotEmpty(t, d[0].Detail)
+	})
+	t.Run("fragments", func(t *testing.T) {
+		h := newHostile(t, setup{})
+		for id := range uint32(17) {
+			h.SendFragment(h.fragment(id, 0, 64, true))
+		}
+		h.Settle()
+		last := h.lastDrop()
+		require.Equal(t, drops.Drop{Reason: "fragments_evicted"}, last)
+		h.SendFragment(h.fragment(16, 0, 64, true)) // which is there
+		h.Settle()
+		last = h.lastDrop()
+		require.Equal(t, "fragment_overlaps", last.Reason)
+		require.Equal(t, h.IP, last.Frame.Src.Addr())
+		before := len(h.port.Drops())
+		h.Advance(31 * time.Second)
+		h.Settle()
+		require.Greater(t, len(h.port.Drops()), before)
+		last = h.port.Drops()[len(h.port.Drops())-1]
+		require.Equal(t, "fragment_timeouts", last.Reason)
+	})
 }

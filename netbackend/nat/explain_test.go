@@ -23,6 +23,7 @@ func explained(t *testing.T) setup {
 		services, err := spec.ParseHostServices("tcp:22")
 		require.NoError(t, err)
 		c.AllowHost = services
+		c.Redirects = redirects(t, "tcp:10.0.2.100:80=127.0.0.1:8080", "10.0.2.101=127.0.0.1")
 		for _, text := range []string{"+192.0.2.7:443", "-192.0.2.0/24", "+169.254.7.7"} {
 			r, err := spec.ParseRule(text[1:], text[0] == '+')
 			require.NoError(t, err)
@@ -47,6 +48,10 @@ func TestWhatBecomesOfAFlowIsExplained(t *testing.T) {
 		"tcp:169.254.7.7:80":         {Allowed: true, Why: "the first rule that matches opens it", By: "--allow 169.254.7.7/32", Owner: "the host's link, or a cloud's metadata"},
 		"tcp:169.254.169.254:80":     {Why: "it is closed unless a rule opens it: by --restrict, or since it is link-local or a cloud's metadata", OpenBy: "--allow tcp:169.254.169.254:80", Owner: "the host's link, or a cloud's metadata"},
 		"tcp:10.0.2.77:80":           {Why: "it is in the guest's own network, where nobody has that address", Owner: "the guest's own network"},
+		"tcp:10.0.2.100:80":          {Allowed: true, Why: "a redirect leads there", By: "--redirect tcp:10.0.2.100:80=127.0.0.1:8080", Owner: "the host's loopback"},
+		"tcp:10.0.2.100:81":          {Why: "it is in the guest's own network, where nobody has that address", Owner: "the guest's own network"},
+		"udp:10.0.2.101:9":           {Allowed: true, Why: "a redirect leads there", By: "--redirect 10.0.2.101=127.0.0.1", Owner: "the host's loopback"},
+		"icmp:10.0.2.101":            {Allowed: true, Why: "vring answers echo requests to its own addresses"},
 		"udp:10.0.2.3:53":            {Allowed: true, Why: "it is the name server: vring asks the host's resolvers, or those of --dns"},
 		"tcp:10.0.2.3:53":            {Allowed: true, Why: "it is the name server: vring asks the host's resolvers, or those of --dns"},
 		"udp:10.0.2.2:67":            {Allowed: true, Why: "it is the DHCP server, which vring is itself"},
@@ -92,7 +97,7 @@ func TestATargetIsOneAddress(t *testing.T) {
 	for text, says := range map[string]string{
 		"192.0.2.1:80": "no protocol", "sctp:192.0.2.1:80": "no protocol", "tcp:192.0.2.1": "not an ip:port", "tcp:192.0.2.1:0": "no port 0",
 		"icmp:192.0.2.1:8": "", "tcp:192.0.2.0/24:80": "", "tcp:[fe80::1%eth0]:80": "no zone", "udp:224.0.0.251:5353": "a group",
-		"udp:255.255.255.255:67": "a group", "icmp:": "", "": "no protocol", "tcp:host:80": "",
+		"udp:255.255.255.255:67": "a group", "icmp:": "", "": "no protocol", "tcp:host:0": "not a port", "tcp:host:": "not a port", "tcp:host:80:90": "not a port", "tcp:host": "not a port", "icmp:example.org": "", "tcp:ex ample.org:80": "",
 	} {
 		_, err := nat.ParseTarget(text)
 		require.ErrorContains(t, err, says, text)

@@ -20,6 +20,11 @@ type FlowFilter struct {
 	State     string     // one of FlowStates, "" for all
 }
 
+// IsZero reports whether f is the zero FlowFilter.
+func (f *FlowFilter) IsZero() bool {
+	return f.Proto == 0 && f.Inbound == nil && !f.Guest.IsValid() && f.GuestPort == 0 && !f.Remote.Prefix.IsValid() && f.State == ""
+}
+
 // Check returns what is wrong with f.
 func (f *FlowFilter) Check() error {
 	if f.State != "" && !slices.Contains(FlowStates(), f.State) {

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -71,7 +72,7 @@ func (c *Config) checkOverlaps() (faults []error) {
 
 // mayBeGuest tells whether a guest may have the address a.
 func (c *Config) mayBeGuest(a netip.Addr) bool {
-	return (c.Prefix.Contains(a) || c.Prefix6.Contains(a)) && !slices.Contains([]netip.Addr{c.Gateway, c.DNS, c.Gateway6, c.DNS6}, a)
+	return (c.Shared || c.Prefix.Contains(a) || c.Prefix6.Contains(a)) && !slices.Contains([]netip.Addr{c.Gateway, c.DNS, c.Gateway6, c.DNS6}, a)
 }
 
 // networks names the guest's networks.
@@ -86,8 +87,13 @@ func (c *Config) networks() string {
 func listenAll(cfg *Config) (opened []*forwardset.Forward, err error) {
 	var errs *multierror.Error
 	for _, f := range cfg.Forwards {
+		before, first := len(opened), error(nil)
 		for one := range f.Ports() {
 			socket, err := forward.Listen(&one, 0, cfg.KeepFiles)
+			if f.Binding.IfFree && forward.IsElsewhere(err) {
+				first = cmp.Or(first, err)
+				continue
+			}
 			if err != nil {
 				errs = multierror.Append(errs, err)
 				continue
@@ -95,6 +101,9 @@ func listenAll(cfg *Config) (opened []*forwardset.Forward, err error) {
 			b := forwardset.Bind(forwardset.Bound{Forward: one, Socket: socket}, cfg.Guest)
 			b.Place(uint32(len(opened)))
 			opened = append(opened, b)
+		}
+		if len(opened) == before && first != nil {
+			errs = multierror.Append(errs, fmt.Errorf("none of %d ports of the forward %s is free: %w", f.Count, f, first))
 		}
 	}
 	if errs == nil {

@@ -1,11 +1,14 @@
 package nat
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/forwardset"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/spec"
@@ -15,6 +18,8 @@ func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
 	for _, c := range []struct{ a, b, both string }{
 		{"80:80", "80:81", "port 80 of the host"},
 		{"80:80", "81:80", ""},
+		{"0.0.0.0%lo:80:80", "0.0.0.0%eth0:80:80", ""},
+		{"0.0.0.0%lo:80:80", "0.0.0.0:80:80", "port 80 of the host"},
 		{"80:80", "udp:80:80", ""},
 		{"80:80", "127.0.0.2:80:80", ""},
 		{"80:80", "0.0.0.0:80:80", "port 80 of the host"},
@@ -40,6 +45,27 @@ func TestForwardsOverlapIfTheyWantTheSamePort(t *testing.T) {
 			require.ErrorContains(t, cfg.Check(), "both want "+c.both)
 		}
 	}
+}
+
+func TestPortsThatAreTakenAreLeftOutIfTheForwardSaysSo(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).AddrPort().Port()
+	forwards := func(text string) ([]*forwardset.Forward, error) {
+		f, err := spec.ParseForward(text)
+		require.NoError(t, err)
+		return listenAll(&Config{Forwards: []spec.Forward{f}, Guest: netip.MustParseAddr("10.0.2.15")})
+	}
+	_, err = forwards(fmt.Sprintf("if-free:%d:80", port))
+	require.ErrorContains(t, err, "none of 1 ports", "there is nothing else")
+	_, err = forwards(fmt.Sprintf("%d-%d:80-81", port-1, port))
+	require.Error(t, err)
+	opened, err := forwards(fmt.Sprintf("if-free:%d-%d:80-81", port-1, port))
+	require.NoError(t, err)
+	require.Len(t, opened, 1)
+	require.Equal(t, port-1, opened[0].Spec.Host.Port())
+	closeAll(opened)
 }
 
 func TestAServiceOfTheHostsLoopbackIsFoundAtTheRouter(t *testing.T) {

@@ -14,12 +14,13 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/tcp"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // newRivals returns the first of two queue pairs of a guest, and a function by which the second one makes a flow.
 func newRivals(t *testing.T) (p *Port, rival func(key *flowtable.Key)) {
 	cfg := DefaultConfig()
-	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:9")}
+	cfg.Queues, cfg.ResolvConf, cfg.Resolvers = 2, "", dns.Plain(netip.MustParseAddrPort("127.0.0.1:9"))
 	cfg.AllowHost = []spec.HostService{{Proto: netpkt.UDP, Port: 9}, {Proto: netpkt.TCP, Port: 9}}
 	ports, err := NewPairs(cfg)
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ func (p *Port) fragment(t *shard.Turn, k *shard.Packet) (retry bool) {
 		return false
 	}
 	whole := p.assembly.Take(t, k)
-	p.tendAt = min(p.tendAt, p.assembly.Next())
+	p.tendBy(p.assembly.Next())
 	if whole == nil {
 		return false
 	}

@@ -70,6 +70,8 @@ func (p *Port) packet(t *shard.Turn, k *shard.Packet, h *vnet.Header) (retry boo
 		k.Segment = int(h.GSOSize)
 	}
 	switch {
+	case p.tcpOff && k.Proto == netpkt.TCP:
+		t.Drop(&t.Counters.Unsupported)
 	case k.Proto == netpkt.TCP:
 		return p.tcp.Segment(t, k)
 	case k.Proto == netpkt.UDP:

@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -44,7 +45,7 @@ const (
 //
 // A script is one byte that chooses features and whether clients come through forwards, and a record for each frame: a byte for the layout and for how long the
 // guest waits then, two for the frame's length, the virtio-net header, the frame. Nothing but the fuzzer's own port of
-// the loopback can be reached: it is the resolver, the guest's network is the whole Internet, and all else of IPv6 is closed.
+// the loopback can be reached: it is the resolver, two addresses lead to it, the guest's network is the whole Internet, and all else of IPv6 is closed.
 func FuzzFrames(f *testing.F) {
 	service := newFuzzService(f)
 	for _, script := range frameSeeds(f, service) {
@@ -96,12 +97,21 @@ func play(g *porttest.Guest, script []byte) []byte {
 	return script[n:]
 }
 
+// Where the guest reaches the service by TCP.
+var (
+	fuzzTarget  = netip.MustParseAddrPort("10.0.2.100:7")
+	fuzzTarget6 = netip.MustParseAddrPort("[fd00:10:0:2::100]:7")
+)
+
 // fuzzConfig is a network from which there is no way but to the service.
 func fuzzConfig(service netip.AddrPort) nat.Config {
 	cfg := nat.DefaultConfig()
 	cfg.Prefix = netip.MustParsePrefix("0.0.0.0/0")
 	cfg.Rules = []spec.Rule{{Prefix: netip.MustParsePrefix("::/0")}}
-	cfg.Resolvers = []netip.AddrPort{service}
+	cfg.Resolvers = dns.Plain(service)
+	for _, from := range []netip.AddrPort{fuzzTarget, fuzzTarget6} {
+		cfg.Redirects = append(cfg.Redirects, spec.Redirect{Proto: unix.IPPROTO_TCP, From: from, To: service})
+	}
 	cfg.MaxFlows = fuzzFlows
 	cfg.InitialSequence = func() uint32 { return 1000 }
 	return cfg
@@ -262,12 +272,17 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 		},
 		discoverAndRequest,
 		func(g *porttest.Guest) {
-			converse(g, resolver, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+			converse(g, fuzzTarget, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
 		},
-		func(g *porttest.Guest) { converse(g, resolver, (*porttest.TCP).Reset) },
-		func(g *porttest.Guest) { converse(g, resolver, misbehave) },
-		func(g *porttest.Guest) { converse(g, resolver, hurry) },
-		func(g *porttest.Guest) { converse(g, resolver6, hurry) },
+		func(g *porttest.Guest) { converse(g, fuzzTarget, (*porttest.TCP).Reset) },
+		func(g *porttest.Guest) { converse(g, fuzzTarget, misbehave) },
+		func(g *porttest.Guest) { converse(g, fuzzTarget, hurry) },
+		func(g *porttest.Guest) { converse(g, fuzzTarget6, hurry) },
+		func(g *porttest.Guest) {
+			askAll(g, resolver, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+		},
+		func(g *porttest.Guest) { askAll(g, resolver, misbehave) },
+		func(g *porttest.Guest) { askAll(g, resolver6, hurry) },
 		func(g *porttest.Guest) { g.SendDatagram(query6) },
 		func(g *porttest.Guest) {
 			for _, fragment := range long6.Cut(1, 1448) {
@@ -280,7 +295,7 @@ func frameSeeds(f *testing.F, service netip.AddrPort) (scripts [][]byte) {
 			g.SendICMP(g.Gateway6, porttest.ICMP{Type: 128, Payload: noise(56)})
 		},
 		func(g *porttest.Guest) {
-			converse(g, resolver6, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
+			converse(g, fuzzTarget6, func(c *porttest.TCP) { c.Close(); g.Until("its end", c.Ended) })
 		},
 	} {
 		scripts = append(scripts, record(f, fuzzConfig(service), 0, scene))
@@ -349,11 +364,6 @@ func misbehave(c *porttest.TCP) {
 	c.SendSegment(c.Segment(porttest.ACK, nil))
 }
 
-// longQuery is the beginning, n bytes long, of the longest query that a stream can have: what is sent behind it passes.
-func longQuery(n int) []byte {
-	return append([]byte{0xff, 0xff, 0, 1, 1, 0, 11: 0, 13: 0}, noise(n-14)...)
-}
-
 // hurry sends urgent bytes of all kinds: at the first, the last and no byte of a segment, ahead, without data, again, and with
 // the end.
 func hurry(c *porttest.TCP) {
@@ -369,11 +379,23 @@ func hurry(c *porttest.TCP) {
 	}
 }
 
-// converse exchanges data with a name server, and ends by end.
+// askAll asks a name server by TCP what it refuses, and ends by end.
+func askAll(g *porttest.Guest, to netip.AddrPort, end func(*porttest.TCP)) {
+	c := g.Connect(to, porttest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
+	transfer := []byte{0, 19, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0, 0, 252, 0, 1}
+	for range 3 {
+		c.Send(transfer)
+	}
+	c.WaitFor(3 * len(transfer))
+	end(c)
+	g.Settle()
+}
+
+// converse exchanges data with the service, and ends by end.
 func converse(g *porttest.Guest, to netip.AddrPort, end func(*porttest.TCP)) {
 	c := g.Connect(to, porttest.TCPOptions{ISS: 5000, LocalPort: 5000, WScale: 7})
 	c.WaitFor(5000)
-	c.Send(longQuery(3000))
+	c.Send(noise(3000))
 	c.WaitFor(8000)
 	end(c)
 	g.Settle()

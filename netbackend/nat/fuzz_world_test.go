@@ -18,6 +18,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 )
 
@@ -134,7 +135,7 @@ func serveWorld(f *testing.F) error {
 // config is the engine's. Its forwards listen on a port of all addresses of the host.
 func (w *fuzzWorld) config(t testing.TB, choice byte, port uint16) nat.Config {
 	cfg := nat.DefaultConfig()
-	cfg.Resolvers = []netip.AddrPort{w.resolver}
+	cfg.Resolvers = dns.Plain(w.resolver)
 	cfg.MaxFlows = fuzzFlows
 	cfg.InitialSequence = func() uint32 { return 1000 }
 	cfg.PeekOffset = cfg.PeekOffset && choice&withoutPeekOffset == 0

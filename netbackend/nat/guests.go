@@ -13,7 +13,7 @@ import (
 )
 
 // ForGuests divides the network of c among n guests, each of which gets an engine of its own: the first has the addresses
-// c.Guest and c.Guest6, the second the next ones, and so on. A forward leads to the guest whose address it names, or to the
+// c.Guest and c.Guest6, the second the next ones, and so on, but for c.Others. A forward leads to the guest whose address it names, or to the
 // first one.
 //
 // No guest can reach another one, or use its address, or take the descriptors of its share.
@@ -44,7 +44,7 @@ func (c Config) among(s *Shares, of *guestShare, n int) ([]Config, error) {
 	for i := range configs {
 		configs[i] = c
 		configs[i].Guest = guests[i]
-		configs[i].Others = slices.Delete(slices.Clone(guests), i, i+1)
+		configs[i].Others = slices.Concat(c.Others, slices.Delete(slices.Clone(guests), i, i+1))
 		if len(guests6) > 0 {
 			configs[i].Guest6 = guests6[i]
 			configs[i].Others = append(configs[i].Others, slices.Delete(slices.Clone(guests6), i, i+1)...)
@@ -92,8 +92,8 @@ func (c *Config) checkTargets(guests []netip.Addr) error {
 	for i := range c.Forwards {
 		f := &c.Forwards[i]
 		to := f.Guest.Addr()
-		if !to.Is4() || !c.mayBeGuest(to) || slices.Contains(guests, to) || c.isLeased(to) {
-			continue // what is no guest's address at all is for Check
+		if !to.Is4() || !c.mayBeGuest(to) || slices.Contains(guests, to) || c.isLeased(to) || c.Shared {
+			continue // what is no guest's address at all is for Check; of a shared network, the guest may have more than one
 		}
 		errs = multierror.Append(errs, fmt.Errorf("forward %s: no guest has the address %s; %s", f, to, haveAddresses(guests)))
 	}
@@ -149,10 +149,12 @@ func (c *Config) checkSockets() error {
 func (c *Config) addresses(n int) ([]netip.Addr, error) {
 	var guests []netip.Addr
 	for a := c.Guest; len(guests) < n; a = a.Next() {
-		if !c.Prefix.Contains(a.Next()) { // a is not in the network, or its last address, which is for broadcasts
+		if !c.Prefix.Contains(a) || !c.Prefix.Contains(a.Next()) && c.Prefix.Bits() < 31 { // a's next is for broadcasts
 			return nil, fmt.Errorf("network %s has room for %d guests from %s on, not for %d", c.Prefix, len(guests), c.Guest, n)
 		}
-		guests = append(guests, a)
+		if !slices.Contains(c.Others, a) {
+			guests = append(guests, a)
+		}
 	}
 	return guests, nil
 }
@@ -160,7 +162,9 @@ func (c *Config) addresses(n int) ([]netip.Addr, error) {
 // addresses6 returns those of n guests in IPv6, nil if there is none. The network has room for all there can be.
 func (c *Config) addresses6(n int) (guests []netip.Addr) {
 	for a := c.Guest6; a.IsValid() && len(guests) < n; a = a.Next() {
-		guests = append(guests, a)
+		if !slices.Contains(c.Others, a) {
+			guests = append(guests, a)
+		}
 	}
 	return guests
 }

@@ -23,9 +23,10 @@ func (p *Port) shardHooks() shard.Hooks {
 // Hooks returns what UDP asks of later parts.
 func (p *Port) udpHooks() udp.Hooks {
 	return udp.Hooks{
-		DHCP:   func(t *shard.Turn, k shard.Packet, length int) { p.services.Handle4(t, &k, length) },
-		DHCPv6: func(t *shard.Turn, k shard.Packet, length int) { p.services.Handle6(t, &k, length) },
-		Query:  func(t *shard.Turn, key flowtable.Key, k shard.Packet, length int) { p.names.Query(t, &key, &k, length) },
+		DHCP:      func(t *shard.Turn, k shard.Packet, length int) { p.services.Handle4(t, &k, length) },
+		DHCPv6:    func(t *shard.Turn, k shard.Packet, length int) { p.services.Handle6(t, &k, length) },
+		Query:     func(t *shard.Turn, key flowtable.Key, k shard.Packet, length int) { p.names.Query(t, &key, &k, length) },
+		Inspector: udp.InspectorHooks{Hold: p.quic.Hold, Datagram: p.quic.Datagram},
 	}
 }
 
@@ -33,10 +34,11 @@ func (p *Port) udpHooks() udp.Hooks {
 func (p *Port) tcpHooks() tcp.Hooks {
 	return tcp.Hooks{
 		Resolver: tcp.ResolverHooks{
-			Connect:   func(t *shard.Turn, key flowtable.Key, s tcp.Segment) bool { return p.names.Connect(t, &key, &s) },
-			OnRefused: p.names.OnRefused, OnSilent: p.names.OnSilent, Deliver: p.names.Deliver,
+			Connect: func(t *shard.Turn, key flowtable.Key, s tcp.Segment) bool { return p.names.Connect(t, &key, &s) },
+			Take:    p.names.Take, Held: p.names.Held, Put: p.names.Put, Acknowledged: p.names.Acknowledged, IsComplete: p.names.IsComplete,
 		},
-		Judge: func(f *shard.Flow) bool { return p.review.JudgeAgain(f, stats.EndTakenOver) },
+		Inspector: p.inspectorHooks(),
+		Judge:     func(f *shard.Flow) bool { return p.review.JudgeAgain(f, stats.EndTakenOver) },
 		OnProbeReply: func(t *shard.Turn, key flowtable.Key, flags uint8, ack seqnum.Value) bool {
 			return p.gates.OnProbeReply(t, &key, flags, ack)
 		},
@@ -61,6 +63,7 @@ func (p *Port) presenceHooks() presence.Hooks {
 			p.names.Forget()
 		},
 		Dead: func() {
+			p.guest.witness.Forget()
 			p.services.FreeLeases()
 			p.link.AdvertiseNever()
 		},
@@ -70,10 +73,15 @@ func (p *Port) presenceHooks() presence.Hooks {
 
 // closing lets a flow's protocol know that it is about to end.
 func (p *Port) closing(t *shard.Turn, f *shard.Flow) {
+	p.ledger.Ended(f)
+	p.policy.Opened(f.Index, "")
 	switch f.Key.Proto {
 	case netpkt.TCP:
 		p.names.OnClosing(f)
+		p.proof.OnClosing(f)
+		p.tcp.OnClosing(f)
 	case netpkt.UDP:
+		p.quic.OnClosing(f)
 		p.udp.OnClosing(t, f)
 	}
 }

@@ -14,8 +14,8 @@ import (
 
 // The tests in files named hostile_* send what once broke other engines, numbered S1 to S16 (libslirp), P1 to P8
 // (passt), G1 to G4 (gvisor-tap-vsock and gVisor) and A1 to A3 (others). Beside each runs a good connection, which must
-// not notice. Rows that are not here concern what the engine does not have: IPv6 (S11), TFTP (S10, S14), framing of a
-// stream (G1), an API (A1), or belong to the vhost-user side (A3).
+// not notice. Rows that are not here concern what the engine does not have: IPv6 (S11), framing of a stream (G1), an API
+// (A1), or belong to the vhost-user side (A3). Those of TFTP (S10, S14) are with its packages.
 
 // hostile is a bench with a good connection, and a UDP echo service on the host.
 type hostile struct {

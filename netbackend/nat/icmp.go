@@ -20,6 +20,10 @@ func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 		p.link.HandleNDP(t, k)
 		return false
 	}
+	if p.icmpOff {
+		t.Drop(&t.Counters.Unsupported)
+		return false
+	}
 	if !t.IsUnicastPeer(k) {
 		p.strays.Misaddressed(t, k, netpkt.ICMP)
 		return false
@@ -31,7 +35,7 @@ func (p *Port) controlMessage(t *shard.Turn, k *shard.Packet) (retry bool) {
 		t.Drop(&t.Counters.Unsupported)
 		return false
 	}
-	if !t.Nets.IsOurs(&k.Dst) {
+	if !t.Nets.IsOurs(&k.Dst) && !p.policy.IsAlias(&k.Dst) {
 		return p.ping.Request(t, k)
 	}
 	if !t.Allow(limits.Echo) {

@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/dnscache"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
@@ -17,7 +18,8 @@ import (
 const maxPool = 64
 
 func newLeases(cfg *Config, h *hosts.Table) (l dhcp.Leases) {
-	book := func(primary, first netip.Addr, count int, own ...netip.Addr) *lease.Book {
+	link4, link6 := cfg.links()
+	book := func(link *lease.Link, primary, first netip.Addr, count int, own ...netip.Addr) *lease.Book {
 		fixed := hostconf.Fixed(cfg.Hosts.Leases, primary.Is4())
 		for _, other := range cfg.Others {
 			for mac, a := range fixed {
@@ -27,7 +29,7 @@ func newLeases(cfg *Config, h *hosts.Table) (l dhcp.Leases) {
 			}
 		}
 		return lease.New(lease.Config{
-			Primary: primary, First: first, Count: count, Never: append(own, cfg.Others...), Fixed: fixed,
+			Link: link, Primary: primary, First: first, Count: count, Never: append(own, cfg.Others...), Fixed: fixed,
 			User: func(a netip.Addr) [6]byte {
 				addr := ipaddr.From(a)
 				if id := h.User(&addr); id != hosts.Any {
@@ -39,11 +41,19 @@ func newLeases(cfg *Config, h *hosts.Table) (l dhcp.Leases) {
 		})
 	}
 	first, count := pool4(cfg.Prefix)
-	l.V4 = book(cfg.Guest, first, count, cfg.Gateway, cfg.DNS)
+	if cfg.Shared {
+		count = 0 // the addresses are other hosts'
+	}
+	named := spec.RedirectedAddresses(cfg.Redirects)
+	l.V4 = book(link4, cfg.Guest, first, count, append(named, cfg.Gateway, cfg.DNS)...)
 	if cfg.Prefix6.IsValid() {
 		first := cfg.Prefix6.Masked().Addr().As16()
 		first[13] = 1 // ::1:0, away from the addresses of other guests
-		l.V6 = book(cfg.Guest6, netip.AddrFrom16(first), maxPool, cfg.Gateway6, cfg.DNS6)
+		count6 := maxPool
+		if cfg.Shared {
+			count6 = 0
+		}
+		l.V6 = book(link6, cfg.Guest6, netip.AddrFrom16(first), count6, append(named, cfg.Gateway6, cfg.DNS6)...)
 	}
 	return l
 }
@@ -51,7 +61,7 @@ func newLeases(cfg *Config, h *hosts.Table) (l dhcp.Leases) {
 // pool4 returns the pool of a network of IPv4, which are its last addresses but the one for broadcasts.
 func pool4(network netip.Prefix) (first netip.Addr, count int) {
 	hosts := uint32(1) << (32 - network.Bits())
-	n := min(maxPool, hosts/2-1)
+	n := min(maxPool, max(hosts/2, 1)-1)
 	base := network.Masked().Addr().As4()
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(base[:])+hosts-1-n)
@@ -83,6 +93,17 @@ func (p *Port) CachedNames(now int64) []CachedName {
 		return nil
 	}
 	return append([]CachedName{}, cache.List(now)...)
+}
+
+// NameCacheStats is what has become of queries with answers that are kept.
+type NameCacheStats = dnscache.Stats
+
+// NameCacheStats returns what has become of the guest's queries, nothing if no answers are kept. Any goroutine may call it.
+func (p *Port) NameCacheStats() (s NameCacheStats) {
+	if cache := p.guest.names.Cache(); cache != nil {
+		s = cache.Stats()
+	}
+	return s
 }
 
 // ForgetNames forgets the answers that are kept for the guest, and returns how many there were. Any goroutine may call it.

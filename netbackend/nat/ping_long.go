@@ -15,13 +15,15 @@ import (
 // and errors are short.
 func (p *Port) assembledICMP(t *shard.Turn, k *shard.Packet) (retry bool) {
 	switch {
+	case p.icmpOff:
+		t.Drop(&t.Counters.Unsupported)
 	case len(k.L4) < netpkt.ICMPLen:
 		t.Drop(&t.Counters.Malformed)
 	case !t.IsUnicastPeer(k):
 		p.strays.Misaddressed(t, k, netpkt.ICMP)
 	case !netpkt.IsEchoRequest(&k.Src, k.L4):
 		t.Drop(&t.Counters.Unsupported)
-	case !t.Nets.IsOurs(&k.Dst):
+	case !t.Nets.IsOurs(&k.Dst) && !p.policy.IsAlias(&k.Dst):
 		return p.ping.Request(t, k)
 	case t.Allow(limits.Echo):
 		p.fragments.SendEchoReply(t, &flowtable.Key{Guest: k.Src, Remote: k.Dst, Proto: netpkt.ICMP}, hostsock.Arrival{}, k.L4)

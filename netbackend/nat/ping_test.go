@@ -220,6 +220,38 @@ func TestAPingThatCannotArriveIsToldSo(t *testing.T) {
 	}
 }
 
+// As for a server that is another user's than its broker.
+func TestPingSocketsThatTheHostForbidsThisProcessComeFromAnother(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	_, far := neighbour(t, "192.0.2.1/24")
+	inhabit(t, far, "192.0.2.9/24")
+	failure := error(unix.EACCES)
+	b := newBench(t, setup{config: func(c *nat.Config) {
+		c.Pings = func(v6 bool) (int, error) {
+			require.False(t, v6)
+			if failure != nil {
+				return -1, failure
+			}
+			permitPings(t)
+			return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+		}
+	}})
+	b.Resolve()
+	b.echo("192.0.2.9", 8, 1, []byte("hello"))
+	require.EqualValues(t, 13, b.told().Code, "administratively prohibited")
+	require.EqualValues(t, 1, b.port.Counters().PingForbidden)
+	failure = os.ErrDeadlineExceeded
+	b.echo("192.0.2.9", 9, 1, []byte("hello"))
+	require.EqualValues(t, 1, b.told().Code, "host unreachable: nobody answers in time")
+	failure = nil
+	b.echo("192.0.2.9", 7, 1, []byte("hello"))
+	require.Equal(t, "192.0.2.9", b.reply().Src.String())
+	require.Equal(t, 1, b.Sockets())
+	require.EqualValues(t, 1, b.port.Counters().PingForbidden)
+}
+
 func TestPingsThatTheHostForbidsAreToldToTheGuestAndCounted(t *testing.T) {
 	if inNamespace(t) {
 		return

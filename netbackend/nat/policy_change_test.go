@@ -15,6 +15,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/worker"
 )
 
@@ -177,7 +178,7 @@ func TestANewPolicyChoosesWhichResolversAreAsked(t *testing.T) {
 	first, second := newResolver(t, "127.0.0.1", always(noError)), newResolver(t, "127.0.0.1", always(noError))
 	b := newAsking(t, setup{}, first.addr)
 	require.EqualValues(t, noError, b.asks(1024, "a"))
-	b.port.SetPolicy(newPolicy(t, func(c *nat.Config) { c.Restrict, c.Resolvers = true, []netip.AddrPort{second.addr} }))
+	b.port.SetPolicy(newPolicy(t, func(c *nat.Config) { c.Restrict, c.Resolvers = true, dns.Plain(second.addr) }))
 	require.EqualValues(t, noError, b.asks(1025, "b"))
 	require.Equal(t, []int{1, 1}, []int{first.queries(), second.queries()})
 	b.port.SetPolicy(newPolicy(t, func(c *nat.Config) { c.Restrict = true }))
@@ -189,7 +190,7 @@ func TestAPolicyThatIsWrongIsRefused(t *testing.T) {
 	c := nat.DefaultConfig()
 	c.AllowHost = []spec.HostService{{Proto: tcp, Addr: netip.MustParseAddr("10.0.2.77"), Port: 80}}
 	c.Rules = []spec.Rule{{}}
-	c.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("10.0.2.77:53")}
+	c.Resolvers = dns.Plain(netip.MustParseAddrPort("10.0.2.77:53"))
 	p, err := c.NewPolicy()
 	require.ErrorContains(t, err, "3 errors occurred")
 	require.Nil(t, p)

@@ -36,8 +36,7 @@ func judged(t *testing.T, cfg *Config, proto uint8, to netip.AddrPort) policy.Ve
 	defer routes.Close()
 	nets := networksOf(cfg)
 	p := policy.New(cfg.policy().rules, &nets, &routes)
-	_, v := p.Judge(policy.Destination{Endpoint: ipaddr.EndpointFrom(to), Proto: proto})
-	return v
+	return p.Judge(policy.Destination{Endpoint: ipaddr.EndpointFrom(to), Proto: proto}).Verdict
 }
 
 func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
@@ -58,8 +57,8 @@ func TestRulesThatCouldNeverMatterAreRefused(t *testing.T) {
 
 func TestAResolverMayBeAMetadataServiceThatTheGuestCannotName(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Resolvers = []netip.AddrPort{netip.MustParseAddrPort("168.63.129.16:53")}
-	to, ok := newRelay(&cfg).Next(0, dns.UDP, nil)
+	cfg.Resolvers = dns.Plain(netip.MustParseAddrPort("168.63.129.16:53"))
+	to, ok := newRelay(&cfg).Rest().Next(0, dns.UDP, nil)
 	require.True(t, ok)
 	require.Equal(t, cfg.Resolvers[0], to)
 	for _, port := range []string{"53", "80", "32526"} {
@@ -83,6 +82,7 @@ func TestAFlowThatMovesIsJudgedByAPolicyThatAnyPairAdoptedLately(t *testing.T) {
 		to := netip.MustParseAddr("192.0.2.7")
 		f, _ := adopter.shard.Flows.Create(&flowtable.Key{Remote: ipaddr.From(to), GuestPort: port, Proto: netpkt.ICMP}, adopter.shard.Owner, func(uint32) {})
 		require.NotNil(t, f)
+		adopter.ledger.Created(f)
 		f.FD, f.State = -1, shard.StateActive
 		adopter.adopt(f)
 		return f

@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/bootserver"
 	"github.com/vringnet/vring/netbackend/nat/internal/dhcp"
 	"github.com/vringnet/vring/netbackend/nat/internal/fragments"
 	"github.com/vringnet/vring/netbackend/nat/internal/gate"
@@ -11,13 +12,18 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/inbound"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipfrag"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/link"
 	"github.com/vringnet/vring/netbackend/nat/internal/listeners"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/nameserver"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/ping"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/presence"
+	"github.com/vringnet/vring/netbackend/nat/internal/proof"
+	"github.com/vringnet/vring/netbackend/nat/internal/quicproof"
 	"github.com/vringnet/vring/netbackend/nat/internal/reports"
 	"github.com/vringnet/vring/netbackend/nat/internal/review"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
@@ -42,6 +48,7 @@ type Port struct {
 	policy    policy.Policy
 	link      link.Layer
 	icmp      icmperr.Sender
+	ledger    ledger.Keeper
 	sources   source.Keeper
 	fragments fragments.Sender
 	listeners listeners.Set
@@ -50,19 +57,27 @@ type Port struct {
 	udp       udp.Engine
 	ping      ping.Engine
 	names     nameserver.Relay
+	proof     proof.Inspector
+	quic      quicproof.Inspector
 	inbound   inbound.Acceptor
 	groups    groups.Reflector
 	services  dhcp.Server
+	measuring measure.Finder
+	booting   bootserver.Finder
 	review    review.Reviewer
 	presence  presence.Keeper
 	reports   reports.Reports
 	strays    stray.Keeper
 	assembly  fragments.Assembler
 
+	tcpOff    bool    // the guest does not have TCP
+	icmpOff   bool    // nor pings
 	adopted   *Policy // that of policy
 	news      route.News
 	sleep     sleepWatch          // of the host
 	tendAt    int64               // when tendBeforeFrames has something to do, or earlier
+	namesTold limits.Told[string] // options that the user was told of, see tellUnlisted
+	tendWake  int64               // when it is to be called though nothing comes, or earlier; 0 for never
 	head      [shard.HeadLen]byte // of the frame that is handled
 	onExpired func(i uint32)
 }
@@ -80,6 +95,9 @@ func (p *Port) Offers() uint64 {
 	}
 	return offers
 }
+
+// EndsConnections implements netbackend.Endpoint.
+func (p *Port) EndsConnections() bool { return true }
 
 // Start implements netbackend.Port.
 func (p *Port) Start(features uint64, w netbackend.Worker) error {
@@ -155,6 +173,9 @@ func (p *Port) Close() error {
 	p.inbound.CloseListeners()
 	if last {
 		p.guest.forwards.CloseAll(&p.shard.Pairs.Memory)
+		p.guest.names.Close()
+		p.guest.leave()
+		p.guest.boot.Close()
 	}
 	p.closeNews()
 	p.routes.Close()
@@ -230,7 +251,10 @@ func (p *Port) tendBeforeFrames(t *shard.Turn) {
 	if p.groups.IsDue() {
 		p.groups.Receive(t)
 	}
-	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.assembly.Next()))
+	p.proof.Tend(t)
+	p.quic.Tend(t)
+	p.tendWake = netbackend.Earlier(p.assembly.Next(), netbackend.Earlier(p.proof.Next(), p.quic.Next()))
+	p.tendAt = netbackend.Earlier(t.NextMemoryLook(), netbackend.Earlier(p.sleep.at, p.tendWake))
 	if p.groups.IsDue() {
 		p.tendAt = t.Now // the rest
 	}
@@ -243,7 +267,7 @@ func (p *Port) nextTurn(t *shard.Turn) int64 {
 	next = netbackend.Earlier(next, netbackend.Earlier(p.news.Next(), p.review.Due()))
 	next = netbackend.Earlier(next, p.names.Next(t))
 	next = netbackend.Earlier(next, p.link.AdvertiseAt())
-	next = netbackend.Earlier(next, p.assembly.Next())
+	next = netbackend.Earlier(next, p.tendWake)
 	return netbackend.Earlier(next, netbackend.Earlier(p.tcp.NextKeepalive(), p.gates.Next()))
 }
 

@@ -3,6 +3,7 @@ package nat
 import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/stats"
 )
@@ -76,6 +77,10 @@ func (p *Port) adopt(f *shard.Flow) {
 	p.shard.Schedule(f)
 	if p.tcp.IsOpen(f) {
 		p.tcp.OnMovedIn(f)
+		p.proof.OnMoved(&p.turn, f)
+	}
+	if f.Key.Proto == netpkt.UDP {
+		p.quic.OnMoved(&p.turn, f)
 	}
 	if !p.review.JudgeMovedIn(f) {
 		return

@@ -2,7 +2,6 @@ package nat_test
 
 import (
 	"net"
-	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,6 +9,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // flags are rules as they stand on the command line.
@@ -92,7 +92,7 @@ func TestARestrictedGuestReachesWhatWasOpened(t *testing.T) {
 	t.Run("a resolver that was named is", func(t *testing.T) {
 		b := newBench(t, setup{config: func(c *nat.Config) {
 			restricted(c)
-			c.Resolvers = []netip.AddrPort{resolver.LocalAddr().(*net.UDPAddr).AddrPort()}
+			c.Resolvers = dns.Plain(resolver.LocalAddr().(*net.UDPAddr).AddrPort())
 		}})
 		b.Resolve()
 		b.SendDatagram(query)

@@ -46,6 +46,9 @@ func (s *Shares) Later() int { return s.later.guests }
 // Usual is DefaultConfig as it was when the shares were made. It does not look at the host.
 func (s *Shares) Usual() Config { return s.usual }
 
+// Learn lets the guests' engines learn names, see Config.Learn. It is called before Usual.
+func (s *Shares) Learn() { s.usual.Learn = true }
+
 // HasIPv6 reports whether the host knows IPv6.
 func (s *Shares) HasIPv6() bool { return s.usual.Prefix6.IsValid() }
 

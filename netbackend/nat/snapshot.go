@@ -8,10 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/bootserver"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/spec"
+	"github.com/vringnet/vring/netbackend/services/dnscache"
 )
 
 // Snapshot is the state of an engine at one moment.
@@ -99,7 +102,14 @@ func (p *Port) Limits() []Usage {
 	}
 	queries, mostQueries := p.guest.names.Queries()
 	streams, mostStreams := p.guest.names.Streams()
-	return append(u, Usage{"queries", queries, mostQueries}, Usage{"name server connections", streams, mostStreams})
+	if cache := p.guest.names.Cache(); cache != nil {
+		u = append(u, Usage{"answers kept", cache.Stats().Entries, dnscache.MaxCached})
+	}
+	if p.guest.boot != nil {
+		u = append(u, Usage{"boot sessions", p.guest.boot.Sessions(), bootserver.MaxSessions})
+	}
+	return append(u, Usage{"queries", queries, mostQueries}, Usage{"name server connections", streams, mostStreams},
+		Usage{"measuring connections", p.guest.tcp.Services.Open(), measure.MaxConnections})
 }
 
 // describeNow describes a flow, with why it stands still if it does.

@@ -101,6 +101,6 @@ func TestASnapshotTellsWhatIsUsedUp(t *testing.T) {
 		{Name: "unanswered connects", Most: 100}, {Name: "unanswered calls", Most: 100},
 		{Name: "associations", Used: 7, Most: 100}, {Name: "peers", Most: 100},
 		{Name: "strangers", Most: 100},
-		{Name: "queries", Most: 60}, {Name: "name server connections", Most: 4},
+		{Name: "queries", Most: 60}, {Name: "name server connections", Most: 4}, {Name: "measuring connections", Most: 128},
 	}, slices.DeleteFunc(b.port.Snapshot(b.Now()).Usage, func(u nat.Usage) bool { return u.Name == "KiB of kernel memory" }))
 }

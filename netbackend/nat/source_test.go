@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/porttest"
+	"github.com/vringnet/vring/netbackend/services/dns"
 )
 
 // caller is a program of the guest with one port, that sends to one service and waits for the echo.
@@ -298,7 +299,7 @@ func TestQueriesOutliveTheHostsAddress(t *testing.T) {
 	link := world.link("near", []string{a.near}, []string{a.far})
 	resolver := addressOf(a.far) + ":53"
 	echo := world.echo(resolver)
-	b := newBench(t, setup{config: func(c *nat.Config) { c.Resolvers = []netip.AddrPort{at(resolver)} }})
+	b := newBench(t, setup{config: func(c *nat.Config) { c.Resolvers = dns.Plain(at(resolver)) }})
 	b.Resolve()
 	from := func(addr string) func() bool {
 		return func() bool { return echo.last().Addr().String() == addressOf(addr) }

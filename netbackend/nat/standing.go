@@ -24,8 +24,9 @@ func FlowStates() []string {
 	return append([]string{stateAssociated, statePinging, stateLingering}, tcp.StateNames()...)
 }
 
-// created takes note of where a new flow stands.
+// created takes note of a new flow, and of where it stands.
 func (p *Port) created(f *shard.Flow) {
+	p.ledger.Created(f)
 	switch f.Key.Proto {
 	case netpkt.UDP:
 		p.shard.Flows.Stand(f, standsAssociated)

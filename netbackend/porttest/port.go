@@ -1,13 +1,17 @@
 package porttest
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ports that FreePort chooses from. They are below the range that the kernel takes ports of outgoing connections from
@@ -42,8 +46,16 @@ func FreePort(t testing.TB) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// isFree reports whether p can be bound by anybody: also by who does not set SO_REUSEADDR, which a connection in TIME_WAIT
+// of an earlier test refuses.
 func isFree(p netip.AddrPort) bool {
-	stream, err := net.Listen("tcp4", p.String())
+	strict := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	stream, err := strict.Listen(context.Background(), "tcp4", p.String())
 	if err != nil {
 		return false
 	}

@@ -1,6 +1,8 @@
 package stub
 
 import (
+	"encoding/binary"
+
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -18,15 +20,19 @@ const (
 // in the transmit ring until there is one.
 type Echo struct {
 	base
-	chunk [chunkLen]byte
-	run   [netbackend.MaxFrames]netbackend.FrameMeta
-	soon  [netbackend.MaxFrames]guestmem.Iovec // scratch of foretell
+	reflects bool // addresses are exchanged
+	chunk    [chunkLen]byte
+	run      [netbackend.MaxFrames]netbackend.FrameMeta
+	soon     [netbackend.MaxFrames]guestmem.Iovec // scratch of foretell
 }
 
 var _ netbackend.Port = (*Echo)(nil)
 
 // NewEcho returns an Echo.
 func NewEcho() *Echo { return &Echo{} }
+
+// NewReflector returns an Echo that exchanges the Ethernet addresses of each frame, as the frame's receiver would that answers.
+func NewReflector() *Echo { return &Echo{reflects: true} }
 
 // Offers implements netbackend.Port: an offloaded frame goes back with its work still undone, so each transmit offload
 // is offered beside the receive offload that undoes it.
@@ -63,6 +69,9 @@ func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.RXWriter) int {
 	for i := range places {
 		length := int(tx[i].Len) - vnet.HeaderLen
 		guestmem.Move(&places[i], &tx[i].Iov[0], vnet.HeaderLen, length)
+		if e.reflects {
+			reflect(&places[i], &tx[i].Iov[0])
+		}
 		if length < netbackend.MinFrame {
 			netbackend.Pad(places[i:i+1], length)
 		}
@@ -75,6 +84,26 @@ func (e *Echo) frames(tx []virtqueue.Chain, rx *netbackend.RXWriter) int {
 	e.counters.Frames += uint64(len(places))
 	e.counters.SentFrames += uint64(len(places))
 	return len(places)
+}
+
+// ownAddress is ours as the source of a frame, in the order of its bytes in memory: 02:00:00:00:00:01.
+const ownAddress = 0x01_00_00_00_00_02
+
+// exchange returns the first 12 bytes of a frame, which are in two words, with the addresses exchanged. A frame to a group goes back
+// from us, for no group is a source.
+func exchange(first uint64, rest uint32) (uint64, uint32) {
+	to, from := first&(1<<48-1), first>>48|uint64(rest)<<16
+	if to&1 != 0 {
+		to = ownAddress
+	}
+	return from | to<<48, uint32(to >> 16)
+}
+
+// reflect writes the addresses of the frame behind the header in from to the beginning of to, exchanged.
+func reflect(to, from *guestmem.Iovec) {
+	first, rest := exchange(from.Word64(vnet.HeaderLen), from.Word32(vnet.HeaderLen+8))
+	to.PutWord64(0, first)
+	to.PutWord32(8, rest)
 }
 
 // foretell tells the processor of the headers and beginnings of the next frames, and returns of how many.
@@ -116,7 +145,7 @@ func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.RXWriter) bool {
 		return true
 	}
 	h.Clean(length)
-	if length > maxFrame || !e.accepts(&h) {
+	if length > maxFrame || !h.AcceptedBy(e.features) {
 		e.counters.Undeliverable++
 		return true
 	}
@@ -125,6 +154,9 @@ func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.RXWriter) bool {
 		return false
 	}
 	e.copy(lease.Frame(0), c.Iov, length)
+	if e.reflects {
+		e.reflectPieces(lease.Frame(0), c.Iov)
+	}
 	lease.Commit(&h, length)
 	e.counters.Frames++
 	e.counters.Bytes += uint64(length)
@@ -133,24 +165,14 @@ func (e *Echo) frame(c *virtqueue.Chain, rx *netbackend.RXWriter) bool {
 	return true
 }
 
-// accepts tells whether the guest takes frames with header h, which it sent.
-func (e *Echo) accepts(h *vnet.Header) bool {
-	var need uint64
-	if h.Flags&vnet.FlagNeedsCSum != 0 {
-		need |= vnet.FeatureGuestCSum
-	}
-	if h.GSOType&vnet.GSOECN != 0 {
-		need |= vnet.FeatureGuestECN
-	}
-	switch h.GSOType &^ vnet.GSOECN {
-	case vnet.GSOTCPv4:
-		need |= vnet.FeatureGuestTSO4
-	case vnet.GSOTCPv6:
-		need |= vnet.FeatureGuestTSO6
-	case vnet.GSOUDPL4: // the header does not tell which IP version it is
-		need |= vnet.FeatureGuestUSO4 | vnet.FeatureGuestUSO6
-	}
-	return e.features&need == need
+// reflectPieces is reflect for frames in pieces.
+func (e *Echo) reflectPieces(to, from []guestmem.Iovec) {
+	b := e.chunk[:12]
+	guestmem.CopyFrom(b, from, e.headerLen)
+	first, rest := exchange(binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:]))
+	binary.LittleEndian.PutUint64(b, first)
+	binary.LittleEndian.PutUint32(b[8:], rest)
+	guestmem.CopyTo(to, 0, b)
 }
 
 // copy copies the frame of length bytes behind the header of the chain from.

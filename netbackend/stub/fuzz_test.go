@@ -89,7 +89,7 @@ func compareWays(t *testing.T, data []byte) {
 	if len(data) < 3 {
 		return
 	}
-	kind, features, batch := data[0]%3, fuzzFeatures(data[1]), 1+int(data[2]%fuzzRing)
+	kind, features, batch := data[0]%6, fuzzFeatures(data[1]), 1+int(data[2]%fuzzRing)
 	fast, slow := newTwin(t, kind, features, data[3:]), newTwin(t, kind, features, data[3:])
 	fast.run(batch, func(tx []virtqueue.Chain) int {
 		done, _ := fast.port.Turn(0, tx, nil, fast.writer)
@@ -148,9 +148,13 @@ func newTwin(t *testing.T, kind byte, features uint64, entries []byte) *twin {
 	case 1:
 		w.port = stub.NewEcho()
 	case 2:
-		source, err := stub.NewSource(stub.SourceConfig{Size: 100})
-		require.NoError(t, err)
-		w.port = source
+		w.port = newSource(t, stub.SourceConfig{Size: 100, Stream: 7})
+	case 3:
+		w.port = stub.NewReflector()
+	case 4:
+		w.port = stub.NewSink(nil)
+	case 5:
+		w.port = newSource(t, stub.SourceConfig{Sizes: []int{60, 100, 61}, Stream: 7})
 	}
 	require.NoError(t, w.port.Start(features, nil))
 	return w

@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
+	"slices"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/testframe"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -17,43 +20,63 @@ const (
 	// maxSourceRate is one frame a nanosecond, which no machine can do.
 	maxSourceRate = second
 	second        = 1_000_000_000 // in nanoseconds
-
-	// sequenceAt is where a frame has its number, 8 bytes, the most significant first.
-	sequenceAt = vnet.EthernetHeaderLen
-	// experimental is the Ethernet type of frames that mean nothing to anybody (IEEE 802, local experimental 1).
-	experimental = 0x88b5
 )
 
 // SourceConfig says what a Source sends.
 type SourceConfig struct {
-	Size int    // of a frame, in bytes, from netbackend.MinFrame to what a buffer of the guest can be
-	Rate uint64 // frames per second; 0 for as many as the guest takes
+	Size  int    // of a frame, in bytes, from netbackend.MinFrame to what a buffer of the guest can be
+	Sizes []int  // of frames in turn, if there are any, in the place of Size
+	Rate  uint64 // frames per second; 0 for as many as the guest takes
+	// Clock is the host's, in nanoseconds, which a Sink of another process has, too; nil is that of turns. It is asked once.
+	Clock func() int64
+	// Stream tells its frames from those of other sources; 0 is any number.
+	Stream uint32
 }
 
 // Check tells what is wrong with c.
 func (c SourceConfig) Check() error {
-	switch {
-	case c.Size < netbackend.MinFrame || c.Size > maxFrame:
-		return fmt.Errorf("frames of %d bytes: want %d to %d", c.Size, netbackend.MinFrame, maxFrame)
-	case c.Rate > maxSourceRate:
+	if err := checkSizes(c.sizes()); err != nil {
+		return err
+	}
+	if c.Rate > maxSourceRate {
 		return fmt.Errorf("%d frames per second: want at most %d", c.Rate, uint64(maxSourceRate))
 	}
 	return nil
 }
 
-// Source sends frames to the guest, and swallows what the guest sends. Its frames are broadcast ones of an experimental
-// type, numbered from 0 on: a number that is missing was lost by the guest.
+// sizes returns the lengths of frames.
+func (c SourceConfig) sizes() []int {
+	if len(c.Sizes) > 0 {
+		return c.Sizes
+	}
+	return []int{c.Size}
+}
+
+// Source sends frames to the guest, and swallows what the guest sends. Its frames are broadcast ones of package testframe,
+// numbered from 0 on. It checks those that come back, as a Sink does.
 type Source struct {
 	base
+	tester
 	rate uint64
 	last int64  // with a rate: the time up to which frames were found to be due, 0 while the guest takes none
 	rest uint64 // and what remained, in parts of a frame by rate and nanoseconds
 	due  uint64 // frames that are due and not sent yet
 
 	receives bool
-	frame    []byte
+	sizes    []sizeOfFrames // in turn
+	turn     int            // the one of the next frame
+	longest  int
+	stream   uint32
+	frame    []byte      // of the longest
 	plain    vnet.Header // without offloads
 	run      [netbackend.MaxFrames]netbackend.FrameMeta
+}
+
+// sizeOfFrames is a length of frames, with what their headers have of it in this turn.
+type sizeOfFrames struct {
+	length int
+	word   uint64 // see testframe.StreamWord
+	base   uint64 // see testframe.CheckBase
 }
 
 var _ netbackend.Port = (*Source)(nil)
@@ -63,13 +86,30 @@ func NewSource(c SourceConfig) (*Source, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	s := &Source{rate: c.Rate, frame: make([]byte, c.Size)}
+	s := &Source{rate: c.Rate, longest: slices.Max(c.sizes()), stream: c.Stream}
+	s.clock.host = c.Clock
+	if s.stream == 0 {
+		s.stream = rand.Uint32()
+	}
+	for _, n := range c.sizes() {
+		s.sizes = append(s.sizes, sizeOfFrames{length: n, word: testframe.StreamWord(s.stream, n)})
+	}
+	s.frame = make([]byte, s.longest)
 	copy(s.frame, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1})
-	binary.BigEndian.PutUint16(s.frame[12:], experimental)
+	binary.BigEndian.PutUint16(s.frame[12:], testframe.EtherType)
 	for i := range s.run {
-		s.run[i].Len = uint32(c.Size)
+		s.run[i].Len = uint32(s.longest)
 	}
 	return s, nil
+}
+
+// stamp makes the headers of frames those of a time.
+func (s *Source) stamp(now int64) {
+	binary.BigEndian.PutUint64(s.frame[testframe.StampAt:], uint64(now))
+	binary.BigEndian.PutUint64(s.frame[testframe.StreamAt:], s.sizes[0].word)
+	for i := range s.sizes {
+		s.sizes[i].base = testframe.CheckBase(uint64(now), s.sizes[i].word)
+	}
 }
 
 // Offers implements netbackend.Port.
@@ -77,7 +117,11 @@ func (s *Source) Offers() uint64 { return transmitOffloads | receiveOffloads }
 
 // Turn implements netbackend.Port.
 func (s *Source) Turn(now int64, tx []virtqueue.Chain, _ []netbackend.Event, rx *netbackend.RXWriter) (done int, next int64) {
-	s.swallow(tx)
+	time := s.clock.at(now)
+	if len(tx) > 0 {
+		s.test(&s.base, time, tx)
+	}
+	s.stamp(time)
 	if s.rate == 0 {
 		return len(tx), s.sendAll(now, rx)
 	}
@@ -139,27 +183,58 @@ func (s *Source) send(n int, rx *netbackend.RXWriter) (sent int) {
 			sent += run
 			continue
 		}
-		binary.BigEndian.PutUint64(s.frame[sequenceAt:], s.counters.SentFrames)
-		if !rx.Write(&s.plain, s.frame) {
+		if !rx.Write(&s.plain, s.next()) {
 			break
 		}
+		s.counters.SentBytes += uint64(s.sizes[s.turn].length)
 		s.counters.SentFrames++
-		s.counters.SentBytes += uint64(len(s.frame))
+		s.turn = (s.turn + 1) % len(s.sizes)
 		sent++
 	}
 	return sent
 }
 
+// next returns the frame that is to be sent next.
+func (s *Source) next() []byte {
+	size, number := &s.sizes[s.turn], s.counters.SentFrames
+	b := s.frame[:size.length]
+	binary.BigEndian.PutUint64(b[testframe.NumberAt:], number)
+	binary.BigEndian.PutUint64(b[testframe.StreamAt:], size.word)
+	binary.BigEndian.PutUint64(b[testframe.CheckAt:], testframe.Check(size.base, number))
+	return b
+}
+
 // sendRun sends up to n frames into buffers that are each long enough, and returns how many of those there were.
 func (s *Source) sendRun(n int, rx *netbackend.RXWriter) int {
-	lease := rx.Reserve(netbackend.Request{Max: len(s.frame), Frames: n, Shape: netbackend.OnePiece})
+	lease := rx.Reserve(netbackend.Request{Max: s.longest, Frames: n, Shape: netbackend.OnePiece})
 	places := lease.Pieces()
+	if len(s.sizes) > 1 {
+		return s.sendMixed(lease, places)
+	}
+	base, number := s.sizes[0].base, s.counters.SentFrames
 	for i := range places {
-		guestmem.Put(&places[i], s.frame)
-		places[i].PutWord64(sequenceAt, bits.ReverseBytes64(s.counters.SentFrames+uint64(i)))
+		place := &places[i]
+		guestmem.Put(place, s.frame)
+		place.PutWord64(testframe.NumberAt, bits.ReverseBytes64(number))
+		place.PutWord64(testframe.CheckAt, bits.ReverseBytes64(testframe.Check(base, number)))
+		number++
 	}
 	lease.CommitRun(s.run[:len(places)])
 	s.counters.SentFrames += uint64(len(places))
 	s.counters.SentBytes += uint64(len(places) * len(s.frame))
+	return len(places)
+}
+
+// sendMixed is sendRun for frames of several lengths.
+func (s *Source) sendMixed(lease netbackend.Lease, places []guestmem.Iovec) int {
+	for i := range places {
+		b := s.next()
+		guestmem.Put(&places[i], b)
+		s.run[i].Len = uint32(len(b))
+		s.counters.SentFrames++
+		s.counters.SentBytes += uint64(len(b))
+		s.turn = (s.turn + 1) % len(s.sizes)
+	}
+	lease.CommitRun(s.run[:len(places)])
 	return len(places)
 }

@@ -2,6 +2,7 @@ package stub
 
 import (
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/testframe"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -18,12 +19,13 @@ const (
 
 // Counters are plain numbers of the worker's thread, since the Port was made.
 type Counters struct {
-	Frames        uint64 `counter:"frames" help:"Frames taken from the guest in good order."`
-	Bytes         uint64 `counter:"bytes" unit:"bytes" help:"Bytes of frames taken from the guest, without virtio-net headers."`
-	SentFrames    uint64 `counter:"sent_frames" help:"Frames given to the guest."`
-	SentBytes     uint64 `counter:"sent_bytes" unit:"bytes" help:"Bytes of frames given to the guest, without virtio-net headers."`
-	Bad           uint64 `counter:"bad" kind:"drop" help:"Chains that were malformed, or with a virtio-net header that lies."`
-	Missed        uint64 `counter:"missed" kind:"drop" help:"Frames of a source that were due but found no receive buffer."`
+	Frames     uint64 `counter:"frames" help:"Frames taken from the guest in good order."`
+	Bytes      uint64 `counter:"bytes" unit:"bytes" help:"Bytes of frames taken from the guest, without virtio-net headers."`
+	SentFrames uint64 `counter:"sent_frames" help:"Frames given to the guest."`
+	SentBytes  uint64 `counter:"sent_bytes" unit:"bytes" help:"Bytes of frames given to the guest, without virtio-net headers."`
+	Bad        uint64 `counter:"bad" kind:"drop" help:"Chains that were malformed, or with a virtio-net header that lies."`
+	Missed     uint64 `counter:"missed" kind:"drop" help:"Frames of a source that were due but found no receive buffer."`
+	testframe.Counts
 	Undeliverable uint64 `counter:"undeliverable" kind:"drop" help:"Frames that cannot go back: longer than a frame can be, or with an offload that the guest does not take."`
 }
 

@@ -164,7 +164,10 @@ func rings(t testing.TB, n int) (tx []virtqueue.Chain, rx *netbackend.RXWriter, 
 func TestTurnsDoNotAllocate(t *testing.T) {
 	source, err := stub.NewSource(stub.SourceConfig{Size: 1514})
 	require.NoError(t, err)
-	for name, port := range map[string]netbackend.Port{"null": stub.NewNull(), "echo": stub.NewEcho(), "source": source} {
+	for name, port := range map[string]netbackend.Port{
+		"null": stub.NewNull(), "echo": stub.NewEcho(), "source": source, "reflect": stub.NewReflector(), "sink": stub.NewSink(nil),
+		"source of a mix": newSource(t, stub.SourceConfig{Sizes: stub.IMIX()}),
+	} {
 		t.Run(name, func(t *testing.T) {
 			tx, rx, again := rings(t, 64)
 			require.NoError(t, port.Start(vnet.FeatureVersion1|vnet.FeatureMrgRxBuf, nil))
@@ -240,17 +243,43 @@ func TestWhatASourceCannotSendInTimeIsMissed(t *testing.T) {
 }
 
 func TestSourcesThatMakeNoSense(t *testing.T) {
-	for _, c := range []stub.SourceConfig{{Size: 59}, {Size: 70_000}, {Size: 60, Rate: 2e9}} {
+	for _, c := range []stub.SourceConfig{
+		{Size: 59}, {Size: 70_000}, {Size: 60, Rate: 2e9}, {Sizes: []int{60, 59}}, {Sizes: make([]int, 65)}, {},
+	} {
 		_, err := stub.NewSource(c)
 		require.Error(t, err)
 	}
+}
+
+func TestLengthsAreRead(t *testing.T) {
+	for text, want := range map[string][]int{"64": {64}, "60,1514,60": {60, 1514, 60}, "imix": stub.IMIX()} {
+		got, err := stub.ParseSizes(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, text := range []string{"", "60,", "imix,60", "60 70", "x"} {
+		_, err := stub.ParseSizes(text)
+		require.ErrorContains(t, err, "want imix, or lengths", text)
+	}
+	count := map[int]int{}
+	for _, n := range stub.IMIX() {
+		count[n]++
+	}
+	require.Equal(t, map[int]int{60: 7, 590: 4, 1514: 1}, count)
+}
+
+// newSource returns a source that can be.
+func newSource(t testing.TB, c stub.SourceConfig) *stub.Source {
+	s, err := stub.NewSource(c)
+	require.NoError(t, err)
+	return s
 }
 
 // A Port has turns before there is a ring, and after.
 func TestNoStubMindsThatThereIsNoRing(t *testing.T) {
 	source, err := stub.NewSource(stub.SourceConfig{Size: 60})
 	require.NoError(t, err)
-	for _, port := range []netbackend.Port{stub.NewNull(), stub.NewEcho(), source} {
+	for _, port := range []netbackend.Port{stub.NewNull(), stub.NewEcho(), source, stub.NewSink(nil), stub.NewReflector()} {
 		require.NoError(t, port.Start(0, nil))
 		done, next := port.Turn(1, nil, nil, new(netbackend.RXWriter))
 		require.Zero(t, done)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -62,6 +63,7 @@ type Device struct {
 	poll     atomic.Int64 // what Config.Poll says at present, in nanoseconds
 	maxSleep atomic.Int64 // what Config.MaxSleep says at present, in nanoseconds
 	pressure *CPUPressure // of its own; nil for none
+	line     netem.Shared // of the emulated link
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, for Close
@@ -304,7 +306,7 @@ func (d *Device) link(ask func(netbackend.Link) error) error {
 		return ErrCondemned
 	}
 	l := d.loops[0]
-	p, ok := l.port.(netbackend.Link)
+	p, ok := l.backend.(netbackend.Link)
 	if !ok {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/drops"
+	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -35,12 +36,14 @@ const (
 	tokenReceive  = netbackend.PortTokens
 	tokenTransmit = netbackend.PortTokens + 1
 	tokenMail     = netbackend.PortTokens + 2
+	tokenDriver   = netbackend.PortTokens + 3
 )
 
 // loop is the thread of one queue pair. All but mail and wake belong to that thread.
 type loop struct {
 	device *Device
-	port   netbackend.Port
+	port   netbackend.Port // that has turns: backend, or the emulated link in front of it
+	index  int
 	cpu    int // that the thread is pinned to, -1 for none
 	now    func() int64
 	mail   chan func()
@@ -68,9 +71,15 @@ type loop struct {
 	starved bool   // the Port found no receive buffer
 	obeyed  bool   // the control plane has changed something since the last turn
 
+	driver       netbackend.Driver // of the rings, if it is in this process; nil for a guest's
+	driverEvents uint32            // of its socket, since the last turn
+	driverFull   bool              // its socket is watched for room
+
 	moderation  moderation
 	plan        sleepPlan // of the last turn
 	capture     captured
+	backend     netbackend.Port // does not change
+	emulated    *netem.Port     // nil for none
 	publication publication
 	turnTimes   *counting.Histogram
 	drops       drops.Log
@@ -86,7 +95,7 @@ type loop struct {
 
 func newLoop(d *Device, index int, p netbackend.Port, cfg *Config) (*loop, error) {
 	l := &loop{
-		device: d, first: index == 0, port: p, cpu: -1, now: cfg.Now, mail: make(chan func(), 16),
+		device: d, index: index, first: index == 0, port: p, backend: p, cpu: -1, now: cfg.Now, mail: make(chan func(), 16),
 		rx: newRing(tokenReceive, virtqueue.ToGuest), tx: newRing(tokenTransmit, virtqueue.FromGuest),
 	}
 	l.rings = [2]*ring{l.rx, l.tx}
@@ -230,7 +239,7 @@ func (l *loop) rounds() {
 
 // hasCause reports whether there is a reason for a turn other than what is in the rings.
 func (l *loop) hasCause(now int64) bool {
-	return l.nEvents > 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now) || l.moderation.irq.overdue(now)
+	return l.nEvents > 0 || l.driverEvents != 0 || l.obeyed || l.tx.kicked || l.rx.kicked || (l.next != 0 && l.next <= now) || l.moderation.irq.overdue(now)
 }
 
 // turn lets the Port do what there is to do.
@@ -240,6 +249,7 @@ func (l *loop) turn(now int64) {
 	if l.moderation.before(now) {
 		l.tx.flush()
 	}
+	l.fillRings()
 	l.tx.kickedOff()
 	l.writer.Recheck()
 	chains, more := l.fetch()
@@ -257,7 +267,7 @@ func (l *loop) turn(now int64) {
 	}
 	t := turnStats{
 		at: now, taken: done, sent: bytesIn(chains[:done], uint32(vnet.HeaderLength(l.features))),
-		given: int(l.writer.Frames - frames), received: l.writer.Bytes - bytes,
+		given: int(l.writer.Frames - frames), received: l.writer.Bytes - bytes, unkicked: l.driver != nil,
 	}
 	if len(chains) > 0 {
 		l.tx.q.UseN(done)
@@ -291,6 +301,9 @@ func (l *loop) fetch() (chains []virtqueue.Chain, more bool) {
 func (l *loop) finish(t turnStats) {
 	l.tx.publish()
 	t.interrupted = l.rx.flush()
+	if l.drainRings() {
+		l.again, t.more = true, true
+	}
 	t.rxPolled, t.txPolled = l.rx.driverPolls(), l.tx.driverPolls()
 	if l.plan = l.moderation.after(t); l.plan.interrupt {
 		l.tx.flush()
@@ -380,6 +393,8 @@ func (l *loop) wait() {
 			l.kick(l.rx)
 		case tokenTransmit:
 			l.kick(l.tx)
+		case tokenDriver:
+			l.driverEvents |= e.Events
 		default:
 			l.events[l.nEvents] = netbackend.Event{Token: token, Events: e.Events}
 			l.nEvents++
@@ -397,6 +412,9 @@ func (l *loop) kick(r *ring) {
 // sleep waits for events, as long as there is nothing else to do.
 func (l *loop) sleep() (int, error) {
 	timeout := l.timeout()
+	if l.driver != nil && l.moderation.coalescer.precise {
+		return l.sleepWithDriver(timeout)
+	}
 	if l.plan.mode == coalesceRX && timeout > 0 {
 		t := unix.NsecToTimespec(timeout)
 		_ = unix.Nanosleep(&t, nil) // a signal may end it, which is no loss
@@ -476,7 +494,12 @@ func (l *loop) register(fd int, token uint64, events uint32) error {
 
 // Rearm implements netbackend.Worker.
 func (l *loop) Rearm(fd int, token uint64) error {
-	e := unix.EpollEvent{Events: portEvents, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
+	return l.rewatch(fd, token, portEvents)
+}
+
+// rewatch changes what fd is watched for.
+func (l *loop) rewatch(fd int, token uint64, events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(uint32(token)), Pad: int32(uint32(token >> 32))}
 	return unix.EpollCtl(l.epFD, unix.EPOLL_CTL_MOD, fd, &e)
 }
 

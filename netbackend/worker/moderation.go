@@ -18,6 +18,7 @@ type turnStats struct {
 	noRoom         bool   // something came for the guest, whose receive ring had no room
 	more           bool   // the next turn follows at once, or frames were left in the transmit ring
 	interrupted    bool   // the guest was interrupted for received frames
+	unkicked       bool   // the driver is in this process: frames come by a socket, and cannot be asked to wait
 
 	// The driver wants no interrupts for its receive or transmit ring: it polls.
 	rxPolled, txPolled bool

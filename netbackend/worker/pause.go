@@ -45,6 +45,9 @@ const (
 )
 
 func (t *turnStats) direction() direction {
+	if t.unkicked {
+		return t.weight()
+	}
 	given := t.given > 0 || t.noRoom
 	switch {
 	case t.taken > 0 && given:
@@ -55,6 +58,20 @@ func (t *turnStats) direction() direction {
 		return toGuest
 	}
 	return noDirection
+}
+
+// weight is the direction of nearly all bytes. A socket has a stream's acknowledgements as frames of their own, and they are no answers.
+func (t *turnStats) weight() direction {
+	const most = 8
+	switch {
+	case t.taken == 0 && t.given == 0 && !t.noRoom:
+		return noDirection
+	case t.sent >= most*t.received && !t.noRoom:
+		return fromGuest
+	case t.received >= most*t.sent:
+		return toGuest
+	}
+	return bothDirections
 }
 
 // sleepMode is how a thread sleeps.

@@ -102,3 +102,24 @@ func TestFramesForTheGuestNowAndThenBringNoPause(t *testing.T) {
 	c := coalescer{precise: true}
 	require.Equal(t, block, received(&c, 10*longRun, runGap+minPause+1, 1))
 }
+
+// Acknowledgements are frames of their own where segments come one by one, by a driver in this process.
+func TestAcknowledgementsOfAStreamAreNoAnswersOfADriverHere(t *testing.T) {
+	for _, to := range []bool{false, true} {
+		many, few := turnStats{unkicked: true, taken: 4, sent: 4 * 1514, given: 2, received: 2 * 60}, coalesce
+		if to {
+			many, few = turnStats{unkicked: true, taken: 2, sent: 2 * 60, given: 4, received: 4 * 1514}, coalesceRX
+		}
+		c := coalescer{precise: true}
+		for i := range longRun {
+			require.Equal(t, map[bool]sleepMode{false: block, true: few}[i == longRun-1], c.after(&many), "turn %d", i)
+			many.at += 30e3
+		}
+		many.unkicked = false
+		require.Equal(t, block, c.after(&many), "of a guest they are")
+	}
+	c := coalescer{precise: true}
+	for i := range 3 * longRun {
+		require.Equal(t, block, c.after(&turnStats{at: int64(i) * 30e3, unkicked: true, taken: 1, sent: 100, given: 1, received: 300}), "questions and answers")
+	}
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vringnet/vring/internal/counting"
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/netem"
 )
 
 // publishInterval is how long a thread waits, in nanoseconds, before it publishes its counters again.
@@ -24,7 +25,11 @@ type Stats struct {
 	ToGuestFrames   uint64 `counter:"to_guest_frames" help:"Frames that the guest got."`
 	ToGuestBytes    uint64 `counter:"to_guest_bytes" unit:"bytes" help:"Bytes of frames that the guest got, without virtio-net headers."`
 	// Returned are the guest's receive buffers that could carry nothing.
-	Returned         netbackend.ReturnedBuffers
+	Returned netbackend.ReturnedBuffers
+	// FrontEnd is of a guest whose rings this process has.
+	FrontEnd netbackend.FrontEndCounters
+	// Link is of a guest whose link is emulated, or was.
+	Link             netem.Counters
 	Interrupts       Interrupts
 	Rings            Rings
 	PollMicroseconds uint64 `counter:"poll_us" unit:"microseconds" kind:"gauge" help:"How long the thread looks at its rings at present before it sleeps."`
@@ -135,6 +140,9 @@ func (d *Device) Counters(i int) (Counters, error) {
 func (l *loop) counted() Stats {
 	s := l.stats
 	s.Returned = l.writer.Returned
+	if l.driver != nil {
+		s.FrontEnd = l.driver.Counters()
+	}
 	s.ToGuestFrames, s.ToGuestBytes = l.writer.Frames, l.writer.Bytes
 	s.Interrupts = Interrupts{l.rx.interrupts, l.tx.interrupts, l.rx.kicks, l.tx.kicks}
 	s.Rings.ToGuestAvailable, s.Rings.ToGuestEntries = l.rx.occupancy()

@@ -20,6 +20,7 @@ type ring struct {
 	enabled bool                      // frames may pass, as far as that is for others to say than the driver
 	drops   bool                      // what the driver makes available is dropped
 	resumed bool                      // the ring did not begin at index 0
+	turned  bool                      // its driver looks after it in each turn, see netbackend.Driver
 
 	// Of a receive ring that held too little: what had been done with it then, and, if it waits for more buffers than are
 	// available, the driver's index at that time.
@@ -42,8 +43,8 @@ var noFDs = virtqueue.RingFDs{Kick: -1, Call: -1, Err: -1}
 // runs tells that frames may pass.
 func (r *ring) runs() bool { return r.q != nil && r.enabled }
 
-// polled tells that the driver does not kick.
-func (r *ring) polled() bool { return r.q != nil && r.fds.Kick < 0 }
+// polled tells that the driver does not kick, and that nothing else shows that it has done something.
+func (r *ring) polled() bool { return r.q != nil && r.fds.Kick < 0 && !r.turned }
 
 // driverPolls reports that the driver of a ring in which frames may pass wants no interrupts: it polls.
 func (r *ring) driverPolls() bool { return r.runs() && r.q.DriverPolls() }

@@ -13,7 +13,7 @@ type Thread struct {
 func (t *Thread) Now() int64 { return t.now }
 
 // Port returns the queue pair's Port, whose methods may be called now.
-func (t *Thread) Port() netbackend.Port { return t.loop.port }
+func (t *Thread) Port() netbackend.Port { return t.loop.backend }
 
 // Stats returns what the thread has counted.
 func (t *Thread) Stats() Stats { return t.loop.counted() }

@@ -137,6 +137,30 @@ func (h *Header) checkGSO(features uint64) error {
 	return nil
 }
 
+// AcceptedBy reports whether a guest that acknowledged features takes a frame with header h. Of USO the header does not tell which version of
+// IP the frame is, so both are needed.
+func (h *Header) AcceptedBy(features uint64) bool {
+	var need uint64
+	if h.Flags&FlagNeedsCSum != 0 {
+		need |= FeatureGuestCSum
+	}
+	if h.GSOType&GSOECN != 0 {
+		need |= FeatureGuestECN
+	}
+	switch h.GSOType &^ GSOECN {
+	case GSONone:
+	case GSOTCPv4:
+		need |= FeatureGuestTSO4
+	case GSOTCPv6:
+		need |= FeatureGuestTSO6
+	case GSOUDPL4:
+		need |= FeatureGuestUSO4 | FeatureGuestUSO6
+	default:
+		return false
+	}
+	return features&need == need
+}
+
 // CheckEtherType checks that segmentation fits the frame's protocol, behind VLAN tags. It returns a [HeaderError].
 func (h *Header) CheckEtherType(etherType uint16) error {
 	ok := true

@@ -21,7 +21,7 @@ func Local(socket string) *Host {
 	return &Host{
 		Socket: socket, Kernel: kernelRelease(), PeekOffset: hostcaps.HasPeekOffset(), OpenFiles: hostcaps.OpenFiles(),
 		NetAdmin: hostcaps.HasNetAdmin(), User: os.Getuid(),
-		PingError: hostcaps.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: qemuName(),
+		PingError: hostcaps.CheckPing(), Open: open, ReadFile: os.ReadFile, Version: version, QEMU: QEMUName(),
 		KVM:         func() error { return tryKVM(kvmPath, true) },
 		CheckSocket: socketfile.Check, Mode: modeOf(os.Stat),
 	}
@@ -59,8 +59,8 @@ func version(program string) (string, error) {
 	return string(line), nil
 }
 
-// qemuName is the QEMU program that emulates machines like this one.
-func qemuName() string {
+// QEMUName is the QEMU program that emulates machines like this one.
+func QEMUName() string {
 	switch runtime.GOARCH {
 	case "amd64":
 		return "qemu-system-x86_64"

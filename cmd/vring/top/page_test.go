@@ -229,3 +229,10 @@ func TestAFlowIsChosenByBothOfItsEnds(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "direction=in&guest-address=10.0.2.15&guest-port=40000&proto=tcp&remote=%5B2001%3Adb8%3A%3A1%5D%3A443", q.Encode())
 }
+
+func TestAnUnusualKindOfFrontEndStandsBehindItsState(t *testing.T) {
+	for kind, want := range map[string]string{"stream": "up (stream)", api.FrontEndVhostUser: "up", "": "up"} {
+		p := &page{meters: map[string]*meter{"g": {}}}
+		require.Equal(t, want, p.guestRow(&api.Guest{Name: "g", FrontEnd: "up", FrontEndKind: kind})[1])
+	}
+}

@@ -106,7 +106,7 @@ func (p *page) guestLines() []string {
 }
 
 func (p *page) guestRow(g *api.Guest) []string {
-	m, stage := p.meters[g.Name], g.FrontEnd
+	m, stage := p.meters[g.Name], g.FrontEndState()
 	if g.Link == api.LinkDown {
 		stage += ", link down"
 	}

@@ -8,6 +8,9 @@ type Forward struct {
 	Proto        string `json:"proto,omitempty"`         // tcp or udp; tcp if a request does not say
 	HostAddress  string `json:"host_address,omitempty"`  // 127.0.0.1 if a request does not say
 	HostPort     uint16 `json:"host_port,omitempty"`     // the first one
+	Interface    string `json:"interface,omitempty"`     // of the host, by which clients come
+	IfFree       bool   `json:"if_free,omitempty"`       // ports that cannot be had are left out, if one can
+	Freebind     bool   `json:"freebind,omitempty"`      // the host need not have the address
 	Path         string `json:"path,omitempty"`          // of a unix socket, instead of a port of the host
 	GuestAddress string `json:"guest_address,omitempty"` // that of the guest if a request does not say
 	GuestPort    uint16 `json:"guest_port,omitempty"`    // the first one
@@ -25,15 +28,46 @@ type ForwardChange struct {
 
 // Rule opens or closes destinations: it has one of its fields, in the form of the option of that name.
 type Rule struct {
-	Allow string `json:"allow,omitempty"`
-	Deny  string `json:"deny,omitempty"`
+	Allow     string `json:"allow,omitempty"`
+	Deny      string `json:"deny,omitempty"`
+	AllowName string `json:"allow_name,omitempty"`
+	DenyName  string `json:"deny_name,omitempty"`
 }
 
-// Policy is where guests may go. GET /v1/policy answers with it, and PUT /v1/policy, which has all fields, replaces it.
+// Policy is where guests may go. GET /v1/policy answers with it, and PUT /v1/policy, which has the first three fields, and others that change, replaces it.
 type Policy struct {
-	Rules     []Rule   `json:"rules"`      // the first that matches decides
-	Restrict  bool     `json:"restrict"`   // what no rule decides is closed
-	AllowHost []string `json:"allow_host"` // services of the host that are open, in the form of --allow-host
+	Rules       []Rule   `json:"rules"`                 // the first that matches decides
+	Restrict    bool     `json:"restrict"`              // what no rule decides is closed
+	AllowHost   []string `json:"allow_host"`            // services of the host that are open, in the form of --allow-host
+	Redirects   []string `json:"redirects,omitzero"`    // where destinations lead, in the form of --redirect; missing in a PUT, those that there are stay
+	NameGroups  []string `json:"name_groups,omitzero"`  // names that rules name together, as GROUP=NAME[,NAME]...; missing in a PUT, those that there are stay
+	RefuseNames string   `json:"refuse_names,omitzero"` // refused or nxdomain: what guests are told of names that rules refuse; missing in a PUT, it stays
+	// Way is how what guests send leaves the host, as keys of a rule: "via=socks5://192.0.2.1:1080;interface=wg0". Missing in a PUT, it
+	// stays. Passwords are never told: "***" stands for one, and means in a PUT that which the policy has for the same proxy and user.
+	Way *string `json:"way,omitempty"`
+	// Hits are what was counted for each of Rules, in their order, and behind them for what no rule decides. A PUT may have them, and they
+	// are not read.
+	Hits []Hits `json:"hits,omitempty"`
+}
+
+// Hits are what was counted for a rule since it is in the policy. A change of the policy that leaves the rule as it is written does not change them.
+type Hits struct {
+	Begun     uint64 `json:"begun"`      // connections, associations and series of pings that it has let through
+	Denied    uint64 `json:"denied"`     // those that it has not
+	FromGuest uint64 `json:"from_guest"` // bytes of payload of those that are over
+	ToGuest   uint64 `json:"to_guest"`
+}
+
+// Names are DNS names that are answered without a resolver. GET /v1/dns-names answers with those that guests share, and PUT /v1/dns-names
+// replaces them.
+type Names struct {
+	Names []string `json:"names"` // in the form of --dns-name; the first that is about a name decides
+}
+
+// ResolverSettings are who is asked for names. GET /v1/resolvers answers with those that guests share, and PUT /v1/resolvers replaces them.
+type ResolverSettings struct {
+	Resolvers []string `json:"resolvers"` // in the form of --dns; none for those of the host's resolv.conf
+	Domains   []string `json:"domains"`   // domains that have others, in the form of --dns-for
 }
 
 // LogLevel is the lowest level that is logged. GET /v1/log-level answers with it, and PUT /v1/log-level sets it.
@@ -49,6 +83,8 @@ type Changed struct {
 	Waiting []string `json:"waiting"`
 	// Undone is what was changed at the control socket and goes back, since the file says otherwise. Only a reload has any.
 	Undone []Difference `json:"undone"`
+	// NotKept is why a change that was made is not in the file of the state, so that it is lost with the process; missing if it is, or if there is none.
+	NotKept string `json:"not_kept,omitempty"`
 }
 
 // Difference is a key of the configuration file whose values are not the same before and after, or in the file and now.
@@ -69,6 +105,7 @@ type Gap struct {
 type ConfigDiff struct {
 	File        string       `json:"file"`        // "" for a vring without one: what runs is compared with its start
 	Path        string       `json:"path"`        // the file's absolute path, "" for none
+	State       string       `json:"state"`       // path of the file in which the differences are kept; "" if they are not
 	Adopted     string       `json:"adopted"`     // SHA-256 of the file as it was when it was adopted last, in hexadecimal; "" without one
 	Differences []Difference `json:"differences"` // none if it is the same
 }

@@ -40,6 +40,8 @@ const (
 	EventGuestStopped   = "guest-stopped"        // a guest is not served any more
 	EventBrokerEnded    = "broker-ended"         // what the broker does is not done any more
 	EventResolversGone  = "resolvers-unreadable" // the host's resolvers are not known
+	EventAuditFailed    = "audit-failed"         // the audit log cannot be written, and lines are lost
+	EventAuditGoesOn    = "audit-goes-on"        // it can be again
 	EventDraining       = "draining"             // nothing new may begin
 	EventDrainCancelled = "drain-cancelled"      // it may again
 	EventLink           = "link"                 // the link of a guest was taken up or down
@@ -51,7 +53,7 @@ const (
 // EventKinds are all kinds of events.
 func EventKinds() []string {
 	return []string{
-		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestAdded, EventGuestRemoved, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventDraining, EventDrainCancelled,
+		EventFrontEnd, EventNotice, EventChanged, EventReloaded, EventNotReloaded, EventGuestAdded, EventGuestRemoved, EventGuestStopped, EventBrokerEnded, EventResolversGone, EventAuditFailed, EventAuditGoesOn, EventDraining, EventDrainCancelled,
 		EventLink, EventStopping, EventLost,
 	}
 }

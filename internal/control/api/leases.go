@@ -18,8 +18,19 @@ type Resolvers struct {
 
 // NameCache is what is kept of answers to a guest's names: the answer of GET /v1/guests/{name}/dns-cache.
 type NameCache struct {
-	On    bool         `json:"on"`    // answers are kept
-	Names []CachedName `json:"names"` // that used last first
+	On    bool           `json:"on"`    // answers are kept
+	Names []CachedName   `json:"names"` // that used last first
+	Stats NameCacheStats `json:"stats"`
+}
+
+// NameCacheStats are what has become of a guest's queries with answers that are kept.
+type NameCacheStats struct {
+	Entries int    `json:"entries"` // that are kept now, with those that are over
+	Bytes   int    `json:"bytes"`   // of those and their queries
+	Hits    uint64 `json:"hits"`
+	Misses  uint64 `json:"misses"`
+	Expired uint64 `json:"expired"` // of those, that had an answer which is over
+	Stale   uint64 `json:"stale"`   // queries that were answered by one that is over, since no resolver has given one
 }
 
 // CachedName is one of those.
@@ -37,11 +48,13 @@ type ForgottenNames struct {
 
 // Resolver is one of those.
 type Resolver struct {
-	Address    string           `json:"address"`
+	Address    string           `json:"address"`               // in the form of --dns
+	Domain     string           `json:"domain,omitempty"`      // that it is asked for, and for nothing else; missing for the rest
 	First      bool             `json:"first"`                 // the next query by UDP goes there first, unless the file says that they take turns
 	AnsweredMS *int64           `json:"answered_ms"`           // how long ago it has answered last; null for never
 	UDP        *ResolverFailure `json:"udp_failure,omitempty"` // missing while it works
 	TCP        *ResolverFailure `json:"tcp_failure,omitempty"`
+	TLS        *ResolverFailure `json:"tls_failure,omitempty"` // only of tls://
 }
 
 // ResolverFailure is that a resolver has failed by one transport, and has not answered since.

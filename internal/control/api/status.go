@@ -8,7 +8,14 @@ type Status struct {
 	Sandbox       []Wall  `json:"sandbox"` // none if there is no sandbox
 	Control       Control `json:"control"`
 	Drain         *Drain  `json:"drain,omitempty"` // missing if it does not drain
+	State         *State  `json:"state,omitempty"` // missing if nothing is kept
 	Guests        []Guest `json:"guests"`
+}
+
+// State is the file in which what is changed is kept, and with which the next start begins.
+type State struct {
+	Path  string `json:"path"`
+	Error string `json:"error,omitempty"` // why it cannot be written at present; it is tried again
 }
 
 // Process is the process that serves guests.
@@ -35,11 +42,24 @@ type Guest struct {
 	Name     string `json:"name"`     // its address, its TAP device, or its socket
 	Socket   string `json:"socket"`   // at which its front end is met; "" for one that was inherited
 	FrontEnd string `json:"frontend"` // waiting (for one), connected, or up: its guest's driver is
-	Link     string `json:"link"`     // up, or down if it was taken down by PUT /v1/guests/{name}/link
-	Pairs    []Pair `json:"pairs"`    // its queue pairs
-	Disabled uint64 `json:"frames_on_disabled_rings"`
-	LogLines uint64 `json:"log_lines_left_out"`
-	Error    string `json:"error,omitempty"` // why counters of some are not known
+	// FrontEndKind is how the front end passes frames: FrontEndVhostUser, or what --front-end has chosen.
+	FrontEndKind string `json:"frontend_kind"`
+	Link         string `json:"link"`  // up, or down if it was taken down by PUT /v1/guests/{name}/link
+	Pairs        []Pair `json:"pairs"` // its queue pairs
+	Disabled     uint64 `json:"frames_on_disabled_rings"`
+	LogLines     uint64 `json:"log_lines_left_out"`
+	Error        string `json:"error,omitempty"` // why counters of some are not known
+}
+
+// FrontEndVhostUser is the kind of front ends that share the guest's memory.
+const FrontEndVhostUser = "vhost-user"
+
+// FrontEndState is how far the front end has come, for people: with its kind, if that is not the usual one.
+func (g *Guest) FrontEndState() string {
+	if g.FrontEndKind == FrontEndVhostUser || g.FrontEndKind == "" { // an older vring has no other
+		return g.FrontEnd
+	}
+	return g.FrontEnd + " (" + g.FrontEndKind + ")"
 }
 
 // Pair is a queue pair, and its thread.

@@ -12,11 +12,12 @@ import (
 
 // BindError tells that a port or a path of the host could not be had for a forward.
 type BindError struct {
-	Proto  uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
-	Path   string         // of a unix socket; empty for a port
-	Host   netip.AddrPort // what was asked for
-	Holder string         // name and number of the process that has it, "" if that is not known
-	Err    error          // of bind(2) or listen(2)
+	Proto     uint8          // unix.IPPROTO_TCP or unix.IPPROTO_UDP
+	Path      string         // of a unix socket; empty for a port
+	Host      netip.AddrPort // what was asked for
+	Interface string         // that the port was to be of, "" for any
+	Holder    string         // name and number of the process that has it, "" if that is not known
+	Err       error          // of bind(2) or listen(2)
 }
 
 func newBindError(proto uint8, host netip.AddrPort, err error) *BindError {
@@ -37,6 +38,8 @@ func (e *BindError) Error() string {
 
 func (e *BindError) reason() string {
 	switch {
+	case errors.Is(e.Err, unix.ENODEV):
+		return fmt.Sprintf("the host has no interface %s", e.Interface)
 	case errors.Is(e.Err, unix.EADDRINUSE) && e.Holder != "":
 		return fmt.Sprintf("%s has the port; choose another host port, or end it", e.Holder)
 	case errors.Is(e.Err, unix.EADDRINUSE):
@@ -47,6 +50,17 @@ func (e *BindError) reason() string {
 		return fmt.Sprintf("%s is not an address of this host", e.Host.Addr())
 	}
 	return e.Err.Error()
+}
+
+// IsElsewhere reports whether an error is that the port of a forward is somebody else's, or not for this process. With spec.Binding.IfFree such a
+// port is left out.
+func IsElsewhere(err error) bool {
+	for _, reason := range []error{unix.EADDRINUSE, unix.EADDRNOTAVAIL, unix.EACCES, unix.EPERM, unix.EAFNOSUPPORT} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
 }
 
 // Unwrap returns the error of the system call.

@@ -67,14 +67,26 @@ func listenPort(f *spec.Forward, i uint16) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket for the forward of %s %s: %w", spec.ProtoName(f.Proto), host, err)
 	}
-	if err := bind(fd, f.Proto, &at); err != nil {
+	if err := bind(fd, f.Proto, &at, &f.Binding); err != nil {
 		_ = unix.Close(fd)
-		return -1, newBindError(f.Proto, host, err)
+		e := newBindError(f.Proto, host, err)
+		e.Interface = f.Binding.Interface
+		return -1, e
 	}
 	return fd, nil
 }
 
-func bind(fd int, proto uint8, at *ipaddr.Endpoint) error {
+func bind(fd int, proto uint8, at *ipaddr.Endpoint, how *spec.Binding) error {
+	if how.Interface != "" {
+		if err := unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, how.Interface); err != nil {
+			return err
+		}
+	}
+	if how.Freebind {
+		if err := setFreebind(fd, at); err != nil {
+			return err
+		}
+	}
 	if !at.Addr.Is4() {
 		// 0.0.0.0 and :: are asked for separately, and can both be had.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
@@ -93,6 +105,14 @@ func bind(fd int, proto uint8, at *ipaddr.Endpoint) error {
 		return err
 	}
 	return unix.Listen(fd, backlog)
+}
+
+// setFreebind lets a socket be bound to an address that the host does not have.
+func setFreebind(fd int, at *ipaddr.Endpoint) error {
+	if at.Addr.Is4() {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 }
 
 // prepare sets what must be set before the first packet can come.

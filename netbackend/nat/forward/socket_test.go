@@ -102,3 +102,26 @@ func TestTheFileOfAUnixSocketGoesUnlessItIsKept(t *testing.T) {
 		require.NoFileExists(t, path)
 	}
 }
+
+func TestAPortIsBoundAsItsForwardSays(t *testing.T) {
+	free := netip.MustParseAddrPort("192.0.2.254:0") // of no host
+	tcp := spec.Forward{Proto: unix.IPPROTO_TCP, Host: free, Count: 1}
+	_, err := Listen(&tcp, 0, nil)
+	require.ErrorIs(t, err, unix.EADDRNOTAVAIL)
+	require.True(t, IsElsewhere(err))
+	tcp.Binding.Freebind = true
+	s, err := Listen(&tcp, 0, nil)
+	require.NoError(t, err)
+	s.Close()
+
+	at := netip.MustParseAddrPort("127.0.0.1:0")
+	s, err = Listen(&spec.Forward{Proto: unix.IPPROTO_UDP, Host: at, Count: 1, Binding: spec.Binding{Interface: "lo"}}, 0, nil)
+	require.NoError(t, err)
+	name, err := unix.GetsockoptString(int(s.FD), unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	require.NoError(t, err)
+	require.Equal(t, "lo", name)
+	s.Close()
+	_, err = Listen(&spec.Forward{Proto: unix.IPPROTO_UDP, Host: at, Count: 1, Binding: spec.Binding{Interface: "none7"}}, 0, nil)
+	require.ErrorContains(t, err, "the host has no interface none7")
+	require.False(t, IsElsewhere(err))
+}

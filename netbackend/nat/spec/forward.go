@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/vringnet/vring/internal/socketfile"
 )
@@ -23,6 +24,14 @@ type Forward struct {
 	// may have a way to the port or socket.
 	AcceptProxy bool
 	SendProxy   uint8 // version of the PROXY header that the guest gets in front of each client's stream, 0 for none
+	Binding     Binding
+}
+
+// Binding is how a forward's ports are bound, beside their address.
+type Binding struct {
+	Interface string // by which clients come; "" is any
+	IfFree    bool   // ports that cannot be had are left out, if one can
+	Freebind  bool   // the host need not have the address yet
 }
 
 // String returns f as ParseForward reads it.
@@ -34,8 +43,12 @@ func (f Forward) String() string {
 	if f.Path != "" {
 		return f.options() + unixPrefix + f.Path + ":" + guest
 	}
+	address := bracketed(f.Host.Addr())
+	if f.Binding.Interface != "" {
+		address += interfaceMark + f.Binding.Interface
+	}
 	host := portRange(f.Host.Port(), f.Count)
-	return f.options() + fmt.Sprintf("%s:%s:%s:%s", ProtoName(f.Proto), bracketed(f.Host.Addr()), host, guest)
+	return f.options() + fmt.Sprintf("%s:%s:%s:%s", ProtoName(f.Proto), address, host, guest)
 }
 
 // Ports yields f port by port: forwards of one port each that lead where f leads. A unix socket is one by itself.
@@ -97,6 +110,9 @@ func (f *Forward) Overlap(g *Forward) string {
 		return ""
 	}
 	a, b := f.Host, g.Host
+	if i, j := f.Binding.Interface, g.Binding.Interface; i != j && i != "" && j != "" {
+		return ""
+	}
 	if f.Proto != g.Proto || a.Addr().Is4() != b.Addr().Is4() ||
 		a.Addr() != b.Addr() && !a.Addr().IsUnspecified() && !b.Addr().IsUnspecified() {
 		return ""
@@ -162,9 +178,25 @@ func (f *Forward) checkProxy() error {
 	return nil
 }
 
+// checkBinding returns why a forward cannot be bound so.
+func (f *Forward) checkBinding() error {
+	const maxInterface = 15 // bytes of a name (IFNAMSIZ)
+	name := f.Binding.Interface
+	switch {
+	case f.Path != "" && f.Binding != (Binding{}):
+		return errors.New("a unix socket has no port that could be bound otherwise")
+	case len(name) > maxInterface || strings.ContainsFunc(name, notInInterface) || name == "." || name == "..":
+		return fmt.Errorf("%q is not the name of an interface", name)
+	}
+	return nil
+}
+
+// notInInterface reports whether no interface has a character in its name, or a forward could not be written with it.
+func notInInterface(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:%[]", r) }
+
 // Check returns what is wrong with f by itself. It does not look at the host.
 func (f *Forward) Check() (faults []error) {
-	for _, err := range []error{f.checkPorts(), f.checkGate(), f.checkProxy(), f.checkPath()} {
+	for _, err := range []error{f.checkBinding(), f.checkPorts(), f.checkGate(), f.checkProxy(), f.checkPath()} {
 		if err != nil {
 			faults = append(faults, err)
 		}

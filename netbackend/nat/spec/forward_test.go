@@ -12,26 +12,29 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 	ap := netip.MustParseAddrPort
 	anyGuest := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
 	for text, want := range map[string]Forward{
-		"8080:80":                                 {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0},
-		"tcp:8080:80":                             {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0},
-		"udp:53:5353":                             {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1, false, false, 0},
-		"0.0.0.0:22:22":                           {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, false, false, 0},
-		"127.0.0.2:22:10.0.2.16:23":               {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1, false, false, 0},
-		"udp:127.0.0.2:1-9:10.0.2.16:1-9":         {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9, false, false, 0},
-		"unix:/run/web.sock:80":                   {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
-		"unix:web.sock:10.0.2.16:80":              {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1, false, false, 0},
-		"unix:/run/a:1.2.3:b:80":                  {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
-		"1-65535:1-65535":                         {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535, false, false, 0},
-		"gate:8080:80":                            {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, false, 0},
-		"accept-proxy:8080:80":                    {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, true, 0},
-		"send-proxy-v2:accept-proxy:gate:8080:80": {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, true, 2},
-		"send-proxy:unix:/run/web.sock:80":        {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 1},
-		"gate:tcp:0.0.0.0:22:22":                  {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true, false, 0},
-		"[::1]:8080:80":                           {protoTCP, "", ap("[::1]:8080"), anyGuest(80), 1, false, false, 0},
-		"8080:[fd00::7]:80":                       {protoTCP, "", ap("127.0.0.1:8080"), ap("[fd00::7]:80"), 1, false, false, 0},
-		"udp:[::]:1-9:[fd00::7]:1-9":              {protoUDP, "", ap("[::]:1"), ap("[fd00::7]:1"), 9, false, false, 0},
-		"unix:/run/a:[fd00::7]:80":                {protoTCP, "/run/a", netip.AddrPort{}, ap("[fd00::7]:80"), 1, false, false, 0},
-		"unix:/run/a:[b]:80":                      {protoTCP, "/run/a:[b]", netip.AddrPort{}, anyGuest(80), 1, false, false, 0},
+		"8080:80":                                 {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0, Binding{}},
+		"tcp:8080:80":                             {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, false, 0, Binding{}},
+		"udp:53:5353":                             {protoUDP, "", ap("127.0.0.1:53"), anyGuest(5353), 1, false, false, 0, Binding{}},
+		"0.0.0.0:22:22":                           {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, false, false, 0, Binding{}},
+		"127.0.0.2:22:10.0.2.16:23":               {protoTCP, "", ap("127.0.0.2:22"), ap("10.0.2.16:23"), 1, false, false, 0, Binding{}},
+		"udp:127.0.0.2:1-9:10.0.2.16:1-9":         {protoUDP, "", ap("127.0.0.2:1"), ap("10.0.2.16:1"), 9, false, false, 0, Binding{}},
+		"unix:/run/web.sock:80":                   {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 0, Binding{}},
+		"unix:web.sock:10.0.2.16:80":              {protoTCP, "web.sock", netip.AddrPort{}, ap("10.0.2.16:80"), 1, false, false, 0, Binding{}},
+		"unix:/run/a:1.2.3:b:80":                  {protoTCP, "/run/a:1.2.3:b", netip.AddrPort{}, anyGuest(80), 1, false, false, 0, Binding{}},
+		"1-65535:1-65535":                         {protoTCP, "", ap("127.0.0.1:1"), anyGuest(1), 65535, false, false, 0, Binding{}},
+		"gate:8080:80":                            {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, false, 0, Binding{}},
+		"accept-proxy:8080:80":                    {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, false, true, 0, Binding{}},
+		"send-proxy-v2:accept-proxy:gate:8080:80": {protoTCP, "", ap("127.0.0.1:8080"), anyGuest(80), 1, true, true, 2, Binding{}},
+		"send-proxy:unix:/run/web.sock:80":        {protoTCP, "/run/web.sock", netip.AddrPort{}, anyGuest(80), 1, false, false, 1, Binding{}},
+		"gate:tcp:0.0.0.0:22:22":                  {protoTCP, "", ap("0.0.0.0:22"), anyGuest(22), 1, true, false, 0, Binding{}},
+		"[::1]:8080:80":                           {protoTCP, "", ap("[::1]:8080"), anyGuest(80), 1, false, false, 0, Binding{}},
+		"8080:[fd00::7]:80":                       {protoTCP, "", ap("127.0.0.1:8080"), ap("[fd00::7]:80"), 1, false, false, 0, Binding{}},
+		"udp:[::]:1-9:[fd00::7]:1-9":              {protoUDP, "", ap("[::]:1"), ap("[fd00::7]:1"), 9, false, false, 0, Binding{}},
+		"unix:/run/a:[fd00::7]:80":                {protoTCP, "/run/a", netip.AddrPort{}, ap("[fd00::7]:80"), 1, false, false, 0, Binding{}},
+		"127.0.0.1%lo:80:80":                      {protoTCP, "", ap("127.0.0.1:80"), anyGuest(80), 1, false, false, 0, Binding{Interface: "lo"}},
+		"if-free:udp:[::]%eth0:1-9:1-9":           {protoUDP, "", ap("[::]:1"), anyGuest(1), 9, false, false, 0, Binding{Interface: "eth0", IfFree: true}},
+		"freebind:192.0.2.1:80:80":                {protoTCP, "", ap("192.0.2.1:80"), anyGuest(80), 1, false, false, 0, Binding{Freebind: true}},
+		"unix:/run/a:[b]:80":                      {protoTCP, "/run/a:[b]", netip.AddrPort{}, anyGuest(80), 1, false, false, 0, Binding{}},
 	} {
 		t.Run(text, func(t *testing.T) {
 			got, err := ParseForward(text)
@@ -44,6 +47,7 @@ func TestForwardsReadLikeEveryones(t *testing.T) {
 func TestAForwardIsPrintedAsItIsRead(t *testing.T) {
 	for _, text := range []string{
 		"tcp:127.0.0.1:8080:80", "udp:0.0.0.0:53:10.0.2.16:5353", "tcp:127.0.0.2:70-79:10.0.2.15:1070-1079",
+		"if-free:freebind:tcp:[::]%lo:80:80", "udp:0.0.0.0%eth0.5:80:80",
 		"unix:/run/web.sock:80", "unix:./web:1:10.0.2.16:80", "gate:tcp:127.0.0.1:8080-8081:80-81",
 		"tcp:[::1]:8080:80", "udp:[2001:db8::1]:1-9:[fd00::7]:1-9", "unix:/run/a:[fd00::7]:80",
 		"gate:accept-proxy:send-proxy:tcp:127.0.0.1:8080:80", "accept-proxy:send-proxy-v2:unix:/run/web.sock:80",
@@ -62,6 +66,10 @@ func TestOptionsOfForwardsThatMakeNoSense(t *testing.T) {
 		"send-proxy:send-proxy-v2:80:80":   "conflicting option send-proxy-v2:",
 		"accept-proxy:accept-proxy:80:80":  "conflicting option accept-proxy:",
 		"gate:send-proxy:unix:/run/a.s:80": "only ports can have gates",
+		"if-free:if-free:80:80":            "conflicting option if-free:",
+		"freebind:unix:/run/a.s:80":        "no port that could be bound otherwise",
+		"127.0.0.1%a/b:80:80":              `"a/b" is not the name of an interface`,
+		"127.0.0.1%0123456789012345:80:80": "is not the name of an interface",
 		"send-proxy-v3:80:80":              "forward",
 		"tcp:send-proxy:80:80":             "forward",
 	} {
@@ -133,6 +141,7 @@ func FuzzParseForward(f *testing.F) {
 	f.Add("hostfwd=tcp:[::1]:8080-:80,53/udp")
 	f.Add("GATE:*:8080:fd00::1:80")
 	f.Add("192.0.2.1%eth0/22:23")
+	f.Add("if-free:freebind:udp:[::]%eth0:1-9:1-9")
 	f.Fuzz(func(t *testing.T, text string) {
 		fw, err := ParseForward(text)
 		if err != nil {

@@ -13,7 +13,12 @@ const (
 	acceptProxyPrefix = "accept-proxy:"
 	sendProxy1Prefix  = "send-proxy:"
 	sendProxy2Prefix  = "send-proxy-v2:"
+	ifFreePrefix      = "if-free:"
+	freebindPrefix    = "freebind:"
 )
+
+// interfaceMark is between a host address and the interface by which clients come.
+const interfaceMark = "%"
 
 // options returns what stands in front of f.
 func (f *Forward) options() (text string) {
@@ -22,6 +27,12 @@ func (f *Forward) options() (text string) {
 	}
 	if f.AcceptProxy {
 		text += acceptProxyPrefix
+	}
+	if f.Binding.IfFree {
+		text += ifFreePrefix
+	}
+	if f.Binding.Freebind {
+		text += freebindPrefix
 	}
 	switch f.SendProxy {
 	case 1:
@@ -34,7 +45,7 @@ func (f *Forward) options() (text string) {
 
 // cutOption takes an option from the front of text, and adds it to f.
 func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
-	for _, prefix := range []string{gatePrefix, acceptProxyPrefix, sendProxy1Prefix, sendProxy2Prefix} {
+	for _, prefix := range []string{gatePrefix, acceptProxyPrefix, sendProxy1Prefix, sendProxy2Prefix, ifFreePrefix, freebindPrefix} {
 		rest, found = strings.CutPrefix(text, prefix)
 		if !found {
 			continue
@@ -49,6 +60,10 @@ func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
 			said, f.SendProxy = f.SendProxy != 0, 1
 		case sendProxy2Prefix:
 			said, f.SendProxy = f.SendProxy != 0, 2
+		case ifFreePrefix:
+			said, f.Binding.IfFree = f.Binding.IfFree, true
+		case freebindPrefix:
+			said, f.Binding.Freebind = f.Binding.Freebind, true
 		}
 		if said {
 			err = fmt.Errorf("duplicate or conflicting option %s", prefix)
@@ -60,7 +75,7 @@ func (f *Forward) cutOption(text string) (rest string, found bool, err error) {
 
 // What options of the command line read like. Help, messages and documentation show these texts.
 const (
-	ForwardForm     = "[OPTION:]...[tcp:|udp:][HOST-ADDRESS:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]"
+	ForwardForm     = "[OPTION:]...[tcp:|udp:][HOST-ADDRESS[%INTERFACE]:]HOST-PORT[-LAST]:[GUEST-ADDRESS:]GUEST-PORT[-LAST]"
 	UnixForwardForm = "[OPTION:]...unix:PATH:[GUEST-ADDRESS:]GUEST-PORT"
 	HostServiceForm = "[tcp:|udp:][ADDRESS:]PORT[-LAST], or icmp:ADDRESS"
 	RuleForm        = "[tcp:|udp:|icmp:]ADDRESS[/BITS][:PORT[-LAST]]"
@@ -98,10 +113,11 @@ func readForward(text string) (Forward, error) {
 	}
 	f, err := parseForward(rest)
 	f.Gate, f.AcceptProxy, f.SendProxy = options.Gate, options.AcceptProxy, options.SendProxy
+	f.Binding.IfFree, f.Binding.Freebind = options.Binding.IfFree, options.Binding.Freebind
 	if err != nil {
 		return f, err
 	}
-	for _, err := range []error{f.checkGate(), f.checkProxy()} {
+	for _, err := range []error{f.checkBinding(), f.checkGate(), f.checkProxy()} {
 		if err != nil {
 			return Forward{}, err
 		}
@@ -119,6 +135,13 @@ func parseForward(text string) (Forward, error) {
 	if err != nil {
 		return Forward{}, err
 	}
+	var binding Binding
+	if len(host) == 2 {
+		host[0], binding.Interface, _ = strings.Cut(host[0], interfaceMark)
+		if strings.HasPrefix(host[0], "[") && !strings.HasSuffix(host[0], "]") {
+			host[0] += interfaceMark + binding.Interface // a zone
+		}
+	}
 	hostAddr, hostFirst, hostCount, err := parseSide(host, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	if err != nil {
 		return Forward{}, fmt.Errorf("host side: %w", err)
@@ -131,7 +154,7 @@ func parseForward(text string) (Forward, error) {
 		return Forward{}, fmt.Errorf("%d ports of the host cannot lead to %d of the guest", hostCount, guestCount)
 	}
 	return Forward{
-		Proto: proto, Count: hostCount,
+		Proto: proto, Count: hostCount, Binding: binding,
 		Host: netip.AddrPortFrom(hostAddr, hostFirst), Guest: netip.AddrPortFrom(guestAddr, guestFirst),
 	}, nil
 }

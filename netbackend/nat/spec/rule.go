@@ -17,6 +17,9 @@ type Rule struct {
 	// First and Last bound the destination's port, Last included. Both 0 stand for all ports, and for ICMP, which has
 	// none: a rule with ports does not match it.
 	First, Last uint16
+
+	Named Named // what a rule by name is about, instead of Prefix, First and Last; see ParseNameRule
+	Way   Way   // how what the rule allows leaves the host
 }
 
 // ParseRule reads RuleForm. An address without BITS stands for itself alone. In front of ports an IPv6 network is written in
@@ -32,16 +35,19 @@ func ParseRule(text string, allow bool) (Rule, error) {
 		option = "--allow "
 	}
 	if strings.Contains(text, ",") {
-		return r, fmt.Errorf("rule %q: an option holds one rule; write %s once for each", text, strings.TrimSpace(option))
+		return r, fmt.Errorf("rule %q: an option holds one rule; write %s once for each", MaskSecrets(text), strings.TrimSpace(option))
 	}
 	if c, ok := correctRule(text, " "+option); ok {
-		return r, fmt.Errorf("rule %q: %s; write %s%s", text, c.why, option, c.text)
+		return r, fmt.Errorf("rule %q: %s; write %s%s", MaskSecrets(text), c.why, option, c.text)
 	}
-	return r, fmt.Errorf("rule %q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", text, err, RuleForm)
+	return r, fmt.Errorf("rule %q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", MaskSecrets(text), err, RuleForm)
 }
 
 // ParseDestination reads RuleForm for what is to be found rather than judged. The Rule's Allow is false.
 func ParseDestination(text string) (r Rule, err error) {
+	if strings.Contains(text, ";") {
+		return Rule{}, fmt.Errorf("%q: a destination has no keys; want %s", text, RuleForm)
+	}
 	if err := r.parse(text); err != nil {
 		return Rule{}, fmt.Errorf("%q: %w; want %s, as in tcp:192.0.2.0/24:443 or tcp:[2001:db8::/32]:443", text, err, RuleForm)
 	}
@@ -57,8 +63,13 @@ func (r *Rule) Matches(proto uint8, to netip.AddrPort) bool {
 }
 
 func (r *Rule) parse(text string) (err error) {
-	rest := text
-	switch name, after, _ := strings.Cut(text, ":"); name {
+	rest, keys, hasKeys := strings.Cut(text, ";")
+	if hasKeys {
+		if err := r.parseKeys(keys); err != nil {
+			return err
+		}
+	}
+	switch name, after, _ := strings.Cut(rest, ":"); name {
 	case "tcp":
 		r.Proto, rest = protoTCP, after
 	case "udp":
@@ -91,8 +102,25 @@ func cutPorts(text string) (network, ports string, hasPorts bool) {
 	return strings.Cut(text, ":")
 }
 
-// String returns r as ParseRule reads it.
-func (r Rule) String() string {
+// String returns r for users and logs: without the password of a proxy as ParseRule reads it, or ParseNameRule if it is by name.
+func (r Rule) String() string { return r.text(r.Way.String()) }
+
+// Text returns r as ParseRule or ParseNameRule reads it, with the password of a proxy.
+func (r *Rule) Text() string { return r.text(r.Way.Text()) }
+
+func (r *Rule) text(way string) string {
+	text := r.addressText
+	if r.IsByName() {
+		text = r.namedText
+	}
+	if way != "" {
+		way = ";" + way
+	}
+	return text() + way
+}
+
+// addressText returns what ParseRule reads.
+func (r *Rule) addressText() string {
 	text := r.Prefix.String()
 	if r.Prefix.Addr().Is6() && r.Last != 0 {
 		text = "[" + text + "]"
@@ -109,8 +137,11 @@ func (r Rule) String() string {
 	return fmt.Sprintf("%s:%d-%d", text, r.First, r.Last)
 }
 
-// check tells why r could never match anything, which its author did not mean. own are the guest's networks.
+// Check tells why r could never match anything, which its author did not mean. own are the guest's networks.
 func (r *Rule) Check(own ...netip.Prefix) error {
+	if r.IsByName() {
+		return r.checkNamed()
+	}
 	a := r.Prefix.Addr()
 	within := func(p netip.Prefix) bool { return p.Overlaps(r.Prefix) && r.Prefix.Bits() >= p.Bits() }
 	switch {
@@ -123,5 +154,5 @@ func (r *Rule) Check(own ...netip.Prefix) error {
 	case r.Allow && a.IsLoopback() && (a.Is6() || r.Prefix.Bits() >= 8):
 		return fmt.Errorf("rule %s: rules do not open the host's loopback; name the service by --allow-host", r)
 	}
-	return nil
+	return r.checkWay()
 }

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,7 +87,7 @@ func FuzzParseRule(f *testing.F) {
 			return
 		}
 		again, err := ParseRule(r.String(), true)
-		if err != nil || again != r {
+		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Fatalf("%q is %v, which is %v, %v", text, r, again, err)
 		}
 	})

@@ -35,6 +35,8 @@ const (
 	EndClosed
 	EndNoQuery
 	EndIdle
+	EndUnproven
+	EndProxyFailed
 	reasons
 )
 
@@ -69,9 +71,14 @@ var endTexts = [reasons]endText{
 	EndDenied:        {"ended_denied", "Connections whose destination a new policy closes."},
 	EndKilled:        {"ended_on_demand", "Connections that the user ended."},
 	EndClosed:        {"ended_with_engine", "Connections that ended with the engine."},
-	EndNoQuery:       {"ended_no_query", "Connections to the name server with something else than an ordinary query."},
+	EndNoQuery:       {"ended_no_query", "Connections to the name server with something that is no message."},
 	EndIdle:          {"ended_idle", "Connections to the name server on which nothing passed."},
+	EndUnproven:      {"ended_unproven", "Connections whose first bytes name no server that the rules by name allow there."},
+	EndProxyFailed:   {"ended_proxy_failed", "Connections that a proxy did not take, or has refused."},
 }
+
+// String returns the name of the counter that counts it.
+func (c CloseReason) String() string { return endTexts[c].name }
 
 // Ends counts connections that did not end by themselves, by cause.
 type Ends [reasons]uint64

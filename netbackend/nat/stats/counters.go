@@ -38,6 +38,14 @@ type Counters struct {
 
 	MulticastOverBudget uint64 `counter:"multicast_over_budget" help:"Questions of the guest to networks of the host beyond what is passed on in a second."`
 
+	ChargenOverBudget uint64 `counter:"chargen_over_budget" help:"Datagrams to chargen beyond what is answered in a second."`
+	BootRefused       uint64 `counter:"boot_sessions_refused" help:"Requests for boot files that were dropped, since as many files as a guest may have at once were being sent."`
+	MeasuredIgnored   uint64 `counter:"measured_datagrams_ignored" help:"Datagrams to services of --measure from ports below 1024, which are not answered."`
+
+	// Datagrams of QUIC where rules by name want to know the server; see package quicproof.
+	HellosDropped    uint64 `counter:"quic_dropped" help:"Datagrams of QUIC that waited for the name of their server to be known, and went nowhere; the one that was refused is counted as denied."`
+	HellosOverBudget uint64 `counter:"quic_over_budget" help:"Datagrams that begin connections of QUIC, beyond what rules by name have looked at in a second."`
+
 	TCPRefused    uint64 `counter:"tcp_refused" unit:"bytes" help:"Bytes within the advertised window that the socket of the host did not take; the guest repeats them."`
 	TCPOutOfOrder uint64 `counter:"tcp_out_of_order" help:"Segments that came too early; the guest repeats them."`
 	TCPOutdated   uint64 `counter:"tcp_outdated" help:"Segments whose timestamps are older than what came before."`
@@ -89,15 +97,30 @@ type Counters struct {
 
 	// Of the name server.
 	Queries                    uint64 `counter:"queries" help:"DNS queries by UDP that were passed on."`
+	QueriesNamed               uint64 `counter:"queries_named" help:"DNS queries by UDP for names of the configuration, which were answered without a resolver."`
 	QueriesCached              uint64 `counter:"queries_cached" help:"DNS queries by UDP that were answered by an answer that was kept."`
+	QueriesStale               uint64 `counter:"queries_stale" help:"DNS queries by UDP that were answered by an answer that was kept and is over, since no resolver has given one."`
+	QueriesDenied              uint64 `counter:"queries_denied" help:"DNS queries that rules by name have refused."`
+	QueriesWithoutHints        uint64 `counter:"queries_without_hints" help:"DNS queries for types of records that rules by name leave without an answer, such as HTTPS."`
+	AnswersCut                 uint64 `counter:"answers_cut" help:"DNS answers from which addresses were taken that rules by name do not open."`
+	AnswersUnreadable          uint64 `counter:"answers_unreadable" help:"DNS answers that could not be read, or answer another question, under rules by name."`
+	NamesForgotten             uint64 `counter:"names_forgotten" help:"Names of addresses that were forgotten before their time, because a guest has too many."`
 	QueriesTooMany             uint64 `counter:"queries_too_many" help:"DNS queries that were answered by SERVFAIL, because too many were under way."`
 	QueriesRefused             uint64 `counter:"queries_refused" help:"Messages to the name server that are no ordinary queries, by UDP or TCP."`
 	ResolverConnectionsTooMany uint64 `counter:"resolver_connections_too_many" help:"Connections to the name server that were refused, because there were too many."`
 	ResolversLeft              uint64 `counter:"resolvers_left" help:"Times that a resolver did not answer, and others were preferred from then on."`
 
+	// Of services to measure with; see package measure.
+	Measured          uint64 `counter:"measured_connections" help:"Connections to services of --measure."`
+	MeasuredTooMany   uint64 `counter:"measured_connections_too_many" help:"Connections to services of --measure that were refused, because there were too many."`
+	MeasuredDatagrams uint64 `counter:"measured_datagrams" help:"Datagrams that services of --measure took."`
+
 	Ends Ends // connections that did not end by themselves, by cause
 
 	// Flows given up for newer ones; see nat/class.go.
+	ProofsRefused       uint64 `counter:"proofs_refused" help:"Connections, and associations of QUIC, that were refused because they do not tell the name of a server that the rules by name allow there."`
+	ProofsLate          uint64 `counter:"proofs_late" help:"Those whose first bytes did not come in time."`
+	ProofsEvicted       uint64 `counter:"proofs_evicted" help:"Those given up for newer ones, because too many had not told their server yet."`
 	ConnectsEvicted     uint64 `counter:"connects_evicted" help:"Connections of the guest that were not open yet, given up for newer flows."`
 	CallsEvicted        uint64 `counter:"calls_evicted" help:"Forwarded connections that the guest had not answered, given up for newer flows."`
 	AssociationsEvicted uint64 `counter:"associations_evicted" help:"UDP associations and series of pings of the guest, given up for newer flows."`

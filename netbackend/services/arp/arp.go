@@ -14,13 +14,32 @@ const minFrame = 60
 
 // Responder holds the addresses to answer for.
 type Responder struct {
-	mac   [6]byte
-	addrs []netip.Addr
+	mac     [6]byte
+	addrs   []netip.Addr
+	aliases []netip.Addr
+	guest   netip.Addr // if valid, all other addresses are answered for
 }
 
 // New returns a Responder that says that each of addrs, which are IPv4, is at mac.
 func New(mac [6]byte, addrs ...netip.Addr) *Responder {
 	return &Responder{mac: mac, addrs: slices.Clone(addrs)}
+}
+
+// AnswerForAllBut makes r answer for all addresses but the guest's.
+func (r *Responder) AnswerForAllBut(guest netip.Addr) { r.guest = guest }
+
+// SetAliases lets r answer for some addresses, too, in the place of those that it was told before. It keeps them. Those of IPv6 do not
+// matter.
+func (r *Responder) SetAliases(addrs []netip.Addr) { r.aliases = addrs }
+
+// isOurs reports whether a is one of the addresses that nobody else has.
+func (r *Responder) isOurs(a netip.Addr) bool {
+	return slices.Contains(r.addrs, a) || slices.Contains(r.aliases, a)
+}
+
+// answersFor reports whether an address is answered for.
+func (r *Responder) answersFor(a netip.Addr) bool {
+	return r.isOurs(a) || r.guest.IsValid() && a != r.guest && !a.IsUnspecified()
 }
 
 // Sender is who an ARP packet says that it comes from.
@@ -44,7 +63,7 @@ func (r *Responder) Answer(frame []byte) (reply []byte, sender Sender, ok bool) 
 		return nil, Sender{}, false
 	}
 	target := netip.AddrFrom4([4]byte(request.ProtocolAddressTarget()))
-	if request.Op() != header.ARPRequest || target == sender.IP || !slices.Contains(r.addrs, target) {
+	if request.Op() != header.ARPRequest || target == sender.IP || !r.answersFor(target) {
 		return nil, sender, true
 	}
 	return r.reply(request), sender, true
@@ -70,7 +89,7 @@ func (r *Responder) sender(packet header.ARP) (s Sender, ok bool) {
 		return Sender{}, false
 	}
 	ip := netip.AddrFrom4([4]byte(packet.ProtocolAddressSender()))
-	if slices.Contains(r.addrs, ip) {
+	if r.isOurs(ip) {
 		return Sender{}, false
 	}
 	if !ip.IsUnspecified() {

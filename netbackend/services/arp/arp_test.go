@@ -85,6 +85,27 @@ func TestIgnores(t *testing.T) {
 	}
 }
 
+func TestAnswersForAllButTheGuestOnASharedNetwork(t *testing.T) {
+	r := arp.New(gatewayMAC, gateway)
+	r.AnswerForAllBut(guest)
+	for target, answered := range map[string]bool{
+		"0a000202": true, "0a000209": true, "c0000201": true, // also of other networks
+		"0a00020f": false, "00000000": false,
+	} {
+		reply, _, ok := r.Answer(unhex(t, strings.Replace(whoHasGateway, "0a000202", target, 1)))
+		require.True(t, ok)
+		require.Equal(t, answered, reply != nil, target)
+	}
+	// Another host of the guest's looks for it.
+	reply, _, ok := r.Answer(unhex(t, strings.Replace(strings.Replace(whoHasGateway, "0a00020f", "0a000209", 1), "0a000202", "0a00020f", 1)))
+	require.True(t, ok)
+	require.Nil(t, reply)
+	announcement := strings.Replace(strings.Replace(whoHasGateway, "0a00020f", "0a000209", 1), "0a000202", "0a000209", 1)
+	reply, _, ok = r.Answer(unhex(t, announcement))
+	require.True(t, ok)
+	require.Nil(t, reply, "who announces an address has it")
+}
+
 // Frames of 14 to 41 bytes crashed other engines (CVE-2020-29129, CVE-2020-29130).
 func TestIgnoresEveryShortFrame(t *testing.T) {
 	whole := unhex(t, whoHasGateway)

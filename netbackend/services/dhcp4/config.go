@@ -24,7 +24,7 @@ type Config struct {
 	Guest  netip.Addr   // the guest's address
 	Server netip.Addr   // the server's own address and identifier
 	Prefix netip.Prefix // the guest's network; gives the subnet mask and the broadcast address
-	Router netip.Addr   // the default gateway; the zero Addr for none
+	Router netip.Addr   // the default gateway; the zero Addr for none. Beyond Prefix, the guest is told that it is on its link
 	DNS    []netip.Addr // name servers, best first
 	MTU    int          // bytes of IP; 0 says nothing about it
 	// Hostname is one label, for the host at Guest, and Domain a domain name without a dot at the end. Empty is not sent.
@@ -50,9 +50,9 @@ func (c *Config) check() error {
 	}
 	fail(!c.Prefix.Addr().Is4(), "network %v is not an IPv4 prefix", c.Prefix)
 	fail(!c.Prefix.Contains(c.Guest), "guest address %v is not in network %v", c.Guest, c.Prefix)
-	fail(!c.Prefix.Contains(c.Server), "server address %v is not in network %v", c.Server, c.Prefix)
 	fail(c.Guest == c.Server, "guest and server have the same address %v", c.Guest)
-	fail(c.Router.IsValid() && !c.Prefix.Contains(c.Router), "router %v is not in network %v", c.Router, c.Prefix)
+	fail(!c.Server.Is4(), "server address %v is not an IPv4 address", c.Server)
+	fail(c.Router.IsValid() && !c.Router.Is4(), "router %v is not an IPv4 address", c.Router)
 	for _, a := range c.DNS {
 		fail(!a.Is4(), "name server %v is not an IPv4 address", a)
 	}

@@ -82,8 +82,17 @@ func commonOptions(c *Config) dhcpv4.Options {
 	}
 	put(dhcpv4.OptionDomainName, []byte(c.Domain))
 	put(dhcpv4.OptionNTPServers, addresses(c.More.NTPOf(true)))
-	put(dhcpv4.OptionClasslessStaticRoute, hostconf.ClasslessRoutes(c.More.Routes, c.Router))
+	put(dhcpv4.OptionClasslessStaticRoute, hostconf.ClasslessRoutes(c.routes(), c.Router))
 	return o
+}
+
+// routes are those that hosts are told of. A router beyond the network is on the link by one of its own (RFC 3442).
+func (c *Config) routes() []hostconf.Route {
+	if !c.Router.IsValid() || c.Prefix.Contains(c.Router) {
+		return c.More.Routes
+	}
+	onLink := hostconf.Route{Network: netip.PrefixFrom(c.Router, c.Router.BitLen()), Router: netip.IPv4Unspecified()}
+	return append([]hostconf.Route{onLink}, c.More.Routes...)
 }
 
 // addresses are addrs one behind the other.

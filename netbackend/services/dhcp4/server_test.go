@@ -294,20 +294,20 @@ func TestAnswersDoNotShareMemory(t *testing.T) {
 
 func TestConfigIsChecked(t *testing.T) {
 	cases := map[string]func(c *dhcp4.Config){
-		"guest address ::1":       func(c *dhcp4.Config) { c.Guest = netip.IPv6Loopback() },
-		"server address 10.0.3.1": func(c *dhcp4.Config) { c.Server = netip.MustParseAddr("10.0.3.1") },
-		"same address":            func(c *dhcp4.Config) { c.Server = c.Guest },
-		"router 10.9.9.9":         func(c *dhcp4.Config) { c.Router = netip.MustParseAddr("10.9.9.9") },
-		"not an IPv4 prefix":      func(c *dhcp4.Config) { c.Prefix = netip.MustParsePrefix("fd00::/64") },
-		"name server ::1":         func(c *dhcp4.Config) { c.DNS[0] = netip.IPv6Loopback() },
-		"17 name servers":         func(c *dhcp4.Config) { c.DNS = make([]netip.Addr, 17) },
-		"MTU 67":                  func(c *dhcp4.Config) { c.MTU = 67 },
-		"MTU 65536":               func(c *dhcp4.Config) { c.MTU = 65536 },
-		"has a dot":               func(c *dhcp4.Config) { c.Hostname = "a.b" },
-		"host name":               func(c *dhcp4.Config) { c.Hostname = strings.Repeat("h", 64) },
-		"domain \"$(id)\"":        func(c *dhcp4.Config) { c.Domain = "$(id)" },
-		"domain \"a..b\"":         func(c *dhcp4.Config) { c.Domain = "a..b" },
-		"lease time":              func(c *dhcp4.Config) { c.LeaseTime = time.Millisecond },
+		"guest address ::1":      func(c *dhcp4.Config) { c.Guest = netip.IPv6Loopback() },
+		"server address fd00::1": func(c *dhcp4.Config) { c.Server = netip.MustParseAddr("fd00::1") },
+		"same address":           func(c *dhcp4.Config) { c.Server = c.Guest },
+		"router fd00::1":         func(c *dhcp4.Config) { c.Router = netip.MustParseAddr("fd00::1") },
+		"not an IPv4 prefix":     func(c *dhcp4.Config) { c.Prefix = netip.MustParsePrefix("fd00::/64") },
+		"name server ::1":        func(c *dhcp4.Config) { c.DNS[0] = netip.IPv6Loopback() },
+		"17 name servers":        func(c *dhcp4.Config) { c.DNS = make([]netip.Addr, 17) },
+		"MTU 67":                 func(c *dhcp4.Config) { c.MTU = 67 },
+		"MTU 65536":              func(c *dhcp4.Config) { c.MTU = 65536 },
+		"has a dot":              func(c *dhcp4.Config) { c.Hostname = "a.b" },
+		"host name":              func(c *dhcp4.Config) { c.Hostname = strings.Repeat("h", 64) },
+		"domain \"$(id)\"":       func(c *dhcp4.Config) { c.Domain = "$(id)" },
+		"domain \"a..b\"":        func(c *dhcp4.Config) { c.Domain = "a..b" },
+		"lease time":             func(c *dhcp4.Config) { c.LeaseTime = time.Millisecond },
 	}
 	for message, spoil := range cases {
 		t.Run(message, func(t *testing.T) {
@@ -317,4 +317,20 @@ func TestConfigIsChecked(t *testing.T) {
 			require.ErrorContains(t, err, message)
 		})
 	}
+}
+
+// A host that takes routes does not look at the option for routers, and can reach no router that is not on its link.
+func TestARouterBeyondTheNetworkIsToldToBeOnTheLink(t *testing.T) {
+	cfg := config()
+	cfg.Router, cfg.Server = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.1")
+	s, err := dhcp4.New(cfg)
+	require.NoError(t, err)
+	a, _ := ask(t, s, request(dhcpv4.MessageTypeDiscover))
+	require.Equal(t, []byte{32, 192, 0, 2, 1, 0, 0, 0, 0, 0, 192, 0, 2, 1}, a.Options.Get(dhcpv4.OptionClasslessStaticRoute))
+	require.Equal(t, []byte{192, 0, 2, 1}, a.Options.Get(dhcpv4.OptionRouter))
+
+	s, err = dhcp4.New(config())
+	require.NoError(t, err)
+	a, _ = ask(t, s, request(dhcpv4.MessageTypeDiscover))
+	require.False(t, a.Options.Has(dhcpv4.OptionClasslessStaticRoute))
 }

@@ -4,7 +4,7 @@
 // query and answer pass unchanged: all record types, EDNS and DNSSEC work as the resolver does them. What is decided here is
 //
 //   - which resolver is asked next ([Relay]): the first that works, by what the engine tells of answers, errors and silence;
-//   - what goes on to a resolver at all ([Inspect], [Inspector]): ordinary queries, by UDP and TCP;
+//   - what goes on to a resolver at all ([Inspect]): ordinary queries;
 //   - what an answer means ([Classify]), and what the guest is told if there is none ([Fail], [Refuse]).
 //
 // A [Relay] may be used by several workers at once. It looks at resolv.conf(5) at most once a second, and only when it is

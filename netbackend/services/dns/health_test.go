@@ -12,20 +12,20 @@ import (
 
 // order returns the resolvers in the order in which a query is given to them at now, by the last number of their addresses.
 func order(r *dns.Relay, now int64, by dns.Transport) (last []byte) {
-	var asked []netip.AddrPort
+	var asked []dns.Server
 	for to, ok := r.Next(now, by, nil); ok; to, ok = r.Next(now, by, asked) {
 		asked = append(asked, to)
-		b := to.Addr().As4()
+		b := to.Addr.Addr().As4()
 		last = append(last, b[3])
 	}
 	return last
 }
 
 // three returns a Relay with three resolvers, and their addresses.
-func three(t *testing.T, lines ...string) (r *dns.Relay, addrs [3]netip.AddrPort) {
+func three(t *testing.T, lines ...string) (r *dns.Relay, addrs [3]dns.Server) {
 	lines = append(lines, "nameserver 192.0.2.1", "nameserver 192.0.2.2", "nameserver 192.0.2.3")
 	for i := range addrs {
-		addrs[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), dns.Port)
+		addrs[i].Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), dns.Port)
 	}
 	r = dns.New(dns.Config{File: resolvConf(t, lines...)})
 	require.True(t, r.Knows(0, addrs[0]))
@@ -125,13 +125,13 @@ func TestPatienceIsThatOfTheFileWithinBounds(t *testing.T) {
 func TestWhatIsKnownOfAResolverOutlivesAChangeOfTheFile(t *testing.T) {
 	file := resolvConf(t, "nameserver 192.0.2.1", "nameserver 192.0.2.2")
 	r := dns.New(dns.Config{File: file})
-	one := netip.MustParseAddrPort("192.0.2.1:53")
+	one := dns.Server{Addr: netip.MustParseAddrPort("192.0.2.1:53")}
 	require.Equal(t, []byte{1, 2}, order(r, 0, dns.UDP))
 	r.Failed(0, dns.UDP, one)
 	write(t, file, "nameserver 192.0.2.1", "nameserver 192.0.2.3")
 	require.Equal(t, []byte{3, 1}, order(r, second, dns.UDP))
 	require.True(t, r.Knows(second, one))
-	require.False(t, r.Knows(second, netip.MustParseAddrPort("192.0.2.2:53")))
+	require.False(t, r.Knows(second, dns.Server{Addr: netip.MustParseAddrPort("192.0.2.2:53")}))
 }
 
 func TestResolversAreForgivenTogether(t *testing.T) {
@@ -153,12 +153,12 @@ func TestWhatIsKnownOfResolversIsTold(t *testing.T) {
 	require.NotEmpty(t, s.File)
 	require.Equal(t, 3*time.Second, s.Patience)
 	require.Equal(t, []dns.ResolverState{
-		{Addr: a[0], UDP: dns.HealthState{Failed: true, Ago: 3 * time.Second, Again: 7 * time.Second}},
-		{Addr: a[1], First: true, Answered: true, Ago: 2 * time.Second},
-		{Addr: a[2]},
+		{Server: a[0], UDP: dns.HealthState{Failed: true, Ago: 3 * time.Second, Again: 7 * time.Second}},
+		{Server: a[1], First: true, Answered: true, Ago: 2 * time.Second},
+		{Server: a[2]},
 	}, s.Resolvers)
 	require.Zero(t, r.State(1000 * second).Resolvers[0].UDP.Again)
-	r.Use([]netip.AddrPort{a[2]}, "")
+	r.Use([]dns.Server{a[2]}, "")
 	require.Empty(t, r.State(4*second).File)
 	require.True(t, r.State(4 * second).Resolvers[0].First)
 	require.Empty(t, dns.New(dns.Config{}).State(0).Resolvers)

@@ -1,6 +1,10 @@
 package dns
 
-import "github.com/miekg/dns"
+import (
+	"encoding/binary"
+
+	"github.com/miekg/dns"
+)
 
 // Verdict is what becomes of a message that a guest sends to its name server.
 type Verdict uint8
@@ -26,156 +30,59 @@ func (v Verdict) rcode() int {
 
 const (
 	headerLen = 12 // RFC 1035 section 4.1.1
-	// MaxQuery is the longest query by UDP that goes on, in bytes: as much as EDNS lets a message have (RFC 6891 section 6.2.5).
+	// MaxQuery is the longest query that goes on, in bytes: as much as EDNS lets a datagram have (RFC 6891 section 6.2.5).
 	MaxQuery = 4096
 
 	opcodeQuery = 0
-	typeIXFR    = 251 // RFC 1995
-	typeAXFR    = 252 // RFC 5936
 )
 
-// part is where in a message an Inspector stands.
-type part uint8
-
-const (
-	inLength part = iota // of two bytes, in front of each message of a stream (RFC 1035 section 4.2.2)
-	inHeader
-	inName    // of the question
-	inPointer // the second byte of one (RFC 1035 section 4.1.4), which ends the name
-	inType
-	inRest
-)
-
-// Inspector looks at the queries that a guest sends by one connection, as they come: a resolver trusts the host that asks it, and
-// may let it do more than ask. Its verdict is given before the byte is passed on that completes what it is about. The zero value
-// stands at the beginning of a stream. A copy goes on by itself.
-type Inspector struct {
-	at    part
-	seen  uint8  // bytes of that part
-	label uint8  // bytes that are left of a label
-	left  int    // bytes that are left of the message
-	word  uint16 // the bytes of a number
-}
-
-// Pass takes the next bytes of a stream and says whether they may go on. After another verdict than Ordinary the Inspector is of
-// no use any more.
-func (i *Inspector) Pass(b []byte) Verdict {
-	for len(b) > 0 {
-		if i.at == inRest {
-			n := min(i.left, len(b))
-			i.left -= n
-			b = b[n:]
-		} else {
-			if v := i.take(b[0]); v != Ordinary {
-				return v
-			}
-			b = b[1:]
-		}
-		if i.at == inLength || i.left > 0 {
-			continue
-		}
-		if i.at != inRest {
-			return Malformed // the message ends before its question does
-		}
-		*i = Inspector{}
-	}
-	return Ordinary
-}
-
-// take takes one byte.
-func (i *Inspector) take(b byte) Verdict {
-	i.word = i.word<<8 | uint16(b)
-	i.seen++
-	if i.at == inLength {
-		if i.seen < 2 {
-			return Ordinary
-		}
-		return i.begin(int(i.word))
-	}
-	i.left--
-	switch i.at {
-	case inHeader:
-		return i.takeHeader(b)
-	case inName:
-		return i.takeName(b)
-	case inPointer:
-		i.enter(inType)
-	case inType:
-		if i.seen < 2 {
-			return Ordinary
-		}
-		if i.word == typeAXFR || i.word == typeIXFR {
-			return Refused
-		}
-		i.enter(inRest)
-	}
-	return Ordinary
-}
-
-// begin begins a message of n bytes.
-func (i *Inspector) begin(n int) Verdict {
-	i.enter(inHeader)
-	i.left = n
-	if n < headerLen {
-		return Malformed
-	}
-	return Ordinary
-}
-
-func (i *Inspector) enter(p part) { i.at, i.seen, i.word = p, 0, 0 }
-
-// takeHeader takes a byte of the header. A message without a question is one that asks the server for its cookie (RFC 7873
-// section 5.4); more than one question in a message are answered by nobody (RFC 9619).
-func (i *Inspector) takeHeader(b byte) Verdict {
-	const flags, questions = 3, 6 // the bytes up to there were taken
-	switch i.seen {
-	case flags:
-		if b&0x80 != 0 {
-			return Malformed
-		}
-		if b>>3&0xf != opcodeQuery {
-			return NotImplemented
-		}
-	case questions:
-		if i.word > 1 {
-			return Malformed
-		}
-		i.label = uint8(i.word) // kept for the header's end
-	case headerLen:
-		next := inRest
-		if i.label == 1 {
-			next = inName
-		}
-		i.label = 0
-		i.enter(next)
-	}
-	return Ordinary
-}
-
-// takeName takes a byte of the name in the question.
-func (i *Inspector) takeName(b byte) Verdict {
-	const longest, pointer = 63, 0xc0
-	switch {
-	case i.label > 0:
-		i.label--
-	case b == 0:
-		i.enter(inType)
-	case b <= longest:
-		i.label = b
-	case b >= pointer:
-		i.enter(inPointer)
-	default:
-		return Malformed
-	}
-	i.seen = 0 // names may be longer than it counts
-	return Ordinary
-}
-
-// Inspect gives the verdict on a whole message, as one datagram carries it.
+// Inspect gives the verdict on a message, as one datagram carries it, or as it stands behind its length on a connection: a resolver trusts the
+// host that asks it, and may let it do more than ask. A message without a question is one that asks the server for its cookie (RFC 7873 section
+// 5.4); more than one question in a message are answered by nobody (RFC 9619).
 func Inspect(message []byte) Verdict {
-	var i Inspector
-	if len(message) > MaxQuery || i.begin(len(message)) != Ordinary {
+	const flags, questions = 2, 4
+	if len(message) < headerLen || len(message) > MaxQuery || message[flags]&0x80 != 0 {
 		return Malformed
 	}
-	return i.Pass(message)
+	if message[flags]>>3&0xf != opcodeQuery {
+		return NotImplemented
+	}
+	switch binary.BigEndian.Uint16(message[questions:]) {
+	case 0:
+		return Ordinary
+	case 1:
+		return inspectQuestion(message)
+	}
+	return Malformed
+}
+
+// inspectQuestion gives the verdict on the question of a query.
+func inspectQuestion(message []byte) Verdict {
+	at := endOfName(message)
+	if at == 0 || at+4 > len(message) {
+		return Malformed
+	}
+	switch binary.BigEndian.Uint16(message[at:]) {
+	case dns.TypeAXFR, dns.TypeIXFR:
+		return Refused
+	}
+	return Ordinary
+}
+
+// endOfName returns where the name behind the header of a message ends, which may be in a pointer (RFC 1035 section 4.1.4); 0 if it does not end.
+func endOfName(message []byte) int {
+	const longest, pointer = 63, 0xc0
+	for at := headerLen; at < len(message); {
+		switch n := int(message[at]); {
+		case n == 0:
+			return at + 1
+		case n >= pointer:
+			return at + 2
+		case n > longest:
+			return 0
+		default:
+			at += 1 + n
+		}
+	}
+	return 0
 }

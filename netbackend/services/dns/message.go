@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 
 	"github.com/miekg/dns"
-)
 
-// maxDatagram is what we say that we take by UDP: what passes everywhere without fragments.
-const maxDatagram = 1232
+	"github.com/vringnet/vring/netbackend/services/dnsmsg"
+)
 
 // Fail returns the answer SERVFAIL to a query that nobody can be asked (RFC 1035 section 4.1.1), so that the guest need not wait
 // for a timeout; nil if the message is no query.
@@ -24,26 +23,23 @@ func answer(message []byte, rcode int) []byte {
 	}
 	var q dns.Msg
 	if q.Unpack(message) != nil {
-		return bare(message, rcode)
+		return dnsmsg.Bare(message, rcode)
 	}
-	a := new(dns.Msg).SetRcode(&q, rcode)
-	if opt := q.IsEdns0(); opt != nil { // RFC 6891 section 6.1.1
-		a.SetEdns0(maxDatagram, opt.Do())
-	}
-	b, err := a.Pack()
+	b, err := dnsmsg.Answer(&q, rcode).Pack()
 	if err != nil {
-		return bare(message, rcode)
+		return dnsmsg.Bare(message, rcode)
 	}
 	return b
 }
 
-// bare is an answer of a header only, for what cannot be read.
-func bare(message []byte, rcode int) []byte {
-	const opcodeAndRD = 0x79
-	b := make([]byte, headerLen)
-	copy(b, message[:2])
-	b[2], b[3] = 0x80|message[2]&opcodeAndRD, byte(rcode)
-	return b
+// Question returns what a query asks: a name with a dot at its end, and the type of records. ok is false for what cannot be read, or has
+// another number of questions than one.
+func Question(query []byte) (name string, kind uint16, ok bool) {
+	var q dns.Msg
+	if q.Unpack(query) != nil || len(q.Question) != 1 {
+		return "", 0, false
+	}
+	return q.Question[0].Name, q.Question[0].Qtype, true
 }
 
 // Reply is what a resolver's answer says of what is to be done.
@@ -69,4 +65,31 @@ func Classify(query, message []byte) Reply {
 		return AskNext
 	}
 	return Final
+}
+
+// IsCut reports whether an answer, which has a header, says that it did not fit (TC of RFC 1035 section 4.1.1).
+func IsCut(answer []byte) bool { return answer[2]&0x02 != 0 }
+
+// Fit returns answer as it goes by UDP to who has sent query: if it is longer than what the query says it takes (RFC 6891 section 6.2.3; without EDNS
+// 512 bytes), it is cut to its header and question, and says so, and the guest asks again by TCP (RFC 2181 section 9).
+func Fit(query, answer []byte) []byte {
+	if len(answer) <= dns.MinMsgSize {
+		return answer
+	}
+	var q, a dns.Msg
+	if q.Unpack(query) != nil {
+		return dnsmsg.Bare(query, dns.RcodeFormatError)
+	}
+	opt := q.IsEdns0()
+	if opt != nil && len(answer) <= int(opt.UDPSize()) {
+		return answer
+	}
+	a.SetReply(&q)
+	a.RecursionAvailable, a.Authoritative = answer[3]&0x80 != 0, answer[2]&0x04 != 0
+	a.Rcode, a.Truncated = int(answer[3]&0xf), true
+	b, err := dnsmsg.WithEDNS(&a, &q).Pack()
+	if err != nil {
+		return dnsmsg.Bare(query, dns.RcodeServerFailure)
+	}
+	return b
 }

@@ -23,8 +23,8 @@ const (
 
 // Config tells where resolvers come from.
 type Config struct {
-	// Resolvers are asked in this order. If there are any, File is not looked at.
-	Resolvers []netip.AddrPort
+	// Servers are asked in this order. If there are any, File is not looked at.
+	Servers []Server
 	// File is a resolv.conf(5) file, looked at again each second in which it is asked for.
 	File string
 	// Read reads File; nil stands for ReadOrEmpty. An error leaves the resolvers that are known.
@@ -36,7 +36,7 @@ type Config struct {
 // Relay knows the resolvers, and which of them are to be asked.
 type Relay struct {
 	mu      sync.Mutex
-	cfg     Config // mu guards Resolvers and File
+	cfg     Config // mu guards Servers and File
 	list    []resolver
 	checked int64  // when the file was last looked at
 	known   bool   // whether it ever was
@@ -53,26 +53,26 @@ func New(cfg Config) *Relay {
 	if cfg.Read == nil {
 		r.cfg.Read = ReadOrEmpty
 	}
-	r.replace(cfg.Resolvers)
+	r.replace(cfg.Servers)
 	return r
 }
 
-// Use changes Config.Resolvers and Config.File. What is known of a resolver that stays is kept. The list is the Relay's from then on.
-func (r *Relay) Use(resolvers []netip.AddrPort, file string) {
+// Use changes Config.Servers and Config.File. What is known of a resolver that stays is kept. The list is the Relay's from then on.
+func (r *Relay) Use(servers []Server, file string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if file == r.cfg.File && slices.Equal(resolvers, r.cfg.Resolvers) {
+	if file == r.cfg.File && slices.Equal(servers, r.cfg.Servers) {
 		return
 	}
-	r.cfg.Resolvers, r.cfg.File = resolvers, file
+	r.cfg.Servers, r.cfg.File = servers, file
 	r.known, r.empty, r.text, r.conf = false, false, nil, resolvConf{}
-	r.replace(resolvers)
+	r.replace(servers)
 }
 
 // Next returns the resolver that is to be asked next about a query, which those of asked have been asked already. ok is false if
 // there is none. First come those that are not set aside, in their order, or with "rotate" in turns; then the others, the one
 // that failed longest ago first. now is in nanoseconds of a monotonic clock.
-func (r *Relay) Next(now int64, by Transport, asked []netip.AddrPort) (to netip.AddrPort, ok bool) {
+func (r *Relay) Next(now int64, by Transport, asked []Server) (to Server, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refresh(now)
@@ -90,14 +90,14 @@ func (r *Relay) Next(now int64, by Transport, asked []netip.AddrPort) (to netip.
 		}
 	}
 	if best < 0 {
-		return netip.AddrPort{}, false
+		return Server{}, false
 	}
 	return r.list[best].addr, true
 }
 
 // Probe returns a resolver that was set aside for UDP and whose time is over: it is asked beside another one, so that nobody waits
 // for it. ok is false if there is none. It is returned once; what comes of it is told by Answered or Failed.
-func (r *Relay) Probe(now int64) (to netip.AddrPort, ok bool) {
+func (r *Relay) Probe(now int64) (to Server, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range r.list {
@@ -106,7 +106,7 @@ func (r *Relay) Probe(now int64) (to netip.AddrPort, ok bool) {
 			return r.list[i].addr, true
 		}
 	}
-	return netip.AddrPort{}, false
+	return Server{}, false
 }
 
 // Patience returns how long a resolver may be silent before the next one is asked: 1.5 s, or what "timeout" in the file says, up
@@ -120,6 +120,20 @@ func (r *Relay) Patience() time.Duration {
 	return min(r.conf.timeout, mostPatience)
 }
 
+// currentVersion is Version without a look at the file.
+func (r *Relay) currentVersion() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version
+}
+
+// servers returns Config.Servers, which nobody may change.
+func (r *Relay) servers() []Server {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg.Servers
+}
+
 // Version is another one whenever there are other resolvers. now is as for Next.
 func (r *Relay) Version(now int64) uint64 {
 	r.mu.Lock()
@@ -128,16 +142,8 @@ func (r *Relay) Version(now int64) uint64 {
 	return r.version
 }
 
-// Knows reports whether to is one of the resolvers.
-func (r *Relay) Knows(now int64, to netip.AddrPort) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refresh(now)
-	return r.find(to) != nil
-}
-
 // Search returns the domains in which the host looks names up, in their order, and nil if there are none: those of "search"
-// or "domain" in the file, without a dot at the end, at most 32. With Config.Resolvers there are none. The list is shared:
+// or "domain" in the file, without a dot at the end, at most 32. With Config.Servers there are none. The list is shared:
 // nobody may change it. now is as for Next.
 func (r *Relay) Search(now int64) []string {
 	r.mu.Lock()
@@ -148,24 +154,24 @@ func (r *Relay) Search(now int64) []string {
 
 // Failed tells that the resolver to could not be reached at now: others are preferred for a while. It reports whether it was good
 // until then.
-func (r *Relay) Failed(now int64, by Transport, to netip.AddrPort) bool {
+func (r *Relay) Failed(now int64, by Transport, to Server) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.find(to)
-	return v != nil && v.health[by].fail(now)
+	return v != nil && v.health[to.by(by)].fail(now)
 }
 
 // Silent tells that the resolver to has not answered a query that was sent at since, while another one did. If it has answered
 // others, it is the name that takes its time; else this is Failed.
-func (r *Relay) Silent(now int64, by Transport, to netip.AddrPort, since int64) bool {
+func (r *Relay) Silent(now int64, by Transport, to Server, since int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.find(to)
-	return v != nil && (!v.spoke || v.heard < since) && v.health[by].fail(now)
+	return v != nil && (!v.spoke || v.heard < since) && v.health[to.by(by)].fail(now)
 }
 
 // Answered tells that the resolver to has answered at now, whatever it said. It reports whether it was set aside until then.
-func (r *Relay) Answered(now int64, by Transport, to netip.AddrPort) bool {
+func (r *Relay) Answered(now int64, by Transport, to Server) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.find(to)
@@ -173,7 +179,7 @@ func (r *Relay) Answered(now int64, by Transport, to netip.AddrPort) bool {
 		return false
 	}
 	v.heard, v.spoke = now, true
-	return v.health[by].recover()
+	return v.health[to.by(by)].recover()
 }
 
 // Forgive lets all resolvers be asked in their turn again: what is known of them is of another time, and perhaps of another network.
@@ -185,7 +191,7 @@ func (r *Relay) Forgive() {
 	}
 }
 
-func (r *Relay) find(a netip.AddrPort) *resolver {
+func (r *Relay) find(a Server) *resolver {
 	for i := range r.list {
 		if r.list[i].addr == a {
 			return &r.list[i]
@@ -196,7 +202,7 @@ func (r *Relay) find(a netip.AddrPort) *resolver {
 
 // refresh looks at the file again.
 func (r *Relay) refresh(now int64) {
-	if len(r.cfg.Resolvers) > 0 || r.cfg.File == "" || r.known && now-r.checked < recheck {
+	if len(r.cfg.Servers) > 0 || r.cfg.File == "" || r.known && now-r.checked < recheck {
 		return
 	}
 	r.checked, r.known = now, true
@@ -212,15 +218,15 @@ func (r *Relay) refresh(now int64) {
 		return
 	}
 	r.text, r.conf = text, conf
-	servers := make([]netip.AddrPort, 0, len(conf.servers))
+	servers := make([]Server, 0, len(conf.servers))
 	for _, a := range conf.servers {
-		servers = append(servers, netip.AddrPortFrom(a, Port))
+		servers = append(servers, Server{Addr: netip.AddrPortFrom(a, Port)})
 	}
 	r.replace(servers)
 }
 
 // replace puts other resolvers in the place of those that there are.
-func (r *Relay) replace(list []netip.AddrPort) {
+func (r *Relay) replace(list []Server) {
 	old := r.list
 	r.list = nil
 	r.version++
@@ -235,16 +241,16 @@ func (r *Relay) replace(list []netip.AddrPort) {
 }
 
 // add appends a resolver unless it is known already or of no use.
-func (r *Relay) add(a netip.AddrPort) {
-	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-	ip := a.Addr()
-	if !a.IsValid() || a.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || len(r.list) == maxResolvers {
+func (r *Relay) add(s Server) {
+	s.Addr = netip.AddrPortFrom(s.Addr.Addr().Unmap(), s.Addr.Port())
+	ip := s.Addr.Addr()
+	if !s.Addr.IsValid() || s.Addr.Port() == 0 || ip.IsUnspecified() || ip.IsMulticast() || len(r.list) == maxResolvers {
 		return
 	}
 	if r.cfg.Usable != nil && !r.cfg.Usable(ip) {
 		return
 	}
-	if r.find(a) == nil {
-		r.list = append(r.list, resolver{addr: a})
+	if r.find(s) == nil {
+		r.list = append(r.list, resolver{addr: s})
 	}
 }

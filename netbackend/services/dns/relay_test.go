@@ -39,8 +39,8 @@ func first(r *dns.Relay, now int64) string {
 
 func TestConfiguredResolverWinsOverTheFile(t *testing.T) {
 	r := dns.New(dns.Config{
-		Resolvers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:5353")},
-		File:      resolvConf(t, "nameserver 192.0.2.9"),
+		Servers: dns.Plain(netip.MustParseAddrPort("192.0.2.1:5353")),
+		File:    resolvConf(t, "nameserver 192.0.2.9"),
 	})
 	require.Equal(t, "192.0.2.1:5353", first(r, 0))
 }
@@ -134,8 +134,8 @@ func TestOtherResolversAreUsedAndOneThatStaysIsKnown(t *testing.T) {
 	r, a := three(t)
 	require.Equal(t, []byte{1, 2, 3}, order(r, 0, dns.UDP))
 	r.Failed(0, dns.UDP, a[1])
-	four := netip.MustParseAddrPort("192.0.2.4:53")
-	r.Use([]netip.AddrPort{a[1], four}, "")
+	four := dns.Server{Addr: netip.MustParseAddrPort("192.0.2.4:53")}
+	r.Use([]dns.Server{a[1], four}, "")
 	require.Equal(t, []byte{4, 2}, order(r, 0, dns.UDP), "the file is not looked at, and the second has failed still")
 	require.False(t, r.Knows(0, a[0]))
 	r.Use(nil, "")
@@ -143,6 +143,6 @@ func TestOtherResolversAreUsedAndOneThatStaysIsKnown(t *testing.T) {
 	r.Use(nil, resolvConf(t, "nameserver 192.0.2.5", "search example.net"))
 	require.Equal(t, []byte{5}, order(r, 0, dns.UDP), "the file is looked at at once")
 	require.Equal(t, []string{"example.net"}, r.Search(0))
-	r.Use([]netip.AddrPort{four}, "")
+	r.Use([]dns.Server{four}, "")
 	require.Empty(t, r.Search(0))
 }

@@ -53,7 +53,7 @@ func TestTheSearchListFollowsTheFile(t *testing.T) {
 // A user who names the resolvers says where names are looked up: the host's own domains are no matter of them.
 func TestWithConfiguredResolversThereIsNoSearchList(t *testing.T) {
 	r := dns.New(dns.Config{
-		Resolvers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}, File: resolvConf(t, "search a.example"),
+		Servers: dns.Plain(netip.MustParseAddrPort("192.0.2.1:53")), File: resolvConf(t, "search a.example"),
 	})
 	require.Empty(t, r.Search(0))
 	require.Empty(t, dns.New(dns.Config{}).Search(0))

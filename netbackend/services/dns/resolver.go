@@ -1,17 +1,15 @@
 package dns
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
-// Transport is how a resolver is asked.
+// Transport is how a resolver is asked. Where a Server is asked by TLS only, the others stand for that.
 type Transport uint8
 
 // The transports. A resolver may be good by one and not by the other.
 const (
 	UDP Transport = iota
 	TCP
+	TLS // of a Server with TLS, and of no other
 	transports
 )
 
@@ -23,7 +21,7 @@ const (
 
 // resolver is one name server and its recent past.
 type resolver struct {
-	addr   netip.AddrPort
+	addr   Server
 	heard  int64 // when it last answered by any transport
 	spoke  bool  // whether it ever did
 	health [transports]health
@@ -61,13 +59,14 @@ func (h *health) recover() (was bool) {
 	return was
 }
 
-// last reports whether v is to be asked after others. By UDP it is until it has answered a probe. By TCP there are none: it is so
-// for its time, or while it does not answer by UDP, for then its machine may be off.
+// last reports whether v is to be asked after others. By UDP it is until it has answered a probe. By TCP and TLS there are none: it is so
+// for its time, or, of TCP, while it does not answer by UDP, for then its machine may be off.
 func (v *resolver) last(now int64, by Transport) bool {
 	if v.health[UDP].aside {
 		return true
 	}
-	return by == TCP && v.health[TCP].aside && now < v.health[TCP].until
+	by = v.addr.by(by)
+	return by != UDP && v.health[by].aside && now < v.health[by].until
 }
 
 // before reports whether v is to be asked before w, which stands earlier in the list.
@@ -81,4 +80,6 @@ func (v *resolver) before(w *resolver, now int64, by Transport) bool {
 }
 
 // failed is when v last failed.
-func (v *resolver) failed() int64 { return max(v.health[UDP].failed, v.health[TCP].failed) }
+func (v *resolver) failed() int64 {
+	return max(v.health[UDP].failed, v.health[TCP].failed, v.health[TLS].failed)
+}

@@ -1,9 +1,6 @@
 package dns
 
-import (
-	"net/netip"
-	"time"
-)
+import "time"
 
 // State is what is known of the resolvers.
 type State struct {
@@ -14,11 +11,13 @@ type State struct {
 
 // ResolverState is what is known of a resolver.
 type ResolverState struct {
-	Addr     netip.AddrPort
+	Server   Server
+	Domain   string        // that it is asked for, "" for names that are in no domain with resolvers of its own
 	First    bool          // it is asked first by the next query by UDP, unless the file says that they take turns
 	Answered bool          // it has answered a query
 	Ago      time.Duration // since it has answered last
 	UDP, TCP HealthState
+	TLS      HealthState
 }
 
 // HealthState is whether a resolver works by one transport.
@@ -34,7 +33,7 @@ func (r *Relay) State(now int64) State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := State{Patience: patience}
-	if len(r.cfg.Resolvers) == 0 {
+	if len(r.cfg.Servers) == 0 {
 		s.File = r.cfg.File
 	}
 	best := 0
@@ -43,7 +42,9 @@ func (r *Relay) State(now int64) State {
 		if v.before(&r.list[best], now, UDP) {
 			best = i
 		}
-		state := ResolverState{Addr: v.addr, Answered: v.spoke, UDP: v.health[UDP].state(now), TCP: v.health[TCP].state(now)}
+		state := ResolverState{
+			Server: v.addr, Answered: v.spoke, UDP: v.health[UDP].state(now), TCP: v.health[TCP].state(now), TLS: v.health[TLS].state(now),
+		}
 		if v.spoke {
 			state.Ago = time.Duration(now - v.heard)
 		}

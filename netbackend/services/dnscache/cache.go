@@ -20,6 +20,16 @@ type Cache struct {
 	recent  list.List                // those used last are in front
 	size    int                      // bytes of all
 	version uint64                   // of the resolvers that have answered
+	stats   Stats
+}
+
+// Stats are what has become of queries, since the Cache was made, and how much it keeps.
+type Stats struct {
+	Entries, Bytes int    // now; of answers that are over, too
+	Hits           uint64 // queries that an answer was kept for
+	Misses         uint64 // that none was kept for
+	Expired        uint64 // of those, that one was kept for which is over
+	Stale          uint64 // queries that were answered by one that is over, since no resolver had a better one
 }
 
 const (
@@ -32,15 +42,19 @@ const (
 	maxCachedMessage = 4096
 	// maxLife bounds how long an answer is kept, in seconds (RFC 8767 section 4 names a week as the most, and a day as usual).
 	maxLife = 24 * 60 * 60
+	// maxStale is for how many seconds more an answer is kept, for the case that no resolver answers, and staleLife is what the guest is then told of
+	// its life (RFC 8767 section 4).
+	maxStale, staleLife = 24 * 60 * 60, 30
 )
 
 // cached is an answer that is kept.
 type cached struct {
-	key    string
-	answer []byte
-	ttls   []int // where in it times to live are
-	since  int64
-	life   uint32 // seconds
+	key        string
+	answer     []byte
+	ttls       []int // where in it times to live are
+	since      int64
+	life       uint32 // seconds
+	staleUntil int64  // until when it is given though it is over
 }
 
 // Name is what a Cache has of one question.
@@ -62,20 +76,92 @@ func (c *Cache) Get(now int64, version uint64, query []byte) []byte {
 	}
 	e, found := c.entries[string(query[2:])]
 	if !found {
+		c.stats.Misses++
 		return nil
 	}
 	is := e.Value.(*cached)
 	age := is.age(now)
-	if age >= is.life {
+	if age < is.life {
+		c.stats.Hits++
+		c.recent.MoveToFront(e)
+		return is.again(query, func(ttl uint32) uint32 { return ttl - min(age, ttl) })
+	}
+	if now < is.staleUntil {
+		return c.stale(e, query)
+	}
+	c.stats.Misses++
+	c.stats.Expired++
+	if !is.servesStale(age) {
 		c.remove(e)
+	}
+	return nil
+}
+
+// GetStale returns an answer to a query that is over, in the place of one that no resolver has given, nil if there is none. It is the caller's own.
+// For half a minute the same query gets it again by Get: so long resolvers are not asked (RFC 8767 section 5).
+func (c *Cache) GetStale(now int64, version uint64, query []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follow(version)
+	if len(query) < headerLen {
 		return nil
 	}
+	e, found := c.entries[string(query[2:])]
+	if !found {
+		return nil
+	}
+	is := e.Value.(*cached)
+	if age := is.age(now); age < is.life || !is.servesStale(age) {
+		return nil
+	}
+	is.staleUntil = now + staleLife*int64(time.Second)
+	return c.stale(e, query)
+}
+
+// HasStale reports whether GetStale would return an answer.
+func (c *Cache) HasStale(now int64, query []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(query) < headerLen {
+		return false
+	}
+	e, found := c.entries[string(query[2:])]
+	if !found {
+		return false
+	}
+	is := e.Value.(*cached)
+	age := is.age(now)
+	return age >= is.life && is.servesStale(age)
+}
+
+// Stats returns what has become of queries.
+func (c *Cache) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Entries, s.Bytes = c.recent.Len(), c.size
+	return s
+}
+
+// stale requires mu.
+func (c *Cache) stale(e *list.Element, query []byte) []byte {
+	c.stats.Stale++
 	c.recent.MoveToFront(e)
-	answer := bytes.Clone(is.answer)
+	return e.Value.(*cached).again(query, func(ttl uint32) uint32 { return min(ttl, staleLife) })
+}
+
+// servesStale reports whether an answer of that age may be given though it is over. That a name was not there says too little by then.
+func (e *cached) servesStale(age uint32) bool {
+	positive := e.answer[3]&0xf == dns.RcodeSuccess && binary.BigEndian.Uint16(e.answer[6:]) > 0
+	return positive && age < e.life+maxStale
+}
+
+// again returns the answer to a query with the same bytes, with other times to live.
+func (e *cached) again(query []byte, ttlOf func(uint32) uint32) []byte {
+	answer := bytes.Clone(e.answer)
 	copy(answer, query[:2])
-	for _, at := range is.ttls {
-		ttl := binary.BigEndian.Uint32(answer[at:])
-		binary.BigEndian.PutUint32(answer[at:], ttl-min(age, ttl))
+	for _, at := range e.ttls {
+		binary.BigEndian.PutUint32(answer[at:], ttlOf(binary.BigEndian.Uint32(answer[at:])))
 	}
 	return answer
 }
@@ -83,7 +169,7 @@ func (c *Cache) Get(now int64, version uint64, query []byte) []byte {
 // age is for how many seconds an answer was kept, as far as they have begun: no guest is told more than is left.
 func (e *cached) age(now int64) uint32 {
 	second := int64(time.Second)
-	return uint32(min(max(now-e.since+second-1, 0)/second, maxLife))
+	return uint32(min(max(now-e.since+second-1, 0)/second, maxLife+maxStale))
 }
 
 // Put keeps an answer to a query, if it may be given again. version is that of when the query was sent.

@@ -82,6 +82,7 @@ func TestAnAnswerIsGivenAgainWithWhatIsLeftOfItsTimes(t *testing.T) {
 	require.Equal(t, []uint32{299, 59}, ttls(t, c.Get(5*second+1, 0, query)), "a second that has begun counts")
 	require.Equal(t, []uint32{241, 1}, ttls(t, c.Get(64*second, 0, query)))
 	require.Nil(t, c.Get(65*second, 0, query), "the record that lives shortest is over")
+	require.Nil(t, c.Get((60+maxStale+5)*second, 0, query), "and is not kept for ever")
 	require.Empty(t, c.entries)
 	require.Zero(t, c.size)
 	got[12]++
@@ -252,4 +253,45 @@ func FuzzCache(f *testing.F) {
 		}
 		require.Equal(t, reply[2:], later[2:], "nothing else has changed")
 	})
+}
+
+func TestAnAnswerThatIsOverStandsInForHalfAMinuteAtATime(t *testing.T) {
+	var c Cache
+	query := ask(t, "www.example.org.", dns.TypeA, nil)
+	require.False(t, c.HasStale(0, query))
+	c.Put(0, 0, query, answer(t, query, dns.RcodeSuccess, nil, chain, ""))
+	require.False(t, c.HasStale(59*second, query), "it is good")
+	require.Nil(t, c.GetStale(59*second, 0, query))
+	require.Nil(t, c.Get(60*second, 0, query), "resolvers are asked first")
+	require.True(t, c.HasStale(60*second, query))
+	got := c.GetStale(60*second, 0, withID(query, 99))
+	require.Equal(t, []uint32{30, 30}, ttls(t, got))
+	require.Equal(t, byte(99), got[1])
+	require.Equal(t, []uint32{30, 30}, ttls(t, c.Get(89*second, 0, query)), "resolvers are left alone for a while")
+	require.Nil(t, c.Get(90*second, 0, query))
+	require.Equal(t, Stats{Entries: 1, Bytes: c.size, Misses: 2, Expired: 2, Stale: 2}, c.Stats())
+
+	c.Put(91*second, 0, query, answer(t, query, dns.RcodeSuccess, nil, chain, ""))
+	require.Equal(t, []uint32{300, 60}, ttls(t, c.Get(91*second, 0, query)), "a better one takes its place")
+	require.EqualValues(t, 1, c.Stats().Hits)
+	require.NotNil(t, c.GetStale((91+60+maxStale-1)*second, 0, query))
+	require.Nil(t, c.GetStale((91+60+maxStale)*second, 0, query), "a day later it says nothing any more")
+	require.Nil(t, c.GetStale(200*second, 1, query), "nor for other resolvers")
+	for _, short := range [][]byte{nil, {1}, make([]byte, 11)} {
+		require.False(t, c.HasStale(0, short))
+		require.Nil(t, c.GetStale(0, 1, short))
+	}
+}
+
+func TestThatANameWasNotThereDoesNotStandIn(t *testing.T) {
+	var c Cache
+	query := ask(t, "no.example.org.", dns.TypeA, nil)
+	for _, code := range []int{dns.RcodeNameError, dns.RcodeSuccess} {
+		c.Put(0, 0, query, answer(t, query, code, nil, "", soa))
+		require.NotNil(t, c.Get(29*second, 0, query))
+		require.False(t, c.HasStale(31*second, query))
+		require.Nil(t, c.GetStale(31*second, 0, query))
+		require.Nil(t, c.Get(31*second, 0, query))
+		require.Zero(t, c.Stats().Entries)
+	}
 }

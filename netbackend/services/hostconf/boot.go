@@ -144,7 +144,7 @@ func (c *Config) checkBoot() error {
 	}
 	for _, f := range c.BootFiles {
 		if !f.isURL() && len(c.BootServers) == 0 {
-			return fmt.Errorf("--boot-file %s: nobody knows where that file is; add --boot-server ADDRESS, or write a URL", f)
+			return fmt.Errorf("--boot-file %s: nobody knows where that file is; add --tftp DIRECTORY or --boot-server ADDRESS, or write a URL", f)
 		}
 	}
 	if len(c.BootServers) > 0 && len(c.BootFiles) == 0 {

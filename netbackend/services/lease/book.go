@@ -38,6 +38,9 @@ type Config struct {
 	User  func(netip.Addr) [6]byte // the MAC address that uses an address on the link, zero if that is not known
 	Heard func(mac [6]byte) int64  // when a host was heard last, by the clock of Take; 0 for never
 
+	// Link has the other Books of the same link; nil for none. They share the pool.
+	Link *Link
+
 	single bool // whoever asks gets Primary
 }
 
@@ -63,8 +66,8 @@ type Book struct {
 	cfg  Config
 	seed maphash.Seed
 
-	mu       sync.Mutex
-	entries  []entry // one for each address that is given, at most
+	mu       *sync.Mutex // that of the Link, if there is one
+	entries  []entry     // one for each address that is given, at most
 	declined []refusal
 	asked    []question
 	names    map[[6]byte]string // that hosts call themselves by, by MAC address; maxNames at most
@@ -92,7 +95,14 @@ type refusal struct {
 
 // New returns an empty Book.
 func New(cfg Config) *Book {
-	return &Book{cfg: cfg, seed: maphash.MakeSeed()}
+	b := &Book{cfg: cfg, seed: maphash.MakeSeed()}
+	if cfg.Link == nil {
+		b.mu = new(sync.Mutex)
+		return b
+	}
+	b.mu = &cfg.Link.mu
+	cfg.Link.add(b)
+	return b
 }
 
 // Single returns a Book that gives one address to whoever asks.
@@ -130,7 +140,7 @@ func (b *Book) assign(now int64, c Client, want netip.Addr, keep time.Duration) 
 		e.until = max(e.until, now+int64(keep))
 		return e.addr, Given
 	}
-	if b.inPool(want) && b.free(now, c, want) {
+	if b.inPool(want) && b.free(now, c, want) && (b.cfg.Link == nil || b.cfg.Link.hasRoomFor(now, b)) {
 		return b.give(now, c, want, keep)
 	}
 	switch outcome := b.primary(now, c); outcome {
@@ -138,6 +148,9 @@ func (b *Book) assign(now int64, c Client, want netip.Addr, keep time.Duration) 
 		return b.give(now, c, b.cfg.Primary, keep)
 	case Ask, Wait:
 		return netip.Addr{}, outcome
+	}
+	if b.cfg.Link != nil && !b.cfg.Link.hasRoomFor(now, b) {
+		return netip.Addr{}, None
 	}
 	if a, ok := b.choose(now, c); ok {
 		return b.give(now, c, a, keep)
@@ -248,6 +261,9 @@ func (b *Book) give(now int64, c Client, a netip.Addr, keep time.Duration) (neti
 // free reports whether a, of the pool, can be given to c: to a host that uses it already it can always.
 func (b *Book) free(now int64, c Client, a netip.Addr) bool {
 	if a == b.cfg.Primary || b.isFixed(a) || slices.Contains(b.cfg.Never, a) {
+		return false
+	}
+	if b.cfg.Link != nil && b.cfg.Link.isElsewhere(now, b, a) {
 		return false
 	}
 	if slices.ContainsFunc(b.declined, func(r refusal) bool { return r.addr == a && r.until > now }) {

@@ -46,6 +46,10 @@ type Config struct {
 	MAC       [6]byte      // of all of the network's addresses
 	LinkLocal netip.Addr   // of the router
 	Addrs     []netip.Addr // other addresses to answer for
+	// Guest, if valid, is the guest's address, and all but this and those that hosts look for by themselves are answered for.
+	Guest     netip.Addr
+	Silent    bool         // routers are not advertised
+	Stateless bool         // there is no DHCPv6
 	Prefix    netip.Prefix // of the network
 	DNS       []netip.Addr // name servers
 	// Search returns the domains in which names are looked up; nil says nothing about it.
@@ -53,10 +57,17 @@ type Config struct {
 }
 
 // Responder answers the guest.
-type Responder struct{ cfg Config }
+type Responder struct {
+	cfg     Config
+	aliases []netip.Addr
+}
 
 // New returns a Responder.
 func New(cfg Config) *Responder { return &Responder{cfg: cfg} }
+
+// SetAliases lets r answer for some addresses, too, in the place of those that it was told before. It keeps them. Those of IPv4 do not
+// matter.
+func (r *Responder) SetAliases(addrs []netip.Addr) { r.aliases = addrs }
 
 // Sender is a host that a message tells of.
 type Sender struct {
@@ -101,7 +112,13 @@ func advertised(m *message) (netip.Addr, bool) {
 
 // isOurs reports whether a is one of the addresses to answer for.
 func (r *Responder) isOurs(a netip.Addr) bool {
-	return a == r.cfg.LinkLocal || slices.Contains(r.cfg.Addrs, a)
+	return a == r.cfg.LinkLocal || slices.Contains(r.cfg.Addrs, a) || slices.Contains(r.aliases, a)
+}
+
+// isOthers reports whether an address is that of a host beyond the engine, for which it answers. Who asks without an address of its own looks
+// whether it may have that one.
+func (r *Responder) isOthers(a, asks netip.Addr) bool {
+	return r.cfg.Guest.IsValid() && a != r.cfg.Guest && a != asks && !asks.IsUnspecified()
 }
 
 // message is a message of the guest.
@@ -152,6 +169,9 @@ func (r *Responder) routerSolicited(m *message, mtu int) (reply []byte, ok bool)
 	if !m.checkOptions(header.NDPOptions(m.icmp[fixed:])) {
 		return nil, false
 	}
+	if r.cfg.Silent {
+		return nil, true
+	}
 	if m.src.IsUnspecified() {
 		return r.Advertisement(mtu), true
 	}
@@ -168,7 +188,7 @@ func (r *Responder) neighbourSolicited(m *message) (reply []byte, ok bool) {
 		m.src.IsUnspecified() && !header.IsSolicitedNodeAddr(tcpip.AddrFrom16(m.dst.As16())) {
 		return nil, false
 	}
-	if !r.isOurs(target) {
+	if !r.isOurs(target) && !r.isOthers(target, m.src) {
 		return nil, true
 	}
 	to, mac, flags := m.src, m.mac, uint32(adRouter|adSolicited|adOverride)
@@ -191,18 +211,24 @@ func (r *Responder) Advertisement(mtu int) []byte {
 
 // advertise returns a router advertisement (RFC 4861 section 4.2).
 func (r *Responder) advertise(mac [6]byte, to netip.Addr, mtu int) []byte {
-	body := []byte{hopsOfGuest, managed | otherConfiguration, routerLifetime >> 8, routerLifetime & 0xff, 0, 0, 0, 0, 0, 0, 0, 0}
+	flags := byte(managed | otherConfiguration)
+	if r.cfg.Stateless {
+		flags = 0
+	}
+	body := []byte{hopsOfGuest, flags, routerLifetime >> 8, routerLifetime & 0xff, 0, 0, 0, 0, 0, 0, 0, 0}
 	body = appendOption(body, optionSource, r.cfg.MAC[:])
 	body = appendOption(body, optionMTU, words(0, uint32(mtu))[2:])
 
 	prefix := append([]byte{byte(r.cfg.Prefix.Bits()), onLink | autonomous}, words(validLifetime, preferredLifetime, 0)...)
 	body = appendOption(body, optionPrefix, append(prefix, r.cfg.Prefix.Addr().AsSlice()...))
 
-	servers := words(0, dnsLifetime)[2:]
-	for _, a := range r.cfg.DNS {
-		servers = append(servers, a.AsSlice()...)
+	if len(r.cfg.DNS) > 0 {
+		servers := words(0, dnsLifetime)[2:]
+		for _, a := range r.cfg.DNS {
+			servers = append(servers, a.AsSlice()...)
+		}
+		body = appendOption(body, optionDNS, servers)
 	}
-	body = appendOption(body, optionDNS, servers)
 	if r.cfg.Search != nil {
 		if names := hostconf.Names(r.cfg.Search(), maxSearch); len(names) > 0 {
 			body = appendOption(body, optionSearch, append(words(0, dnsLifetime)[2:], names...))

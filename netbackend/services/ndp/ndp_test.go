@@ -233,3 +233,32 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// In a shared network the engine answers for other hosts, but not for addresses that the guest may have, or looks whether it may.
+func TestNeighboursOfASharedNetworkAreAnsweredFor(t *testing.T) {
+	own, other := netip.MustParseAddr("fd00:10:0:2::15"), netip.MustParseAddr("fd00:10:0:2::77")
+	r := ndp.New(ndp.Config{MAC: routerMAC, LinkLocal: router, Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), Guest: own})
+	for name, c := range map[string]struct {
+		src, target netip.Addr
+		answered    bool
+	}{
+		"another host": {guest, other, true}, "the guest's address": {guest, own, false}, "who asks": {guest, guest, false},
+		"a tentative address": {nobody, other, false}, "the router": {guest, router, true},
+	} {
+		to := netip.AddrFrom16(header.SolicitedNodeAddr(tcpip.AddrFrom16(c.target.As16())).As16())
+		reply, _, ok := r.Answer(message(c.src, to, header.ICMPv6NeighborSolicit, solicitation(c.target)...), 1500)
+		require.True(t, ok, name)
+		require.Equal(t, c.answered, reply != nil, name)
+	}
+}
+
+func TestAnAdvertisementTellsWhatThereIs(t *testing.T) {
+	cfg := ndp.Config{MAC: routerMAC, LinkLocal: router, Prefix: netip.MustParsePrefix("fd00:10:0:2::/64"), Stateless: true}
+	r := parse(t, ndp.New(cfg).Advertisement(1500))
+	require.Zero(t, r.icmp[5], "nobody is sent to a DHCPv6 server that there is not")
+	require.Len(t, options(t, header.NDPOptions(r.icmp[16:])), 2, "the router's address and the prefix, but no name server")
+	cfg.Silent = true
+	frame, _, ok := ndp.New(cfg).Answer(message(guest, netip.MustParseAddr("ff02::2"), header.ICMPv6RouterSolicit, make([]byte, 4)...), 1500)
+	require.True(t, ok)
+	require.Nil(t, frame)
+}

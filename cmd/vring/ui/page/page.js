@@ -184,7 +184,7 @@ function labelled(x, y, width, height, text) {
 }
 
 // stageOf is how far a guest has come.
-const stageOf = (g) => g.frontend + (g.link === "down" ? ", link down" : "");
+const stageOf = (g) => g.frontend + ((g.frontend_kind ?? "vhost-user") === "vhost-user" ? "" : ` (${g.frontend_kind})`) + (g.link === "down" ? ", link down" : "");
 
 function guestBox(g, x, y, box, m) {
   const rates = `${bits(last(m.from))} out, ${bits(last(m.to))} in`;
@@ -363,7 +363,7 @@ async function showPolicy() {
 function followEvents() {
   const source = new EventSource("/v1/events");
   const kinds = [
-    "frontend", "notice", "changed", "reloaded", "not-reloaded", "guest-added", "guest-removed", "guest-stopped", "broker-ended", "resolvers-unreadable", "draining",
+    "frontend", "notice", "changed", "reloaded", "not-reloaded", "guest-added", "guest-removed", "guest-stopped", "broker-ended", "resolvers-unreadable", "audit-failed", "audit-goes-on", "draining",
     "drain-cancelled", "link", "stopping", "lost",
   ];
   for (const kind of kinds) source.addEventListener(kind, (event) => showEvent(JSON.parse(event.data)));

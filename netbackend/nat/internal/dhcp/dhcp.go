@@ -61,15 +61,23 @@ type Server struct {
 	leases      *Leases // of the guest
 	dhcpServer  *dhcp4.Server
 	dhcp6Server *dhcp6.Server // nil if the guest has no network of IPv6
+	cfg         Config
 }
 
+// Config is what a Server takes from the configuration of its guest.
+type Config struct{ NoV4, NoV6 bool } // nothing is answered in that version
+
 // SetUp makes that of a queue pair. g are the guest's addresses.
-func (e *Server) SetUp(link *link.Layer, fragments *fragments.Sender, g *Leases, dhcpServer *dhcp4.Server, dhcp6Server *dhcp6.Server) {
-	*e = Server{link: link, fragments: fragments, leases: g, dhcpServer: dhcpServer, dhcp6Server: dhcp6Server}
+func (e *Server) SetUp(cfg Config, link *link.Layer, fragments *fragments.Sender, g *Leases, dhcpServer *dhcp4.Server, dhcp6Server *dhcp6.Server) {
+	*e = Server{cfg: cfg, link: link, fragments: fragments, leases: g, dhcpServer: dhcpServer, dhcp6Server: dhcp6Server}
 }
 
 // Handle4 answers a DHCP or BOOTP message. length is that of UDP header and payload.
 func (e *Server) Handle4(t *shard.Turn, k *shard.Packet, length int) {
+	if e.cfg.NoV4 {
+		t.Drop(&t.Counters.Unsupported)
+		return
+	}
 	if !t.Allow(limits.DHCP) {
 		return
 	}
@@ -96,6 +104,10 @@ func (e *Server) Handle4(t *shard.Turn, k *shard.Packet, length int) {
 
 // Handle6 answers a message of DHCPv6. length is that of UDP header and payload.
 func (e *Server) Handle6(t *shard.Turn, k *shard.Packet, length int) {
+	if e.cfg.NoV6 {
+		t.Drop(&t.Counters.Unsupported)
+		return
+	}
 	if !t.Allow(limits.DHCP) {
 		return
 	}

@@ -39,13 +39,13 @@ func (e *Assembler) Take(t *shard.Turn, k *shard.Packet) (whole *shard.Packet) {
 		return nil
 	}
 	a, evicted := e.packets.Find(&ipfrag.Key{Src: k.Src, Dst: k.Dst, ID: f.ID, Proto: k.Proto}, t.Now)
-	t.Counters.FragmentsEvicted += uint64(evicted)
+	t.DropPart(&t.Counters.FragmentsEvicted, evicted, false)
 	if a.Len() == 0 {
 		a.Tag = uint8(t.From)
 	}
 	dropped, ok := a.Add(f.Start, n, f.More)
 	if !ok {
-		t.Counters.FragmentOverlaps += uint64(dropped)
+		t.DropPart(&t.Counters.FragmentOverlaps, dropped, true)
 		return nil
 	}
 	guestmem.CopyFrom(a.Bytes(f.Start, n), k.Chain.Iov, k.L4Offset)
@@ -86,7 +86,7 @@ func (e *Assembler) Done(retry bool) {
 // Expire gives packets up of which fragments have not come in time, and calls fn for each.
 func (e *Assembler) Expire(t *shard.Turn, fn func(*ipfrag.Packet)) {
 	if e.packets.Due(t.Now) { // what comes too late joins nothing
-		t.Counters.FragmentTimeouts += uint64(e.packets.Expire(t.Now, fn))
+		t.DropPart(&t.Counters.FragmentTimeouts, int(e.packets.Expire(t.Now, fn)), false)
 	}
 }
 

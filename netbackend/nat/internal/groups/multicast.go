@@ -104,8 +104,7 @@ func (e *Reflector) mayAnswer(d *multicast.Datagram) bool {
 		}
 		return e.policy.Permits(from)
 	}
-	_, v := e.policy.Judge(from)
-	return v == policy.Allowed
+	return e.policy.Judge(from).Verdict == policy.Allowed
 }
 
 // Refresh looks at the interfaces again if links or addresses of the host have changed: changes is another number then.

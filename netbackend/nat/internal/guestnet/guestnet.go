@@ -11,14 +11,16 @@ import (
 // Network is the guest's, in one version of IP.
 type Network struct {
 	Prefix       netip.Prefix // not valid if the guest has none in that version
-	Gateway, DNS ipaddr.Addr
-	Loopback     ipaddr.Addr // of the host; what the gateway's address leads to
+	Gateway, DNS ipaddr.Addr  // the zero DNS is none
+	Guest        ipaddr.Addr  // the guest's own, for a shared network
+	Loopback     ipaddr.Addr  // of the host; what the gateway's address leads to
 }
 
 // Networks is the guest's network in both versions, and all addresses that the engine answers for.
 type Networks struct {
 	V4, V6    Network
 	LinkLocal ipaddr.Addr // the gateway's in IPv6; nobody else but the guest has one on its link
+	Shared    bool        // only the addresses of the guest are its own: others of its prefixes belong to hosts beyond the engine, the gateway's to a router
 }
 
 // New returns the networks of a guest whose gateway has a MAC address. v6 without a prefix is none. Loopback is set here.
@@ -57,8 +59,12 @@ func (n *Networks) IsDNS(a *ipaddr.Addr) bool { return *a == n.V4.DNS || !a.Is4(
 // IsOurs reports whether a is an address that the engine itself answers for.
 func (n *Networks) IsOurs(a *ipaddr.Addr) bool { return n.IsGateway(a) || n.IsDNS(a) }
 
-// Contains reports whether a is in the guest's own network.
+// Contains reports whether a is in the guest's own network, in which there is nobody but the guest and the engine.
 func (n *Networks) Contains(a *ipaddr.Addr) bool {
+	if n.Shared {
+		of := n.Of(a)
+		return a.IsLinkLocal() || *a == of.Guest || *a == of.DNS && of.DNS != of.Gateway
+	}
 	return a.IsLinkLocal() || n.Of(a).Prefix.Contains(a.Netip())
 }
 
@@ -68,6 +74,9 @@ func (n *Networks) IsBroadcast(a *ipaddr.Addr) bool {
 		return false
 	}
 	host := ^uint32(0) >> n.V4.Prefix.Bits()
+	if host <= 1 {
+		return false // two hosts at most: all addresses are theirs (RFC 3021)
+	}
 	return binary.BigEndian.Uint32(a[12:])&host == host && n.V4.Prefix.Contains(a.Netip())
 }
 

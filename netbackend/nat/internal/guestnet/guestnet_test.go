@@ -108,3 +108,24 @@ func TestAServiceOfTheHostIsNamedByTheAddressesThatLeadToIt(t *testing.T) {
 		})
 	}
 }
+
+func TestOfASharedNetworkOnlyTheGuestsAddressesAreItsOwn(t *testing.T) {
+	n := usual()
+	n.Shared, n.V4.Guest, n.V6.Guest = true, *addr("10.0.2.15"), *addr("fd00::15")
+	for text, own := range map[string]bool{
+		"10.0.2.15": true, "10.0.2.3": true, "fd00::15": true, "fe80::1": true,
+		"10.0.2.2": false, "fd00::2": false, "10.0.2.16": false, "10.0.2.255": false, "fd00::16": false, "192.0.2.1": false,
+	} {
+		require.Equal(t, own, n.Contains(addr(text)), text)
+	}
+	require.Equal(t, *addr("10.0.2.77"), n.AsSeen(addr("10.0.2.77"), addr("10.0.2.15")), "a neighbour is seen as itself")
+	require.Equal(t, *addr("10.0.2.2"), n.AsSeen(addr("10.0.2.15"), addr("10.0.2.15")), "the host may have the guest's address")
+	require.True(t, n.IsBroadcast(addr("10.0.2.255")))
+}
+
+func TestANetworkOfTwoHostsHasNoBroadcastAddress(t *testing.T) {
+	for bits, last := range map[int]bool{30: true, 31: false, 32: false} {
+		n := New(Network{Prefix: netip.PrefixFrom(netip.MustParseAddr("10.0.2.3"), bits)}, Network{}, [6]byte{})
+		require.Equal(t, last, n.IsBroadcast(addr("10.0.2.3")), bits)
+	}
+}

@@ -2,6 +2,8 @@ package hosts
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -181,6 +183,13 @@ func (h *Table) User(a *ipaddr.Addr) ID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.userOf[*a]
+}
+
+// Addresses returns the addresses that hosts use, in no order.
+func (h *Table) Addresses() []ipaddr.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.userOf))
 }
 
 // UserCache is what a queue pair remembers of Table.User, so that it need not take the lock for each batch of datagrams.

@@ -8,6 +8,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -21,13 +22,22 @@ import (
 type Sender struct {
 	shard    *shard.Shard
 	routes   *route.Table
-	reported map[policy.Destination]bool // denials that the user was told of
-	denying  func(flowtable.Key) string
+	reported limits.Told[policy.Destination] // denials that the user was told of
+	hooks    Hooks
+	ledger   *ledger.Keeper
 }
 
-// SetUp makes what tells the guest of a queue pair. denying returns the rule that closes the destination of a flow, "" for none.
-func (e *Sender) SetUp(s *shard.Shard, routes *route.Table, denying func(flowtable.Key) string) {
-	*e = Sender{shard: s, routes: routes, reported: map[policy.Destination]bool{}, denying: denying}
+// Hooks know the rules as a user writes them.
+type Hooks struct {
+	// Denying returns the rule that closes the destination of a flow, as an option; "" for none.
+	Denying func(flowtable.Key) string
+	// Opening returns the option that would open the destination of a flow to which a verdict is closed; "" for none.
+	Opening func(flowtable.Key, policy.Verdict) string
+}
+
+// SetUp makes what tells the guest of a queue pair.
+func (e *Sender) SetUp(s *shard.Shard, routes *route.Table, l *ledger.Keeper, h Hooks) {
+	*e = Sender{shard: s, routes: routes, ledger: l, hooks: h}
 }
 
 // PutMessage makes of the frame b, whose ICMP message has its payload in place, a message to the guest. rest is the message's
@@ -43,9 +53,9 @@ func PutMessage(t *shard.Turn, b []byte, src, dst *ipaddr.Addr, m netpkt.Message
 
 // Reject tells the guest that the policy is against its datagram or echo request. l4 is the packet's transport header,
 // n its length from there on.
-func (e *Sender) Reject(t *shard.Turn, key *flowtable.Key, v policy.Verdict, n int, l4 []byte) {
-	e.ReportDenied(key, v)
-	e.SendUnreachable(t, key, e.rejectCode(key, v), n, l4)
+func (e *Sender) Reject(t *shard.Turn, key *flowtable.Key, d *policy.Decision, n int, l4 []byte) {
+	e.ReportDenied(key, d)
+	e.SendUnreachable(t, key, e.rejectCode(key, d.Verdict), n, l4)
 }
 
 // rejectCode returns the code for what the policy is against. Behind the gateway, the truth is that somebody filters: a

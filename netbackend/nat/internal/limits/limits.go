@@ -21,6 +21,8 @@ const (
 	PathMTU // an ICMP error by which packets to the guest become shorter
 	Group   // a question to the host's networks; see nat.Config.Multicast
 	Heard   // what these have for the guest
+	Chargen // a datagram that chargen answers by a longer one; see package measure
+	Hello   // a datagram with Initial packets of QUIC that has to tell its server
 	works
 )
 
@@ -42,7 +44,8 @@ func AllWork() iter.Seq[Work] {
 func (w Work) String() string {
 	return [works]string{
 		ARP: "arp", NDP: "ndp", DHCP: "dhcp", Echo: "echo", Query: "new queries", Error: "icmp errors", PathMTU: "path mtu",
-		Group: "multicast questions", Heard: "multicast answers",
+		Group: "multicast questions", Heard: "multicast answers", Chargen: "chargen datagrams",
+		Hello: "hellos of quic",
 	}[w]
 }
 
@@ -68,6 +71,8 @@ func (b *Budgets) Fill() {
 		PathMTU: 256,  // one is enough for each path; what is under way to it is sent again
 		Group:   100,  // all hosts of a network hear it; a browser of services takes ten
 		Heard:   500,  // all services of a network may answer at once
+		Chargen: 1000, // an answer may be longer than what it answers
+		Hello:   5000, // each is decrypted; a connection takes some three
 	} {
 		b.of[w].Fill(n)
 	}
@@ -84,6 +89,7 @@ const (
 	Peers
 	Queries
 	Streams
+	Measuring
 	NewFlows
 	Memory
 	Lingering
@@ -105,6 +111,8 @@ func (l Limit) Counter(c *stats.Counters) *uint64 {
 		Limit(PathMTU): &c.PathsOverBudget,
 		Limit(Group):   &c.MulticastOverBudget,
 		Limit(Heard):   &c.MulticastAnswersOverBudget,
+		Limit(Chargen): &c.ChargenOverBudget,
+		Limit(Hello):   &c.HellosOverBudget,
 		Connects:       &c.ConnectsEvicted,
 		Calls:          &c.CallsEvicted,
 		Associations:   &c.AssociationsEvicted,
@@ -112,6 +120,7 @@ func (l Limit) Counter(c *stats.Counters) *uint64 {
 		Strangers:      &c.StrangersEvicted,
 		Queries:        &c.QueriesTooMany,
 		Streams:        &c.ResolverConnectionsTooMany,
+		Measuring:      &c.MeasuredTooMany,
 		NewFlows:       &c.NewFlowsOverRate,
 		Memory:         &c.BuffersBounded,
 		Lingering:      &c.LingeringEvicted,
@@ -123,7 +132,7 @@ func (l Limit) Counter(c *stats.Counters) *uint64 {
 
 // Refuses reports whether what comes beyond the limit is refused. Otherwise something older goes, or smaller.
 func (l Limit) Refuses() bool {
-	return l < Connects || l == Queries || l == Streams || l == NewFlows || l >= Flows
+	return l < Connects || l == Queries || l == Streams || l == Measuring || l == NewFlows || l >= Flows
 }
 
 // String returns what the user reads.
@@ -138,6 +147,8 @@ func (l Limit) String() string {
 		Limit(PathMTU): "the guest calls more packets too big than is followed",
 		Limit(Group):   "the guest sends more multicast than is passed on",
 		Limit(Heard):   "the network of --multicast sends more than the guest gets",
+		Limit(Chargen): "the guest asks for more datagrams of chargen than are answered",
+		Limit(Hello):   "the guest begins more connections of QUIC than are looked at",
 		Connects:       "the guest has too many connections that nobody has answered; the oldest are given up",
 		Calls:          "too many forwarded connections wait for the guest's answer; the oldest are given up",
 		Associations:   "the guest speaks to too many others by UDP or ping; those idle longest are given up",
@@ -145,6 +156,7 @@ func (l Limit) String() string {
 		Strangers:      "too many others send to the guest that it has not sent to; those let in first are given up",
 		Queries:        "the guest has too many DNS queries under way; more are answered by SERVFAIL",
 		Streams:        "the guest has too many connections to the name server; more are refused",
+		Measuring:      "the guest has too many connections to services of --measure; more are refused",
 		NewFlows:       "the guest begins more connections, UDP flows and pings that nobody answers than it may; others are dropped",
 		Memory:         "the host's kernel holds much that the guest or its peers do not read; buffers of its sockets are made smaller",
 		Lingering:      "peers have not taken the end of many connections that are over, and the kernel holds it; the oldest are reset",

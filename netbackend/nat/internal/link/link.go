@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -21,15 +22,34 @@ type Layer struct {
 	arpServer *arp.Responder
 	ndpServer *ndp.Responder // nil if the guest has no network of IPv6
 	guestAt   *atomic.Int64  // of the guest: when the router is advertised in IPv6, 0 for never
+	cfg       Config
+}
+
+// Config is what a Layer takes from the configuration of its guest.
+type Config struct {
+	NoNDP    bool // nothing of neighbour discovery is answered
+	NoRouter bool // the router is not advertised
 }
 
 // SetUp makes what a queue pair has of the link. guestAt is the guest's, and 0 at first.
-func (l *Layer) SetUp(s *shard.Shard, arpServer *arp.Responder, ndpServer *ndp.Responder, guestAt *atomic.Int64) {
-	*l = Layer{shard: s, arpServer: arpServer, ndpServer: ndpServer, guestAt: guestAt}
+func (l *Layer) SetUp(cfg Config, s *shard.Shard, arpServer *arp.Responder, ndpServer *ndp.Responder, guestAt *atomic.Int64) {
+	*l = Layer{cfg: cfg, shard: s, arpServer: arpServer, ndpServer: ndpServer, guestAt: guestAt}
+}
+
+// AnswerFor answers for some addresses, too, in the place of those of before.
+func (l *Layer) AnswerFor(aliases []netip.Addr) {
+	l.arpServer.SetAliases(aliases)
+	if l.ndpServer != nil {
+		l.ndpServer.SetAliases(aliases)
+	}
 }
 
 // HandleNDP answers a message of neighbour discovery.
 func (l *Layer) HandleNDP(t *shard.Turn, k *shard.Packet) {
+	if l.cfg.NoNDP {
+		t.Drop(&t.Counters.Unsupported)
+		return
+	}
 	if !t.Allow(limits.NDP) {
 		return
 	}
@@ -58,7 +78,7 @@ func (l *Layer) HandleNDP(t *shard.Turn, k *shard.Packet) {
 
 // OnIPv6 takes note that the guest speaks IPv6.
 func (l *Layer) OnIPv6(t *shard.Turn) {
-	if l.guestAt.Load() != 0 {
+	if l.guestAt.Load() != 0 || l.cfg.NoRouter {
 		return
 	}
 	l.guestAt.Store(max(t.Now, 1)) // 0 would be never

@@ -2,7 +2,6 @@ package namerelay_test
 
 import (
 	"encoding/binary"
-	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,21 +39,27 @@ func TestAnAnswerThatIsKeptNeedsNoResolver(t *testing.T) {
 	r.now += 60 * second
 	require.Equal(t, namerelay.Passed, r.ask(question(4)), "it is over")
 	r.reply(r.sockets[2], answer(question(4), 2))
-	require.Equal(t, namerelay.Passed, r.ask(question(5)), "an error is not kept")
-	r.reply(r.sockets[3], address(question(5)))
+	require.Equal(t, stale(question(4)), r.answers[3], "a resolver that has failed knows nothing better")
+	require.Equal(t, namerelay.Cached, r.ask(question(5)), "nor half a minute later")
+	require.Equal(t, stale(question(5)), r.answers[4])
+	r.now += 30 * second
+	require.Equal(t, namerelay.Passed, r.ask(question(6)))
+	r.reply(r.sockets[3], address(question(6)))
+	require.Equal(t, address(question(6)), r.answers[5])
 	require.Len(t, r.sockets, 4)
+	require.Equal(t, 1, r.stale, "which was told of a query")
 }
 
 func TestWhatWasAnsweredIsForgotten(t *testing.T) {
 	for name, forget := range map[string]func(r *rig, resolvers *dns.Relay){
 		"with the guest":               func(r *rig, _ *dns.Relay) { r.relay.Forget() },
 		"when the host was suspended":  func(r *rig, _ *dns.Relay) { r.relay.Forgive() },
-		"when others are to be asked":  func(_ *rig, d *dns.Relay) { d.Use([]netip.AddrPort{resolver(2)}, "") },
+		"when others are to be asked":  func(_ *rig, d *dns.Relay) { d.Use(dns.Plain(resolver(2)), "") },
 		"when nobody is":               func(_ *rig, d *dns.Relay) { d.Use(nil, "") },
 		"unless nothing has happened:": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
-			resolvers := dns.New(dns.Config{Resolvers: []netip.AddrPort{resolver(1)}})
+			resolvers := dns.New(dns.Config{Servers: dns.Plain(resolver(1))})
 			r := newRigOf(t, resolvers)
 			r.guest.UseCache()
 			r.ask(question(1))
@@ -76,4 +81,42 @@ func TestNothingIsKeptUnlessItIsWanted(t *testing.T) {
 		require.Equal(t, namerelay.Passed, r.ask(question(i)))
 		r.reply(r.sockets[i], address(question(i)))
 	}
+}
+
+// stale is what stands in for an answer with an address.
+func stale(query []byte) []byte {
+	b := address(query)
+	binary.BigEndian.PutUint32(b[len(b)-10:], 30)
+	return b
+}
+
+// A guest does not wait for resolvers that are silent, and their answer is kept when it comes.
+func TestAnAnswerThatIsOverStandsInForResolversThatAreSilent(t *testing.T) {
+	r := newRig(t, 2)
+	r.guest.UseCache()
+	r.ask(question(1))
+	r.reply(r.sockets[0], address(question(1)))
+	r.now += 61 * second
+	require.Equal(t, namerelay.Passed, r.ask(question(2)))
+	r.after(1600e6)
+	require.Len(t, r.sockets, 3, "the second resolver is asked")
+	require.Len(t, r.answers, 1)
+	r.after(200e6)
+	require.Equal(t, stale(question(2)), r.answers[1])
+	require.Equal(t, namerelay.Cached, r.ask(question(3)), "which does not wait")
+	r.reply(r.sockets[2], address(question(2)))
+	require.Len(t, r.answers, 3, "the guest has its answer")
+	require.Equal(t, namerelay.Cached, r.ask(question(4)))
+	require.Equal(t, address(question(4)), r.answers[3], "that of the resolver")
+}
+
+func TestAnAnswerThatIsOverStandsInForResolversThatCannotBeReached(t *testing.T) {
+	r := newRig(t, 1)
+	r.guest.UseCache()
+	r.ask(question(1))
+	r.reply(r.sockets[0], address(question(1)))
+	r.now += 61 * second
+	r.openErr = namerelay.ErrNoRoom
+	require.Equal(t, namerelay.Passed, r.ask(question(2)))
+	require.Equal(t, stale(question(2)), r.answers[1])
 }

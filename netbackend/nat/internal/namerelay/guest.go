@@ -2,6 +2,7 @@ package namerelay
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,8 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/quota"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/dnscache"
+	"github.com/vringnet/vring/netbackend/services/dnsconn"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 )
 
 // ErrNoRoom tells that a resolver was not asked for want of a socket. It does not speak against the resolver.
@@ -23,22 +26,35 @@ func NewQuotas() *Quotas { return &Quotas{queries: quota.New(120, 60), streams: 
 
 // Guest is what the relays of a guest's queue pairs share. It is safe for use by their threads.
 type Guest struct {
-	resolvers *dns.Relay
+	resolvers *dns.Split
+	conns     *dnsconn.Client // to those that are not asked by UDP
 	cache     *dnscache.Cache // nil for none
 	queries   *quota.Stake
 	streams   streams
+	zones     atomic.Pointer[dnszone.Zones] // what is answered without a resolver; nil for nothing
 }
 
-// NewGuest returns a guest without queries and connections.
-func NewGuest(resolvers *dns.Relay, of *Quotas) *Guest {
-	return &Guest{resolvers: resolvers, queries: of.queries.Stake(), streams: streams{places: of.streams.Stake()}}
+// NewGuest returns a guest without queries and connections. Close ends what conns does.
+func NewGuest(resolvers *dns.Split, conns *dnsconn.Client, of *Quotas) *Guest {
+	return &Guest{resolvers: resolvers, conns: conns, queries: of.queries.Stake(), streams: streams{places: of.streams.Stake()}}
 }
+
+// Close ends what goes on in the background.
+func (g *Guest) Close() { g.conns.Close() }
 
 // UseCache lets answers be kept, before the first query.
 func (g *Guest) UseCache() { g.cache = new(dnscache.Cache) }
 
 // Cache returns the answers that are kept, nil if none are.
 func (g *Guest) Cache() *dnscache.Cache { return g.cache }
+
+// UseZones lets names of zones be answered without a resolver, in the place of those of before. Any thread may call it.
+func (g *Guest) UseZones(z *dnszone.Zones) { g.zones.Store(z) }
+
+// Addresses returns the addresses that a name of a zone has at now. !is is that it is in no zone. Any thread may call it.
+func (g *Guest) Addresses(now int64, name string) (addrs []netip.Addr, is bool) {
+	return g.zones.Load().Addresses(now, name)
+}
 
 // forgetAnswers forgets the answers that are kept.
 func (g *Guest) forgetAnswers() {
@@ -57,6 +73,7 @@ func (g *Guest) Streams() (held, most int) { return g.streams.places.Used() }
 type streams struct {
 	places *quota.Stake
 
+	news atomic.Int32 // how many have some
 	open atomic.Int32 // as long as list
 	mu   sync.Mutex
 	list []*Stream
@@ -88,12 +105,9 @@ func (n *streams) remove(s *Stream) {
 	n.open.Add(-1)
 }
 
-// flows returns the indices of the flows.
-func (n *streams) flows() (list []uint32) {
+// all returns the connections.
+func (n *streams) all() []*Stream {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, s := range n.list {
-		list = append(list, s.flow)
-	}
-	return list
+	return slices.Clone(n.list)
 }

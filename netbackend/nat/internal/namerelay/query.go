@@ -2,7 +2,6 @@ package namerelay
 
 import (
 	"bytes"
-	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +17,8 @@ const (
 	queryLife = int64(10e9)
 	// openTries is how many resolvers' answers to one query are awaited at once.
 	openTries = 3
+	// staleAfter is how long resolvers may take before the guest gets an answer that is over (RFC 8767 section 5).
+	staleAfter = int64(1800e6)
 )
 
 // queries are the queries of one queue pair that are under way. The zero value has none.
@@ -31,21 +32,26 @@ type queries struct {
 // query is one query.
 type query struct {
 	gen     uint32
-	version uint64 // of the resolvers, when it came
+	relay   *dns.Relay // of whose resolvers it is asked
+	version uint64     // of all resolvers, when it came
 	client  Client
 	message []byte // nil if the slot is free
 	tries   []try
 	answer  []byte // the best one until now, which may be an error
 	owed    bool   // it is to be sent as soon as there is room
-	over    bool   // the guest has its answer, and only a probe is awaited
+	told    bool   // the guest has its answer
+	over    bool   // as told, and only a probe is awaited
 	nextAt  int64  // when the next resolver is asked, 0 for never
 	endAt   int64  // when nobody is awaited any more
+	staleAt int64  // when an answer that is over is given, if resolvers are silent, 0 for never
 }
 
 // try is a query that one resolver was asked.
 type try struct {
-	to    netip.AddrPort
-	fd    int // -1 if its answer is not awaited any more
+	to    dns.Server
+	by    dns.Transport
+	fd    int  // -1 if its answer is not awaited any more
+	box   *box // where the answer comes of a resolver that is asked by a connection; nil by UDP
 	since int64
 	asked bool // it was asked since the guest last asked
 	probe bool // it had failed before, and is asked beside another one
@@ -60,6 +66,8 @@ const (
 	Refused                 // it is no ordinary query, which was answered
 	TooMany                 // there are too many, which was answered
 	Cached                  // an answer that was kept has answered it
+	Named                   // it was about a name of the configuration, which has answered it
+	Denied                  // rules by name have answered it
 )
 
 // Ask passes a query on, or answers it. The message is the Relay's from now on.
@@ -68,12 +76,23 @@ func (r *Relay) Ask(now int64, client *Client, message []byte) Outcome {
 		r.reply(client, dns.Refuse(message, v))
 		return Refused
 	}
-	if q := r.queries.find(&client.Key, message); q != nil {
+	message = r.cfg.Judge.Plain(message)
+	if q := r.queries.find(client, message); q != nil {
 		r.repeat(now, q)
+		client.hasNoMore()
 		return Repeated
 	}
+	if answer := r.cfg.Guest.zones.Load().Answer(now, message); answer != nil {
+		r.cfg.Judge.Note(now, message, answer)
+		r.reply(client, answer)
+		return Named
+	}
+	if answer := r.cfg.Judge.Query(now, message); answer != nil {
+		r.reply(client, answer)
+		return Denied
+	}
 	version, answer := r.lookUp(now, message)
-	if answer != nil && r.reply(client, answer) {
+	if answer != nil && r.reply(client, r.cfg.Judge.Answer(now, message, client.fit(message, answer))) {
 		return Cached
 	}
 	if r.queries.count() >= r.most() || !r.cfg.Guest.queries.Take() {
@@ -82,14 +101,25 @@ func (r *Relay) Ask(now int64, client *Client, message []byte) Outcome {
 	}
 	q := r.queries.begin(client, message)
 	q.version = version
+	q.relay, _ = r.resolvers.For(message)
+	if cache := r.cfg.Guest.cache; cache != nil && cache.HasStale(now, message) {
+		q.staleAt = now + staleAfter
+	}
 	if !r.askNext(now, q) {
-		r.finish(now, q, dns.Fail(message))
+		r.finish(now, q, r.orStale(now, q, dns.Fail(message)))
 		return Passed
 	}
-	if to, due := r.relay.Probe(now); due && q.find(to) == nil {
+	if to, due := q.relay.Probe(now); due && q.find(to) == nil {
 		r.try(now, q, to).probe = true
 	}
 	return Passed
+}
+
+// Decline is Ask for a query for which the guest has no budget. By UDP the guest asks again, and gets no answer.
+func (r *Relay) Decline(client *Client, message []byte) {
+	if client.Stream != nil {
+		r.reply(client, dns.Fail(message))
+	}
 }
 
 // lookUp returns the answer to a query that is kept, nil if there is none, and the version of the resolvers.
@@ -98,8 +128,29 @@ func (r *Relay) lookUp(now int64, message []byte) (version uint64, answer []byte
 	if cache == nil {
 		return 0, nil
 	}
-	version = r.relay.Version(now)
+	version = r.resolvers.Version(now)
 	return version, cache.Get(now, version, message)
+}
+
+// orStale returns an answer that is over in the place of an error that says that no resolver knows better, and else the error.
+func (r *Relay) orStale(now int64, q *query, failure []byte) []byte {
+	if q.staleAt == 0 {
+		return failure
+	}
+	q.staleAt = 0
+	answer := r.cfg.Guest.cache.GetStale(now, q.version, q.message)
+	if answer == nil {
+		return failure
+	}
+	r.cfg.Stale()
+	return q.client.fit(q.message, answer)
+}
+
+// answerStale answers a query of which resolvers take their time by an answer that is over. Their answer is awaited still, and kept.
+func (r *Relay) answerStale(now int64, q *query) {
+	if answer := r.orStale(now, q, nil); answer != nil && r.reply(&q.client, r.cfg.Judge.Answer(now, q.message, answer)) {
+		q.told, q.over, q.nextAt, q.answer = true, true, 0, nil
+	}
 }
 
 // keep keeps the answer to a query, if answers are kept.
@@ -113,10 +164,10 @@ func (r *Relay) keep(now int64, q *query, answer []byte) {
 func (r *Relay) most() int { return max(r.cfg.Sockets()/(2*openTries), 1) }
 
 // find returns the query that message repeats, nil if it is a new one.
-func (n *queries) find(key *flowtable.Key, message []byte) *query {
+func (n *queries) find(client *Client, message []byte) *query {
 	for i := range n.slots {
 		q := &n.slots[i]
-		if q.message != nil && !q.over && q.client.Key == *key && bytes.Equal(q.message, message) {
+		if q.message != nil && !q.over && q.client.Key == client.Key && q.client.Stream == client.Stream && bytes.Equal(q.message, message) {
 			return q
 		}
 	}
@@ -147,9 +198,9 @@ func (n *queries) begin(client *Client, message []byte) *query {
 
 // askNext asks the next resolver, and reports whether there was one.
 func (r *Relay) askNext(now int64, q *query) bool {
-	for to, ok := r.relay.Next(now, dns.UDP, q.asked()); ok; to, ok = r.relay.Next(now, dns.UDP, q.asked()) {
+	for to, ok := q.relay.Next(now, dns.UDP, q.asked()); ok; to, ok = q.relay.Next(now, dns.UDP, q.asked()) {
 		if r.try(now, q, to).fd >= 0 {
-			q.nextAt, q.endAt = now+int64(r.relay.Patience()), now+queryLife
+			q.nextAt, q.endAt = now+int64(q.relay.Patience()), now+queryLife
 			r.queries.wake(q)
 			return true
 		}
@@ -179,9 +230,9 @@ func (r *Relay) settle(now int64, q *query) {
 		if q.answer == nil {
 			q.answer = dns.Fail(q.message)
 		}
-		r.finish(now, q, q.answer)
+		r.finish(now, q, r.orStale(now, q, q.answer))
 	case q.answer != nil:
-		q.nextAt = now + int64(r.relay.Patience()) // so long for a better one
+		q.nextAt = now + int64(q.relay.Patience()) // so long for a better one
 		r.queries.wake(q)
 	default:
 		q.nextAt = 0
@@ -189,7 +240,7 @@ func (r *Relay) settle(now int64, q *query) {
 }
 
 // find returns what q asked a resolver, nil if nothing.
-func (q *query) find(to netip.AddrPort) *try {
+func (q *query) find(to dns.Server) *try {
 	for i := range q.tries {
 		if q.tries[i].to == to {
 			return &q.tries[i]
@@ -199,7 +250,7 @@ func (q *query) find(to netip.AddrPort) *try {
 }
 
 // asked returns the resolvers that were asked since the guest last asked.
-func (q *query) asked() (list []netip.AddrPort) {
+func (q *query) asked() (list []dns.Server) {
 	for i := range q.tries {
 		if q.tries[i].asked {
 			list = append(list, q.tries[i].to)
@@ -224,11 +275,11 @@ func (q *query) awaits() (n, probes int) {
 
 // wake makes sure that q gets attention in time.
 func (n *queries) wake(q *query) {
-	n.wakeAt = netbackend.Earlier(n.wakeAt, netbackend.Earlier(q.nextAt, q.endAt))
+	n.wakeAt = netbackend.Earlier(netbackend.Earlier(n.wakeAt, q.staleAt), netbackend.Earlier(q.nextAt, q.endAt))
 }
 
 // try asks one resolver. Its fd is negative if that failed.
-func (r *Relay) try(now int64, q *query, to netip.AddrPort) *try {
+func (r *Relay) try(now int64, q *query, to dns.Server) *try {
 	attempt := q.find(to)
 	if attempt == nil {
 		q.tries = append(q.tries, try{to: to, fd: -1})
@@ -236,15 +287,42 @@ func (r *Relay) try(now int64, q *query, to netip.AddrPort) *try {
 	}
 	attempt.asked, attempt.probe, attempt.since = true, false, now
 	if attempt.fd >= 0 {
-		if sent(attempt.fd, q.message) {
+		if attempt.box != nil || sent(attempt.fd, q.message) {
 			return attempt
 		}
 		r.endTry(attempt) // the host's address, which the socket has, may be another one now
 	}
-	if r.openTry(now, q, attempt) && !sent(attempt.fd, q.message) {
-		r.tryFailed(now, attempt)
+	if attempt.by = dns.UDP; to.TLS {
+		attempt.by = dns.TLS
 	}
+	r.begin(now, q, attempt)
 	return attempt
+}
+
+// begin opens the socket of a try, and asks by it.
+func (r *Relay) begin(now int64, q *query, attempt *try) {
+	if !r.openTry(now, q, attempt) {
+		return
+	}
+	if attempt.by != dns.UDP {
+		attempt.box = &box{fd: attempt.fd}
+		attempt.box.cancel = r.cfg.Guest.conns.Ask(attempt.to, q.message, attempt.box.put)
+	} else if !sent(attempt.fd, q.message) {
+		r.tryFailed(now, q, attempt)
+	}
+}
+
+// askWhole asks a resolver by TCP whose answer by UDP was cut short (RFC 2181 section 9), for a guest that asks by TCP for it as a whole.
+func (r *Relay) askWhole(now int64, q *query, attempt *try) {
+	r.answered(now, q.relay, dns.UDP, attempt.to)
+	r.endTry(attempt)
+	attempt.by, attempt.since = dns.TCP, now
+	if r.begin(now, q, attempt); attempt.fd < 0 {
+		r.goOn(now, q)
+		return
+	}
+	q.nextAt, q.endAt = now+int64(q.relay.Patience()), now+queryLife
+	r.queries.wake(q)
 }
 
 // sent sends a query, and reports whether there was no error but those that are nobody's fault.
@@ -257,12 +335,12 @@ func sent(fd int, message []byte) bool {
 func (r *Relay) openTry(now int64, q *query, attempt *try) bool {
 	r.limitTries(q)
 	gen, index := r.queries.name(q, attempt)
-	fd, err := r.cfg.Open(attempt.to, gen, index)
+	fd, err := r.cfg.Open(attempt.to.Addr, attempt.by, gen, index)
 	switch {
 	case err == nil:
 		attempt.fd = fd
 	case !IsShortage(err):
-		r.tryFailed(now, attempt)
+		r.tryFailed(now, q, attempt)
 	}
 	return err == nil
 }
@@ -289,13 +367,17 @@ func (n *queries) name(q *query, attempt *try) (gen, index uint32) {
 }
 
 // tryFailed ends a try whose resolver cannot be reached.
-func (r *Relay) tryFailed(now int64, attempt *try) {
-	r.failed(now, dns.UDP, attempt.to)
+func (r *Relay) tryFailed(now int64, q *query, attempt *try) {
+	r.failed(now, q.relay, attempt.by, attempt.to)
 	r.endTry(attempt)
 }
 
 // endTry closes the socket of a try.
 func (r *Relay) endTry(attempt *try) {
+	if attempt.box != nil {
+		attempt.box.close()
+		attempt.box = nil
+	}
 	if attempt.fd >= 0 {
 		r.cfg.Close(attempt.fd)
 		attempt.fd = -1
@@ -327,34 +409,58 @@ func (r *Relay) Event(now int64, gen, index uint32) (strays int, ok bool) {
 
 // read reads one message of a resolver. It reports whether there may be another one, and whether this one answers something else.
 func (r *Relay) read(now int64, q *query, attempt *try) (more, stray bool) {
-	n, err := unix.Read(attempt.fd, r.cfg.Buffer)
+	message, err := r.receive(attempt)
 	switch {
 	case err == unix.EINTR:
 		return true, false
 	case err == unix.EAGAIN:
 		return false, false
 	case err != nil:
-		r.tryFailed(now, attempt)
+		r.tryFailed(now, q, attempt)
 		r.goOn(now, q)
 		return false, false
 	}
-	switch dns.Classify(q.message, r.cfg.Buffer[:n]) {
+	switch dns.Classify(q.message, message) {
 	case dns.NoReply:
 		return true, true
 	case dns.AskNext:
-		r.answered(now, dns.UDP, attempt.to)
+		r.answered(now, q.relay, attempt.by, attempt.to)
 		if q.answer == nil {
-			q.answer = bytes.Clone(r.cfg.Buffer[:n])
+			q.answer = bytes.Clone(message)
 		}
 		r.endTry(attempt)
 		r.goOn(now, q)
 	default:
-		r.answered(now, dns.UDP, attempt.to)
+		if attempt.by == dns.UDP && q.client.Stream != nil && !q.over && dns.IsCut(message) {
+			r.askWhole(now, q, attempt)
+			return false, false
+		}
+		r.answered(now, q.relay, attempt.by, attempt.to)
 		r.endTry(attempt)
-		r.keep(now, q, r.cfg.Buffer[:n])
-		r.finish(now, q, bytes.Clone(r.cfg.Buffer[:n]))
+		r.keep(now, q, message)
+		if message = bytes.Clone(message); attempt.by != dns.UDP {
+			message = q.client.fit(q.message, message)
+		}
+		r.finish(now, q, message)
 	}
 	return false, false
+}
+
+// receive returns a message of a resolver, which is good until the next call.
+func (r *Relay) receive(attempt *try) ([]byte, error) {
+	if attempt.box != nil {
+		return attempt.box.take()
+	}
+	n, err := unix.Read(attempt.fd, r.cfg.Buffer)
+	return r.cfg.Buffer[:max(n, 0)], err
+}
+
+// fit returns an answer that was had by a connection, or is kept, as it goes to who has asked: by UDP, cut to what they take.
+func (c *Client) fit(query, answer []byte) []byte {
+	if c.Stream != nil {
+		return answer
+	}
+	return dns.Fit(query, answer)
 }
 
 // goOn asks the next resolver in the place of one that has answered by an error, or not at all.
@@ -380,17 +486,17 @@ func (r *Relay) finish(now int64, q *query, answer []byte) {
 		r.endProbe(q)
 		return
 	}
-	patience := int64(r.relay.Patience())
+	patience := int64(q.relay.Patience())
 	for i := range q.tries {
 		attempt := &q.tries[i]
 		if attempt.fd >= 0 && attempt.probe && now-attempt.since < patience {
 			q.over, q.endAt = true, attempt.since+patience
 			continue
 		}
-		r.endSilent(now, attempt, patience)
+		r.endSilent(now, q, attempt, patience)
 	}
-	q.nextAt, q.answer = 0, answer
-	if !r.reply(&q.client, q.answer) {
+	q.nextAt, q.answer = 0, r.cfg.Judge.Answer(now, q.message, answer)
+	if q.told = r.reply(&q.client, q.answer); !q.told {
 		q.owed, q.endAt = true, now+queryLife
 		r.queries.owed++
 	} else if !q.over {
@@ -401,24 +507,39 @@ func (r *Relay) finish(now int64, q *query, answer []byte) {
 
 // reply sends an answer, if there is one, and reports whether there was room for it. nil is none.
 func (r *Relay) reply(to *Client, answer []byte) bool {
+	if to.Stream != nil {
+		to.Stream.answer(answer)
+		r.cfg.Wake(to.Stream)
+		return true
+	}
 	return answer == nil || r.cfg.Reply(to, answer)
 }
 
+// hasNoMore takes note that a question has no answer of its own.
+func (c *Client) hasNoMore() {
+	if c.Stream != nil {
+		c.Stream.answer(nil)
+	}
+}
+
 // endSilent ends a try. Its resolver is set aside if it was silent for as long as patience.
-func (r *Relay) endSilent(now int64, attempt *try, patience int64) {
-	if attempt.fd >= 0 && now-attempt.since >= patience && r.relay.Silent(now, dns.UDP, attempt.to, attempt.since) {
-		r.cfg.Left(attempt.to, dns.UDP)
+func (r *Relay) endSilent(now int64, q *query, attempt *try, patience int64) {
+	if attempt.fd >= 0 && now-attempt.since >= patience && q.relay.Silent(now, attempt.by, attempt.to, attempt.since) {
+		r.cfg.Left(attempt.to, attempt.by)
 	}
 	r.endTry(attempt)
 }
 
-// end frees the slot of a query.
+// end frees the slot of a query. Who has asked by TCP does not ask again, and is told at least that there is no answer.
 func (r *Relay) end(q *query) {
 	for i := range q.tries {
 		r.endTry(&q.tries[i])
 	}
 	if q.owed {
 		r.queries.owed--
+	}
+	if q.client.Stream != nil && !q.told {
+		r.reply(&q.client, dns.Fail(q.message))
 	}
 	*q = query{}
 	r.cfg.Guest.queries.Give()
@@ -452,7 +573,7 @@ func (r *Relay) tendQueries(now int64) (starves bool) {
 
 func (r *Relay) tend(now int64, q *query) {
 	if q.owed && r.reply(&q.client, q.answer) {
-		q.owed = false
+		q.owed, q.told = false, true
 		r.queries.owed--
 		if !q.over {
 			r.end(q)
@@ -463,16 +584,19 @@ func (r *Relay) tend(now int64, q *query) {
 	case now >= q.endAt:
 		if q.over {
 			for i := range q.tries {
-				r.endSilent(now, &q.tries[i], 0)
+				r.endSilent(now, q, &q.tries[i], 0)
 			}
 		}
 		r.end(q)
 		return
 	case q.nextAt != 0 && now >= q.nextAt && !r.askNext(now, q):
 		if q.nextAt = 0; q.answer != nil {
-			r.finish(now, q, q.answer)
+			r.finish(now, q, r.orStale(now, q, q.answer))
 			return
 		}
+	}
+	if q.staleAt != 0 && now >= q.staleAt {
+		r.answerStale(now, q)
 	}
 	r.queries.wake(q)
 }

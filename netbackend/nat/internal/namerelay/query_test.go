@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/services/dns"
+	"github.com/vringnet/vring/netbackend/services/dnsconn"
 )
 
 const second = int64(1e9)
@@ -57,6 +58,7 @@ type rig struct {
 	noRoom  bool // for answers
 	sockets []*socket
 	answers [][]byte
+	stale   int // answers that were over
 	left    []netip.AddrPort
 	back    []netip.AddrPort
 }
@@ -71,12 +73,16 @@ func newRig(t *testing.T, resolvers int) *rig {
 	for i := range resolvers {
 		list = append(list, resolver(i+1))
 	}
-	return newRigOf(t, dns.New(dns.Config{Resolvers: list}))
+	return newRigOf(t, dns.New(dns.Config{Servers: dns.Plain(list...)}))
 }
 
 // newRigOf returns a relay with those resolvers.
 func newRigOf(t *testing.T, resolvers *dns.Relay) *rig {
-	r := &rig{t: t, now: second, guest: namerelay.NewGuest(resolvers, namerelay.NewQuotas())}
+	return newRigOfSplit(t, dns.NewSplit(resolvers, nil))
+}
+
+func newRigOfSplit(t *testing.T, resolvers *dns.Split) *rig {
+	r := &rig{t: t, now: second, guest: namerelay.NewGuest(resolvers, dnsconn.New(dnsconn.Config{}), namerelay.NewQuotas())}
 	r.relay = namerelay.New(namerelay.Config{
 		Guest: r.guest, Buffer: make([]byte, 65536), Sockets: func() int { return 1000 },
 		Open: r.open,
@@ -94,8 +100,10 @@ func newRigOf(t *testing.T, resolvers *dns.Relay) *rig {
 			}
 			return !r.noRoom
 		},
-		Left: func(to netip.AddrPort, _ dns.Transport) { r.left = append(r.left, to) },
-		Back: func(to netip.AddrPort) { r.back = append(r.back, to) },
+		Wake:  func(*namerelay.Stream) {},
+		Stale: func() { r.stale++ },
+		Left:  func(to dns.Server, _ dns.Transport) { r.left = append(r.left, to.Addr) },
+		Back:  func(to dns.Server) { r.back = append(r.back, to.Addr) },
 	})
 	t.Cleanup(func() {
 		r.relay.Forget()
@@ -109,7 +117,7 @@ func newRigOf(t *testing.T, resolvers *dns.Relay) *rig {
 	return r
 }
 
-func (r *rig) open(to netip.AddrPort, gen, index uint32) (int, error) {
+func (r *rig) open(to netip.AddrPort, _ dns.Transport, gen, index uint32) (int, error) {
 	if r.openErr != nil {
 		return -1, r.openErr
 	}

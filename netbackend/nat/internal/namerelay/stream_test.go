@@ -1,22 +1,50 @@
 package namerelay_test
 
 import (
-	"net/netip"
+	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 )
 
-// dial connects s to the next resolver for which there is no error, and returns the order of those that were tried.
-func (r *rig) dial(s *namerelay.Stream, errs map[netip.AddrPort]error) (tried []netip.AddrPort, ok bool) {
-	ok = r.relay.Dial(r.now, s, func(to netip.AddrPort) error {
-		tried = append(tried, to)
-		return errs[to]
-	})
-	return tried, ok
+// connected is a connection of a rig's guest.
+type connected struct {
+	*namerelay.Stream
+	r *rig
+}
+
+func (r *rig) connect() connected {
+	s := r.relay.Begin(r.now)
+	require.NotNil(r.t, s)
+	r.relay.Started(s, 1)
+	return connected{s, r}
+}
+
+// asks sends a question, and returns what has become of it.
+func (c connected) asks(message []byte) namerelay.Outcome {
+	c.r.t.Helper()
+	c.Take(framed(message))
+	got, ok := c.Question(c.r.now)
+	require.True(c.r.t, ok)
+	require.Equal(c.r.t, message, got)
+	return c.r.relay.Ask(c.r.now, &namerelay.Client{Stream: c.Stream}, got)
+}
+
+// got takes all answers.
+func (c connected) got() (all [][]byte) {
+	for b := c.Answers(0, 1<<20); len(b) > 0; b = c.Answers(0, 1<<20) {
+		n := 2 + int(binary.BigEndian.Uint16(b))
+		all = append(all, slices.Clone(b[2:n]))
+		c.Acknowledged(c.r.now, n)
+	}
+	return all
+}
+
+func framed(message []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(message))), message...)
 }
 
 func TestAGuestHasFewConnections(t *testing.T) {
@@ -32,8 +60,8 @@ func TestAGuestHasFewConnections(t *testing.T) {
 	require.Nil(t, r.relay.Begin(r.now))
 	require.Same(t, all[1], r.relay.Find(1))
 	require.Nil(t, r.relay.Find(100))
-	require.Len(t, r.relay.Streams(), most)
-	r.relay.Over(r.now, all[1], namerelay.Course{})
+	require.Equal(t, all, r.relay.Streams())
+	r.relay.Over(all[1])
 	require.Nil(t, r.relay.Find(1))
 	s := r.relay.Begin(r.now)
 	require.NotNil(t, s)
@@ -41,89 +69,132 @@ func TestAGuestHasFewConnections(t *testing.T) {
 	require.NotNil(t, r.relay.Begin(r.now), "nor does one that never was keep its place")
 }
 
-func TestAConnectionGoesToTheNextResolverWhereOneTakesNone(t *testing.T) {
-	r := newRig(t, 3)
-	s := r.relay.Begin(r.now)
-	tried, ok := r.dial(s, map[netip.AddrPort]error{resolver(1): unix.ECONNREFUSED})
-	require.True(t, ok)
-	require.Equal(t, []netip.AddrPort{resolver(1), resolver(2)}, tried)
-	require.Equal(t, resolver(2), s.Resolver())
-	require.Equal(t, []netip.AddrPort{resolver(1)}, r.left)
-
-	r.relay.Failed(r.now, s.Resolver())
-	tried, ok = r.dial(s, nil)
-	require.True(t, ok)
-	require.Equal(t, []netip.AddrPort{resolver(3)}, tried)
-	_, ok = r.dial(s, nil)
-	require.False(t, ok, "none is left")
-	require.Equal(t, resolver(3), s.Resolver(), "it goes where it went")
-}
-
-func TestAShortageEndsTheSearch(t *testing.T) {
-	r := newRig(t, 2)
-	s := r.relay.Begin(r.now)
-	tried, ok := r.dial(s, map[netip.AddrPort]error{resolver(1): unix.EMFILE})
-	require.False(t, ok)
-	require.Len(t, tried, 1)
-	require.Empty(t, r.left)
-	require.Equal(t, netip.AddrPort{}, s.Resolver())
-}
-
-func TestAConnectionEndsOnWhichNoAnswerPasses(t *testing.T) {
+func TestAConnectionEndsOnWhichNothingPasses(t *testing.T) {
 	r := newRig(t, 1)
-	s := r.relay.Begin(r.now)
-	r.dial(s, nil)
-	r.relay.Started(s, 1)
+	c := r.connect()
 	require.False(t, r.relay.AreStreamsDue(r.now))
 	due := r.relay.Next(r.now)
 	require.NotZero(t, due)
 	require.True(t, r.relay.AreStreamsDue(due))
-	r.relay.Streams()
+	r.relay.Looked()
 	require.False(t, r.relay.AreStreamsDue(due), "that was done")
 
-	for i := range 20 {
-		r.now += second
-		require.Equal(t, namerelay.Stays, r.relay.Judge(r.now, s, uint64(i+1)))
-	}
 	r.now += 9 * second
-	require.Equal(t, namerelay.Stays, r.relay.Judge(r.now, s, 20))
+	require.Equal(t, namerelay.Stays, c.Judge(r.now))
+	c.asks(question(1))
+	r.now += 9 * second
+	require.Equal(t, namerelay.Stays, c.Judge(r.now))
+	r.now += 2 * second
+	require.Equal(t, namerelay.Stays, c.Judge(r.now), "an answer is awaited")
+	r.relay.TendQueries(r.now)
+	require.EqualValues(t, 2, codeOf(c.got()[0]), "which is that nobody has one")
+	r.now += 9 * second
+	require.Equal(t, namerelay.Stays, c.Judge(r.now))
+	c.Take([]byte{0})
 	r.now += second
-	require.Equal(t, namerelay.Ends, r.relay.Judge(r.now, s, 20))
+	require.Equal(t, namerelay.Ends, c.Judge(r.now), "half a question is none")
+	require.True(t, c.IsComplete(0, false))
 	r.now += 19 * second
-	require.Equal(t, namerelay.Stays, r.relay.Judge(r.now, s, 20))
+	require.Equal(t, namerelay.Stays, c.Judge(r.now))
 	r.now += second
-	require.Equal(t, namerelay.Abandoned, r.relay.Judge(r.now, s, 20))
+	require.Equal(t, namerelay.Abandoned, c.Judge(r.now))
 }
 
-func TestHowAConnectionWentIsRemembered(t *testing.T) {
-	for name, c := range map[string]struct {
-		course namerelay.Course
-		left   bool
-	}{
-		"nothing was asked":           {namerelay.Course{EndedByHost: true}, false},
-		"it was answered":             {namerelay.Course{FromGuest: 30, ToGuest: 50, EndedByHost: true}, false},
-		"it ended before an answer":   {namerelay.Course{FromGuest: 30, EndedByHost: true}, true},
-		"it was silent":               {namerelay.Course{FromGuest: 30, Age: 2 * second}, true},
-		"the guest had little time":   {namerelay.Course{FromGuest: 30, Age: second / 2}, false},
-		"the guest asked for nothing": {namerelay.Course{Age: 100 * second}, false},
-	} {
-		r := newRig(t, 2)
-		s := r.relay.Begin(r.now)
-		r.dial(s, nil)
-		r.relay.Started(s, 1)
-		r.relay.Over(r.now, s, c.course)
-		require.Equal(t, c.left, len(r.left) == 1, name)
+func TestQuestionsOfAConnectionAreTakenOneByOne(t *testing.T) {
+	r := newRig(t, 1)
+	c := r.connect()
+	stream := slices.Concat(framed(question(1)), framed(question(2)))
+	for i, b := range stream {
+		got, ok := c.Question(r.now)
+		require.True(t, ok)
+		require.Equal(t, i == len(stream)/2, got != nil)
+		require.Equal(t, i%(len(stream)/2), c.Held())
+		c.Take([]byte{b})
+	}
+	got, _ := c.Question(r.now)
+	require.Equal(t, question(2), got)
+	for _, lie := range [][]byte{{0, 0}, {0, 11}, {0x10, 1}} {
+		c := r.connect()
+		c.Take(lie)
+		_, ok := c.Question(r.now)
+		require.False(t, ok, "%v", lie)
+		r.relay.Over(c.Stream)
 	}
 }
 
-func TestOnlyOrdinaryQueriesMayFollow(t *testing.T) {
+func TestAnswersOfAConnectionStayUntilTheGuestHasThem(t *testing.T) {
 	r := newRig(t, 1)
-	s := r.relay.Begin(r.now)
-	q := append([]byte{0, byte(len(question(1)))}, question(1)...)
-	require.True(t, s.Permits(q))
-	require.True(t, s.Permits(q[:5]))
-	s.Sent(q[:5])
-	require.True(t, s.Permits(q[5:]))
-	update := append([]byte{}, q[5:]...)
-	require.False(t, s.Permits(append(update, 0, 17, 0, 1, 5<<3, 0)), "one that is none comes behind")
+	c := r.connect()
+	require.Equal(t, namerelay.Passed, c.asks(question(1)))
+	require.False(t, c.IsComplete(0, true), "an answer is to come")
+	r.reply(r.sockets[0], answer(question(1), 0))
+	want := framed(answer(question(1), 0))
+	require.Equal(t, want, c.Answers(0, 1000))
+	require.Equal(t, want[3:8], c.Answers(3, 5), "any part, again and again")
+	require.Empty(t, c.Answers(1000, 5))
+	require.False(t, c.IsComplete(len(want)-1, true))
+	require.True(t, c.IsComplete(len(want), true))
+	require.False(t, c.IsComplete(len(want), false), "the guest may ask more")
+	c.Acknowledged(r.now, 4)
+	require.Equal(t, want[4:], c.Answers(0, 1000))
+	c.Acknowledged(r.now, len(want))
+	require.Empty(t, c.Answers(0, 1000))
+}
+
+func TestAConnectionHasFewQuestionsUnderWay(t *testing.T) {
+	r := newRig(t, 1)
+	c := r.connect()
+	for i := range uint16(16) {
+		require.Equal(t, namerelay.Passed, c.asks(question(i)))
+	}
+	c.Take(framed(question(16)))
+	got, ok := c.Question(r.now)
+	require.True(t, ok)
+	require.Nil(t, got)
+	c.TakeNews()
+	r.reply(r.sockets[3], answer(question(3), 0))
+	require.True(t, r.relay.HasNews())
+	require.True(t, c.TakeNews())
+	require.False(t, r.relay.HasNews())
+	got, _ = c.Question(r.now)
+	require.Equal(t, question(16), got)
+	require.Equal(t, namerelay.Passed, r.relay.Ask(r.now, &namerelay.Client{Stream: c.Stream}, got))
+}
+
+// A question that the guest repeats on a connection has one answer, and so has one whose connection is another one.
+func TestAQuestionOfAConnectionIsItsOwn(t *testing.T) {
+	r := newRig(t, 1)
+	first := r.connect()
+	require.Equal(t, namerelay.Passed, first.asks(question(1)))
+	require.Equal(t, namerelay.Repeated, first.asks(question(1)))
+	r.relay.Over(first.Stream)
+	second := r.connect() // from the same port
+	require.Equal(t, namerelay.Passed, second.asks(question(1)))
+	for _, s := range r.sockets {
+		r.reply(s, answer(question(1), 0))
+	}
+	require.Len(t, second.got(), 1)
+	require.Empty(t, first.Answers(0, 1000))
+	require.True(t, second.IsComplete(0, true))
+}
+
+func TestAGuestThatIsGoneLeavesNoQuestion(t *testing.T) {
+	r := newRig(t, 1)
+	c := r.connect()
+	c.asks(question(1))
+	r.relay.Forget()
+	require.Len(t, c.got(), 1)
+	require.True(t, c.IsComplete(0, true))
+}
+
+// Who asks too much by a connection is told, as nobody else would tell it.
+func TestAQuestionWithoutABudgetFails(t *testing.T) {
+	r := newRig(t, 1)
+	c := r.connect()
+	c.Take(framed(question(1)))
+	got, _ := c.Question(r.now)
+	r.relay.Decline(&namerelay.Client{Stream: c.Stream}, got)
+	require.EqualValues(t, 2, codeOf(c.got()[0]))
+	r.relay.Decline(&namerelay.Client{}, question(2))
+	require.Empty(t, r.answers)
 }

@@ -1,13 +1,7 @@
 package nameserver
 
 import (
-	"net/netip"
-
-	"golang.org/x/sys/unix"
-
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
-	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
-	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/namerelay"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -17,10 +11,11 @@ import (
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
-// A connection to the name server is a connection like others, but for where it leads: the relay chooses the resolver, and another one
-// if that does not take the connection, before the guest's SYN is answered. It also looks at what the guest sends.
+// A connection to the name server has no socket: the engine is its other end. What the guest sends is taken while the guest's frames are handled.
+// The questions in it are asked when that is over, once in a turn, as are those of which the answers have gone. So the relay is not
+// called while it calls, or while TCP works on a flow.
 
-// Connect is connect for a connection to the name server.
+// Connect answers the guest's SYN to the name server.
 func (e *Relay) Connect(t *shard.Turn, key *flowtable.Key, s *tcp.Segment) (retry bool) {
 	if !t.Allow(limits.Query) {
 		e.tcp.Refuse(t, key, s)
@@ -32,134 +27,104 @@ func (e *Relay) Connect(t *shard.Turn, key *flowtable.Key, s *tcp.Segment) (retr
 		e.tcp.Refuse(t, key, s)
 		return false
 	}
-	f, at := e.openStream(t, key, stream, s)
+	f, at := e.tcp.AnswerQuestions(t, key, s)
 	if f == nil {
 		e.relay.GiveUp()
 		return at == shard.Elsewhere
 	}
 	e.relay.Started(stream, f.Index)
-	e.awaitResolver(t, f)
 	return false
 }
 
-// openStream makes the flow of a stream. It returns nil if there is none to be.
-func (e *Relay) openStream(t *shard.Turn, key *flowtable.Key, stream *namerelay.Stream, s *tcp.Segment) (*shard.Flow, shard.Where) {
-	if !t.Admit(shard.ClassConnects) {
-		e.tcp.Refuse(t, key, s)
-		return nil, shard.Nowhere
-	}
-	fd, set, ok := e.dial(t, stream, key, s)
-	if !ok {
-		t.Counters.Ends[stats.EndConnectFailed]++
-		e.tcp.Refuse(t, key, s)
-		return nil, shard.Nowhere
-	}
-	return e.tcp.Connecting(t, key, fd, set, s)
-}
-
-// dial begins to connect to the next resolver that is to be had, as Engine.dial does.
-func (e *Relay) dial(t *shard.Turn, stream *namerelay.Stream, key *flowtable.Key, s *tcp.Segment) (fd int, set hostsock.Sender, ok bool) {
-	ok = e.relay.Dial(t.Now, stream, func(to netip.AddrPort) (err error) {
-		fd, set, err = e.tcp.Dial(t, ipaddr.EndpointFrom(to), key, s)
-		return err
-	})
-	return fd, set, ok
-}
-
-// awaitResolver sets the time for the host's connect.
-func (e *Relay) awaitResolver(t *shard.Turn, f *shard.Flow) {
-	t.Wheel.Set(f.Index, t.Now+e.relay.Patience())
-}
-
-// streamOf returns the connection to the name server that a flow is, nil if it is none.
-func (e *Relay) streamOf(f *shard.Flow) *namerelay.Stream {
-	if f.Key.Proto != netpkt.TCP || !e.shard.IsQuery(&f.Key) {
-		return nil
-	}
-	return e.relay.Find(f.Index)
-}
-
-// redial connects a flow of which the host's connect has failed, or is not answered, to the next resolver. It reports whether there
-// is one.
-func (e *Relay) redial(t *shard.Turn, f *shard.Flow, stream *namerelay.Stream) bool {
-	fd, set, ok := e.dial(t, stream, &f.Key, &tcp.Segment{HopLimit: shard.UsualHops})
-	if !ok {
-		return false
-	}
-	if t.ReplaceSocket(f, fd, set) != nil {
-		e.tcp.ResetGuest(f, stats.EndNoRoom)
-		return true
-	}
-	e.awaitResolver(t, f)
-	return true
-}
-
-// OnRefused is called when the host's connect has failed. It reports whether another resolver is asked.
-func (e *Relay) OnRefused(t *shard.Turn, f *shard.Flow) bool {
-	stream := e.streamOf(f)
-	if stream == nil {
-		return false
-	}
-	e.relay.Failed(t.Now, stream.Resolver())
-	return e.redial(t, f, stream)
-}
-
-// OnSilent is called when the host's connect takes long. If there is no other resolver, it is waited for.
-func (e *Relay) OnSilent(t *shard.Turn, f *shard.Flow) {
-	stream := e.streamOf(f)
-	if stream == nil {
-		return
-	}
-	if silent := stream.Resolver(); e.redial(t, f, stream) {
-		e.relay.Failed(t.Now, silent)
-	}
-}
-
-// Deliver is deliver for a connection to the name server: what goes on are queries, and no urgent data. They are looked at in
-// a copy, which the guest cannot change any more.
-func (e *Relay) Deliver(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n int) bool {
-	stream := e.streamOf(f)
-	if stream == nil {
-		return e.tcp.DeliverTo(t, f, iov, n)
-	}
-	for offset := 0; offset < n; {
-		b := t.Frame[:min(n-offset, len(t.Frame))]
-		guestmem.CopyFrom(b, iov, offset)
-		if !stream.Permits(b) {
-			t.Drop(&t.Counters.QueriesRefused)
-			e.tcp.ResetGuest(f, stats.EndNoQuery)
-			return false
+// Take takes the first n bytes of iov, which the guest has sent on a connection, as far as there is room. It returns how many.
+func (e *Relay) Take(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n int) (taken int) {
+	stream := e.relay.Find(f.Index)
+	n = min(n, namerelay.StreamBuffer-stream.Held())
+	for taken < n {
+		b := t.Frame[:min(n-taken, len(t.Frame))]
+		got := guestmem.CopyFrom(b, iov, taken)
+		if got == 0 {
+			break
 		}
-		t.Pieces[0] = guestmem.PieceOf(b)
-		before := f.FromGuest
-		whole := e.tcp.DeliverTo(t, f, t.Pieces[:1], len(b))
-		if f.FromGuest > before {
-			stream.Sent(b[:f.FromGuest-before])
-		}
-		if !whole {
-			t.Counters.TCPRefused += uint64(n - offset - len(b))
-			return false
-		}
-		offset += len(b)
+		stream.Take(b[:got])
+		taken += got
 	}
-	return true
+	return taken
 }
 
-// tendStreams ends connections to the name server that are to end.
+// Held returns how many bytes of the guest's wait on a connection, and how many may.
+func (e *Relay) Held(f *shard.Flow) (held, most int) {
+	return e.relay.Find(f.Index).Held(), namerelay.StreamBuffer
+}
+
+// Put writes up to n bytes of answers, from a place on that is counted from the first which the guest has not acknowledged, to offset of iov.
+// It returns how many.
+func (e *Relay) Put(f *shard.Flow, iov []guestmem.Iovec, offset, place, n int) int {
+	return guestmem.CopyTo(iov, offset, e.relay.Find(f.Index).Answers(place, n))
+}
+
+// IsComplete reports whether no answer follows those up to a place. guestEnded tells that the guest sends nothing more.
+func (e *Relay) IsComplete(f *shard.Flow, place int, guestEnded bool) bool {
+	return e.relay.Find(f.Index).IsComplete(place, guestEnded)
+}
+
+// Acknowledged takes note that the guest has n bytes more of answers.
+func (e *Relay) Acknowledged(t *shard.Turn, f *shard.Flow, n uint32) {
+	if e.relay.Find(f.Index).Acknowledged(t.Now, int(n)) {
+		t.Again = true
+	}
+}
+
+// wake lets the thread that has the flow of a connection look at it. The one of this relay does so in its turn.
+func (e *Relay) wake(stream *namerelay.Stream) { e.shard.WakeOwner(stream.Flow()) }
+
+// tendStreams looks at connections that have news.
 func (e *Relay) tendStreams(t *shard.Turn) {
-	for _, i := range e.relay.Streams() {
-		f := t.Flows.At(i)
-		if !t.Flows.IsOf(i, t.Owner) || !e.tcp.IsOpen(f) {
+	for _, stream := range e.relay.Streams() {
+		if f := e.flowOf(t, stream); f != nil && stream.TakeNews() && e.tcp.IsOpen(f) {
+			e.askAll(t, f, stream)
+		}
+	}
+}
+
+// flowOf returns the flow of a connection, nil if it is not this queue pair's.
+func (e *Relay) flowOf(t *shard.Turn, stream *namerelay.Stream) *shard.Flow {
+	if i := stream.Flow(); t.Flows.IsOf(i, t.Owner) {
+		return t.Flows.At(i)
+	}
+	return nil
+}
+
+// askAll asks what the guest has asked on a connection, and lets TCP look at it: there may be answers, and room for more questions.
+func (e *Relay) askAll(t *shard.Turn, f *shard.Flow, stream *namerelay.Stream) {
+	for {
+		message, ok := stream.Question(t.Now)
+		if !ok {
+			t.Counters.QueriesRefused++
+			t.KeepDrop(&t.Counters.QueriesRefused, &f.Key, false, func() string { return "it is no message" })
+			e.tcp.ResetGuest(f, stats.EndNoQuery)
+			return
+		}
+		if message == nil {
+			break
+		}
+		e.ask(t, &namerelay.Client{Key: f.Key, Host: f.Host, Stream: stream}, message)
+	}
+	f.Bits |= shard.Readable | shard.Writable
+	t.Schedule(f)
+}
+
+// endStreams ends connections on which nothing passes.
+func (e *Relay) endStreams(t *shard.Turn) {
+	e.relay.Looked()
+	for _, stream := range e.relay.Streams() {
+		f := e.flowOf(t, stream)
+		if f == nil || !e.tcp.IsOpen(f) {
 			continue
 		}
-		stream := e.streamOf(f)
-		if stream == nil {
-			continue
-		}
-		switch e.relay.Judge(t.Now, stream, f.ToGuest) {
+		switch stream.Judge(t.Now) {
 		case namerelay.Ends:
-			_ = unix.Shutdown(int(f.FD), unix.SHUT_RDWR) // so the host's side has ended its stream, as the guest will see
-			f.Bits |= shard.Readable | shard.PeerClosed
+			f.Bits |= shard.Readable // where TCP finds the end
 			t.Schedule(f)
 		case namerelay.Abandoned:
 			e.tcp.Drop(f, stats.EndIdle)
@@ -169,12 +134,10 @@ func (e *Relay) tendStreams(t *shard.Turn) {
 
 // OnClosing takes note that a flow is over, which may be a connection to the name server.
 func (e *Relay) OnClosing(f *shard.Flow) {
-	stream := e.streamOf(f)
-	if stream == nil {
+	if f.Key.Proto != netpkt.TCP || !e.shard.IsQuery(&f.Key) {
 		return
 	}
-	e.relay.Over(e.shard.LastTurn, stream, namerelay.Course{
-		FromGuest: f.FromGuest, ToGuest: f.ToGuest, Age: e.shard.LastTurn - f.CreatedAt,
-		EndedByHost: f.Bits&shard.PeerClosed != 0 || e.tcp.HasHostEnded(f),
-	})
+	if stream := e.relay.Find(f.Index); stream != nil {
+		e.relay.Over(stream)
+	}
 }

@@ -7,11 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/nat/internal/egress"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/fragments"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -27,7 +29,9 @@ type Engine struct {
 	sources   *source.Keeper
 	fragments *fragments.Sender
 	policy    *policy.Policy
-	requests  flowtable.Slab[request] // of the guest; all queue pairs share it, and each has what belongs to its own flows
+	ledger    *ledger.Keeper
+	sockets   func(v6 bool) (fd int, err error) // opens those that this process may not have; nil is nobody
+	requests  flowtable.Slab[request]           // of the guest; all queue pairs share it, and each has what belongs to its own flows
 }
 
 // Uses are the parts that pass echo requests on with it.
@@ -36,11 +40,13 @@ type Uses struct {
 	Sources   *source.Keeper
 	Fragments *fragments.Sender
 	Policy    *policy.Policy
+	Ledger    *ledger.Keeper
+	Sockets   func(v6 bool) (fd int, err error)
 }
 
 // SetUp makes that of a queue pair.
 func (e *Engine) SetUp(u Uses, g Guest) {
-	*e = Engine{icmp: u.ICMP, sources: u.Sources, fragments: u.Fragments, policy: u.Policy, requests: g.requests}
+	*e = Engine{icmp: u.ICMP, sources: u.Sources, fragments: u.Fragments, policy: u.Policy, ledger: u.Ledger, sockets: u.Sockets, requests: g.requests}
 }
 
 // Guest is what the queue pairs of a guest share of it.
@@ -64,8 +70,12 @@ func (e *Engine) Newest(f *shard.Flow) []byte { return e.requests.At(f.Index).he
 const timeout = int64(60e9)
 
 // socket opens a socket for pings to an address.
-func socket(to *ipaddr.Addr) (int, error) {
-	return unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(netpkt.ICMPProto(to)))
+func (e *Engine) socket(to *ipaddr.Addr) (int, error) {
+	fd, err := unix.Socket(to.Domain(), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(netpkt.ICMPProto(to)))
+	if err == unix.EACCES && e.sockets != nil {
+		return e.sockets(!to.Is4())
+	}
+	return fd, err
 }
 
 // Request passes on an echo request of the guest.
@@ -90,9 +100,9 @@ func (e *Engine) Request(t *shard.Turn, k *shard.Packet) (retry bool) {
 
 // open makes a flow for the first request of a series. It returns nil if there is to be none.
 func (e *Engine) open(t *shard.Turn, key *flowtable.Key, k *shard.Packet) (*shard.Flow, shard.Where) {
-	to, verdict := e.policy.Judge(policy.DestinationOf(key))
-	if verdict != policy.Allowed {
-		e.icmp.Reject(t, key, verdict, k.L4Len, k.L4)
+	d := e.policy.Judge(policy.DestinationOf(key))
+	if d.Verdict != policy.Allowed {
+		e.icmp.Reject(t, key, &d, k.L4Len, k.L4)
 		return nil, shard.Nowhere
 	}
 	if !t.MayBegin() {
@@ -102,7 +112,7 @@ func (e *Engine) open(t *shard.Turn, key *flowtable.Key, k *shard.Packet) (*shar
 		e.icmp.SendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
 		return nil, shard.Nowhere
 	}
-	fd, err := socket(&to.Addr)
+	fd, err := e.socket(&d.To.Addr)
 	switch {
 	case errors.Is(err, unix.EACCES):
 		t.Drop(&t.Counters.PingForbidden)
@@ -113,20 +123,30 @@ func (e *Engine) open(t *shard.Turn, key *flowtable.Key, k *shard.Packet) (*shar
 		e.icmp.SendUnreachable(t, key, netpkt.CodeHost, k.L4Len, k.L4)
 		return nil, shard.Nowhere
 	}
-	hostsock.KeepErrors(&to.Addr, fd, 1)
+	hostsock.KeepErrors(&d.To.Addr, fd, 1)
 	news := e.sources.Changes()
-	hostsock.WantArrivals(&to.Addr, fd)
-	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
+	hostsock.WantArrivals(&d.To.Addr, fd)
+	err = egress.Bind(fd, d.To.Addr.Is4(), d.Way)
+	if err == nil {
+		err = unix.Connect(fd, d.To.Sockaddr())
+	} else {
+		err = egress.ErrnoOf(err)
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		e.refused(t, key, err, k.L4Len, k.L4)
 		return nil, shard.Nowhere
 	}
 	f, at := t.Create(key, fd, shard.StateActive, 0, shard.ClassAssociations)
+	e.ledger.Begun(f, ledger.Judged(&d))
 	t.Began(f, at)
 	if f != nil {
 		t.Counters.PingFlows++
 		e.requests.Make(f.Index)
-		f.Sender.V6, f.RouteNews = !to.Addr.Is4(), news
+		if egress.Binds(d.Way, d.To.Addr.Is4()) {
+			f.Bits |= shard.Bound
+		}
+		f.Sender.V6, f.RouteNews = !d.To.Addr.Is4(), news
 		t.Wheel.Set(f.Index, t.Now+timeout)
 	}
 	return f, at

@@ -69,6 +69,7 @@ func isPlainlyCloseBy(network netip.Prefix) bool {
 // classifyInside says whose an address is that belongs to nobody in particular, but may stand for one of IPv4 which does.
 func (p *Policy) classifyInside(a netip.Addr) class {
 	inside := embedded(netip.PrefixFrom(a, a.BitLen()))
+	found := classInternet
 	for _, e := range inside.all() {
 		host := ipaddr.From(e.Addr())
 		switch {
@@ -76,9 +77,11 @@ func (p *Policy) classifyInside(a netip.Addr) class {
 			return classLoopback
 		case !e.Addr().IsUnspecified() && p.routes.IsLocal(&host): // that is what another form looks like
 			return classHost
+		case e.Addr().IsPrivate() || isShared(e.Addr()):
+			found = classPrivate
 		}
 	}
-	return classInternet
+	return found
 }
 
 // form is a way in which an address of IPv6 stands for one of IPv4.
@@ -151,4 +154,4 @@ func embedded(network netip.Prefix) (inside inner) {
 
 // NamesLinkLocal reports whether all of r's network is link-local, or of a cloud's metadata: what is closed unless a rule
 // for nothing else opens it.
-func NamesLinkLocal(r spec.Rule) bool { return isCloseBy(r.Prefix) }
+func NamesLinkLocal(r spec.Rule) bool { return !r.IsByName() && isCloseBy(r.Prefix) }

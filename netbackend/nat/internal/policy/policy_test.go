@@ -58,7 +58,8 @@ func testPolicy(t testing.TB, c Config) *Policy {
 
 // ask asks the policy for a destination such as tcp 192.0.2.1:80.
 func (p *Policy) ask(proto uint8, to netip.AddrPort) (ipaddr.Endpoint, Verdict) {
-	return p.Judge(Destination{Endpoint: ipaddr.EndpointFrom(to), Proto: proto})
+	d := p.Judge(Destination{Endpoint: ipaddr.EndpointFrom(to), Proto: proto})
+	return d.To, d.Verdict
 }
 
 func TestTheHostIsClosedAndTheRestIsOpen(t *testing.T) {
@@ -292,7 +293,7 @@ func BenchmarkRules(b *testing.B) {
 		to := ipaddr.EndpointFrom(netip.MustParseAddrPort("192.0.2.1:80"))
 		b.ReportAllocs()
 		for b.Loop() {
-			p.judge(protoTCP, &to)
+			p.Judge(Destination{Endpoint: to, Proto: protoTCP})
 		}
 	})
 }

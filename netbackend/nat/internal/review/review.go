@@ -186,10 +186,10 @@ func (r *Reviewer) isOpenStill(f *shard.Flow, cause stats.CloseReason) bool {
 	if f.Bits&shard.Inbound != 0 {
 		return !r.isTakenOver(f)
 	}
-	if r.tcp.IsOver(f) || r.shard.IsQuery(&f.Key) {
+	if f.Bits&shard.NoSocket != 0 || r.tcp.IsOver(f) || r.shard.IsQuery(&f.Key) || r.udp.IsForBoot(&f.Key) {
 		return true
 	}
-	_, v := r.policy.Judge(policy.DestinationOf(&f.Key))
+	v := r.policy.JudgeOpened(policy.DestinationOf(&f.Key), r.policy.OpenedBy(f.Index)).Verdict
 	return v == policy.Allowed || cause == stats.EndTakenOver && v != policy.IsClosed
 }
 

@@ -235,6 +235,8 @@ func (t *Turn) Evict(c Class) bool {
 		t.evictLingering()
 		return true
 	}
-	t.Hooks.Evicted(t, t.Flows.At(t.classes[c].first))
+	f := t.Flows.At(t.classes[c].first)
+	t.keepEvicted(c.limit(), f)
+	t.Hooks.Evicted(t, f)
 	return true
 }

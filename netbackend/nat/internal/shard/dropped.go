@@ -49,6 +49,28 @@ func (t *Turn) Drop(counter *uint64) {
 	}
 }
 
+// DropPart counts that n fragments go nowhere, and keeps in the log why: that of the frame that is handled if it is one of them, and no frame otherwise.
+func (t *Turn) DropPart(counter *uint64, n int, handled bool) {
+	if n == 0 {
+		return
+	}
+	*counter += uint64(n)
+	switch {
+	case !t.drops.Takes(t.Now):
+	case handled:
+		t.keepFrame(counter, "")
+	default:
+		t.drops.Add(drops.Drop{Time: t.Now, Reason: t.drops.names[counter]})
+	}
+}
+
+// keepEvicted keeps in the log that a flow had to go for another one, by a limit that has counted it.
+func (t *Turn) keepEvicted(l limits.Limit, f *Flow) {
+	if t.drops.Takes(t.Now) {
+		t.drops.Add(drops.Drop{Time: t.Now, Reason: t.drops.names[l.Counter(&t.Counters)], Detail: l.String(), Frame: frameOf(&f.Key)})
+	}
+}
+
 // keepFrame keeps the frame that is handled in the log. If the guest has changed it meanwhile, only the log is wrong by that.
 func (t *Turn) keepFrame(counter *uint64, detail string) {
 	d := drops.Drop{Time: t.Now, Reason: t.drops.names[counter], Detail: detail}

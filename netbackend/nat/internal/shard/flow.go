@@ -65,6 +65,9 @@ const (
 	Direct            // the host began it, and not by a forward; see Call
 	Awaited           // the client waits for what the guest answers, and somebody else has its socket, too; see Call
 	IsNew             // the guest began it, and nobody has answered yet; see NewFlows
+	NoSocket          // the engine is the other end itself; see package measure
+	Held              // it had to tell its server; see package proof
+	Bound             // the socket is bound to an interface or a source address that the user has chosen; see package egress
 )
 
 // State is where a flow stands. Of a flow that is found by its key it is that of its protocol.
@@ -227,7 +230,7 @@ func (t *Turn) CreateWith(key *flowtable.Key, fd int, state State, bits Bits, c 
 	t.Hooks.Created(f)
 	t.setHost(f, c)
 	t.JoinClass(f, c)
-	if bits&SharedSocket != 0 {
+	if bits&(SharedSocket|NoSocket) != 0 {
 		return f, Here
 	}
 	if err := t.register(f); err != nil {
@@ -265,7 +268,7 @@ func (s *Shard) register(f *Flow) error {
 
 // RefuseSocket resets the socket of a flow that there will not be, unless it is others', too.
 func RefuseSocket(fd int, bits Bits) {
-	if bits&(SharedSocket|Awaited) == 0 {
+	if bits&(SharedSocket|Awaited|NoSocket) == 0 {
 		hostsock.Reset(fd)
 	}
 }

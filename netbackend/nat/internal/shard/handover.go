@@ -73,6 +73,13 @@ func (s *Shard) requestMove(owner *Shard, key *flowtable.Key) {
 	})
 }
 
+// WakeOwner gives the queue pair that has a flow a turn, unless it is this one. If the flow goes to another one meanwhile, that has a turn for it.
+func (s *Shard) WakeOwner(index uint32) {
+	if to := s.Flows.OwnerOf(index); to != s.Owner && to != flowtable.Nobody {
+		s.Pairs.shards[to-1].Wake()
+	}
+}
+
 // EachRequest calls fn for each flow that another pair asks for.
 func (s *Shard) EachRequest(m *mail, fn func(key *flowtable.Key, to *Shard)) {
 	for requests := m.moveRequests; requests != 0; requests &= requests - 1 {

@@ -3,6 +3,7 @@ package source
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/egress"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
@@ -89,6 +90,10 @@ func (e *Keeper) renewSource(f *shard.Flow) bool {
 	if f.Key.Proto == netpkt.ICMP {
 		peer = ipaddr.Endpoint{Addr: f.Key.Remote} // the kernel does not name one without a port
 	}
+	if f.Bits&shard.Bound != 0 {
+		e.endOrphan(f, &has.Addr)
+		return false
+	}
 	if !peer.Addr.IsUnicast() || peer.Addr.IsLoopback() || !e.outdated(&peer, &has.Addr) {
 		return false
 	}
@@ -98,6 +103,14 @@ func (e *Keeper) renewSource(f *shard.Flow) bool {
 		return false
 	}
 	return true
+}
+
+// endOrphan ends a flow whose socket is bound to an interface that is gone, or has an address that is the host's no more: its next datagram
+// begins another one. It is not connected again, for that would unbind it from its interface (connect(2) with AF_UNSPEC).
+func (e *Keeper) endOrphan(f *shard.Flow, has *ipaddr.Addr) {
+	if egress.IsOrphan(int(f.FD)) || !e.routes.IsLocal(has) {
+		e.shard.Remove(f)
+	}
 }
 
 // outdated tells whether a socket that is connected to peer should have another source address than it has. An address that

@@ -7,7 +7,8 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
-	"github.com/vringnet/vring/netbackend/nat/internal/limits"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
@@ -21,9 +22,12 @@ func (e *Engine) Connect(t *shard.Turn, key *flowtable.Key, s *Segment) (retry b
 	if t.IsQuery(key) {
 		return e.hooks.Resolver.Connect(t, *key, *s)
 	}
-	to, verdict := e.policy.Judge(policy.DestinationOf(key))
-	if verdict != policy.Allowed {
-		e.icmp.ReportDenied(key, verdict)
+	if service := e.cfg.Services.Find(key); service != measure.None {
+		return e.answer(t, key, s, service)
+	}
+	d := e.policy.Judge(policy.DestinationOf(key))
+	if d.Verdict != policy.Allowed && d.Verdict != policy.Held {
+		e.icmp.ReportDenied(key, &d)
 		e.Refuse(t, key, s)
 		return false
 	}
@@ -34,7 +38,8 @@ func (e *Engine) Connect(t *shard.Turn, key *flowtable.Key, s *Segment) (retry b
 		e.Refuse(t, key, s)
 		return false
 	}
-	fd, set, err := e.Dial(t, to, key, s)
+	out := Outward{To: d.To, Way: d.Way, Name: e.policy.NameAt(&d)}
+	fd, set, err := e.Dial(t, &out, key, s)
 	if err != nil {
 		errno, _ := err.(unix.Errno)
 		if !e.icmp.SendUnreachableSYN(t, key, s.Seq, errno) {
@@ -43,6 +48,14 @@ func (e *Engine) Connect(t *shard.Turn, key *flowtable.Key, s *Segment) (retry b
 		return false
 	}
 	f, at := e.Connecting(t, key, fd, set, s)
+	if f != nil {
+		e.policy.Opened(f.Index, d.Name)
+		if d.Verdict == policy.Held {
+			e.hooks.Inspector.Hold(f, d.Proof)
+		}
+		e.Negotiate(t, f, &out)
+	}
+	e.ledger.Begun(f, ledger.Judged(&d))
 	t.Began(f, at)
 	return at == shard.Elsewhere
 }
@@ -66,24 +79,6 @@ func (e *Engine) Connecting(t *shard.Turn, key *flowtable.Key, fd int, set hosts
 	return created, shard.Here
 }
 
-// Dial opens a socket for the guest's SYN s, and begins to connect it. It returns how the socket's packets travel.
-func (e *Engine) Dial(t *shard.Turn, to ipaddr.Endpoint, key *flowtable.Key, s *Segment) (fd int, set hostsock.Sender, err error) {
-	fd, err = unix.Socket(to.Addr.Domain(), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.OverLimit(limits.Host)
-		return -1, set, err
-	}
-	hostsock.ReadInline(fd)
-	e.prepareSocket(fd)
-	t.BoundNew(fd, shard.Stream)
-	set = e.depart(fd, &to.Addr, key, s)
-	if err := unix.Connect(fd, to.Sockaddr()); err != nil && err != unix.EINPROGRESS {
-		_ = unix.Close(fd)
-		return -1, set, err
-	}
-	return fd, set, nil
-}
-
 // prepareSocket prepares the host's socket of a connection.
 func (e *Engine) prepareSocket(fd int) {
 	// The guest's stack has decided when a segment is to go; another one need not wait (RFC 9293 section 3.7.4).
@@ -95,13 +90,17 @@ func (e *Engine) prepareSocket(fd int) {
 
 // checkConnect looks how the host's connect has ended, if it has.
 func (e *Engine) checkConnect(t *shard.Turn, f conn) {
-	if f.Bits&(shard.Writable|shard.SockError) == 0 {
+	byProxy := f.tcp.flags&byProxy != 0
+	if f.Bits&(shard.Writable|shard.SockError) == 0 && !(byProxy && f.Bits&shard.Readable != 0) {
 		return
 	}
 	f.Bits &^= shard.Writable
 	errno, err := unix.GetsockoptInt(int(f.FD), unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil || errno != 0 {
 		e.connectFailed(t, f, unix.Errno(errno))
+		return
+	}
+	if byProxy && !e.isNegotiated(t, f) {
 		return
 	}
 	if !e.hooks.Judge(f.Flow) {
@@ -125,7 +124,8 @@ func (e *Engine) checkConnect(t *shard.Turn, f conn) {
 // runs out as well, to the same error, where a reset would say that somebody had refused; and if its patience is
 // greater, its next SYN is another try.
 func (e *Engine) connectFailed(t *shard.Turn, f conn, errno unix.Errno) {
-	if t.IsQuery(&f.Key) && e.hooks.Resolver.OnRefused(t, f.Flow) {
+	if f.tcp.flags&byProxy != 0 {
+		e.proxyUnreached(t, f, errno)
 		return
 	}
 	if errno == unix.ETIMEDOUT || e.tellConnectError(t, f) || e.icmp.SendUnreachableSYN(t, &f.Key, f.tcp.irs, errno) {

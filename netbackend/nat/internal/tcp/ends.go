@@ -11,6 +11,7 @@ import (
 func (e *Engine) countEnd(f *shard.Flow, c stats.CloseReason) {
 	if f.State != stateReset {
 		e.shard.Counters.Ends[c]++
+		e.ledger.Blame(f, c)
 	}
 	if f.Bits&shard.Awaited != 0 {
 		e.callFailed(f, c)

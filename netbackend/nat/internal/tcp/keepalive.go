@@ -128,6 +128,9 @@ func (e *Engine) probeGuest(f conn) {
 // keepHostAlive lets the kernel find out whether the host's peer is still there, because the guest wants to know: it has sent
 // a keepalive segment. That one is answered by the engine, who would not know.
 func (e *Engine) keepHostAlive(f *shard.Flow) {
+	if f.Bits&shard.NoSocket != 0 {
+		return // the engine is there
+	}
 	const idle, interval, probes = 60, 10, 6 // lost peers are found within two minutes, as by guests that ask
 	for _, o := range [...]struct{ name, value int }{
 		{unix.TCP_KEEPIDLE, idle}, {unix.TCP_KEEPINTVL, interval}, {unix.TCP_KEEPCNT, probes},

@@ -42,11 +42,13 @@ func (e *Engine) Serve(t *shard.Turn, of *shard.Flow) shard.Outcome {
 	case stateSynRcvd, stateSynSent:
 		return e.sendSyn(t, f)
 	}
-	if f.tcp.urgency&hostUrgent != 0 {
-		e.findMark(t, f)
+	if f.tcp.urgency&(hostUrgent|answerAwaited) != 0 {
+		e.lookAtHost(t, f)
 	}
 	e.consumeAcked(t, f)
-	e.hostWritable(f)
+	if f.Bits&shard.Writable != 0 {
+		e.hostWritable(t, f)
+	}
 	result := e.sendStream(t, f)
 	if f.State == stateOpen && f.tcp.flags&pendAck != 0 || f.tcp.pendDupAcks > 0 {
 		if !e.sendAcks(t, f) {
@@ -68,7 +70,7 @@ func (e *Engine) finished(f conn) bool {
 
 // finish ends a connection that both sides have ended. What its peer has yet to take, the kernel sends.
 func (e *Engine) finish(t *shard.Turn, f conn) {
-	if t.Linger(f.Flow) {
+	if f.Bits&shard.NoSocket == 0 && t.Linger(f.Flow) {
 		e.nextKeepalive.start(false, t.Now)
 	}
 	t.Remove(f.Flow)
@@ -95,14 +97,14 @@ func (e *Engine) consumeAcked(t *shard.Turn, f conn) {
 	}
 }
 
-// hostWritable reopens the window if it was closed until the host's socket has room.
-func (e *Engine) hostWritable(f conn) {
-	if f.Bits&shard.Writable == 0 {
-		return
-	}
+// hostWritable takes note that the host's socket has room, and reopens the window if it was closed until then.
+func (e *Engine) hostWritable(t *shard.Turn, f conn) {
 	f.Bits &^= shard.Writable
 	if f.tcp.flags&stalled == 0 {
 		return
+	}
+	if f.tcp.flags&inspected != 0 && !e.hooks.Inspector.OnWritable(t, f.Flow) {
+		return // what was taken already goes first
 	}
 	f.tcp.flags &^= stalled
 	f.tcp.flags |= pendAck
@@ -300,6 +302,9 @@ func (e *Engine) sent(t *shard.Turn, f conn, seq, end seqnum.Value) {
 // peek reads what there is from offset on in the socket's queue, without taking it from there, to its place in frames, up to
 // each bytes behind the headers of each frame. It returns 0 if there is nothing, and takes note of why.
 func (e *Engine) peek(t *shard.Turn, f conn, offset uint32, frames [][]guestmem.Iovec, each int) int {
+	if f.Bits&shard.NoSocket != 0 {
+		return e.produce(f, offset, frames, each)
+	}
 	pieces := t.Pieces[:0]
 	skipped := 0
 	if e.cfg.PeekOffset {
@@ -504,13 +509,9 @@ func (e *Engine) advertise(t *shard.Turn, f conn) uint16 {
 // measure opens the window as far as the host's socket has room for more, less what the kernel needs to describe it.
 func (e *Engine) measure(t *shard.Turn, f conn) {
 	c := f.tcp
-	t.Counters.WindowReads++
-	if t.MemInfo.Read(f.FD) != 0 {
+	size, queued, ok := e.hostRoom(t, f)
+	if !ok {
 		return
-	}
-	size, queued := t.MemInfo[hostsock.MemSendBuffer], t.MemInfo[hostsock.MemSendQueued]
-	if f.Bits&shard.UnixSocket != 0 {
-		queued = t.MemInfo[hostsock.MemSendTaken]
 	}
 	room := size - min(size, queued)
 	room -= room / 8
@@ -525,8 +526,27 @@ func (e *Engine) measure(t *shard.Turn, f conn) {
 	c.wndCredit, c.wndUsed = c.rcvWndEdge.Since(c.rcvNxt), 0
 	if c.wndCredit < least { // so the socket is not writable now: the kernel would say so if there were room for a third of size
 		f.tcp.flags |= stalled
-		_ = t.Worker.Rearm(int(f.FD), shard.Token(shard.TokenFlow, t.Flows.Generation(f.Index), f.Index))
+		if f.Bits&shard.NoSocket == 0 {
+			_ = t.Worker.Rearm(int(f.FD), shard.Token(shard.TokenFlow, t.Flows.Generation(f.Index), f.Index))
+		}
 	}
+}
+
+// hostRoom returns how many bytes of the guest's the host's side may have that its peer has not taken, and how many it has.
+func (e *Engine) hostRoom(t *shard.Turn, f conn) (size, queued uint32, ok bool) {
+	if f.Bits&shard.NoSocket != 0 {
+		size, queued = e.room(f)
+		return size, queued, true
+	}
+	t.Counters.WindowReads++
+	if t.MemInfo.Read(f.FD) != 0 {
+		return 0, 0, false
+	}
+	size, queued = t.MemInfo[hostsock.MemSendBuffer], t.MemInfo[hostsock.MemSendQueued]
+	if f.Bits&shard.UnixSocket != 0 {
+		queued = t.MemInfo[hostsock.MemSendTaken]
+	}
+	return size, queued, true
 }
 
 // sendSyn sends our SYN, or our answer to the guest's, if it is due.
@@ -590,10 +610,19 @@ func (e *Engine) sendSynSegment(t *shard.Turn, f conn) bool {
 func (e *Engine) chooseSegment(t *shard.Turn, f conn) {
 	c := f.tcp
 	c.advMSS = uint16(t.MTU - int(f.IPLen) - netpkt.TCPLen)
-	if c.advMSS <= smallSegment || t.MemInfo.Read(f.FD) != 0 {
+	if c.advMSS <= smallSegment {
 		return
 	}
-	c.advMSS = uint16(min(uint32(c.advMSS), max(smallSegment, t.MemInfo[hostsock.MemSendBuffer]/4)))
+	var size uint32
+	switch {
+	case f.Bits&shard.NoSocket != 0:
+		size, _ = e.room(f)
+	case t.MemInfo.Read(f.FD) != 0:
+		return
+	default:
+		size = t.MemInfo[hostsock.MemSendBuffer]
+	}
+	c.advMSS = uint16(min(uint32(c.advMSS), max(smallSegment, size/4)))
 }
 
 // smallSegment fits a quarter of the send buffers that sockets have (16 KiB at least, net.ipv4.tcp_wmem).

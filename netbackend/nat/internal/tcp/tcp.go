@@ -6,7 +6,10 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/link"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/seqnum"
@@ -24,12 +27,14 @@ type Engine struct {
 	link   *link.Layer
 	icmp   *icmperr.Sender
 	policy *policy.Policy
+	ledger *ledger.Keeper
 	hooks  Hooks
 	guest  *Guest
 
 	out           outgoing
 	nextKeepalive keepaliveTimes
 	unansweredAt  map[ipaddr.Addr]bool // of the guest, that the user was told of; see tellUnanswered
+	toldWays      limits.Told[string]  // what is wrong with ways, that the user was told of
 	discardBuf    []byte               // what is read into it is of no interest
 	scratch       [proxyproto.MaxWritten]byte
 }
@@ -39,6 +44,7 @@ type Config struct {
 	PeekOffset  bool        // the kernel knows SO_PEEK_OFF for TCP
 	WindowScale uint8       // shift of the windows that the guest gets
 	DHCPv6      ipaddr.Addr // what the guest gets by DHCPv6
+	Services    measure.Finder
 }
 
 // Uses are the parts that pass connections on with it.
@@ -47,13 +53,14 @@ type Uses struct {
 	Link   *link.Layer
 	ICMP   *icmperr.Sender
 	Policy *policy.Policy
+	Ledger *ledger.Keeper
 	Hooks  Hooks
 }
 
 // SetUp makes that of a queue pair.
 func (e *Engine) SetUp(cfg Config, u Uses, g *Guest) {
 	*e = Engine{
-		cfg: cfg, guest: g, shard: u.Shard, link: u.Link, icmp: u.ICMP, policy: u.Policy, hooks: u.Hooks,
+		cfg: cfg, guest: g, shard: u.Shard, link: u.Link, icmp: u.ICMP, policy: u.Policy, ledger: u.Ledger, hooks: u.Hooks,
 		discardBuf: make([]byte, 64<<10), out: outgoing{iov: make([]guestmem.Iovec, 0, shard.MaxIovecs)},
 	}
 }
@@ -62,6 +69,11 @@ func (e *Engine) SetUp(cfg Config, u Uses, g *Guest) {
 type Guest struct {
 	conns flowtable.Slab[state] // each queue pair has what belongs to its own flows
 	calls calls
+
+	handshakes handshakes
+
+	Services measure.Connections
+	Pattern  *measure.Pattern // what chargen sends, nil without services
 }
 
 // NewGuest returns that of a guest with a table of flows.
@@ -118,6 +130,9 @@ type state struct {
 	cause   stats.CloseReason // why the host's side is dead
 	fullMSS uint16            // what mss is where the path is as wide as the guest's link; see fitPath
 	proxy   ProxyState
+
+	service measure.Service // that the engine itself is, measure.None where there is a socket
+	buffer  uint8           // of echo
 }
 
 // flags is what is known of a connection, and what is due to its guest.
@@ -145,6 +160,8 @@ const (
 	timing                           // a round trip is being measured
 	persisting                       // the timer is the persist timer
 	bulk                             // the host has filled the largest frame lately
+	inspected                        // somebody looks at what the guest sends, see Inspect
+	byProxy                          // the host's socket leads to a proxy, which has not connected it yet
 )
 
 // States of connections.
@@ -666,7 +683,7 @@ func (e *Engine) FlushOutgoing(t *shard.Turn) {
 	if f.State != stateOpen {
 		return
 	}
-	if n > 0 && !e.passOn(t, f, iov, n, flags) {
+	if !e.passOn(t, f, iov, n, fin, flags) {
 		e.schedule(f, pendAck)
 		return
 	}
@@ -680,21 +697,21 @@ func (e *Engine) FlushOutgoing(t *shard.Turn) {
 		e.stand(f)
 		e.startKeepalive(f)
 		e.hooks.OnGuestClosed(t, f.Key)
-		_ = unix.Shutdown(int(f.FD), unix.SHUT_WR) // if the host is gone, reading tells so
+		e.endStream(f.Flow)
 	}
 }
 
-// passOn gives the host's socket n bytes, as deliver does.
-func (e *Engine) passOn(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	if t.IsQuery(&f.Key) {
-		return e.hooks.Resolver.Deliver(t, f.Flow, iov, n)
+// passOn gives the host's socket n bytes, as deliver does, or whoever looks at them first. fin tells that they are the last.
+func (e *Engine) passOn(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, fin bool, flags uintptr) bool {
+	if f.tcp.flags&inspected != 0 {
+		return e.inspect(t, f, iov, n, fin)
 	}
-	return e.deliver(t, f, iov, n, flags)
+	return n == 0 || e.deliver(t, f, iov, n, flags)
 }
 
 // deliver sends n bytes to the host's socket, with flags of sendmsg(2), and tells whether it took all.
 func (e *Engine) deliver(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) bool {
-	sent, errno := t.Msg.Send(f.FD, iov, flags)
+	sent, errno := e.send(t, f, iov, n, flags)
 	switch errno {
 	case 0:
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EINTR:
@@ -722,9 +739,12 @@ func (e *Engine) deliver(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, fla
 	return false
 }
 
-// DeliverTo is deliver for who looks at what goes to the name server.
-func (e *Engine) DeliverTo(t *shard.Turn, f *shard.Flow, iov []guestmem.Iovec, n int) bool {
-	return e.deliver(t, e.conn(f), iov, n, 0)
+// send gives the host's side the n bytes of iov, and returns how many it took.
+func (e *Engine) send(t *shard.Turn, f conn, iov []guestmem.Iovec, n int, flags uintptr) (int, unix.Errno) {
+	if f.Bits&shard.NoSocket != 0 {
+		return e.take(t, f, iov, n), 0
+	}
+	return t.Msg.Send(f.FD, iov, flags)
 }
 
 // Expire is called when a connection's timer has run out.
@@ -740,7 +760,9 @@ func (e *Engine) Expire(t *shard.Turn, of *shard.Flow) {
 		e.Drop(f.Flow, stats.EndLateHeader)
 		return
 	case stateConnecting:
-		e.hooks.Resolver.OnSilent(t, f.Flow)
+		if c.flags&byProxy != 0 {
+			e.proxyLate(t, f)
+		}
 		return
 	}
 	if f.tcp.flags&ackDelayed != 0 {

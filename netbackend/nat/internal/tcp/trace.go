@@ -41,6 +41,10 @@ func (e *Engine) mark(t *shard.Turn, f *shard.Flow, tos uint8) {
 	if f.State != stateOpen {
 		return
 	}
+	if f.Bits&shard.NoSocket != 0 {
+		f.Sender.Manner.TrafficClass = tos // nothing goes on
+		return
+	}
 	f.Sender.Set(f.FD, hostsock.Manner{TrafficClass: tos})
 	if f.Bits&shard.Inbound != 0 {
 		// A client of a forward may have come by either version of IP, which is not remembered; the kernel knows.

@@ -23,9 +23,10 @@ import (
 type urgency uint8
 
 const (
-	hostUrgent  urgency = 1 << iota // the host's socket has told of a mark (EPOLLPRI), which is to be looked for
-	hostMarked                      // the byte at hostMark is in the queue of the host's socket
-	guestMarked                     // the byte at guestMark is yet to come from the guest
+	hostUrgent    urgency = 1 << iota // the host's socket has told of a mark (EPOLLPRI), which is to be looked for
+	hostMarked                        // the byte at hostMark is in the queue of the host's socket
+	guestMarked                       // the byte at guestMark is yet to come from the guest
+	answerAwaited                     // no mark: how the host's stream begins is to be told, see AwaitAnswer
 )
 
 // findMark looks for the mark that the host's socket has told of. Its byte is there, for nothing was dropped since.

@@ -104,7 +104,10 @@ func (e *Engine) chooseLink(f *shard.Flow) {
 	f.RouteNews = e.sources.Changes()
 	udp := e.of(f)
 	w := e.guest.ways.at(udp.way)
-	udp.byLink = w.Link != 0 && e.routes.Reaches(&udp.peer.Addr, w.Link)
+	udp.traits &^= byLink
+	if w.Link != 0 && e.routes.Reaches(&udp.peer.Addr, w.Link) {
+		udp.traits |= byLink
+	}
 }
 
 // wayBack returns how f's datagrams are to leave by a shared socket.
@@ -117,7 +120,7 @@ func (e *Engine) wayBack(f *shard.Flow) hostsock.Way {
 		e.chooseLink(f)
 	}
 	w := e.guest.ways.at(udp.way)
-	if !udp.byLink {
+	if udp.traits&byLink == 0 {
 		w.Link = 0
 	}
 	return w

@@ -39,6 +39,8 @@ type txItem struct {
 	segment int // length of each datagram but the last, at least n if there is one
 	manner  hostsock.Manner
 	next    uint16 // the flow's next one, counted from 1; 0 for none
+	first   [1]byte
+	known   bool // it is one datagram, whose first byte leaves as it is in first, whatever the guest writes meanwhile
 }
 
 // cursor is where sending has got to: at a byte of the payload of a queued frame, which is counted from 1; 0 is the end.
@@ -56,15 +58,20 @@ type mmsg struct {
 
 // enqueue puts n bytes of payload into the batch that is sent.
 func (e *Engine) enqueue(t *shard.Turn, f *shard.Flow, k *shard.Packet, n int) {
-	o := &e.txBatch
-	if o.n == len(o.items) {
-		e.SendQueued(t)
-	}
 	segment := n
 	if k.Segment != 0 {
 		segment = k.Segment
 	}
-	o.items[o.n] = txItem{iov: k.Chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.MannerOf(k)}
+	e.enqueueItem(t, f, txItem{iov: k.Chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.MannerOf(k)})
+}
+
+// enqueueItem puts a frame into the batch that is sent.
+func (e *Engine) enqueueItem(t *shard.Turn, f *shard.Flow, q txItem) {
+	o := &e.txBatch
+	if o.n == len(o.items) {
+		e.SendQueued(t)
+	}
+	o.items[o.n] = q
 	o.n++
 	i := uint16(o.n)
 	udp := e.of(f)
@@ -221,7 +228,7 @@ func (e *Engine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m hostsock.
 		if take == size {
 			take = min(q.n-l.end.offset, limit-l.bytes)
 		}
-		longer, ok := shard.AppendRange(*pieces, q.iov, q.offset+l.end.offset, take)
+		longer, ok := q.appendTo(*pieces, l.end.offset, take)
 		if !ok {
 			return l, size, l.datagrams > 0
 		}
@@ -233,6 +240,17 @@ func (e *Engine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m hostsock.
 			return l, size, true
 		}
 	}
+}
+
+// appendTo appends n bytes of the payload to pieces; !ok if there is no room for them.
+func (q *txItem) appendTo(pieces []guestmem.Iovec, at, n int) (_ []guestmem.Iovec, ok bool) {
+	if !q.known {
+		return shard.AppendRange(pieces, q.iov, q.offset+at, n)
+	}
+	if len(pieces) == cap(pieces) {
+		return pieces, false
+	}
+	return shard.AppendRange(append(pieces, guestmem.PieceOf(q.first[:])), q.iov, q.offset+1, n-1)
 }
 
 // next is the length of the datagram at a place.

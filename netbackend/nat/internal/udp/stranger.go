@@ -4,6 +4,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/listeners"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
@@ -57,8 +58,8 @@ func (e *Engine) mayLetIn(t *shard.Turn, s *listeners.SharedSocket, c *hostsock.
 	if !e.guest.strangers.Take(t.Now) {
 		return false
 	}
-	to, v := e.policy.Judge(policy.DestinationOf(key))
-	return v == policy.Allowed && to == c.Peer
+	d := e.policy.Judge(policy.DestinationOf(key))
+	return d.Verdict == policy.Allowed && d.To == c.Peer
 }
 
 // befriend makes an association of a stranger's flow, as the guest sends to the stranger now. It tells whether that could be
@@ -73,10 +74,12 @@ func (e *Engine) befriend(t *shard.Turn, f *shard.Flow) bool {
 		t.Remove(f)
 		return false
 	}
+	d := e.policy.Judge(policy.DestinationOf(&f.Key)) // by which it was let in
 	t.LeaveClass(f)
 	t.JoinClass(f, shard.ClassAssociations)
 	f.FD = m.FD
 	t.Counters.UDPFlows++
+	e.ledger.Begun(f, ledger.Judged(&d))
 	e.prolong(t, f)
 	return true
 }

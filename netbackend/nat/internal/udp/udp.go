@@ -5,21 +5,26 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/nat/internal/bootserver"
+	"github.com/vringnet/vring/netbackend/nat/internal/egress"
 	"github.com/vringnet/vring/netbackend/nat/internal/flowtable"
 	"github.com/vringnet/vring/netbackend/nat/internal/fragments"
 	"github.com/vringnet/vring/netbackend/nat/internal/hosts"
 	"github.com/vringnet/vring/netbackend/nat/internal/hostsock"
 	"github.com/vringnet/vring/netbackend/nat/internal/icmperr"
 	"github.com/vringnet/vring/netbackend/nat/internal/ipaddr"
+	"github.com/vringnet/vring/netbackend/nat/internal/ledger"
 	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/nat/internal/link"
 	"github.com/vringnet/vring/netbackend/nat/internal/listeners"
+	"github.com/vringnet/vring/netbackend/nat/internal/measure"
 	"github.com/vringnet/vring/netbackend/nat/internal/netpkt"
 	"github.com/vringnet/vring/netbackend/nat/internal/policy"
 	"github.com/vringnet/vring/netbackend/nat/internal/ratelimit"
 	"github.com/vringnet/vring/netbackend/nat/internal/route"
 	"github.com/vringnet/vring/netbackend/nat/internal/shard"
 	"github.com/vringnet/vring/netbackend/nat/internal/source"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dhcp6"
 )
 
@@ -27,6 +32,7 @@ import (
 type Hooks struct {
 	DHCP, DHCPv6 func(t *shard.Turn, k shard.Packet, length int)
 	Query        func(t *shard.Turn, key flowtable.Key, k shard.Packet, length int) // to the name server
+	Inspector    InspectorHooks
 }
 
 // Engine passes datagrams on. The state of associations and mappings is its own.
@@ -39,6 +45,7 @@ type Engine struct {
 	fragments *fragments.Sender
 	listeners *listeners.Set
 	policy    *policy.Policy
+	ledger    *ledger.Keeper
 	routes    *route.Table
 	hooks     Hooks
 	guest     *Guest
@@ -48,6 +55,7 @@ type Engine struct {
 	rxBatch rxBatch
 	batch   hostsock.Batch
 	quoted  [netpkt.UDPLen]byte
+	copied  copied
 	user    hosts.UserCache // of the address that datagrams went to last by a forward
 }
 
@@ -56,7 +64,10 @@ type Config struct {
 	Segments            bool // the kernel cuts messages into datagrams (UDP_SEGMENT)
 	GRO                 bool // and puts datagrams together (UDP_GRO)
 	EndpointIndependent bool // each port of the guest has one port of the host
+	Services            measure.Finder
+	Boot                bootserver.Finder
 	Filtering           Filtering
+	Off                 bool // the guest has DHCP, but no other UDP
 }
 
 // Uses are the parts that pass datagrams on with it.
@@ -68,6 +79,7 @@ type Uses struct {
 	Fragments *fragments.Sender
 	Listeners *listeners.Set
 	Policy    *policy.Policy
+	Ledger    *ledger.Keeper
 	Routes    *route.Table
 	Hooks     Hooks
 }
@@ -76,7 +88,7 @@ type Uses struct {
 func (e *Engine) SetUp(cfg Config, u Uses, g *Guest) {
 	e.cfg, e.guest = cfg, g
 	e.shard, e.link, e.icmp, e.sources, e.fragments = u.Shard, u.Link, u.ICMP, u.Sources, u.Fragments
-	e.listeners, e.policy, e.routes, e.hooks = u.Listeners, u.Policy, u.Routes, u.Hooks
+	e.listeners, e.policy, e.ledger, e.routes, e.hooks = u.Listeners, u.Policy, u.Ledger, u.Routes, u.Hooks
 }
 
 // Guest is what UDP has of a guest. All of its queue pairs use it.
@@ -85,6 +97,8 @@ type Guest struct {
 	mappings  mappings
 	ways      ways
 	strangers ratelimit.Bucket // judged of all that send to mappings
+
+	Pattern *measure.Pattern // what chargen sends, nil without services
 }
 
 // NewGuest returns what UDP has of a guest that was not heard of yet.
@@ -102,9 +116,17 @@ type association struct {
 	via         uint32          // the forward whose socket a shared flow has, counted from 1, or viaMapping
 	first, last uint16          // datagrams of this turn that wait in the txBatch, 0 for none
 	receiver    listeners.Receiver
-	byLink      bool // the way is by its interface; see chooseLink
+	traits      traits
 	noGSO       bool // the kernel does not cut datagrams for its socket (UDP_SEGMENT)
 }
+
+// traits are what else is known of an association.
+type traits uint8
+
+const (
+	byLink    traits = 1 << iota // the way is by its interface; see chooseLink
+	passShort                    // of one that is held: see PassShort
+)
 
 // of returns the state of a UDP flow. Of another queue pair's it is valid, and may be read, as long as a lookup lasts, and only peer,
 // way and via.
@@ -141,6 +163,10 @@ func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 		e.hooks.DHCPv6(t, *k, length)
 		return false
 	}
+	if e.cfg.Off {
+		t.Drop(&t.Counters.Unsupported)
+		return false
+	}
 	if k.Segment != 0 {
 		length = k.L4Len // drivers differ in what they write there: the whole, or the length of one datagram
 		if length-netpkt.UDPLen > maxSegments*k.Segment {
@@ -160,6 +186,10 @@ func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 		e.hooks.Query(t, key, *k, length)
 		return false
 	}
+	if service := e.cfg.Services.Find(&key); service != measure.None {
+		e.answer(t, &key, k, length, service)
+		return false
+	}
 	f, at := t.Find(&key)
 	if at == shard.Nowhere {
 		if f, at = e.Associate(t, &key, k, length); f != nil {
@@ -173,6 +203,10 @@ func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 		return false
 	}
 	t.Touch(f)
+	if f.Bits&shard.Held != 0 {
+		e.inspect(t, f, k, length-netpkt.UDPLen)
+		return false
+	}
 	e.enqueue(t, f, k, length-netpkt.UDPLen)
 	return false
 }
@@ -189,23 +223,37 @@ func forDHCP6(k *shard.Packet) bool {
 
 // Associate makes a flow for the guest's first datagram to somebody. It returns nil if there is to be none.
 func (e *Engine) Associate(t *shard.Turn, key *flowtable.Key, k *shard.Packet, length int) (*shard.Flow, shard.Where) {
-	to, verdict := e.policy.Judge(policy.DestinationOf(key))
-	if verdict != policy.Allowed {
-		e.icmp.Reject(t, key, verdict, length, k.L4)
+	if server := e.cfg.Boot.Find(key); server != nil {
+		return e.associateBoot(t, key, server)
+	}
+	d := e.policy.Judge(policy.DestinationOf(key))
+	held := d.Verdict == policy.Held && d.Proof&policy.ProofQUIC != 0
+	if d.Verdict != policy.Allowed && !held {
+		e.icmp.Reject(t, key, &d, length, k.L4)
 		return nil, shard.Nowhere
 	}
 	if !t.MayBegin() {
 		return nil, shard.Nowhere
 	}
-	f, at := e.associateWith(t, to, key, k, length)
+	f, at := e.associateWith(t, &d, key, k, length)
+	if f != nil {
+		e.policy.Opened(f.Index, d.Name)
+	}
+	if f != nil && held {
+		f.Bits |= shard.Held
+		e.hooks.Inspector.Hold(f)
+	}
+	e.ledger.Begun(f, ledger.Judged(&d))
 	t.Began(f, at)
 	return f, at
 }
 
 // associateWith makes a flow that the policy allows.
-func (e *Engine) associateWith(t *shard.Turn, to ipaddr.Endpoint, key *flowtable.Key, k *shard.Packet, length int) (*shard.Flow, shard.Where) {
-	c := shard.ClassAssociations
-	mapped := e.cfg.EndpointIndependent
+func (e *Engine) associateWith(t *shard.Turn, d *policy.Decision, key *flowtable.Key, k *shard.Packet, length int) (*shard.Flow, shard.Where) {
+	c, to := shard.ClassAssociations, d.To
+	bound := egress.Binds(d.Way, to.Addr.Is4())
+	// Where flows may take different ways, they share no socket. Who is held is not to be sent to by others before it has told its server.
+	mapped := e.cfg.EndpointIndependent && !bound && d.Verdict == policy.Allowed
 	if !t.AdmitFlow(c) || !(mapped && e.isMapped(key)) && !t.AdmitSocket() {
 		e.icmp.SendUnreachable(t, key, netpkt.CodeHost, length, k.L4)
 		return nil, shard.Nowhere
@@ -220,18 +268,29 @@ func (e *Engine) associateWith(t *shard.Turn, to ipaddr.Endpoint, key *flowtable
 		return nil, shard.Nowhere
 	}
 	gro, news := e.prepareSocket(fd, &to.Addr, &key.Guest), e.sources.Changes()
-	if err := unix.Connect(fd, to.Sockaddr()); err != nil {
+	if err := connectBy(fd, &to, d.Way); err != nil {
 		_ = unix.Close(fd)
 		e.icmp.SendUndelivered(t, key, err, length, k.L4)
 		return nil, shard.Nowhere
 	}
 	f, at := t.CreateWith(key, fd, shard.StateActive, 0, c, e.begin(association{receiver: listeners.Receiver{GRO: gro}}))
+	if f != nil && bound {
+		f.Bits |= shard.Bound
+	}
 	if f != nil {
 		t.Counters.UDPFlows++
 		f.RouteNews = news
 		f.Sender.V6 = !to.Addr.Is4()
 	}
 	return f, at
+}
+
+// connectBy binds a socket as its way says, and connects it. The error is an unix.Errno.
+func connectBy(fd int, to *ipaddr.Endpoint, way *spec.Way) error {
+	if err := egress.Bind(fd, to.Addr.Is4(), way); err != nil {
+		return egress.ErrnoOf(err)
+	}
+	return unix.Connect(fd, to.Sockaddr())
 }
 
 // prepareSocket prepares a socket for datagrams, which is one of host's version of IP. gro tells that what is received may be

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vringnet/vring/internal/sandbox"
+	"github.com/vringnet/vring/tap"
+)
+
+// onSwitch is a guest on a switch.
+func onSwitch(dir, name string, s Switch) Guest {
+	return Guest{Name: name, SocketPath: filepath.Join(dir, name+".sock"), Switch: &s}
+}
+
+func TestGuestsThatNameASwitchAreOnIt(t *testing.T) {
+	dir := t.TempDir()
+	c := Config{Threads: Threads{Poll: DefaultPoll}, Sandbox: sandbox.Off, Guests: []Guest{
+		onSwitch(dir, "a", Switch{Name: "lan", Flood: 100}), onSwitch(dir, "b", Switch{Name: "lan", Ageing: 60}), onSwitch(dir, "c", Switch{}),
+	}}
+	checked, err := c.Check()
+	require.NoError(t, err)
+	d, err := Open(checked, Program{Tell: func(Event) {}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	require.Len(t, d.switches, 2)
+	said := d.switches["lan"].said
+	require.Equal(t, []int{100, 60}, []int{said.Flood, said.Ageing}, "what is said of a switch holds for all")
+	require.Equal(t, []Kind{KindSwitch, KindSwitch, KindSwitch}, []Kind{d.all()[0].kind(), d.all()[1].kind(), d.all()[2].kind()})
+
+	_, err = d.switches.get(&Switch{Name: "lan", Flood: 100})
+	require.NoError(t, err)
+	_, err = d.switches.get(&Switch{Name: "lan", Flood: 101})
+	require.ErrorContains(t, err, `flood of the switch "lan" is 100 for one guest and 101 for another`)
+	_, err = d.switches.get(&Switch{Name: "other"})
+	require.NoError(t, err)
+	require.Len(t, d.switches, 3)
+}
+
+func TestWhatIsWrongWithASwitchIsTold(t *testing.T) {
+	mac := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
+	for want, c := range map[string]Config{
+		"is 1 for one guest and 2 for another": {Guests: []Guest{onSwitch("/tmp", "a", Switch{Flood: 1}), onSwitch("/tmp", "b", Switch{Flood: 2})}},
+		"2 guests cannot have one address":     {FrontEnds: FrontEnds{SocketPaths: []string{"/tmp/a", "/tmp/b"}}, Switch: &Switch{MAC: mac}},
+		"VLAN 5000: want 1 to 4094":            {Guests: []Guest{onSwitch("/tmp", "a", Switch{VLANs: tap.VLANs{Access: 5000}})}},
+		"needs no limit of how many":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac, MaxMACs: 2})}},
+		"is no address of one interface":       {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: net.HardwareAddr{1, 0, 0, 0, 0, 0}})}},
+		"want 6 bytes":                         {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac[:5]})}},
+		"switch-name":                          {Guests: []Guest{onSwitch("/tmp", "a", Switch{Name: "a b"})}},
+		"ageing":                               {Guests: []Guest{onSwitch("/tmp", "a", Switch{Ageing: -1})}},
+	} {
+		_, err := c.Check()
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// Two guests cannot be bound to one address, and nothing of either is left open.
+func TestAGuestIsNotOpenedWithTheAddressOfAnother(t *testing.T) {
+	dir, mac := t.TempDir(), net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
+	c := Config{Threads: Threads{Poll: DefaultPoll}, Sandbox: sandbox.Off, Guests: []Guest{onSwitch(dir, "a", Switch{MAC: mac}), onSwitch(dir, "b", Switch{MAC: mac})}}
+	checked, err := c.Check()
+	require.NoError(t, err)
+	_, err = Open(checked, Program{Tell: func(Event) {}, Log: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "52:54:00:00:00:01 is another port's address")
+}
+
+func TestAPortHasTheVLANsThatWereNamed(t *testing.T) {
+	s := Switch{VLANs: tap.VLANs{Access: 3, Trunk: []tap.VLANRange{{First: 2, Last: 5}, {First: 4094, Last: 4094}}}}
+	require.Equal(t, []uint16{2, 4, 5, 4094}, s.port().Tagged, "frames of one VLAN have tags or have none")
+}

@@ -1,0 +1,132 @@
+package framesocket
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/vfkit"
+	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/virtqueue/vnet"
+)
+
+// packets is the framing of sockets that keep packets apart. A packet that is received has a slot of the input for itself.
+type packets struct {
+	greeting bool // the first packet may be one, which is no frame
+	first    bool // no packet has come yet
+	endless  bool // an empty packet is one, and not the end of the connection
+	slot     int  // in which the next packet goes
+	batch    batch
+	iov      [rxBuffers]guestmem.Iovec
+}
+
+func newPackets(f Framing) *packets {
+	return &packets{greeting: f == Datagrams, endless: f == Datagrams, first: true}
+}
+
+func (s *packets) restart() { s.first, s.slot = true, 0 }
+
+// receive implements framing.
+func (s *packets) receive(d *frames) (more bool, err error) {
+	if !d.readable {
+		return false, nil
+	}
+	if d.tx.Outstanding() == 0 {
+		s.slot = 0
+	}
+	n := min(d.room(), slots-s.slot, batchSize)
+	if n == 0 {
+		d.waits = s.slot == slots
+		return true, nil
+	}
+	for i := range n {
+		s.iov[i] = d.iovec(d.input+(s.slot+i)*slotSize, slotSize)
+		s.batch.set(i, s.iov[i:i+1])
+	}
+	got, errno := s.batch.receive(d.fd, n)
+	switch {
+	case errno == unix.EAGAIN:
+		d.readable = false
+		return false, nil
+	case errno == unix.EINTR:
+		return true, nil
+	case errno != 0:
+		return false, errno
+	}
+	for i := range got {
+		if err := s.take(d, i); err != nil {
+			return false, err
+		}
+	}
+	s.slot += got
+	if got < n {
+		d.cameShort()
+	}
+	return d.readable, nil
+}
+
+// take makes packet i of the batch available.
+func (s *packets) take(d *frames, i int) error {
+	n, cut := s.batch.length(i)
+	off := d.input + (s.slot+i)*slotSize
+	first := s.first
+	s.first = false
+	switch {
+	case n == 0 && !s.endless:
+		return unix.ECONNRESET
+	case first && s.greeting && string(d.memory[off:off+n]) == vfkit.Greeting:
+	case cut || n > MaxFrame:
+		d.counters.FrontEndLong++
+	case n < minFrame:
+		d.counters.FrontEndShort++
+	default:
+		d.add(off, n)
+	}
+	return nil
+}
+
+// send implements framing.
+func (s *packets) send(d *frames) error {
+	for {
+		n := s.gather(d)
+		if n == 0 {
+			return nil
+		}
+		sent, errno := s.batch.send(d.fd, n)
+		switch errno {
+		case 0:
+		case unix.EAGAIN, unix.ENOBUFS:
+			d.writable = false
+			return nil
+		case unix.EINTR:
+			continue
+		case unix.EMSGSIZE:
+			sent = 1
+			d.counters.FrontEndRefused++
+		default:
+			return errno
+		}
+		used := 0
+		for range sent {
+			buffers, _ := d.frameIn(used)
+			used += buffers
+		}
+		d.repost(used)
+	}
+}
+
+// gather makes packets of the oldest used receive buffers, and returns how many.
+func (s *packets) gather(d *frames) (n int) {
+	for used, at := d.rx.Used(), 0; at < used && n < batchSize; n++ {
+		buffers, _ := d.frameIn(at)
+		for k := range buffers {
+			head, written := d.rx.Peek(at + k)
+			skip := 0
+			if k == 0 {
+				skip = vnet.HeaderLen
+			}
+			s.iov[at+k] = d.iovec(d.buffer(head)+skip, int(written)-skip)
+		}
+		s.batch.set(n, s.iov[at:at+buffers])
+		at += buffers
+	}
+	return n
+}

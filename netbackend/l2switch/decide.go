@@ -1,0 +1,165 @@
+package l2switch
+
+import "slices"
+
+// reason is why a frame is dropped.
+type reason uint8
+
+const (
+	none reason = iota
+	badHeader
+	badSource
+	spoofed
+	tooMany
+	wrongVLAN
+	isolated
+	local
+	unreached
+	storm
+	fullInbox
+	guarded
+	uncut
+)
+
+// count returns the counter of a reason.
+func (c *Counters) count(r reason) *uint64 {
+	switch r {
+	case badHeader:
+		return &c.BadHeaders
+	case badSource:
+		return &c.BadSource
+	case spoofed:
+		return &c.Spoofed
+	case tooMany:
+		return &c.TooManyMACs
+	case wrongVLAN:
+		return &c.WrongVLAN
+	case isolated:
+		return &c.Isolated
+	case local:
+		return &c.Local
+	case unreached:
+		return &c.Unreached
+	case storm:
+		return &c.Storm
+	case fullInbox:
+		return &c.Full
+	case guarded:
+		return &c.Guarded
+	}
+	return &c.Uncut
+}
+
+// remembered is an address whose place was found a moment ago, which need not be looked for again.
+type remembered struct {
+	address address
+	port    int
+	until   int64
+	changes uint32 // of the table
+}
+
+func (r *remembered) is(a address, now int64, t *table) bool {
+	return r.address == a && now < r.until && r.changes == t.changes.Load()
+}
+
+// memory is how long an address is remembered, in nanoseconds.
+const memory = refresh * tick / 2
+
+// decide says where a frame goes.
+func (p *Port) decide(f *frame, now int64) {
+	if f.vid = p.ingress(f); f.vid == 0 {
+		f.reason = wrongVLAN
+		return
+	}
+	if f.reason = p.knowsSource(f.from, f.vid, now); f.reason != none {
+		return
+	}
+	if f.to&groupBit != 0 {
+		p.toMany(f, now)
+		return
+	}
+	a := addressOf(f.to, f.vid)
+	if p.destination.is(a, now, p.sw.table) {
+		f.port = p.destination.port
+	} else {
+		changes := p.sw.table.changes.Load()
+		if f.port = p.sw.table.lookUp(a, now); f.port < 0 {
+			p.toMany(f, now)
+			return
+		}
+		p.destination = remembered{a, f.port, now + memory, changes}
+	}
+	f.reason = p.mayReach(f)
+}
+
+// mayReach returns why a frame does not get to the one Port that it is for.
+func (p *Port) mayReach(f *frame) reason {
+	if f.port == p.number {
+		return local
+	}
+	if f.port >= len(p.ports) || p.ports[f.port] == nil {
+		return unreached
+	}
+	if to := p.ports[f.port]; to.isolated && p.isolated {
+		return isolated
+	} else if !p.fits(f, to) {
+		return wrongVLAN
+	}
+	return none
+}
+
+// fits reports whether a frame can go to a Port in its VLAN. A frame whose tag is taken off must not have another one behind it,
+// which would lead into that VLAN.
+func (p *Port) fits(f *frame, to *Port) bool {
+	return to.carries(f.vid) && !(f.typ == etherTypeTag && f.vid == to.vlan)
+}
+
+// Addresses that no bridge forwards (IEEE 802.1Q table 8-1): 01:80:c2:00:00:00 to 0f.
+const (
+	reserved     = mac(0x0000_00c2_8001)
+	reservedMask = mac(0xf0ff_ffff_ffff)
+)
+
+// toMany decides on a frame to a group, or to an address that is not known.
+func (p *Port) toMany(f *frame, now int64) {
+	f.port = many
+	switch {
+	case f.to&reservedMask == reserved:
+		f.reason = local
+	case !p.flood.take(now):
+		f.reason = storm
+	default:
+		f.flooded = true
+	}
+}
+
+// reaches reports whether a frame to many goes to a Port.
+func (p *Port) reaches(f *frame, to *Port) bool {
+	return to != nil && to != p && !(to.isolated && p.isolated) && p.fits(f, to)
+}
+
+// knowsSource notes where a frame has come from. It returns why a frame must not come from there.
+func (p *Port) knowsSource(m mac, vid uint16, now int64) reason {
+	a := addressOf(m, vid)
+	if p.source.is(a, now, p.sw.table) {
+		return none
+	}
+	switch {
+	case m == 0 || m&groupBit != 0:
+		return badSource
+	case len(p.fixed) > 0 && !slices.Contains(p.fixed, m):
+		return spoofed
+	case !p.sw.mayHave(p, m):
+		return spoofed
+	}
+	changes := p.sw.table.changes.Load()
+	if p.sw.table.see(a, p.number, p.share, now) == full {
+		if p.strict {
+			return tooMany
+		}
+		p.counters.NotLearned++
+		return none
+	}
+	p.source = remembered{a, p.number, now + memory, changes}
+	return none
+}
