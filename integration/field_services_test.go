@@ -81,18 +81,7 @@ func (f *field) serveSums() {
 	f.t.Helper()
 	l := f.listen(7000)
 	f.t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				fmt.Fprintf(conn, "%s  -\n", proto.Sum(conn).SHA256)
-			}()
-		}
-	}()
+	go serveEach(l, func(conn net.Conn) { fmt.Fprintf(conn, "%s  -\n", proto.Sum(conn).SHA256) })
 }
 
 // listen opens a port of the world.

@@ -20,17 +20,32 @@ needs=(
 	iperf3:iperf3                                 # runs in guests too
 	tcpdump:tcpdump
 	tshark:tshark                                 # reads captures; 22 MB to fetch
+	microsocks:microsocks                         # proxies that vring leads connections through
+	tinyproxy:tinyproxy
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
 	dropbear:dropbear-bin                         # an SSH server that runs in guests
 	mke2fs:e2fsprogs
-	chromium:chromium                             # shows the web page
+	chromium:chromium                             # shows the web page, and is a client in a guest
+	curl:curl                                     # these are clients in guests, too
+	wget:wget
+	git:git
+	openssl:openssl
+	/usr/bin/python3:python3
+	/usr/bin/pip3:python3-pip
+	javac:openjdk-17-jdk-headless                 # 230 MB installed
+	ssh-keygen:openssh-client
 	systemd-analyze:systemd                       # checks the unit file
 	mmdebstrap:mmdebstrap                         # these four are for userland.sh
 	/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
 	xz:xz-utils
 	flock:util-linux
+	dpkg-deb:dpkg
+	systemd-nspawn:systemd-container              # these three start what is released
+	umoci:umoci
+	runc:runc
+	apparmor_parser:apparmor                      # checks the profile
 )
 
 # Asked of the package database: DPDK's drivers are plugins with versioned names, and a busybox may also be one that is

@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,6 +24,37 @@ const (
 
 func at6(address string, port int) string { return fmt.Sprintf("[%s]:%d", address, port) }
 
+// measure has the guest measure its link by the services of its router.
+func (l *lab) measure(router string) {
+	l.t.Helper()
+	at := func(port int) string { return net.JoinHostPort(router, strconv.Itoa(port)) }
+	const echo, discard, chargen = 7, 9, 19
+	var got proto.Transfer
+	l.do(&got, "tcp-dial", at(discard), 4*labBytes, guestSeed)
+	require.Zero(l.t, got.Bytes)
+	l.do(&got, "tcp-dial", at(echo), labBytes, guestSeed)
+	requirePattern(l.t, guestSeed, labBytes, got)
+	l.do(&got, "tcp-read", at(chargen), labBytes)
+	require.Equal(l.t, proto.Sum(bytes.NewReader(characters(labBytes))).SHA256, got.SHA256)
+	var echoes proto.Echoes
+	for first, last := range map[int]int{1: 16, 1430: 1480, 4000: 4005} { // about what a frame carries, and more
+		l.do(&echoes, "udp-dial", at(echo), first, last)
+		require.Equal(l.t, proto.Echoes{Sent: last - first + 1, Answered: last - first + 1}, echoes)
+	}
+}
+
+// characters is the beginning of what chargen sends (RFC 864).
+func characters(n int) []byte {
+	var all []byte
+	for line := 0; len(all) < n; line++ {
+		for i := range 72 {
+			all = append(all, byte(32+(line+i)%95))
+		}
+		all = append(all, "\r\n"...)
+	}
+	return all[:n]
+}
+
 // The guest's kernel configures itself by what the router advertises, and everything passes that passes in IPv4.
 func TestAGuestSpeaksIPv6(t *testing.T) {
 	atOnceOnAll(t, func(t *testing.T, kind kind) {
@@ -29,7 +62,7 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 		echo := echoDatagrams(t, "::1", func(net.Addr) {})
 		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))
 		into6, into4, across := freePort(t), freePort(t), freePort(t)
-		l := newLab(t, kind,
+		l := newLab(t, kind, "--measure",
 			"--allow-host", fmt.Sprintf("tcp:%d", server.Port), "--allow-host", fmt.Sprintf("udp:%d", echo), "--dns", local(resolver),
 			"-p", fmt.Sprintf("[::1]:%d:[%s]:%d", into6, leased6, guestTCPPort),
 			"-p", fmt.Sprintf("[::1]:%d:%d", into4, guestTCPPort),
@@ -47,7 +80,7 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 			requirePattern(t, guestSeed, labBytes, server.next(l.ctx, t))
 		})
 		t.Run("a closed port", func(t *testing.T) {
-			require.ErrorContains(t, l.guest.Do(l.ctx, nil, "tcp-dial", at6(gateway6, 9), 1, guestSeed), "connection refused")
+			require.ErrorContains(t, l.guest.Do(l.ctx, nil, "tcp-dial", at6(gateway6, 11), 1, guestSeed), "connection refused")
 		})
 		t.Run("an address that nobody has", func(t *testing.T) {
 			err := l.guest.Do(l.ctx, nil, "tcp-dial", "[fd00:ec2::254]:80", 1, guestSeed)
@@ -61,6 +94,9 @@ func TestAGuestSpeaksIPv6(t *testing.T) {
 				require.Equal(t, proto.Echoes{Sent: last - first + 1, Answered: last - first + 1}, echoes)
 			}
 		})
+		for _, router := range []string{"10.0.2.2", gateway6} {
+			t.Run("services to measure with at "+router, func(*testing.T) { l.measure(router) })
+		}
 		t.Run("pings", func(t *testing.T) {
 			for _, to := range []string{gateway6, "fd00:10:0:2::3"} {
 				var echoes proto.Echoes

@@ -14,6 +14,24 @@ type kind struct {
 	slots    int               // memory devices that may be plugged into QEMU
 	queues   int               // queue pairs of QEMU, if not one, with a processor for each; the guest has the tools of labs
 	device   string            // more properties of QEMU's network card, if any
+	frontEnd string            // as vring calls it, if it is not vhost-user
+	card     string            // the model of QEMU's network card, if it is not virtio's
+}
+
+// link returns what the guest's network card is called there.
+func (k kind) link() string {
+	if k.uml && k.frontEnd != "" {
+		return "vec0"
+	}
+	return card
+}
+
+// vring returns what vring must be told to serve such a front end.
+func (k kind) vring() []string {
+	if k.frontEnd == "" {
+		return nil
+	}
+	return []string{"--front-end", k.frontEnd}
 }
 
 // onQEMU is the QEMU of a generation.
@@ -47,6 +65,8 @@ func (k kind) String() string {
 		name += " listens"
 	case k.queues > 1:
 		name += " with two queue pairs"
+	case k.frontEnd != "":
+		name += " by " + k.frontEnd + " " + k.card
 	}
 	return name
 }

@@ -37,11 +37,14 @@ type testGuest struct {
 func startGuest(ctx context.Context, t *testing.T, kind kind, socket string) *testGuest {
 	initrd := built.image(kind.userland, kind.uml, kind.queues > 1)
 	if kind.uml {
-		return startUML(ctx, t, uml.Options{Userland: kind.userland, Initrd: initrd, Socket: socket})
+		return startUML(ctx, t, uml.Options{Userland: kind.userland, Initrd: initrd, Socket: socket, BESS: kind.frontEnd != ""})
 	}
 	opt := qemu.Options{
 		Userland: kind.userland, Initrd: initrd, Socket: socket, Reconnect: true, Listen: kind.listens, Queues: kind.queues,
 		MemorySlots: kind.slots, KernelArgs: kind.kernelArgs(),
+	}
+	if kind.frontEnd != "" {
+		opt.Socket, opt.Netdev, opt.Card = "", qemu.StreamNetdev(kind.userland, socket), kind.card
 	}
 	if kind.device != "" {
 		opt.Device = []string{kind.device}
@@ -115,7 +118,7 @@ func newLabWith(t *testing.T, kind kind, start starter, args ...string) *lab {
 		"--allow-host", fmt.Sprintf("udp:%d", l.udpEcho),
 		"-p", fmt.Sprintf("127.0.0.1:%d:%d", l.forwardTCP, guestTCPPort),
 		"-p", fmt.Sprintf("udp:127.0.0.1:%d:%d", l.forwardUDP, guestUDPPort),
-	}, args...)...)
+	}, append(kind.vring(), args...)...)...)
 	l.udpIn = dial(l.ctx, t, "udp4", l.forwardUDP)
 	t.Cleanup(func() { require.NoError(t, l.udpIn.Close()) })
 	l.startGuest()
@@ -139,7 +142,7 @@ func (l *lab) boot() proto.Lease {
 // lease gets the guest a lease.
 func (l *lab) lease() proto.Lease {
 	var lease proto.Lease
-	l.do(&lease, "dhcp", card)
+	l.do(&lease, "dhcp", l.kind.link())
 	return lease
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/integration/lab/guest/proto"
-	"github.com/vringnet/vring/integration/lab/process"
 	"github.com/vringnet/vring/integration/lab/qemu"
 	"github.com/vringnet/vring/integration/lab/userland"
 )
@@ -53,7 +51,8 @@ func TestAGuestOfUserModeLinuxGetsItsLease(t *testing.T) {
 // The boot program of QEMU's network card is a guest that needs no system. It prints the lease on the screen, which is
 // the serial line here, and then runs the script that DHCP names, from a web server on the host.
 func TestIPXEGetsItsLeaseAndItsBootFile(t *testing.T) {
-	atOnceOnEachQEMU(t, testIPXE)
+	atOnceOnAll(t, testIPXE, onQEMU(userland.Bookworm), onQEMU(userland.Forky),
+		kind{userland: userland.Bookworm, frontEnd: "stream", card: "e1000"}, kind{userland: userland.Forky, frontEnd: "stream", card: "e1000"})
 }
 
 func testIPXE(t *testing.T, kind kind) {
@@ -64,8 +63,13 @@ func testIPXE(t *testing.T, kind kind) {
 	t.Cleanup(web.Close)
 	_, port, err := net.SplitHostPort(web.Listener.Addr().String())
 	require.NoError(t, err)
-	vring := startVring(t, "nat", "--allow-host", "tcp:"+port, "--boot-file", "ipxe=http://10.0.2.2:"+port+"/boot.ipxe", "--boot-file", "http://10.0.2.2/wrong")
-	m, err := qemu.Start(limited(t), qemu.Options{Userland: kind.userland, Dir: shortDir(t), Socket: vring.Socket})
+	vring := startVring(t, "nat", append(kind.vring(), "--allow-host", "tcp:"+port,
+		"--boot-file", "ipxe=http://10.0.2.2:"+port+"/boot.ipxe", "--boot-file", "http://10.0.2.2/wrong")...)
+	opt := qemu.Options{Userland: kind.userland, Dir: shortDir(t), Socket: vring.Socket, Card: kind.card}
+	if kind.frontEnd != "" {
+		opt.Socket, opt.Netdev = "", qemu.StreamNetdev(kind.userland, vring.Socket)
+	}
+	m, err := qemu.Start(limited(t), opt)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
 	require.Eventually(t, func() bool {
@@ -74,8 +78,8 @@ func testIPXE(t *testing.T, kind kind) {
 	require.Eventually(t, func() bool { return strings.Contains(m.Output(), word) }, soon, 10*time.Millisecond, "iPXE does not boot")
 }
 
-// docs/network.md, with the TFTP server that it names: firmware tells its architecture, and gets the page's file for that from the page's
-// server. It is a script of iPXE's, which the BIOS runs by that; UEFI finds that it is none of its programs.
+// docs/network.md, with the reader's folder as the directory of files: firmware tells its architecture, and gets the page's file for that from
+// its router. It is a script of iPXE's, which the BIOS runs by that; UEFI finds that it is none of its programs.
 func TestFirmwareGetsTheBootFileOfItsArchitecture(t *testing.T) {
 	t.Run("BIOS", func(t *testing.T) {
 		t.Parallel()
@@ -83,7 +87,7 @@ func TestFirmwareGetsTheBootFileOfItsArchitecture(t *testing.T) {
 	})
 	t.Run("UEFI", func(t *testing.T) {
 		t.Parallel()
-		testBootFile(t, "snponly.efi", "NBP filename is snponly.efi", qemu.Options{Firmware: "/usr/share/ovmf/OVMF.fd", Device: []string{"romfile="}})
+		testBootFile(t, "snponly.efi", "NBP file downloaded successfully", qemu.Options{Firmware: "/usr/share/ovmf/OVMF.fd", Device: []string{"romfile="}})
 	})
 }
 
@@ -95,29 +99,14 @@ func testBootFile(t *testing.T, file, printed string, machine qemu.Options) {
 	r := newReader(t)
 	require.NoError(t, os.WriteFile(filepath.Join(r.dir, file), []byte("#!ipxe\necho "+bootWord+"\nsleep 3600\n"), 0o644))
 	blocks := blocksOf(t, "network.md", "Booting from the network")
-	server := r.servesTFTP(linesOf(blocks, false, "dnsmasq"))
-	r.types(linesOf(blocks, false, "vring")...)
+	lines := linesOf(blocks, false, "vring")
+	require.Len(t, lines, 1)
+	require.NoError(t, os.Chmod(r.dir, 0o755)) // who serves guests is another user where this one is root
+	r.types(strings.Replace(lines[0], "/srv/tftp", "/tmp/.", 1))
 
 	machine.Userland, machine.Dir, machine.Socket = userland.Forky, shortDir(t), r.daemons[0].Socket
 	m, err := qemu.Start(limited(t), machine)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Kill()) }()
-	sent := "sent " + filepath.Join(r.dir, file) + " to 127.0.0.1"
-	require.Eventually(t, func() bool { return strings.Contains(server.Output(), sent) }, 2*soon, tick, sent)
-	require.Eventually(t, func() bool { return strings.Contains(m.Output(), printed) }, soon, tick, printed)
-}
-
-// servesTFTP starts the page's TFTP server, with the reader's folder for its files.
-func (r *reader) servesTFTP(lines []string) *process.Process {
-	r.t.Helper()
-	require.Len(r.t, lines, 1)
-	require.NoError(r.t, os.Chmod(r.dir, 0o755)) // it gives its rights up
-	words := append(strings.Fields(strings.Replace(lines[0], "/srv/tftp", r.dir, 1)), "--conf-file=/dev/null", "--pid-file=", "--log-facility=-")
-	program, err := userland.Forky.Tool(words[0])
-	require.NoError(r.t, err)
-	p, err := process.Start(limited(r.t), exec.Command(program, words[1:]...), process.Options{Thread: userland.Forky.Thread(r.Enter)})
-	require.NoError(r.t, err)
-	r.t.Cleanup(func() { require.NoError(r.t, p.Kill()) })
-	require.Eventually(r.t, func() bool { return strings.Contains(p.Output(), "TFTP root is") }, soon, tick, "%s", p.Output())
-	return p
+	require.Eventually(t, func() bool { return strings.Contains(m.Output(), printed) }, 2*soon, tick, printed)
 }

@@ -30,6 +30,7 @@ type session struct {
 	uid       int
 	dir, home string
 	run       string // $XDG_RUNTIME_DIR
+	first     string // a folder of programs that is looked into before others, with a colon behind it; "" for none
 }
 
 func newSession(t *testing.T) *session {
@@ -50,7 +51,7 @@ func newSession(t *testing.T) *session {
 func (s *session) as(program string, args ...string) []string {
 	words := []string{
 		"setpriv", "--reuid=" + nobody, "--regid=" + nobody, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all",
-		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.home, "XDG_RUNTIME_DIR=" + s.run, program,
+		"env", "-i", "PATH=" + s.first + "/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.home, "XDG_RUNTIME_DIR=" + s.run, program,
 	}
 	return append(words, args...)
 }

@@ -93,7 +93,7 @@ func (a artifacts) writeImages(u userland.Userland, lab bool) error {
 	}
 	onQEMU, onUML := image, image
 	var err error
-	if onQEMU.Modules, err = guest.KernelModules(u, modules...); err != nil {
+	if onQEMU.Modules, err = guest.KernelModules(u, append(modules, "vmxnet3")...); err != nil {
 		return err
 	}
 	if onUML.Modules, err = guest.UMLModules(u, append(modules, guest.IPv6Modules(u)...)...); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -80,6 +81,7 @@ func testFollowing(t *testing.T, kind kind) {
 	l.waitReceived(64 << 10)
 	require.False(t, ended(load), "the connection goes on")
 	l.requireLinkByCtl()
+	l.requireEmulationByCtl()
 	l.requireTop(busy.Port)
 	require.Error(t, load.Wait(l.ctx, nil))
 	require.Contains(t, l.vring.ctl("config", "diff"), "it is as "+path+" says")
@@ -101,6 +103,44 @@ func (l *lab) requireLinkByCtl() {
 	l.vring.ctl("link", guest, "up")
 	require.Equal(l.t, 1, answered())
 	l.waitReceived(64 << 10) // a connection goes on
+}
+
+// requireEmulationByCtl makes the link one with a rate and a delay, one that loses all, and again none, under the load of a connection.
+func (l *lab) requireEmulationByCtl() {
+	l.t.Helper()
+	const guest, router, rate = "10.0.2.15", "10.0.2.2", 10_000_000
+	ping := func() (answered int, took time.Duration) {
+		var echoes proto.Echoes
+		begin := time.Now()
+		l.do(&echoes, "ping", router, 1)
+		return echoes.Answered, time.Since(begin)
+	}
+	received := func() uint64 {
+		var link proto.Link
+		l.do(&link, "link", card)
+		return link.ReceivedBytes
+	}
+	l.vring.ctl("link", guest, "delay=40ms,rate=10mbit,seed=5")
+	require.Contains(l.t, l.vring.ctl("link", guest), "emulates rate=10mbit,delay=40ms,seed=5")
+	begin := time.Now()
+	before := received()
+	l.waitReceived(1 << 20)
+	bits := 8 * float64(received()-before)
+	require.LessOrEqual(l.t, bits, 2*rate*time.Since(begin).Seconds(), "the thread may have been held up, but not for long")
+
+	l.vring.ctl("link", guest, "delay=40ms")
+	answered, took := ping()
+	require.Equal(l.t, 1, answered)
+	require.GreaterOrEqual(l.t, took, 80*time.Millisecond)
+
+	l.vring.ctl("link", guest, "in:loss=100%")
+	answered, _ = ping()
+	require.Zero(l.t, answered)
+	l.vring.ctl("link", guest, "none")
+	answered, _ = ping()
+	require.Equal(l.t, 1, answered)
+	l.waitReceived(64 << 10) // a connection goes on
+	require.Eventually(l.t, func() bool { return strings.Contains(l.vring.ctl("counters"), "link_in_lost") }, soon, 10*time.Millisecond)
 }
 
 // requireForwardsByCtl adds a forward, uses it, and removes it.

@@ -124,9 +124,11 @@ func (b *browser) requireCapture() {
 	b.do(chromedp.SetValue("#filter", fmt.Sprint("tcp port ", guestTCPPort)), chromedp.SetValue("#duration", "200ms"),
 		chromedp.Click("#capture-form button"))
 	file := filepath.Join(dir, "10.0.2.15.pcapng")
-	require.Eventually(b.t, func() bool { _, err := os.Stat(file); return err == nil }, soon, 10*time.Millisecond)
-	text, err := exec.Command("tcpdump", "-n", "-r", file).Output()
-	require.NoError(b.t, err)
+	var text []byte
+	require.Eventually(b.t, func() bool { // the browser makes an empty file of that name before it has the download
+		text, err = exec.Command("tcpdump", "-n", "-r", file).Output()
+		return err == nil
+	}, soon, 10*time.Millisecond, "tcpdump reads the capture")
 	require.Contains(b.t, string(text), fmt.Sprintf("10.0.2.15.%d > 10.0.2.2.", guestTCPPort))
 }
 

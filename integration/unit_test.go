@@ -174,3 +174,17 @@ func TestLinesInTheJournalHaveNoTimesOfTheirOwn(t *testing.T) {
 		require.Contains(t, said(), "level=INFO msg=ready")
 	}
 }
+
+// AppArmor's compiler of Debian 12, the oldest one that is supported, takes the profile of the units.
+func TestTheProfileOfTheUnitsIsValid(t *testing.T) {
+	parser, err := guest.FindTool("apparmor_parser")
+	require.NoError(t, err)
+	const name = "vring-service"
+	profile := filepath.Join(guest.ProjectRoot(), "cmd", "vring", "apparmor", "vring")
+	out, err := exec.CommandContext(limited(t), parser, "--skip-kernel-load", "--skip-cache", "--names", profile).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), name)
+	for unit, manager := range unitFiles {
+		require.Equal(t, manager == "--system", strings.Contains(readUnit(t, unit), "\nAppArmorProfile=-"+name+"\n"), unit)
+	}
+}

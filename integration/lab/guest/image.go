@@ -96,7 +96,7 @@ func BuildProgram(ctx context.Context, file, pkg string, env ...string) error {
 	if err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", file, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, ".")
 	build.Env = append(os.Environ(), env...)
 	build.Dir = filepath.Join(ProjectRoot(), pkg)
 	if out, err := build.CombinedOutput(); err != nil {

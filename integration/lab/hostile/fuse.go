@@ -31,7 +31,8 @@ func MountFUSE(dir string) (*FUSE, error) {
 	if f.dev, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
 		return nil, err
 	}
-	options := fmt.Sprintf("fd=%d,rootmode=100600,user_id=0,group_id=0", f.dev) // the root is the file
+	// The root is the file. The server that root has started is another user's, whom FUSE would refuse by itself.
+	options := fmt.Sprintf("fd=%d,rootmode=100600,user_id=0,group_id=0,allow_other", f.dev)
 	if err := unix.Mount("fuse", f.target, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		_ = unix.Close(f.dev)
 		return nil, err

@@ -18,9 +18,10 @@ import (
 
 // The program, and the identifiers of the network in its options.
 const (
-	program   = "qemu-system-x86_64"
-	netdevID  = "n"
-	memoryMiB = 256
+	program    = "qemu-system-x86_64"
+	netdevID   = "n"
+	virtioCard = "virtio-net-pci"
+	memoryMiB  = 256
 )
 
 // Options describe a machine.
@@ -40,6 +41,8 @@ type Options struct {
 	// Netdev is another network than a vhost-user back end, as QEMU's option of that name without an identifier, such as
 	// "user,hostfwd=tcp:127.0.0.1:8080-:80". Empty means "user", QEMU's own network.
 	Netdev string
+	// Card is the model of the network card; empty means "virtio-net-pci".
+	Card string
 	// Reconnect makes QEMU connect again, every second, when the back end has gone.
 	Reconnect bool
 	// Listen turns the roles round: QEMU listens on Socket, also again when the back end has gone. Start then waits for the
@@ -148,8 +151,8 @@ func commandLine(opt Options) ([]string, error) {
 
 // network returns the arguments for the network card.
 func network(opt Options) []string {
-	device := "virtio-net-pci,netdev=" + netdevID
-	if opt.Userland == userland.Bookworm && len(opt.Wrapper) == 0 {
+	device := cmp.Or(opt.Card, virtioCard) + ",netdev=" + netdevID
+	if opt.Userland == userland.Bookworm && opt.Netdev == "" && len(opt.Wrapper) == 0 {
 		device += ",vectors=0" // QEMU 7.2 dies in its MSI-X code when a driver starts a vhost-user device under TCG
 	}
 	if opt.Initrd != "" {
@@ -177,6 +180,16 @@ func network(opt Options) []string {
 		chardev += "," + reconnect(opt.Userland)
 	}
 	return []string{"-chardev", chardev, "-netdev", "vhost-user,id=" + netdevID + ",chardev=c" + pairs, "-device", device}
+}
+
+// StreamNetdev is Options.Netdev for a back end that listens on a socket for frames with their length before them. Only newer QEMUs connect
+// again when it has gone.
+func StreamNetdev(u userland.Userland, socket string) string {
+	netdev := "stream,server=off,addr.type=unix,addr.path=" + socket
+	if u == userland.Bookworm {
+		return netdev
+	}
+	return netdev + "," + reconnect(u)
 }
 
 // reconnect returns the option that makes QEMU connect again every second. Newer ones know only that in milliseconds.

@@ -31,6 +31,8 @@ type Options struct {
 	Initrd string
 	// Socket is the vhost-user back end to connect to. Empty means no network.
 	Socket string
+	// BESS makes Socket one of packets, each of them a frame, without virtio.
+	BESS bool
 	// Output gets what the guest prints, if set. Writes must not block.
 	Output io.Writer
 	// Pinned binds the machine to one processor of the host. Its only processor is two processes of the host, its kernel
@@ -117,7 +119,9 @@ func commandLine(opt Options) []string {
 		args = append(args, "GODEBUG=cpu.all=off",
 			"GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX,-AVX512F,-AVX512VL,-ERMS,-FSRM,-XSAVEC,-XSAVE")
 	}
-	if opt.Socket != "" {
+	if opt.Socket != "" && opt.BESS {
+		args = append(args, "vec0:transport=bess,dst="+opt.Socket)
+	} else if opt.Socket != "" {
 		args = append(args, fmt.Sprintf("virtio_uml.device=%s:%d", opt.Socket, virtioNet))
 	}
 	return args

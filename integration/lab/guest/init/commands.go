@@ -24,6 +24,7 @@ func commands() map[string]agent.Command {
 		"ring":   ring,   // INTERFACE QUEUE
 
 		"tcp-dial":   tcpDial,   // ADDRESS:PORT BYTES SEED
+		"tcp-read":   tcpRead,   // ADDRESS:PORT BYTES
 		"tcp-listen": tcpListen, // PORT BYTES SEED [CONNECTIONS]
 		"tcp-echo":   tcpEcho,   // PORT
 		"udp-dial":   udpDial,   // ADDRESS:PORT FIRST LAST [FROM-PORT]

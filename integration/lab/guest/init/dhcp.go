@@ -1,14 +1,10 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
@@ -16,14 +12,11 @@ import (
 
 	"github.com/vringnet/vring/integration/lab/guest/agent"
 	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/internal/dhcpclient"
 )
 
-// A DHCP client sends up to dhcpTries times and waits dhcpWait for each answer. The first answers may be lost: a
-// network that was just set up again needs a moment.
-const (
-	dhcpTries = 20
-	dhcpWait  = time.Second
-)
+// dhcpTries is how often the DHCP client sends each message.
+const dhcpTries = 20
 
 // dhcp asks for a lease, applies it to the interface and returns it.
 func dhcp(args agent.Arguments, _ func(any)) (any, error) {
@@ -38,7 +31,13 @@ func dhcp(args agent.Arguments, _ func(any)) (any, error) {
 	if err := waitForRandomness(); err != nil {
 		return nil, err
 	}
-	ack, err := askForLease(name, l.Attrs().HardwareAddr)
+	ack, err := dhcpclient.Ask(dhcpclient.Request{
+		Interface: name, MAC: l.Attrs().HardwareAddr, Tries: dhcpTries,
+		Options: []dhcpv4.OptionCode{
+			dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer, dhcpv4.OptionInterfaceMTU,
+			dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList, dhcpv4.OptionHostName,
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -51,77 +50,6 @@ func dhcp(args agent.Arguments, _ func(any)) (any, error) {
 func waitForRandomness() error {
 	_, err := unix.Getrandom(make([]byte, 1), 0)
 	return err
-}
-
-// askForLease goes through DISCOVER, OFFER, REQUEST and ACK (RFC 2131, section 3.1).
-func askForLease(name string, mac net.HardwareAddr) (*dhcpv4.DHCPv4, error) {
-	conn, err := listenDHCP(name)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-
-	discover, err := dhcpv4.NewDiscovery(mac, dhcpv4.WithBroadcast(true), dhcpv4.WithRequestedOptions(
-		dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer, dhcpv4.OptionInterfaceMTU,
-		dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList, dhcpv4.OptionHostName))
-	if err != nil {
-		return nil, err
-	}
-	offer, err := exchangeDHCP(conn, discover, dhcpv4.MessageTypeOffer)
-	if err != nil {
-		return nil, err
-	}
-	request, err := dhcpv4.NewRequestFromOffer(offer, dhcpv4.WithBroadcast(true))
-	if err != nil {
-		return nil, err
-	}
-	return exchangeDHCP(conn, request, dhcpv4.MessageTypeAck)
-}
-
-// listenDHCP opens the client's port on an interface that has no address yet.
-func listenDHCP(name string) (net.PacketConn, error) {
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var failed error
-		err := raw.Control(func(fd uintptr) {
-			failed = errors.Join(
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
-				unix.BindToDevice(int(fd), name))
-		})
-		return errors.Join(err, failed)
-	}}
-	return config.ListenPacket(context.Background(), "udp4", fmt.Sprintf(":%d", dhcpv4.ClientPort))
-}
-
-// exchangeDHCP sends a message until the server answers it with one of the wanted type.
-func exchangeDHCP(conn net.PacketConn, m *dhcpv4.DHCPv4, want dhcpv4.MessageType) (*dhcpv4.DHCPv4, error) {
-	server := &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ServerPort}
-	for range dhcpTries {
-		if _, err := conn.WriteTo(m.ToBytes(), server); err != nil {
-			return nil, err
-		}
-		if answer := awaitDHCP(conn, m.TransactionID, want); answer != nil {
-			return answer, nil
-		}
-	}
-	return nil, fmt.Errorf("no DHCP %v after %d tries", want, dhcpTries)
-}
-
-// awaitDHCP returns the wanted answer, nil if it does not come in time.
-func awaitDHCP(conn net.PacketConn, id dhcpv4.TransactionID, want dhcpv4.MessageType) *dhcpv4.DHCPv4 {
-	if err := conn.SetReadDeadline(time.Now().Add(dhcpWait)); err != nil {
-		return nil
-	}
-	buf := make([]byte, 4096)
-	for {
-		n, _, err := conn.ReadFrom(buf)
-		if err != nil {
-			return nil
-		}
-		answer, err := dhcpv4.FromBytes(buf[:n])
-		if err == nil && answer.TransactionID == id && answer.MessageType() == want {
-			return answer
-		}
-	}
 }
 
 func describeLease(ack *dhcpv4.DHCPv4) proto.Lease {
@@ -161,6 +89,13 @@ func applyLease(l netlink.Link, ack *dhcpv4.DHCPv4, lease proto.Lease) error {
 	if lease.MTU != 0 {
 		if err := netlink.LinkSetMTU(l, lease.MTU); err != nil {
 			return fmt.Errorf("set MTU %d: %w", lease.MTU, err)
+		}
+	}
+	for _, r := range ack.ClasslessStaticRoute() { // of those, what is told to be on the link (RFC 3442)
+		if r.Router.IsUnspecified() {
+			if err := netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: r.Dest, Scope: netlink.SCOPE_LINK}); err != nil {
+				return fmt.Errorf("set route to %s: %w", r.Dest, err)
+			}
 		}
 	}
 	if routers := ack.Router(); len(routers) > 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vringnet/vring/integration/lab/guest/agent"
 	"github.com/vringnet/vring/integration/lab/guest/proto"
+	"github.com/vringnet/vring/internal/netlinkdump"
 )
 
 // slaacWait is how long the kernel may take to find a router and an address that nobody else has.
@@ -40,7 +41,7 @@ func slaac(args agent.Arguments, _ func(any)) (any, error) {
 
 // networkOf returns what an interface has in IPv6; what it has not is empty, and all is as long as it is not certain of an address.
 func networkOf(l netlink.Link) (n proto.Network6, err error) {
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	addrs, err := netlinkdump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V6) })
 	if err != nil {
 		return n, err
 	}
@@ -52,7 +53,7 @@ func networkOf(l netlink.Link) (n proto.Network6, err error) {
 			n.Address = a.IPNet.String()
 		}
 	}
-	routes, err := netlink.RouteList(l, netlink.FAMILY_V6)
+	routes, err := netlinkdump.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(l, netlink.FAMILY_V6) })
 	if err != nil {
 		return n, err
 	}

@@ -84,6 +84,26 @@ func tcpDial(args agent.Arguments, _ func(any)) (any, error) {
 	return exchange(conn, seed, n)
 }
 
+// tcpRead connects, and reads so many bytes of what the peer sends. Then it closes the connection.
+func tcpRead(args agent.Arguments, _ func(any)) (any, error) {
+	address, err := args.Text(0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := args.Number(1)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.DialTimeout("tcp", address, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	got := proto.Sum(io.LimitReader(conn, int64(n)))
+	got.Peer, got.Local = conn.RemoteAddr().String(), conn.LocalAddr().String()
+	return got, nil
+}
+
 // tcpListen exchanges test data with everyone who connects. It reports each transfer as an event, and ends after the
 // given number of connections, which are served at the same time.
 func tcpListen(args agent.Arguments, event func(any)) (any, error) {
