@@ -70,8 +70,8 @@ func (n *Networks) Contains(a *ipaddr.Addr) bool {
 
 // IsBroadcast reports whether a is the broadcast address of the guest's network: all bits of the host part are set.
 func (n *Networks) IsBroadcast(a *ipaddr.Addr) bool {
-	if !a.Is4() {
-		return false
+	if a[15]&3 != 3 || !a.Is4() {
+		return false // without a look at the network: its host part has two bits at least, or there is no such address
 	}
 	host := ^uint32(0) >> n.V4.Prefix.Bits()
 	if host <= 1 {

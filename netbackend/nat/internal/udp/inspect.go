@@ -49,7 +49,7 @@ func (e *Engine) inspect(t *shard.Turn, f *shard.Flow, k *shard.Packet, n int) {
 		q.offset, q.n = k.L4Offset+netpkt.UDPLen+at, min(segment, n-at)
 		q.segment = q.n
 		if guestmem.CopyFrom(q.first[:min(q.n, 1)], q.iov, q.offset); e.passes(f, &q) {
-			e.enqueueItem(t, f, q)
+			*e.room(t, f) = q
 		} else {
 			e.hooks.Inspector.Datagram(t, f, e.copyOf(&q), q.manner)
 		}
@@ -80,7 +80,7 @@ func (e *Engine) SendCopy(t *shard.Turn, f *shard.Flow, d []byte, m hostsock.Man
 		return // what waited has ended it
 	}
 	e.copied.piece[0] = guestmem.PieceOf(d)
-	e.enqueueItem(t, f, txItem{iov: e.copied.piece[:], n: len(d), segment: len(d), manner: m})
+	*e.room(t, f) = txItem{iov: e.copied.piece[:], n: len(d), segment: len(d), manner: m}
 	e.SendQueued(t)
 	runtime.KeepAlive(d)
 }

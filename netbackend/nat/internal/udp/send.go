@@ -58,20 +58,22 @@ type mmsg struct {
 
 // enqueue puts n bytes of payload into the batch that is sent.
 func (e *Engine) enqueue(t *shard.Turn, f *shard.Flow, k *shard.Packet, n int) {
-	segment := n
+	m := t.MannerOf(k)
+	q := e.room(t, f)
+	q.iov, q.offset, q.n, q.segment, q.manner, q.known = k.Chain.Iov, k.L4Offset+netpkt.UDPLen, n, n, m, false
 	if k.Segment != 0 {
-		segment = k.Segment
+		q.segment = k.Segment
 	}
-	e.enqueueItem(t, f, txItem{iov: k.Chain.Iov, offset: k.L4Offset + netpkt.UDPLen, n: n, segment: segment, manner: t.MannerOf(k)})
 }
 
-// enqueueItem puts a frame into the batch that is sent.
-func (e *Engine) enqueueItem(t *shard.Turn, f *shard.Flow, q txItem) {
+// room makes room for one more frame of f in the batch, and returns it. The caller sets all of it; next stays 0.
+func (e *Engine) room(t *shard.Turn, f *shard.Flow) *txItem {
 	o := &e.txBatch
 	if o.n == len(o.items) {
 		e.SendQueued(t)
 	}
-	o.items[o.n] = q
+	q := &o.items[o.n]
+	q.next = 0
 	o.n++
 	i := uint16(o.n)
 	udp := e.of(f)
@@ -83,6 +85,7 @@ func (e *Engine) enqueueItem(t *shard.Turn, f *shard.Flow, q txItem) {
 		o.items[udp.last-1].next = i
 	}
 	udp.last = i
+	return q
 }
 
 // SendQueued sends all that is in the batch.
@@ -228,7 +231,13 @@ func (e *Engine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m hostsock.
 		if take == size {
 			take = min(q.n-l.end.offset, limit-l.bytes)
 		}
-		longer, ok := q.appendTo(*pieces, l.end.offset, take)
+		var longer []guestmem.Iovec
+		var ok bool
+		if q.known {
+			longer, ok = q.knownPieces(*pieces, l.end.offset, take)
+		} else {
+			longer, ok = shard.AppendRange(*pieces, q.iov, q.offset+l.end.offset, take)
+		}
 		if !ok {
 			return l, size, l.datagrams > 0
 		}
@@ -242,11 +251,8 @@ func (e *Engine) mmsg(pieces *[]guestmem.Iovec, at cursor, most int, m hostsock.
 	}
 }
 
-// appendTo appends n bytes of the payload to pieces; !ok if there is no room for them.
-func (q *txItem) appendTo(pieces []guestmem.Iovec, at, n int) (_ []guestmem.Iovec, ok bool) {
-	if !q.known {
-		return shard.AppendRange(pieces, q.iov, q.offset+at, n)
-	}
+// knownPieces appends n bytes of a datagram whose first byte is known to pieces; !ok if there is no room for them.
+func (q *txItem) knownPieces(pieces []guestmem.Iovec, at, n int) (_ []guestmem.Iovec, ok bool) {
 	if len(pieces) == cap(pieces) {
 		return pieces, false
 	}

@@ -186,12 +186,12 @@ func (e *Engine) Datagram(t *shard.Turn, k *shard.Packet) (retry bool) {
 		e.hooks.Query(t, key, *k, length)
 		return false
 	}
-	if service := e.cfg.Services.Find(&key); service != measure.None {
-		e.answer(t, &key, k, length, service)
-		return false
-	}
 	f, at := t.Find(&key)
 	if at == shard.Nowhere {
+		if service := e.cfg.Services.Find(&key); service != measure.None {
+			e.answer(t, &key, k, length, service)
+			return false
+		}
 		if f, at = e.Associate(t, &key, k, length); f != nil {
 			e.prolong(t, f)
 		}
