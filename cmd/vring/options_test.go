@@ -21,8 +21,8 @@ func optionsBelow(network string) map[string]daemon.Field {
 	options := map[string]daemon.Field{}
 	for _, f := range daemon.Fields() {
 		of, _, _ := strings.Cut(f.Path, ".")
-		if of == "Guests" {
-			continue // flags are for guests that share a network
+		if of == "Guests" || of == "Switches" {
+			continue // flags are for guests that share a network, and say all of their switch
 		}
 		besideNAT := network == "NAT" && f.Path == "Switch.Name"
 		if slices.Contains([]string{"NAT", "TAP", "Switch", "Stub"}, of) && of != network && !besideNAT {

@@ -24,6 +24,8 @@ const (
 	tapKey    = "tap"
 	stubKey   = "stub"
 	switchKey = "switch"
+
+	switchesKey = "switches"
 )
 
 // topKeys are the keys beside the guests and their network.
@@ -61,6 +63,8 @@ func topKeys() []key {
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.AuditLog }}},
 		{name: "learn", fields: []string{"Learn"}, about: "File to which is written, as rules, where guests behind NAT go, while all is open to them that no rule by address closes.",
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Learn }}},
+		{name: switchesKey, fields: []string{"Switches"}, about: "What holds for whole switches, each said once instead of below guests.",
+			value: wholeSwitches{}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},
 	}

@@ -197,6 +197,11 @@ func anyConfig(t *rapid.T) daemon.Config {
 	if c.FrontEnds.FD != nil {
 		return c
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "switches") {
+		c.Switches = append(c.Switches, daemon.SwitchSettings{
+			Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "switch"), Flood: rapid.IntRange(0, 9).Draw(t, "flood"), Ageing: rapid.IntRange(0, 9).Draw(t, "ageing"),
+		})
+	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "guests of their own") {
 		g := daemon.Guest{SocketPath: fmt.Sprint("/own/", i, anyText().Draw(t, "own socket")), Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "name")}
 		if kind := rapid.SampledFrom(append([]string{""}, daemon.FrontEndNames()...)).Draw(t, "own front end"); kind != "" {

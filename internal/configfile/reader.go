@@ -408,15 +408,36 @@ func (r *reader) readOwn(n ast.Node, found map[string]*ast.MappingValueNode) {
 	r.Config.Guests = append(r.Config.Guests, ownGuest(c))
 }
 
-// readOwnNetwork reads a network of a guest's own. That of a TAP device can be its name alone.
-func (r *reader) readOwnNetwork(n network, pair *ast.MappingValueNode, c *daemon.Config) {
-	if n.name != tapKey || r.pairs(pair.Value) != nil {
-		r.readNetwork(n, pair, c)
-	} else {
-		n.add(c)
+// nameKeyOf is the key of a network of a guest's own whose value can stand for the whole network, nil for none.
+func nameKeyOf(n network) *key {
+	switch n.name {
+	case tapKey:
 		device := deviceKey()
-		r.note(&device, pair, "")
-		device.value.read(r, &key{name: tapKey}, pair.Value, c)
+		return &device
+	case switchKey:
+		return &switchKeys()[0]
+	}
+	return nil
+}
+
+// isText reports whether a value is one, and not a list, a mapping or nothing.
+func (r *reader) isText(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return true
+	}
+	return false
+}
+
+// readOwnNetwork reads a network of a guest's own. That of a TAP device can be its name alone, and that of a switch the switch's.
+func (r *reader) readOwnNetwork(n network, pair *ast.MappingValueNode, c *daemon.Config) {
+	switch name := nameKeyOf(n); {
+	case name != nil && r.isText(pair.Value):
+		n.add(c)
+		r.note(name, pair, "")
+		name.value.read(r, &key{name: n.name}, pair.Value, c)
+	default:
+		r.readNetwork(n, pair, c)
 	}
 	if n.name == tapKey && len(c.TAP.Devices) == 0 {
 		r.faultf(pair, "a guest that is connected to a TAP device has its name, as in \"tap: tap0\" or in the key device below tap:")

@@ -104,10 +104,14 @@ func guestsSchema() object {
 		n = ownNetwork(n)
 		n.about += " This one is the guest's own."
 		schema := networkSchema(n)
-		if n.name == tapKey {
+		switch n.name {
+		case tapKey:
 			device := guestKeys()[2]
 			schema = object{{"description", device.about + " As an object, it has a network of its own."},
 				{"oneOf", []object{device.value.schema(), append(object{{"type", "object"}, {"required", []string{deviceName}}}, schema[2:]...)}}}
+		case switchKey:
+			schema = object{{"description", n.about + " As a text, it is the name of the switch."},
+				{"oneOf", []object{nameKeyOf(n).value.schema(), append(object{{"type", []string{"object", "null"}}}, schema[2:]...)}}}
 		}
 		properties = append(properties, member{n.name, schema})
 	}

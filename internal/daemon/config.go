@@ -44,6 +44,8 @@ type Config struct {
 	TAP    *TAP
 	Switch *Switch
 	Stub   *Stub
+	// Switches say what holds for whole switches, each once.
+	Switches []SwitchSettings `option:"switches" fixed:"the switch is made once"`
 	// Guests have a network of their own each. They come behind those of FrontEnds.
 	Guests []Guest `option:"guests" live:"a guest is added or removed, and the others stay"`
 }
@@ -121,7 +123,7 @@ func (c *Checked) Config() Config { return clone(c.config) }
 func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
 	wrong := checked.planAll()
-	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkKinds(), c.checkGuests(), c.checkLinks(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), c.checkAudit(), c.checkLearn(), wrong)
+	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkKinds(), c.checkGuests(), c.checkSwitches(), c.checkLinks(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), c.checkAudit(), c.checkLearn(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}
@@ -148,7 +150,7 @@ func (c *Checked) planAll() error {
 		c.parts, all = append(c.parts, planned{p, plan}), append(all, p.names(plan)...)
 	}
 	lans.introduce()
-	_, differ := saidOfSwitches(parts)
+	_, differ := saidOfSwitches(c.config.Switches, parts)
 	return multierror.Append(errs, checkNames(all), checkDevices(parts), differ).ErrorOrNil()
 }
 

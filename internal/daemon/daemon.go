@@ -181,7 +181,7 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 		d.learned, err = d.learnedFile()
 	}
 	if err == nil {
-		d.switches, err = newSwitches(d.config.parts())
+		d.switches, err = newSwitches(d.config.Switches, d.config.parts())
 	}
 	if err == nil {
 		err = d.openAll(c.parts)

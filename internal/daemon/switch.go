@@ -33,6 +33,38 @@ type Switch struct {
 	Ageing int `option:"ageing" unit:"seconds" default:"300" fixed:"the switch is made once"`
 }
 
+// SwitchSettings are what holds for a whole switch, whether it has guests or not. 0 leaves it to what guests say.
+type SwitchSettings struct {
+	Name          string // of the switch; "" is the one without a name
+	Flood, Ageing int    // as those of Switch
+}
+
+// whole is a Switch of which nothing else is said.
+func (s *SwitchSettings) whole() *Switch {
+	return &Switch{Name: s.Name, Flood: s.Flood, Ageing: s.Ageing}
+}
+
+// checkSwitches returns what is wrong with what is said of whole switches.
+func (c *Config) checkSwitches() error {
+	var errs *multierror.Error
+	known := map[string]bool{}
+	for i := range c.Switches {
+		s := &c.Switches[i]
+		if s.Name != "" {
+			errs = multierror.Append(errs, checkName(optionSwitchName, s.Name))
+		}
+		if known[s.Name] {
+			errs = multierror.Append(errs, faultf("%s %q is given twice in switches: say all of a switch once", optionSwitchName, s.Name))
+		}
+		known[s.Name] = true
+		config := s.whole().config()
+		if err := config.Check(); err != nil {
+			errs = multierror.Append(errs, faultf("switch: %w", err))
+		}
+	}
+	return errs.ErrorOrNil()
+}
+
 // What a switch has if nobody says anything.
 const (
 	DefaultFlood  = 5000
@@ -84,10 +116,13 @@ func (s *Switch) check(p places) (plan, error) {
 	return &switchPlan{s, p.sockets}, errs.ErrorOrNil()
 }
 
-// saidOfSwitches returns what all networks together say of each switch, by its name. The error is that two of them differ.
-func saidOfSwitches(all []part) (map[string]*Switch, error) {
+// saidOfSwitches returns what settings and all networks together say of each switch, by its name. The error is that two of them differ.
+func saidOfSwitches(settings []SwitchSettings, all []part) (map[string]*Switch, error) {
 	var errs *multierror.Error
 	said := map[string]*Switch{}
+	for i := range settings {
+		said[settings[i].Name] = settings[i].whole()
+	}
 	for _, p := range all {
 		switch {
 		case p.lan == nil:
@@ -155,9 +190,9 @@ type oneSwitch struct {
 	lan nat.LAN // of its guests that have an engine
 }
 
-// newSwitches are switches as all guests of the start want them.
-func newSwitches(parts []part) (switches, error) {
-	said, err := saidOfSwitches(parts)
+// newSwitches are switches as their settings and all guests of the start want them.
+func newSwitches(settings []SwitchSettings, parts []part) (switches, error) {
+	said, err := saidOfSwitches(settings, parts)
 	if err != nil {
 		return nil, err
 	}

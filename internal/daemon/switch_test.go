@@ -41,10 +41,30 @@ func TestGuestsThatNameASwitchAreOnIt(t *testing.T) {
 	require.Len(t, d.switches, 3)
 }
 
+// What is said of a whole switch holds for its guests, and for those that come to it later.
+func TestASwitchHasWhatIsSaidOfItOnce(t *testing.T) {
+	c := Config{Threads: Threads{Poll: DefaultPoll}, Sandbox: sandbox.Off, Switches: []SwitchSettings{{Name: "lan", Flood: 100}, {Name: "empty", Ageing: 7}},
+		Guests: []Guest{onSwitch(t.TempDir(), "a", Switch{Name: "lan", Ageing: 60})}}
+	checked, err := c.Check()
+	require.NoError(t, err)
+	d, err := Open(checked, Program{Tell: func(Event) {}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.Close()) }()
+	lan := d.switches["lan"].said
+	require.Equal(t, []int{100, 60}, []int{lan.Flood, lan.Ageing})
+	require.Equal(t, 7, d.switches["empty"].said.Ageing)
+	_, err = d.switches.get(&Switch{Name: "empty", Ageing: 8})
+	require.ErrorContains(t, err, `ageing of the switch "empty" is 7`)
+}
+
 func TestWhatIsWrongWithASwitchIsTold(t *testing.T) {
 	mac := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
 	for want, c := range map[string]Config{
 		"is 1 for one guest and 2 for another": {Guests: []Guest{onSwitch("/tmp", "a", Switch{Flood: 1}), onSwitch("/tmp", "b", Switch{Flood: 2})}},
+		"is 3 for one guest and 2 for another": {Switches: []SwitchSettings{{Flood: 3}}, Guests: []Guest{onSwitch("/tmp", "a", Switch{Flood: 2})}},
+		`switch-name "lan" is given twice`:     {Switches: []SwitchSettings{{Name: "lan"}, {Name: "lan"}}},
+		`switch-name "a b"`:                    {Switches: []SwitchSettings{{Name: "a b"}}},
+		"flood":                                {Switches: []SwitchSettings{{Flood: -1}}},
 		"2 guests cannot have one address":     {FrontEnds: FrontEnds{SocketPaths: []string{"/tmp/a", "/tmp/b"}}, Switch: &Switch{MAC: mac}},
 		"VLAN 5000: want 1 to 4094":            {Guests: []Guest{onSwitch("/tmp", "a", Switch{VLANs: tap.VLANs{Access: 5000}})}},
 		"needs no limit of how many":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac, MaxMACs: 2})}},
