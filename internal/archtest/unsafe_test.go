@@ -17,6 +17,7 @@ var unsafePlaces = map[string]string{
 	"cmd/vring/doctor":                  "requests to KVM",
 	"integration/lab/uml":               "the seccomp filter of the harness",
 	"internal/framesocket":              "system calls with iovecs, and such as allocate nothing",
+	"internal/ownrings":                 "the address of the rings",
 	"internal/sandbox":                  "the seccomp filter",
 	"netbackend/nat/internal/hostsock":  "system calls with iovecs of the guest's, and such as allocate nothing",
 	"netbackend/nat/internal/multicast": "system calls that allocate nothing",

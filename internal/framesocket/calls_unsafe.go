@@ -11,16 +11,6 @@ import (
 // The calls are raw: none of them waits, and the thread keeps its processor. The flag says so with each, since O_NONBLOCK belongs to the
 // open file, which others may have, too.
 
-// address is where b begins.
-func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
-
-// aligned returns n bytes that begin at a multiple of align.
-func aligned(n, align int) []byte {
-	b := make([]byte, n+align)
-	skip := -int(address(b)) & (align - 1)
-	return b[skip : skip+n : skip+n]
-}
-
 // recv receives into v.
 func recv(fd int, v guestmem.Iovec) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), v.Base, uintptr(v.Len), unix.MSG_DONTWAIT, 0, 0)

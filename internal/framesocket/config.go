@@ -9,9 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/virtqueue"
-	"github.com/vringnet/vring/virtqueue/guestmem"
+	"github.com/vringnet/vring/internal/ownrings"
 )
 
 // Framing is how a socket has frames.
@@ -36,15 +34,7 @@ func (f Framing) String() string {
 
 // Device is the data path that a Server drives, with one queue pair: ring 0 is the receive queue and ring 1 the transmit queue.
 // worker.Device is one. See vhostuser.Device for the calls.
-type Device interface {
-	SetFeatures(features uint64) error
-	SetMemory(t *guestmem.Table) error
-	SetDriver(pair int, d netbackend.Driver) error
-	StartRing(i int, r virtqueue.Config, fds virtqueue.RingFDs) error
-	EnableRing(i int, on bool) error
-	Failed() <-chan error
-	Reset() error
-}
+type Device = ownrings.Device
 
 // Config tells a Server where its front ends come from and what they get.
 type Config struct {

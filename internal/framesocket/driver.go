@@ -7,10 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/netbackend"
-	"github.com/vringnet/vring/virtqueue"
-	"github.com/vringnet/vring/virtqueue/driver"
-	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -25,20 +23,11 @@ const (
 	// features are what the driver acknowledges: frames come and go whole, with their checksums.
 	features = vnet.FeatureVersion1 | vnet.FeatureMrgRxBuf
 
-	// txChains is how many frames of the guest the transmit ring holds. Each has two descriptors.
-	txChains = 256
-	// rxBuffers is how many buffers the receive ring has, of rxBuffer bytes each: one for a frame of an MTU of up to 4000 bytes, and 16 for the
-	// longest. Their distance is no multiple of a page, so that headers are not all in the same lines of a cache.
-	rxBuffers = 256
-	rxBuffer  = 4096 + 64
 	// inboxSize is how many bytes are read from a stream at once: a little more than a socket holds by default.
 	inboxSize = 256 << 10
 	// slotSize is where a packet goes, and slots how many are received at once.
 	slotSize = MaxFrame + 64
 	slots    = 64
-
-	// base is where the device has the memory, as a guest and as a front end would.
-	base = 1 << 20
 )
 
 // errFrame is a front end whose frames cannot be told apart any more.
@@ -46,59 +35,6 @@ type errFrame uint32
 
 func (e errFrame) Error() string {
 	return fmt.Sprintf("a frame of %d bytes was announced, and %d is the most: the front end speaks another protocol, or is out of step", uint32(e), MaxFrame)
-}
-
-// pair are the rings of a guest with their buffers, which live as long as its Server.
-type pair struct {
-	memory []byte
-	table  *guestmem.Table // of memory
-	host   uintptr         // where memory begins
-	tx, rx *driver.Queue
-	input  int // where in memory input goes
-	output int // where the receive buffers are
-}
-
-// newPair makes rings. inputSize is how many bytes of input there are at a time.
-func newPair(inputSize int) *pair {
-	const align = 4096
-	up := func(n int) int { return (n + align - 1) &^ (align - 1) }
-	txAt := align // behind the headers
-	rxAt := txAt + up(driver.Bytes(2*txChains))
-	p := &pair{output: rxAt + up(driver.Bytes(rxBuffers))}
-	p.input = p.output + up(rxBuffers*rxBuffer)
-	p.memory = aligned(p.input+inputSize, align)
-	p.host = address(p.memory)
-	p.table = guestmem.NewHeap(guestmem.HeapRegion{GPA: base, UVA: base, Mem: p.memory})
-	p.tx = driver.New(2*txChains, p.memory[txAt:], guestmem.UVA(base+txAt))
-	p.rx = driver.New(rxBuffers, p.memory[rxAt:], guestmem.UVA(base+rxAt))
-	for i := range uint16(txChains) {
-		p.tx.Reads(2*i, base, vnet.HeaderLen, true)
-	}
-	for i := range uint16(rxBuffers) {
-		p.rx.Writes(i, guestmem.GPA(base+p.buffer(i)), rxBuffer)
-	}
-	return p
-}
-
-// restart makes rings of it that no device has seen, with all receive buffers available.
-func (p *pair) restart() {
-	p.tx.Restart()
-	p.rx.Restart()
-	for i := range uint16(rxBuffers) {
-		p.rx.Add(i)
-	}
-	p.rx.Publish()
-}
-
-// buffer is where receive buffer i is in memory.
-func (p *pair) buffer(i uint16) int { return p.output + int(i)*rxBuffer }
-
-// ring describes ring i to a device: 0 is the receive ring, 1 the transmit ring.
-func (p *pair) ring(i int) virtqueue.Config {
-	if i == 0 {
-		return p.rx.Config()
-	}
-	return p.tx.Config()
 }
 
 // framing is how a socket has frames. Its methods are called on the device's thread.
@@ -113,7 +49,7 @@ type framing interface {
 
 // frames moves frames between a guest's rings and the socket of its front end. It is the netbackend.Driver of both.
 type frames struct {
-	*pair
+	*ownrings.Rings
 	fd       int
 	framing  framing
 	readable bool // as far as known
@@ -122,8 +58,6 @@ type frames struct {
 	more     bool // more frames may be had at once,
 	waits    bool // but not before the device has used all that there are
 	over     bool // the connection has ended
-	added    uint16
-	nextTX   uint16 // the chain of the transmit ring that is to be added next
 	counters netbackend.FrontEndCounters
 	ended    chan error // is told once that a connection is over, nil if the front end has hung up
 }
@@ -131,20 +65,19 @@ type frames struct {
 func newFrames(f Framing) *frames {
 	d := &frames{fd: -1, ended: make(chan error, 1)}
 	if f == Stream {
-		d.pair, d.framing = newPair(inboxSize), newStream()
+		d.Rings, d.framing = ownrings.New(inboxSize), newStream()
 		return d
 	}
-	d.pair, d.framing = newPair(slots*slotSize), newPackets(f)
+	d.Rings, d.framing = ownrings.New(slots*slotSize), newPackets(f)
 	return d
 }
 
 // begin readies it for a connection. The device does not have it.
 func (d *frames) begin(fd int) {
-	d.pair.restart()
+	d.Restart()
 	d.framing.restart()
 	d.fd, d.readable, d.writable, d.more, d.over = fd, true, true, false, false
 	d.ending = false
-	d.added, d.nextTX = 0, 0
 	select {
 	case <-d.ended:
 	default:
@@ -170,40 +103,16 @@ func (d *frames) Fill(events uint32) (filled bool) {
 		d.writable = true
 		d.send()
 	}
-	d.reclaim()
+	d.Reclaim()
 	d.receive()
-	filled = d.added > 0
-	if filled {
-		d.tx.Publish()
-		d.added = 0
-	}
-	return filled
+	return d.Publish()
 }
 
 // Drain implements netbackend.Driver.
 func (d *frames) Drain() (more bool) {
-	d.reclaim()
+	d.Reclaim()
 	d.send()
-	return d.more && d.room() > 0 && (!d.waits || d.tx.Outstanding() == 0)
-}
-
-// reclaim takes back chains of the transmit ring that the device has used.
-func (d *frames) reclaim() {
-	if n := d.tx.Used(); n > 0 {
-		d.tx.Next(n)
-	}
-}
-
-// room is how many chains can be added to the transmit ring.
-func (d *frames) room() int { return txChains - d.tx.Outstanding() }
-
-// add makes n bytes of memory, off bytes into it, a frame of the guest. There must be room.
-func (d *frames) add(off, n int) {
-	i := 2 * (d.nextTX % txChains)
-	d.tx.Reads(i+1, guestmem.GPA(base+off), uint32(n), false)
-	d.tx.Add(i)
-	d.nextTX++
-	d.added++
+	return d.more && d.Room() > 0 && (!d.waits || d.Outstanding() == 0)
 }
 
 func (d *frames) receive() {
@@ -221,11 +130,6 @@ func (d *frames) send() {
 		return
 	}
 	d.check(d.framing.send(d))
-}
-
-// iovec is n bytes of memory, off bytes into it.
-func (d *frames) iovec(off, n int) guestmem.Iovec {
-	return guestmem.Iovec{Base: d.host + uintptr(off), Len: uint64(n)}
 }
 
 // cameShort notes that less could be read than there was room for: that was all, and more of it is an event.
@@ -246,28 +150,4 @@ func (d *frames) check(err error) {
 	case d.ended <- err:
 	default:
 	}
-}
-
-// frameIn looks at the frame that begins at used element i of the receive ring. It returns how many elements it fills, and its length
-// without the header.
-func (d *frames) frameIn(i int) (buffers, length int) {
-	head, written := d.rx.Peek(i)
-	at := d.buffer(head)
-	buffers = int(d.memory[at+10]) | int(d.memory[at+11])<<8
-	length = int(written) - vnet.HeaderLen
-	for k := 1; k < buffers; k++ {
-		_, written := d.rx.Peek(i + k)
-		length += int(written)
-	}
-	return buffers, length
-}
-
-// repost makes the n oldest used receive buffers available again.
-func (d *frames) repost(n int) {
-	for i := range n {
-		head, _ := d.rx.Peek(i)
-		d.rx.Add(head)
-	}
-	d.rx.Next(n)
-	d.rx.Publish()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/internal/vfkit"
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/virtqueue"
@@ -40,9 +41,9 @@ func byHand(t testing.TB, f Framing) *hand {
 }
 
 func (h *hand) queue(i int, dir virtqueue.Direction) *virtqueue.Queue {
-	cfg := h.ring(i)
+	cfg := h.Ring(i)
 	cfg.Dir = dir
-	q, err := virtqueue.New(h.table, cfg)
+	q, err := virtqueue.New(h.Table(), cfg)
 	require.NoError(h.t, err)
 	return q
 }
@@ -156,7 +157,7 @@ func TestADeviceThatUsesNothingIsLeftAlone(t *testing.T) {
 				require.Less(t, turns, 4, "there is nothing to do before the device does something")
 			}
 		}
-		require.LessOrEqual(t, h.frames.tx.Outstanding(), txChains)
+		require.LessOrEqual(t, h.Outstanding(), ownrings.TXChains)
 		require.Less(t, sent, 2<<20)
 		got := len(h.takeAll())
 		for sent < len(stream) {
@@ -222,7 +223,7 @@ func TestAFrontEndThatHangsUpEndsTheConnection(t *testing.T) {
 func TestTheDevicesFramesLeaveAsTheyAre(t *testing.T) {
 	for _, f := range []Framing{Stream, Packets, Datagrams} {
 		h := byHand(t, f)
-		for i, n := range []int{60, 1514, rxBuffer - vnet.HeaderLen, rxBuffer - vnet.HeaderLen + 1, 2 * rxBuffer, 65534, 60} {
+		for i, n := range []int{60, 1514, ownrings.RXBuffer - vnet.HeaderLen, ownrings.RXBuffer - vnet.HeaderLen + 1, 2 * ownrings.RXBuffer, 65534, 60} {
 			for round := range 2 {
 				require.True(t, h.give(ethernet(n, 2*i+round)))
 			}
@@ -340,7 +341,7 @@ func TestNoFrameAllocates(t *testing.T) {
 			h.Drain()
 			_, _ = unix.Read(h.peer, buf)
 		}))
-		require.Zero(t, h.frames.tx.Outstanding())
+		require.Zero(t, h.Outstanding())
 	}
 }
 

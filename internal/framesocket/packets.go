@@ -3,6 +3,7 @@ package framesocket
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/internal/vfkit"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -15,7 +16,7 @@ type packets struct {
 	endless  bool // an empty packet is one, and not the end of the connection
 	slot     int  // in which the next packet goes
 	batch    batch
-	iov      [rxBuffers]guestmem.Iovec
+	iov      [ownrings.RXBuffers]guestmem.Iovec
 }
 
 func newPackets(f Framing) *packets {
@@ -29,16 +30,16 @@ func (s *packets) receive(d *frames) (more bool, err error) {
 	if !d.readable {
 		return false, nil
 	}
-	if d.tx.Outstanding() == 0 {
+	if d.Outstanding() == 0 {
 		s.slot = 0
 	}
-	n := min(d.room(), slots-s.slot, batchSize)
+	n := min(d.Room(), slots-s.slot, batchSize)
 	if n == 0 {
 		d.waits = s.slot == slots
 		return true, nil
 	}
 	for i := range n {
-		s.iov[i] = d.iovec(d.input+(s.slot+i)*slotSize, slotSize)
+		s.iov[i] = d.Iovec(d.Input+(s.slot+i)*slotSize, slotSize)
 		s.batch.set(i, s.iov[i:i+1])
 	}
 	got, errno := s.batch.receive(d.fd, n)
@@ -66,19 +67,19 @@ func (s *packets) receive(d *frames) (more bool, err error) {
 // take makes packet i of the batch available.
 func (s *packets) take(d *frames, i int) error {
 	n, cut := s.batch.length(i)
-	off := d.input + (s.slot+i)*slotSize
+	off := d.Input + (s.slot+i)*slotSize
 	first := s.first
 	s.first = false
 	switch {
 	case n == 0 && !s.endless:
 		return unix.ECONNRESET
-	case first && s.greeting && string(d.memory[off:off+n]) == vfkit.Greeting:
+	case first && s.greeting && string(d.Memory[off:off+n]) == vfkit.Greeting:
 	case cut || n > MaxFrame:
 		d.counters.FrontEndLong++
 	case n < minFrame:
 		d.counters.FrontEndShort++
 	default:
-		d.add(off, n)
+		d.Add(off, n)
 	}
 	return nil
 }
@@ -106,24 +107,24 @@ func (s *packets) send(d *frames) error {
 		}
 		used := 0
 		for range sent {
-			buffers, _ := d.frameIn(used)
+			buffers, _ := d.Frame(used)
 			used += buffers
 		}
-		d.repost(used)
+		d.Repost(used)
 	}
 }
 
 // gather makes packets of the oldest used receive buffers, and returns how many.
 func (s *packets) gather(d *frames) (n int) {
-	for used, at := d.rx.Used(), 0; at < used && n < batchSize; n++ {
-		buffers, _ := d.frameIn(at)
+	for used, at := d.Used(), 0; at < used && n < batchSize; n++ {
+		buffers, _ := d.Frame(at)
 		for k := range buffers {
-			head, written := d.rx.Peek(at + k)
+			begin, written := d.Buffer(at + k)
 			skip := 0
 			if k == 0 {
 				skip = vnet.HeaderLen
 			}
-			s.iov[at+k] = d.iovec(d.buffer(head)+skip, int(written)-skip)
+			s.iov[at+k] = d.Iovec(begin+skip, written-skip)
 		}
 		s.batch.set(n, s.iov[at:at+buffers])
 		at += buffers

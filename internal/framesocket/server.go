@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/internal/pace"
 	"github.com/vringnet/vring/internal/socketfile"
-	"github.com/vringnet/vring/virtqueue"
 )
 
 // Server serves front ends, one after the other.
@@ -191,7 +191,7 @@ func (s *Server) session(ctx context.Context, fd int) outcome {
 	r := outcome{began: time.Now()}
 	s.frames.begin(fd)
 	told := !s.pacer.Storm()
-	if r.reason = s.attach(); r.reason == nil {
+	if r.reason = s.frames.Attach(s.cfg.Device, features, s.frames); r.reason == nil {
 		s.setConnected(true)
 		if told {
 			s.cfg.Log.Info("front end connected", peerAttrs(fd)...)
@@ -204,7 +204,7 @@ func (s *Server) session(ctx context.Context, fd int) outcome {
 		}
 		s.setConnected(false)
 	}
-	r.err = s.release(ctx)
+	r.err = ownrings.Release(ctx, s.cfg.Device)
 	if r.err == nil {
 		closeFD(fd)
 	}
@@ -222,47 +222,6 @@ func (s *Server) session(ctx context.Context, fd int) outcome {
 func (s *Server) setConnected(on bool) {
 	s.connected.Store(on)
 	s.cfg.Staged(on)
-}
-
-// attach gives the device the rings and their driver, and starts them.
-func (s *Server) attach() error {
-	dev, d := s.cfg.Device, s.frames
-	steps := []func() error{
-		func() error { return dev.SetFeatures(features) },
-		func() error { return dev.SetMemory(d.table) },
-		func() error { return dev.SetDriver(0, d) },
-	}
-	for i := range 2 {
-		steps = append(steps, func() error {
-			return dev.StartRing(i, d.ring(i), virtqueue.RingFDs{Kick: -1, Call: -1, Err: -1})
-		})
-	}
-	for i := range 2 {
-		steps = append(steps, func() error { return dev.EnableRing(i, true) })
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// release takes everything away from the device. It does not return before the device has let go, unless ctx ends: the rings and the socket
-// are left to it then, and the error tells so.
-func (s *Server) release(ctx context.Context) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := s.cfg.Device.Reset()
-		if err == nil {
-			err = s.cfg.Device.SetDriver(0, nil)
-		}
-		if err == nil {
-			return nil
-		}
-		if !pause(ctx, wait) {
-			return fmt.Errorf("device still uses the socket of a front end that is gone: %w", err)
-		}
-	}
 }
 
 // listener accepts connections that package net does not know: its poller would wake up with each frame.

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -16,7 +17,7 @@ type stream struct {
 	begin, end int
 
 	// Output is iov[first:last], one for each of the oldest used receive buffers. The first may have been sent in part.
-	iov         [rxBuffers]guestmem.Iovec
+	iov         [ownrings.RXBuffers]guestmem.Iovec
 	first, last int
 }
 
@@ -35,7 +36,7 @@ func (s *stream) receive(d *frames) (more bool, err error) {
 		return true, nil
 	}
 	room := inboxSize - s.end
-	n, errno := recv(d.fd, d.iovec(d.input+s.end, room))
+	n, errno := recv(d.fd, d.Iovec(d.Input+s.end, room))
 	switch {
 	case errno == unix.EAGAIN:
 		d.readable = false
@@ -57,8 +58,8 @@ func (s *stream) receive(d *frames) (more bool, err error) {
 
 // cut makes whole frames of the input available. It reports whether the transmit ring was full before the input was looked through.
 func (s *stream) cut(d *frames) (full bool, err error) {
-	input := d.memory[d.input : d.input+s.end]
-	for room := d.room(); ; {
+	input := d.Memory[d.Input : d.Input+s.end]
+	for room := d.Room(); ; {
 		if s.end-s.begin < lengthLen {
 			return false, nil
 		}
@@ -79,7 +80,7 @@ func (s *stream) cut(d *frames) (full bool, err error) {
 			return true, nil
 		}
 		room--
-		d.add(d.input+s.begin+lengthLen, int(n))
+		d.Add(d.Input+s.begin+lengthLen, int(n))
 		s.begin = next
 	}
 }
@@ -88,11 +89,11 @@ func (s *stream) cut(d *frames) (full bool, err error) {
 // not find a place behind it; that must wait until the device has used all frames before it.
 func (s *stream) makeRoom(d *frames) bool {
 	const ample = inboxSize / 4 // of which less is left a few times only, until the next move
-	if d.tx.Outstanding() == 0 {
+	if d.Outstanding() == 0 {
 		if s.begin == s.end {
 			s.begin, s.end = 0, 0
 		} else if s.begin > 0 && inboxSize-s.end < ample {
-			s.end = copy(d.memory[d.input:], d.memory[d.input+s.begin:d.input+s.end])
+			s.end = copy(d.Memory[d.Input:], d.Memory[d.Input+s.begin:d.Input+s.end])
 			s.begin = 0
 		}
 	}
@@ -126,20 +127,19 @@ func (s *stream) gather(d *frames) {
 	if s.first == s.last {
 		s.first, s.last = 0, 0
 	}
-	for used := d.rx.Used(); s.last-s.first < used; {
+	for used := d.Used(); s.last-s.first < used; {
 		i := s.last - s.first
-		buffers, length := d.frameIn(i)
+		buffers, length := d.Frame(i)
 		if s.last+buffers > len(s.iov) {
 			return
 		}
-		head, written := d.rx.Peek(i)
-		at := d.buffer(head) + vnet.HeaderLen - lengthLen
-		binary.BigEndian.PutUint32(d.memory[at:], uint32(length))
-		s.iov[s.last] = d.iovec(at, int(written)-vnet.HeaderLen+lengthLen)
+		at, written := d.Buffer(i)
+		at += vnet.HeaderLen - lengthLen
+		binary.BigEndian.PutUint32(d.Memory[at:], uint32(length))
+		s.iov[s.last] = d.Iovec(at, written-vnet.HeaderLen+lengthLen)
 		s.last++
 		for k := 1; k < buffers; k++ {
-			head, written := d.rx.Peek(i + k)
-			s.iov[s.last] = d.iovec(d.buffer(head), int(written))
+			s.iov[s.last] = d.Iovec(d.Buffer(i + k))
 			s.last++
 		}
 	}
@@ -158,5 +158,5 @@ func (s *stream) sent(d *frames, n int) {
 		s.first++
 		whole++
 	}
-	d.repost(whole)
+	d.Repost(whole)
 }

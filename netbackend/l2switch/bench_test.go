@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/virtqueue/vqtest"
 )
 
@@ -26,7 +27,7 @@ func benchmarkForward(b *testing.B, size, batch int) {
 	from, to := newRig(b, sw, vqtest.Memfd), newRig(b, sw, vqtest.Memfd)
 	defer from.mem.Close()
 	defer to.mem.Close()
-	addresses(to.put(60), macMask, rigMAC(1))
+	addresses(to.put(60), fdb.MACMask, rigMAC(1))
 	to.round(1)
 	now, began := int64(1e9), cpuTime()
 	for b.Loop() {

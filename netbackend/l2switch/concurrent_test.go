@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/vnet"
 	"github.com/vringnet/vring/virtqueue/vqtest"
@@ -105,7 +106,7 @@ func (c *chatter) speak() (n int) {
 		}
 		to := rigMAC(c.random.IntN(c.guests))
 		if c.next == 0 {
-			to = macMask
+			to = fdb.MACMask
 		}
 		addresses(b, to, rigMAC(c.me))
 		c.next++
@@ -165,7 +166,7 @@ func TestAFaultOfASenderLeavesTheInboxWhole(t *testing.T) {
 	a, b := newRig(t, sw, vqtest.Memfd), newRig(t, sw, vqtest.Heap)
 	defer a.mem.Close()
 	b.post(64)
-	addresses(b.put(60), macMask, rigMAC(1))
+	addresses(b.put(60), fdb.MACMask, rigMAC(1))
 	require.NoError(t, b.turn(1))
 	require.NoError(t, a.turn(1))
 	require.EqualValues(t, 0, a.port.Counters().Received, "it has posted nothing")
@@ -201,7 +202,7 @@ func TestPortsCloseWhileOthersSendToThem(t *testing.T) {
 			b := newRig(t, sw, vqtest.Heap)
 			b.post(64)
 			for i := range 5 {
-				addresses(b.put(60), macMask, rigMAC(1))
+				addresses(b.put(60), fdb.MACMask, rigMAC(1))
 				if err := b.turn(int64(i) * 1e6); err != nil {
 					t.Error(err)
 				}
@@ -216,7 +217,7 @@ func TestPortsCloseWhileOthersSendToThem(t *testing.T) {
 	for now := int64(1); ; now += 1e5 {
 		for range 10 {
 			if b := a.put(100); b != nil {
-				addresses(b, []mac{rigMAC(1), macMask}[now/1e5%2], rigMAC(0))
+				addresses(b, []mac{rigMAC(1), fdb.MACMask}[now/1e5%2], rigMAC(0))
 			}
 		}
 		a.post(64)
@@ -259,9 +260,9 @@ func TestSendingAndReceivingDoNotAllocate(t *testing.T) {
 	now := int64(1)
 	others := make([]*rig, 2, 3)
 	others[0], others[1] = b, c
-	addresses(b.put(60), macMask, rigMAC(1))
+	addresses(b.put(60), fdb.MACMask, rigMAC(1))
 	b.round(now)
-	addresses(c.put(60), macMask, rigMAC(2))
+	addresses(c.put(60), fdb.MACMask, rigMAC(2))
 	c.round(now)
 	var none, partial, large vnet.Header
 	partial = vnet.Header{Flags: vnet.FlagNeedsCSum, CsumStart: 34, CsumOffset: 16}
@@ -271,8 +272,8 @@ func TestSendingAndReceivingDoNotAllocate(t *testing.T) {
 		to   mac
 		h    vnet.Header
 	}{
-		{"to one", rigMAC(1), none}, {"to all", macMask, none}, {"with a checksum", rigMAC(1), partial},
-		{"with a checksum to fill in", rigMAC(2), partial}, {"to be cut", rigMAC(2), large}, {"to be cut for some", macMask, large},
+		{"to one", rigMAC(1), none}, {"to all", fdb.MACMask, none}, {"with a checksum", rigMAC(1), partial},
+		{"with a checksum to fill in", rigMAC(2), partial}, {"to be cut", rigMAC(2), large}, {"to be cut for some", fdb.MACMask, large},
 	} {
 		for range 100 { // the driver's own bookkeeping grows at first
 			exchange(&now, c.to, &c.h, a, others...)

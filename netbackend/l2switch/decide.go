@@ -1,6 +1,10 @@
 package l2switch
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/vringnet/vring/netbackend/fdb"
+)
 
 // reason is why a frame is dropped.
 type reason uint8
@@ -58,12 +62,9 @@ type remembered struct {
 	changes uint32 // of the table
 }
 
-func (r *remembered) is(a address, now int64, t *table) bool {
-	return r.address == a && now < r.until && r.changes == t.changes.Load()
+func (r *remembered) is(a address, now int64, t *fdb.Table) bool {
+	return r.address == a && now < r.until && r.changes == t.Changes.Load()
 }
-
-// memory is how long an address is remembered, in nanoseconds.
-const memory = refresh * tick / 2
 
 // decide says where a frame goes.
 func (p *Port) decide(f *frame, now int64) {
@@ -74,20 +75,20 @@ func (p *Port) decide(f *frame, now int64) {
 	if f.reason = p.knowsSource(f.from, f.vid, now); f.reason != none {
 		return
 	}
-	if f.to&groupBit != 0 {
+	if f.to&fdb.GroupBit != 0 {
 		p.toMany(f, now)
 		return
 	}
-	a := addressOf(f.to, f.vid)
+	a := fdb.AddressOf(f.to, f.vid)
 	if p.destination.is(a, now, p.sw.table) {
 		f.port = p.destination.port
 	} else {
-		changes := p.sw.table.changes.Load()
-		if f.port = p.sw.table.lookUp(a, now); f.port < 0 {
+		changes := p.sw.table.Changes.Load()
+		if f.port = p.sw.table.LookUp(a, now); f.port < 0 {
 			p.toMany(f, now)
 			return
 		}
-		p.destination = remembered{a, f.port, now + memory, changes}
+		p.destination = remembered{a, f.port, now + fdb.Fresh, changes}
 	}
 	f.reason = p.mayReach(f)
 }
@@ -140,26 +141,26 @@ func (p *Port) reaches(f *frame, to *Port) bool {
 
 // knowsSource notes where a frame has come from. It returns why a frame must not come from there.
 func (p *Port) knowsSource(m mac, vid uint16, now int64) reason {
-	a := addressOf(m, vid)
+	a := fdb.AddressOf(m, vid)
 	if p.source.is(a, now, p.sw.table) {
 		return none
 	}
 	switch {
-	case m == 0 || m&groupBit != 0:
+	case m == 0 || m&fdb.GroupBit != 0:
 		return badSource
 	case len(p.fixed) > 0 && !slices.Contains(p.fixed, m):
 		return spoofed
 	case !p.sw.mayHave(p, m):
 		return spoofed
 	}
-	changes := p.sw.table.changes.Load()
-	if p.sw.table.see(a, p.number, p.share, now) == full {
+	changes := p.sw.table.Changes.Load()
+	if p.sw.table.See(a, p.number, p.share, now) == fdb.Full {
 		if p.strict {
 			return tooMany
 		}
 		p.counters.NotLearned++
 		return none
 	}
-	p.source = remembered{a, p.number, now + memory, changes}
+	p.source = remembered{a, p.number, now + fdb.Fresh, changes}
 	return none
 }

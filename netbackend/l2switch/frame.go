@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -38,7 +39,7 @@ func (p *Port) read(f *frame, c *virtqueue.Chain) bool {
 		return false
 	}
 	first, second, third := p.words(f, c)
-	f.to, f.from = mac(first)&macMask, mac(first>>48|second<<16)&macMask
+	f.to, f.from = mac(first)&fdb.MACMask, mac(first>>48|second<<16)&fdb.MACMask
 	f.typ = swap(uint16(second >> 32))
 	if f.typ == etherTypeTag {
 		f.hasTag, f.tag, f.typ = true, swap(uint16(second>>48)), swap(third)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 	"github.com/vringnet/vring/virtqueue/vnet"
@@ -51,7 +52,7 @@ func FuzzSwitch(f *testing.F) {
 					DHCP: true, DHCPv6: true, Advertisements: true,
 				}))
 			}
-			addresses(rigs[i].put(60), macMask, rigMAC(i))
+			addresses(rigs[i].put(60), fdb.MACMask, rigMAC(i))
 			rigs[i].round(1)
 			rigs[i].sent()
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
@@ -32,7 +33,7 @@ type guard struct {
 // SetRouter gives the guest a router beside the switch, in the place of the one before. No frame of a Port may come from its MAC address
 // any more. Any goroutine may call it. The error is that a Port is bound to this address.
 func (p *Port) SetRouter(r Router) error {
-	g := &guard{Router: r, mac: macOf(r.MAC)}
+	g := &guard{Router: r, mac: fdb.MACOf(r.MAC)}
 	g.Addrs = slices.Clone(r.Addrs)
 	for _, a := range r.Addrs {
 		if a.Is4() {
@@ -53,7 +54,7 @@ func (s *Switch) setRouter(p *Port, g *guard) error {
 	}
 	p.guard.Store(g)
 	s.setOwners(*s.ports.Load())
-	s.table.forgetElsewhere(g.mac, noPort)
+	s.table.ForgetElsewhere(g.mac, noPort)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend"
 	"github.com/vringnet/vring/netbackend/capture"
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
@@ -96,7 +97,7 @@ func newPort(s *Switch, number int, cfg *PortConfig) (*Port, error) {
 	p := &Port{sw: s, number: number, bell: bell, isolated: cfg.Isolated, share: int32(s.cfg.PortAddresses)}
 	p.setVLANs(cfg)
 	for _, b := range cfg.Fixed {
-		p.fixed = append(p.fixed, macOf(b))
+		p.fixed = append(p.fixed, fdb.MACOf(b))
 	}
 	if cfg.MaxAddresses > 0 {
 		p.share, p.strict = int32(cfg.MaxAddresses), true
@@ -119,7 +120,7 @@ func (p *Port) Offers() uint64 { return transmitOffloads | receiveOffloads }
 func (p *Port) Counters() Counters { return p.counters }
 
 // Addresses returns how many MAC addresses the switch knows behind this Port. Anybody may call it.
-func (p *Port) Addresses() int { return p.sw.table.known(p.number) }
+func (p *Port) Addresses() int { return p.sw.table.Count(p.number) }
 
 // Start implements netbackend.Port.
 func (p *Port) Start(features uint64, w netbackend.Worker) error {
@@ -139,7 +140,7 @@ func (p *Port) Start(features uint64, w netbackend.Worker) error {
 func (p *Port) RingsChanged(s netbackend.RingState) {
 	p.takes.Store(p.features & receiveOffloads)
 	if !s.Connected {
-		p.sw.table.forget(p.number)
+		p.sw.table.Forget(p.number)
 	}
 	if s.Receive != p.receives {
 		p.receives = s.Receive
@@ -178,7 +179,7 @@ func (p *Port) Announce(m [6]byte) error {
 	if p.vlan == 0 {
 		return nil
 	}
-	if p.knowsSource(macOf(m), p.vlan, p.at) != none {
+	if p.knowsSource(fdb.MACOf(m), p.vlan, p.at) != none {
 		return errors.New("the port of the switch is not bound to this address, or another one is")
 	}
 	return nil

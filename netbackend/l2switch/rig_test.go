@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/netbackend"
+	"github.com/vringnet/vring/netbackend/fdb"
 	"github.com/vringnet/vring/netbackend/porttest"
 	"github.com/vringnet/vring/virtqueue"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -129,7 +130,7 @@ func addresses(b []byte, to, from mac) {
 }
 
 // rigMAC is the address of guest i.
-func rigMAC(i int) mac { return macOf([6]byte{2, 0, 0, 0, 0, byte(i)}) }
+func rigMAC(i int) mac { return fdb.MACOf([6]byte{2, 0, 0, 0, 0, byte(i)}) }
 
 // whole checks that no slot of an inbox is lost, nor taken by anybody, when nothing waits in it.
 func (r *rig) whole() {

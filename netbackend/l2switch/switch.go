@@ -8,17 +8,24 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vringnet/vring/netbackend/fdb"
 )
 
 const (
 	// MaxPorts is how many Ports a Switch can have at a time.
-	MaxPorts = 256
+	MaxPorts = fdb.MaxPorts
 	// MaxAddresses is how many addresses a table can have.
 	MaxAddresses = 1 << 17
 	// MaxVLAN is the highest number of a VLAN (IEEE 802.1Q).
 	MaxVLAN = 4094
 	// MaxFixed is how many addresses a Port can be bound to.
 	MaxFixed = 64
+)
+
+type (
+	mac     = fdb.MAC
+	address = fdb.Address
 )
 
 // Config configures a Switch. Default returns what it is if nobody says anything.
@@ -102,7 +109,7 @@ func (c *PortConfig) checkAddresses() error {
 		return errors.New("a port that is bound to addresses needs no limit of how many they are")
 	}
 	for i, b := range c.Fixed {
-		if m := macOf(b); m == 0 || m&groupBit != 0 {
+		if m := fdb.MACOf(b); m == 0 || m&fdb.GroupBit != 0 {
 			return fmt.Errorf("%s is no address of one interface", text(b))
 		}
 		if slices.Contains(c.Fixed[:i], b) {
@@ -122,7 +129,7 @@ type members []*Port
 // Switch is what the Ports of one network share. Any goroutine may call its methods.
 type Switch struct {
 	cfg   Config
-	table *table
+	table *fdb.Table
 	ports atomic.Pointer[members]
 
 	mu    sync.Mutex             // of those who add and remove Ports
@@ -140,7 +147,7 @@ func New(cfg Config) (*Switch, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Switch{cfg: cfg, table: newTable(1<<bits.Len(uint(cfg.Addresses-1)), int64(cfg.Ageing))}
+	s := &Switch{cfg: cfg, table: fdb.New(1<<bits.Len(uint(cfg.Addresses-1)), int64(cfg.Ageing))}
 	s.ports.Store(&members{})
 	s.owner.Store(&owners{})
 	return s, nil
@@ -154,7 +161,7 @@ func (s *Switch) NewPort(cfg PortConfig) (*Port, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range cfg.Fixed {
-		if _, taken := (*s.owner.Load())[macOf(b)]; taken {
+		if _, taken := (*s.owner.Load())[fdb.MACOf(b)]; taken {
 			return nil, fmt.Errorf("%s is another port's address, or a router's", text(b))
 		}
 	}
@@ -173,7 +180,7 @@ func (s *Switch) NewPort(cfg PortConfig) (*Port, error) {
 	ports[number] = p
 	s.setOwners(ports)
 	for _, m := range p.fixed {
-		s.table.forgetElsewhere(m, p.number)
+		s.table.ForgetElsewhere(m, p.number)
 	}
 	s.ports.Store(&ports)
 	return p, nil
@@ -203,7 +210,7 @@ func (s *Switch) remove(p *Port) {
 	ports := slices.Clone(*s.ports.Load())
 	ports[p.number] = nil
 	s.setOwners(ports)
-	s.table.forget(p.number)
+	s.table.Forget(p.number)
 	s.ports.Store(&ports)
 }
 
