@@ -54,7 +54,7 @@ type Queue struct {
 	pieces, top int
 	chains      [2 * MaxBatch]Chain
 	heads       [2 * MaxBatch]uint16
-	arena       []guestmem.Iovec
+	arena       []guestmem.Iovec   // its capacity has room for a run beside the longest chain
 	run         [runLen]ring.Words // copies of descriptors; means nothing between calls
 
 	stats Stats
@@ -82,7 +82,7 @@ func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{dev: dev, mem: mem, tr: mem.Translator(), cfg: cfg, arena: make([]guestmem.Iovec, arenaLen)}
+	q := &Queue{dev: dev, mem: mem, tr: mem.Translator(), cfg: cfg, arena: make([]guestmem.Iovec, arenaLen, arenaLen+runLen)}
 	if err := guestmem.Guard(q.start); err != nil {
 		return nil, err
 	}
