@@ -15,6 +15,7 @@ import (
 // A user's own machine tells how vring does there beside each program that is installed. This year's userland has them all; the short
 // form measures two of them, for a moment.
 func TestVringIsMeasuredBesideEachProgramThatIsInstalled(t *testing.T) {
+	t.Parallel()
 	const u = userland.Forky
 	program, err := u.Tool("qemu-system-x86_64")
 	require.NoError(t, err)

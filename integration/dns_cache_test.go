@@ -133,6 +133,7 @@ func read(t *testing.T, printed string) (text string, lives []int) {
 
 // What a guest is told by vring is what it would be told by the resolver, and so is what it is told again.
 func TestDigIsAnsweredByTheCacheAsByTheResolver(t *testing.T) {
+	t.Parallel()
 	const port = 5300
 	e := newEgress(t)
 	r := &digResolver{asked: map[string]int{}}

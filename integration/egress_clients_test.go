@@ -163,6 +163,7 @@ chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --d
 
 // Programs that do what rules allow do not notice them.
 func TestHonestClientsWorkUnderRulesByName(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.names.address("eyes.example", 60, "2001:db8:dead::1")
 	e.names.address("eyes.example", 60, "203.0.113.36")

@@ -27,6 +27,7 @@ curl -sS --max-time 120 http://203.0.113.77/`,
 
 // What a guest did while its rules were learned works under the rules that were written, in the sandbox, and nothing else does.
 func TestWhatWasLearnedSuffices(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.serveShell()
 	file := filepath.Join(e.dir, "learned.yaml")

@@ -43,6 +43,7 @@ func consoles(t *testing.T, page, heading string) (all []shown) {
 // What the page says that its recipes do, they do. The guest is without a machine, so that vring is asked to serve a stream beside what
 // the page says, at a socket of the test's.
 func TestTheRecipesOfThePage(t *testing.T) {
+	t.Parallel()
 	for _, heading := range []string{"An agent", "A CI job", "A kiosk", "Groups"} {
 		t.Run(heading, func(t *testing.T) {
 			e := newEgress(t)

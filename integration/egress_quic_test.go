@@ -100,6 +100,7 @@ chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-backgrou
 }
 
 func TestClientsOfQUICWorkUnderRulesByName(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.serveAllQUIC()
 	e.start(quicRules()...)

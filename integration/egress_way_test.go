@@ -45,6 +45,7 @@ func (e *egress) tellsClients() {
 const get = `curl -sS --max-time 120 http://good.example/from 2>&1`
 
 func TestNamesAreAskedByTLSAndAuditedInTheSandbox(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	config := e.web.config()
 	config.NextProtos = nil
@@ -69,6 +70,7 @@ func TestNamesAreAskedByTLSAndAuditedInTheSandbox(t *testing.T) {
 }
 
 func TestGuestsLeaveByAnInterfaceAndASourceAddressInTheSandbox(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.tellsClients()
 	const second = "198.18.7.9"
@@ -80,6 +82,7 @@ func TestGuestsLeaveByAnInterfaceAndASourceAddressInTheSandbox(t *testing.T) {
 }
 
 func TestGuestsLeaveByProxiesOfTheField(t *testing.T) {
+	t.Parallel()
 	const at, user = proxyAddress, "me"
 	for name, c := range map[string]struct {
 		via    string

@@ -23,6 +23,7 @@ func (e *egress) prepare(t *testing.T) {
 
 // Nothing gets out of a guest with rules but where a rule leads; what nobody outside the guest could keep in is listed, and gets out.
 func TestAGuestWithRulesByNameDoesNotGetOut(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.serveEcho(quicAddress, 443) // else the guest would be told that nobody listens, and would send no more
 	e.start(egressRules()...)
@@ -46,6 +47,7 @@ func TestAGuestWithRulesByNameDoesNotGetOut(t *testing.T) {
 
 // Each way is one: without rules it leads out, or is closed for a reason that has nothing to do with names.
 func TestAGuestWithoutRulesGetsOutByEachWay(t *testing.T) {
+	t.Parallel()
 	e := newEgress(t)
 	e.serveEcho(quicAddress, 443)
 	e.start("--dns", resolver, "-p", "udp:127.0.0.1:5353:5353")

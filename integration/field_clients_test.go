@@ -150,6 +150,7 @@ func posted(method string, seed uint64, n int64) string {
 // Clients of the field print in a guest what they print on the host itself: what they get and send are the same bytes, and what goes
 // wrong goes wrong alike.
 func TestClientsInAGuestDoWhatTheyDoOnTheHost(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	f.writeFiles()
 	f.serveWeb()

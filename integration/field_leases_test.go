@@ -124,6 +124,7 @@ kill $client; wait $client; tail -5 nm.log
 
 // Each DHCP client of the field gets the guest's address and all that goes with it, and gives it back.
 func TestDHCPClientsGetAndGiveBackTheirLease(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	f.copyDhclient()
 	f.start("--mtu", "1400", "--hostname", "vm0", "--domain", fieldDomain, "--search", "test."+fieldDomain)

@@ -95,6 +95,7 @@ type narrowRow struct {
 // A container behind a narrow link of a guest that routes is reached as any other machine. That a segment is too big, the guest's kernel
 // tells vring once for each address.
 func TestAContainerBehindANarrowLinkOfTheGuestIsReached(t *testing.T) {
+	t.Parallel()
 	rows := []narrowRow{
 		{name: "a forward, IPv4", address: "10.0.2.100", forward: "127.0.0.1:8000"},
 		{name: "a forward, IPv6", address: "fd00:10:0:2::100", forward: "[::1]:8000"},

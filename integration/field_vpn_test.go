@@ -43,6 +43,7 @@ kill $client; wait $client
 // A VPN of a guest lives through a change of the host's address, as one of the host itself does. The guest's UDP is as it is without
 // options: each association has a socket of its own, which knows the host's address.
 func TestAVPNInAGuestOutlivesTheHostsAddress(t *testing.T) {
+	t.Parallel()
 	f := newField(t)
 	f.writeFiles()
 	f.serveWeb()

@@ -17,6 +17,7 @@ import (
 // A gated forward refuses while a client in the guest would be refused. Its knocking is not seen by the guest's program,
 // which takes exactly one connection here.
 func TestAGatedForwardRefusesAsTheGuestDoes(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	l := newLab(t, onUML(userland.Forky), "-p", fmt.Sprintf("gate:%d:%d", port, guestTCPPort))
 	requireShut(t, port)

@@ -68,6 +68,7 @@ func testOutliving(t *testing.T, kind kind) {
 
 // Within the grace nobody is told anything. A new guest knows none of the connections: then both are reset.
 func TestANewGuestWithinTheGraceEndsTheConnectionsOfTheOld(t *testing.T) {
+	t.Parallel()
 	const endless = 1 << 40
 	called := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { called <- conn })

@@ -19,6 +19,7 @@ import (
 // Two guests of one vring: each has its own address and forwards, neither reaches the other, and one goes on as if
 // nothing had happened when the other is killed.
 func TestGuestsOfOneProcessAreApart(t *testing.T) {
+	t.Parallel()
 	socket, forward := filepath.Join(shortDir(t), "second.sock"), freePort(t)
 	first := newLab(t, onUML(userland.Forky), "--socket-path", socket, "-p", fmt.Sprintf("127.0.0.1:%d:10.0.2.16:%d", forward, guestTCPPort))
 	second := *first

@@ -27,6 +27,7 @@ const gvproxyGuest, gvproxyMAC = "192.168.127.2", "5a:94:ef:e4:0c:ee"
 // podman machine starts gvproxy, and QEMU on its socket. The guest's podman then opens ports of the host by the API that it reaches at a name of the
 // gateway, and the host's podman by a unix socket. With the guest ends what was started for it.
 func TestAGuestOfPodmanMachineOpensAPortOfTheHost(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	program, api, socket, pid := filepath.Join(dir, "gvproxy"), filepath.Join(dir, "api"), filepath.Join(dir, "qemu"), filepath.Join(dir, "pid")
 	require.NoError(t, os.Symlink(built.vring, program))

@@ -31,6 +31,7 @@ const (
 // A front end with the largest, the most and the fastest of everything costs the other guest nothing, and vring keeps
 // nothing of it.
 func TestTheLargestTheMostAndTheFastestOfEverything(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		harm func(t *testing.T, a *arena)

@@ -115,6 +115,7 @@ func (a *arena) attack(do func(f *hostile.FrontEnd)) {
 const floodTime = 100 * time.Millisecond
 
 func TestFrontEndsThatMeanHarm(t *testing.T) {
+	t.Parallel()
 	for name, harm := range map[string]func(f *hostile.FrontEnd){
 		"hang up at full rate": func(f *hostile.FrontEnd) { f.Flood(floodTime) },
 		"cut all memory short at full rate": func(f *hostile.FrontEnd) {

@@ -18,6 +18,7 @@ import (
 const quietTime = 2 * time.Second
 
 func TestAGuestThatIsIdleOrStalledCostsNothing(t *testing.T) {
+	t.Parallel()
 	onOneOfEach(t, userland.Forky, func(t *testing.T, kind kind) {
 		held := make(chan net.Conn, 1)
 		port := acceptAll(t, func(conn net.Conn) { held <- conn })

@@ -48,7 +48,10 @@ func testLaunched(t *testing.T, vhostUser string) {
 	} else {
 		// QEMU starts it again when the connection is lost.
 		require.NoError(t, syscall.Kill(first[0], syscall.SIGTERM))
-		require.Eventually(t, func() bool { return len(launched(dir)) == 1 && launched(dir)[0] != first[0] }, soon, tick)
+		require.Eventually(t, func() bool {
+			now := launched(dir)
+			return len(now) == 1 && now[0] != first[0]
+		}, soon, tick)
 		l.lease()
 	}
 	l.requireLaunched()

@@ -29,6 +29,7 @@ func passtInterface(kind, address string, port int) string {
 // An ordinary user's libvirt finds vring where it looks for passt. The domain has an interface of either kind: by vhost-user, and by QEMU's
 // stream protocol.
 func TestAUsersLibvirtStartsVringInThePlaceOfPasst(t *testing.T) {
+	t.Parallel()
 	s := newSession(t)
 	programs := filepath.Join(s.dir, "bin")
 	require.NoError(t, os.Mkdir(programs, 0o755))

@@ -216,6 +216,7 @@ func (s *session) runs(name string, args ...string) string {
 // docs/libvirt.md, session mode: a user without any right defines the page's domain, starts it on a vring of his own, and logs in to the
 // guest through a forward, and without one.
 func TestAUsersLibvirtStartsAGuestOnVring(t *testing.T) {
+	t.Parallel()
 	s := newSession(t)
 	key, socket, port := filepath.Join(s.dir, "key"), filepath.Join(s.run, "vring", "vm0", "guest.sock"), strconv.Itoa(freePort(t))
 	s.runs("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)

@@ -18,6 +18,7 @@ import (
 
 // The second host is a macvlan interface in a network namespace of the guest: a container, as it were.
 func TestAContainerBehindTheGuestsCardHasItsOwnNetwork(t *testing.T) {
+	t.Parallel()
 	const mac, address = "02:00:00:00:00:02", "10.0.2.101"
 	service, forward := freePort(t), freePort(t)
 	vring := startVring(t, "nat", "--allow-host", fmt.Sprintf("tcp:%d", service), "--lease", mac+"="+address,

@@ -43,6 +43,7 @@ func makeRelease(ctx context.Context, t *testing.T, version string) string {
 // What a release is made of installs, starts and goes away again, on the oldest and on this year's Debian, under a real systemd and
 // in a container.
 func TestWhatIsReleasedInstallsAndStarts(t *testing.T) {
+	t.Parallel()
 	ctx := limitedTo(t, buildLimit)
 	dir := makeRelease(ctx, t, "1.2.3")
 	newer := repacked(ctx, t, filepath.Join(dir, "vring_1.2.3_"+runtime.GOARCH+".deb"), "1.2.4")

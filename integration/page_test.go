@@ -119,6 +119,7 @@ func (r *reader) boots(ctx context.Context, u userland.Userland, line string) *t
 
 // docs/quickstart-qemu.md: the two commands, with the words that both generations of QEMU know.
 func TestTheQuickStartWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
 	onEachQEMU(t, func(t *testing.T, kind kind) {
 		ctx := limited(t)
 		r := newReader(t)
@@ -212,6 +213,7 @@ func TestTheLabPagesVLANsWorkOrAreRefusedWithTheReason(t *testing.T) {
 // docs/uml.md and the README's command, with a root file system of busybox alone. All that its shell types are the page's lines for
 // the guest; then it serves a page of its own.
 func TestTheUserModeLinuxPageWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
 	r := newReader(t)
 	start := blocksOf(t, "uml.md", "Start it")
 	root := filepath.Join(r.dir, "root")

@@ -18,6 +18,7 @@ import (
 // A proxy on the host names its client to vring. The guest's kernel sees that client's address, and its program gets a
 // header of vring's with both.
 func TestAForwardSpeaksThePROXYProtocolOnBothSides(t *testing.T) {
+	t.Parallel()
 	const (
 		client = "192.0.2.7:40123"
 		header = "PROXY TCP4 192.0.2.7 198.51.100.1 40123 443\r\n"

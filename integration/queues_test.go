@@ -17,6 +17,7 @@ import (
 // Streams go on, whole and in order, while the guest's scheduler moves them between two queue pairs and while the number
 // of pairs that the guest uses changes.
 func TestTwoQueuePairsOfANAT(t *testing.T) {
+	t.Parallel()
 	onAll(t, testTwoQueuePairs, onQEMUWithTwo(userland.Bookworm), onQEMUWithTwo(userland.Forky))
 }
 

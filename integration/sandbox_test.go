@@ -44,6 +44,7 @@ func (d *daemon) requireSandboxed() {
 }
 
 func TestTheNetworkWorksInTheSandbox(t *testing.T) {
+	t.Parallel()
 	onOneOfEach(t, userland.Bookworm, func(t *testing.T, kind kind) {
 		l := newLab(t, kind, "--sandbox=on")
 		l.requireNetwork()

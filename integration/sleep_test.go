@@ -15,6 +15,7 @@ import (
 // A guest that stands still while its peers send goes on as if nothing had been: when its monitor pauses it, which stops its rings,
 // and when its process is stopped, which vring cannot tell from a guest that hangs. For an hour see package nat.
 func TestConnectionsOutliveAGuestThatStandsStill(t *testing.T) {
+	t.Parallel()
 	const n = 32 << 20
 	const still = 1500 * time.Millisecond // several repetitions of what is not acknowledged
 	server := serveTCP(t, n)

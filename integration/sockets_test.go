@@ -18,6 +18,7 @@ import (
 // host and no more.
 
 func TestAConnectionIsOneSocketOfVring(t *testing.T) {
+	t.Parallel()
 	held := make(chan net.Conn, 1)
 	port := acceptAll(t, func(conn net.Conn) { held <- conn })
 	l := newLab(t, onUML(userland.Forky), "--allow-host", fmt.Sprintf("tcp:%d", port))

@@ -18,6 +18,7 @@ import (
 
 // The rules of the engine that users notice, with the TCP of a real guest. They have the numbers of those of package nat.
 func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
+	t.Parallel()
 	closed, nobody := freePort(t), freePort(t)
 	answered := make(chan talk.Result, 1)
 	answers := acceptAll(t, func(conn net.Conn) {
@@ -113,6 +114,7 @@ func TestBothEndsSeeTheSameStateOfAConnection(t *testing.T) {
 // A service of the guest is killed: its clients learn what a client in the guest would, an end if it had read everything,
 // and a reset if not.
 func TestT47AKilledServiceIsWhatItsKernelSays(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, onUML(userland.Forky))
 	for name, c := range map[string]struct {
 		use  func(t *testing.T, conn net.Conn)

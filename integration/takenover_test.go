@@ -15,6 +15,7 @@ import (
 // A guest talks to a machine of the world, whose address the host then gets, as it does when a network for containers is made. The host
 // is closed to the guest: what the guest sends must not reach services of the host that listen on all addresses.
 func TestAGuestsConversationsEndWhenTheHostGetsTheirAddress(t *testing.T) {
+	t.Parallel()
 	const (
 		address = "203.0.113.9"
 		tcpPort = ":9000"

@@ -25,6 +25,7 @@ func (d *daemon) requireNoDrops() {
 // Two guests, each behind a vring of its own, on one bridge of a host. They boot once; each part leaves the network as it
 // found it.
 func TestTwoGuestsOnABridge(t *testing.T) {
+	t.Parallel()
 	onAll(t, testTwoGuestsOnABridge, onUML(userland.Bookworm), onUML(userland.Forky))
 }
 
@@ -89,6 +90,7 @@ func testTwoGuestsOnABridge(t *testing.T, kind kind) {
 
 // The same with QEMU: what of it differs is the front end and its resets.
 func TestTwoQEMUGuestsOnABridge(t *testing.T) {
+	t.Parallel()
 	onEachQEMU(t, testTwoQEMUGuestsOnABridge)
 }
 

@@ -24,6 +24,7 @@ func requireDocumented(t *testing.T, commands []string) {
 
 // The lab of docs/lab.md across two hosts: each has a bridge with a guest, and a VXLAN device as the bridge's other port.
 func TestALabAcrossTwoHostsByVXLAN(t *testing.T) {
+	t.Parallel()
 	ctx := limited(t)
 	hosts := [2]*host{newHost(t), newHost(t)}
 	hosts[0].wire("uplink", hosts[1])

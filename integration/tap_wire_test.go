@@ -118,6 +118,7 @@ const (
 
 // Frames of 64 KiB pass the TAP device whole, both ways, for a guest that takes them, and none for a guest that does not.
 func TestFramesAreAsLargeAsTheGuestWants(t *testing.T) {
+	t.Parallel()
 	onAll(t, func(t *testing.T, kind kind) { // a guest with offloads, which then sends without
 		h := newHost(t)
 		vring := h.startTAP("tap0", "--bridge", "br0")
@@ -149,6 +150,7 @@ func TestFramesAreAsLargeAsTheGuestWants(t *testing.T) {
 
 // The number of the guest's queue pairs changes while data flows.
 func TestChannelsChangeUnderTraffic(t *testing.T) {
+	t.Parallel()
 	onEachQEMU(t, testChannels)
 }
 

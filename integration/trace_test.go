@@ -47,6 +47,7 @@ var hops = regexp.MustCompile(`(?m)^ *(\d+)(?:\.\|--)? +(?:\(?([0-9a-f.:]+)\)?)`
 
 // Every router between guest and destination shows, in its place, whatever the tracer sends; the guest's own router is the first.
 func TestTracersInAGuestShowEveryRouter(t *testing.T) {
+	t.Parallel()
 	row := newRouters(t, 3)
 	require.NoError(t, row[0].Sysctl("net.ipv4.ping_group_range", "0 2147483647"))
 	ctx := limited(t)

@@ -67,6 +67,7 @@ const largestDatagram = 1472
 
 // What needs no connection, in one guest: datagrams of all sizes, many of them by one system call, pings, and names.
 func TestDatagramsPingsAndNames(t *testing.T) {
+	t.Parallel()
 	onEach(t, func(t *testing.T, kind kind) {
 		runs4, runs6 := answerRuns(t, "127.0.0.1"), answerRuns(t, "::1")
 		resolver := serveDNS(t, "service.example", netip.MustParseAddr("192.0.2.7"))

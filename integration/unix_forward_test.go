@@ -17,6 +17,7 @@ const refusedPort = 5009
 
 // A unix socket of the host leads into the guest like a port, and its file goes with vring, out of the sandbox too.
 func TestAUnixSocketLeadsIntoTheGuest(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(shortDir(t), "web.sock")
 	proxy := local(freePort(t))
 	l := newLab(t, onUML(userland.Bookworm), "-p", "unix:"+path+":5001", "--socks", proxy)
