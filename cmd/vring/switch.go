@@ -18,6 +18,7 @@ type switchFlags struct {
 	name     string
 	isolated bool
 	maxMACs  int
+	ip       []string
 	flood    int
 	ageing   int
 }
@@ -61,6 +62,7 @@ each guest has VLANs and a MAC address of its own, and there can be several swit
 		"the only MAC address that frames of the one guest may come from")
 	f.BoolVar(&flags.isolated, "isolated", false, "keep the guests from others that are isolated")
 	f.IntVar(&flags.maxMACs, "max-macs", 0, "how many MAC addresses frames of a guest may come from; 0 for no limit")
+	f.StringSliceVar(&flags.ip, "ip", nil, "the only addresses of IP that the one guest may have, as in 192.0.2.1,fe80::/64; frames that claim others do not pass")
 	f.IntVar(&flags.flood, "flood", 0, "frames per second that a guest may send to groups and unknown addresses (default: 5000)")
 	f.IntVar(&flags.ageing, "ageing", 0, "seconds for which a MAC address is known that is not seen (default: 300)")
 	return &networkCommand{cmd, flags.whole}
@@ -79,7 +81,13 @@ func (f *switchFlags) config() (*daemon.Switch, error) {
 	}
 	vlans, mac, err := f.vlanFlags.read()
 	c := daemon.Switch{Name: f.name, VLANs: vlans, Isolated: f.isolated, MAC: mac, MaxMACs: f.maxMACs, Flood: f.flood, Ageing: f.ageing}
-	return &c, multierror.Append(errs, err).ErrorOrNil()
+	errs = multierror.Append(errs, err)
+	for _, text := range f.ip {
+		p, err := daemon.ParseBound(text)
+		errs = multierror.Append(errs, err)
+		c.IP = append(c.IP, p)
+	}
+	return &c, errs.ErrorOrNil()
 }
 
 // whole is the configuration that the flags say. The error holds all that cannot be read.

@@ -325,6 +325,8 @@ func switchKeys() []key {
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.Switch.Isolated }}},
 		{name: "mac", fields: []string{"Switch.MAC"}, about: "The only MAC address that frames of the guest may come from, and nobody else's on the switch.",
 			value: scalar[hardware]{stringer(parseMAC), func(c *daemon.Config) *hardware { return (*hardware)(&c.Switch.MAC) }}},
+		{name: "ip", fields: []string{"Switch.IP"}, about: "The only addresses of IP that the guest may have, as in 192.0.2.1 or fe80::/64; frames that claim others do not pass.",
+			value: list[netip.Prefix]{bound(), func(c *daemon.Config) *[]netip.Prefix { return &c.Switch.IP }}},
 		{name: "max-macs", fields: []string{"Switch.MaxMACs"}, about: "How many MAC addresses frames of a guest may come from; 0 for no limit.",
 			value: scalar[int]{number[int](), func(c *daemon.Config) *int { return &c.Switch.MaxMACs }}},
 		{name: "flood", fields: []string{"Switch.Flood"}, about: "Frames per second that each guest on the switch may send to groups and to addresses that are not known; without it, 5000.",
@@ -332,6 +334,13 @@ func switchKeys() []key {
 		{name: "ageing", fields: []string{"Switch.Ageing"}, about: "Seconds for which the switch knows a MAC address that is not seen; without it, 300.",
 			value: scalar[int]{given[int]("a number of seconds; leave the key out for 300"), func(c *daemon.Config) *int { return &c.Switch.Ageing }}},
 	}
+}
+
+// bound is an address of IP, or a network, that a guest is bound to.
+func bound() form[netip.Prefix] {
+	f := stringer(daemon.ParseBound)
+	f.text = daemon.FormatBound
+	return f
 }
 
 // stubKeys are the keys of test back ends.

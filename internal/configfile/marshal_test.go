@@ -237,6 +237,7 @@ func switchConfig(t *rapid.T) *daemon.Switch {
 	return &daemon.Switch{
 		Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "switch"), Isolated: rapid.Bool().Draw(t, "isolated"), MaxMACs: rapid.IntRange(0, 9).Draw(t, "max-macs"),
 		VLANs: tap.VLANs{Access: rapid.Uint16Range(0, 4094).Draw(t, "vlan")},
+		IP:    rapid.SampledFrom([][]netip.Prefix{nil, {netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("fe80::/64")}}).Draw(t, "ip"),
 		Flood: rapid.IntRange(0, 9).Draw(t, "flood"), Ageing: rapid.IntRange(0, 9).Draw(t, "ageing"),
 	}
 }

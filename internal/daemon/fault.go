@@ -37,6 +37,7 @@ const (
 	optionAgeing          Option = "ageing"
 	optionSizes           Option = "sizes"
 	optionMAC             Option = "mac"
+	optionIP              Option = "ip"
 	optionControl         Option = "control"
 	optionMetrics         Option = "metrics"
 	optionAuditLog        Option = "audit-log"

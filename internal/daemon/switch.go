@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/go-multierror"
@@ -27,6 +28,8 @@ type Switch struct {
 	MAC net.HardwareAddr `option:"mac" fixed:"a guest has one Port as long as it is served"`
 	// MaxMACs is how many addresses frames of a guest may come from; 0 is no limit.
 	MaxMACs int `option:"max-macs" unit:"addresses" fixed:"a guest has one Port as long as it is served"`
+	// IP are the only addresses of IP that the one guest may have; none does not bind it. A Prefix of one address is that address.
+	IP []netip.Prefix `option:"ip" fixed:"a guest has one Port as long as it is served"`
 	// Flood is how many frames to groups and unknown addresses a guest may send; 0 is what others say of the switch, or DefaultFlood.
 	Flood int `option:"flood" unit:"frames per second" default:"5000" fixed:"the switch is made once"`
 	// Ageing is for how long an address is known that is not seen; 0 is what others say of the switch, or DefaultAgeing.
@@ -73,7 +76,7 @@ const (
 
 // port is the configuration of each guest's Port.
 func (s *Switch) port() (c l2switch.PortConfig) {
-	c = l2switch.PortConfig{VLAN: s.VLANs.Access, Isolated: s.Isolated, MaxAddresses: s.MaxMACs}
+	c = l2switch.PortConfig{VLAN: s.VLANs.Access, Isolated: s.Isolated, MaxAddresses: s.MaxMACs, IP: s.IP}
 	for _, r := range s.VLANs.Trunk {
 		for vid := int(r.First); vid <= int(r.Last); vid++ {
 			if vid != int(c.VLAN) {
@@ -106,6 +109,10 @@ func (s *Switch) check(p places) (plan, error) {
 	if s.MAC != nil && len(p.sockets) > 1 {
 		errs = multierror.Append(errs, faultf("%s %s: %d guests cannot have one address; give each a switch of its own below guests: in a file, with the same name",
 			optionMAC, s.MAC, len(p.sockets)))
+	}
+	if s.IP != nil && len(p.sockets) > 1 {
+		errs = multierror.Append(errs, faultf("%s %s: %d guests cannot have the same addresses; give each a switch of its own below guests: in a file, with the same name",
+			optionIP, FormatBound(s.IP[0]), len(p.sockets)))
 	}
 	config, port := s.config(), s.port()
 	for _, err := range []error{config.Check(), port.Check()} {

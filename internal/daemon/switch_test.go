@@ -3,7 +3,9 @@ package daemon
 import (
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,7 +60,7 @@ func TestASwitchHasWhatIsSaidOfItOnce(t *testing.T) {
 }
 
 func TestWhatIsWrongWithASwitchIsTold(t *testing.T) {
-	mac := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
+	mac, bound := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
 	for want, c := range map[string]Config{
 		"is 1 for one guest and 2 for another": {Guests: []Guest{onSwitch("/tmp", "a", Switch{Flood: 1}), onSwitch("/tmp", "b", Switch{Flood: 2})}},
 		"is 3 for one guest and 2 for another": {Switches: []SwitchSettings{{Flood: 3}}, Guests: []Guest{onSwitch("/tmp", "a", Switch{Flood: 2})}},
@@ -69,6 +71,9 @@ func TestWhatIsWrongWithASwitchIsTold(t *testing.T) {
 		"VLAN 5000: want 1 to 4094":            {Guests: []Guest{onSwitch("/tmp", "a", Switch{VLANs: tap.VLANs{Access: 5000}})}},
 		"needs no limit of how many":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac, MaxMACs: 2})}},
 		"is no address of one interface":       {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: net.HardwareAddr{1, 0, 0, 0, 0, 0}})}},
+		"ip 192.0.2.1: 2 guests cannot":     {FrontEnds: FrontEnds{SocketPaths: []string{"/tmp/a", "/tmp/b"}}, Switch: &Switch{IP: bound}},
+		"65 addresses of IP":                   {Guests: []Guest{onSwitch("/tmp", "a", Switch{IP: slices.Repeat(bound, 65)})}},
+		"address of IP is not valid":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{IP: make([]netip.Prefix, 1)})}},
 		"want 6 bytes":                         {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac[:5]})}},
 		"switch-name":                          {Guests: []Guest{onSwitch("/tmp", "a", Switch{Name: "a b"})}},
 		"ageing":                               {Guests: []Guest{onSwitch("/tmp", "a", Switch{Ageing: -1})}},

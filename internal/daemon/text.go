@@ -113,6 +113,27 @@ func ParseMAC(option Option, text string) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
+// ParseBound reads an address of IP, or a network, that a guest on a switch is bound to.
+func ParseBound(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p != p.Masked() {
+		return p, faultf("%s %q: want an address or a network, as in 192.0.2.1 or fe80::/64", optionIP, text)
+	}
+	return p, nil
+}
+
+// FormatBound writes what ParseBound reads.
+func FormatBound(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
 // ParseNetwork reads the network of IPv4.
 func ParseNetwork(text string) (netip.Prefix, error) {
 	return parseNetwork(optionNetwork, text, "10.0.2.0/24", 24)

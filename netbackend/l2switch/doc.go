@@ -29,5 +29,5 @@
 // A Port belongs to its worker's thread, but for its inbox and what it publishes of itself, which are guarded by a lock and
 // by atomics. The table of addresses is read without a lock; who changes it holds one. All workers must have the same clock.
 //
-// What does not belong here: addresses of IP, and anything beyond this process.
+// What does not belong here: which addresses of IP guests have, and anything beyond this process.
 package l2switch

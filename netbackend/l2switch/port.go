@@ -35,7 +35,7 @@ type Counters struct {
 
 	BadHeaders  uint64 `counter:"bad_headers" kind:"drop" help:"Malformed chains of the guest, and its frames with a virtio-net or Ethernet header that lies."`
 	BadSource   uint64 `counter:"bad_source" kind:"drop" help:"Frames of the guest from an address that is no interface's."`
-	Spoofed     uint64 `counter:"spoofed" kind:"drop" help:"Frames of the guest from an address that it may not have."`
+	Spoofed     uint64 `counter:"spoofed" kind:"drop" help:"Frames of the guest that claim an address of Ethernet or IP that it may not have."`
 	TooManyMACs uint64 `counter:"too_many_macs" kind:"drop" help:"Frames of the guest from more addresses than it may have."`
 	WrongVLAN   uint64 `counter:"wrong_vlan" kind:"drop" help:"Frames of the guest in a VLAN that its port does not carry."`
 	Isolated    uint64 `counter:"isolated" kind:"drop" help:"Frames of the guest to another one that is isolated, as it is."`
@@ -65,6 +65,7 @@ type Port struct {
 	tagged   [4096 / 64]uint64
 	isolated bool
 	fixed    []mac
+	binding  *binding // nil for a guest that may have all addresses of IP
 	share    int32
 	strict   bool          // frames from more addresses than share are dropped
 	bell     int           // eventfd that wakes the worker
@@ -99,6 +100,7 @@ func newPort(s *Switch, number int, cfg *PortConfig) (*Port, error) {
 	for _, b := range cfg.Fixed {
 		p.fixed = append(p.fixed, fdb.MACOf(b))
 	}
+	p.binding = newBinding(cfg.IP)
 	if cfg.MaxAddresses > 0 {
 		p.share, p.strict = int32(cfg.MaxAddresses), true
 	}

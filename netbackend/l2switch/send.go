@@ -289,11 +289,16 @@ func (p *Port) handOver(number int, tx []virtqueue.Chain, first int) {
 // passes reports whether a frame may get to a receiver, by its copy in b, and counts one that may not. The receiver gets the bytes by which a
 // short frame is filled up, so they are looked at, too.
 func (p *Port) passes(f *frame, to *Port, o *form, b []byte) bool {
+	typ := b[o.n-2 : min(padded(o.length), len(b))]
+	if p.binding != nil && p.binding.refuses(typ) {
+		f.reason = spoofed
+		return false
+	}
 	if f.vid != to.vlan {
 		return true // it has a tag
 	}
 	g := to.guard.Load()
-	if g == nil || !g.refuses(b[vnet.EthernetHeaderLen-2:min(padded(o.length), len(b))]) {
+	if g == nil || !g.refuses(typ) {
 		return true
 	}
 	f.reason = guarded

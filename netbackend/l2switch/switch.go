@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,9 @@ type PortConfig struct {
 	// MaxAddresses is how many addresses frames of the guest may come from; frames from others are dropped. 0 is no such limit:
 	// then Config.PortAddresses are learned, and frames from others pass.
 	MaxAddresses int
+	// IP are the only addresses of IP that the guest may have: frames that claim others do not pass, be it as the sender of ARP (RFC 826), as
+	// the source of a packet, or in neighbour discovery (RFC 4861). None does not bind it.
+	IP []netip.Prefix
 }
 
 // Check returns what is wrong.
@@ -101,6 +105,10 @@ func (c *PortConfig) Check() error {
 
 func (c *PortConfig) checkAddresses() error {
 	switch {
+	case len(c.IP) > MaxFixed:
+		return fmt.Errorf("%d addresses of IP: a port can be bound to %d", len(c.IP), MaxFixed)
+	case slices.ContainsFunc(c.IP, func(p netip.Prefix) bool { return !p.IsValid() || p.Addr().Is4In6() }):
+		return errors.New("an address of IP is not valid")
 	case len(c.Fixed) > MaxFixed:
 		return fmt.Errorf("%d addresses: a port can be bound to %d", len(c.Fixed), MaxFixed)
 	case c.MaxAddresses < 0 || c.MaxAddresses > MaxAddresses:
