@@ -30,11 +30,23 @@ func TestWhatWasLearnedSuffices(t *testing.T) {
 	t.Parallel()
 	e := newEgress(t)
 	e.serveShell()
-	file := filepath.Join(e.dir, "learned.yaml")
-	e.startAlone("--dns", resolver, "--learn", file)
-	for _, want := range learnedWork().want {
+	file, log := filepath.Join(e.dir, "learned.yaml"), filepath.Join(e.dir, "audit.jsonl")
+	e.startAlone("--dns", resolver, "--learn", file, "--audit-log", log)
+	for i, want := range learnedWork().want {
 		require.Contains(t, e.inGuest(t, learnedWork()), want)
+		if i == 0 { // as logrotate does
+			require.NoError(t, os.Rename(log, log+".old"))
+			e.vring.ctl("audit", "reopen")
+		}
 	}
+	for _, path := range []string{log, log + ".old"} {
+		lines, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Contains(t, string(lines), `"name":"good.example","verdict":"allowed"`, path)
+	}
+	seen := e.vring.ctl("learned")
+	require.Regexp(t, `10\.0\.2\.15 +--allow-name tcp:good\.example:443 +[0-9]+ `, seen)
+	require.Regexp(t, `10\.0\.2\.15 +--allow tcp:203\.0\.113\.77:80 +[0-9]+ `, seen)
 	require.NoError(t, e.vring.Signal(syscall.SIGINT))
 	require.NoError(t, e.vring.Wait(soon))
 	e.vring.ended()

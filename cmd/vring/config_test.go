@@ -25,7 +25,7 @@ func writeConfig(t *testing.T, text string) string {
 func flagValues() map[string]string {
 	return map[string]string{
 		"socket-path": "/tmp/a", "client": "true", "front-end": "stream", "one-off": "true", "link": "lte,seed=3", "fd": "3", "socket-mode": "0660", "socket-group": "4321", "log-level": "debug",
-		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "ui": "8000", "state": "/tmp/state", "audit-log": "/tmp/audit", "learn": "/tmp/learned", "poll-us": "7", "cpus": "0",
+		"log-format": "json", "sandbox": "log", "control": "/tmp/c", "metrics": "9100", "socks": "1080", "ui": "8000", "state": "/tmp/state", "audit-log": "/tmp/audit", "audit-off": "true", "learn": "/tmp/learned", "poll-us": "7", "cpus": "0",
 		"forward": "8080:80", "allow-host": "tcp:1-9", "redirect": "tcp:192.0.2.1:80=127.0.0.1:8080", "expose": "true", "dns-name": "host@vring.internal=10.0.2.2", "allow": "192.0.2.1", "deny": "192.0.2.2", "restrict": "true", "network": "10.1.2.0/24",
 		"allow-name": "*.example.org:443", "deny-name": ".example.net", "name-group": "work=testdata/names.txt", "refuse-names": "nxdomain",
 		"via": "socks5://me:secret@192.0.2.1:1080", "outbound-interface": "wg0", "outbound-interface4": "wg4", "outbound-interface6": "wg6", "outbound-address": "192.0.2.7",
@@ -56,6 +56,8 @@ func TestEachFlagHasItsKey(t *testing.T) {
 			switch f.Name {
 			case "socket-path", "fd":
 				without = nil
+			case "audit-off":
+				without = append(without, "--audit-log", "/tmp/audit")
 			case "size", "sizes", "rate":
 				without = append(without, "--mode", "source")
 			case "allow-name":

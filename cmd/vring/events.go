@@ -49,6 +49,8 @@ func (t teller) tell(e daemon.Event) {
 			undone(&e.Duties) + " until vring is started again")
 	case daemon.ControlMissing:
 		t.log.Warn("there is no control socket; --control PATH makes one elsewhere, and --control off does without", "reason", e.Err)
+	case daemon.AuditNotReopened:
+		t.log.Error("the audit log cannot be opened again, and goes on in the file of before", "file", e.Path, "reason", e.Err)
 	case daemon.AuditTrouble:
 		t.auditTrouble(e)
 	case daemon.Learned:

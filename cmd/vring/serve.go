@@ -34,6 +34,7 @@ type serveFlags struct {
 	control      string
 	metrics      string
 	auditLog     string
+	auditOff     bool
 	learn        string
 	socks        string
 	ui           string
@@ -65,6 +66,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.ui, "ui", "", "TCP port of the loopback, as in 8000, at which a web page shows this vring; the log has its address, with a token")
 	flags.StringVar(&f.state, "state", "", "file in which what is changed by vring ctl is kept, and with which the next start begins")
 	flags.StringVar(&f.auditLog, "audit-log", "", "file to which lines of JSON are added that say what guests behind NAT ask for, begin, are denied and have ended; or - for standard output")
+	flags.BoolVar(&f.auditOff, "audit-off", false, "add no line to --audit-log until vring ctl audit on")
 	flags.StringVar(&f.learn, "learn", "", "file for rules that would have sufficed for what guests behind NAT did, as a part of a file of vring serve; meanwhile no name is refused to them")
 	f.threads.add(flags)
 	flags.BoolVar(&f.capabilities, "print-capabilities", false, capabilitiesUsage)
@@ -74,7 +76,7 @@ func (f *serveFlags) add(cmd *cobra.Command) {
 // read.
 func (f *serveFlags) config() (daemon.Config, error) {
 	var errs [9]error
-	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client, OneOff: f.oneOff}, Control: daemon.ParseControl(f.control), State: f.state, AuditLog: f.auditLog, Learn: f.learn}
+	c := daemon.Config{FrontEnds: daemon.FrontEnds{SocketPaths: f.socketPaths, Client: f.client, OneOff: f.oneOff}, Control: daemon.ParseControl(f.control), State: f.state, AuditLog: f.auditLog, AuditOff: f.auditOff, Learn: f.learn}
 	if f.given("fd") {
 		c.FrontEnds.FD = &f.fd
 	}

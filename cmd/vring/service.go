@@ -97,7 +97,7 @@ func (s *service) program() (daemon.Program, error) {
 	}
 	return daemon.Program{
 		ConfigFile: s.file.path(), ChangesForwards: s.file != nil || s.config.HasControl(), Tell: out.tell, Log: out.log, Level: level,
-		Broker: broker.Program(argv...), QueuesHint: s.queuesHint, State: state,
+		Broker: broker.Program(argv...), QueuesHint: s.queuesHint, State: state, AuditStart: s.base.AuditLog,
 	}, err
 }
 

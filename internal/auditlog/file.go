@@ -4,80 +4,96 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vringnet/vring/internal/logplace"
 )
 
-// MaxSize is how many bytes a file has at most, and the one before it.
-const MaxSize = 64 << 20
+const (
+	// MaxSize is how many bytes a file has at most, and the one before it.
+	MaxSize = logplace.MaxSize
+	// Before is what the name of the file before has behind that of the file.
+	Before = logplace.Before
+	// retryAfter is when it is tried again to begin a file anew.
+	retryAfter = time.Second
+)
 
-// Before is what the name of the file before has behind that of the file.
-const Before = ".1"
+// Stdout stands for standard output in place of a path.
+const Stdout = "-"
+
+// Opener opens files. Descriptors are the caller's.
+type Opener interface {
+	// OpenAudit opens the file at path for lines that are added to it.
+	OpenAudit(path string) (fd int, err error)
+	// NextAudit opens an empty file in the place of that at path, which becomes the one before.
+	NextAudit(path string) (fd int, err error)
+}
 
 // File is where lines go. It is for one goroutine.
 type File struct {
 	path   string // "-" for standard output
 	fd     int
-	before int   // the file before; negative for none
+	opener Opener
 	size   int64 // of the file
 	most   int64
 	torn   bool // the last line has no end
+
+	now     func() time.Time
+	noRetry time.Time // until then it is not begun anew
+	failed  error     // why it could not be
 }
 
-// Stdout stands for standard output in place of a path.
-const Stdout = "-"
+// Open opens a file for lines that are added to it, by an opener, which is asked again when it is full. Stdout is standard output.
+func Open(path string, by Opener) (*File, error) { return open(path, by, MaxSize) }
 
-// Open opens a file for lines that are added to it, and the one before; Stdout is standard output. Files that there are not are made, with
-// the mode 0600. Those that there are must be regular, this user's, and nobody else's to write; links are not followed.
-func Open(path string) (*File, error) { return open(path, MaxSize) }
-
-func open(path string, most int64) (_ *File, err error) {
+func open(path string, by Opener, most int64) (*File, error) {
+	f := &File{path: path, fd: -1, opener: by, most: most, now: time.Now}
 	if path == Stdout {
-		return &File{path: path, fd: 1, before: -1}, nil
+		f.fd = 1
+		return f, nil
 	}
-	f := &File{path: path, fd: -1, before: -1, most: most}
-	if f.fd, f.size, err = openRegular(path); err == nil {
-		f.before, _, err = openRegular(path + Before)
-	}
-	if err == nil {
-		err = f.look()
-	}
+	fd, err := by.OpenAudit(path)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.adopt(fd); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// openRegular opens one file, and returns its size.
-func openRegular(path string) (fd int, size int64, err error) {
-	const flags = unix.O_RDWR | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
-	fd, err = unix.Open(path, flags, 0o600)
-	if err == unix.ELOOP {
-		return -1, 0, fmt.Errorf("%s: it is a symbolic link; name the file itself", path)
+// adopt goes on in another file, which is open as fd.
+func (f *File) adopt(fd int) error {
+	before := f.fd
+	f.fd = fd
+	if before > 2 {
+		_ = unix.Close(before) // what was written to it is in it
 	}
-	if err != nil {
-		return -1, 0, fmt.Errorf("%s: %w", path, err)
-	}
-	var s unix.Stat_t
-	err = unix.Fstat(fd, &s)
-	const others = 0o022
-	switch {
-	case err != nil:
-	case s.Mode&unix.S_IFMT != unix.S_IFREG:
-		err = errors.New("it is no regular file")
-	case int(s.Uid) != os.Geteuid():
-		err = fmt.Errorf("it belongs to user %d", s.Uid)
-	case s.Mode&others != 0:
-		err = fmt.Errorf("others may write it (mode %04o); take that away by chmod go-w", s.Mode&0o7777)
-	default:
-		return fd, s.Size, nil
-	}
-	_ = unix.Close(fd)
-	return -1, 0, fmt.Errorf("%s: %w", path, err)
+	return f.look()
 }
 
-// look finds out whether the file ends within a line: its writer was killed then.
+// Reopen goes on in the file that is at the path now, which need not be the one before. After an error it goes on in that one.
+func (f *File) Reopen() error {
+	if f.path == Stdout {
+		return nil
+	}
+	fd, err := f.opener.OpenAudit(f.path)
+	if err != nil {
+		return err
+	}
+	f.failed = nil
+	return f.adopt(fd)
+}
+
+// look finds out how long the file is, and whether it ends within a line: its writer was killed then.
 func (f *File) look() error {
+	var s unix.Stat_t
+	if err := unix.Fstat(f.fd, &s); err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.size, f.torn = s.Size, false
 	if f.size == 0 {
 		return nil
 	}
@@ -89,26 +105,24 @@ func (f *File) look() error {
 	return nil
 }
 
-// Descriptors are the files whose size changes; none for standard output.
-func (f *File) Descriptors() []int {
-	if f.before < 0 {
-		return nil
-	}
-	return []int{f.fd, f.before}
-}
+// Path is that of the file, or Stdout.
+func (f *File) Path() string { return f.path }
+
+// Size is how many bytes the file has, as far as is known here; 0 for standard output.
+func (f *File) Size() int64 { return f.size }
 
 // Write adds whole lines. After an error none of them counts: the next ones begin a line of their own.
 func (f *File) Write(lines []byte) error {
+	if err := f.makeRoom(int64(len(lines))); err != nil {
+		return err
+	}
 	if f.torn {
 		lines = append([]byte{'\n'}, lines...)
 	}
-	if f.before >= 0 && f.size+int64(len(lines)) > f.most && f.size > 0 {
-		if err := f.beginAnew(); err != nil {
-			return fmt.Errorf("%s: %w", f.path, err)
-		}
-	}
 	n, err := writeAll(f.fd, lines)
-	f.size += int64(n)
+	if f.path != Stdout {
+		f.size += int64(n)
+	}
 	if n > 0 {
 		f.torn = lines[n-1] != '\n'
 	}
@@ -118,30 +132,34 @@ func (f *File) Write(lines []byte) error {
 	return nil
 }
 
-// beginAnew copies the file to the one before it, and empties it. If that is interrupted, what is in the file stays there.
-func (f *File) beginAnew() error {
-	if err := unix.Ftruncate(f.before, 0); err != nil {
-		return os.NewSyscallError("ftruncate", err)
+// makeRoom begins the file anew if it is too full for n bytes more. If that fails, the file grows no further, and it is tried again later.
+func (f *File) makeRoom(n int64) error {
+	isFull := func() bool { return f.path != Stdout && f.size > 0 && f.size+n > f.most }
+	if !isFull() {
+		return nil
 	}
-	piece := make([]byte, 256<<10)
-	for at := int64(0); at < f.size; {
-		n, err := unix.Pread(f.fd, piece, at)
-		if err != nil {
-			return os.NewSyscallError("pread", err)
-		}
-		if n == 0 { // somebody else has made it shorter
+	if f.failed != nil && f.now().Before(f.noRetry) {
+		return f.failed
+	}
+	f.failed = f.look()                                    // somebody may have made it empty
+	for tries := 2; f.failed == nil && isFull(); tries-- { // the first one may find another file at the path, which is full
+		if tries == 0 {
+			f.failed = fmt.Errorf("%s: it is full, and so is what is in its place", f.path)
 			break
 		}
-		if _, err := writeAll(f.before, piece[:n]); err != nil {
-			return err
-		}
-		at += int64(n)
+		f.failed = f.next()
 	}
-	if err := unix.Ftruncate(f.fd, 0); err != nil {
-		return os.NewSyscallError("ftruncate", err)
+	f.noRetry = f.now().Add(retryAfter)
+	return f.failed
+}
+
+// next begins the file anew.
+func (f *File) next() error {
+	fd, err := f.opener.NextAudit(f.path)
+	if err != nil {
+		return err
 	}
-	f.size, f.torn = 0, false
-	return nil
+	return f.adopt(fd)
 }
 
 // writeAll writes text, and returns how much of it was written.
@@ -159,13 +177,10 @@ func writeAll(fd int, text []byte) (n int, err error) {
 	return n, nil
 }
 
-// Close closes the files. Standard output stays open.
+// Close closes the file. Standard output stays open.
 func (f *File) Close() error {
-	var errs []error
-	for _, fd := range []int{f.fd, f.before} {
-		if fd > 2 {
-			errs = append(errs, os.NewSyscallError("close", unix.Close(fd)))
-		}
+	if f.fd <= 2 {
+		return nil
 	}
-	return errors.Join(errs...)
+	return os.NewSyscallError("close", unix.Close(f.fd))
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,9 +20,33 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/audit"
 )
 
+// renamer opens files, and gives those that are full another name, of whatever size they are.
+type renamer struct {
+	fails error
+	asked int // so often
+}
+
+func (r *renamer) OpenAudit(path string) (int, error) {
+	if r.fails != nil {
+		return -1, r.fails
+	}
+	return unix.Open(path, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+}
+
+func (r *renamer) NextAudit(path string) (int, error) {
+	r.asked++
+	if r.fails != nil {
+		return -1, r.fails
+	}
+	if err := os.Rename(path, path+Before); err != nil {
+		return -1, err
+	}
+	return r.OpenAudit(path)
+}
+
 func newFile(t *testing.T, most int64) (*File, string) {
 	path := filepath.Join(t.TempDir(), "audit")
-	f, err := open(path, most)
+	f, err := open(path, &renamer{}, most)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	return f, path
@@ -36,15 +61,12 @@ func content(t *testing.T, path string) string {
 func TestLinesAreAddedToWhatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit")
 	for i := range 3 {
-		f, err := Open(path)
+		f, err := Open(path, &renamer{})
 		require.NoError(t, err)
 		require.NoError(t, f.Write(fmt.Appendf(nil, "%d\n", i)))
 		require.NoError(t, f.Close())
 	}
 	require.Equal(t, "0\n1\n2\n", content(t, path))
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
 func TestAFullFileBeginsAnewAndTheOneBeforeStays(t *testing.T) {
@@ -58,36 +80,77 @@ func TestAFullFileBeginsAnewAndTheOneBeforeStays(t *testing.T) {
 	require.Equal(t, "line8\n", content(t, path+Before))
 }
 
-func TestAFileThatSomebodyElseChoosesIsNotWritten(t *testing.T) {
-	dir := t.TempDir()
-	target := filepath.Join(dir, "target")
-	require.NoError(t, os.WriteFile(target, []byte("kept"), 0o600))
-	for name, make := range map[string]func(path string) error{
-		"it is a symbolic link": func(path string) error { return os.Symlink(target, path) },
-		"it is no regular file": func(path string) error { return unix.Mkfifo(path, 0o600) },
-		"others may write it":   func(path string) error { return errorsOf(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o622)) },
-		"no such file":          func(path string) error { return nil },
-	} {
-		for _, behind := range []string{"", Before} {
-			path := filepath.Join(t.TempDir(), "audit")
-			if name == "no such file" {
-				path = filepath.Join(path, "there", "is", "none")
-			}
-			require.NoError(t, make(path+behind))
-			_, err := Open(path)
-			require.ErrorContains(t, err, name)
-		}
+// A file that cannot be begun anew does not grow, and whoever opens it is not asked with each line.
+func TestAFullFileThatCannotBeginAnewDoesNotGrow(t *testing.T) {
+	now, by := time.Now(), &renamer{}
+	path := filepath.Join(t.TempDir(), "audit")
+	f, err := open(path, by, 10)
+	require.NoError(t, err)
+	f.now = func() time.Time { return now }
+	require.NoError(t, f.Write([]byte("first\n")))
+	by.fails = errors.New("nobody answers")
+	for range 3 {
+		require.ErrorIs(t, f.Write([]byte("second\n")), by.fails)
 	}
-	require.Equal(t, "kept", content(t, target))
+	require.Equal(t, 1, by.asked)
+	now = now.Add(retryAfter)
+	require.ErrorIs(t, f.Write([]byte("second\n")), by.fails)
+	require.Equal(t, 2, by.asked)
+	require.Equal(t, "first\n", content(t, path))
+	by.fails, now = nil, now.Add(retryAfter)
+	require.NoError(t, f.Write([]byte("third\n")))
+	require.Equal(t, "third\n", content(t, path))
+	require.NoError(t, f.Close())
 }
 
-func errorsOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// Programs that rotate logs give the file another name, or copy it and make it empty.
+func TestAFileThatOthersRotateGoesOn(t *testing.T) {
+	f, path := newFile(t, 20)
+	require.NoError(t, f.Write([]byte("first\n")))
+	require.NoError(t, os.Rename(path, path+".old"))
+	require.NoError(t, f.Write([]byte("second\n")))
+	require.NoFileExists(t, path, "the file of before is written until it is opened again")
+	require.NoError(t, f.Reopen())
+	require.NoError(t, f.Write([]byte("third\n")))
+	require.Equal(t, "first\nsecond\n", content(t, path+".old"))
+	require.Equal(t, "third\n", content(t, path))
+	require.EqualValues(t, len("third\n"), f.Size())
+
+	require.NoError(t, f.Write([]byte("fourth\n")))
+	require.NoError(t, os.Truncate(path, 0))
+	require.NoError(t, f.Write([]byte("fifth..\n")), "it would be too long if it was not empty")
+	require.Equal(t, "fifth..\n", content(t, path))
+	require.NoFileExists(t, path+Before)
+
+	f.opener.(*renamer).fails = errors.New("no right to")
+	require.Error(t, f.Reopen())
+	require.NoError(t, f.Write([]byte("sixth\n")), "it goes on in the file of before")
+	require.Equal(t, "fifth..\nsixth\n", content(t, path))
+}
+
+// What is at the path may be full as well: it is begun anew, too, or not written.
+func TestAnotherFileThatIsFullIsNotWritten(t *testing.T) {
+	f, path := newFile(t, 10)
+	require.NoError(t, f.Write([]byte("mine\n")))
+	other := path + ".other"
+	require.NoError(t, os.WriteFile(other, []byte("of others, and full\n"), 0o600))
+	f.opener = stubborn(other)
+	require.ErrorContains(t, f.Write([]byte("second\n")), "so is what is in its place")
+	require.Equal(t, "of others, and full\n", content(t, other))
+}
+
+// stubborn opens the same file again and again.
+type stubborn string
+
+func (s stubborn) OpenAudit(string) (int, error) { return (&renamer{}).OpenAudit(string(s)) }
+func (s stubborn) NextAudit(string) (int, error) { return s.OpenAudit("") }
+
+func TestStandardOutputIsNotOpenedAgain(t *testing.T) {
+	f, err := Open(Stdout, nil)
+	require.NoError(t, err)
+	require.NoError(t, f.Reopen())
+	require.Equal(t, Stdout, f.Path())
+	require.NoError(t, f.Close())
 }
 
 func TestAFullDiskLosesWholeLinesOnly(t *testing.T) {
@@ -107,7 +170,7 @@ func TestAFullDiskLosesWholeLinesOnly(t *testing.T) {
 func TestALineThatWasCutIsEndedBeforeTheNext(t *testing.T) {
 	f, path := newFile(t, MaxSize)
 	require.NoError(t, os.WriteFile(path, []byte("whole\ncu"), 0o600))
-	again, err := Open(path)
+	again, err := Open(path, &renamer{})
 	require.NoError(t, err)
 	defer again.Close()
 	require.NoError(t, again.Write([]byte("next\n")))
@@ -118,7 +181,7 @@ func TestALineThatWasCutIsEndedBeforeTheNext(t *testing.T) {
 // A process that is killed at any moment leaves whole lines, but for the last one, and none of those that it has written is missing.
 func TestAProcessThatIsKilledLosesOneLineAtMost(t *testing.T) {
 	if path := os.Getenv("VRING_TEST_AUDIT"); path != "" {
-		f, err := open(path, MaxSize)
+		f, err := open(path, &renamer{}, MaxSize)
 		require.NoError(t, err)
 		for i := 0; ; i++ {
 			require.NoError(t, f.Write(fmt.Appendf(nil, "%d\n", i)))

@@ -40,6 +40,7 @@ type Client struct {
 	channel          *net.UnixConn // on which connections to the control socket come; nil for none
 	states           states        // the file of the state
 	learned          states        // that of what is learned
+	audits           audits        // files of the audit log
 	ending           atomic.Bool   // its end is wanted
 
 	mu      sync.Mutex // guards what follows, and the order of requests
@@ -106,6 +107,9 @@ func (c *Client) Start(start Starter, duties Duties) error {
 		c.ending.Store(true)
 		c.duties, c.conn = Duties{}, nil
 		return errors.Join(fmt.Errorf("start the process that does what is not possible in the sandbox: %w", err), conn.Close())
+	}
+	if duties.Audit != "" {
+		return c.audits.close()
 	}
 	return nil
 }
@@ -459,7 +463,7 @@ func unanswered(reason error) error {
 
 // Undo has the broker undo what was changed and remove what was made, and waits for it.
 func (c *Client) Undo() error {
-	closed := errors.Join(c.states.close(), c.learned.close())
+	closed := errors.Join(c.states.close(), c.learned.close(), c.audits.close())
 	if !c.Started() {
 		return closed
 	}

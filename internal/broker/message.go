@@ -30,11 +30,12 @@ type Duties struct {
 	BootRoots []string   // directories, absolute, with files that guests boot from, which are opened
 	State     *StateFile // is written; nil for none
 	Learned   *StateFile // is written, too
+	Audit     string     // file of the audit log, absolute: it, and others like it, are opened and moved; "" for none
 }
 
 // Empty reports whether there is nothing to do.
 func (d *Duties) Empty() bool {
-	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && d.Sockets == nil && d.Datagrams == nil && d.State == nil && d.Learned == nil && !d.Pings && len(d.BootRoots)+len(d.Dial)+len(d.Configs) == 0 && !d.Removes()
+	return d.Read == "" && d.Config == "" && d.Control == "" && d.Bind == nil && d.Sockets == nil && d.Datagrams == nil && d.State == nil && d.Learned == nil && d.Audit == "" && !d.Pings && len(d.BootRoots)+len(d.Dial)+len(d.Configs) == 0 && !d.Removes()
 }
 
 // Removes reports whether files are removed in the end.
@@ -59,6 +60,9 @@ const (
 	verbRoutes = "routes" // a socket to the routing table
 	verbPing   = "ping"   // a ping socket, of IPv6 if V6 says so
 	verbBoot   = "boot"   // the file Name of BootRoots
+
+	verbAudit     = "audit"      // the file Name of the audit log
+	verbNextAudit = "next audit" // an empty file in the place of the last one
 )
 
 // request asks for one thing.
@@ -70,7 +74,7 @@ type request struct {
 	Place   *place `json:",omitempty"`
 	News    bool   `json:",omitempty"` // the socket to the routing table is told of changes
 	V6      bool   `json:",omitempty"`
-	Name    []byte `json:",omitempty"` // of a boot file
+	Name    []byte `json:",omitempty"` // of a boot file, or of one of the audit log
 	Packets bool   `json:",omitempty"` // the guest's socket is one of packets
 }
 

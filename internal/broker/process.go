@@ -46,6 +46,7 @@ type process struct {
 	pingPace *rate.Limiter
 	boot     bootRoots
 	keepers  []*stateKeeper // of Duties.State and Duties.Learned
+	audit    auditKeeper
 }
 
 // serve reads the duties, and answers requests until there are no more.
@@ -67,7 +68,7 @@ func serve(in io.Reader, conn *net.UnixConn) error {
 		return errors.Join(err, p.undo())
 	}
 	if !begun {
-		return errors.Join(p.undoBeginning(), p.closeKept()) // vring tells why, and undoes the rest
+		return errors.Join(p.undoBeginning(), p.closeKept(), p.audit.close()) // vring tells why, and undoes the rest
 	}
 	return p.answer(conn)
 }
@@ -100,7 +101,7 @@ func (p *process) begin(conn *net.UnixConn) (begun bool, err error) {
 	defer func() { _ = connections.Close() }() // fails if there is none
 	kept, err := p.openKept()
 	defer closeAll(kept)
-	failed = errors.Join(failed, err, p.openDatagrams(), p.boot.open(p.BootRoots))
+	failed = errors.Join(failed, err, p.openDatagrams(), p.boot.open(p.BootRoots), p.audit.open(p.Audit))
 	p.remember()
 	if failed == nil {
 		failed = p.confine()
@@ -170,6 +171,9 @@ func (p *process) confine() error {
 	c.Pings, c.Meets, c.Undumpable = p.Pings, len(p.datagrams) > 0, true
 	for _, k := range p.keepers {
 		c.Keep = append(c.Keep, sandbox.Kept{Path: k.place.Path(), In: k.place.Directory()})
+	}
+	if p.audit.place != nil {
+		c.Logs = []sandbox.Kept{{Path: p.audit.place.Path(), In: p.audit.place.Directory()}}
 	}
 	_, err := sandbox.Enter(c)
 	return err
@@ -244,6 +248,11 @@ func (p *process) handle(conn *net.UnixConn, r request) error {
 			break
 		}
 		return p.boot.pass(conn, r.Socket, string(r.Name))
+	case verbAudit, verbNextAudit:
+		if p.audit.place == nil {
+			break
+		}
+		return p.audit.pass(conn, r)
 	case verbConnect, verbMTU, verbUndo:
 		return reply(conn, nil, p.setUp(r))
 	}
@@ -288,5 +297,5 @@ func (p *process) undo() error {
 	if p.control != nil {
 		undone = errors.Join(undone, p.control.close())
 	}
-	return errors.Join(undone, p.closeKept()) // which may wait for the disk
+	return errors.Join(undone, p.audit.close(), p.closeKept()) // which may wait for the disk
 }

@@ -61,6 +61,8 @@ func topKeys() []key {
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.State }}},
 		{name: "audit-log", fields: []string{"AuditLog"}, about: "File to which lines of JSON are added that say what guests behind NAT ask for, begin, are denied and have ended; - is standard output.",
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.AuditLog }}},
+		{name: "audit-off", fields: []string{"AuditOff"}, about: "Add no line to the audit log until that is changed.",
+			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.AuditOff }}},
 		{name: "learn", fields: []string{"Learn"}, about: "File to which is written, as rules, where guests behind NAT go, while all is open to them that no rule by address closes.",
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Learn }}},
 		{name: switchesKey, fields: []string{"Switches"}, about: "What holds for whole switches, each said once instead of below guests.",

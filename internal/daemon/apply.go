@@ -63,6 +63,8 @@ func (d *Daemon) changes(keepFlows bool, lists *listChange) changes {
 				}
 			},
 		},
+		"AuditLog": d.auditChange(),
+		"AuditOff": d.auditOffChange(),
 		guestsPath: lists.guests,
 	}
 	d.addOwnChanges(all, "", keepFlows, lists)

@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/internal/auditlog"
 	"github.com/vringnet/vring/internal/learned"
+	"github.com/vringnet/vring/internal/logplace"
 	"github.com/vringnet/vring/netbackend/nat/audit"
 )
 
@@ -26,8 +30,8 @@ const (
 
 // auditor writes what guests behind NAT do at the border into the audit log.
 type auditor struct {
-	path string
-	out  *auditlog.File // nil for none
+	out  *auditlog.File // nil for none; guarded by mu, as what follows is
+	off  bool           // nothing is written for now
 	book *learned.Book  // nil for none
 	tell func(Event)
 	wake chan struct{}
@@ -49,12 +53,93 @@ type audited struct {
 	missing  uint64 // entries that are not in the log, and of which it does not say so yet
 }
 
+// errNoAudit is that there is no audit log to do something with.
+var errNoAudit = errors.New("there is no audit log; --audit-log FILE has one from the start")
+
 // checkAudit returns what is wrong with the audit log.
 func (c *Config) checkAudit() error {
+	if c.AuditOff && c.AuditLog == "" {
+		return faultf("%s without %s: there is nothing to write", optionAuditOff, optionAuditLog)
+	}
 	if c.AuditLog != "" && !c.HasNAT() {
 		return faultf("%s %s: only guests behind NAT (vring nat) have an audit log", optionAuditLog, c.AuditLog)
 	}
 	return nil
+}
+
+// checkAuditFile returns why the audit log of a process that began with one file cannot go on in another.
+func checkAuditFile(start, after string) error {
+	if none := func(path string) bool { return path == "" || path == auditlog.Stdout }; none(start) || none(after) {
+		return faultf("%s cannot change from %q to %q while guests are served: the sandbox reaches no file but those beside that of the start; %s writes nothing for a while",
+			optionAuditLog, start, after, optionAuditOff)
+	}
+	from, to := filepath.Clean(start), filepath.Clean(after)
+	if filepath.IsAbs(to) && !filepath.IsAbs(from) {
+		return faultf("%s %s: write it as %s was written at the start, without its directory's absolute path", optionAuditLog, after, start)
+	}
+	if err := logplace.Check(from, to); err != nil {
+		return faultf("%s %w; a new process can have it", optionAuditLog, err)
+	}
+	return nil
+}
+
+// auditChange lets the audit log go on in another file.
+func (d *Daemon) auditChange() *change {
+	var path string
+	var next *auditlog.File
+	return &change{
+		check: func(after *Config) error {
+			path = after.AuditLog
+			return checkAuditFile(d.auditStart(), path)
+		},
+		prepare: func(*Applied) (err error) {
+			next, err = auditlog.Open(path, d.broker)
+			return err
+		},
+		undo:  func() { _ = next.Close() },
+		apply: func(*Config, *Applied) { _ = d.audit.goOnIn(next).Close() },
+	}
+}
+
+// auditStart is the file beside which those are that the log may go on in.
+func (d *Daemon) auditStart() string { return cmp.Or(d.program.AuditStart, d.config.AuditLog) }
+
+// auditOffChange stops and resumes the audit log.
+func (d *Daemon) auditOffChange() *change {
+	return &change{
+		check: func(after *Config) error { return after.checkAudit() },
+		apply: func(after *Config, _ *Applied) { d.audit.setOff(after.AuditOff) },
+	}
+}
+
+// ReopenAudit lets the audit log go on in the file that is at its path now: programs that rotate logs have given the one before another name. Any
+// goroutine may call it between Open and the end of Serve.
+func (d *Daemon) ReopenAudit() error {
+	d.applying.Lock() // nobody changes the path meanwhile
+	defer d.applying.Unlock()
+	return d.audit.reopen()
+}
+
+// AuditLog is how the audit log stands.
+type AuditLog struct {
+	Path  string // "" for none
+	Off   bool   // nothing is added for now
+	Size  int64  // bytes of the file; 0 for standard output
+	Fails bool   // the last lines could not be written
+}
+
+// AuditLog returns how the audit log stands. Any goroutine may call it.
+func (d *Daemon) AuditLog() AuditLog {
+	a := d.audit
+	if a == nil {
+		return AuditLog{}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.out == nil {
+		return AuditLog{}
+	}
+	return AuditLog{Path: a.out.Path(), Off: a.off, Size: a.out.Size(), Fails: a.trouble}
 }
 
 // openAudit opens the audit log and the book of what is learned, if there are any.
@@ -63,13 +148,12 @@ func (d *Daemon) openAudit() error {
 	if c.AuditLog == "" && c.Learn == "" {
 		return nil
 	}
-	a := &auditor{path: c.AuditLog, tell: d.tell, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	a := &auditor{off: c.AuditOff, tell: d.tell, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	if c.AuditLog != "" {
 		var err error
-		if a.out, err = auditlog.Open(c.AuditLog); err != nil {
+		if a.out, err = d.openAuditFile(); err != nil {
 			return faultf("%s %w", optionAuditLog, err)
 		}
-		d.asked.needs.Truncate = a.out.Descriptors()
 	}
 	if c.Learn != "" {
 		a.book = learned.New()
@@ -77,6 +161,62 @@ func (d *Daemon) openAudit() error {
 	d.audit = a
 	go a.run()
 	return nil
+}
+
+// openAuditFile opens the file of the audit log, and its place.
+func (d *Daemon) openAuditFile() (*auditlog.File, error) {
+	path := d.config.AuditLog
+	if path != auditlog.Stdout {
+		absolute, err := filepath.Abs(d.auditStart())
+		if err != nil {
+			return nil, err
+		}
+		place, err := logplace.Open(absolute)
+		if err != nil {
+			return nil, err
+		}
+		d.asked.duties.Audit = absolute
+		d.broker.SetAuditPlace(place)
+	}
+	return auditlog.Open(path, d.broker)
+}
+
+// file is where lines go, nil for nowhere.
+func (a *auditor) file() *auditlog.File {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.out
+}
+
+// goOnIn writes what comes into another file, and returns the one before, which has all that came until now.
+func (a *auditor) goOnIn(next *auditlog.File) (before *auditlog.File) {
+	a.round()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before, a.out = a.out, next
+	return before
+}
+
+// setOff stops the log, when what came until now is written, or resumes it.
+func (a *auditor) setOff(off bool) {
+	if a == nil {
+		return
+	}
+	a.round()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.off = off
+}
+
+// reopen goes on in the file that is at the path now.
+func (a *auditor) reopen() error {
+	if a == nil || a.file() == nil {
+		return errNoAudit
+	}
+	a.round()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.out.Reopen()
 }
 
 // add returns what takes the entries of another guest; nil if there is no log.
@@ -174,7 +314,7 @@ func (a *auditor) write(g *audited) (some bool) {
 	a.learn(g, entries[:n], lost-g.seen)
 	g.missing += lost - g.seen
 	g.seen = lost
-	if a.out == nil {
+	if a.out == nil || a.off {
 		g.missing = 0
 		return n > 0
 	}
@@ -231,7 +371,7 @@ func (a *auditor) tellTrouble(err error) {
 		return
 	}
 	a.trouble = err != nil
-	a.tell(AuditTrouble{Path: a.path, Err: err})
+	a.tell(AuditTrouble{Path: a.out.Path(), Err: err})
 }
 
 // close writes what is left, and closes the log. A log that takes nothing is left alone after a while.
@@ -247,6 +387,6 @@ func (a *auditor) close() error {
 		}
 		return a.out.Close()
 	case <-time.After(auditPatience):
-		return fmt.Errorf("%s %s: what was recorded last could not be written in %v", optionAuditLog, a.path, auditPatience)
+		return fmt.Errorf("%s %s: what was recorded last could not be written in %v", optionAuditLog, a.out.Path(), auditPatience)
 	}
 }

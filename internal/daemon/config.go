@@ -32,7 +32,9 @@ type Config struct {
 	State string `option:"state" unit:"path" fixed:"the sandbox reaches no file"`
 	// AuditLog is a file to which lines are added that say what guests behind NAT ask for, begin, are denied and have ended; "-" is standard
 	// output, "" none.
-	AuditLog string `option:"audit-log" unit:"path, or -" fixed:"the sandbox reaches no file"`
+	AuditLog string `option:"audit-log" unit:"path, or -" live:"the broker opens another file beside that of the start; what is recorded meanwhile waits"`
+	// AuditOff is that no line is added to the audit log for now.
+	AuditOff bool `option:"audit-off" live:"nothing is added to the file, which stays open"`
 	// Learn is a file to which is written, as rules, what guests behind NAT do, while all is open to them that no rule by address closes; "" for none.
 	Learn string `option:"learn" unit:"path" fixed:"the sandbox reaches no file, and connections that have begun were not looked at"`
 	// Sandbox says whether the process gives its rights up, and what it does where it cannot.

@@ -40,6 +40,8 @@ type Program struct {
 	ConfigFile string
 	// State is the file in which WriteState keeps what was changed; nil for none.
 	State *broker.StateFile
+	// AuditStart is the file of the audit log that the file or the flags name; "" for that of the configuration, which may be one that was kept.
+	AuditStart string
 	// OwnMounts is that this process has a namespace of mounts of its own, and Shares why not; see sandbox.Config.
 	OwnMounts bool
 	Shares    string

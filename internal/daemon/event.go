@@ -71,6 +71,11 @@ type (
 	ControlMissing struct{ Err error }
 	// ResolversUnreadable is why the host's resolvers are not known. It is told once for each reason.
 	ResolversUnreadable struct{ Reason string }
+	// AuditNotReopened is why the audit log goes on in the file of before, wherever that is now.
+	AuditNotReopened struct {
+		Path string
+		Err  error
+	}
 	// AuditTrouble is why the audit log cannot be written, or, without Err, that it can be again. It is told once for each.
 	AuditTrouble struct {
 		Path string
@@ -105,6 +110,7 @@ func (Tested) event()              {}
 func (BrokerEnded) event()         {}
 func (ControlMissing) event()      {}
 func (ResolversUnreadable) event() {}
+func (AuditNotReopened) event()    {}
 func (AuditTrouble) event()        {}
 func (Learned) event()             {}
 func (DrainChanged) event()        {}

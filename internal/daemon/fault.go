@@ -41,6 +41,7 @@ const (
 	optionControl         Option = "control"
 	optionMetrics         Option = "metrics"
 	optionAuditLog        Option = "audit-log"
+	optionAuditOff        Option = "audit-off"
 	optionLearn           Option = "learn"
 	optionAllowHost       Option = "allow-host"
 	optionRedirect        Option = "redirect"

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,3 +121,20 @@ func (l *learner) close(a *auditor) {
 	l.book.End()
 	l.writeNew()
 }
+
+// Learned returns what was learned so far of the network of a guest. Any goroutine may call it. The error is ErrNoGuest, that the guest is not
+// behind NAT, or ErrNotLearning.
+func (d *Daemon) Learned(guest string) (learned.View, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return learned.View{}, err
+	}
+	if d.audit == nil || d.audit.book == nil {
+		return learned.View{}, ErrNotLearning
+	}
+	d.audit.round() // what was recorded, and not taken yet
+	return d.audit.book.View(s.group.own), nil
+}
+
+// ErrNotLearning is that nothing is learned.
+var ErrNotLearning = errors.New("nothing is learned; --learn FILE does, from the start")

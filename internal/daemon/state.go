@@ -37,6 +37,9 @@ func (c *Config) CheckKept(now *Config) error {
 	if err != nil || c.Sandbox == sandbox.Off {
 		return errs.ErrorOrNil()
 	}
+	if c.AuditLog != now.AuditLog {
+		errs = multierror.Append(errs, checkAuditFile(c.AuditLog, now.AuditLog))
+	}
 	start := &Daemon{config: *c}
 	binds := start.binds()
 	for _, n := range now.allNAT() {

@@ -167,3 +167,34 @@ func TestWhatIsLearnedIsBounded(t *testing.T) {
 		require.NotContains(t, r, "apt")
 	}
 }
+
+// What is learned is looked at without a change of what is written, and of one network.
+func TestWhatWasLearnedSoFarIsSeen(t *testing.T) {
+	b := New()
+	require.Zero(t, b.View(""))
+	b.Note("", entry(audit.Query, udp, "10.0.2.3:53", "asked.example"))
+	b.Note("", entry(audit.Query, udp, "10.0.2.3:53", "good.example"))
+	b.Note("", entry(audit.Begun, tcp, "198.51.100.1:443", "good.example"))
+	b.Note("", entry(audit.Begun, tcp, "198.51.100.2:22", ""))
+	b.Note("/own.sock", entry(audit.Begun, tcp, "198.51.100.3:22", "own.example"))
+	b.Lost(4)
+	v := b.View("")
+	require.Equal(t, 1, v.Telling, "the connection to port 443 is no rule yet")
+	require.Zero(t, b.View("/own.sock").Telling)
+	require.Len(t, v.Rules, 1)
+	require.Equal(t, "--allow tcp:198.51.100.2:22", v.Rules[0].Rule.ForShell())
+	require.Equal(t, Use{1, noon, noon, ""}, v.Rules[0].Use)
+	require.Equal(t, []Asked{{"asked.example", Use{1, noon, noon, ""}}, {"good.example", Use{1, noon, noon, ""}}}, v.Asked)
+	require.EqualValues(t, 4, v.Lost)
+	b.Note("", told("198.51.100.1:443", "good.example"))
+	v = b.View("")
+	require.Zero(t, v.Telling)
+	require.Equal(t, []string{"--allow-name tcp:good.example:443", "--allow tcp:198.51.100.2:22"}, []string{v.Rules[0].Rule.ForShell(), v.Rules[1].Rule.ForShell()})
+	require.Equal(t, []Asked{{"asked.example", Use{1, noon, noon, ""}}}, v.Asked)
+	own := b.View("/own.sock")
+	require.Len(t, own.Rules, 1)
+	require.Zero(t, own.Telling)
+	require.Zero(t, b.View("/other.sock").Rules)
+	_, isNew := b.Text(noon)
+	require.True(t, isNew, "a look leaves it as it was")
+}

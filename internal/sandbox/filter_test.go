@@ -49,7 +49,8 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 	pid, high := uint64(os.Getpid()), uint64(1)<<32
 	internet, tap, notify := &Config{Internet: true}, &Config{TAP: true}, &Config{Internet: true, Notify: 9}
 	groups := &Config{Internet: true, Multicast: true}
-	truncates := &Config{Truncate: []int{5, 9}}
+	logs := &Config{Logs: []Kept{{"/var/log/vring/audit", 7}}}
+	const added = unix.O_RDWR | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 	keeps := &Config{Keep: []Kept{{"/var/lib/vring/state", 7}}}
 	const made = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	const allow, trap = seccomp.ActionAllow, seccomp.ActionTrap
@@ -85,9 +86,15 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 		"file kept, removed":        {keeps, "unlinkat", []uint64{7, 0, 0}, allow},
 		"file elsewhere, removed":   {keeps, "unlinkat", []uint64{8, 0, 0}, trap},
 		"file put in place":         {internet, "renameat", []uint64{7, 0, 7, 0}, trap},
-		"file made shorter":         {truncates, "ftruncate", []uint64{9, 0}, allow},
-		"other file made shorter":   {truncates, "ftruncate", []uint64{8, 0}, trap},
-		"no file made shorter":      {keeps, "ftruncate", []uint64{9, 0}, trap},
+		"file added to":             {logs, "openat", []uint64{7, 0, added}, allow},
+		"file added to elsewhere":   {logs, "openat", []uint64{8, 0, added}, eacces},
+		"file written over":         {logs, "openat", []uint64{7, 0, added &^ unix.O_APPEND}, eacces},
+		"file added to, emptied":    {logs, "openat", []uint64{7, 0, added | unix.O_TRUNC}, eacces},
+		"file added to by a link":   {logs, "openat", []uint64{7, 0, added &^ unix.O_NOFOLLOW}, eacces},
+		"file added to, renamed":    {logs, "renameat", []uint64{7, 0, 7, 0}, allow},
+		"file added to, moved":      {logs, "renameat", []uint64{7, 0, 8, 0}, trap},
+		"file added to, removed":    {logs, "unlinkat", []uint64{7, 0, 0}, trap},
+		"file made shorter":         {logs, "ftruncate", []uint64{9, 0}, trap},
 		"TCP":                       {internet, "socket", []uint64{unix.AF_INET6, stream, 0}, allow},
 		"TCP, by name":              {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_TCP}, allow},
 		"UDP as a stream":           {internet, "socket", []uint64{unix.AF_INET6, stream, unix.IPPROTO_UDP}, trap},

@@ -86,5 +86,9 @@ func fileRules(cfg *Config) (rules []landlock.Rule) {
 		const access = syscall.AccessFSMakeReg | syscall.AccessFSWriteFile | syscall.AccessFSRemoveFile
 		rules = append(rules, landlock.PathAccess(access, filepath.Dir(k.Path)))
 	}
+	for _, k := range cfg.Logs {
+		const access = syscall.AccessFSMakeReg | syscall.AccessFSReadFile | syscall.AccessFSWriteFile | syscall.AccessFSRemoveFile
+		rules = append(rules, landlock.PathAccess(access, filepath.Dir(k.Path)))
+	}
 	return rules
 }

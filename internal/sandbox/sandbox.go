@@ -47,11 +47,10 @@ type Config struct {
 	User *User
 	// StaysRoot is why it stays root's, to be told; "" for a process that is not meant to become another user's.
 	StaysRoot string
-	Internet  bool  // make IPv4 and IPv6 connections, over TCP and UDP, and pings
-	Truncate  []int // files that are open, and whose length is changed
-	Accept    bool  // have package net accept connections of TCP, of which it sets an option
-	TAP       bool  // use TAP devices: attach their queues, and set carrier and offloads
-	Reopen    bool  // join TAP devices that come back
+	Internet  bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
+	Accept    bool // have package net accept connections of TCP, of which it sets an option
+	TAP       bool // use TAP devices: attach their queues, and set carrier and offloads
+	Reopen    bool // join TAP devices that come back
 	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be
 	// bound to the groups, so any port may be used then. Timers may be set.
 	Multicast bool
@@ -85,10 +84,12 @@ type Config struct {
 	Meets                bool // connect sockets that are open to others of the host
 	// Keep are files that are given other contents, each by a temporary one that takes its place.
 	Keep []Kept
+	// Logs are files to which is added: they are opened or made, and get other names in their directories.
+	Logs []Kept
 	Log  *slog.Logger
 }
 
-// Kept is a file that is given other contents.
+// Kept is a file of Keep or Logs.
 type Kept struct {
 	Path string
 	In   int // its directory, which is open, and not as 0

@@ -136,10 +136,7 @@ func conditionalCalls(cfg *Config) []call {
 		const writing = unix.O_WRONLY | unix.O_RDWR | unix.O_CREAT | unix.O_TRUNC
 		calls = append(calls, where("openat", condition{2, withoutBit, writing}))
 	}
-	for _, fd := range cfg.Truncate {
-		calls = append(calls, where("ftruncate", condition{0, equal, uint32(fd)}))
-	}
-	return append(calls, keepCalls(cfg)...)
+	return append(append(calls, keepCalls(cfg)...), logCalls(cfg)...)
 }
 
 // keepCalls write files that take the place of others. They name no files but those in the directories of these, and open none that is there.
@@ -153,6 +150,19 @@ func keepCalls(cfg *Config) (calls []call) {
 		if !cfg.removes() {
 			calls = append(calls, where("unlinkat", condition{0, equal, in}))
 		}
+	}
+	return calls
+}
+
+// logCalls open files to which is added, and give them other names. They name no files but those in the directories of these, and change
+// nothing that is in them already: the kernel writes behind it (O_APPEND).
+func logCalls(cfg *Config) (calls []call) {
+	const added = unix.O_RDWR | unix.O_APPEND | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	for _, k := range cfg.Logs {
+		in := uint32(k.In)
+		calls = append(calls,
+			where("openat", condition{0, equal, in}, condition{2, equal, added}),
+			where("renameat", condition{0, equal, in}, condition{2, equal, in}))
 	}
 	return calls
 }
