@@ -171,7 +171,7 @@ func (w *RXWriter) Capacity() int {
 		return one
 	}
 	chain := &w.q.Pending()[0]
-	chains := min(int(w.q.Config().Size)/len(chain.Iov), virtqueue.MaxBatch)
+	chains := min(int(w.q.Size())/len(chain.Iov), virtqueue.MaxBatch)
 	return max(one, chains*int(chain.Len)-w.headerLen)
 }
 

@@ -49,6 +49,11 @@ type Device interface {
 	SetCall(i, fd int) error
 	SetErr(i, fd int) error
 
+	// SetLogging says what is marked in the dirty log of ring i, which is running, from now on, in the place of what the ring was
+	// started with. With nil returned nobody uses the previous log of the ring any more. A fault in a log is one in guest
+	// memory.
+	SetLogging(i int, l virtqueue.Logging) error
+
 	// DriverReset tells that the guest's driver has reset its device: the features are forgotten, and whatever was learned
 	// of the guest is of the past. All rings are stopped and disabled; the memory stays. Front ends that cannot tell
 	// (RESET_DEVICE) just stop the rings, which a pause of the guest does as well.

@@ -136,6 +136,13 @@ func (d *fakeDevice) StopRing(i int) (virtqueue.State, error) {
 	return virtqueue.SplitState(d.bases[i]), err
 }
 
+func (d *fakeDevice) SetLogging(i int, l virtqueue.Logging) error {
+	return d.call("SetLogging", fmt.Sprintf(" %d %v %v", i, l.Buffers, l.Ring), func() {
+		d.check(d.rings[i].running, "SetLogging of ring %d, which is stopped", i)
+		d.rings[i].cfg.Log = l
+	})
+}
+
 func (d *fakeDevice) EnableRing(i int, on bool) error {
 	return d.call("EnableRing", fmt.Sprintf(" %d %v", i, on), func() { d.rings[i].enabled = on })
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/vringnet/vring/virtqueue/vnet"
 )
 
-// neverOffered are features that the protocol owns, whatever a device says.
+// neverOffered are features that a device does not hear of: the session deals with them, whatever a device says.
 const neverOffered = wire.FeatureProtocolFeatures | vnet.FeatureLogAll
 
 // protocolFeatures returns what this package offers for a device with so many queue pairs. With one pair MQ stays out:
@@ -20,7 +20,7 @@ const neverOffered = wire.FeatureProtocolFeatures | vnet.FeatureLogAll
 // connects to a socket that this package listens on. Elsewhere it is left out: for a back end that it starts itself, with
 // an inherited socket, QEMU 11 (-netdev passt) closes a descriptor twice once the channel is there.
 func protocolFeatures(pairs int, channel bool) uint64 {
-	f := wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolResetDevice |
+	f := wire.ProtocolLogSHMFD | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolResetDevice |
 		wire.ProtocolConfigureMemSlots | wire.ProtocolGPAAddresses
 	if channel {
 		f |= wire.ProtocolBackendReq
@@ -116,6 +116,10 @@ func (s *session) apply(m *wire.Message, fds fdconn.FDs) error {
 		return s.reply(m, uint64(s.dev.QueuePairs()))
 	case wire.SetMemTable:
 		return s.setMemory(m.Regions, fds)
+	case wire.SetLogBase:
+		return s.setLogBase(m, fds)
+	case wire.SetLogFD:
+		return s.needs(wire.ProtocolLogSHMFD) // it would be told of each change of the log, which nobody asks for
 	case wire.SetBackendReqFD:
 		closeFD(s.backendFD)
 		s.backendFD = fds.Take(0)
@@ -165,6 +169,10 @@ func (s *session) setFeatures(f uint64) error {
 	if err := s.changeFeatures(f &^ neverOffered); err != nil {
 		return err
 	}
+	s.dirty.buffers = f&vnet.FeatureLogAll != 0
+	if err := s.followLogging(); err != nil {
+		return err
+	}
 	if f&wire.FeatureProtocolFeatures == 0 {
 		return s.enableAll() // then there is no SET_VRING_ENABLE ("Ring states")
 	}
@@ -203,7 +211,7 @@ func (s *session) resetDevice() error {
 		}
 		s.rings[i].forget()
 	}
-	s.features, s.haveFeatures, s.driverGone = 0, false, true
+	s.features, s.haveFeatures, s.driverGone, s.dirty.buffers = 0, false, true, false
 	if err := s.dev.DriverReset(); err != nil {
 		return fail(err, "reset the driver's state")
 	}

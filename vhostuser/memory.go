@@ -113,7 +113,7 @@ func (s *session) changeMemory(list []guestmem.Region) error {
 // adopt gives t to the device and releases the table before it. After an error the device may use either.
 func (s *session) adopt(t *guestmem.Table) error {
 	for i := range s.rings {
-		if t != nil && s.rings[i].within(t) {
+		if t != nil && s.rings[i].within(t) && s.canLog(i, t) {
 			continue
 		}
 		if err := s.suspend(i); err != nil {
@@ -125,6 +125,7 @@ func (s *session) adopt(t *guestmem.Table) error {
 	}
 	old := s.mem
 	s.mem = t
+	s.tellUncovered()
 	if old == nil {
 		return nil
 	}

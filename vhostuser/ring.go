@@ -22,6 +22,8 @@ type ring struct {
 	haveKick bool // SET_VRING_KICK came since the ring was last stopped by GET_VRING_BASE
 	fds      virtqueue.RingFDs
 
+	logging virtqueue.Logging // as the device has it, while the ring runs
+
 	enabled bool
 	running bool // the device serves it
 	// refused is set when the ring cannot be served as it was described; nothing is tried until the description changes.
@@ -67,6 +69,7 @@ func (r *ring) config(i int, features uint64) (virtqueue.Config, error) {
 		Dir:          dir,
 		Indirect:     features&vnet.FeatureIndirectDesc != 0,
 		EventIdx:     features&vnet.FeatureEventIdx != 0,
+		Log:          r.logging,
 	}, nil
 }
 

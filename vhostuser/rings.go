@@ -80,8 +80,11 @@ func (s *session) setBase(i int, base uint32) error {
 
 func (s *session) setAddr(i int, addr wire.RingAddr) error {
 	r := &s.rings[i]
-	if r.running && r.addr == addr {
-		return nil
+	same := r.addr
+	same.Log, same.Logged = addr.Log, addr.Logged
+	if r.running && same == addr {
+		r.addr = addr
+		return s.followLogging()
 	}
 	if err := s.stop(i); err != nil {
 		return err
@@ -230,7 +233,7 @@ func (s *session) startRings() error {
 	}
 	return s.each(func(i int) error {
 		r := &s.rings[i]
-		if r.running || r.refused || !r.complete() {
+		if r.running || r.refused || !r.complete() || !s.canLog(i, s.mem) {
 			return nil
 		}
 		return s.start(i)
@@ -241,6 +244,7 @@ func (s *session) startRings() error {
 // blame, so it is not refused.
 func (s *session) start(i int) error {
 	r := &s.rings[i]
+	r.logging = s.logging(i)
 	cfg, err := r.config(i, s.features)
 	if err == nil {
 		err = cfg.Check(s.mem)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
-	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -35,8 +34,9 @@ type session struct {
 	hint      string         // see Config.QueuesHint
 	slots     int            // regions that mem may be put together of
 	repeats   map[slotID]int // how many times more than once a slot was added
-	backendFD int            // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
-	handled   int            // messages that were understood
+	dirty     dirtyLog
+	backendFD int // of SET_BACKEND_REQ_FD: kept open because User-mode Linux watches its end
+	handled   int // messages that were understood
 	story     story
 
 	// What the device may or may not use still, after an error of a call that should have replaced it.
@@ -75,7 +75,7 @@ func newSession(conn *fdconn.Conn, c sessionConfig) *session {
 		budget:          c.budget,
 		hint:            c.hint,
 		slots:           slotsWithin(c.budget.Limits()),
-		offered:         c.dev.Features()&^neverOffered | wire.FeatureProtocolFeatures,
+		offered:         c.dev.Features() | neverOffered,
 		offeredProtocol: protocolFeatures(pairs, c.channel),
 		rings:           make([]ring, 2*pairs),
 		repeats:         map[slotID]int{},
@@ -216,7 +216,7 @@ func (s *session) release() error {
 		}
 	}
 	s.limboTables, s.mem = nil, nil
-	return err
+	return errors.Join(err, s.dirty.release())
 }
 
 // backoff is a pause that grows from 100 ms to a second. Its zero value is ready.

@@ -101,7 +101,7 @@ func TestDisconnectAtEveryMessageBoundaryLeavesNothing(t *testing.T) {
 }
 
 func TestOffer(t *testing.T) {
-	const always = wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq |
+	const always = wire.ProtocolLogSHMFD | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq |
 		wire.ProtocolResetDevice | wire.ProtocolConfigureMemSlots | wire.ProtocolGPAAddresses
 	for pairs, want := range map[int]uint64{
 		1: always,
@@ -110,7 +110,7 @@ func TestOffer(t *testing.T) {
 		h := newHarness(t, pairs)
 		f, err := h.fe.GetFeatures()
 		require.NoError(t, err)
-		require.Equal(t, fakeFeatures|wire.FeatureProtocolFeatures, f)
+		require.Equal(t, fakeFeatures|wire.FeatureProtocolFeatures|vnet.FeatureLogAll, f)
 		p, err := h.fe.GetProtocolFeatures()
 		require.NoError(t, err)
 		require.Equal(t, want, p)

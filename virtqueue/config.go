@@ -25,6 +25,7 @@ type Config struct {
 	Dir          Direction
 	Indirect     bool // VIRTIO_F_INDIRECT_DESC was acknowledged
 	EventIdx     bool // VIRTIO_F_EVENT_IDX was acknowledged
+	Log          Logging
 }
 
 // Error is a condition that callers tell apart with errors.Is.

@@ -45,6 +45,9 @@ type Queue struct {
 	resumed   bool
 	err       error
 
+	marker  guestmem.Marker // of buffers that are written
+	ringLog *guestmem.Log   // nil while writes to the used ring are not logged
+
 	withdrawals uint64
 	looked      uint64 // descriptors, and what cost as much
 
@@ -83,6 +86,7 @@ func New(mem *guestmem.Table, cfg Config) (*Queue, error) {
 		return nil, err
 	}
 	q := &Queue{dev: dev, mem: mem, tr: mem.Translator(), cfg: cfg, arena: make([]guestmem.Iovec, arenaLen, arenaLen+runLen)}
+	q.setMarkers()
 	if err := guestmem.Guard(q.start); err != nil {
 		return nil, err
 	}
@@ -111,6 +115,9 @@ func (q *Queue) Resumed() bool { return q.resumed }
 
 // Config returns the configuration of the queue. Its State is the one that the queue was made with.
 func (q *Queue) Config() Config { return q.cfg }
+
+// Size returns how many descriptors the queue has.
+func (q *Queue) Size() uint16 { return q.cfg.Size }
 
 // Err returns why the queue is broken, or nil. A broken queue fetches nothing and wants no kicks; chains that were
 // fetched before can be used.
@@ -180,6 +187,9 @@ func (q *Queue) Use(written uint32) {
 		panic("virtqueue: no chain is pending")
 	}
 	c := &q.chains[q.first]
+	if q.marker.On() {
+		q.marker.Wrote(c.Iov, uint64(written))
+	}
 	q.dev.SetUsed(q.used, q.heads[q.first], written)
 	q.used++
 	q.first++
@@ -199,6 +209,9 @@ func (q *Queue) UseRun(written []uint32) {
 	n := len(written)
 	if n > q.end-q.first {
 		panic("virtqueue: so many chains are not pending")
+	}
+	if q.marker.On() {
+		q.markRun(written)
 	}
 	q.dev.SetUsedRun(q.used, q.heads[q.first:q.first+n], written)
 	var bytes uint64
@@ -245,8 +258,12 @@ func (q *Queue) Publish() {
 	if q.used == q.published {
 		return
 	}
+	before := q.published
 	q.published = q.used
 	q.dev.PublishUsed(q.usedFlags, q.used)
+	if q.ringLog != nil {
+		q.markPublished(before, q.used)
+	}
 	q.stats.Flushes++
 }
 
@@ -300,7 +317,7 @@ func (q *Queue) EnableKicks() (more bool) {
 		return false
 	}
 	if q.cfg.EventIdx {
-		q.dev.SetAvailEvent(q.fetched)
+		q.setAvailEvent(q.fetched)
 	} else {
 		q.setFlags(0)
 	}
@@ -315,7 +332,7 @@ func (q *Queue) AwaitMore() (avail uint16, changed bool) {
 	}
 	avail = q.dev.AvailIdx()
 	if q.cfg.EventIdx {
-		q.dev.SetAvailEvent(avail)
+		q.setAvailEvent(avail)
 	} else {
 		q.setFlags(0)
 	}
@@ -334,6 +351,9 @@ func (q *Queue) setFlags(flags uint16) {
 	}
 	q.usedFlags = flags
 	q.dev.PublishUsed(flags, q.published)
+	if q.ringLog != nil {
+		q.markIndex()
+	}
 }
 
 // Rewind forgets the pending chains: the next Fetch reads them from the ring again. No kick comes for them, so a device
@@ -353,8 +373,10 @@ func (q *Queue) SetMemory(mem *guestmem.Table) error {
 	if err != nil {
 		q.used, q.fetched, q.told = q.published, q.published, q.published
 		q.dev, q.mem, q.tr, q.err = ring.Device{}, nil, guestmem.Translator{}, err
+		q.setMarkers()
 		return err
 	}
 	q.dev, q.mem, q.tr = dev, mem, mem.Translator()
+	q.setMarkers()
 	return nil
 }

@@ -216,7 +216,7 @@ func (l *loop) settle(r *ring) (changed bool, err error) {
 // device still has it. It is done before the front end may go on, which may free the ring's memory then.
 func (l *loop) discard() {
 	l.tx.kicked = true
-	for n := 0; l.tx.kicked && n <= int(l.tx.q.Config().Size); n += batch {
+	for n := 0; l.tx.kicked && n <= int(l.tx.q.Size()); n += batch {
 		l.tx.kicked = l.drain()
 	}
 	l.tx.flush()

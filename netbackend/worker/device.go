@@ -276,6 +276,16 @@ func (d *Device) SetErr(i, fd int) error {
 	})
 }
 
+// SetLogging says what is marked in the dirty log of ring i from now on. Nil returned means that nobody uses the ring's log of before.
+func (d *Device) SetLogging(i int, log virtqueue.Logging) error {
+	return d.ring(i, func(_ *loop, r *ring) error {
+		if r.q != nil {
+			r.q.SetLogging(log)
+		}
+		return nil
+	})
+}
+
 // minMTU is the least MTU that virtio allows (virtio 1.2 section 5.1.4.1).
 const minMTU = 68
 

@@ -54,7 +54,7 @@ func (r *ring) occupancy() (available, entries uint64) {
 	if r.q == nil {
 		return 0, 0
 	}
-	return uint64(r.q.Available()), uint64(r.q.Config().Size)
+	return uint64(r.q.Available()), uint64(r.q.Size())
 }
 
 // fetch returns the next chains of a transmit ring. They are none in a turn in which the driver is found to take entries

@@ -90,8 +90,8 @@ func (c *Conn) Send(m wire.Message, fds ...int) error {
 }
 
 // Call sends a message that has a reply, and returns what that holds.
-func (c *Conn) Call(m wire.Message) (uint64, error) {
-	if err := c.conn.Write(m.Append(nil)); err != nil {
+func (c *Conn) Call(m wire.Message, fds ...int) (uint64, error) {
+	if err := c.conn.Write(m.Append(nil), fds...); err != nil {
 		return 0, err
 	}
 	r, err := c.ReadReply(m.Request)
@@ -157,6 +157,12 @@ func (c *Conn) RemMemReg(r guestmem.Region) error {
 
 // ResetDevice tells that the driver has reset its device.
 func (c *Conn) ResetDevice() error { return c.Send(wire.Message{Request: wire.ResetDevice}) }
+
+// SetLogBase passes the file of a dirty log, of which size bytes from offset on are the log, and waits for the answer.
+func (c *Conn) SetLogBase(fd int, size, offset uint64) error {
+	_, err := c.Call(wire.Message{Request: wire.SetLogBase, LogSize: size, LogOffset: offset}, fd)
+	return err
+}
 
 // SetVringNum sets the size of a ring.
 func (c *Conn) SetVringNum(ring int, num uint32) error {

@@ -91,7 +91,7 @@ func (c *Conn) Negotiate(features, protocol uint64) error {
 func (s *Setup) Protocol() uint64 {
 	f := wire.ProtocolMQ | wire.ProtocolRARP | wire.ProtocolReplyAck | wire.ProtocolNetMTU | wire.ProtocolBackendReq
 	if s.Order == QEMU11 {
-		f |= wire.ProtocolConfigureMemSlots | wire.ProtocolResetDevice
+		f |= wire.ProtocolConfigureMemSlots | wire.ProtocolResetDevice | wire.ProtocolLogSHMFD
 	}
 	return f
 }

@@ -12,6 +12,7 @@ const FeatureProtocolFeatures uint64 = 1 << 30
 // Protocol feature bits ("Protocol features"), as far as this project implements them.
 const (
 	ProtocolMQ         uint64 = 1 << 0 // several queue pairs: GET_QUEUE_NUM
+	ProtocolLogSHMFD   uint64 = 1 << 1 // SET_LOG_BASE with a file, for live migration
 	ProtocolRARP       uint64 = 1 << 2 // SEND_RARP
 	ProtocolReplyAck   uint64 = 1 << 3 // NEED_REPLY
 	ProtocolNetMTU     uint64 = 1 << 4 // NET_SET_MTU
@@ -42,6 +43,8 @@ func protocolName(bit int) string {
 	switch uint64(1) << bit {
 	case ProtocolMQ:
 		return "MQ"
+	case ProtocolLogSHMFD:
+		return "LOG_SHMFD"
 	case ProtocolRARP:
 		return "RARP"
 	case ProtocolReplyAck:

@@ -20,6 +20,7 @@ const (
 	regionSize = 32
 	addrSize   = 40
 	slotSize   = 8 + regionSize // with its padding
+	logSize    = 16
 )
 
 // Header flags ("Header").
@@ -29,6 +30,8 @@ const (
 	flagReply     uint32 = 1 << 2 // the message is a reply
 	flagNeedReply uint32 = 1 << 3 // REPLY_ACK is wanted
 )
+
+const flagLogged uint32 = 1 << 0 // in the payload of SET_VRING_ADDR: writes to the used ring are logged (VHOST_VRING_F_LOG)
 
 const noFD = 1 << 8 // in the payload of SET_VRING_KICK, CALL and ERR: no descriptor comes with the message
 
@@ -59,9 +62,13 @@ type Region struct {
 	Offset uint64 // of the region's first byte in its file
 }
 
-// RingAddr are the addresses of SET_VRING_ADDR ("Vring address description"), all in the front end's process.
+// RingAddr are the addresses of SET_VRING_ADDR ("Vring address description").
 type RingAddr struct {
-	Desc, Used, Avail uint64
+	Desc, Used, Avail uint64 // in the front end's process
+	// Log is the guest-physical address of the used ring, and Logged says that writes to it are logged. Some front ends tell
+	// the address even when they do not log.
+	Log    uint64
+	Logged bool
 }
 
 // Message is one request of a front end. Which fields have a meaning depends on Request.
@@ -83,6 +90,8 @@ type Message struct {
 	// Regions are those of SET_MEM_TABLE, 1 to MaxRegions, each with one descriptor, and the one of ADD_MEM_REG and
 	// REM_MEM_REG.
 	Regions []Region
+	// LogSize and LogOffset are where the dirty log of SET_LOG_BASE is in its file, in bytes.
+	LogSize, LogOffset uint64
 	// MAC is the address of SEND_RARP.
 	MAC [6]byte
 }
@@ -155,6 +164,8 @@ func checkSize(s shape, payload []byte) error {
 		lo, hi = 8, MaxPayload
 	case shapeRegion:
 		lo, hi = slotSize, slotSize
+	case shapeLog:
+		lo, hi = logSize, logSize
 	}
 	if len(payload) < lo || len(payload) > hi {
 		return fmt.Errorf("%w: payload of %d bytes", ErrFraming, len(payload))
@@ -176,6 +187,8 @@ func (m *Message) decode(s shape, b []byte) error {
 		return m.decodeMem(b)
 	case shapeRegion:
 		m.Regions = []Region{decodeRegion(b[8:])}
+	case shapeLog:
+		m.LogSize, m.LogOffset = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 	}
 	return nil
 }
@@ -219,10 +232,12 @@ func (m *Message) decodeAddr(b []byte) error {
 		Desc:  binary.LittleEndian.Uint64(b[8:]),
 		Used:  binary.LittleEndian.Uint64(b[16:]),
 		Avail: binary.LittleEndian.Uint64(b[24:]),
+		Log:   binary.LittleEndian.Uint64(b[32:]),
 	}
-	// The last word, the address of the log, is filled in by some front ends even when they do not log.
-	if flags := binary.LittleEndian.Uint32(b[4:]); flags != 0 {
-		return fmt.Errorf("flags %#x: logging was not offered", flags)
+	flags := binary.LittleEndian.Uint32(b[4:])
+	m.Addr.Logged = flags&flagLogged != 0
+	if unknown := flags &^ flagLogged; unknown != 0 {
+		return fmt.Errorf("flags %#x are not known", unknown)
 	}
 	return nil
 }
@@ -283,12 +298,18 @@ func (m *Message) appendPayload(b []byte) []byte {
 		}
 		return binary.LittleEndian.AppendUint64(b, v)
 	case shapeAddr:
-		b = appendUint32s(b, m.Ring, 0)
-		return appendUint64s(b, m.Addr.Desc, m.Addr.Used, m.Addr.Avail, 0)
+		flags := uint32(0)
+		if m.Addr.Logged {
+			flags = flagLogged
+		}
+		b = appendUint32s(b, m.Ring, flags)
+		return appendUint64s(b, m.Addr.Desc, m.Addr.Used, m.Addr.Avail, m.Addr.Log)
 	case shapeMem:
 		return appendRegions(appendUint32s(b, uint32(len(m.Regions)), 0), m.Regions)
 	case shapeRegion:
 		return appendRegions(appendUint64s(b, 0), m.Regions)
+	case shapeLog:
+		return appendUint64s(b, m.LogSize, m.LogOffset)
 	}
 	return b
 }

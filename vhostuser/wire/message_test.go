@@ -84,7 +84,11 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a ring index that 8 bits do not hold", SetVringErr, le64(1 << 9), 1, ErrValue},
 		{"a ring index beyond 32 bits", SetVringErr, le64(1 << 40), 1, ErrValue},
 		{"enable 2", SetVringEnable, le32(0, 2), 0, ErrValue},
-		{"logging in SET_VRING_ADDR", SetVringAddr, append(le32(0, 1), make([]byte, 32)...), 0, ErrValue},
+		{"an unknown flag in SET_VRING_ADDR", SetVringAddr, append(le32(0, 2), make([]byte, 32)...), 0, ErrValue},
+		{"SET_LOG_BASE as in the kernel", SetLogBase, le64(0), 1, ErrFraming},
+		{"SET_LOG_BASE without a descriptor", SetLogBase, le64(0, 0), 0, ErrValue},
+		{"SET_LOG_BASE with two descriptors", SetLogBase, le64(0, 0), 2, ErrValue},
+		{"SET_LOG_FD without a descriptor", SetLogFD, nil, 0, ErrValue},
 		{"an MTU below 68", NetSetMTU, le64(67), 0, ErrValue},
 		{"an MTU above 65535", NetSetMTU, le64(65536), 0, ErrValue},
 	}

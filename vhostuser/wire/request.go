@@ -12,6 +12,8 @@ const (
 	SetOwner            Request = 3
 	ResetOwner          Request = 4
 	SetMemTable         Request = 5
+	SetLogBase          Request = 6
+	SetLogFD            Request = 7
 	SetVringNum         Request = 8
 	SetVringAddr        Request = 9
 	SetVringBase        Request = 10
@@ -57,6 +59,7 @@ const (
 	shapeRingFD              // ring index and NOFD flag in a 64-bit number
 	shapeMem                 // memory regions
 	shapeRegion              // one memory region, behind 64 bits of padding
+	shapeLog                 // size and offset of the dirty log
 )
 
 // layout is what is fixed about a message.
@@ -80,6 +83,10 @@ func layoutOf(r Request) (layout, bool) {
 		return layout{name: "RESET_OWNER"}, true
 	case SetMemTable:
 		return layout{name: "SET_MEM_TABLE", shape: shapeMem}, true
+	case SetLogBase:
+		return layout{name: "SET_LOG_BASE", shape: shapeLog, fds: 1, reply: true}, true
+	case SetLogFD:
+		return layout{name: "SET_LOG_FD", fds: 1}, true
 	case SetVringNum:
 		return layout{name: "SET_VRING_NUM", shape: shapeState}, true
 	case SetVringAddr:

@@ -15,6 +15,7 @@ type Table struct {
 	heap     [][]byte   // keeps the memory of a table of Go memory alive
 	gpa      []span
 	uva      []span
+	host     []span // gpa, by host address
 	released atomic.Bool
 }
 
@@ -107,6 +108,8 @@ func (t *Table) index(host []uintptr, join bool) {
 	}
 	t.gpa = sortSpans(t.gpa, join)
 	t.uva = sortSpans(t.uva, join)
+	t.host = slices.Clone(t.gpa)
+	slices.SortFunc(t.host, func(a, b span) int { return cmp.Compare(a.host, b.host) })
 }
 
 func sortSpans(spans []span, join bool) []span {

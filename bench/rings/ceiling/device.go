@@ -143,6 +143,9 @@ func (d *Device) StopRing(i int) (state virtqueue.State, err error) {
 }
 
 // EnableRing implements vhostuser.Device: a ring moves when it is started.
+// SetLogging does nothing: no guest is migrated.
+func (d *Device) SetLogging(int, virtqueue.Logging) error { return nil }
+
 func (d *Device) EnableRing(int, bool) error { return nil }
 
 // SetKick implements vhostuser.Device: it polls.
