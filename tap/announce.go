@@ -25,11 +25,14 @@ func (p *Port) SetMTU(mtu int) error {
 }
 
 // Announce implements netbackend.Link: it sends a reverse ARP request (RFC 903) from mac, by which switches learn where
-// it is.
+// it is. QEMU asks for the first of them before it starts the rings of a guest that was migrated here. It goes out when the
+// queue is attached, and others that were asked for before are not repeated.
 func (p *Port) Announce(mac [6]byte) error {
 	if !p.attached {
-		return fmt.Errorf("TAP device %s: no queue is attached", p.device.cfg.Name)
+		p.owed = announcement{mac, true}
+		return nil
 	}
+	p.owed = announcement{}
 	frame := rarp(mac)
 	header := p.sent[:vnet.HeaderLen]
 	clear(header)
@@ -38,6 +41,22 @@ func (p *Port) Announce(mac [6]byte) error {
 		return fmt.Errorf("TAP device %s: %w", p.device.cfg.Name, errno)
 	}
 	return nil
+}
+
+// announcement is an address that is to be announced when the queue is attached, if there is one.
+type announcement struct {
+	mac  [6]byte
+	owed bool
+}
+
+// payAnnouncement sends what was asked for before the queue was attached.
+func (p *Port) payAnnouncement() {
+	if !p.owed.owed {
+		return
+	}
+	if err := p.Announce(p.owed.mac); err != nil {
+		p.raise(slog.LevelWarn, "the network is not told where the guest is", "err", err.Error())
+	}
 }
 
 // rarp is a broadcast in which mac asks for its own address.

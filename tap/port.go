@@ -65,6 +65,7 @@ type Port struct {
 	gone     bool // somebody deleted the device
 	down     bool // the device is down, and it was told
 	wanted   bool // the guest's receive ring is on
+	owed     announcement
 	retry    int64
 
 	receiver
@@ -93,6 +94,9 @@ func (p *Port) Counters() Counters { return p.counters }
 func (p *Port) Start(features uint64, w netbackend.Worker) error {
 	p.features, p.headerLen, p.worker = features, vnet.HeaderLength(features), w
 	p.forget()
+	if features == 0 { // a session has ended
+		p.owed = announcement{}
+	}
 	if p.attached {
 		return p.device.want(p.queue, p.offloads())
 	}
@@ -131,6 +135,7 @@ func (p *Port) attach() {
 	if !p.device.multi {
 		p.discard()
 	}
+	p.payAnnouncement()
 }
 
 // discard throws away what a queue that cannot be detached has gathered while nobody was there.

@@ -350,11 +350,49 @@ func TestRARPGoesOut(t *testing.T) {
 	inNamespace(t)
 	d := open(t, tap.Config{})
 	p := d.Ports()[0]
-	require.Error(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}), "no guest is there")
 	guestOn(t, d, porttest.Options{Features: modern})
 	h := listen(t)
 	require.NoError(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}))
 	_, got := h.receive()
+	requireRARP(t, got)
+}
+
+func TestRARPGoesOutWhenTheGuestOfItsFrontEndIsThere(t *testing.T) {
+	inNamespace(t)
+	d := open(t, tap.Config{})
+	p := &portOfWorker{Port: d.Ports()[0]}
+	g := porttest.New(t, p, porttest.Options{Features: modern})
+	g.MayBreakRules = true
+	g.Disconnect()
+	require.NoError(t, p.Announce([6]byte{2, 0, 0, 0, 0, 8}))
+	require.NoError(t, p.Start(0, p.worker), "the session ends")
+	require.NoError(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}))
+	h := listen(t)
+	g.Reconnect(false)
+	_, got := h.receive()
+	requireRARP(t, got)
+	g.Disconnect()
+	g.Reconnect(false)
+	require.NoError(t, p.Announce([6]byte{2, 0, 0, 0, 0, 9}))
+	_, got = h.receive()
+	requireRARP(t, got)
+	h.nothing()
+}
+
+// portOfWorker is a Port that remembers its worker.
+type portOfWorker struct {
+	*tap.Port
+	worker netbackend.Worker
+}
+
+func (p *portOfWorker) Start(features uint64, w netbackend.Worker) error {
+	p.worker = w
+	return p.Port.Start(features, w)
+}
+
+// requireRARP checks that frame announces 02:00:00:00:00:09.
+func requireRARP(t *testing.T, got []byte) {
+	t.Helper()
 	want := []byte{
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 9, 0x80, 0x35,
 		0, 1, 8, 0, 6, 4, 0, 3, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0,

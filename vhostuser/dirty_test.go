@@ -196,10 +196,12 @@ func TestManyLogsLeaveNothingBehind(t *testing.T) {
 	h := newLogHarness(t)
 	h.startLogging()
 	fd := logFile(t, logLen)
+	h.sync()
 	before := openFDs(t)
 	for range 200 {
 		require.NoError(t, h.fe.SetLogBase(fd, logLen, 0))
 	}
+	h.sync()
 	require.Equal(t, before, openFDs(t))
 	for range 20 {
 		require.NoError(t, h.fe.Do(frontend.Step{Message: wire.Message{Request: wire.SetLogFD}, FDs: []int{eventfd(t)}}))

@@ -100,7 +100,7 @@ func New(cfg Config) (*Device, error) {
 	d.preparePolling(cfg.Pressure)
 	d.features |= offers
 	if len(cfg.Ports) > 1 {
-		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ
+		d.features |= vnet.FeatureMQ | vnet.FeatureCtrlVQ | vnet.FeatureGuestAnnounce
 	}
 	if err := d.start(&cfg); err != nil {
 		return nil, errors.Join(err, d.Close())
