@@ -15,6 +15,7 @@ import (
 	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/labrun"
 )
 
 // find returns the control socket that is meant.
@@ -67,7 +68,7 @@ func usualPlaces() []string {
 // usualSockets are the control sockets in usual places that this user may use, at least by their owner.
 func usualSockets() (all []string) {
 	for _, dir := range usualPlaces() {
-		for _, pattern := range []string{"*", runPrefix + "*/*", "*/*"} {
+		for _, pattern := range []string{"*", runPrefix + "*/*", labrun.Pattern, "*/*"} {
 			if pattern == "*/*" && filepath.Base(dir) != "vring" { // each guest may have a directory of its own there
 				continue
 			}

@@ -112,7 +112,7 @@ SIGHUP lets it read its configuration file again instead.`,
 	root.Flags().BoolVar(&capabilities, "print-capabilities", false, capabilitiesUsage)
 	root.SetVersionTemplate("vring {{.Version}}\n")
 	root.SetFlagErrorFunc(wrongFlag)
-	root.AddCommand(newRun(), newNAT(), newUser(), newPasst(), newGvproxy(), newSlirpAPI(), newTAP(), newSwitch(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newCompare(), newMan(), newCompletion(), newBrokerCommand(), newGuestCommand(), newPageCommand(), newWallsCommand())
+	root.AddCommand(newRun(), newNAT(), newUser(), newPasst(), newGvproxy(), newSlirpAPI(), newTAP(), newSwitch(), newStub(), newCtl(), newTop(), newUI(), newServe(), newConfig(), newDoctor(), newCompare(), newMan(), newCompletion(), newBrokerCommand(), newGuestCommand(), newPageCommand(), newWallsCommand(), newLab(), newLabKeeper())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	for _, cmd := range withThoseBelow(root) {

@@ -27,6 +27,9 @@ const asProgram = "VRING_TEST_AS_PROGRAM"
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == fakeGuest {
+		os.Exit(beFakeGuest(os.Args[2]))
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

@@ -59,7 +59,7 @@ func optionsOf(t *testing.T) map[string]map[string]bool {
 	for _, name := range commandsIn(top) {
 		options[name] = flagsIn(help(name))
 	}
-	for _, name := range []string{"config", "ctl"} {
+	for _, name := range []string{"config", "ctl", "lab"} {
 		maps.Copy(options[name], flagsBelow(help, name))
 	}
 	for _, name := range []string{"nat", "tap", "switch", "stub"} { // config from-flags has theirs

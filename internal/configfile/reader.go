@@ -24,6 +24,7 @@ type File struct {
 	name   string
 	lines  []string
 	places map[string][]place // by the names of keys
+	extras []map[string]Said  // of Config.Guests, of a Language
 }
 
 // Groups returns the number of a group by its name or number.
@@ -32,10 +33,16 @@ type Groups func(text string) (int, error)
 // Parse reads the text of a file, which messages call name. The error holds all that is wrong, as Faults. groups is asked for
 // the group of sockets.
 func Parse(name string, text []byte, groups Groups) (*File, error) {
+	return (*Language)(nil).Parse(name, text, groups)
+}
+
+// Parse is Parse for a file in the language. That of nil is this package's own.
+func (l *Language) Parse(name string, text []byte, groups Groups) (*File, error) {
 	r, body, err := open(name, text, groups, fileBounds())
 	if err != nil {
 		return nil, err
 	}
+	r.language = l
 	r.readFile(body)
 	if r.errs != nil {
 		slices.SortStableFunc(r.errs.Errors, inOrder)
@@ -88,8 +95,9 @@ func placeOf(t *token.Token) place {
 // reader reads a file into its configuration.
 type reader struct {
 	*File
-	groups Groups
-	errs   *multierror.Error
+	groups   Groups
+	language *Language // nil for this package's own
+	errs     *multierror.Error
 }
 
 // faultf notes that something is wrong at a node.
@@ -281,6 +289,7 @@ func (r *reader) readFile(body ast.Node) {
 		known = append(known, n.name)
 	}
 	found := r.named("the file", body, known)
+	r.refuse(found)
 	r.read(top, found, &r.Config)
 	shared := r.readNetworks(found)
 	r.readGuests(found[guestsKey], shared)
@@ -346,8 +355,8 @@ func (r *reader) readGuests(pair, shared *ast.MappingValueNode) {
 	}
 	sharing := 0
 	for _, item := range items {
-		found := r.named("a guest", item, guestNames())
-		if r.hasOwn(found) {
+		found := r.named("a guest", item, append(guestNames(), r.language.names()...))
+		if r.language != nil || r.hasOwn(found) {
 			r.readOwn(item, found)
 			continue
 		}
@@ -387,7 +396,8 @@ func (r *reader) hasOwn(found map[string]*ast.MappingValueNode) bool {
 func (r *reader) readOwn(n ast.Node, found map[string]*ast.MappingValueNode) {
 	c := ownConfig(daemon.Guest{})
 	r.read(ownKeys(), found, c)
-	if found[socketName] == nil {
+	r.readExtras(n, found, c)
+	if found[socketName] == nil && r.language == nil {
 		r.faultf(n, "a guest that has a network of its own has a socket-path")
 	}
 	if fd := found[fdName]; fd != nil {

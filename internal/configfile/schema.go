@@ -64,8 +64,27 @@ func listOf(item object) object {
 }
 
 // Schema returns the JSON Schema (draft 2020-12) of the file, which ends in a new line.
-func Schema() []byte {
-	properties := append(object{{guestsKey, guestsSchema()}}, propertiesOf(topKeys())...)
+func Schema() []byte { return (*Language)(nil).Schema() }
+
+// Schema is Schema for files in the language. That of nil is this package's own.
+func (l *Language) Schema() []byte {
+	properties := append(object{{guestsKey, l.guestsSchema()}}, l.withoutRefused(propertiesOf(topKeys()))...)
+	document := object{
+		{"$schema", "https://json-schema.org/draft/2020-12/schema"}, {"title", l.title()},
+		{"type", "object"}, {"properties", properties}, {"additionalProperties", false}, {"required", []string{guestsKey}},
+	}
+	if l == nil {
+		document = append(document[:3:3], sharedSchema(properties)...)
+	}
+	text, err := json.MarshalIndent(document, "", "  ")
+	if err != nil {
+		panic(err) // texts and numbers
+	}
+	return append(text, '\n')
+}
+
+// sharedSchema describes a file whose guests can share a network, beside its other properties.
+func sharedSchema(properties object) object {
 	var one []object
 	for _, n := range networks() {
 		properties = append(properties, member{n.name, networkSchema(n)})
@@ -76,16 +95,10 @@ func Schema() []byte {
 		one = append(one, alone)
 	}
 	own := object{{"not", object{{"anyOf", one}}}, {"properties", object{{guestsKey, object{{"items", object{{"anyOf", one}}}}}}}}
-	text, err := json.MarshalIndent(object{
-		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-		{"title", "Configuration of vring serve"},
-		{"type", "object"}, {"properties", properties}, {"additionalProperties", false},
+	return object{
+		{"properties", properties}, {"additionalProperties", false},
 		{"required", []string{guestsKey}}, {"oneOf", append(one, own)},
-	}, "", "  ")
-	if err != nil {
-		panic(err) // texts and numbers
 	}
-	return append(text, '\n')
 }
 
 func requires(name string) object { return object{{"required", []string{name}}} }
@@ -98,8 +111,11 @@ func networkSchema(n network) object {
 	}
 }
 
-func guestsSchema() object {
+func (l *Language) guestsSchema() object {
 	properties := propertiesOf(append(guestKeys()[:2:2], ownKeys()[0], ownKeys()[2], linkKey()))
+	if l != nil {
+		properties = append(propertiesOf(ownKeys()), l.properties()...)
+	}
 	for _, n := range networks() {
 		n = ownNetwork(n)
 		n.about += " This one is the guest's own."
@@ -117,7 +133,11 @@ func guestsSchema() object {
 	}
 	guest := object{
 		{"type", "object"}, {"properties", properties}, {"additionalProperties", false},
-		{"oneOf", []object{requires(socketName), requires(fdName)}},
+	}
+	if l == nil {
+		guest = append(guest, member{"oneOf", []object{requires(socketName), requires(fdName)}})
+	} else {
+		guest = append(guest, requires(nameName)...)
 	}
 	return object{
 		{"description", "The guests, in order: of those that share a NAT, the first is .15, the second .16, and so on."},

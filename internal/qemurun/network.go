@@ -67,6 +67,9 @@ func (r *rewriter) needed() (list []property) {
 	if r.host.Queues > 1 {
 		list = append(list, property{"mq", "on"})
 	}
+	if r.host.MAC != "" {
+		list = append(list, property{"mac", r.host.MAC})
+	}
 	if !r.plan.KVM && r.host.Version.NeedsNoVectors() {
 		key, value, _ := strings.Cut(qemuopt.NoVectors, "=")
 		list = append(list, property{key, value})
@@ -85,7 +88,7 @@ func (r *rewriter) findUserNetwork() (found *network, err error) {
 			return nil, wrap(o, err)
 		}
 		switch kind := list.get("type"); {
-		case kind == "vhost-user":
+		case kind == "vhost-user" && !r.host.More:
 			return nil, fmt.Errorf("-%s %s: the guest has a vhost-user network; vring run adds one, so leave it out", o.name, o.value)
 		case kind == "user" && found != nil:
 			return nil, errors.New("there are two user networks; vring run takes the place of one")

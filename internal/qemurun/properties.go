@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -109,7 +110,7 @@ func with(text string, more ...property) (string, error) {
 	return text, nil
 }
 
-// withJSON is with for JSON, which was read. All that is added is a number or a switch.
+// withJSON is with for JSON, which was read. What is added is a number, a switch or a text.
 func withJSON(text string, more []property) string {
 	body := strings.TrimSuffix(strings.TrimSpace(text), "}")
 	for _, p := range more {
@@ -119,6 +120,10 @@ func withJSON(text string, more []property) string {
 			value = "true"
 		case "off":
 			value = "false"
+		default:
+			if _, err := strconv.Atoi(value); err != nil {
+				value = strconv.Quote(value)
+			}
 		}
 		body += fmt.Sprintf(", %q: %s", p.key, value)
 	}

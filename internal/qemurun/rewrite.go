@@ -17,6 +17,8 @@ type Host struct {
 	Version qemuopt.Version // of the QEMU that is started
 	Socket  string          // on which vring listens
 	Queues  int             // queue pairs; 0 and 1 are one
+	MAC     string          // of the card, if the command line says none; "" leaves it to QEMU
+	More    bool            // the command line may have vhost-user networks of its own
 }
 
 // Plan is a command line of QEMU whose guest has vring for its network.
