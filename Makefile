@@ -60,9 +60,9 @@ soak: install ## guests under random load, kills and mischief; SOAKFLAGS="--time
 	@$(GO) run ./integration/soak $(SOAKFLAGS)
 
 ENDURANCEFLAGS ?= --time 30m
-endurance: install ## the long forms, hours: memory hot-plug, clients with files of 1 GiB, forwards and rules that change for a minute, 1000 clients that mean no good, captures at full rate, releases made twice, 10000 spoilt requests to the control socket, 500 kills between changes, restarts, soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
+endurance: install ## the long forms, hours: memory hot-plug, six guests on a switch, clients with files of 1 GiB, forwards and rules that change for a minute, 1000 clients that mean no good, captures at full rate, releases made twice, 10000 spoilt requests to the control socket, 500 kills between changes, restarts, soak on each User-mode Linux, every fuzz target; ENDURANCEFLAGS="--time 1m" FUZZTIME=1m
 	@failed=; run() { echo "== $$*"; "$$@" || failed=yes; }; \
-		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 6h -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost|TestChangesDisturbNobodyWhomTheyDoNotName|TestACaptureLetsAGuestGoOnThatSendsAtFullRate|TestWhatIsReleasedInstallsAndStarts|TestVringIsMeasuredBesideEachProgramThatIsInstalled'; \
+		run env VRING_ENDURANCE=1 $(GO) test -count=1 -timeout 6h -v ./integration -run 'TestMemoryIsPluggedAndUnpluggedUnderTraffic|TestAFrontEndThatSendsIsServedAtFullSpeed|TestClientsInAGuestDoWhatTheyDoOnTheHost|TestChangesDisturbNobodyWhomTheyDoNotName|TestACaptureLetsAGuestGoOnThatSendsAtFullRate|TestWhatIsReleasedInstallsAndStarts|TestVringIsMeasuredBesideEachProgramThatIsInstalled|TestGuestsOnASwitch$$'; \
 		run env VRING_ENDURANCE=1 $(GO) test -count=1 -v ./internal/control -run 'TestRequestsThatAreSpoiltAreAnswered|TestVeryManyConnectionsAtOnceAreNoHarm'; \
 		run env VRING_ENDURANCE=1 $(GO) test -count=1 -v ./cmd/vring -run TestAKilledVringLeavesTheOldStateOrTheNewOne; \
 		for uml in 6.1 7; do run $(GO) run ./integration/soak --uml $$uml $(ENDURANCEFLAGS); done; \

@@ -19,6 +19,7 @@ import (
 // The network of a turn: the TAP device, or one end of the veth pair, and the addresses of its two ends.
 const (
 	device      = "bench0"
+	card        = "eth0" // of a guest
 	hostAddress = "192.0.2.1"
 	peerAddress = "192.0.2.2"
 	prefix      = "/24"
@@ -96,7 +97,12 @@ type build struct {
 
 // start starts vring with the TAP device and waits until a front end can connect. prefix is a command that runs another.
 func (b build) start(a *arena, n *netns.Namespace, prefix ...string) (*process.Process, error) {
-	p, err := a.start(n, append(prefix, b.path, "tap", "--socket-path", a.socket(), "--tap", device)...)
+	return b.run(a, n, append(prefix, b.path, "tap", "--socket-path", a.socket(), "--tap", device)...)
+}
+
+// run is start with a command line.
+func (b build) run(a *arena, n *netns.Namespace, args ...string) (*process.Process, error) {
+	p, err := a.start(n, args...)
 	if err != nil {
 		return nil, err
 	}

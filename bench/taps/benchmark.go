@@ -85,6 +85,9 @@ func (b benchmark) subjects(ctx context.Context, c contest, builds []build) ([]s
 	if err != nil {
 		return nil, err
 	}
+	if c == pairs {
+		return pairSubjects(builds, image), nil
+	}
 	for _, v := range builds {
 		if c == umls {
 			subjects = append(subjects, umlGuest{v, image})
@@ -105,7 +108,7 @@ func (b benchmark) image(ctx context.Context, c contest) (string, error) {
 		return "", err
 	}
 	modules := guest.KernelModules
-	if c == umls {
+	if c != qemus {
 		modules = guest.UMLModules
 	}
 	im := guest.Image{Init: init}

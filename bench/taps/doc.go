@@ -4,6 +4,7 @@
 //	frames    DPDK's virtio-user sends or receives frames of 64 and 1500 bytes: vring beside testpmd's net_vhost and net_tap
 //	qemu      a TCP stream of a guest under QEMU (TCG): vring beside QEMU's own -netdev tap
 //	uml       a TCP stream of a User-mode Linux guest: vring beside two namespaces that a veth pair connects
+//	pair      a TCP stream from one User-mode Linux guest to another: vring switch beside two of vring tap on a bridge
 //
 //	cd bench
 //	go run . taps

@@ -40,7 +40,7 @@ func (u umlGuest) take(a *arena, l load, length time.Duration) (sample, error) {
 		return sample{}, err
 	}
 	a.later(m.Kill)
-	if err := errors.Join(boot(a, m.Console, m.Process), address(n)); err != nil {
+	if err := errors.Join(boot(a, m.Console, m.Process, peerAddress), address(n)); err != nil {
 		return sample{}, err
 	}
 	read := func() (used usage, err error) {
@@ -49,7 +49,7 @@ func (u umlGuest) take(a *arena, l load, length time.Duration) (sample, error) {
 		used.guest, errGuest = machine.GroupTimes(m.PID())
 		return used, errors.Join(errBackEnd, errGuest)
 	}
-	return stream(a, n, l, length, inGuest(a, m.Console), read)
+	return stream(a, inHost(a, n), l, length, inGuest(a, m.Console), read)
 }
 
 // address gives the TAP device its address.
@@ -79,7 +79,7 @@ func (veth) take(a *arena, l load, length time.Duration) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	return stream(a, n, l, length, inNamespace(far), func() (usage, error) { return usage{}, nil })
+	return stream(a, inHost(a, n), l, length, inNamespace(far), func() (usage, error) { return usage{}, nil })
 }
 
 // qemuGuest is a guest under QEMU: behind vring, or with a TAP device of QEMU's own if there is no build.
@@ -118,10 +118,10 @@ func (q qemuGuest) take(a *arena, l load, length time.Duration) (sample, error) 
 		return sample{}, err
 	}
 	a.later(m.Kill)
-	if err := errors.Join(boot(a, m.Console, m.Process), address(n)); err != nil {
+	if err := errors.Join(boot(a, m.Console, m.Process, peerAddress), address(n)); err != nil {
 		return sample{}, err
 	}
-	return stream(a, n, l, length, inGuest(a, m.Console), func() (usage, error) { return qemuUsage(m.Process, backEnd) })
+	return stream(a, inHost(a, n), l, length, inGuest(a, m.Console), func() (usage, error) { return qemuUsage(m.Process, backEnd) })
 }
 
 // qemuUsage reads the times of QEMU and of a back end, which is QEMU's main loop if there is no process of its own.

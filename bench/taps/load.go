@@ -13,10 +13,11 @@ const (
 	frames contest = "frames" // testpmd
 	qemus  contest = "qemu"
 	umls   contest = "uml"
+	pairs  contest = "pair" // two guests
 )
 
 // contests are all of them, in the order in which they are run.
-var contests = [...]contest{frames, qemus, umls}
+var contests = [...]contest{frames, qemus, umls, pairs}
 
 // load is what the subjects of a contest do in a turn.
 type load struct {
@@ -34,8 +35,12 @@ func (c contest) loads() []load {
 		sizes = []int{64, 1500}
 	}
 	var loads []load
+	directions := []testbed.Direction{testbed.Out, testbed.In}
+	if c == pairs {
+		directions = directions[:1] // both ends are guests
+	}
 	for _, size := range sizes {
-		for _, direction := range []testbed.Direction{testbed.Out, testbed.In} {
+		for _, direction := range directions {
 			loads = append(loads, load{c, size, direction})
 		}
 	}

@@ -33,7 +33,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	var only, builds []string
 	flags := pflag.NewFlagSet("bench taps", pflag.ContinueOnError)
 	flags.SetOutput(w)
-	flags.StringSliceVar(&only, "only", nil, "frames, qemu or uml; several are separated by commas (default: all)")
+	flags.StringSliceVar(&only, "only", nil, "frames, qemu, uml or pair; several are separated by commas (default: all)")
 	flags.IntVar(&opt.rounds, "rounds", 5, "rounds; in each, every subject has a turn with each load")
 	flags.DurationVar(&opt.length, "length", 2*time.Second, "how long a turn is measured")
 	flags.StringArrayVar(&builds, "vring", nil, "a build of vring, NAME=PATH (repeatable; default: this source tree's)")
@@ -43,7 +43,7 @@ func parseOptions(args []string, w io.Writer) (options, error) {
 	}
 	var wrongContest, wrongBuild error
 	opt.only, wrongContest = parseContests(only)
-	opt.builds, wrongBuild = program.ParseBuilds(builds, []string{nameDPDK, nameQEMU, nameVeth},
+	opt.builds, wrongBuild = program.ParseBuilds(builds, []string{nameDPDK, nameQEMU, nameVeth, nameBridge},
 		func(name, path string) build { return build{name, path} })
 	return opt, errors.Join(wrongContest, wrongBuild, opt.check())
 }
@@ -56,7 +56,7 @@ func parseContests(names []string) ([]contest, error) {
 	var chosen []contest
 	for _, name := range names {
 		if !slices.Contains(contests[:], contest(name)) {
-			return nil, fmt.Errorf("--only %q: want frames, qemu or uml", name)
+			return nil, fmt.Errorf("--only %q: want frames, qemu, uml or pair", name)
 		}
 		chosen = append(chosen, contest(name))
 	}

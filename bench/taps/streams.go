@@ -38,13 +38,34 @@ func iperfArguments(l load, length time.Duration) []any {
 // client runs iperf3 with arguments and returns what it prints.
 type client func(args []any) (string, error)
 
-// stream measures one stream between a client and a server in the namespace n, from when it is under way.
-func stream(a *arena, n *netns.Namespace, l load, length time.Duration, c client, read func() (usage, error)) (sample, error) {
-	path, err := guest.FindTool("iperf3")
-	if err != nil {
-		return sample{}, err
+// server is the other end of a stream, where the server is.
+type server struct {
+	// listen starts the server.
+	listen func() error
+	// count returns the bytes that the network card has sent and received there, headers included.
+	count func() (sent, received uint64, err error)
+}
+
+// inHost is a server in a namespace.
+func inHost(a *arena, n *netns.Namespace) server {
+	return server{
+		listen: func() error {
+			path, err := guest.FindTool("iperf3")
+			if err == nil {
+				_, err = a.start(n, path, "-s")
+			}
+			return err
+		},
+		count: func() (sent, received uint64, err error) {
+			c, err := counted(n)
+			return c.TxBytes, c.RxBytes, err
+		},
 	}
-	if _, err := a.start(n, path, "-s"); err != nil {
+}
+
+// stream measures one stream between a client and a server, from when it is under way.
+func stream(a *arena, s server, l load, length time.Duration, c client, read func() (usage, error)) (sample, error) {
+	if err := s.listen(); err != nil {
 		return sample{}, err
 	}
 	for deadline := time.Now().Add(readyLimit); ; time.Sleep(50 * time.Millisecond) {
@@ -56,7 +77,7 @@ func stream(a *arena, n *netns.Namespace, l load, length time.Duration, c client
 				return sample{}, fmt.Errorf("the stream has ended too early: %w", err)
 			}
 		case <-time.After(warmUp):
-			got, err := between(n, l, length, read)
+			got, err := between(s, l, length, read)
 			return got, errors.Join(err, <-ended)
 		}
 	}
@@ -79,14 +100,14 @@ func runClient(l load, length time.Duration, c client) error {
 }
 
 // between reads counters at both ends of a while. Programs are under way at both, so that none's time is missed.
-func between(n *netns.Namespace, l load, length time.Duration, read func() (usage, error)) (got sample, err error) {
-	before, usedBefore, err := reading(n, l, read)
+func between(s server, l load, length time.Duration, read func() (usage, error)) (got sample, err error) {
+	before, usedBefore, err := reading(s, l, read)
 	if err != nil {
 		return got, err
 	}
 	start := time.Now()
 	time.Sleep(length)
-	after, usedAfter, err := reading(n, l, read)
+	after, usedAfter, err := reading(s, l, read)
 	if err != nil {
 		return got, err
 	}
@@ -99,17 +120,17 @@ func between(n *netns.Namespace, l load, length time.Duration, read func() (usag
 	return got, nil
 }
 
-// reading returns the bytes that have passed the device in a direction, headers included, and the processor times.
-func reading(n *netns.Namespace, l load, read func() (usage, error)) (bytes int64, used usage, err error) {
-	c, err := counted(n)
+// reading returns the bytes that have passed the server's card in a direction, headers included, and the processor times.
+func reading(s server, l load, read func() (usage, error)) (bytes int64, used usage, err error) {
+	sent, received, err := s.count()
 	if err != nil {
 		return 0, used, err
 	}
 	used, err = read()
 	if l.Direction == testbed.In {
-		return int64(c.TxBytes), used, err
+		return int64(sent), used, err
 	}
-	return int64(c.RxBytes), used, err
+	return int64(received), used, err
 }
 
 // inGuest is a client in a guest.
@@ -132,12 +153,12 @@ func inNamespace(n *netns.Namespace) client {
 	}
 }
 
-// boot waits until a guest has booted, and configures its network.
-func boot(a *arena, console *guest.Console, p *process.Process) error {
+// boot waits until a guest has booted, and gives it its address.
+func boot(a *arena, console *guest.Console, p *process.Process, address string) error {
 	if _, err := console.WaitBoot(a.ctx); err != nil {
 		return fmt.Errorf("%w: %s", err, lastLine(p.Output()))
 	}
 	return errors.Join(
-		console.Do(a.ctx, nil, "run", "ip", "address", "add", peerAddress+prefix, "dev", "eth0"),
-		console.Do(a.ctx, nil, "up", "eth0"))
+		console.Do(a.ctx, nil, "run", "ip", "address", "add", address+prefix, "dev", card),
+		console.Do(a.ctx, nil, "up", card))
 }

@@ -28,7 +28,7 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	}{
 		{[]string{"--rounds", "0"}, "--rounds 0 is not between 1 and 1000"},
 		{[]string{"--length", "10ms"}, "--length 10ms is not between 1s and 1m0s"},
-		{[]string{"--only", "none"}, `--only "none": want frames, qemu or uml`},
+		{[]string{"--only", "none"}, `--only "none": want frames, qemu, uml or pair`},
 		{[]string{"--vring", "path"}, `--vring "path" is not NAME=PATH`},
 		{[]string{"--vring", "veth pair=x"}, `--vring "veth pair=x": the name veth pair is taken`},
 		{[]string{"more"}, `unknown argument "more"`},
@@ -69,6 +69,11 @@ func (fake) name() string { return "fake" }
 
 func (f fake) take(*arena, load, time.Duration) (sample, error) {
 	return framesIn(1, time.Second), f.err
+}
+
+func TestOnePairOfGuestsSendsOneWay(t *testing.T) {
+	require.Equal(t, []load{{pairs, 1500, testbed.Out}}, pairs.loads())
+	require.Len(t, umls.loads(), 2)
 }
 
 func TestEveryRoundHasATurn(t *testing.T) {
