@@ -3,6 +3,7 @@ package framesocket
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/vringnet/vring/internal/mmsg"
 	"github.com/vringnet/vring/internal/ownrings"
 	"github.com/vringnet/vring/internal/vfkit"
 	"github.com/vringnet/vring/virtqueue/guestmem"
@@ -15,7 +16,7 @@ type packets struct {
 	first    bool // no packet has come yet
 	endless  bool // an empty packet is one, and not the end of the connection
 	slot     int  // in which the next packet goes
-	batch    batch
+	batch    mmsg.Batch
 	iov      [ownrings.RXBuffers]guestmem.Iovec
 }
 
@@ -33,16 +34,16 @@ func (s *packets) receive(d *frames) (more bool, err error) {
 	if d.Outstanding() == 0 {
 		s.slot = 0
 	}
-	n := min(d.Room(), slots-s.slot, batchSize)
+	n := min(d.Room(), slots-s.slot, mmsg.Size)
 	if n == 0 {
 		d.waits = s.slot == slots
 		return true, nil
 	}
 	for i := range n {
 		s.iov[i] = d.Iovec(d.Input+(s.slot+i)*slotSize, slotSize)
-		s.batch.set(i, s.iov[i:i+1])
+		s.batch.Set(i, s.iov[i:i+1])
 	}
-	got, errno := s.batch.receive(d.fd, n)
+	got, errno := s.batch.Receive(d.fd, n)
 	switch {
 	case errno == unix.EAGAIN:
 		d.readable = false
@@ -66,7 +67,7 @@ func (s *packets) receive(d *frames) (more bool, err error) {
 
 // take makes packet i of the batch available.
 func (s *packets) take(d *frames, i int) error {
-	n, cut := s.batch.length(i)
+	n, cut := s.batch.Length(i)
 	off := d.Input + (s.slot+i)*slotSize
 	first := s.first
 	s.first = false
@@ -91,7 +92,7 @@ func (s *packets) send(d *frames) error {
 		if n == 0 {
 			return nil
 		}
-		sent, errno := s.batch.send(d.fd, n)
+		sent, errno := s.batch.Send(d.fd, n)
 		switch errno {
 		case 0:
 		case unix.EAGAIN, unix.ENOBUFS:
@@ -116,7 +117,7 @@ func (s *packets) send(d *frames) error {
 
 // gather makes packets of the oldest used receive buffers, and returns how many.
 func (s *packets) gather(d *frames) (n int) {
-	for used, at := d.Used(), 0; at < used && n < batchSize; n++ {
+	for used, at := d.Used(), 0; at < used && n < mmsg.Size; n++ {
 		buffers, _ := d.Frame(at)
 		for k := range buffers {
 			begin, written := d.Buffer(at + k)
@@ -126,7 +127,7 @@ func (s *packets) gather(d *frames) (n int) {
 			}
 			s.iov[at+k] = d.Iovec(begin+skip, written-skip)
 		}
-		s.batch.set(n, s.iov[at:at+buffers])
+		s.batch.Set(n, s.iov[at:at+buffers])
 		at += buffers
 	}
 	return n

@@ -1,6 +1,7 @@
 package l2switch
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -58,7 +59,7 @@ type Counters struct {
 
 // Port connects a guest to a Switch. It implements netbackend.Port and netbackend.Link.
 type Port struct {
-	// What other threads read. It does not change, but for takes, guard and inbox.
+	// What other threads read. It does not change, but for takes, longest, guard and inbox.
 	sw       *Switch
 	number   int
 	vlan     uint16 // of frames without a tag; 0 for none
@@ -70,6 +71,7 @@ type Port struct {
 	strict   bool          // frames from more addresses than share are dropped
 	bell     int           // eventfd that wakes the worker
 	takes    atomic.Uint64 // features of the guest, as to offloads
+	longest  atomic.Int32  // bytes of a frame that what is behind the Port carries; 0 for any
 	guard    atomic.Pointer[guard]
 	inbox    inbox
 
@@ -95,7 +97,7 @@ func newPort(s *Switch, number int, cfg *PortConfig) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("eventfd of a port of a switch: %w", err)
 	}
-	p := &Port{sw: s, number: number, bell: bell, isolated: cfg.Isolated, share: int32(s.cfg.PortAddresses)}
+	p := &Port{sw: s, number: number, bell: bell, isolated: cfg.Isolated, share: int32(cmp.Or(cfg.Learned, s.cfg.PortAddresses))}
 	p.setVLANs(cfg)
 	for _, b := range cfg.Fixed {
 		p.fixed = append(p.fixed, fdb.MACOf(b))
@@ -171,6 +173,16 @@ func (p *Port) Close() error {
 		runtime.Gosched()
 	}
 	return unix.Close(p.bell)
+}
+
+// Carries tells others the MTU in bytes of what is behind the Port, for which TCP's segments are cut in software; 0 is any. Longer frames of
+// other kinds come nevertheless. Any goroutine may call it.
+func (p *Port) Carries(mtu int) {
+	longest := 0
+	if mtu > 0 {
+		longest = mtu + vnet.EthernetHeaderLen
+	}
+	p.longest.Store(int32(longest))
 }
 
 // SetMTU implements netbackend.Link: the switch carries frames of any size.

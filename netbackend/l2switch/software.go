@@ -33,6 +33,9 @@ func (p *Port) sendAlone(now int64, c *virtqueue.Chain) (until int64) {
 // put gives a frame to a receiver in the form that it takes. What is lost is noted: for a frame to one receiver it is the reason.
 func (p *Port) put(now int64, f *frame, to *Port, c *virtqueue.Chain) (until int64) {
 	o := f.formFor(to)
+	if longest := int(to.longest.Load()); longest > 0 {
+		o.shorten(f, longest, p.tcpHeaderLen(&o, c))
+	}
 	takes := to.takes.Load()
 	whole := o.header.AcceptedBy(takes)
 	need, ok := slotsOf(padded(o.length)), true
@@ -76,6 +79,33 @@ func (p *Port) put(now int64, f *frame, to *Port, c *virtqueue.Chain) (until int
 		p.lose(f, unreached, false)
 	}
 	return 0
+}
+
+// tcpHeaderLen reads the length of a TCP header from a frame, if it has one. That can be a lie, which costs the frame.
+func (p *Port) tcpHeaderLen(o *form, c *virtqueue.Chain) int {
+	const dataOffset = 12
+	var b [1]byte
+	guestmem.CopyFrom(b[:], c.Iov, p.headerLen+int(o.header.CsumStart)-(o.n-o.skip)+dataOffset)
+	return int(b[0]>>4) * 4
+}
+
+// shorten makes segments of TCP such that their frames have longest bytes at most, whatever the guest thinks of the way. A segment whose checksum
+// the guest has filled in stays as it is.
+func (o *form) shorten(f *frame, longest, header int) {
+	const checksumAt, least = 16, 64
+	h := &o.header
+	size := longest - int(h.CsumStart) - header
+	if h.Flags&vnet.FlagNeedsCSum == 0 || h.CsumOffset != checksumAt || o.length <= longest || size < least {
+		return
+	}
+	switch kind := h.GSOType &^ vnet.GSOECN; {
+	case kind == vnet.GSOTCPv4 || kind == vnet.GSOTCPv6:
+		h.GSOSize = uint16(min(int(h.GSOSize), size))
+	case kind == vnet.GSONone && f.typ == vnet.EtherTypeIPv4:
+		h.GSOType, h.GSOSize = vnet.GSOTCPv4, uint16(size)
+	case kind == vnet.GSONone && f.typ == vnet.EtherTypeIPv6:
+		h.GSOType, h.GSOSize = vnet.GSOTCPv6, uint16(size)
+	}
 }
 
 // slotsOfSegments returns how many slots the segments of a frame take at most, and whether an inbox has as many for one sender.

@@ -81,6 +81,8 @@ type PortConfig struct {
 	// IP are the only addresses of IP that the guest may have: frames that claim others do not pass, be it as the sender of ARP (RFC 826), as
 	// the source of a packet, or in neighbour discovery (RFC 4861). None does not bind it.
 	IP []netip.Prefix
+	// Learned is how many addresses are learned without such a limit; 0 is Config.PortAddresses.
+	Learned int
 }
 
 // Check returns what is wrong.
@@ -113,6 +115,8 @@ func (c *PortConfig) checkAddresses() error {
 		return fmt.Errorf("%d addresses: a port can be bound to %d", len(c.Fixed), MaxFixed)
 	case c.MaxAddresses < 0 || c.MaxAddresses > MaxAddresses:
 		return fmt.Errorf("%d addresses at most: want 1 to %d, or 0 for no limit", c.MaxAddresses, MaxAddresses)
+	case c.Learned < 0 || c.Learned > MaxAddresses:
+		return fmt.Errorf("%d addresses are learned: want 1 to %d, or 0 for what is usual", c.Learned, MaxAddresses)
 	case c.MaxAddresses > 0 && len(c.Fixed) > 0:
 		return errors.New("a port that is bound to addresses needs no limit of how many they are")
 	}
