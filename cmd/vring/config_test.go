@@ -35,7 +35,7 @@ func flagValues() map[string]string {
 		"lease": "52:54:00:12:34:56=10.0.2.50", "route": "192.168.7.0/24=10.0.2.50", "ntp": "192.0.2.123", "boot-server": "192.0.2.69",
 		"boot-file": "a.kpxe", "tftp": "testdata", "dhcp-option": "44=192.0.2.1", "dhcp6-option": "31=2001:db8::1",
 		"tap": "tap0", "bridge": "br0", "vlan": "3", "trunk": "20,30-39", "mac": "fe:54:00:12:34:56", "reopen": "true",
-		"switch-name": "lan", "isolated": "true", "max-macs": "4", "ip": "192.0.2.1,fe80::/64", "flood": "100", "ageing": "60",
+		"switch-name": "lan", "switch-uplink": "vxlan://192.0.2.2/42", "isolated": "true", "max-macs": "4", "ip": "192.0.2.1,fe80::/64", "flood": "100", "ageing": "60",
 		"mode": "source", "size": "100", "sizes": "imix", "rate": "5",
 	}
 }
@@ -60,6 +60,8 @@ func TestEachFlagHasItsKey(t *testing.T) {
 				without = append(without, "--audit-log", "/tmp/audit")
 			case "size", "sizes", "rate":
 				without = append(without, "--mode", "source")
+			case "switch-uplink":
+				without = append(without, "--switch-name", "lan")
 			case "allow-name":
 				without = append(without, "--restrict") // else it would open nothing
 			}

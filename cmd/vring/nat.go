@@ -45,6 +45,7 @@ type natFlags struct {
 	hosts       hostTexts
 	way         wayFlags
 	switchName  string
+	uplinks     []string
 }
 
 // newNAT is "vring nat".
@@ -215,6 +216,7 @@ func (f *natFlags) addNAT(cmd *cobra.Command) {
 	set.DurationVar(&f.grace, "reconnect-grace", 0, "how long to keep connections while the front end is disconnected or the guest is suspended (default 0: reset at once, or 5s after the driver has reset its device)")
 	set.StringVar(&f.hostname, "hostname", "", "host name that DHCP announces to the guest")
 	set.StringVar(&f.domain, "domain", "", "domain name that DHCP announces to the guest")
+	addUplinkFlag(set, &f.uplinks)
 	set.StringVar(&f.switchName, "switch-name", "", "name of a switch that the guests are on beside this network, on which they reach each other (default: none)")
 	f.addresses.add(set)
 	f.hosts.add(set)
@@ -289,5 +291,6 @@ func (f *natFlags) whole() (daemon.Config, error) {
 	if f.switchName != "" {
 		c.Switch = &daemon.Switch{Name: f.switchName}
 	}
-	return c, multierror.Append(nil, unread, unreadNetwork).ErrorOrNil()
+	badUplinks := setUplinks(&c, f.uplinks)
+	return c, multierror.Append(nil, unread, unreadNetwork, badUplinks).ErrorOrNil()
 }

@@ -21,6 +21,9 @@ func optionsBelow(network string) map[string]daemon.Field {
 	options := map[string]daemon.Field{}
 	for _, f := range daemon.Fields() {
 		of, _, _ := strings.Cut(f.Path, ".")
+		if of == "Switches" && (network == "NAT" || network == "Switch") {
+			options["switch-uplink"] = f
+		}
 		if of == "Guests" || of == "Switches" {
 			continue // flags are for guests that share a network, and say all of their switch
 		}

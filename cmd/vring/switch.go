@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/tap"
@@ -21,6 +23,7 @@ type switchFlags struct {
 	ip       []string
 	flood    int
 	ageing   int
+	uplinks  []string
 }
 
 // newSwitch is "vring switch".
@@ -60,6 +63,7 @@ each guest has VLANs and a MAC address of its own, and there can be several swit
 	flags.vlanFlags.add(f, "VLAN of the guests' frames without a tag, 1 to 4094; without it 1, or with --trunk none",
 		"VLANs whose frames the guests send and get with their tags, as in 20,30-39",
 		"the only MAC address that frames of the one guest may come from")
+	addUplinkFlag(f, &flags.uplinks)
 	f.BoolVar(&flags.isolated, "isolated", false, "keep the guests from others that are isolated")
 	f.IntVar(&flags.maxMACs, "max-macs", 0, "how many MAC addresses frames of a guest may come from; 0 for no limit")
 	f.StringSliceVar(&flags.ip, "ip", nil, "the only addresses of IP that the one guest may have, as in 192.0.2.1,fe80::/64; frames that claim others do not pass")
@@ -95,13 +99,42 @@ func (f *switchFlags) whole() (daemon.Config, error) {
 	c, unread := f.serveFlags.config()
 	network, unreadNetwork := f.config()
 	c.Switch = network
-	return c, multierror.Append(nil, unread, unreadNetwork).ErrorOrNil()
+	badUplinks := setUplinks(&c, f.uplinks)
+	return c, multierror.Append(nil, unread, unreadNetwork, badUplinks).ErrorOrNil()
+}
+
+// addUplinkFlag adds the flag of a switch's uplinks.
+func addUplinkFlag(f *pflag.FlagSet, to *[]string) {
+	f.StringArrayVar(to, "switch-uplink", nil, "where the switch leads beyond this process: "+daemon.UplinkForm+"; repeat it for more")
+}
+
+// setUplinks gives the guests' switch its uplinks.
+func setUplinks(c *daemon.Config, texts []string) error {
+	if len(texts) == 0 {
+		return nil
+	}
+	if c.Switch == nil {
+		return errors.New("--switch-uplink needs a switch: give it a name by --switch-name")
+	}
+	var errs *multierror.Error
+	s := daemon.SwitchSettings{Name: c.Switch.Name}
+	for _, text := range texts {
+		u, err := daemon.ParseUplink(text)
+		errs = multierror.Append(errs, err)
+		s.Uplinks = append(s.Uplinks, u)
+	}
+	c.Switches = append(c.Switches, s)
+	return errs.ErrorOrNil()
 }
 
 // logSwitches logs what the guests' ports are.
 func logSwitches(log *slog.Logger, guests []daemon.Network) {
 	for _, g := range guests {
 		s := g.Switch
+		if g.Uplink != nil {
+			log.Info("uplink", "switch", s.Name, "name", g.Guest, "to", g.Uplink.String())
+			continue
+		}
 		log.Info("network", "switch", s.Name, "vlan", s.VLANs.Access, "trunk", tap.FormatVLANs(s.VLANs.Trunk), "isolated", s.Isolated)
 	}
 }

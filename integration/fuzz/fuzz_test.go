@@ -18,6 +18,7 @@ func TestEveryInputFromOutsideHasATarget(t *testing.T) {
 		{pkg: module + "virtqueue", name: "FuzzQueue"},
 		{pkg: module + "vhostuser", name: "FuzzSession"},
 		{pkg: module + "vhostuser/wire", name: "FuzzDecode"},
+		{pkg: module + "netbackend/vxlan", name: "FuzzDatagrams"},
 		{pkg: module + "netbackend/nat", name: "FuzzFrames"},
 		{pkg: module + "netbackend/nat", name: "FuzzWorld"},
 		{pkg: module + "netbackend/nat/internal/multicast", name: "FuzzMessage"},

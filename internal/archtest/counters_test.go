@@ -17,6 +17,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/netem"
 	"github.com/vringnet/vring/netbackend/stub"
+	"github.com/vringnet/vring/netbackend/vxlan"
 	"github.com/vringnet/vring/tap"
 )
 
@@ -50,6 +51,8 @@ bad bytes corrupt duplicates frames late missed missing sent_bytes sent_frames t
 	promisedSwitch = `
 bad_headers bad_source copies_lost cut discarded flooded full guarded isolated local not_accepted not_learned received received_bytes
 sent sent_bytes spoofed storm summed too_long too_many_macs uncut unreached waits wrong_vlan`
+	promisedUplink = `
+vxlan_bad_frame vxlan_bad_header vxlan_not_learned vxlan_received vxlan_sent vxlan_stranger vxlan_too_large vxlan_unmapped vxlan_unsent vxlan_wrong_vni`
 	promisedBuffers = `
 receive_buffers_bad_chain receive_buffers_empty receive_buffers_outside_memory receive_buffers_too_small
 receive_buffers_wrong_direction`
@@ -98,13 +101,13 @@ func TestCountersAndMetricsHaveTheSameNames(t *testing.T) {
 		respelled = "ended_unknown_to_us" // which has a unit to those who read metrics
 	)
 	var names []string
-	for set, promised := range map[string]string{"nat": promisedNAT + ofGuests, "tap": promisedTAP, "switch": promisedSwitch, "stub": promisedStub, "thread": promisedBuffers + promisedFrontEnd + promisedLink + " " + ofThreads} {
+	for set, promised := range map[string]string{"nat": promisedNAT + ofGuests, "tap": promisedTAP, "switch": promisedSwitch, "uplink": promisedUplink, "stub": promisedStub, "thread": promisedBuffers + promisedFrontEnd + promisedLink + " " + ofThreads} {
 		for _, name := range strings.Fields(promised) {
 			names = append(names, set+"_"+name)
 		}
 	}
 	names[slices.Index(names, "nat_"+respelled)] = "nat_ended_unknown_to_engine"
-	of := regexp.MustCompile(`^vring_((?:nat|tap|switch|stub|thread)_\w+?)(?:_total|_seconds)?$`)
+	of := regexp.MustCompile(`^vring_((?:nat|tap|switch|uplink|stub|thread)_\w+?)(?:_total|_seconds)?$`)
 	var found []string
 	for _, m := range metrics.Table() {
 		if name := of.FindStringSubmatch(m.Name); name != nil {
@@ -117,7 +120,7 @@ func TestCountersAndMetricsHaveTheSameNames(t *testing.T) {
 // The order is that of the struct in the log, and that of the alphabet here.
 func TestCountersKeepTheNamesThatUsersKnow(t *testing.T) {
 	for promised, counters := range map[string]any{
-		promisedNAT: nat.Counters{}, promisedTAP: tap.Counters{}, promisedSwitch: l2switch.Counters{}, promisedStub: stub.Counters{}, promisedBuffers: netbackend.ReturnedBuffers{},
+		promisedNAT: nat.Counters{}, promisedTAP: tap.Counters{}, promisedSwitch: l2switch.Counters{}, promisedUplink: vxlan.Counters{}, promisedStub: stub.Counters{}, promisedBuffers: netbackend.ReturnedBuffers{},
 		promisedFrontEnd: netbackend.FrontEndCounters{}, promisedLink: netem.Counters{},
 	} {
 		var names []string

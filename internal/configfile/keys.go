@@ -65,7 +65,7 @@ func topKeys() []key {
 			value: scalar[bool]{truth(), func(c *daemon.Config) *bool { return &c.AuditOff }}},
 		{name: "learn", fields: []string{"Learn"}, about: "File to which is written, as rules, where guests behind NAT go, while all is open to them that no rule by address closes.",
 			value: scalar[string]{plain[string](), func(c *daemon.Config) *string { return &c.Learn }}},
-		{name: switchesKey, fields: []string{"Switches"}, about: "What holds for whole switches, each said once instead of below guests.",
+		{name: switchesKey, fields: []string{"Switches"}, options: []string{"switch-uplink"}, about: "What holds for whole switches, each said once instead of below guests.",
 			value: wholeSwitches{}},
 		{name: "sandbox", fields: []string{"Sandbox"}, about: "Whether rights are given up after the start: on, strict (fail if less is possible), off, or log (allow everything; the kernel logs).",
 			value: scalar[sandbox.Mode]{choice(sandboxModes(), sandbox.ParseMode, sandbox.Mode.String), func(c *daemon.Config) *sandbox.Mode { return &c.Sandbox }}},

@@ -200,6 +200,7 @@ func anyConfig(t *rapid.T) daemon.Config {
 	for range rapid.IntRange(0, 2).Draw(t, "switches") {
 		c.Switches = append(c.Switches, daemon.SwitchSettings{
 			Name: rapid.OneOf(rapid.Just(""), anyText()).Draw(t, "switch"), Flood: rapid.IntRange(0, 9).Draw(t, "flood"), Ageing: rapid.IntRange(0, 9).Draw(t, "ageing"),
+			Uplinks: anyUplinks(t),
 		})
 	}
 	for i := range rapid.IntRange(0, 2).Draw(t, "guests of their own") {
@@ -318,4 +319,17 @@ func TestEachFieldHasItsKey(t *testing.T) {
 		}
 	}
 	require.Empty(t, set, "keys of fields that there are not")
+}
+
+// anyUplinks are some uplinks of a switch.
+func anyUplinks(t *rapid.T) (all []daemon.Uplink) {
+	for range rapid.IntRange(0, 2).Draw(t, "uplinks") {
+		u, err := daemon.ParseUplink(rapid.SampledFrom([]string{
+			"vxlan://192.0.2.2/42", "vxlan://[2001:db8::2],[2001:db8::3]:4790/1?name=a%26b&local=[2001:db8::1]:4791&vlan=7&trunk=8,10-19",
+			"vxlan://192.0.2.2/0?vlans=10:1010,20:1020&mtu=1400&isolated=true&local=0.0.0.0:5000",
+		}).Draw(t, "uplink"))
+		require.NoError(t, err)
+		all = append(all, u)
+	}
+	return all
 }

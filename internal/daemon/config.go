@@ -47,7 +47,7 @@ type Config struct {
 	Switch *Switch
 	Stub   *Stub
 	// Switches say what holds for whole switches, each once.
-	Switches []SwitchSettings `option:"switches" fixed:"the switch is made once"`
+	Switches []SwitchSettings `option:"switches,switch-uplink" fixed:"the switch is made once, and its uplinks are opened before the sandbox is entered"`
 	// Guests have a network of their own each. They come behind those of FrontEnds.
 	Guests []Guest `option:"guests" live:"a guest is added or removed, and the others stay"`
 }
@@ -125,7 +125,7 @@ func (c *Checked) Config() Config { return clone(c.config) }
 func (c *Config) Check() (*Checked, error) {
 	checked := &Checked{config: clone(*c)}
 	wrong := checked.planAll()
-	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkKinds(), c.checkGuests(), c.checkSwitches(), c.checkLinks(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), c.checkAudit(), c.checkLearn(), wrong)
+	errs := multierror.Append(nil, c.checkFrontEnds(), c.checkKinds(), c.checkGuests(), c.checkSwitches(), c.checkUplinks(), c.checkLinks(), c.Threads.check(), c.Log.check(), c.checkControl(), c.checkMetrics(), c.checkSOCKS(), c.checkUI(), c.checkAudit(), c.checkLearn(), wrong)
 	if err := errs.ErrorOrNil(); err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (c *Checked) planAll() error {
 	}
 	lans.introduce()
 	_, differ := saidOfSwitches(c.config.Switches, parts)
-	return multierror.Append(errs, checkNames(all), checkDevices(parts), differ).ErrorOrNil()
+	return multierror.Append(errs, checkNames(append(all, c.config.uplinkNames()...)), checkDevices(parts), differ).ErrorOrNil()
 }
 
 // group is the number of the sockets' group, 0 for the process's own.

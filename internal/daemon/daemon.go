@@ -126,6 +126,7 @@ type changed struct {
 func (a *asked) add(o *opened) {
 	a.needs.Internet, a.needs.Multicast = a.needs.Internet || o.needs.Internet, a.needs.Multicast || o.needs.Multicast
 	a.needs.Devices, a.needs.Sources = a.needs.Devices || o.needs.Devices, a.needs.Sources || o.needs.Sources
+	a.needs.Reconnects = a.needs.Reconnects || o.needs.Reconnects
 	a.needs.TAP, a.needs.Reopen = a.needs.TAP || o.needs.TAP, a.needs.Reopen || o.needs.Reopen
 	a.duties.Read = cmp.Or(a.duties.Read, o.duties.Read)
 	for _, root := range o.duties.BootRoots {
@@ -155,6 +156,8 @@ type Network struct {
 	TAP   *TAPDevice
 	// Switch is what was said of the guest's port, and of the switch.
 	Switch *Switch
+	// Uplink is where an uplink of Switch leads, which is served as a guest is; nil for a guest.
+	Uplink *Uplink
 }
 
 // TAPDevice is a TAP device that is open.
@@ -187,6 +190,9 @@ func Open(c *Checked, program Program) (*Daemon, error) {
 	}
 	if err == nil {
 		err = d.openAll(c.parts)
+	}
+	if err == nil {
+		err = d.openUplinks()
 	}
 	d.placeControl()
 	if err == nil {
@@ -298,7 +304,9 @@ func (d *Daemon) end(err error) error {
 func (d *Daemon) Serve(ctx context.Context) error {
 	for _, s := range d.all() {
 		s.device.SetMaxSleep(0)
-		d.tell(d.ready(s))
+		if s.uplink == nil {
+			d.tell(d.ready(s))
+		}
 	}
 	d.program.Manager(servicemanager.Ready)
 	defer context.AfterFunc(ctx, func() { d.tell(Stopping{}) })()

@@ -33,6 +33,7 @@ const (
 	optionTAP             Option = "tap"
 	optionMode            Option = "mode"
 	optionSwitchName      Option = "switch-name"
+	optionUplink          Option = "switch-uplink"
 	optionFlood           Option = "flood"
 	optionAgeing          Option = "ageing"
 	optionSizes           Option = "sizes"

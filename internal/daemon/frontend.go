@@ -110,6 +110,9 @@ type server interface {
 
 // newServer opens where the front ends of a guest come from.
 func (d *Daemon) newServer(s *served, log *slog.Logger, limits guestmem.Limits, listen func(path string) (int, error)) (server, error) {
+	if s.uplink != nil {
+		return &uplinkServer{openUplink: s.uplink, device: s.device, log: log}, nil
+	}
 	from := &d.config.FrontEnds
 	fd := -1
 	if from.FD != nil {

@@ -30,6 +30,7 @@ type guest struct {
 	snapshot func(*worker.Thread) nat.Snapshot // nil for a network without flows
 	natPort  *nat.Port                         // of the first queue pair, for what anybody may ask; nil for a network that is not NAT
 	recorder *audit.Recorder                   // takes what it does at the border, for the audit log; nil for nobody
+	uplink   *openUplink                       // nil for a guest
 	lost     <-chan error                      // delivers why there is no network any more; nil for one that cannot be lost
 	// traffic, if set, tells that of the first queue pair from its counters, and is metered each second.
 	traffic func(counting.Values) traffic
@@ -163,7 +164,7 @@ func (d *Daemon) start() error {
 	only, threads := len(d.config.Sockets()) == 1, 0
 	for i, g := range d.groups {
 		for j, one := range g.opened.guests {
-			s := &served{guest: one, group: g, socket: g.sockets[j], only: only}
+			s := &served{guest: one, group: g, socket: g.sockets[j], only: only && one.uplink == nil}
 			if err := d.startOne(s, threads, d.memory.first, nil); err != nil {
 				errs := []error{err, closeAll(g.opened.guests[j+1:])}
 				for _, rest := range d.groups[i+1:] {

@@ -288,23 +288,34 @@ func (d *Daemon) begin(s *served) {
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(d.serving)
 	s.done = make(chan struct{})
-	d.alive.Add(1)
+	if s.uplink == nil {
+		d.alive.Add(1)
+	}
 	d.lives.Go(func() {
 		defer close(s.done)
 		defer s.cancel()
 		err := s.serve(ctx)
+		if s.uplink != nil {
+			d.addFailure(err)
+			return
+		}
 		left := d.alive.Add(-1)
 		if s.removed.Load() {
 			_ = errors.Join(d.closeSocket(s), d.closeGroup(s.group)) // what is left is undone in the end
 			return
 		}
-		d.listing.Lock()
-		d.failures = append(d.failures, err)
-		d.listing.Unlock()
+		d.addFailure(err)
 		if left == 0 {
 			d.noneLeft()
 		}
 	})
+}
+
+// addFailure notes why a guest is not served any more.
+func (d *Daemon) addFailure(err error) {
+	d.listing.Lock()
+	defer d.listing.Unlock()
+	d.failures = append(d.failures, err)
 }
 
 // serveAll serves each guest until ctx ends, whatever happens to the others, and releases what it has. It ends as well if none is left

@@ -36,12 +36,13 @@ type GuestStatus struct {
 	FrontEnd  FrontEnd        // how its front end passes frames
 	Stage     vhostuser.Stage // how far its front end has come
 	Pairs     []PairStatus
-	Err       error       // why flows and usage of some are not known
-	LinkDown  bool        // by SetLink
-	Disabled  uint64      // frames on rings that the front end had disabled, or while the link was down
-	LostLines uint64      // notices that were left out
-	Limits    []nat.Usage // how near it is to what it may have
-	NAT       *NATStatus  // nil for another network
+	Err       error         // why flows and usage of some are not known
+	LinkDown  bool          // by SetLink
+	Disabled  uint64        // frames on rings that the front end had disabled, or while the link was down
+	LostLines uint64        // notices that were left out
+	Limits    []nat.Usage   // how near it is to what it may have
+	NAT       *NATStatus    // nil for another network
+	Uplink    *UplinkStatus // nil for a guest
 }
 
 // NATStatus is what is known of a guest behind NAT, as a whole.
@@ -61,12 +62,15 @@ const (
 	KindNAT    Kind = "nat"
 	KindTAP    Kind = "tap"
 	KindSwitch Kind = "switch"
+	KindUplink Kind = "uplink" // of a switch
 	KindStub   Kind = "stub"
 )
 
 // kind is that of the guest's network.
 func (g *guest) kind() Kind {
 	switch {
+	case g.uplink != nil:
+		return KindUplink
 	case g.network.NAT != nil:
 		return KindNAT
 	case g.network.TAP != nil:
@@ -201,6 +205,9 @@ func (s *served) status() GuestStatus {
 func (s *served) published() GuestStatus {
 	g := GuestStatus{Name: s.name, Kind: s.kind(), OnSwitch: s.network.NAT != nil && s.network.Switch != nil, Socket: s.socket, LinkDown: s.linkDown.Load(), Disabled: s.device.Dropped(), LostLines: s.device.Lost()}
 	g.Limits, g.NAT = s.limits(), s.natStatus()
+	if s.uplink != nil {
+		g.Uplink = s.uplink.status()
+	}
 	var errs []error
 	for i := range s.counters {
 		counters, err := s.device.Counters(i)

@@ -40,6 +40,8 @@ type Switch struct {
 type SwitchSettings struct {
 	Name          string // of the switch; "" is the one without a name
 	Flood, Ageing int    // as those of Switch
+	// Uplinks lead the switch to switches of other hosts.
+	Uplinks []Uplink
 }
 
 // whole is a Switch of which nothing else is said.

@@ -71,7 +71,7 @@ func TestWhatIsWrongWithASwitchIsTold(t *testing.T) {
 		"VLAN 5000: want 1 to 4094":            {Guests: []Guest{onSwitch("/tmp", "a", Switch{VLANs: tap.VLANs{Access: 5000}})}},
 		"needs no limit of how many":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac, MaxMACs: 2})}},
 		"is no address of one interface":       {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: net.HardwareAddr{1, 0, 0, 0, 0, 0}})}},
-		"ip 192.0.2.1: 2 guests cannot":     {FrontEnds: FrontEnds{SocketPaths: []string{"/tmp/a", "/tmp/b"}}, Switch: &Switch{IP: bound}},
+		"ip 192.0.2.1: 2 guests cannot":        {FrontEnds: FrontEnds{SocketPaths: []string{"/tmp/a", "/tmp/b"}}, Switch: &Switch{IP: bound}},
 		"65 addresses of IP":                   {Guests: []Guest{onSwitch("/tmp", "a", Switch{IP: slices.Repeat(bound, 65)})}},
 		"address of IP is not valid":           {Guests: []Guest{onSwitch("/tmp", "a", Switch{IP: make([]netip.Prefix, 1)})}},
 		"want 6 bytes":                         {Guests: []Guest{onSwitch("/tmp", "a", Switch{MAC: mac[:5]})}},

@@ -42,7 +42,7 @@ func newPage(published func() daemon.Status) *Page {
 
 // kinds are those of networks that guests can have.
 func kinds() []daemon.Kind {
-	return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindSwitch, daemon.KindStub}
+	return []daemon.Kind{daemon.KindNAT, daemon.KindTAP, daemon.KindSwitch, daemon.KindUplink, daemon.KindStub}
 }
 
 // setOf is the set of counters of a kind of networks.
@@ -54,6 +54,8 @@ func setOf(kind daemon.Kind) string {
 		return setTAP
 	case daemon.KindSwitch:
 		return setSwitch
+	case daemon.KindUplink:
+		return setUplink
 	}
 	return setStub
 }
@@ -212,6 +214,9 @@ func boundRules(counts []nat.RuleCount) (told []nat.RuleCount) {
 
 // networkOf are the metrics of the counters of a guest's queue pairs, in their order.
 func (g *gathering) networkOf(of *daemon.GuestStatus) [][]family {
+	if of.Uplink != nil {
+		return [][]family{g.network[daemon.KindSwitch], g.network[daemon.KindUplink]}
+	}
 	if of.OnSwitch {
 		return [][]family{g.network[daemon.KindNAT], g.network[daemon.KindSwitch]}
 	}

@@ -204,7 +204,7 @@ func TestThePageHasTheMetricsOfTheTable(t *testing.T) {
 	for _, set := range networks() {
 		var want, found []string
 		for _, m := range Table() {
-			if other := strings.Split(m.Name, "_")[1]; other == set || !strings.Contains(setNAT+setTAP+setSwitch+setStub, other) {
+			if other := strings.Split(m.Name, "_")[1]; other == set || !strings.Contains(setNAT+setTAP+setSwitch+setUplink+setStub, other) {
 				want = append(want, m.Name)
 			}
 		}

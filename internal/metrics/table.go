@@ -7,6 +7,7 @@ import (
 	"github.com/vringnet/vring/netbackend/l2switch"
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/stub"
+	"github.com/vringnet/vring/netbackend/vxlan"
 	"github.com/vringnet/vring/netbackend/worker"
 	"github.com/vringnet/vring/tap"
 )
@@ -64,6 +65,7 @@ const (
 	setNAT    = "nat"
 	setTAP    = "tap"
 	setSwitch = "switch"
+	setUplink = "uplink"
 	setStub   = "stub"
 )
 
@@ -78,6 +80,8 @@ func countersOf(set string) any {
 		return tap.Counters{}
 	case setSwitch:
 		return l2switch.Counters{}
+	case setUplink:
+		return vxlan.Counters{}
 	}
 	return stub.Counters{}
 }
@@ -87,7 +91,7 @@ func Table() (all []Metric) {
 	for _, m := range ownMetrics() {
 		all = append(all, m)
 	}
-	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setStub} {
+	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setUplink, setStub} {
 		all = append(all, metricsOf(set)...)
 	}
 	return all
@@ -159,7 +163,7 @@ func Meaning(counter string) string {
 		own := ownMetrics()
 		return own[disabledFrames].Help
 	}
-	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setStub} {
+	for _, set := range []string{setThread, setNAT, setTAP, setSwitch, setUplink, setStub} {
 		for _, d := range counting.Describe(countersOf(set)) {
 			if d.Name == counter {
 				return d.Help

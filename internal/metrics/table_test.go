@@ -17,7 +17,7 @@ import (
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md instead of comparing them")
 
 // networks are the sets of counters of which a process has one.
-func networks() []string { return []string{setNAT, setTAP, setSwitch, setStub} }
+func networks() []string { return []string{setNAT, setTAP, setSwitch, setUplink, setStub} }
 
 func TestEachMetricIsExplainedAndNamedOnce(t *testing.T) {
 	names := map[string]bool{}
@@ -50,7 +50,7 @@ func documented() [][2]string {
 	for _, set := range append([]string{setThread}, networks()...) {
 		heading := map[string]string{
 			setThread: "Threads of queue pairs", setNAT: "Networks of `vring nat`", setTAP: "Devices of `vring tap`",
-			setSwitch: "Ports of `vring switch`", setStub: "Test back ends of `vring stub`",
+			setSwitch: "Ports of `vring switch`", setUplink: "Uplinks of switches", setStub: "Test back ends of `vring stub`",
 		}[set]
 		listed := metricsOf(set)
 		if set == setNAT {

@@ -46,11 +46,12 @@ type Config struct {
 	// User is whom this process becomes, which root has started and which ends with its parent; nil for a process that stays whose it is.
 	User *User
 	// StaysRoot is why it stays root's, to be told; "" for a process that is not meant to become another user's.
-	StaysRoot string
-	Internet  bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
-	Accept    bool // have package net accept connections of TCP, of which it sets an option
-	TAP       bool // use TAP devices: attach their queues, and set carrier and offloads
-	Reopen    bool // join TAP devices that come back
+	StaysRoot  string
+	Internet   bool // make IPv4 and IPv6 connections, over TCP and UDP, and pings
+	Reconnects bool // connect sockets of datagrams that are open, to one address after the other
+	Accept     bool // have package net accept connections of TCP, of which it sets an option
+	TAP        bool // use TAP devices: attach their queues, and set carrier and offloads
+	Reopen     bool // join TAP devices that come back
 	// Multicast lets sockets of the internet join groups. An interface that has come back needs new sockets, and those must be
 	// bound to the groups, so any port may be used then. Timers may be set.
 	Multicast bool

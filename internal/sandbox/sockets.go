@@ -62,7 +62,7 @@ func addressCalls(cfg *Config) (calls []call) {
 	for _, name := range []string{"sendmsg", "sendmmsg", "sendto"} {
 		calls = append(calls, where(name, cfg.notOnNotify()...))
 	}
-	if cfg.Internet || cfg.Meets || len(cfg.Dial)+len(cfg.MakeIn) > 0 {
+	if cfg.Internet || cfg.Meets || cfg.Reconnects || len(cfg.Dial)+len(cfg.MakeIn) > 0 {
 		calls = append(calls, where("connect", cfg.notOnNotify()...))
 	}
 	return calls
