@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/vringnet/vring/internal/configfile"
 	"github.com/vringnet/vring/internal/daemon"
 	"github.com/vringnet/vring/internal/passtopt"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/supervisor"
 )
 
@@ -111,7 +113,10 @@ func (p *passt) run(ctx context.Context) (err error) {
 		return err
 	}
 	if isServer {
-		return p.service(checked).serve(ctx)
+		return p.service(checked, &plan).serve(ctx)
+	}
+	if err := p.checkUser(checked, plan.RunAs); err != nil {
+		return err
 	}
 	p.tell(&plan)
 	if !p.options.Foreground {
@@ -120,16 +125,30 @@ func (p *passt) run(ctx context.Context) (err error) {
 	if err := p.startup.openFiles(&p.options); err != nil {
 		return err
 	}
-	s := p.service(checked)
+	s := p.service(checked, &plan)
 	s.ready = p.startup.isReady
 	return s.serve(ctx)
 }
 
 // service is what serves the guest.
-func (p *passt) service(checked *daemon.Checked) *service {
+func (p *passt) service(checked *daemon.Checked, plan *passtopt.Plan) *service {
 	s := newService(checked, "--vring-option queues=N gives the guest more", p.stderr, nil)
-	s.noHint = true
+	s.noHint, s.frames, s.user = true, p.options.Pcap, plan.RunAs
 	return s
+}
+
+// checkUser returns why the guest cannot be served by a user that was named, nil if it can, or if none was.
+func (p *passt) checkUser(checked *daemon.Checked, u *sandbox.User) error {
+	config := checked.Config()
+	switch {
+	case u == nil, os.Geteuid() == u.UID && os.Getegid() == u.GID:
+		return nil
+	case os.Geteuid() != 0:
+		return passtFault("Can't set GID to %d: %v", u.GID, unix.EPERM)
+	case config.Sandbox != sandbox.On && config.Sandbox != sandbox.Strict:
+		return passtFault("--runas %s: vring becomes another user in its sandbox only, which is off", u.Name)
+	}
+	return nil
 }
 
 // check returns what is served, with options of vring's own.

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,23 @@ func passtHost() passtopt.Host {
 		HasInterface: func(name string) bool {
 			_, err := net.InterfaceByName(name)
 			return err == nil
+		},
+		User: func(name string) (uid, gid int, ok bool) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return 0, 0, false
+			}
+			uid, errUID := strconv.Atoi(u.Uid)
+			gid, errGID := strconv.Atoi(u.Gid)
+			return uid, gid, errUID == nil && errGID == nil
+		},
+		Group: func(name string) (gid int, ok bool) {
+			g, err := user.LookupGroup(name)
+			if err != nil {
+				return 0, false
+			}
+			gid, err = strconv.Atoi(g.Gid)
+			return gid, err == nil
 		},
 	}
 	if c, err := dns.ClientConfigFromFile("/etc/resolv.conf"); err == nil {

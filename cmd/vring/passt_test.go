@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -189,6 +191,7 @@ func TestPasstTellsInOneLineWhyItDoesNotStart(t *testing.T) {
 		"-T is for pasta mode only":           {"-s", "DIR/s", "-T", "80"},
 		"an option of passt's sets this":      {"-s", "DIR/s", "-q", "--vring-option", "mtu=1400"},
 		"--vring-option: ":                    {"-s", "DIR/s", "-q", "--vring-option", "mtuu=1400"},
+		"Couldn't open pcap file /no/such/p":  {"-s", "DIR/s", "-q", "-p", "/no/such/p"},
 		"want 576 to 65520":                   {"-s", "DIR/s", "-q", "-m", "100"},
 	} {
 		l := newLauncher(t, args...)
@@ -241,4 +244,64 @@ func TestOptionsOfVringsOwnAreAddedToPassts(t *testing.T) {
 	l := newLauncher(t, "-f", "-s", "DIR/s", "--vring-option", "deny=192.168.0.0/16", "--vring-option", "restrict", "--vring-option", "sandbox=off", "--vring-option", "forward=127.0.0.1%none7:1:1")
 	require.Equal(t, exitError, l.run())
 	require.Contains(t, l.stderr.String(), "the host has no interface none7", "the forward is tried")
+}
+
+// The first frame is the first that the front end has sent, whole, though nothing had asked for a capture when it came.
+func TestPasstWritesTheFramesOfItsGuestToAFile(t *testing.T) {
+	l := newLauncher(t, "-s", "DIR/s", "-P", "DIR/pid", "-q", "-4", "-a", "10.5.0.2", "-n", "24", "-g", "10.5.0.1", "-p", "DIR/pcap")
+	require.Equal(t, 0, l.run(), l.stderr.String())
+	pid := l.serving()
+	conn, err := net.Dial("unix", filepath.Join(l.dir, "s"))
+	require.NoError(t, err)
+	defer conn.Close()
+	question, err := hex.DecodeString("ffffffffffff525400123456" + "0806" + "0001080006040001" + "525400123456" + "0a050002" + "000000000000" + "0a050001") // ARP
+	require.NoError(t, err)
+	_, err = conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(question))), question...))
+	require.NoError(t, err)
+	answer := make([]byte, 4)
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	answer = make([]byte, binary.BigEndian.Uint32(answer))
+	_, err = io.ReadFull(conn, answer)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+	requireEnd(t, pid)
+	file, err := os.ReadFile(filepath.Join(l.dir, "pcap"))
+	require.NoError(t, err)
+	const header, each = 24, 16
+	require.Greater(t, len(file), header+each)
+	require.Equal(t, question, file[header+each:][:len(question)])
+	require.True(t, bytes.HasSuffix(file, answer), "the last one is the last that the front end got")
+}
+
+func TestPasstServesAsTheUserThatIsNamed(t *testing.T) {
+	l := newLauncher(t, "-s", "DIR/s", "-P", "DIR/pid", "-q", "--runas", "4321:4322")
+	if os.Geteuid() != 0 {
+		require.Equal(t, exitError, l.run())
+		require.Equal(t, "passt: Can't set GID to 4322: operation not permitted\n", l.stderr.String())
+		return
+	}
+	require.Equal(t, 0, l.run(), l.stderr.String())
+	pid := l.serving()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	require.NoError(t, err)
+	var who []string
+	for _, child := range strings.Fields(string(children)) {
+		status, err := os.ReadFile("/proc/" + child + "/status")
+		require.NoError(t, err)
+		for line := range strings.Lines(string(status)) {
+			if strings.HasPrefix(line, "Uid:") || strings.HasPrefix(line, "Gid:") {
+				who = append(who, strings.Join(strings.Fields(line), " "))
+			}
+		}
+	}
+	require.Contains(t, who, "Uid: 4321 4321 4321 4321")
+	require.Contains(t, who, "Gid: 4322 4322 4322 4322")
+	require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+	requireEnd(t, pid)
+
+	l = newLauncher(t, "-s", "DIR/s", "-q", "--runas", "4321", "--vring-option", "sandbox=off")
+	require.Equal(t, exitError, l.run())
+	require.Contains(t, l.stderr.String(), "--runas 4321: vring becomes another user in its sandbox only")
 }

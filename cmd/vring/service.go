@@ -12,6 +12,7 @@ import (
 	"github.com/vringnet/vring/internal/broker"
 	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/internal/supervisor"
 )
 
@@ -25,8 +26,10 @@ type service struct {
 	stderr     io.Writer
 	file       *sourceFile // that the configuration comes from; nil for flags
 	events     *control.Events
-	ready      func() // is called when guests are served, in the process that the user has started; nil is nobody
-	noHint     bool   // the user starts no QEMU by hand
+	ready      func()        // is called when guests are served, in the process that the user has started; nil is nobody
+	noHint     bool          // the user starts no QEMU by hand
+	frames     string        // file that gets the frames of the guest; "" for none
+	user       *sandbox.User // who is to serve the guests where root starts the program; nil is vring's own choice
 }
 
 func newService(checked *daemon.Checked, queuesHint string, stderr io.Writer, file *sourceFile) *service {
@@ -128,6 +131,10 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	if err != nil {
 		return s.kept.explain(asUse(err))
 	}
+	frames, err := openFrames(s.frames, program.Log)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
 	program.Log.Info("vring starts", "version", programVersion())
 	isOpen()
 	s.describe(program.Log, d.Networks())
@@ -148,6 +155,11 @@ func (s *service) serveHere(ctx context.Context, program daemon.Program, asked s
 	defer stopMetrics()
 	stopSOCKS := serveSOCKS(d, program.Log)
 	defer stopSOCKS()
+	endFrames, err := frames.begin(d)
+	if err != nil {
+		return errors.Join(err, d.Close())
+	}
+	defer endFrames()
 	out := s.console()
 	hint.print(out)
 	stop := onRequest(asked.Status, func() { printStatus(out, d) })

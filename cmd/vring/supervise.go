@@ -31,7 +31,7 @@ func (s *service) supervise(ctx context.Context, program daemon.Program, ready f
 	status, err := supervisor.Run(ctx, supervisor.Config{
 		Server: append([]string{argv[0]}, os.Args[1:]...), Broker: argv, FD: s.config.FrontEnds.FD,
 		Sandbox: s.config.Sandbox, Manager: manager,
-		Isolation: supervisor.Isolation{OneUser: needsHostUsers(&s.config), Root: needsRoot(&s.config)},
+		Isolation: supervisor.Isolation{OneUser: needsHostUsers(&s.config), Root: needsRoot(&s.config), User: s.user},
 		Reloads:   s.file != nil, Ready: ready,
 	})
 	if err == nil && status != exitOK {

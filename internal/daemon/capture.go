@@ -9,6 +9,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/capture"
 	"github.com/vringnet/vring/netbackend/capture/filter"
+	"github.com/vringnet/vring/netbackend/capture/pcap"
 	"github.com/vringnet/vring/netbackend/capture/pcapng"
 )
 
@@ -43,6 +44,7 @@ type CaptureOptions struct {
 	SnapLen    int    // bytes of a frame
 	Cut        bool   // frames that stand for many segments are cut into them
 	Packets    uint64 // after which the capture ends; 0 for no end
+	Plain      bool   // a file of pcap is written, which tells nothing of queue pairs, directions and what was missed; else one of pcapng
 }
 
 // Capture is a capture of one guest. Run is called once, by one goroutine.
@@ -178,7 +180,7 @@ func (c *Capture) Missed() (n uint64) {
 	return n
 }
 
-// Run writes the capture as a file of pcapng, and closes it, until ctx ends, enough packets were written, or write returns an error, which is returned. What was
+// Run writes the capture as a file of pcapng, or pcap, and closes it, until ctx ends, enough packets were written, or write returns an error, which is returned. What was
 // captured until ctx ended is still written, and how much was missed.
 func (c *Capture) Run(ctx context.Context, write func([]byte) error) error {
 	defer c.Close()
@@ -210,6 +212,10 @@ func (c *Capture) Run(ctx context.Context, write func([]byte) error) error {
 
 // begin writes what stands at the beginning of a file.
 func (c *Capture) begin() {
+	if c.options.Plain {
+		c.out = pcap.AppendHeader(c.out, c.options.SnapLen)
+		return
+	}
 	c.out = pcapng.AppendSection(c.out, "vring")
 	for pair := range c.taps {
 		c.out = pcapng.AppendInterface(c.out, &pcapng.InterfaceInfo{
@@ -259,10 +265,13 @@ func (c *Capture) append(pair int) {
 		if c.isFull() {
 			return
 		}
-		c.out = pcapng.AppendPacket(c.out, &pcapng.PacketInfo{
-			Interface: pair, Time: c.began.Add(time.Duration(c.frame.Time - c.at)), Inbound: c.frame.ToGuest, Length: length, Data: data[:min(len(data), c.options.SnapLen)],
-		})
 		c.packets++
+		at, data := c.began.Add(time.Duration(c.frame.Time-c.at)), data[:min(len(data), c.options.SnapLen)]
+		if c.options.Plain {
+			c.out = pcap.AppendPacket(c.out, at, length, data)
+			return
+		}
+		c.out = pcapng.AppendPacket(c.out, &pcapng.PacketInfo{Interface: pair, Time: at, Inbound: c.frame.ToGuest, Length: length, Data: data})
 	}
 	if c.cutter != nil && c.cutter.Cut(&c.frame, put) {
 		return
@@ -282,6 +291,9 @@ func (c *Capture) tellIfDue() {
 // tell writes what was counted.
 func (c *Capture) tell() {
 	c.told = c.Missed()
+	if c.options.Plain {
+		return // it has no place for that
+	}
 	for pair, t := range c.taps {
 		missed := t.Missed()
 		c.out = pcapng.AppendStatistics(c.out, &pcapng.StatisticsInfo{

@@ -17,9 +17,12 @@ type Host struct {
 	Link func(is4 bool, name string) (l Link, ok bool)
 	// HasInterface reports whether there is an interface of a name.
 	HasInterface func(name string) bool
-	Resolvers    []netip.Addr // of resolv.conf, in their order
-	Search       []string     // of resolv.conf
-	FirstLocal   uint16       // the kernel gives ports from this one
-	LastLocal    uint16       // to this one to sockets that ask for any
-	Addresses    []netip.Addr // all of the host's, but those of loopback and of links
+	// User returns the numbers of a user and of its group, and Group that of a group, by their names.
+	User       func(name string) (uid, gid int, ok bool)
+	Group      func(name string) (gid int, ok bool)
+	Resolvers  []netip.Addr // of resolv.conf, in their order
+	Search     []string     // of resolv.conf
+	FirstLocal uint16       // the kernel gives ports from this one
+	LastLocal  uint16       // to this one to sockets that ask for any
+	Addresses  []netip.Addr // all of the host's, but those of loopback and of links
 }

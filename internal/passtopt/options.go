@@ -31,6 +31,7 @@ type Options struct {
 	LogFile                  string
 	LogSize                  uint64 // 0 is passt's own
 	PID                      string
+	RunAs                    string // USER, or USER:GROUP, by names or numbers
 	Pcap                     string
 
 	MTU                      int
@@ -58,9 +59,10 @@ type Options struct {
 
 	Ports []Ports  // of -t and -u, in order
 	Own   []string // of --vring-option
-	Later []string // options that are accepted, and do nothing yet
+	Idle  []string // options that are accepted and do nothing
 
 	prefixGiven bool // by an address
+	runAsGiven  bool
 }
 
 // Ports is a SPEC of -t or -u.
@@ -137,7 +139,6 @@ func table() []option {
 	pastaLetter := func(long string, short byte) option {
 		return option{long, short, true, func(*Options, string) error { return faultf("-%c%s", short, pastaOnly) }}
 	}
-	later := func(o *Options, name string) { o.Later = append(o.Later, name) }
 	all := []option{
 		without("tcp"), without("udp"), without("icmp"), without("dhcp"), without("dhcpv6"), without("ndp"), without("ra"),
 		flag("debug", 'd', func(o *Options) { o.Debug, o.Quiet = true, false }),
@@ -179,11 +180,9 @@ func table() []option {
 		value("outbound", 'o', setOutbound),
 		value("outbound-if4", 0, setOutboundIf(func(o *Options) *string { return &o.OutboundIf4 })),
 		value("outbound-if6", 0, setOutboundIf(func(o *Options) *string { return &o.OutboundIf6 })),
-		value("conf-path", 'c', func(o *Options, _ string) error { later(o, "--conf-path"); return nil }),
+		value("conf-path", 'c', setConfPath),
 		value("repair-path", 0, setRepair),
-		value("runas", 0, func(*Options, string) error {
-			return notYet("--runas", "as root, vring serves guests as another user by itself")
-		}),
+		value("runas", 0, func(o *Options, v string) error { o.RunAs, o.runAsGiven = v, true; return nil }),
 		value("stats", 0, setStats),
 		value("vring-option", 0, func(o *Options, v string) error { o.Own = append(o.Own, v); return nil }),
 		pastaLetter("ns-ifname", 'I'), pastaLetter("tcp-ns", 'T'), pastaLetter("udp-ns", 'U'),
@@ -202,11 +201,6 @@ func table() []option {
 		}
 	}
 	return all
-}
-
-// notYet is that vring does not do something that passt does.
-func notYet(option, instead string) error {
-	return faultf("%s: vring does not do that yet; %s", option, instead)
 }
 
 func setSocket(o *Options, v string) error {
@@ -432,6 +426,13 @@ func setOutboundIf(name func(*Options) *string) func(*Options, string) error {
 	}
 }
 
+// What is said of options that are accepted and do nothing.
+const (
+	idleConf   = "--conf-path is accepted, and no socket is made: vring does not speak pesto's protocol; --vring-option control=PATH makes a socket of its own"
+	idleRepair = "--repair-path is accepted, and no socket is made: vring lets no helper set TCP_REPAIR"
+	idleStats  = "--stats is accepted, and no table is printed: SIGUSR1 prints the counters"
+)
+
 func setRepair(o *Options, v string) error {
 	switch {
 	case v == "none":
@@ -441,7 +442,15 @@ func setRepair(o *Options, v string) error {
 	case len(v) > maxPath:
 		return faultf("Invalid passt-repair path: %s", v)
 	}
-	o.Later = append(o.Later, "--repair-path")
+	o.Idle = append(o.Idle, idleRepair)
+	return nil
+}
+
+func setConfPath(o *Options, v string) error {
+	if v == "" || len(v) > maxPath {
+		return faultf("Invalid configuration path: %s", v)
+	}
+	o.Idle = append(o.Idle, idleConf)
 	return nil
 }
 
@@ -449,7 +458,7 @@ func setStats(o *Options, _ string) error {
 	if !o.Foreground {
 		return faultf("Can't display statistics if not running in foreground")
 	}
-	o.Later = append(o.Later, "--stats")
+	o.Idle = append(o.Idle, idleStats)
 	return nil
 }
 

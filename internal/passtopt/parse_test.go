@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/internal/sandbox"
 	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
@@ -102,18 +103,32 @@ func TestTheHostsLoopbackIsAtTheGatewayUnlessItIsClosed(t *testing.T) {
 	}
 }
 
-func TestWhatVringDoesNotDoYetIsSaid(t *testing.T) {
+func TestOptionsThatDoNothingAreSaidToDoNothing(t *testing.T) {
 	for line, want := range map[string]string{
 		"-c c.sock": "--conf-path is accepted", "--vhost-user --repair-path r": "--repair-path is accepted", "-f --stats 1": "--stats is accepted",
-		"-p x.pcap": "--pcap is accepted",
 	} {
 		require.Contains(t, strings.Join(planOf(t, line, nil).Notes, "\n"), want, line)
 	}
 	require.Contains(t, strings.Join(planOf(t, "-t 80", nil).Exceptions, "\n"), "open to other machines")
 	require.NotContains(t, strings.Join(planOf(t, "-t 127.0.0.1/80", nil).Exceptions, "\n"), "open to other machines")
-	for _, line := range []string{"--runas nobody"} {
-		_, err := Parse(strings.Fields(line))
-		require.ErrorContains(t, err, "vring does not do that yet", line)
+	require.Len(t, planOf(t, "-c a -c b", nil).Notes, len(planOf(t, "-c a", nil).Notes), "once")
+	require.Empty(t, planOf(t, "-p x.pcap -a 10.5.0.2", nil).Notes)
+}
+
+func TestTheUserIsTheOneThatIsNamed(t *testing.T) {
+	require.Nil(t, planOf(t, "", nil).RunAs)
+	for line, want := range map[string]sandbox.User{
+		"--runas nobody": {Name: "nobody", UID: 65534, GID: 65534}, "--runas 1000": {Name: "1000", UID: 1000, GID: 1000},
+		"--runas 0x10:020": {Name: "0x10", UID: 16, GID: 16}, "--runas nobody:7": {Name: "nobody", UID: 65534, GID: 7},
+		"--runas 7:nogroup": {Name: "7", UID: 7, GID: 65534}, "--runas 1 --runas 2": {Name: "2", UID: 2, GID: 2},
+	} {
+		require.Equal(t, want, *planOf(t, line, nil).RunAs, line)
+	}
+	for _, user := range []string{"nobodyatall", "root", "0", "", ":7", "7:", "7:0", "7:root", "nobody:none", "-1", "4294967296", "7:2147483648"} {
+		o, err := Parse([]string{"--runas", user})
+		require.NoError(t, err)
+		_, err = o.Translate(recordedHost())
+		require.ErrorAs(t, err, new(*Fault), user)
 	}
 }
 

@@ -48,6 +48,7 @@ func recordedHost() Host {
 		"int0": {true: {Name: "int0", Address: netip.MustParsePrefix("198.51.100.2/24")}},
 		"lo":   {},
 	}
+	known := map[string]int{"nobody": 65534, "root": 0, "of nogroup": 65534, "of root": 0}
 	return Host{
 		Link: func(is4 bool, name string) (Link, bool) {
 			if name == "" {
@@ -57,6 +58,8 @@ func recordedHost() Host {
 			return l, ok
 		},
 		HasInterface: func(name string) bool { _, ok := links[name]; return ok },
+		User:         func(name string) (uid, gid int, ok bool) { uid, ok = known[name]; return uid, uid, ok },
+		Group:        func(name string) (gid int, ok bool) { gid, ok = known["of "+name]; return gid, ok },
 		Resolvers:    []netip.Addr{addr("192.0.2.53"), addr("2001:db8::53")},
 		Search:       []string{"lab.example", "corp.example"},
 		FirstLocal:   32768, LastLocal: 60999,
@@ -198,29 +201,35 @@ func reasons() map[string]string {
 		late   = "found when the port, the file or the descriptor is opened, after this"
 		local  = "without a default route by it, passt leaves the guest without DHCP; vring gives it an address of a link"
 		six    = "without an address that could be the guest's, vring leaves IPv6 out; passt advertises a router and no prefix"
-		asRoot = "as root, vring chooses the user by itself"
+		asRoot = "vring does not serve as root, or in its group, where it is asked to be somebody else; passt cannot, or serves"
 		bound  = "vring has 65520 in all modes; passt 65521 without vhost-user, where it does not fit IPv4's segments"
 	)
 	return map[string]string{
-		"-m 65521":                     bound,
-		"-m -1":                        "vring says that it is no number",
-		"-m 1279":                      "below an MTU of 1280 vring leaves IPv6 out; passt warns",
-		"-m 67":                        "an MTU below 576 is refused, in vring's words",
-		"-i int0":                      local,
-		"-i lo":                        local,
-		"-t 22 -t 23":                  late + ": passt has lost its rights by then; vring as root has not",
-		"-t 203.0.113.9/80":            late,
-		"--freebind -t 203.0.113.9/80": late + ": passt has lost its rights by then; vring as root has not",
-		"-t 127.0.0.1%none7/8080:80":   late,
-		"-t 127.0.0.1/all:10.5.0.9":    late + ": passt's sockets are more than the process may open",
-		"-t ::1/~1024-65535":           late + ": passt has lost its rights by then; vring as root has not",
-		"--runas nobody":               asRoot,
-		"--runas 1000:1000":            asRoot,
-		"--runas nobodyatall":          asRoot,
-		"-F 99":                        late,
-		"-s /no/such/dir/s.sock":       late,
-		"-P /no/such/dir/p.pid":        late,
-		"-l /no/such/dir/l.log":        late,
+		"-m 65521":                        bound,
+		"-m -1":                           "vring says that it is no number",
+		"-m 1279":                         "below an MTU of 1280 vring leaves IPv6 out; passt warns",
+		"-m 67":                           "an MTU below 576 is refused, in vring's words",
+		"-i int0":                         local,
+		"-i lo":                           local,
+		"-t 22 -t 23":                     late + ": passt has lost its rights by then; vring as root has not",
+		"-t 203.0.113.9/80":               late,
+		"--freebind -t 203.0.113.9/80":    late + ": passt has lost its rights by then; vring as root has not",
+		"-t 127.0.0.1%none7/8080:80":      late,
+		"-t 127.0.0.1/all:10.5.0.9":       late + ": passt's sockets are more than the process may open",
+		"-t ::1/~1024-65535":              late + ": passt has lost its rights by then; vring as root has not",
+		"--runas 0":                       asRoot,
+		"--runas \"\"":                    asRoot,
+		"--runas :1000":                   asRoot,
+		"--runas 1000:":                   asRoot,
+		"--runas 1000:0":                  asRoot,
+		"--runas -1":                      "vring says that it is no user",
+		"--runas 99999999999":             "passt takes the last 32 bits for the user's number",
+		"--conf-path /no/such/dir/c.sock": "vring makes no such socket",
+		"--vhost-user --repair-path /no/such/dir/r.sock": "vring makes no such socket",
+		"-F 99":                  late,
+		"-s /no/such/dir/s.sock": late,
+		"-P /no/such/dir/p.pid":  late,
+		"-l /no/such/dir/l.log":  late,
 		"--vhost-user --one-off --interface lo --tcp-ports 2222:22": six,
 	}
 }

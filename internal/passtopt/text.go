@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vringnet/vring/internal/daemon"
@@ -118,11 +119,8 @@ func (p *plan) tellNames(is4 bool) {
 
 // tellDifferences says what is otherwise than with passt, and than as a rule with vring.
 func (p *plan) tellDifferences() {
-	for _, option := range p.o.Later {
-		p.note("%s is accepted and does nothing: vring does not do that yet", option)
-	}
-	if p.o.Pcap != "" {
-		p.note("--pcap is accepted and does nothing yet: --vring-option control=PATH and vring ctl capture capture frames")
+	for _, text := range slices.Compact(slices.Sorted(slices.Values(p.o.Idle))) {
+		p.note("%s", text)
 	}
 	for _, a := range []netip.Addr{p.v4.mapHost, p.v6.mapHost} {
 		if a.IsValid() {

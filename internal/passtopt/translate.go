@@ -20,9 +20,10 @@ import (
 // Plan is what a command line means.
 type Plan struct {
 	Config     daemon.Config
-	Text       []string // what passt prints of it at the start
-	Notes      []string // what is not done as passt does it, a sentence each
-	Exceptions []string // what is open that vring closes as a rule, a sentence each
+	RunAs      *sandbox.User // who is to serve the guest where root starts vring; nil if nobody was named
+	Text       []string      // what passt prints of it at the start
+	Notes      []string      // what is not done as passt does it, a sentence each
+	Exceptions []string      // what is open that vring closes as a rule, a sentence each
 }
 
 // version is one version of IP, as the guest has it.
@@ -51,6 +52,10 @@ type plan struct {
 // Translate returns what the options mean on a host. The error is a Fault.
 func (o Options) Translate(h Host) (Plan, error) {
 	p := plan{o: &o, h: &h}
+	var err error
+	if p.out.RunAs, err = p.runAs(); err != nil {
+		return Plan{}, err
+	}
 	if o.Interface != "" && !h.HasInterface(o.Interface) {
 		return Plan{}, faultf("Invalid interface name %s: No such device", o.Interface)
 	}

@@ -54,11 +54,11 @@ const OptionList = `      --vhost-user                 speak vhost-user with the
   -o, --outbound ADDR              leave the host with this source address; once for each version of IP
       --outbound-if4 NAME          leave the host by this interface with IPv4, or not at all
       --outbound-if6 NAME          the same with IPv6
-      --runas USER                 not yet
-  -c, --conf-path PATH             accepted, not yet
-      --repair-path PATH           accepted, not yet
-      --stats SECONDS              accepted, not yet
-  -p, --pcap FILE                  accepted, not yet
+      --runas USER[:GROUP]         serve as this user, by name or number, where root starts it (default: vring, else nobody)
+  -c, --conf-path PATH             accepted: no socket is made
+      --repair-path PATH           accepted: no socket is made
+      --stats SECONDS              accepted: nothing is printed
+  -p, --pcap FILE                  write all frames of the guest to this file (pcap)
       --vring-option KEY=VALUE     an option of vring nat
       --print-capabilities         print the capabilities of this back end as JSON, and exit
       --version                    print the version, and exit

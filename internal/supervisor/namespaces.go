@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
+
+	"github.com/vringnet/vring/internal/sandbox"
 )
 
 // ownNamespaces are those that the server does not share with the host: of mounts, processes, System V objects and the host's
@@ -21,6 +23,8 @@ type Isolation struct {
 	OneUser string
 	// Root is why a server that root starts stays root's. "" is that it becomes a user of its own.
 	Root string
+	// User is whom a server that root starts becomes, and no other: without the right to that, none is started. Nil is a user of vring's own.
+	User *sandbox.User
 }
 
 // start starts the server, in namespaces of its own where that is possible, and tells it in its environment what it inherits. The

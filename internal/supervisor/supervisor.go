@@ -46,6 +46,9 @@ func Run(ctx context.Context, c Config) (status int, err error) {
 	}
 
 	becoming := c.Isolation.becoming()
+	if u := c.Isolation.User; u != nil && becoming.StaysRoot != "" {
+		return 0, fmt.Errorf("cannot become %s: %s", u.Name, becoming.StaysRoot)
+	}
 	p, err := startAll(&c, becoming)
 	if err != nil {
 		return 0, err

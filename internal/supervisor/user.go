@@ -33,6 +33,9 @@ func (i Isolation) becoming() Becoming {
 	if lacks := lacking(cap.SETUID, cap.SETGID, cap.KILL); lacks != "" {
 		return Becoming{StaysRoot: "it lacks " + lacks}
 	}
+	if i.User != nil {
+		return Becoming{User: i.User}
+	}
 	return becomingOne(ownUsers(), user.Lookup)
 }
 
