@@ -20,6 +20,7 @@ func (c *ctl) dnsCommand() *cobra.Command {
 		Long: `Tell which resolvers are asked for the names of all guests, or of one, as vring ctl resolvers does, and which of their answers are kept, with --dns-cache.
 
   vring ctl dns 10.0.2.15
+  vring ctl dns names [NAME|ADDRESS]                tells what guests are called, or what a name leads to
   vring ctl dns flush                               forgets the answers of all guests, or of one that is named`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.show(cmd, func(ctx context.Context, client *control.Client) (report, error) {
@@ -36,7 +37,7 @@ func (c *ctl) dnsCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.AddCommand(c.dnsFlushCommand())
+	cmd.AddCommand(c.dnsFlushCommand(), c.dnsNamesCommand())
 	return cmd
 }
 

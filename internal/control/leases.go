@@ -34,6 +34,18 @@ func leaseOf(l *nat.Lease) api.Lease {
 	return lease
 }
 
+func (s *Server) hostNames(r *http.Request, _ []byte) (any, error) {
+	names, err := s.Daemon.HostNames(r.PathValue("name"))
+	if err != nil {
+		return nil, flowFailure(err)
+	}
+	all := []api.HostName{}
+	for _, n := range names {
+		all = append(all, api.HostName{Name: strings.ToValidUTF8(n.Name, "?"), Address: n.Addr.String()})
+	}
+	return all, nil
+}
+
 func (s *Server) nameCache(r *http.Request, _ []byte) (any, error) {
 	names, err := s.Daemon.CachedNames(r.PathValue("name"))
 	if err != nil {

@@ -87,6 +87,15 @@ func (d *Daemon) Leases(guest string) ([]nat.Lease, error) {
 	return askEngine(s, (*nat.Port).Leases)
 }
 
+// HostNames returns the names that a guest finds of itself and of others, as nat's Port.HostNames does. It is called, and fails, as Leases.
+func (d *Daemon) HostNames(guest string) ([]nat.HostName, error) {
+	s, err := d.withFlows(guest)
+	if err != nil {
+		return nil, err
+	}
+	return askEngine(s, (*nat.Port).HostNames)
+}
+
 // Resolvers returns what is known of the resolvers that answer a guest's names, as nat's Port.Resolvers does. It is called, and fails, as Leases.
 func (d *Daemon) Resolvers(guest string) (nat.Resolvers, error) {
 	s, err := d.withFlows(guest)

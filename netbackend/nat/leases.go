@@ -10,6 +10,7 @@ import (
 	"github.com/vringnet/vring/netbackend/nat/spec"
 	"github.com/vringnet/vring/netbackend/services/dns"
 	"github.com/vringnet/vring/netbackend/services/dnscache"
+	"github.com/vringnet/vring/netbackend/services/dnszone"
 	"github.com/vringnet/vring/netbackend/services/hostconf"
 	"github.com/vringnet/vring/netbackend/services/lease"
 )
@@ -78,6 +79,20 @@ func (p *Port) Leases(now int64) []Lease {
 	all := l.V4.Leases(now)
 	if l.V6 != nil {
 		all = append(all, l.V6.Leases(now)...)
+	}
+	return all
+}
+
+// HostName is a name with an address that it leads to, as the guest finds it in the zone of guests.
+type HostName = dnszone.Host
+
+// HostNames returns the names of the guest, of its hosts, and of guests that it reaches, each with an address that leads back to it. A name leads to the first
+// address of each version of IP that is there with it. now is by the clock of Turn. Any goroutine may call it.
+func (p *Port) HostNames(now int64) (all []HostName) {
+	for _, h := range p.guest.hostNames(now) {
+		if h.Name = dnszone.Label(h.Name); h.Name != "" {
+			all = append(all, h)
+		}
 	}
 	return all
 }

@@ -9,6 +9,14 @@ type Lease struct {
 	LeftSeconds *int64 `json:"left_seconds"` // until it may be given to others; null for one that its host keeps
 }
 
+// HostName is a name that a guest finds in the zone of guests, of itself or of another guest, with one of its addresses. GET
+// /v1/guests/{name}/host-names answers with all of them. A name leads to the first address of
+// each version of IP that is there with it, and each address back to its first name.
+type HostName struct {
+	Name    string `json:"name"` // without its zone
+	Address string `json:"address"`
+}
+
 // Resolvers is who answers a guest's names: the answer of GET /v1/guests/{name}/resolvers.
 type Resolvers struct {
 	File           string     `json:"file"`        // that they are read from; "" for those of the configuration, or none

@@ -251,7 +251,7 @@ func (z lookup) hostRecords(in *zone, inside, owner string, kind uint16) (all []
 		return nil, false
 	}
 	for _, h := range z.hosts(z.now) {
-		if inside == "" || label(h.Name) != inside {
+		if inside == "" || Label(h.Name) != inside {
 			continue
 		}
 		ok = true
@@ -263,8 +263,8 @@ func (z lookup) hostRecords(in *zone, inside, owner string, kind uint16) (all []
 	return all, ok
 }
 
-// label returns the first label of a host's name in lower case, "" if that is none which a host can have (RFC 1123 section 2.1).
-func label(name string) string {
+// Label returns the first label of a host's name in lower case, "" if that is none which a host can have (RFC 1123 section 2.1).
+func Label(name string) string {
 	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	name, _, _ = strings.Cut(strings.ToLower(name), ".")
 	if len(name) > 63 || strings.Trim(name, allowed) != "" || strings.HasPrefix(name, "-") {
@@ -283,7 +283,7 @@ func (z lookup) nameOf(full string) string {
 		return name
 	}
 	for _, h := range z.hosts(z.now) {
-		if name := label(h.Name); h.Addr == addr && name != "" {
+		if name := Label(h.Name); h.Addr == addr && name != "" {
 			return name + z.inside
 		}
 	}
