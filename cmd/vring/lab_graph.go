@@ -52,7 +52,13 @@ marked, with their addresses.
 
 // pictureOf is what is drawn of a lab.
 func pictureOf(name string, read *labfile.Lab) *labgraph.Lab {
-	p := &labgraph.Lab{Name: name}
+	p := &labgraph.Lab{Name: name, Uplinks: map[string][]string{}}
+	for i := range read.Config.Switches {
+		s := &read.Config.Switches[i]
+		for _, u := range s.Uplinks {
+			p.Uplinks[s.Name] = append(p.Uplinks[s.Name], u.String())
+		}
+	}
 	for i := range read.Config.Guests {
 		g := &read.Config.Guests[i]
 		drawn := labgraph.Guest{Name: g.Name, NAT: g.NAT != nil, Own: g.Switch == nil}

@@ -159,7 +159,10 @@ func (r *labReport) print(w io.Writer) {
 	var rows [][]string
 	for i := range r.Guests {
 		g := &r.Guests[i]
-		program := "not vring's"
+		program := "-"
+		if g.Socket != "" { // it is no uplink
+			program = "not the lab's"
+		}
 		if g.Program != nil {
 			program = programText(g.Program)
 		}

@@ -137,7 +137,9 @@ func TestEachExampleComesUp(t *testing.T) {
 			programs := strings.Count(string(text), "run:")
 
 			free := fmt.Sprintf("- %d:80", porttest.FreePort(t).Port())
-			file := r.write("lab.yaml", faked(strings.ReplaceAll(string(text), "- 8080:80", free)))
+			here := porttest.FreePort(t)
+			local := strings.NewReplacer("- 8080:80", free, "vxlan://192.0.2.1/42", "vxlan://127.0.0.1/42?local="+here.String(), "vxlan://192.0.2.2/42", "vxlan://127.0.0.1/42?local="+here.String())
+			file := r.write("lab.yaml", faked(local.Replace(string(text))))
 			require.Equal(t, "the lab lab is up\n", r.must("up", file, "--wait", "0"))
 			require.Eventually(t, func() bool {
 				connected := 0

@@ -11,8 +11,9 @@ import (
 
 // Lab is what is drawn.
 type Lab struct {
-	Name   string
-	Guests []Guest
+	Name    string
+	Guests  []Guest
+	Uplinks map[string][]string // where switches lead beyond this host, by their names
 }
 
 // Guest is a guest of a lab. Texts are drawn as far as there is room.
@@ -75,6 +76,9 @@ func (l *Lab) networks() (all []*network) {
 		n := byLabel[label]
 		if n == nil {
 			n = &network{label: label, bar: !g.Own}
+			if !g.Own {
+				n.label = strings.Join(append([]string{label}, l.Uplinks[g.Switch]...), ", ")
+			}
 			byLabel[label], all = n, append(all, n)
 		}
 		n.guests, n.out = append(n.guests, g), n.out || g.NAT

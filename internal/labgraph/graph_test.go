@@ -28,13 +28,13 @@ func textsOf(t *testing.T, svg []byte) (texts []string) {
 }
 
 func TestAPictureHasGuestsNetworksAndTheHost(t *testing.T) {
-	svg := SVG(&Lab{Name: "two", Guests: []Guest{
+	svg := SVG(&Lab{Name: "two", Uplinks: map[string][]string{"lan": {"vxlan://192.0.2.2/42"}}, Guests: []Guest{
 		{Name: "web", Switch: "lan", NAT: true, Forwards: []string{"tcp:127.0.0.1:8080:80"}, Up: true, Addresses: []string{"10.0.2.15"}},
 		{Name: "db", Switch: "lan", VLANs: "VLAN 10", Link: "lte"},
 		{Name: "alone", Own: true, Device: "tap0"},
 	}})
 	texts := textsOf(t, svg)
-	for _, want := range []string{"two", "switch lan", "guests on no switch", "host, outside", "web", "10.0.2.15", "tcp:127.0.0.1:8080:80", "VLAN 10", "lte", "TAP device tap0"} {
+	for _, want := range []string{"two", "switch lan, vxlan://192.0.2.2/42", "guests on no switch", "host, outside", "web", "10.0.2.15", "tcp:127.0.0.1:8080:80", "VLAN 10", "lte", "TAP device tap0"} {
 		require.Contains(t, texts, want)
 	}
 	require.Equal(t, 1, strings.Count(string(svg), `class="box up"`))
