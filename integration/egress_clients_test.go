@@ -222,7 +222,7 @@ func (e *egress) as(ns *netns.Namespace, resolvers string, u userland.Userland) 
 }
 
 // serve starts a program in the internet. It ends with the test.
-func (e *egress) serve(u userland.Userland, name string, args ...string) {
+func (e *egress) serve(u userland.Userland, name string, args ...string) *process.Process {
 	e.t.Helper()
 	path, err := u.Tool(name)
 	require.NoError(e.t, err)
@@ -234,6 +234,7 @@ func (e *egress) serve(u userland.Userland, name string, args ...string) {
 			e.t.Logf("%s printed at last:\n%s", name, lastOf(p.Output()))
 		}
 	})
+	return p
 }
 
 // asServer returns what makes a thread one of the internet, with an empty /run but for what services want to be there.

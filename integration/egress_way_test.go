@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,7 +83,9 @@ func TestGuestsLeaveByAnInterfaceAndASourceAddressInTheSandbox(t *testing.T) {
 }
 
 func TestGuestsLeaveByProxiesOfTheField(t *testing.T) {
-	t.Parallel()
+	wait := beginHalfDead(t)
+	t.Parallel() // meanwhile half a minute goes by
+	defer wait()
 	const at, user = proxyAddress, "me"
 	for name, c := range map[string]struct {
 		via    string
@@ -116,6 +119,69 @@ func TestGuestsLeaveByProxiesOfTheField(t *testing.T) {
 			require.Contains(t, out, c.want, "the guest gets nothing, not by another way either")
 			require.NotContains(t, out, "from ")
 		})
+	}
+}
+
+// beginHalfDead lets a guest connect by a proxy that is stopped: the host's kernel still accepts for it, and nobody answers. It returns what waits
+// for the end of that.
+func beginHalfDead(t *testing.T) (wait func()) {
+	e := newEgress(t)
+	const at = proxyAddress + ":1080"
+	proxy := e.serve(userland.Bookworm, "microsocks", "-i", proxyAddress, "-p", "1080")
+	require.Eventually(t, func() bool { return e.answers(at) }, soon, 10*time.Millisecond)
+	require.NoError(t, proxy.Signal(syscall.SIGSTOP))
+	e.startAlone("--dns", resolver, "--via", "socks5://"+at)
+	out := make(chan string, 1)
+	go func() {
+		defer close(out)
+		out <- e.asked(`curl -sS --max-time 120 http://good.example/from 2>&1`)
+	}()
+	return func() {
+		require.Regexp(t, `curl: \(7\) Failed to connect to good\.example port 80 after 3\d{4} ms`, <-out, "it is refused after 30 seconds, and not before")
+		e.vring.waitLog("the proxy does not answer", 1)
+		require.Contains(t, e.vring.ctl("why"), "the proxy does not answer")
+	}
+}
+
+// users of dante are those of the machine, so it has files of its own for them.
+const danteStart = `mount --bind %[1]s/passwd /etc/passwd && mount --bind %[1]s/shadow /etc/shadow && exec danted -f %[1]s/danted.conf`
+
+// serveDante starts dante, which asks for a password and forbids port 81.
+func (e *egress) serveDante(port string) {
+	e.write("passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\nme:x:4321:65534::/:/bin/false\n")
+	e.write("shadow", "root:*:19000::::::\nnobody:*:19000::::::\nme:$5$vring$ZMq3f7lkLh9SmzitdnDJEn2bfs1Y0Ng0k92bitTi//C:19000::::::\n") // secret
+	e.write("danted.conf", "logoutput: stderr\ninternal: "+proxyAddress+" port = "+port+"\nexternal: "+proxyAddress+`
+clientmethod: none
+socksmethod: username
+user.privileged: root
+user.unprivileged: nobody
+client pass { from: 0/0 to: 0/0 }
+socks block { from: 0/0 to: 0/0 port = 81 }
+socks pass { from: 0/0 to: 0/0 }
+`)
+	e.serve(userland.Bookworm, "sh", "-c", fmt.Sprintf(danteStart, e.dir))
+}
+
+func TestGuestsLeaveByDante(t *testing.T) {
+	t.Parallel()
+	e := newEgress(t)
+	e.tellsClients()
+	e.serveDante("1082")
+	require.Eventually(t, func() bool { return e.answers(proxyAddress + ":1082") }, soon, 10*time.Millisecond)
+	e.startAlone("--dns", resolver, "--deny", "192.0.2.99")
+	const socks = proxyAddress + ":1082"
+	for _, c := range []struct{ via, url, want, told string }{
+		{"socks5://me:secret@" + socks, "http://good.example/from", "from " + proxyAddress + "\n", ""},
+		{"socks5://me:wrong@" + socks, "http://good.example/from", "curl: (7)", "the proxy does not take the user name and the password"},
+		{"socks5://" + socks, "http://good.example/from", "curl: (7)", "the proxy wants a user name and a password"},
+		{"socks5://me:secret@" + socks, "http://good.example:81/", "curl: (7)", "the proxy says: connection not allowed by ruleset"},
+		{"socks5://me:secret@" + socks, "http://good.example:82/", "curl: (7)", "the proxy says: connection refused"},
+	} {
+		e.vring.ctl("policy", "replace", "--deny", "192.0.2.99", "--via", c.via)
+		require.Contains(t, e.asked(`curl -4sS --max-time 120 `+c.url+` 2>&1`), c.want, "%s %s: %s", c.via, c.url, e.vring.ctl("why"))
+		if c.told != "" {
+			require.Contains(t, e.vring.ctl("why"), c.told, "%s %s", c.via, c.url)
+		}
 	}
 }
 

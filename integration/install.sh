@@ -22,6 +22,7 @@ needs=(
 	tshark:tshark                                 # reads captures; 22 MB to fetch
 	microsocks:microsocks                         # proxies that vring leads connections through
 	tinyproxy:tinyproxy
+	danted:dante-server
 	traceroute:traceroute                         # these two run in guests
 	mtr:mtr-tiny
 	dhclient:isc-dhcp-client                      # runs in guests; newer Debians have it no more
