@@ -114,7 +114,7 @@ func newHarnessThatWaits(t testing.TB, pairs int, timeout time.Duration, l guest
 func (h *harness) serve(ctx context.Context, c *net.UnixConn, timeout time.Duration) {
 	defer close(h.ended)
 	s := newSession(fdconn.New(c, timeout), sessionConfig{
-		dev: h.dev, log: newLimitedLog(h.log.logger(), sessionLimit(), time.Now), channel: true, budget: h.budget,
+		seat: newSeat(h.dev), log: newLimitedLog(h.log.logger(), sessionLimit(), time.Now), channel: true, budget: h.budget,
 		steps: newLimitedLog(h.log.logger(), stepLimit(), time.Now), wait: h.patience,
 	})
 	h.reason = s.run(ctx)

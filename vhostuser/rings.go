@@ -100,6 +100,9 @@ func (s *session) getBase(i int) error {
 	// Where a ring stands that has not run yet in this session nobody has learnt: DPDK asks first of all when it connects again,
 	// and then names base 0.
 	r.exact = r.exact || r.running
+	if r.running && s.logs(i) {
+		s.dev.stoppedWhileLogging()
+	}
 	if err := s.stop(i); err != nil {
 		return err
 	}
@@ -228,6 +231,7 @@ func (s *session) retryRefused() {
 // startRings starts the rings that can run and do not. Rings need the features to be known, since the size of the frame
 // header depends on them.
 func (s *session) startRings() error {
+	s.waits = false
 	if s.mem == nil || !s.haveFeatures {
 		return nil
 	}
@@ -236,8 +240,22 @@ func (s *session) startRings() error {
 		if r.running || r.refused || !r.complete() || !s.canLog(i, s.mem) {
 			return nil
 		}
+		if !s.dev.mayStart() {
+			s.wait()
+			return nil
+		}
 		return s.start(i)
 	})
+}
+
+// wait leaves rings for later that could run: another front end has the device.
+func (s *session) wait() {
+	s.waits = true
+	if !s.toldWaits {
+		s.toldWaits = true
+		s.log.Warn("a guest waits for the network, which another front end's guest has",
+			"hint", "it gets it when the other one has gone, or was migrated to here; have two guests the same socket?")
+	}
 }
 
 // start starts ring i, or refuses it until its description changes. The message that completed the description is not to

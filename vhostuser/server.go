@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/vringnet/vring/internal/pace"
@@ -24,8 +23,9 @@ type Server struct {
 	pacer  pace.Pacer
 	wait   waits
 	source source
-	file   socketfile.File  // of the listener, if we bound it
-	stage  atomic.Int32     // a Stage
+	file   socketfile.File // of the listener, if we bound it
+	stages stages
+	seat   *seat
 	budget *guestmem.Budget // of all that front ends have us map, also for a session that cannot be ended yet
 }
 
@@ -58,6 +58,8 @@ func NewServer(cfg Config) (*Server, error) {
 		source: src,
 		file:   file,
 		budget: guestmem.NewBudget(cfg.Memory),
+		seat:   newSeat(cfg.Device),
+		stages: newStages(cfg.Staged),
 	}, nil
 }
 
@@ -85,11 +87,11 @@ func (s *Server) connect(c *net.UnixConn) *fdconn.Conn { return fdconn.New(c, s.
 // session serves one front end from beginning to end.
 func (s *Server) session(ctx context.Context, conn *fdconn.Conn, quiet bool) sessionResult {
 	session := newSession(conn, sessionConfig{
-		dev: s.cfg.Device, log: s.log, channel: s.cfg.listens(), budget: s.budget,
+		seat: s.seat, log: s.log, channel: s.cfg.listens(), budget: s.budget,
 		steps: s.steps, hint: s.cfg.QueuesHint, wait: s.wait.patience,
 	})
 	session.story.quiet = quiet
-	session.story.stage = s.setStage
+	session.story.stage = func(now Stage) { s.stages.set(session, now) }
 	session.story.stage(Connected)
 	defer session.story.stage(NoFrontEnd)
 	reason := session.run(ctx)
@@ -236,15 +238,18 @@ func (s *Server) start(ctx context.Context, conn *fdconn.Conn) *active {
 	return a
 }
 
-// queue is what serveEach has before it: the front end that is served, and one that waits for its end.
+// queue is what serveEach has before it: the front ends that are served, see seat, and one that waits until it may begin.
 type queue struct {
 	current *active
+	second  *active // came while current was there; nil for none, and without current
 	next    *fdconn.Conn
 	pause   <-chan time.Time // nil if the next one may begin at once
 }
 
 // serveEach serves the front ends that conns brings, until ctx ends and the last session with it.
 func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var q queue
 	defer func() {
 		if q.next != nil {
@@ -262,7 +267,7 @@ func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) erro
 		}
 		select {
 		case <-ctx.Done():
-			return q.current.wait(ctx).err
+			return q.wait(ctx)
 		case c := <-incoming:
 			lonely.Stop()
 			s.admit(ctx, &q, s.connect(c), place)
@@ -272,23 +277,44 @@ func (s *Server) serveEach(ctx context.Context, conns <-chan *net.UnixConn) erro
 		case <-lonely.C:
 			s.tellNoFrontEnd()
 		case r := <-q.current.done():
-			if s.cfg.OneOff {
+			q.current, q.second = q.second, nil
+			if s.cfg.OneOff && q.current == nil {
 				return errors.Join(r.reason, r.err)
 			}
-			if r.err != nil {
-				return fmt.Errorf("cannot go on: %w", r.err)
+			if err := s.follow(&q, r); err != nil {
+				cancel()
+				return errors.Join(err, q.wait(ctx))
 			}
-			q.current = nil
-			if d := s.ended(r); d > 0 {
-				q.pause = time.After(d)
+		case r := <-q.second.done():
+			q.second = nil
+			if err := s.follow(&q, r); err != nil {
+				cancel()
+				return errors.Join(err, q.wait(ctx))
 			}
 		}
 	}
 }
 
-// startNext serves the front end that waits, if it may begin. One that has left meanwhile is forgotten.
+// wait waits for the end of the sessions. Ctx has ended.
+func (q *queue) wait(ctx context.Context) error {
+	return errors.Join(q.current.wait(ctx).err, q.second.wait(ctx).err)
+}
+
+// follow counts the end of a session. The error is one with which no more can be served.
+func (s *Server) follow(q *queue, r sessionResult) error {
+	if r.err != nil {
+		return fmt.Errorf("cannot go on: %w", r.err)
+	}
+	if d := s.ended(r); d > 0 {
+		q.pause = time.After(d)
+	}
+	return nil
+}
+
+// startNext serves the front end that waits, if it may begin: one that came while another one was there as well, unless that
+// has hung up. One that has left meanwhile is forgotten.
 func (s *Server) startNext(ctx context.Context, q *queue) {
-	if q.current != nil || q.next == nil || q.pause != nil {
+	if q.next == nil || q.pause != nil || q.second != nil || q.current != nil && q.current.conn.PeerGone() {
 		return
 	}
 	if s.pacer.Storm() && q.next.PeerGone() {
@@ -296,7 +322,14 @@ func (s *Server) startNext(ctx context.Context, q *queue) {
 		q.next = nil
 		return
 	}
-	q.current, q.next = s.start(ctx, q.next), nil
+	a := s.start(ctx, q.next)
+	q.next = nil
+	if q.current == nil {
+		q.current = a
+		return
+	}
+	q.second = a
+	s.log.Info("a second front end has connected", "reason", "a guest can be migrated to it")
 }
 
 func (s *Server) tellNoFrontEnd() {
@@ -308,19 +341,24 @@ func (s *Server) tellNoFrontEnd() {
 		"hint", "is the guest started, and does its front end have this socket's path?")
 }
 
-// admit decides about a new front end. One is served at a time. A new one is refused, unless the present one has hung up and
-// that was not noticed yet, as happens when QEMU is killed and started again.
+// admit decides about a new front end. A third one is refused, unless one of those before has hung up and that was not
+// noticed yet, as happens when QEMU is killed and started again.
 func (s *Server) admit(ctx context.Context, q *queue, c *fdconn.Conn, place chan<- struct{}) {
 	if q.next != nil && q.next.PeerGone() {
 		q.next.Close()
 		q.next = nil
 	}
-	present := q.current
-	if present != nil && present.conn.PeerGone() {
-		present.conn.Close()
-		present = nil
+	present := 0
+	for _, a := range []*active{q.current, q.second} {
+		switch {
+		case a == nil:
+		case a.conn.PeerGone():
+			a.conn.Close()
+		default:
+			present++
+		}
 	}
-	if present != nil || q.next != nil {
+	if present > 1 || q.next != nil {
 		s.door.turnAway(ctx, c, place)
 		return
 	}

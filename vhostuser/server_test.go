@@ -140,19 +140,26 @@ func TestServerLeavesTheSocketOfAnother(t *testing.T) {
 	require.FileExists(t, s.path)
 }
 
-func TestSecondFrontEndIsRefusedAndTheFirstDoesNotNotice(t *testing.T) {
+func TestThirdFrontEndIsRefusedAndTheOthersDoNotNotice(t *testing.T) {
 	s, start := serve(t, Config{}), time.Now()
 	first := s.connect()
 	s.dev.takeCalls()
-	for range 9 {
-		second, err := frontend.Dial(s.path)
-		require.NoError(t, err)
-		_, err = second.GetFeatures()
-		require.Error(t, err)
-		require.NoError(t, second.Close())
-	}
-	_, err := first.GetFeatures()
+	second, err := frontend.Dial(s.path)
 	require.NoError(t, err)
+	_, err = second.GetFeatures()
+	require.NoError(t, err)
+	for range 9 {
+		third, err := frontend.Dial(s.path)
+		require.NoError(t, err)
+		_, err = third.GetFeatures()
+		require.Error(t, err)
+		require.NoError(t, third.Close())
+	}
+	_, err = first.GetFeatures()
+	require.NoError(t, err)
+	_, err = second.GetFeatures()
+	require.NoError(t, err)
+	require.NoError(t, second.Close())
 	require.Empty(t, s.dev.takeCalls())
 	s.requireFewRefusals(start)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vringnet/vring/vhostuser/internal/fdconn"
+	"github.com/vringnet/vring/vhostuser/wire"
 	"github.com/vringnet/vring/virtqueue/guestmem"
 )
 
@@ -17,7 +18,7 @@ import (
 // close.
 type session struct {
 	conn *fdconn.Conn
-	dev  Device
+	dev  *tenant
 	log  *limitedLog
 
 	offered         uint64 // virtio features, FeatureProtocolFeatures among them
@@ -25,6 +26,8 @@ type session struct {
 
 	features     uint64 // as the device knows them
 	haveFeatures bool   // SET_FEATURES came
+	waits        bool   // rings could run, and the device serves another front end
+	toldWaits    bool   // and that was told
 	driverGone   bool   // the device knows that the driver has reset it, and no ring has started since
 	protocol     uint64
 
@@ -57,7 +60,7 @@ func fail(err error, format string, args ...any) error {
 
 // sessionConfig is what sessions of a server have in common.
 type sessionConfig struct {
-	dev     Device
+	seat    *seat
 	log     *limitedLog
 	channel bool             // the back-end channel is offered
 	budget  *guestmem.Budget // of the guest
@@ -67,15 +70,16 @@ type sessionConfig struct {
 }
 
 func newSession(conn *fdconn.Conn, c sessionConfig) *session {
-	pairs := c.dev.QueuePairs()
+	dev := c.seat.enter()
+	pairs := dev.QueuePairs()
 	s := &session{
 		conn:            conn,
-		dev:             c.dev,
+		dev:             dev,
 		log:             c.log,
 		budget:          c.budget,
 		hint:            c.hint,
 		slots:           slotsWithin(c.budget.Limits()),
-		offered:         c.dev.Features() | neverOffered,
+		offered:         dev.Features() | neverOffered,
 		offeredProtocol: protocolFeatures(pairs, c.channel),
 		rings:           make([]ring, 2*pairs),
 		repeats:         map[slotID]int{},
@@ -105,21 +109,33 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// watch ends the session when the device fails or ctx ends.
+// watch ends the session when the device fails that it has, or when ctx ends.
 func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	select {
-	case err := <-s.dev.Failed():
-		cancel(&failure{err})
-	case <-ctx.Done():
+	defer s.conn.Close()
+	for {
+		var failed <-chan error
+		has, changes := s.dev.ownership()
+		if has {
+			failed = s.dev.Failed()
+		}
+		select {
+		case err := <-failed:
+			cancel(&failure{err})
+			return
+		case <-changes:
+		case <-ctx.Done():
+			return
+		}
 	}
-	s.conn.Close()
 }
 
 func (s *session) serve() error {
 	for {
-		m, err := s.conn.Read(s.story.next())
+		m, err := s.conn.Read(s.nextLook())
 		if errors.Is(err, fdconn.ErrQuiet) {
-			s.story.quietUntilNow()
+			if err := s.look(); err != nil {
+				return err
+			}
 			continue
 		}
 		if err == nil {
@@ -133,6 +149,31 @@ func (s *session) serve() error {
 			return err
 		}
 	}
+}
+
+// waitInterval is how often a session whose rings wait looks whether they can run. The end of a migration does not depend on it.
+const waitInterval = 50 * time.Millisecond
+
+// nextLook returns when there is something to do though no message has come, zero for never.
+func (s *session) nextLook() time.Time {
+	next := s.story.next()
+	if look := time.Now().Add(waitInterval); s.waits && (next.IsZero() || look.Before(next)) {
+		return look
+	}
+	return next
+}
+
+// look does what there is to do though no message has come.
+func (s *session) look() error {
+	if next := s.story.next(); !next.IsZero() && !time.Now().Before(next) {
+		s.story.quietUntilNow()
+	}
+	if !s.waits {
+		return nil
+	}
+	err := s.startRings()
+	s.story.after(wire.SetVringKick)
+	return err
 }
 
 // hungUp tells whether err is the front end's ordinary end, which the server may have noticed first and closed the
@@ -155,7 +196,7 @@ func (s *session) finish(ctx context.Context, cause error) error {
 	if err := s.reset(ctx); err != nil {
 		return fmt.Errorf("device still uses the memory of a front end that is gone: %w", err)
 	}
-	return s.release()
+	return s.dev.bequeath(s.release)
 }
 
 // reset asks the device to let go until it does.
@@ -164,7 +205,6 @@ func (s *session) reset(ctx context.Context) error {
 	for {
 		err := s.dev.Reset()
 		if err == nil {
-			s.drainFailure()
 			return nil
 		}
 		if wait.first() {
@@ -185,14 +225,6 @@ func (s *session) unblockDevice() {
 	}
 	for _, fd := range s.limboFDs {
 		unblock(fd)
-	}
-}
-
-// drainFailure forgets a failure that came too late to end the session: the next one has nothing to do with it.
-func (s *session) drainFailure() {
-	select {
-	case <-s.dev.Failed():
-	default:
 	}
 }
 

@@ -91,6 +91,7 @@ func TestWhoJustLooksWhetherSomebodyListensIsNotToldOf(t *testing.T) {
 func TestFrontEndsThatAreRefusedAgainAndAgainAreSlowedDown(t *testing.T) {
 	s, start := serve(t, Config{}), time.Now()
 	first := s.connect()
+	s.machine() // that a guest can be migrated to
 	visits := s.storm(func(fe *frontend.Conn) {
 		_, err := fe.GetFeatures()
 		require.Error(t, err)

@@ -23,7 +23,8 @@ const eventBacklog = 64
 
 // Console is the host's end of a guest's console.
 type Console struct {
-	in      io.Writer
+	in      io.Writer // guarded by mu
+	out     *chain
 	printed func() string
 	hello   chan proto.Hello // one value a boot, the newest wins
 	ended   chan struct{}    // closed when the guest's output has ended
@@ -48,10 +49,47 @@ type Call struct {
 // may be called at any time.
 func NewConsole(out io.Reader, in io.Writer, printed func() string) *Console {
 	c := &Console{
-		in: in, printed: printed, hello: make(chan proto.Hello, 1), ended: make(chan struct{}), next: 1, calls: make(map[int]*Call),
+		in: in, out: &chain{now: out}, printed: printed, hello: make(chan proto.Hello, 1), ended: make(chan struct{}), next: 1, calls: make(map[int]*Call),
 	}
-	go c.read(out)
+	go c.read(c.out)
 	return c
+}
+
+// Follow makes the console that of a guest which is migrated: when its output has ended where it ran, it goes on with out, and
+// from now on its input is in. It is called before the first output ends, and while nothing is sent.
+func (c *Console) Follow(out io.Reader, in io.Writer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.in = in
+	c.out.append(out)
+}
+
+// chain reads from one reader after the other.
+type chain struct {
+	now  io.Reader
+	mu   sync.Mutex
+	next []io.Reader
+}
+
+func (c *chain) append(r io.Reader) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next = append(c.next, r)
+}
+
+// Read implements io.Reader.
+func (c *chain) Read(b []byte) (int, error) {
+	n, err := c.now.Read(b)
+	if err == nil || n > 0 {
+		return n, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.next) == 0 {
+		return 0, err
+	}
+	c.now, c.next = c.next[0], c.next[1:]
+	return 0, nil
 }
 
 // read hands out what comes from the guest.

@@ -56,6 +56,8 @@ type Options struct {
 	// MemorySlots is how many memory devices may be plugged in, see QMP.PlugMemory. The machine then has 512 MiB without them
 	// instead of 256: the guest keeps a record of each page of a device.
 	MemorySlots int
+	// From is the machine whose guest is migrated here, see Machine.Migrate. The machine waits for it, and then has its Console.
+	From *Machine
 	// Queues is the number of queue pairs, with a processor for each; 0 means 1.
 	Queues int
 	// Device are more properties of the network card, such as "host_mtu=9000".
@@ -72,6 +74,9 @@ type Machine struct {
 	Console *guest.Console // nil without an initramfs
 	QMP     *QMP
 	Input   io.WriteCloser // the guest's serial line; a Console writes there too
+
+	dir    string
+	follow func() // takes the Console over
 }
 
 // Start starts a machine and connects to its monitor. The machine ends with ctx.
@@ -91,10 +96,14 @@ func Start(ctx context.Context, opt Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Process: p, Input: in}
-	if opt.Initrd != "" {
+	m := &Machine{Process: p, Input: in, dir: opt.Dir}
+	switch {
+	case opt.From != nil:
+		m.Console = opt.From.Console
+		m.follow = func() { m.Console.Follow(out, in) }
+	case opt.Initrd != "":
 		m.Console = guest.NewConsole(out, in, p.Output)
-	} else {
+	default:
 		go func() { _, _ = io.Copy(io.Discard, out) }()
 	}
 	m.QMP, err = dialMonitor(ctx, p, monitorSocket(opt.Dir))
@@ -138,6 +147,9 @@ func commandLine(opt Options) ([]string, error) {
 		args = append(args, "-bios", opt.Firmware)
 	}
 	args = append(args, network(opt)...)
+	if opt.From != nil {
+		args = append(args, "-incoming", "defer")
+	}
 	if opt.Initrd == "" {
 		return append(args, "-boot", "n"), nil
 	}
