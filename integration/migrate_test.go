@@ -44,14 +44,14 @@ func TestConnectionsOutliveMigrationsToAnotherQEMU(t *testing.T) {
 	}
 	requireProgress()
 
-	cancelled := l.target()
+	cancelled := l.target(l.guest)
 	require.ErrorContains(t, cancelled.qemu.RefusesPostcopy(), "ostcopy")
 	require.NoError(t, l.guest.qemu.CancelMigrationTo(l.ctx, cancelled.qemu))
 	require.NoError(t, cancelled.Kill())
 	requireProgress()
 
 	for range 3 {
-		target := l.target()
+		target := l.target(l.guest)
 		require.NoError(t, l.guest.qemu.MigrateTo(l.ctx, target.qemu))
 		l.guest = target
 		requireProgress()
@@ -59,7 +59,7 @@ func TestConnectionsOutliveMigrationsToAnotherQEMU(t *testing.T) {
 
 	file := filepath.Join(t.TempDir(), "saved")
 	require.NoError(t, l.guest.qemu.Save(l.ctx, file))
-	target := l.target()
+	target := l.target(l.guest)
 	require.NoError(t, target.qemu.Restore(l.ctx, l.guest.qemu, file))
 	l.guest = target
 	requireProgress()
@@ -86,12 +86,12 @@ func TestConnectionsOutliveMigrationsToAnotherQEMU(t *testing.T) {
 	l.requireNetwork()
 }
 
-// target starts a QEMU to which the guest can be migrated.
-func (l *lab) target() *testGuest {
+// target starts a QEMU at l's vring to which a guest can be migrated.
+func (l *lab) target(from *testGuest) *testGuest {
 	l.t.Helper()
 	return startQEMU(l.ctx, l.t, qemu.Options{
 		Userland: l.kind.userland, Initrd: built.image(l.kind.userland, false, l.kind.queues > 1), Socket: l.vring.Socket,
-		Reconnect: true, Queues: l.kind.queues, From: l.guest.qemu,
+		Reconnect: true, Queues: l.kind.queues, From: from.qemu,
 	})
 }
 
@@ -162,3 +162,33 @@ func (c *heldConn) Write(b []byte) (done int, err error) {
 }
 
 func (c *heldConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+// A guest is migrated to a QEMU that has another vring, as on another host, under load and there and back. Its network works at once;
+// its connections were the first vring's, and are reset when it next sends.
+func TestAGuestThatIsMigratedToAnotherVringHasItsNetworkThere(t *testing.T) {
+	t.Parallel()
+	const endless = 1 << 50
+	server := serveTCP(t, endless)
+	kind := onQEMUWithTwo(userland.Forky)
+	here := newLab(t, kind, "--queues", "2", "--allow-host", fmt.Sprintf("tcp:%d", server.Port))
+	there := *here
+	there.forwardTCP, there.forwardUDP = freePort(t), freePort(t)
+	there.vring = startVring(t, "nat", "--queues", "2",
+		"--allow-host", fmt.Sprintf("tcp:%d", server.Port), "--allow-host", fmt.Sprintf("tcp:%d", here.tcp.Port),
+		"--allow-host", fmt.Sprintf("udp:%d", here.udpEcho),
+		"-p", fmt.Sprintf("127.0.0.1:%d:%d", there.forwardTCP, guestTCPPort),
+		"-p", fmt.Sprintf("udp:127.0.0.1:%d:%d", there.forwardUDP, guestUDPPort))
+	there.udpIn = dial(there.ctx, t, "udp4", there.forwardUDP)
+	t.Cleanup(func() { require.NoError(t, there.udpIn.Close()) })
+
+	for _, way := range [][2]*lab{{here, &there}, {&there, here}} {
+		from, to := way[0], way[1]
+		load := from.guest.Start("tcp-dial", viaGateway(server.Port), endless, guestSeed)
+		from.waitReceived(64 << 10)
+		to.guest = to.target(from.guest)
+		require.NoError(t, from.guest.qemu.MigrateTo(from.ctx, to.guest.qemu))
+		require.ErrorContains(t, load.Wait(to.ctx, nil), "connection reset")
+		to.requireNetwork()
+		require.Equal(t, "10.0.2.15/24", to.lease().Address)
+	}
+}
