@@ -96,7 +96,12 @@ func (r *labRig) write(name, text string) string {
 	r.Helper()
 	file := filepath.Join(r.dir, name)
 	require.NoError(r, os.WriteFile(file, []byte(text), 0o600))
-	r.Cleanup(func() { r.lab("down", file) })
+	r.Cleanup(func() {
+		down := exec.Command(os.Args[0], "lab", "down", file) // the context of the test is over by now
+		down.Env = append(os.Environ(), asProgram+"=1", "XDG_RUNTIME_DIR="+r.runtime)
+		out, err := down.CombinedOutput()
+		require.NoError(r, err, string(out))
+	})
 	return file
 }
 
