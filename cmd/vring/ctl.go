@@ -78,7 +78,7 @@ The same is there for programs without vring ctl, as HTTP and JSON:
 	flags.StringVarP(&c.output, "output", "o", outputTable, "what is printed: table or json")
 	flags.DurationVarP(&c.watch, "watch", "w", 0, "print again and again, after this time (verbs that change nothing; without a value: 1s)")
 	flags.Lookup("watch").NoOptDefVal = "1s"
-	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.linkCommand(), c.connectCommand(), c.flowsCommand(), c.explainCommand(), c.whyCommand(), c.leasesCommand(),
+	cmd.AddCommand(c.statusCommand(), c.guestsCommand(), c.eventsCommand(), c.countersCommand(), c.linkCommand(), c.connectCommand(), c.flowsCommand(), c.explainCommand(), c.whyCommand(), c.leasesCommand(), c.uplinksCommand(),
 		c.resolversCommand(), c.dnsCommand(), c.forwardCommand(), c.guestCommand(), c.captureCommand(), c.policyCommand(), c.logLevelCommand(), c.auditCommand(), c.learnedCommand(), c.reloadCommand(), c.configCommand(),
 		c.drainCommand(), c.stopCommand())
 	for _, verb := range withThoseBelow(cmd) {

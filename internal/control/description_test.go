@@ -60,7 +60,7 @@ func apiTypes() map[string]reflect.Type {
 		reflect.TypeFor[api.Forward](), reflect.TypeFor[api.ForwardChange](), reflect.TypeFor[api.Rule](), reflect.TypeFor[api.Policy](), reflect.TypeFor[api.Hits](),
 		reflect.TypeFor[api.Link](), reflect.TypeFor[api.Emulation](), reflect.TypeFor[api.LogLevel](), reflect.TypeFor[api.AuditLog](), reflect.TypeFor[api.AuditLogChange](), reflect.TypeFor[api.Learned](), reflect.TypeFor[api.LearnedRule](), reflect.TypeFor[api.AskedName](), reflect.TypeFor[api.Changed](), reflect.TypeFor[api.Difference](), reflect.TypeFor[api.Gap](),
 		reflect.TypeFor[api.ConfigDiff](), reflect.TypeFor[api.Fault](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.Stopping](), reflect.TypeFor[api.Drain](),
-		reflect.TypeFor[api.DrainRequest](), reflect.TypeFor[api.ConfigSaved](), reflect.TypeFor[api.Lease](), reflect.TypeFor[api.HostName](), reflect.TypeFor[api.Resolvers](), reflect.TypeFor[api.Resolver](), reflect.TypeFor[api.ResolverSettings](), reflect.TypeFor[api.NameCacheStats](),
+		reflect.TypeFor[api.DrainRequest](), reflect.TypeFor[api.ConfigSaved](), reflect.TypeFor[api.Lease](), reflect.TypeFor[api.Uplink](), reflect.TypeFor[api.UplinkRemote](), reflect.TypeFor[api.UplinkAddress](), reflect.TypeFor[api.HostName](), reflect.TypeFor[api.Resolvers](), reflect.TypeFor[api.Resolver](), reflect.TypeFor[api.ResolverSettings](), reflect.TypeFor[api.NameCacheStats](),
 		reflect.TypeFor[api.ResolverFailure](), reflect.TypeFor[api.NameCache](), reflect.TypeFor[api.CachedName](), reflect.TypeFor[api.ForgottenNames](), reflect.TypeFor[api.Names](), reflect.TypeFor[api.Drop](), reflect.TypeFor[api.State](),
 	} {
 		all[of.Name()] = of

@@ -137,6 +137,7 @@ func routes() []route {
 		{http.MethodGet, "/v1/guests/{name}/drops", http.StatusOK, (*Server).drops},
 		{http.MethodGet, "/v1/guests/{name}/leases", http.StatusOK, (*Server).leases},
 		{http.MethodGet, "/v1/guests/{name}/host-names", http.StatusOK, (*Server).hostNames},
+		{http.MethodGet, "/v1/guests/{name}/uplink", http.StatusOK, (*Server).uplink},
 		{http.MethodGet, "/v1/guests/{name}/resolvers", http.StatusOK, (*Server).resolvers},
 		{http.MethodGet, "/v1/guests/{name}/dns-cache", http.StatusOK, (*Server).nameCache},
 		{http.MethodDelete, "/v1/guests/{name}/dns-cache", http.StatusOK, (*Server).forgetNames},

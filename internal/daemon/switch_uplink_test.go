@@ -59,7 +59,7 @@ func TestUplinksThatCannotBeTogetherAreTold(t *testing.T) {
 		"trunk and vlans exclude each other":       {"vxlan://192.0.2.2/1?trunk=7&vlans=10:2"},
 		"VLAN 10 is with tags and without":         {"vxlan://192.0.2.2/1?vlan=10&vlans=10:2"},
 		"one version of IP":                        {"vxlan://192.0.2.2,[2001:db8::1]/1"},
-		"two guests are called same":              {"vxlan://192.0.2.2/1?name=same", "vxlan://192.0.2.2/1?name=same&local=192.0.2.1:9"},
+		"two guests are called same":               {"vxlan://192.0.2.2/1?name=same", "vxlan://192.0.2.2/1?name=same&local=192.0.2.1:9"},
 		"VNI 5 is the network of two VLANs":        {"vxlan://192.0.2.2/5?vlans=10:5"},
 		"want the address of one host; a group ne": {"vxlan://239.1.1.1/5"},
 	} {

@@ -357,6 +357,46 @@ func TestALargeFrameIsCutForWhomDoesNotTakeIt(t *testing.T) {
 	}
 }
 
+// What is behind a Port may carry less than the sender thinks: segments of TCP are cut for it, those that are alone in their frame as well.
+func TestSegmentsAreCutForTheMTUBehindAPort(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, n := range []int{60_000, 1400, 900} {
+			for _, size := range []uint16{0, 1400} {
+				if size == 0 && n > 1400 {
+					continue
+				}
+				l := pair(t, plain, l2switch.PortConfig{})
+				l.ports[1].Carries(1000)
+				s := large(v6, n, size)
+				l.guests[0].SendSegment(s)
+				l.sent[0]++
+				l.work()
+				var payload []byte
+				for _, f := range l.guests[1].Frames() {
+					require.Equal(t, s.Seq+uint32(len(payload)), f.TCP.Seq)
+					require.LessOrEqual(t, len(f.TCP.Payload), 1000-40)
+					payload = append(payload, f.TCP.Payload...)
+				}
+				require.Equal(t, s.Payload, payload)
+				l.settled()
+			}
+		}
+	}
+}
+
+func TestAPortLearnsAsManyAddressesAsItIsGiven(t *testing.T) {
+	l := newLAN(t, func(c *l2switch.Config) { c.PortAddresses = 1 })
+	l.join(l2switch.PortConfig{Learned: 3}, porttest.Options{})
+	l.join(l2switch.PortConfig{}, porttest.Options{})
+	for i := range 5 {
+		l.send(0, ethernet(broadcast, macOf(10+i), 60))
+		l.send(1, ethernet(broadcast, macOf(20+i), 60))
+	}
+	require.Equal(t, 3, l.ports[0].Addresses())
+	require.Equal(t, 1, l.ports[1].Addresses())
+	require.ErrorContains(t, (&l2switch.PortConfig{Learned: -1}).Check(), "addresses are learned")
+}
+
 func TestDatagramsInOneFrameAreCut(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		l := pair(t, plain, l2switch.PortConfig{})
