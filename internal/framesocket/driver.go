@@ -25,6 +25,9 @@ const (
 
 	// inboxSize is how many bytes are read from a stream at once: a little more than a socket holds by default.
 	inboxSize = 256 << 10
+	// outboxSize is how many bytes may wait in a stream's socket for the front end: what the Port gives a guest in a turn or two, so that it leaves
+	// by one call. The kernel doubles it for what it needs itself, and net.core.wmem_max bounds it.
+	outboxSize = 1 << 20
 	// slotSize is where a packet goes, and slots how many are received at once.
 	slotSize = MaxFrame + 64
 	slots    = 64
@@ -43,8 +46,8 @@ type framing interface {
 	receive(d *frames) (more bool, err error)
 	// send sends what is used in the receive ring. It clears frames.writable when the socket takes no more.
 	send(d *frames) error
-	// restart forgets the last connection.
-	restart()
+	// restart forgets the last connection, and readies the socket of a new one.
+	restart(fd int)
 }
 
 // frames moves frames between a guest's rings and the socket of its front end. It is the netbackend.Driver of both.
@@ -75,7 +78,7 @@ func newFrames(f Framing) *frames {
 // begin readies it for a connection. The device does not have it.
 func (d *frames) begin(fd int) {
 	d.Restart()
-	d.framing.restart()
+	d.framing.restart(fd)
 	d.fd, d.readable, d.writable, d.more, d.over = fd, true, true, false, false
 	d.ending = false
 	select {

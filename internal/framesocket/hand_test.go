@@ -3,6 +3,9 @@ package framesocket
 import (
 	"bytes"
 	"encoding/binary"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -384,4 +387,16 @@ func deframed(stream []byte) (all [][]byte, wrong bool) {
 		stream = stream[4+n:]
 	}
 	return all, false
+}
+
+// What the Port gives a guest in a turn leaves by one call, if nobody bounds sockets to less: so the front end finds it all when it wakes up.
+func TestAStreamsSocketTakesWhatATurnGives(t *testing.T) {
+	bound, err := os.ReadFile("/proc/sys/net/core/wmem_max")
+	require.NoError(t, err)
+	most, err := strconv.Atoi(strings.TrimSpace(string(bound)))
+	require.NoError(t, err)
+	h := byHand(t, Stream)
+	size, err := unix.GetsockoptInt(h.fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	require.NoError(t, err)
+	require.Equal(t, 2*min(most, 1<<20), size)
 }

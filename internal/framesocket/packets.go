@@ -24,7 +24,7 @@ func newPackets(f Framing) *packets {
 	return &packets{greeting: f == Datagrams, endless: f == Datagrams, first: true}
 }
 
-func (s *packets) restart() { s.first, s.slot = true, 0 }
+func (s *packets) restart(int) { s.first, s.slot = true, 0 }
 
 // receive implements framing.
 func (s *packets) receive(d *frames) (more bool, err error) {

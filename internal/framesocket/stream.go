@@ -23,7 +23,11 @@ type stream struct {
 
 func newStream() *stream { return &stream{} }
 
-func (s *stream) restart() { s.begin, s.end, s.first, s.last = 0, 0, 0, 0 }
+// restart implements framing. A socket that cannot be made larger serves as it is.
+func (s *stream) restart(fd int) {
+	s.begin, s.end, s.first, s.last = 0, 0, 0, 0
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, outboxSize)
+}
 
 // receive implements framing. It reads once: more waits for the next turn.
 func (s *stream) receive(d *frames) (more bool, err error) {

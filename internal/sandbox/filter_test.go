@@ -113,6 +113,7 @@ func TestTheListLooksAtAllThatTheKernelLooksAt(t *testing.T) {
 		"urgent data in line":       {internet, "setsockopt", []uint64{5, unix.SOL_SOCKET, unix.SO_OOBINLINE}, allow},
 		"small packets":             {&Config{Accept: true}, "setsockopt", []uint64{5, unix.IPPROTO_TCP, unix.TCP_NODELAY}, allow},
 		"small packets of a stub":   {&Config{}, "setsockopt", []uint64{5, unix.IPPROTO_TCP, unix.TCP_NODELAY}, trap},
+		"room for a front end":      {&Config{}, "setsockopt", []uint64{5, unix.SOL_SOCKET, unix.SO_SNDBUF}, allow},
 		"lingering":                 {&Config{Accept: true}, "setsockopt", []uint64{5, unix.SOL_SOCKET, unix.SO_LINGER}, trap},
 		"membership":                {groups, "setsockopt", []uint64{5, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, allow},
 		"membership without need":   {internet, "setsockopt", []uint64{5, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP}, trap},

@@ -150,6 +150,9 @@ func optionCalls(cfg *Config) (calls []call) {
 	if cfg.Bind {
 		options = append(options, bindOptions()...)
 	}
+	if !cfg.Internet {
+		options = append(options, socketOption{unix.SOL_SOCKET, unix.SO_SNDBUF}) // of front ends that share no memory, whatever is behind them
+	}
 	for _, o := range options {
 		calls = append(calls, where("setsockopt", condition{1, equal, o.level}, condition{2, equal, o.name}))
 	}
