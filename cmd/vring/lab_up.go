@@ -92,7 +92,8 @@ func withoutDown(err error) error {
 
 // apply lets the keeper of a place have a plan. If there is none, it is started, if check finds nothing wrong.
 func apply(ctx context.Context, place labrun.Place, plan *labrun.Plan, check func() error) (*labrun.Applied, error) {
-	for {
+	const attempts = 500 // a keeper is about to begin, or to end
+	for range attempts {
 		held, err := place.Take()
 		switch {
 		case err == nil:
@@ -110,10 +111,11 @@ func apply(ctx context.Context, place labrun.Place, plan *labrun.Plan, check fun
 		if !errors.Is(err, labrun.ErrDown) {
 			return done, err
 		}
-		if !sleep(ctx, 10*time.Millisecond) { // the keeper is about to begin, or to end
+		if !sleep(ctx, 10*time.Millisecond) {
 			return nil, ctx.Err()
 		}
 	}
+	return nil, fmt.Errorf("the keeper of the lab ends as soon as it has begun; remove %s if no lab of this name is up", place.Path)
 }
 
 // startKeeper starts the keeper of a place, which goes on when this process has ended.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"time"
@@ -85,15 +86,24 @@ func (p Place) ask(ctx context.Context, q *request) (*answer, error) {
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
-	if err := json.NewEncoder(c).Encode(q); err != nil {
-		return nil, err
-	}
 	a := new(answer)
-	if err := json.NewDecoder(c).Decode(a); err != nil {
+	err = json.NewEncoder(c).Encode(q)
+	if err == nil {
+		err = json.NewDecoder(c).Decode(a)
+	}
+	switch {
+	case isGone(err):
+		return nil, ErrDown
+	case err != nil:
 		return nil, errors.Join(fmt.Errorf("the keeper of the lab does not answer: %w", err), ctx.Err())
 	}
 	if a.Error != "" {
 		return nil, errors.New(a.Error)
 	}
 	return a, nil
+}
+
+// isGone reports whether an error is that the keeper has ended before it had accepted a client.
+func isGone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }

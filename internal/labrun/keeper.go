@@ -98,9 +98,15 @@ func Keep(ctx context.Context, h *Held, l *net.UnixListener, program []string) e
 	defer impatient.Stop()
 	stop := context.AfterFunc(ctx, k.down)
 	defer stop()
-	go k.serve(l)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		k.serve(l)
+	}()
 	<-k.ended
-	return errors.Join(l.Close(), h.Remove())
+	err = l.Close()
+	<-answered // whoever has asked has the answer before this process ends
+	return errors.Join(err, h.Remove())
 }
 
 func (k *keeper) prepare() (*boundedLog, error) {
@@ -139,14 +145,16 @@ func (k *keeper) down() {
 // finish lets Keep return.
 func (k *keeper) finish() { k.end.Do(func() { close(k.ended) }) }
 
-// serve answers clients, each by itself.
+// serve answers clients, each by itself, until the listener is closed and all have their answers.
 func (k *keeper) serve(l *net.UnixListener) {
+	var answers sync.WaitGroup
+	defer answers.Wait()
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return // it is closed
 		}
-		go k.answer(c)
+		answers.Go(func() { k.answer(c) })
 	}
 }
 

@@ -213,6 +213,28 @@ func TestALabThatIsUpAdoptsWhatIsNew(t *testing.T) {
 	require.ErrorContains(t, err, "is up, from the file "+r.file)
 }
 
+// Whoever asks while a lab is taken down has an answer, or finds no lab.
+func TestALabIsTakenDownWhileOthersAskHowItIs(t *testing.T) {
+	r := newRig(t)
+	r.keep()
+	r.apply(r.plan("x", "a", forever))
+	const clients = 16
+	answers := make(chan error, 2*clients)
+	for range clients {
+		go func() {
+			_, err := r.Status(r.ctx)
+			answers <- err
+		}()
+		go func() { answers <- r.Down(r.ctx) }()
+	}
+	for range 2 * clients {
+		if err := <-answers; err != nil {
+			require.ErrorIs(t, err, ErrDown)
+		}
+	}
+	require.NoError(t, <-r.kept)
+}
+
 func TestALabWhoseVringDoesNotStartIsDown(t *testing.T) {
 	r := newRig(t)
 	r.keep()
