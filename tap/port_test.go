@@ -31,6 +31,7 @@ func guests() map[string]porttest.Options {
 func TestFramesPassBothWays(t *testing.T) {
 	for kind, opt := range guests() {
 		t.Run(kind, func(t *testing.T) {
+			opt.DirtyLog = true
 			inNamespace(t)
 			d := open(t, tap.Config{})
 			g, h := guestOn(t, d, opt), listen(t)

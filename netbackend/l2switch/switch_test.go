@@ -568,3 +568,16 @@ func TestASwitchHasSoManyPortsAndNoMore(t *testing.T) {
 		require.NoError(t, p.Close())
 	}
 }
+
+func TestAllThatASwitchWritesForAMigratedGuestIsMarked(t *testing.T) {
+	l := newLAN(t, nil)
+	for range 2 {
+		l.join(l2switch.PortConfig{}, porttest.Options{RingSize: 64, DirtyLog: true})
+	}
+	l.meet()
+	for _, n := range []int{60, 1514, 2049, 9014, 65535 + 14} {
+		l.send(0, ethernet(macOf(1), macOf(0), n))
+		require.Len(t, l.got(1), 1)
+	}
+	l.settled()
+}

@@ -535,3 +535,14 @@ func TestFramesThatAreFilledAtOnceAreRepeated(t *testing.T) {
 		requireSame(t, down, c.Received())
 	})
 }
+
+// Package porttest compares each page of the guest's memory with the dirty log, after each turn.
+func TestAllThatIsWrittenForAMigratedGuestIsMarked(t *testing.T) {
+	for _, name := range []string{"all offloads", "no offloads", "buffers are not merged", "small merged buffers", "event index"} {
+		t.Run(name, func(t *testing.T) {
+			guest := guests()[name]
+			guest.RingSize, guest.DirtyLog = 64, true
+			exchange(newBench(t, setup{guest: guest}), 100_000)
+		})
+	}
+}

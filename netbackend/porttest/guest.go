@@ -36,6 +36,9 @@ type Options struct {
 	BufSize int
 	// Memfd makes guest memory of a memfd; else it is Go memory, which the race detector sees.
 	Memfd bool
+	// DirtyLog has the rings mark what they write, as for a guest that is migrated. After each turn, each page that has changed must be
+	// marked. It costs a copy of the guest's memory a turn.
+	DirtyLog bool
 	// MaxFrame is the length of the longest frame that the guest can send, the virtio-net header included; 0 for the
 	// longest of all.
 	MaxFrame int
@@ -226,6 +229,7 @@ func (g *Guest) Turn() {
 	tx := g.rings.txq.Fetch(virtqueue.MaxBatch)
 	g.posted = false
 	g.turns++
+	g.rings.watchPages()
 	done, next := g.port.Turn(g.now, tx, events, &g.writer)
 	if done < 0 || done > len(tx) {
 		g.t.Fatalf("porttest: the Port has done %d chains of %d", done, len(tx))
@@ -233,6 +237,7 @@ func (g *Guest) Turn() {
 	g.rings.txq.UseN(done)
 	g.rings.txq.Flush()
 	g.rings.rxq.Flush()
+	g.rings.checkPages(g.t)
 	g.next, g.left = next, len(tx)-done
 	g.starved = g.writer.Starved()
 	received := g.collect()

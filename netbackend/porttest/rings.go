@@ -74,6 +74,9 @@ type rings struct {
 	out, in  slots
 	waiting  []outgoing // frames that find no room in the ring
 	frames   uint64     // put into the transmit ring so far
+
+	log   *guestmem.Log // nil for none
+	watch *vqtest.PageWatch
 }
 
 // outgoing is a frame to transmit, header included.
@@ -102,7 +105,34 @@ func newRings(t testing.TB, o *Options) *rings {
 	r.rxq = newQueue(t, r.mem, r.rx, virtqueue.ToGuest)
 	r.out = newSlots(r.mem, txSlots, o.MaxFrame)
 	r.in = newSlots(r.mem, o.RingSize, o.BufSize)
+	if o.DirtyLog {
+		r.watch = vqtest.WatchPages(r.mem)
+	}
 	return r
+}
+
+// watchPages begins to watch what is written in a turn, with a log of which the front end has just taken all bits.
+func (r *rings) watchPages() {
+	if r.watch == nil {
+		return
+	}
+	r.log = guestmem.NewHeapLog(r.mem.LogPages())
+	for _, q := range []*virtqueue.Queue{r.txq, r.rxq} {
+		q.SetLogging(virtqueue.Logging{Log: r.log, Buffers: true, Ring: true, UsedAt: r.mem.GPA(q.Config().Used)})
+	}
+	r.watch.Forget()
+}
+
+// checkPages checks that each page that has changed in the turn is marked. A Port that writes to
+// buffers in one turn and gives them to the guest in another cannot be checked so.
+func (r *rings) checkPages(t testing.TB) {
+	t.Helper()
+	if r.watch == nil {
+		return
+	}
+	if pages := r.watch.Unmarked(r.log); len(pages) > 0 {
+		t.Fatalf("porttest: pages were written and not marked in the dirty log: %#x", pages)
+	}
 }
 
 func newQueue(t testing.TB, m *vqtest.Memory, d *vqtest.Driver, dir virtqueue.Direction) *virtqueue.Queue {

@@ -75,7 +75,7 @@ func TestBadHeadersAreCountedAndUsedUp(t *testing.T) {
 
 func TestEchoReturnsFramesWithTheirOffloads(t *testing.T) {
 	echo := stub.NewEcho()
-	g := porttest.New(t, echo, porttest.Options{})
+	g := porttest.New(t, echo, porttest.Options{RingSize: 64, DirtyLog: true})
 	g.MayBreakRules = true // the frames are none that a checksum could be right for
 	for _, h := range []vnet.Header{{}, partial, large} {
 		g.SendRaw(h, frame(9000))
