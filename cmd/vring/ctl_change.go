@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,7 @@ import (
 	"github.com/vringnet/vring/internal/control"
 	"github.com/vringnet/vring/internal/control/api"
 	"github.com/vringnet/vring/internal/daemon"
+	"github.com/vringnet/vring/netbackend/nat/spec"
 )
 
 // change prints what a request has changed.
@@ -138,15 +141,16 @@ type policyReport api.Policy
 func (p *policyReport) print(w io.Writer) {
 	var rows [][]string
 	for _, s := range p.AllowHost {
-		rows = append(rows, []string{"-", "allow-host", s, "-", "-", "-"})
+		rows = append(rows, []string{"-", "allow-host", s, "-", "-", "-", "-"})
 	}
 	for _, r := range p.Redirects {
-		rows = append(rows, []string{"-", "redirect", r, "-", "-", "-"})
+		rows = append(rows, []string{"-", "redirect", r, "-", "-", "-", "-"})
 	}
 	for i, r := range p.Rules {
 		for _, of := range [][]string{{"allow", r.Allow}, {"deny", r.Deny}, {"allow-name", r.AllowName}, {"deny-name", r.DenyName}} {
 			if of[1] != "" {
-				rows = append(rows, slices.Concat([]string{fmt.Sprint(i + 1)}, of, p.hits(i)))
+				to, way := splitWay(of[1])
+				rows = append(rows, slices.Concat([]string{fmt.Sprint(i + 1), of[0], to}, p.hits(i), []string{cmp.Or(way, "-")}))
 			}
 		}
 	}
@@ -154,8 +158,26 @@ func (p *policyReport) print(w io.Writer) {
 	if p.Restrict {
 		rest = "closed (restrict)"
 	}
-	last := append([]string{"last", "otherwise", rest}, p.hits(len(p.Rules))...)
-	printTable(w, "RULE\tVERDICT\tDESTINATION\tBEGUN\tDENIED\tBYTES", append(rows, last))
+	usual := ""
+	if p.Way != nil {
+		usual = *p.Way
+	}
+	last := slices.Concat([]string{"last", "otherwise", rest}, p.hits(len(p.Rules)), []string{cmp.Or(usual, "-")})
+	printTable(w, "RULE\tVERDICT\tDESTINATION\tBEGUN\tDENIED\tBYTES\tWAY", append(rows, last))
+}
+
+// splitWay divides the text of a rule into what it is about, and how that leaves the host.
+func splitWay(rule string) (to, way string) {
+	var about, ways []string
+	for part := range strings.SplitSeq(rule, ";") {
+		key, value, _ := strings.Cut(part, "=")
+		if isWay, _ := new(spec.Way).Take(key, value); isWay {
+			ways = append(ways, part)
+			continue
+		}
+		about = append(about, part)
+	}
+	return strings.Join(about, ";"), strings.Join(ways, ";")
 }
 
 // hits are what was counted for a rule, counted from 0, behind which comes what no rule decides.

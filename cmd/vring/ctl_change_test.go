@@ -58,7 +58,7 @@ func TestARunningVringIsChanged(t *testing.T) {
 
 			require.Equal(t, "+ allow-host: tcp:5432\n+ rules: allow: 192.0.2.1/32:443\n+ rules: deny: 192.0.2.0/24\n- restrict: false\n+ restrict: true\n",
 				c.requireCtl("policy", "replace", "--allow", "192.0.2.1:443", "--deny", "192.0.2.0/24", "--restrict", "--allow-host", "tcp:5432"))
-			require.Regexp(t, `- +allow-host +tcp:5432 +- +- +-\n1 +allow +192\.0\.2\.1/32:443 +0 +0 +0\n2 +deny +192\.0\.2\.0/24 +0 +0 +0\nlast +otherwise +closed \(restrict\) +0 +0 +0`, c.requireCtl("policy", "show"))
+			require.Regexp(t, `- +allow-host +tcp:5432 +- +- +- +-\n1 +allow +192\.0\.2\.1/32:443 +0 +0 +0 +-\n2 +deny +192\.0\.2\.0/24 +0 +0 +0 +-\nlast +otherwise +closed \(restrict\) +0 +0 +0 +-`, c.requireCtl("policy", "show"))
 			var p api.Policy
 			require.NoError(t, json.Unmarshal([]byte(c.requireCtl("policy", "show", "-o", "json")), &p))
 			require.True(t, p.Restrict)
@@ -159,4 +159,18 @@ func TestWhatAReloadUndoesIsTold(t *testing.T) {
 	require.Equal(t, exitUsage, status)
 	require.Contains(t, stderr, fmt.Sprintf("2 things are wrong:\n  %s:4:3: nat has no key \"restrct\"; did you mean restrict?\n  %s:5:8: mtu \"x\"", r.path, r.path))
 	requireListens(t, port, true)
+}
+
+func TestThePolicyAsAPersonReadsItSaysHowRulesLeaveTheHost(t *testing.T) {
+	way := "interface=wg0"
+	var out strings.Builder
+	(&policyReport{Restrict: true, Way: &way, Rules: []api.Rule{
+		{Allow: "tcp:192.0.2.1/32:443;via=socks5://me:***@192.0.2.9:1080;interface=wg1"}, {AllowName: "tcp:good.example:443;verify=tls;redirect=127.0.0.1:8443;address=192.0.2.7"},
+		{Deny: "192.0.2.0/24"},
+	}}).print(&out)
+	require.Equal(t, "RULE  VERDICT     DESTINATION                      BEGUN  DENIED  BYTES  WAY\n"+
+		"1     allow       tcp:192.0.2.1/32:443             -      -       -      via=socks5://me:***@192.0.2.9:1080;interface=wg1\n"+
+		"2     allow-name  tcp:good.example:443;verify=tls  -      -       -      redirect=127.0.0.1:8443;address=192.0.2.7\n"+
+		"3     deny        192.0.2.0/24                     -      -       -      -\n"+
+		"last  otherwise   closed (restrict)                -      -       -      interface=wg0\n", out.String())
 }

@@ -70,19 +70,30 @@ func TestAConnectionThatIsHeldMovesBetweenQueues(t *testing.T) {
 		c.Send(hello[100:])
 		requireRefusedOnQueues(t, b, c, host)
 	})
-	t.Run("and its time runs out there", func(t *testing.T) {
-		c, host := holdOnQueues(t, b, h)
-		c.Send(clientHello(t, "good.example")[:100])
-		b.Until("that is taken", func() bool { return c.Unsent() == 0 })
-		hop(c)
-		b.Until("its time is over", func() bool { b.Run(time.Second); return c.State == porttest.WasReset })
-		requireRefusedOnQueues(t, b, c, host)
-		late := uint64(0)
-		for _, counters := range h.counters() {
-			late += counters.ProofsLate
-		}
-		require.EqualValues(t, 1, late)
+}
+
+// The pair that a connection has come to looks at its time, though it has looked at no connection before.
+func TestTheTimeOfAConnectionThatIsHeldRunsOutOnAnotherQueue(t *testing.T) {
+	b, h := newQueues(t, 2)
+	c, host := holdOnQueues(t, b, h)
+	c.Send(clientHello(t, "good.example")[:100])
+	b.Until("that is taken", func() bool { return c.Unsent() == 0 })
+	first, before := h.at[c.Local.Port()], h.moved()
+	b.Until("the connection is elsewhere", func() bool {
+		c.SendKeepalive()
+		return h.moved() > before && h.at[c.Local.Port()] != first
 	})
+	h.hops = 0 // it stays there
+	h.skip(4 * time.Second)
+	b.Run(100 * time.Millisecond)
+	require.NotEqual(t, porttest.WasReset, c.State, "it has a second left")
+	h.skip(2 * time.Second)
+	requireRefusedOnQueues(t, b, c, host)
+	late := uint64(0)
+	for _, counters := range h.counters() {
+		late += counters.ProofsLate
+	}
+	require.EqualValues(t, 1, late)
 }
 
 func requireRefusedOnQueues(t *testing.T, b *bench, c *porttest.TCP, host *net.TCPConn) {

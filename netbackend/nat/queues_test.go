@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,7 @@ type hopper struct {
 	at       map[uint16]int // pair of each flow, by the guest's port
 	waiting  [][]byte       // frames that the guest had no room for
 	forward  netip.AddrPort // a port of the host that leads to port 80 of the guest
+	ahead    atomic.Int64   // how far the clock of the threads is ahead, in nanoseconds
 }
 
 // hopperPair is the driver's end of a queue pair.
@@ -74,7 +76,8 @@ func newHopper(t *testing.T, cfg nat.Config, n int) *hopper {
 	for i, p := range ports {
 		list[i] = p
 	}
-	h.device, err = worker.New(worker.Config{Ports: list})
+	start := time.Now()
+	h.device, err = worker.New(worker.Config{Ports: list, Now: func() int64 { return int64(time.Since(start)) + h.ahead.Load() }})
 	require.NoError(t, err)
 	return h
 }
@@ -263,6 +266,14 @@ func (h *hopper) counters() (all []nat.Counters) {
 		require.NoError(h.t, h.device.Do(i, func(*worker.Thread) { all = append(all, p.Counters()) }))
 	}
 	return all
+}
+
+// skip lets time pass for the threads, each of which looks at its timers then.
+func (h *hopper) skip(d time.Duration) {
+	h.ahead.Add(int64(d))
+	for i := range h.ports {
+		require.NoError(h.t, h.device.Do(i, func(*worker.Thread) {}))
+	}
 }
 
 func (h *hopper) moved() (n uint64) {

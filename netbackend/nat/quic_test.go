@@ -12,6 +12,7 @@ import (
 
 	"github.com/vringnet/vring/netbackend/nat"
 	"github.com/vringnet/vring/netbackend/nat/audit"
+	"github.com/vringnet/vring/netbackend/nat/internal/limits"
 	"github.com/vringnet/vring/netbackend/porttest"
 )
 
@@ -243,6 +244,82 @@ func TestAHelloOfQUICThatDoesNotComeInTimeIsRefused(t *testing.T) {
 	b.requireGot()
 }
 
+// The time of one that waits runs out by itself, also when that of another one has run out before.
+func TestEachHelloOfQUICHasATimeOfItsOwn(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newQUIC(t, nil, usual...)
+	m := quicHello("good.example", 0, 0)
+	for i := range 3 {
+		b.port++
+		b.send(newQUICClient(t, fmt.Sprintf("%08d", i)).initial(cryptoFrame(m, 0, 20)))
+		b.Run(time.Second)
+	}
+	b.Run(1900 * time.Millisecond)
+	for left := 3; left > 0; left-- {
+		require.Equal(t, left, b.held())
+		b.Run(time.Second)
+	}
+	require.Zero(t, b.held())
+	require.EqualValues(t, 3, b.counters().ProofsLate)
+}
+
+func TestAPartOfAHelloThatComesAgainIsNotLetThrough(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newQUIC(t, nil, usual...)
+	b.send(newQUICClient(t, "the allowed").whole("good.example"))
+	require.Len(t, b.got(), 1)
+	m := quicHello("good.example", 0, 1500)
+	c := newQUICClient(t, "12345678")
+	b.send(c.initial(cryptoFrame(m, 0, 900)), c.initial(cryptoFrame(m, 0, 900)), c.initial(cryptoFrame(m, 0, 900), []byte{1}))
+	b.requireGot()
+	require.Equal(t, 1, b.held())
+	b.send(c.initial(cryptoFrame(m, 900, len(m))))
+	require.Len(t, b.got(), 4)
+}
+
+// What follows a datagram by which an association was refused, in the same frame, is not looked at for it any more.
+func TestARefusalEndsTheFrame(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newQUIC(t, nil, usual...)
+	const size = 1200
+	fill := func(d []byte) []byte { return append(d, make([]byte, size-len(d))...) }
+	bad := fill(newQUICClient(t, "another one").whole("bad.example"))
+	b.SendDatagram(porttest.Datagram{Src: b.from(), Dst: at(quicServer), Payload: slices.Concat(bad, bad, fill(newQUICClient(t, "a right one").whole("good.example"))), GSOSize: size})
+	b.Settle()
+	b.requireGot()
+	require.Len(t, b.refusals(), 1)
+	require.EqualValues(t, 1, b.counters().ProofsRefused)
+	require.Zero(t, b.associations())
+	require.Zero(t, b.held())
+}
+
+// A guest that names one server after the other does not fill the log.
+func TestHowManyDeniedServersAUserIsToldOfIsBounded(t *testing.T) {
+	if inNamespace(t) {
+		return
+	}
+	b := newQUIC(t, nil, usual...)
+	for i := range 2 * limits.MostTold {
+		b.port++
+		b.send(newQUICClient(t, fmt.Sprintf("%08d", i)).whole(fmt.Sprintf("bad%d.example", i)))
+		b.Run(10 * time.Millisecond)
+	}
+	require.EqualValues(t, 2*limits.MostTold, b.counters().ProofsRefused)
+	told := 0
+	for _, n := range b.Notices() {
+		if strings.Contains(n.Message, "by its name") {
+			told++
+		}
+	}
+	require.Equal(t, limits.MostTold, told)
+}
+
 func TestAHelloThatWasAllowedIsForgottenAfterTenSeconds(t *testing.T) {
 	if inNamespace(t) {
 		return
@@ -281,7 +358,9 @@ func TestTooManyHeldAssociationsPushEachOtherOut(t *testing.T) {
 	b.send(half(most))
 	require.Equal(t, most, b.held())
 	require.EqualValues(t, 1, b.counters().ProofsEvicted)
-	require.Len(t, b.refusals(), 1)
+	refused := b.refusals()
+	require.Len(t, refused, 1)
+	require.Equal(t, uint16(5001), refused[0].From.Port(), "that which has waited longest")
 	b.got()
 	b.port = 5000
 	b.send(short("on"))
@@ -296,14 +375,17 @@ func TestMoreHellosThanAreLookedAtAreDropped(t *testing.T) {
 	c := newQUICClient(t, "12345678")
 	b.send(c.whole("good.example"))
 	ping := c.initial([]byte{1})
+	require.Len(t, b.got(), 1)
+	passed := 0
 	for range 100 {
 		for range 50 {
 			b.SendDatagram(porttest.Datagram{Src: b.from(), Dst: at(quicServer), Payload: ping})
 		}
 		b.Settle()
-		b.got()
+		passed += len(b.got())
 	}
 	require.NotZero(t, b.counters().HellosOverBudget)
+	require.EqualValues(t, 100*50, uint64(passed)+b.counters().HellosOverBudget)
 	b.send(short("on"))
 	b.requireGot(short("on"))
 	b.Run(time.Second)
