@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -42,6 +43,8 @@ func TestTheHostFindsGuestsByNameAndByAddress(t *testing.T) {
 		require.Equal(t, c.status, status, output)
 		require.Contains(t, output, c.want)
 	}
+	_, all := names()
+	require.Equal(t, 1, strings.Count(all, "web.vring"), "web finds it, and db")
 	capture := filepath.Join(r.dir, "db.pcapng")
 	r.must("capture", file, "db", "-w", capture, "--duration", "20ms")
 	info, err := os.Stat(capture)

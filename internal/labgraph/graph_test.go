@@ -60,6 +60,7 @@ func TestManyGuestsAreInSeveralRows(t *testing.T) {
 	}
 	svg := string(SVG(&l))
 	require.Equal(t, 64, strings.Count(svg, `class="box"`))
+	require.Equal(t, 11+10, strings.Count(svg, `class="net"`), "rows, and what connects them")
 	require.Contains(t, svg, fmt.Sprintf(`width="%d"`, 2*margin+trunk+perRow*(boxWidth+gap)-gap))
 	textsOf(t, []byte(svg))
 }
