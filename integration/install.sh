@@ -17,6 +17,7 @@ needs=(
 	ip:iproute2
 	ss:iproute2
 	ethtool:ethtool
+	ovs-vswitchd:openvswitch-switch               # a switch at the other end of VXLAN
 	iperf3:iperf3                                 # runs in guests too
 	tcpdump:tcpdump
 	tshark:tshark                                 # reads captures; 22 MB to fetch
