@@ -119,8 +119,10 @@ for option in "" -R "-P 4" -6 -u; do
 done
 `, want: []string{`"protocol":	"UDP"`, `"sum_received"`}, reduce: iperfTotals},
 		{name: "avahi", script: startAvahi + `
-found() { avahi-browse -r -p -t _ipp._tcp | grep "^=;.*;IPv4;" | cut -d";" -f4-; }
-until [ "$(found)" ] || [ $(date +%s) -ge $end ]; do :; done
+avahi-browse -r -p _ipp._tcp >$work/found & browse=$! # with -t it ends before a busy machine has answered
+found() { grep -m1 "^=;.*;IPv4;.*\"\$" $work/found | cut -d";" -f4-; }
+until [ "$(found)" ] || [ $(date +%s) -ge $end ]; do sleep 0.1; done
+kill $browse
 found
 avahi-resolve -4 -n printer.local
 avahi-resolve -a 198.18.7.2
