@@ -102,7 +102,7 @@ unit: # with the race detector; house rules
 	@cd bench && $(GO) test -count=1 -timeout 40m ./singlestep # a program with the race detector waits for threads that are stopped
 
 # Left out are the tests that the emulator is no judge of: it does not tell where a fault was, nor knows advice about dumps.
-UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
+UNEMULATED = '^(TestGuardTurnsAFaultIntoAnError|TestMappingIsSharedAndStaysOutOfDumps|TestTruncatedFileIsAnErrorNotDeath|TestALogThatIsCutShortIsAFault|TestATruncatedMemoryFileEndsTheSessionNotTheProcess)$$'
 # QEMU 7.2 ends now and then with "assertion failed: (cpu == current_cpu)" when signals hit threads in system calls: Go's own are left out.
 arm64: export GODEBUG = asyncpreemptoff=1
 arm64: # rings, guest memory, messages, worker and stubs, on an emulated processor
